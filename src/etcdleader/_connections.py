@@ -1,0 +1,136 @@
+"""Who shares which connection, and the task that keeps its leases alive. The only module state of the library.
+
+Users with an equal client, on one event loop in one process, share one connection: one channel, one stream of each
+kind, one ticker. It is opened for its first user and closed when the last one leaves.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from ._core.watermark import Watermark
+from ._etcd.api import Compare, EtcdApi, Operation, Range, RangeResult, TxnResult
+from ._process import process_id
+from ._renewals import Renewals
+
+__all__ = ("Connection", "connect")
+
+
+class Connection:
+    """etcd as the managers of one loop share it: the port, with its linearizable answers held against the highest
+    revision known, and the renewals."""
+
+    def __init__(self, api: EtcdApi, *, owned: bool) -> None:
+        self.api = api
+        self.revisions = Watermark()
+        self.renewals = Renewals(api, lambda operations, timeout: self.txn((), operations, timeout=timeout))
+        self.users = 0
+        self._owned = owned
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+        self.failure: BaseException | None = None
+
+    async def range(self, request: Range, *, timeout: float) -> RangeResult:
+        """``EtcdApi.range``, which also raises EtcdRegressedError."""
+        known = self.revisions.known()
+        result = await self.api.range(request, timeout=timeout)
+        self.revisions.check(result.header.cluster_id, result.header.revision, known)
+        return result
+
+    async def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        timeout: float,
+    ) -> TxnResult:
+        """``EtcdApi.txn``, which also raises EtcdRegressedError."""
+        known = self.revisions.known()
+        result = await self.api.txn(compare, success, failure, timeout=timeout)
+        self.revisions.check(result.header.cluster_id, result.header.revision, known)
+        return result
+
+    def start(self) -> None:
+        """Start the task of the renewals. No manager's task can own it: each may leave before the others."""
+        _spawn(self._run)
+
+    async def _run(self) -> None:
+        try:
+            with self._scope:
+                await self.renewals.run()
+        finally:
+            self._ended.set()
+
+    async def aclose(self) -> None:
+        """End the renewals, then the connection, unless it is the user's."""
+        self._scope.cancel()
+        await self._ended.wait()
+        if self._owned:
+            await self.api.aclose()
+
+
+_Key = tuple[tuple[int, int], anyio.lowlevel.EventLoopToken, Hashable]
+
+_connections: dict[_Key, Connection] = {}
+_parents: list[object] = []
+"""What a forked child inherited. It is kept, untouched: to free or close gRPC's objects there can hang the child, or
+speak to etcd in the parent's name."""
+
+
+def _forked() -> None:
+    global _connections
+    _parents.append(_connections)
+    _connections = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+@asynccontextmanager
+async def connect(key: Hashable, open_api: Callable[[], EtcdApi], *, owned: bool) -> AsyncIterator[Connection]:
+    """Use the connection to the etcd that ``key`` stands for, opening it if nobody on this loop does already.
+
+    Args:
+        key: What is equal for those who may share.
+        open_api: Makes the port, without waiting.
+        owned: Whether it is closed when the last user leaves.
+    """
+    place = (process_id(), anyio.lowlevel.current_token(), key)
+    connection = _connections.get(place)
+    if connection is None:
+        connection = _connections[place] = Connection(open_api(), owned=owned)
+        connection.start()
+    connection.users += 1
+    try:
+        yield connection
+    finally:
+        connection.users -= 1
+        if connection.users == 0:
+            del _connections[place]
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()
+
+
+_tasks: set[object] = set()
+
+
+def _spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run ``function`` in a task that belongs to the loop, not to the task that happens to be the first user."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        trio.lowlevel.spawn_system_task(function, name="etcdleader renewals")
+        return
+    import asyncio
+
+    task = asyncio.get_running_loop().create_task(function(), name="etcdleader renewals")
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)

@@ -1,0 +1,137 @@
+"""Where a candidate stands in the queue of an election, and what events do to that. Pure.
+
+The queue is every key under the prefix, in order of create_revision, whoever wrote it and whatever it is called. What
+is known of it is what one linearizable read, or our own transaction, showed at a revision, plus the events after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .._etcd.api import Event, KeyValue
+
+__all__ = ("Ballot", "Place", "Rank", "candidate_key", "election_prefix", "prefix_end")
+
+
+def election_prefix(election_key: str) -> bytes:
+    """The prefix of all candidate keys, as etcd's Go client makes it: the name and a slash, literally."""
+    return f"{election_key}/".encode()
+
+
+def candidate_key(election_key: str, lease_id: int) -> bytes:
+    """The candidate key of a lease: lower-case hex without padding, as etcd's Go client writes it."""
+    return election_prefix(election_key) + f"{lease_id:x}".encode()
+
+
+def prefix_end(prefix: bytes) -> bytes:
+    """The first key after all keys with this prefix. Ours end in a slash, so the last byte can always be raised."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+class Rank(Enum):
+    """What a candidate waits for."""
+
+    LEADER = 0
+    NEXT = 1
+    """Only the leader is ahead."""
+    LATER = 2
+    """At least two are ahead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """Our own key: what must stand in etcd for the candidacy to stand."""
+
+    key: bytes
+    value: bytes
+    create_revision: int
+    lease_id: int
+
+    def stands(self, kv: KeyValue | None) -> bool:
+        """Whether ``kv``, as read or put, is this key, as we put it and on our lease."""
+        return (
+            kv is not None
+            and kv.create_revision == self.create_revision
+            and kv.lease == self.lease_id
+            and kv.value == self.value
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Our place in the queue.
+
+    Attributes:
+        revision: Of the linearizable read that showed it. Events do not raise it: two watches may bring theirs in
+            any order, and a later one of the one must not hide an earlier one of the other.
+        ahead: How many stand before us; exact when 0 or 1, else as last counted.
+        predecessor: The key just before ours; None for the leader.
+        stale: Something happened that only a new read can tell: events may have been missed, or a predecessor that
+            was waiting itself went away.
+        lost: Our own key was deleted, overwritten or taken off our lease.
+        asked_to_resign: Our key was put without changing anything: an operator's request to step down.
+    """
+
+    revision: int
+    ahead: int
+    predecessor: bytes | None
+    stale: bool = False
+    lost: bool = False
+    asked_to_resign: bool = False
+
+    @property
+    def rank(self) -> Rank:
+        """What we are, and so what must be watched."""
+        return Rank(min(self.ahead, 2))
+
+    def after(self, ballot: Ballot, events: Sequence[Event]) -> Place:
+        """The place after whole revisions of events. Those that the read has shown already change nothing: a lagging
+        member sends them late."""
+        place = self
+        for event in events:
+            kv = event.kv
+            if kv.mod_revision <= self.revision:
+                continue
+            if kv.key == ballot.key:
+                if event.type == "put" and ballot.stands(kv):
+                    place = replace(place, asked_to_resign=True)
+                else:
+                    return replace(place, lost=True)
+            elif event.type == "delete" and kv.key == place.predecessor:
+                if place.rank is Rank.NEXT:
+                    place = replace(place, ahead=0, predecessor=None)
+                else:
+                    place = replace(place, stale=True)
+        return place
+
+    def after_creation(self, revision: int, *, resumed: bool) -> Place:
+        """The place when a watch from "now" was created at ``revision``: what happened between our read and that
+        revision may be missing, so a larger one needs a read; so does a stream that broke in between."""
+        return replace(self, stale=True) if resumed or revision > self.revision else self
+
+    @classmethod
+    def read(
+        cls, ballot: Ballot, revision: int, newest: Sequence[KeyValue], oldest: Sequence[KeyValue], counted: int
+    ) -> Place:
+        """The place that one linearizable read shows.
+
+        Args:
+            ballot: Our own key.
+            revision: Of the answer.
+            newest: The two newest keys of the queue that are not newer than ours, newest first.
+            oldest: The oldest key of the queue.
+            counted: How many were ahead before: what is said when there are at least two, since etcd does not count
+                up to a create_revision.
+        """
+        if not newest or newest[0].key != ballot.key or not ballot.stands(newest[0]):
+            return cls(revision, counted, None, lost=True)
+        if len(newest) == 1:
+            return cls(revision, 0, None)
+        predecessor = newest[1].key
+        if oldest and oldest[0].key == predecessor:
+            return cls(revision, 1, predecessor)
+        return cls(revision, max(2, counted - 1), predecessor)

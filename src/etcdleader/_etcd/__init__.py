@@ -1,0 +1,1 @@
+"""How etcd is spoken to: the port (``api``), and the adapter to python-etcd3 behind it."""

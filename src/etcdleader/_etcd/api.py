@@ -1,0 +1,326 @@
+"""The port to etcd: the few calls that an election needs, in etcd's own words.
+
+Everything above this floor speaks to :class:`EtcdApi` and to nothing else, so that a fake of it is a small etcd
+rather than a small election. The real one is ``gateway.EtcdGateway``; ``etcdleader.testing.FakeEtcd`` is the other.
+
+Rules for whoever implements it:
+
+- All reads are linearizable. Never serializable: a lagging member's answer decides nothing here.
+- A call raises ``EtcdUnavailableError`` (no answer in time, no leader, stream broken, no space: the outcome is
+  unknown), ``EtcdRefusedError`` (auth, permission, certificates), or one of the two errors below. Nothing else.
+- ``timeout`` is in seconds and bounds the whole call.
+- Calls may be cancelled at any time; what was sent stays sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+from ..errors import EtcdLeaderError
+
+__all__ = (
+    "Compare",
+    "DeleteRange",
+    "DeleteRangeResult",
+    "EtcdApi",
+    "Event",
+    "Header",
+    "KeepAlive",
+    "KeyValue",
+    "LeaseExistsError",
+    "LeaseGranted",
+    "LeaseNotFoundError",
+    "LeaseTimeToLive",
+    "Operation",
+    "Put",
+    "PutResult",
+    "Range",
+    "RangeResult",
+    "TxnResult",
+    "WatchBroken",
+    "WatchCanceled",
+    "WatchCreated",
+    "WatchEvents",
+    "WatchHandle",
+    "WatchMessage",
+    "WatchSink",
+)
+
+
+class LeaseExistsError(EtcdLeaderError):
+    """A grant named a lease id that is taken."""
+
+
+class LeaseNotFoundError(EtcdLeaderError):
+    """A put, a revocation or a question named a lease that etcd does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What etcd says of itself in each answer.
+
+    Attributes:
+        cluster_id: The cluster. It stays the same when the cluster is wiped and started anew.
+        member_id: The member that answered.
+        revision: The store's revision. Of a keep-alive or a watch it is a lower bound: that member may lag.
+        raft_term: The term of the last raft entry which that member has applied.
+    """
+
+    cluster_id: int
+    member_id: int
+    revision: int
+    raft_term: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    """A key as stored. ``lease`` is 0 when none is attached. All but ``key`` and ``mod_revision`` are unset in a
+    DELETE event."""
+
+    key: bytes
+    value: bytes = b""
+    create_revision: int = 0
+    mod_revision: int = 0
+    version: int = 0
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """One condition of a transaction. A missing key compares as revision, version and lease 0."""
+
+    key: bytes
+    target: Literal["create", "mod", "version", "lease", "value"]
+    value: int | bytes
+    result: Literal["=", "!=", "<", ">"] = "="
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Read ``key``, or ``[key, range_end)`` when ``range_end`` is given. ``limit`` 0 means all.
+
+    ``order`` sorts by create_revision; None leaves etcd's order, by key.
+    """
+
+    key: bytes
+    range_end: bytes = b""
+    limit: int = 0
+    order: Literal["create-ascending", "create-descending"] | None = None
+    max_create_revision: int = 0
+    keys_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Store ``key``. ``ignore_value`` and ``ignore_lease`` keep what is there (the key must exist)."""
+
+    key: bytes
+    value: bytes = b""
+    lease: int = 0
+    ignore_value: bool = False
+    ignore_lease: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRange:
+    """Delete ``key``, or ``[key, range_end)`` when ``range_end`` is given."""
+
+    key: bytes
+    range_end: bytes = b""
+
+
+Operation: TypeAlias = Range | Put | DeleteRange
+
+
+@dataclass(frozen=True, slots=True)
+class RangeResult:
+    """``count`` is how many keys lie in the range, whatever ``limit`` let through; etcd counts them before it
+    applies ``max_create_revision``."""
+
+    kvs: tuple[KeyValue, ...]
+    count: int
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """A put was applied."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRangeResult:
+    """How many keys a delete took away."""
+
+    deleted: int
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """``results`` has one entry for each operation of the branch that ran, in order."""
+
+    succeeded: bool
+    results: tuple[RangeResult | PutResult | DeleteRangeResult, ...]
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseGranted:
+    """``ttl`` is what etcd granted, in whole seconds: it raises small ones to its minimum."""
+
+    lease_id: int
+    ttl: int
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAlive:
+    """One keep-alive's answer. ``ttl`` 0 or less means: etcd does not have the lease (any more)."""
+
+    lease_id: int
+    ttl: int
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTimeToLive:
+    """``ttl`` is what is left, in whole seconds, -1 when etcd does not have the lease."""
+
+    lease_id: int
+    ttl: int
+    granted_ttl: int
+    keys: tuple[bytes, ...]
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of one key."""
+
+    type: Literal["put", "delete"]
+    kv: KeyValue
+
+
+@dataclass(frozen=True, slots=True)
+class WatchCreated:
+    """The watch stands: every event with a mod_revision above ``revision`` will come.
+
+    It is said once when the watch is created, and again (``resumed``) after each break of the stream, when the watch
+    was created anew from the revision after the last complete one.
+    """
+
+    revision: int
+    resumed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvents:
+    """Events in order of revision. A revision is never split over two messages."""
+
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBroken:
+    """The stream broke; it is being opened anew and ``WatchCreated(resumed=True)`` or another break will follow."""
+
+    error: EtcdLeaderError
+
+
+@dataclass(frozen=True, slots=True)
+class WatchCanceled:
+    """etcd ended this watch, or refused to create it. Nothing follows. ``compact_revision`` is 0 unless the revision to
+    go on from had been compacted."""
+
+    error: EtcdLeaderError
+    compact_revision: int = 0
+
+
+WatchMessage: TypeAlias = WatchCreated | WatchEvents | WatchBroken | WatchCanceled
+WatchSink: TypeAlias = Callable[[WatchMessage], None]
+"""Called on the event loop, in order, never from inside ``watch()`` itself, never after ``close()``.
+It must return promptly and must not raise."""
+
+
+class WatchHandle(Protocol):
+    """A watch that was asked for."""
+
+    def close(self) -> None:
+        """End the watch, without waiting. The sink is not called again."""
+
+
+@runtime_checkable
+class EtcdApi(Protocol):
+    """One connection to one etcd cluster, on one event loop."""
+
+    async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
+        """Grant a lease of ``ttl`` seconds under an id of our choice.
+
+        Raises:
+            LeaseExistsError: The id is taken (perhaps by an earlier try whose answer was lost).
+        """
+        ...
+
+    async def lease_revoke(self, lease_id: int, *, timeout: float) -> Header:
+        """Revoke a lease, which deletes its keys in the same commit.
+
+        Raises:
+            LeaseNotFoundError: etcd does not have the lease.
+        """
+        ...
+
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+        """Send one keep-alive for each lease, back to back on the one stream, and collect the answers.
+
+        An answer is credited to the oldest unanswered send of that lease on that stream. A lease that etcd did not
+        answer for within ``timeout`` is missing in the result, and then the stream is ended: what it would still
+        bring counts for nothing. A call that is cancelled while it waits ends the stream likewise. A lease must not
+        be in two calls at once.
+
+        Raises:
+            EtcdUnavailableError: Not one answer came.
+        """
+        ...
+
+    async def lease_time_to_live(self, lease_id: int, *, keys: bool = False, timeout: float) -> LeaseTimeToLive:
+        """Ask what is left of a lease (and for the keys on it)."""
+        ...
+
+    async def range(self, request: Range, *, timeout: float) -> RangeResult:
+        """Read, linearizably."""
+        ...
+
+    async def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        timeout: float,
+    ) -> TxnResult:
+        """If every condition holds do ``success``, else ``failure``, in one step. Read-only ones are linearizable.
+
+        Raises:
+            LeaseNotFoundError: A put named a lease that etcd does not have; nothing was done.
+        """
+        ...
+
+    def watch(
+        self, key: bytes, range_end: bytes = b"", *, start_revision: int = 0, sink: WatchSink, timeout: float
+    ) -> WatchHandle:
+        """Watch ``key`` or ``[key, range_end)``, from now on or from ``start_revision``; returns at once.
+
+        ``timeout`` bounds each creation on the stream: when ``created`` has not come by then, the stream is opened
+        anew. The watch goes on over breaks until it is closed or cancelled.
+        """
+        ...
+
+    def switch_endpoint(self) -> None:
+        """What was just called did not answer as it should: make the next calls to another endpoint, if there is one,
+        and open the streams anew there."""
+        ...
+
+    async def aclose(self) -> None:
+        """End the streams and close the connection. Calls under way fail with ``EtcdUnavailableError``."""
+        ...

@@ -1,0 +1,245 @@
+"""The renewals of one connection, done together.
+
+Keep-alives of all leases that are due go out back to back on the one stream, then read-only transactions of up to 128
+keys confirm them. So ten thousand candidacies cost ten thousand small messages and some eighty transactions, not twenty
+thousand calls, and every renewal confirms every candidacy, whatever a watch may have missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from ._etcd.api import EtcdApi, KeepAlive, KeyValue, Operation, Range, RangeResult, TxnResult
+from .errors import EtcdLeaderError, EtcdRegressedError, EtcdUnavailableError
+
+__all__ = ("Renewable", "Renewals")
+
+MAX_KEYS_PER_READ = 128
+"""etcd's own bound on the operations of one transaction (``--max-txn-ops``)."""
+
+_LONGEST_PAUSE = 3600.0
+
+
+class Renewable(Protocol):
+    """A lease to keep alive, as seen from here."""
+
+    lease_id: int
+
+    @property
+    def retry(self) -> float:
+        """Bound of one attempt, in seconds."""
+        ...
+
+    def now(self) -> float:
+        """The moment, on this lease's own clock."""
+        ...
+
+    def check(self) -> float:
+        """Compare the clock with the deadlines and act on what has passed. Returns in how many seconds to look again,
+        at the latest."""
+        ...
+
+    def due_in(self) -> float | None:
+        """Seconds until the next renewal may start, 0 or less when it may now; None: never again."""
+        ...
+
+    def keys(self) -> Sequence[bytes]:
+        """The keys whose reading confirms it."""
+        ...
+
+    def answered(self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], read_term: int) -> bool:
+        """Take in a keep-alive's answer and the read after it; False when they confirm nothing."""
+        ...
+
+    def gone(self) -> None:
+        """The keep-alive's answer says that etcd has no such lease."""
+        ...
+
+    def failed(self, error: EtcdLeaderError) -> None:
+        """An attempt brought no answer."""
+        ...
+
+    def postpone(self) -> None:
+        """Two attempts in a row brought no confirmation: wait before the next."""
+        ...
+
+    def regressed(self, error: EtcdRegressedError) -> None:
+        """etcd went back in time."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class _Round:
+    """One renewal, of one lease or of many, under way."""
+
+    reading: bool = False
+    done: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Renewals:
+    """Keeps leases alive, in a task that its connection owns.
+
+    Rounds run beside each other, so that a slow answer holds up no lease but those of its own round.
+    """
+
+    def __init__(self, api: EtcdApi, read: Callable[[Sequence[Operation], float], Awaitable[TxnResult]]) -> None:
+        self._api = api
+        self._read = read
+        self._leases: dict[Renewable, _Round | None] = {}
+        self._wake = anyio.Event()
+        self._group: TaskGroup | None = None
+
+    def add(self, lease: Renewable) -> None:
+        """Renew ``lease`` from now on, and look after it."""
+        self._leases[lease] = None
+        self._wake.set()
+
+    def discard(self, lease: Renewable) -> None:
+        """Forget it."""
+        self._leases.pop(lease, None)
+
+    def look(self) -> None:
+        """Something is to be looked after sooner than it said before."""
+        self._wake.set()
+
+    async def renew_now(self, lease: Renewable) -> None:
+        """Take ``lease`` through one round; return when it is over, however it went.
+
+        A round under way will do, unless its read has left already: what that shows may be older than this call.
+        """
+        while lease in self._leases and self._group is not None:
+            under_way = self._leases[lease]
+            if under_way is None:
+                await self._start(self._group, [lease]).done.wait()
+                return
+            may_join = not under_way.reading
+            await under_way.done.wait()
+            if may_join:
+                return
+
+    async def run(self) -> None:
+        """Renew until cancelled."""
+        async with anyio.create_task_group() as self._group:
+            while True:
+                self._wake = anyio.Event()
+                with anyio.move_on_after(self._start_what_is_due(self._group)):
+                    await self._wake.wait()
+
+    def _start_what_is_due(self, group: TaskGroup) -> float:
+        """Returns in how many seconds to come back."""
+        pause = _LONGEST_PAUSE
+        due: list[Renewable] = []
+        for lease, under_way in list(self._leases.items()):
+            pause = min(pause, lease.check())
+            if under_way is None and (due_in := lease.due_in()) is not None:
+                if due_in <= 0:
+                    due.append(lease)
+                else:
+                    pause = min(pause, due_in)
+        if due:
+            self._start(group, due)
+        return pause
+
+    def _start(self, group: TaskGroup, leases: Sequence[Renewable]) -> _Round:
+        this = _Round()
+        for lease in leases:
+            self._leases[lease] = this
+        group.start_soon(self._renew, this, leases)
+        return this
+
+    async def _renew(self, this: _Round, leases: Sequence[Renewable]) -> None:
+        try:
+            left = await self._attempt(this, leases)
+            if left:
+                # What stood in the way may be the member we speak to, so the second attempt goes to another one, at
+                # once: most failures are over with that.
+                self._api.switch_endpoint()
+                this.reading = False
+                for lease in await self._attempt(this, left):
+                    lease.postpone()
+        finally:
+            for lease in leases:
+                if self._leases.get(lease) is this:
+                    self._leases[lease] = None
+            this.done.set()
+            self._wake.set()
+
+    async def _attempt(self, this: _Round, leases: Sequence[Renewable]) -> list[Renewable]:
+        """Renew once, within the shortest ``retry``; returns those that were not confirmed and still want to be."""
+        timeout = min(lease.retry for lease in leases)
+        give_up_at = anyio.current_time() + timeout
+        sent_at = {lease.lease_id: lease.now() for lease in leases}
+        unanswered: EtcdLeaderError = EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s")
+        try:
+            answers = await self._api.lease_keep_alive(list(sent_at), timeout=timeout)
+        except EtcdLeaderError as error:
+            unanswered, answers = error, {}
+        left: list[Renewable] = []
+        to_read: list[tuple[Renewable, KeepAlive]] = []
+        for lease in leases:
+            answer = answers.get(lease.lease_id)
+            if answer is None:
+                lease.failed(unanswered)
+                left.append(lease)
+            elif answer.ttl <= 0:
+                lease.gone()
+            else:
+                to_read.append((lease, answer))
+        this.reading = True
+        async with anyio.create_task_group() as group:
+            for some in _portions(to_read):
+                group.start_soon(self._confirm, some, sent_at, give_up_at, left)
+        return [lease for lease in left if lease in self._leases and lease.due_in() is not None]
+
+    async def _confirm(
+        self,
+        some: Sequence[tuple[Renewable, KeepAlive]],
+        sent_at: dict[int, float],
+        give_up_at: float,
+        left: list[Renewable],
+    ) -> None:
+        """One read for some leases: it must be sent after their keep-alives were answered."""
+        keys = [tuple(lease.keys()) for lease, _ in some]
+        operations = [Range(key) for of_one in keys for key in of_one]
+        try:
+            result = await self._read(operations, max(give_up_at - anyio.current_time(), 0.001))
+        except EtcdRegressedError as error:
+            for lease, _ in some:
+                lease.regressed(error)
+            return
+        except EtcdLeaderError as error:
+            for lease, _ in some:
+                lease.failed(error)
+                left.append(lease)
+            return
+        found = iter(result.results)
+        for (lease, answer), of_one in zip(some, keys, strict=True):
+            read = [_only(next(found)) for _ in of_one]
+            if not lease.answered(sent_at[lease.lease_id], answer, read, result.header.raft_term):
+                left.append(lease)
+
+
+def _portions(
+    answered: Sequence[tuple[Renewable, KeepAlive]],
+) -> Iterator[Sequence[tuple[Renewable, KeepAlive]]]:
+    portion: list[tuple[Renewable, KeepAlive]] = []
+    size = 0
+    for lease, answer in answered:
+        wanted = len(lease.keys())
+        if portion and size + wanted > MAX_KEYS_PER_READ:
+            yield portion
+            portion, size = [], 0
+        portion.append((lease, answer))
+        size += wanted
+    if portion:
+        yield portion
+
+
+def _only(result: object) -> KeyValue | None:
+    assert isinstance(result, RangeResult)
+    return result.kvs[0] if result.kvs else None

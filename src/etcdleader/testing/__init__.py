@@ -1,0 +1,28 @@
+"""For those who test against etcdleader: a real etcd that starts in a moment, and a fake one that needs none.
+
+Each name is loaded when it is first asked for, so that a suite which only wants the fake needs no etcd, and the other
+way round.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .etcd_server import EtcdServer, EtcdServerError
+    from .fake_etcd import FakeEtcd
+
+__all__ = ("EtcdServer", "EtcdServerError", "FakeEtcd")
+
+_HOMES = {"EtcdServer": "etcd_server", "EtcdServerError": "etcd_server", "FakeEtcd": "fake_etcd"}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted((*globals(), *__all__))

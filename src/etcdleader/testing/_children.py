@@ -1,0 +1,88 @@
+"""Child processes that never outlive this one, however it ends."""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import cache
+from typing import IO, Any
+
+from .._process import process_id
+
+__all__ = ("kill", "spawn")
+
+# The kernel is asked, in the child, to kill it when its parent ends; the wish survives exec. Done by a program of its
+# own, since Python code between fork and exec (`preexec_fn`) can deadlock in a process with threads. The parent may
+# have ended before the wish was made, hence the second look.
+_PR_SET_PDEATHSIG = 1
+_DIE_WITH_PARENT = (
+    "import ctypes, os, sys\n"
+    f"ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGKILL)})\n"
+    "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])\n"
+)
+
+_Streams = int | IO[Any] | None
+_Request = tuple[Callable[[], "subprocess.Popen[bytes]"], Future["subprocess.Popen[bytes]"]]
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: _Streams = subprocess.DEVNULL,
+    stdout: _Streams = None,
+    stderr: _Streams = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program which is killed when this process ends, even by SIGKILL (on Linux; elsewhere only its parent's
+    own clean-up ends it). It gets a session of its own, so that Ctrl-C reaches this process alone.
+
+    Args:
+        argv: The program's absolute path, and its arguments.
+        env: Its environment; None for ours.
+        stdin: As ``subprocess.Popen`` has it, except that the default is nothing.
+        stdout: As ``subprocess.Popen`` has it.
+        stderr: As ``subprocess.Popen`` has it.
+    """
+    command = list(argv)
+    if sys.platform == "linux":
+        command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
+
+    def start() -> subprocess.Popen[bytes]:
+        return subprocess.Popen(command, env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
+
+    started: Future[subprocess.Popen[bytes]] = Future()
+    _spawner(process_id()).put((start, started))
+    return started.result()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End a child at once, stopped or not, and take its exit status. It may have ended already."""
+    process.kill()
+    process.wait()
+
+
+@cache
+def _spawner(_process: tuple[int, int]) -> queue.SimpleQueue[_Request]:
+    """Start this process's thread that starts programs.
+
+    To the kernel the parent is the *thread* that forked, and those of anyio's workers end after some idle seconds. So
+    all is forked from one thread that lasts as long as the process.
+    """
+    requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
+    threading.Thread(target=_serve, args=(requests,), name="etcdleader spawner", daemon=True).start()
+    return requests
+
+
+def _serve(requests: queue.SimpleQueue[_Request]) -> None:
+    while True:
+        start, started = requests.get()
+        try:
+            started.set_result(start())
+        except OSError as error:
+            started.set_exception(error)

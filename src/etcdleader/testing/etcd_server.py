@@ -1,0 +1,241 @@
+"""A real etcd for tests and demonstrations, of one or several members, that can be killed, frozen and restarted."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+
+from .._process import process_id
+from ..config import EtcdConfig
+from ._etcd_binary import find_etcd, find_etcdctl, supports
+from ._etcd_member import EtcdMember, EtcdServerError, PortTakenError
+
+__all__ = ("EtcdMember", "EtcdServer", "EtcdServerError")
+
+# Below the range that Linux takes ports from by itself (32768 and up). So while a member is down, no outgoing
+# connection of anybody can sit on its port.
+_PORTS = range(15000, 32000)
+_ATTEMPTS = 10
+
+
+class EtcdServer:
+    """An etcd of its own, on free ports of 127.0.0.1, with data of its own that goes away with it.
+
+    ::
+
+        with EtcdServer() as etcd:
+            manager = EtcdLeaderManager(etcd.config, Config(enabled=True), "jobs")
+
+    ``async with`` works the same, on asyncio and on trio, and does not block the loop. The processes end when the block
+    is left, when the interpreter ends, and on Linux also when this process is killed.
+
+    It does not sync its data to the disk, so it is fast and no place to keep anything.
+    """
+
+    def __init__(
+        self,
+        members: int = 1,
+        *,
+        binary: str | os.PathLike[str] | None = None,
+        data_dir: str | os.PathLike[str] | None = None,
+        extra_args: Sequence[str] = (),
+        start_timeout: float = 60.0,
+    ) -> None:
+        """Say what is to be started; nothing is yet.
+
+        Args:
+            members: How many processes form the cluster.
+            binary: The etcd to run. By default ``$ETCD_BINARY``, else the one that the extra ``etcdleader[embedded]``
+                brings, else the one on the PATH.
+            data_dir: Where data and logs go. It is kept afterwards. By default a temporary folder, which is not.
+            extra_args: More options for every member, such as ``--auto-compaction-retention=1``.
+            start_timeout: Seconds that a start, or a restart of a member, may take.
+        """
+        if members < 1:
+            raise ValueError(f"members must be at least 1, not {members}")
+        self._size = members
+        self._binary = binary
+        self._data_dir = None if data_dir is None else Path(data_dir).absolute()
+        self._extra_args = tuple(extra_args)
+        self._start_timeout = start_timeout
+        self._members: tuple[EtcdMember, ...] = ()
+        self._folder: Path | None = None
+        self._owner: tuple[int, int] | None = None
+        self._version = ""
+
+    def __repr__(self) -> str:
+        return f"<EtcdServer {list(self._members)}>"
+
+    @property
+    def members(self) -> tuple[EtcdMember, ...]:
+        """Its members; empty before the start and after the stop."""
+        return self._members
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Where clients reach the members, as ``host:port``."""
+        return tuple(member.endpoint for member in self._members)
+
+    @property
+    def config(self) -> EtcdConfig:
+        """What a manager is given as its ``client``."""
+        return EtcdConfig(endpoints=self.endpoints)
+
+    @property
+    def version(self) -> str:
+        """The version that runs, such as ``3.5.1``."""
+        return self._version
+
+    @property
+    def etcdctl(self) -> Path:
+        """The etcdctl that came with this etcd.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        return find_etcdctl(find_etcd(self._binary))
+
+    def start(self) -> None:
+        """Start all members and block until each is healthy.
+
+        Raises:
+            FileNotFoundError: There is no etcd on this machine; the message says how to get one.
+            FileExistsError: ``data_dir`` is not empty.
+            EtcdServerError: It did not come up. Its logs are kept; the message says where.
+        """
+        self._start(lambda: None)
+
+    def stop(self) -> None:
+        """Kill all members and remove the temporary folder. Does nothing when not started, or in a forked child."""
+        if self._owner != process_id():
+            return
+        atexit.unregister(self.stop)
+        for member in self._members:
+            member.kill()
+        if self._data_dir is None and self._folder is not None:
+            shutil.rmtree(self._folder)
+        self._members, self._folder, self._owner = (), None, None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await anyio.to_thread.run_sync(self._start, anyio.from_thread.check_cancelled)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+
+    def _start(self, checkpoint: Callable[[], object]) -> None:
+        if self._owner == process_id():
+            raise RuntimeError("this EtcdServer runs already")
+        binary = find_etcd(self._binary)
+        folder = self._make_folder()
+        self._folder, self._owner = folder, process_id()
+        # Registered before anything is started: the interpreter may be told to end in between.
+        atexit.register(self.stop)
+        try:
+            self._bring_up(binary, folder, checkpoint)
+        except EtcdServerError:
+            for member in self._members:
+                member.kill()
+                shutil.rmtree(member.data_dir, ignore_errors=True)
+            self._folder = None  # the logs stay: they are what the error is about
+            self.stop()
+            raise
+        except BaseException:
+            self.stop()
+            raise
+
+    def _bring_up(self, binary: Path, folder: Path, checkpoint: Callable[[], object]) -> None:
+        for attempt in range(_ATTEMPTS):
+            self._members = self._make_members(binary, folder / str(attempt))
+            try:
+                for member in self._members:
+                    member.launch()
+                for member in self._members:
+                    member.wait_healthy(checkpoint)
+            except PortTakenError:
+                for member in self._members:
+                    member.kill()
+            else:
+                self._version = self._members[0].version()
+                return
+        raise EtcdServerError(f"found no free ports in {_ATTEMPTS} attempts. The logs are in {folder}")
+
+    def _make_folder(self) -> Path:
+        if self._data_dir is None:
+            return Path(tempfile.mkdtemp(prefix="etcdleader-"))
+        self._data_dir.mkdir(parents=True, exist_ok=True)
+        if any(self._data_dir.iterdir()):
+            raise FileExistsError(f"{self._data_dir} is not empty, and each start makes a new cluster")
+        return self._data_dir
+
+    def _make_members(self, binary: Path, folder: Path) -> tuple[EtcdMember, ...]:
+        ports = _free_ports(2 * self._size)
+        clients = [f"127.0.0.1:{port}" for port in ports[: self._size]]
+        peers = [f"http://127.0.0.1:{port}" for port in ports[self._size :]]
+        cluster = ",".join(f"m{number}={peer}" for number, peer in enumerate(peers))
+        # etcd computes the cluster's id from the token and the peers: two servers never take each other for one.
+        token = secrets.token_hex(8)
+        sync = ["--unsafe-no-fsync"] if supports(binary, "--unsafe-no-fsync") else []
+        members = []
+        for number, (client, peer) in enumerate(zip(clients, peers, strict=True)):
+            name = f"m{number}"
+            home = folder / name
+            home.mkdir(parents=True, mode=0o700)
+            options = {
+                "--name": name,
+                "--data-dir": str(home / "data"),
+                "--listen-client-urls": f"http://{client}",
+                "--advertise-client-urls": f"http://{client}",
+                "--listen-peer-urls": peer,
+                "--initial-advertise-peer-urls": peer,
+                "--initial-cluster": cluster,
+                "--initial-cluster-token": token,
+            }
+            command = [str(binary), *(part for option in options.items() for part in option), *sync, *self._extra_args]
+            members.append(
+                EtcdMember(
+                    name,
+                    client,
+                    command,
+                    data_dir=home / "data",
+                    log=home / "etcd.log",
+                    start_timeout=self._start_timeout,
+                )
+            )
+        return tuple(members)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Find ports that nobody listens on. They are not reserved: etcd has to bind them itself."""
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.add(port)
+    return list(ports)
