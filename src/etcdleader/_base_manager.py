@@ -1,0 +1,394 @@
+"""What every manager does alike: callbacks, campaigns and the one way out of a term.
+
+Every campaign runs in a task that is shielded from cancellation and told to stop instead: so a cancelled campaign, a
+stopped one and a failed one leave by the same way, and the end of a term is marked before its work is cancelled.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import secrets
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup, TaskStatus
+
+from . import _guard
+from ._announcer import Announcer
+from ._campaign import Campaign
+from ._process import process_id
+from ._term_scope import TermScope
+from .config import Config
+from .errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
+from .manager import ErrorCallback, ErrorCallbackT, LeaderManager, T, TermCallback, TermCallbackT, Work
+from .metrics import Metrics, NullMetrics
+from .model import ElectionStatistics, LeaderStatus, LossReason, Term
+
+__all__ = ("BaseManager",)
+
+_inside: ContextVar[tuple[object, ...]] = ContextVar("etcdleader_inside", default=())
+"""The terms and campaigns in whose work or callbacks this code runs: they are asked, and never waited for, from there."""
+
+_ERRORS_OF_WORK = (Exception, KeyboardInterrupt, SystemExit)
+"""What ends a campaign as its failure. Cancellation is not an error."""
+
+
+class BaseManager(LeaderManager):
+    """A manager, but for how it comes to lead."""
+
+    def __init__(
+        self, config: Config, election_key: str, *, clock: Callable[[], float], metrics: Metrics | None
+    ) -> None:
+        self._config = config
+        self._election_key = election_key
+        self._clock = clock
+        self._metrics = metrics or NullMetrics()
+        self._elected_callbacks: list[TermCallback] = []
+        self._ousted_callbacks: list[TermCallback] = []
+        self._error_callbacks: list[ErrorCallback] = []
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """A forked child is somebody else: it draws a new identity and forgets lease, key and terms."""
+        self._process = process_id()
+        self._identity = self._draw_identity()
+        self._campaign: Campaign | None = None
+        self._last_campaign: Campaign | None = None
+        self._scope: TermScope | None = None
+        self._announcer = Announcer(self._identity, self._config.lease, self._metrics)
+        self._announcer.on_resign_request = self._request_resign
+
+    def _here(self) -> None:
+        if self._process != process_id():
+            self._begin_anew()
+
+    @abstractmethod
+    def _draw_identity(self) -> str:
+        """A new identity, for this process."""
+
+    @abstractmethod
+    async def _contend(self, campaign: Campaign) -> None:
+        """Campaign until ``campaign.stopping``; serve each term with ``_serve``."""
+
+    # What is so now
+
+    @property
+    def config(self) -> Config:
+        return self._config
+
+    @property
+    def election_key(self) -> str:
+        return self._election_key
+
+    @property
+    def identity(self) -> str:
+        self._here()
+        return self._identity
+
+    @property
+    def status(self) -> LeaderStatus:
+        self._here()
+        return self._announcer.status
+
+    @property
+    def term(self) -> Term | None:
+        self._here()
+        scope = self._scope
+        return scope.term if scope is not None and scope.term.is_valid() else None
+
+    def is_leader(self) -> bool:
+        return self.term is not None
+
+    def statistics(self) -> ElectionStatistics:
+        self._here()
+        return self._announcer.statistics(self._renewal_age())
+
+    def _renewal_age(self) -> float | None:
+        return None
+
+    def __repr__(self) -> str:
+        term = self.term
+        led = f" token={term.token} {term.remaining():.1f}s left" if term is not None else ""
+        return f"<{type(self).__name__} {self.identity!r} on {self._election_key!r} {self.status.name}{led}>"
+
+    # Callbacks
+
+    def on_elected(self, callback: TermCallbackT) -> TermCallbackT:
+        self._elected_callbacks.append(callback)
+        return callback
+
+    def on_ousted(self, callback: TermCallbackT) -> TermCallbackT:
+        self._ousted_callbacks.append(callback)
+        return callback
+
+    def on_error(self, callback: ErrorCallbackT) -> ErrorCallbackT:
+        self._error_callbacks.append(callback)
+        return callback
+
+    # Campaigning
+
+    async def campaign(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        await self._conduct(self._begin(None), task_status)
+
+    async def run(self, work: Work[T]) -> T | None:
+        campaign = self._begin(work)
+        await self._conduct(campaign, anyio.TASK_STATUS_IGNORED)
+        result: T | None = campaign.result
+        return result
+
+    def _begin(self, work: Callable[[Term], Awaitable[Any]] | None) -> Campaign:
+        self._here()
+        if self._campaign is not None:
+            raise anyio.BusyResourceError("campaigning with")
+        self._campaign = self._last_campaign = Campaign(work, self._announcer.failed)
+        self._announcer.changed()
+        return self._campaign
+
+    async def _conduct(self, campaign: Campaign, task_status: TaskStatus[None]) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                self._announcer.on_trouble = lambda error: self._tell_error(group, campaign, error)
+                group.start_soon(self._contend_shielded, campaign)
+                try:
+                    await campaign.standing.wait()
+                    task_status.started()
+                    await campaign.over.wait()
+                except BaseException:
+                    self._end(campaign)
+                    raise
+                # Callbacks for errors may still run; they get as long as those for a loss.
+                group.cancel_scope.deadline = anyio.current_time() + self._config.retry
+        finally:
+            self._campaign = None
+            campaign.finished.set()
+            self._announcer.changed()
+            if (error := campaign.error()) is not None:
+                raise error
+
+    async def _contend_shielded(self, campaign: Campaign) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._contend(campaign)
+            except _ERRORS_OF_WORK as error:
+                campaign.fail(error)
+            finally:
+                campaign.standing.set()
+                campaign.over.set()
+
+    def _end(self, campaign: Campaign) -> None:
+        if campaign is self._campaign:
+            campaign.stop()
+            if self._scope is not None:
+                self._scope.close(LossReason.STOPPED)
+
+    async def stop(self) -> None:
+        self._here()
+        campaign, scope = self._campaign, self._scope
+        if campaign is not None:
+            self._end(campaign)
+            if not self._called_from_inside(campaign, scope):
+                await campaign.finished.wait()
+                return
+        await anyio.lowlevel.checkpoint()
+
+    async def resign(self) -> None:
+        self._here()
+        campaign, scope = self._campaign, self._scope
+        if scope is not None and not scope.closed:
+            scope.close(LossReason.RESIGNED)
+            if not self._called_from_inside(campaign, scope):
+                await scope.released.wait()
+                return
+        await anyio.lowlevel.checkpoint()
+
+    def _request_resign(self) -> None:
+        if self._scope is not None:
+            self._scope.close(LossReason.RESIGNED)
+
+    @staticmethod
+    def _called_from_inside(campaign: Campaign | None, scope: TermScope | None) -> bool:
+        outer = _inside.get()
+        return campaign in outer or (scope is not None and not scope.joined and scope in outer)
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Any, None]:
+        campaign = self._begin(None)
+        body_error: BaseException | None = None
+
+        async def conduct(group: TaskGroup) -> None:
+            try:
+                await self._conduct(campaign, anyio.TASK_STATUS_IGNORED)
+            except _ERRORS_OF_WORK:
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(conduct, group)
+            try:
+                yield self
+            except _ERRORS_OF_WORK as error:
+                # Raised again below, outside the group: the user's exception comes out as itself.
+                body_error = error
+            self._end(campaign)
+        failure = campaign.error()
+        if failure is not None and body_error is not None:
+            raise BaseExceptionGroup("the campaign and the block failed", [failure, body_error])
+        if failure is not None:
+            raise failure
+        if body_error is not None:
+            raise body_error
+
+    # Waiting for a term
+
+    async def wait_elected(self) -> Term:
+        await anyio.lowlevel.checkpoint()
+        return (await self._wait_scope()).term
+
+    async def _wait_scope(self) -> TermScope:
+        """The scope of a valid term. Nothing is awaited between the look and the return."""
+        self._here()
+        waited_on = self._campaign
+        warned = False
+        while True:
+            scope = self._scope
+            if scope is not None and scope.term.is_valid():
+                return scope
+            waited_on = waited_on or self._campaign
+            if waited_on is not None and self._campaign is not waited_on:
+                raise NotLeaderError(
+                    f"the campaign of {self._identity} for {self._election_key!r} has ended"
+                ) from waited_on.error()
+            if self._campaign is None and not warned:
+                with anyio.move_on_after(self._config.retry):
+                    await self._announcer.wait_changed()
+                    continue
+                warned = True
+                self._announcer.nobody_campaigns(self._config.retry)
+            else:
+                await self._announcer.wait_changed()
+
+    @asynccontextmanager
+    async def leading(self) -> AsyncGenerator[Term, None]:
+        await anyio.lowlevel.checkpoint()
+        scope = await self._wait_scope()
+        # Everything up to the body is synchronous: the term that was found valid is the one that the block runs in.
+        with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, self._backstop(scope.term)):
+            token = _inside.set((*_inside.get(), scope))
+            try:
+                yield scope.term
+            finally:
+                _inside.reset(token)
+        if cancel_scope.cancelled_caught or not scope.term.is_valid():
+            raise LeadershipLostError(scope.term)
+
+    def _backstop(self, term: Term) -> float:
+        remaining = term.remaining()
+        return math.inf if math.isinf(remaining) else anyio.current_time() + remaining
+
+    # Serving a term
+
+    async def _serve(
+        self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]], overrun_in: Callable[[], Any]
+    ) -> None:
+        """Lead until the term ends by whatever, then mark, cancel, join, tell; the caller releases after that.
+
+        Args:
+            campaign: Which this term is of.
+            scope: The term's.
+            hold: Looks after the seat, until cancelled.
+            overrun_in: Seconds until work that still runs is an overrun, or None; called from the guard's thread.
+        """
+        self._scope = scope
+        self._announcer.elected(scope.term)
+        guarded = (
+            _guard.watching(overrun_in, lambda: f"work for {scope.term.election!r} outlived its lease")
+            if self._config.exit_on_overrun
+            else nullcontext()
+        )
+        try:
+            with guarded:
+                try:
+                    await self._work(campaign, scope, hold)
+                finally:
+                    scope.close(LossReason.FAILED if campaign.failures else LossReason.EXPIRED)
+                    await scope.join()
+        finally:
+            closed_at = scope.closed_at if scope.closed_at is not None else self._clock()
+            self._announcer.ousted(scope.term, self._clock() - closed_at)
+            await self._tell_ousted(campaign, scope)
+
+    async def _work(self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]]) -> None:
+        async with anyio.create_task_group() as group:
+            with scope.work(group.cancel_scope, self._backstop(scope.term)):
+                for callback in list(self._elected_callbacks):
+                    group.start_soon(self._elected, campaign, scope, callback)
+                if campaign.work is not None:
+                    group.start_soon(self._do, campaign, scope, campaign.work)
+                await hold()
+
+    async def _elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
+        _inside.set((*_inside.get(), scope))
+        try:
+            await _call(callback, self, scope.term)
+        except _ERRORS_OF_WORK as error:
+            campaign.fail(error)
+            scope.close(LossReason.FAILED)
+
+    async def _do(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
+        _inside.set((*_inside.get(), scope))
+        try:
+            campaign.result = await work(scope.term)
+        except _ERRORS_OF_WORK as error:
+            campaign.fail(error)
+            scope.close(LossReason.FAILED)
+        else:
+            campaign.stop()
+            scope.close(LossReason.RESIGNED)
+
+    async def _tell_ousted(self, campaign: Campaign, scope: TermScope) -> None:
+        token = _inside.set((*_inside.get(), campaign))
+        try:
+            with anyio.move_on_after(self._config.retry) as bound:
+                for callback in list(self._ousted_callbacks):
+                    await _call(callback, self, scope.term)
+            if bound.cancelled_caught:
+                self._announcer.ousted_took_too_long(self._config.retry)
+        except _ERRORS_OF_WORK as error:
+            campaign.fail(error)
+        finally:
+            _inside.reset(token)
+
+    def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
+        for callback in list(self._error_callbacks):
+            group.start_soon(self._call_on_error, campaign, callback, error)
+
+    async def _call_on_error(self, campaign: Campaign, callback: ErrorCallback, error: EtcdLeaderError) -> None:
+        _inside.set((*_inside.get(), campaign))
+        try:
+            await _call(callback, self, error)
+        except _ERRORS_OF_WORK as raised:
+            if self._scope is not None:
+                self._scope.close(LossReason.FAILED)
+            campaign.fail(raised)
+
+    def _release_told(self, scope: TermScope) -> None:
+        """The seat was given back."""
+        self._scope = None
+        scope.released.set()
+
+    @staticmethod
+    def _suffix() -> str:
+        return secrets.token_hex(4)
+
+
+async def _call(callback: Callable[..., Any], manager: LeaderManager, argument: object) -> None:
+    result = callback(manager, argument)
+    if inspect.isawaitable(result):
+        await result
+
+

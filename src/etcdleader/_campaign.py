@@ -1,0 +1,67 @@
+"""One campaign: what was asked of it, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+
+from .model import Term
+
+__all__ = ("Campaign",)
+
+
+class Campaign:
+    """From ``campaign()`` to its end.
+
+    Attributes:
+        work: What ``run`` was given.
+        stopping: It is to end.
+        result: What the work returned.
+        failures: What callbacks and work raised.
+        standing: Set when the candidate stands in the queue for the first time, or the campaign ends.
+        over: Set when nothing of it runs any more but callbacks for errors.
+        finished: Set when it has ended.
+    """
+
+    def __init__(self, work: Callable[[Term], Awaitable[Any]] | None, on_failure: Callable[[BaseException], None]):
+        self.work = work
+        self.stopping = False
+        self.result: Any = None
+        self.failures: list[BaseException] = []
+        self.standing = anyio.Event()
+        self.over = anyio.Event()
+        self.finished = anyio.Event()
+        self._on_failure = on_failure
+        self._interruptible: anyio.CancelScope | None = None
+
+    def stop(self) -> None:
+        """End it: what it waits for is interrupted, and nothing is begun any more."""
+        self.stopping = True
+        if self._interruptible is not None:
+            self._interruptible.cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """End it with this exception."""
+        self.failures.append(error)
+        self._on_failure(error)
+        self.stop()
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """What is awaited in the block ends at once when the campaign is to end."""
+        with anyio.CancelScope() as self._interruptible:
+            if self.stopping:
+                self._interruptible.cancel()
+            try:
+                yield
+            finally:
+                self._interruptible = None
+
+    def error(self) -> BaseException | None:
+        """What it ends with: one exception as itself, several as a group."""
+        if len(self.failures) > 1:
+            return BaseExceptionGroup("several callbacks of one campaign failed", self.failures)
+        return self.failures[0] if self.failures else None

@@ -1,0 +1,149 @@
+"""Who leads now, and next. Needs no lease and no candidacy."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+
+from ._connections import Connection
+from ._core.backoff import Backoff
+from ._core.queue import election_prefix, prefix_end
+from ._etcd.api import KeyValue, Range, WatchBroken, WatchCanceled, WatchCreated, WatchHandle, WatchMessage
+from .errors import EtcdLeaderError, EtcdRegressedError
+from .model import LeaderRecord
+
+__all__ = ("Observer", "read_queue")
+
+
+def _record(kv: KeyValue) -> LeaderRecord:
+    return LeaderRecord(
+        identity=kv.value.decode(errors="replace"),
+        token=kv.create_revision,
+        key=kv.key.decode(errors="replace"),
+        lease_id=kv.lease,
+    )
+
+
+async def read_queue(connection: Connection, election_key: str, *, limit: int, timeout: float) -> list[LeaderRecord]:
+    """The first ``limit`` candidates in order, 0 for all; the first one leads.
+
+    Raises:
+        EtcdUnavailableError: No answer.
+        EtcdRefusedError: etcd refused.
+        EtcdRegressedError: etcd went back in time.
+    """
+    prefix = election_prefix(election_key)
+    result = await connection.range(
+        Range(prefix, prefix_end(prefix), limit=limit, order="create-ascending"), timeout=timeout
+    )
+    return [_record(kv) for kv in result.kvs]
+
+
+class Observer:
+    """Follows who leads. Iterating gives the newest state each time it has changed, never a backlog.
+
+    A state is always what one linearizable read showed, or a put that follows it: so it is never a wrong leader, and
+    never older than the one before.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        election_key: str,
+        retry: float,
+        on_error: Callable[[EtcdLeaderError], None],
+    ) -> None:
+        self._connection = connection
+        self._election_key = election_key
+        self._prefix = election_prefix(election_key)
+        self._retry = retry
+        self._on_error = on_error
+        self._leader: KeyValue | None = None
+        self._revision = 0
+        self._stale = True
+        self._reading = False
+        self._told: LeaderRecord | None = None
+        self._begun = False
+        self._watch: WatchHandle | None = None
+        self._changed = anyio.Event()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[AsyncIterator[LeaderRecord | None]]:
+        """The states, for as long as the block lasts."""
+        try:
+            yield self
+        finally:
+            if self._watch is not None:
+                self._watch.close()
+
+    def __aiter__(self) -> AsyncIterator[LeaderRecord | None]:
+        return self
+
+    async def __anext__(self) -> LeaderRecord | None:
+        """Wait for a state that differs from the last one told.
+
+        Raises:
+            EtcdRegressedError: etcd went back in time.
+        """
+        await anyio.lowlevel.checkpoint()
+        while True:
+            changed = self._changed = anyio.Event()
+            if self._watch is None:
+                self._watch = self._connection.api.watch(
+                    self._prefix, prefix_end(self._prefix), sink=self._sink, timeout=self._retry
+                )
+            if self._stale:
+                await self._read()
+                continue
+            state = None if self._leader is None else _record(self._leader)
+            if not self._begun or state != self._told:
+                self._begun, self._told = True, state
+                return state
+            await changed.wait()
+
+    async def _read(self) -> None:
+        backoff = Backoff(self._retry, random.uniform)
+        while True:
+            self._stale, self._reading = False, True
+            try:
+                result = await self._connection.range(
+                    Range(self._prefix, prefix_end(self._prefix), limit=1, order="create-ascending"),
+                    timeout=self._retry,
+                )
+            except EtcdRegressedError:
+                raise
+            except EtcdLeaderError as error:
+                self._on_error(error)
+                await anyio.sleep(backoff.next())
+            else:
+                break
+            finally:
+                self._reading = False
+        if result.header.revision >= self._revision:
+            self._leader = result.kvs[0] if result.kvs else None
+            self._revision = result.header.revision
+
+    def _sink(self, message: WatchMessage) -> None:
+        if isinstance(message, WatchBroken):
+            self._on_error(message.error)
+        elif isinstance(message, WatchCanceled):
+            if not message.compact_revision:
+                self._on_error(message.error)
+            self._watch = None
+            self._stale = True
+        elif isinstance(message, WatchCreated):
+            if message.resumed or message.revision > self._revision:
+                self._stale = True
+        elif any(
+            event.kv.mod_revision > self._revision
+            # While a read is under way, nobody knows yet whose key matters.
+            and (self._reading or self._leader is None or event.kv.key == self._leader.key)
+            for event in message.events
+        ):
+            # Who is first now, only a read can tell without keeping the whole queue here.
+            self._stale = True
+        self._changed.set()

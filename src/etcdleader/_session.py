@@ -1,0 +1,280 @@
+"""One lease, granted once, kept alive until it is let go, and believed no longer than it may be."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import anyio
+
+from ._connections import Connection
+from ._core.backoff import Backoff
+from ._core.lease import LeaseClock, Renewal, Timing, judge_renewal
+from ._core.queue import Ballot
+from ._etcd.api import KeepAlive, KeyValue, LeaseExistsError, LeaseNotFoundError
+from .errors import EtcdLeaderError, EtcdRegressedError, EtcdUnavailableError
+from .model import LossReason
+
+__all__ = ("Listener", "Session")
+
+_TICK = 1.0
+"""How often, at least, a running term's deadline is compared with the clock: loops sleep on clocks that stand still in
+suspend."""
+
+
+class Listener(Protocol):
+    """Who is told what happens to a candidacy. Called on the event loop; must return promptly."""
+
+    def etcd_failed(self, error: EtcdLeaderError) -> None:
+        """A call failed or a stream broke; it is being tried again."""
+
+    def etcd_answered(self) -> None:
+        """A call succeeded."""
+
+    def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
+        """A renewal was not confirmed."""
+
+    def renewed(self, duration: float, remaining: float) -> None:
+        """A renewal was confirmed, when ``remaining`` seconds were left."""
+
+    def queued(self, position: int | None) -> None:
+        """Our place in the queue changed."""
+
+    def asked_to_resign(self) -> None:
+        """An operator asks the leader to step down."""
+
+
+class Session:
+    """A lease of ours. Lost once, it is lost for good; nothing of it is ever used again.
+
+    Attributes:
+        lease_id: 0 until a grant was tried.
+        lost: Why it must not be believed any more.
+        error: The error that came with that, if any.
+        on_lost: Called once, when it is lost.
+        on_tick: Called whenever the clock was compared, while a term runs.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        timing: Timing,
+        *,
+        clock: Callable[[], float],
+        listener: Listener,
+    ) -> None:
+        self._connection = connection
+        self._timing = timing
+        self._listener = listener
+        self.now = clock
+        self.lease_id = 0
+        self.lost: LossReason | None = None
+        self.error: EtcdLeaderError | None = None
+        self.on_lost: Callable[[], None] = _nothing
+        self.on_predecessor_gone: Callable[[], None] = _nothing
+        self.on_tick: Callable[[], None] | None = None
+        self._clock = LeaseClock(-math.inf, 0, 0)
+        self._highest_term = 0
+        self._ballot: Ballot | None = None
+        self._predecessor: bytes | None = None
+        self._backoff = Backoff(timing.retry, random.uniform)
+        self._not_before = -math.inf
+        self._renew_until = math.inf
+        self._confirmed_at = -math.inf
+        self._last_error: EtcdLeaderError | None = None
+
+    # What may be believed
+
+    def believed(self) -> bool:
+        """Whether the lease may be believed now. From any thread."""
+        return self.lost is None and self._clock.believed(self.now())
+
+    def lease_remaining(self) -> float:
+        """Seconds until the lease's deadline, whatever else was lost."""
+        return self._clock.remaining(self.now())
+
+    def within_deadline(self) -> bool:
+        """Whether the lease's deadline lies ahead, whatever else was lost. From any thread."""
+        return self._clock.believed(self.now())
+
+    def age(self) -> float | None:
+        """Seconds since the last confirmed request was sent."""
+        return None if math.isinf(self._clock.sent_at) else self.now() - self._clock.sent_at
+
+    def lose(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
+        """Stop believing, for ever."""
+        if self.lost is None:
+            self.lost, self.error = reason, error
+            self.on_lost()
+
+    # Its life
+
+    async def open(self) -> None:
+        """Have a lease granted, trying until it is.
+
+        Raises:
+            EtcdLeaderError: Never for etcd's troubles: those go to the listener, and it goes on.
+        """
+        tried = False
+        while True:
+            if not tried:
+                # Ours, not the server's: a grant whose answer was lost can then be found and taken back.
+                self.lease_id = random.SystemRandom().randrange(1, 1 << 63)
+            sent_at = self.now()
+            try:
+                granted = await self._connection.api.lease_grant(
+                    math.ceil(self._timing.lease), self.lease_id, timeout=self._timing.retry
+                )
+            except LeaseExistsError:
+                # After a lost answer it is ours, but from when is not known; before any try it is a stranger's.
+                if tried:
+                    await self._revoke(self._timing.retry)
+                tried = False
+            except EtcdLeaderError as error:
+                tried = True
+                self._listener.etcd_failed(error)
+                await anyio.sleep(self._backoff.next())
+            else:
+                self._backoff.reset()
+                self._clock = LeaseClock(sent_at, granted.ttl, self._timing.margin)
+                self._highest_term = granted.header.raft_term
+                return
+
+    def keep_alive(self, ballot: Ballot) -> None:
+        """Renew the lease from now on; each renewal confirms that the key of ``ballot`` stands on it."""
+        self._ballot = ballot
+        self._connection.renewals.add(self)
+
+    def expect_predecessor(self, key: bytes | None) -> None:
+        """Let each renewal look whether this key stands, too: that finds a DELETE which a watch has missed."""
+        self._predecessor = key
+
+    def drain(self) -> None:
+        """The work was cancelled: renew for at most one more lease, so that work which never ends cannot keep the seat
+        for ever."""
+        self._renew_until = min(self._renew_until, self.now() + self._timing.lease)
+
+    async def renew_now(self) -> None:
+        """Renew, confirmed.
+
+        Raises:
+            EtcdUnavailableError: etcd did not confirm within ``retry``; the lease stands as it stood.
+            EtcdRefusedError: etcd refused.
+        """
+        asked_at = self.now()
+        self._last_error = None
+        with anyio.move_on_after(self._timing.retry):
+            await self._connection.renewals.renew_now(self)
+        if self.lost is None and self._confirmed_at < asked_at:
+            raise self._last_error or EtcdUnavailableError(
+                f"etcd did not confirm the lease within {self._timing.retry:g} s"
+            )
+
+    async def close(self) -> None:
+        """Let the lease go, which deletes the key, in at most ``retry`` seconds. What does not reach etcd by then ends
+        with the lease."""
+        self._connection.renewals.discard(self)
+        if self.lease_id:
+            with anyio.move_on_after(self._timing.retry, shield=True):
+                await self._revoke(self._timing.retry)
+
+    async def _revoke(self, timeout: float) -> None:
+        backoff = Backoff(self._timing.retry, random.uniform)
+        while True:
+            try:
+                await self._connection.api.lease_revoke(self.lease_id, timeout=timeout)
+            except LeaseNotFoundError:
+                return
+            except EtcdLeaderError as error:
+                self._listener.etcd_failed(error)
+                await anyio.sleep(backoff.next())
+            else:
+                return
+
+    # Renewable: what the connection's renewals ask and tell
+
+    @property
+    def retry(self) -> float:
+        """Bound of one attempt, in seconds."""
+        return self._timing.retry
+
+    def check(self) -> float:
+        """Notice a deadline that has passed; says when to look again."""
+        remaining = self._clock.remaining(self.now())
+        if remaining <= 0:
+            self.lose(LossReason.EXPIRED)
+        if self.on_tick is None:
+            return max(remaining, _TICK)
+        self.on_tick()
+        tick = min(_TICK, self._timing.margin / 2)
+        return min(tick, remaining) if remaining > 0 else tick
+
+    def due_in(self) -> float | None:
+        """Seconds until the next renewal; None when there will be none."""
+        now = self.now()
+        if self.lost is not None or now >= self._renew_until or not self._clock.believed(now):
+            return None
+        return max(self._clock.sent_at + self._timing.renew, self._not_before) - now
+
+    def keys(self) -> Sequence[bytes]:
+        """Our key, and the one before it while we wait."""
+        assert self._ballot is not None
+        return (self._ballot.key,) if self._predecessor is None else (self._ballot.key, self._predecessor)
+
+    def answered(self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], read_term: int) -> bool:
+        """Take in an answered keep-alive and the read after it."""
+        assert self._ballot is not None
+        verdict = judge_renewal(
+            ttl=answer.ttl,
+            keep_alive_term=answer.header.raft_term,
+            read_term=read_term,
+            highest_term=self._highest_term,
+            key_stands=self._ballot.stands(read[0]),
+        )
+        self._highest_term = max(self._highest_term, answer.header.raft_term, read_term)
+        if verdict is Renewal.KEY_LOST:
+            self.lose(LossReason.DELETED)
+            return True
+        if verdict is Renewal.UNCONFIRMED:
+            self.failed(
+                EtcdUnavailableError(
+                    "etcd acknowledged a keep-alive without confirming it: "
+                    f"raft term {answer.header.raft_term}, then {read_term}; its leader is changing"
+                )
+            )
+            return False
+        now = self.now()
+        remaining = self._clock.remaining(now)
+        if not self._clock.confirm(sent_at, answer.ttl, now):
+            self.lose(LossReason.EXPIRED)
+            return True
+        self._backoff.reset()
+        self._not_before = -math.inf
+        self._confirmed_at = now
+        self._listener.renewed(now - sent_at, remaining)
+        if len(read) > 1 and read[1] is None:
+            self.on_predecessor_gone()
+        return True
+
+    def gone(self) -> None:
+        """etcd has no such lease."""
+        self.lose(LossReason.REVOKED)
+
+    def failed(self, error: EtcdLeaderError) -> None:
+        """An attempt failed, which costs nothing before the deadline."""
+        self._last_error = error
+        self._listener.renewal_failed(error, self.lease_remaining())
+
+    def postpone(self) -> None:
+        """Wait before the next attempt."""
+        self._not_before = self.now() + self._backoff.next()
+
+    def regressed(self, error: EtcdRegressedError) -> None:
+        """etcd went back in time."""
+        self.lose(LossReason.REGRESSED, error)
+
+
+def _nothing() -> None:
+    """Until somebody wants to know."""

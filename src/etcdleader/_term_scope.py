@@ -1,0 +1,98 @@
+"""One term and everything that runs in its name: marked, then cancelled, then joined, in that order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+
+from .model import LossReason, Term
+
+__all__ = ("TermScope",)
+
+
+class TermScope:
+    """The scope that the work of one term lives in.
+
+    Attributes:
+        term: The term.
+        joined: Its work has ended.
+        released: Set when the seat was given back.
+        overrun_told: The overrun was reported.
+    """
+
+    def __init__(
+        self, term: Term, *, clock: Callable[[], float], margin: float, on_close: Callable[[], None]
+    ) -> None:
+        self.term = term
+        self.joined = False
+        self.released = anyio.Event()
+        self.overrun_told = False
+        self.closed_at: float | None = None
+        self._seat_lost_at = math.inf
+        self._clock = clock
+        self._margin = margin
+        self._on_close = on_close
+        self._scopes: set[anyio.CancelScope] = set()
+        self._left = anyio.Event()
+
+    def close(self, reason: LossReason) -> None:
+        """End the term: first the mark, so that the work's own clean-up finds ``is_valid()`` False; then cancel."""
+        if self.term.loss_reason is not None:
+            return
+        self.term.loss_reason = reason
+        self.closed_at = self._clock()
+        self._on_close()
+        for scope in list(self._scopes):
+            scope.cancel()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the end was marked."""
+        return self.term.loss_reason is not None
+
+    def seat_lost(self, reason: LossReason) -> None:
+        """etcd may give, or has given, the seat to somebody else."""
+        self._seat_lost_at = min(self._seat_lost_at, self._clock())
+        self.close(reason)
+
+    def overrun_in(self, lease_remaining: float) -> float | None:
+        """Seconds until work that still runs is an overrun: half a margin after the deadline, or after the seat was
+        lost. None when it has ended. Called from the guard's thread, too."""
+        if self.joined:
+            return None
+        now = self._clock()
+        return min(lease_remaining, self._seat_lost_at - now) + self._margin / 2
+
+    @contextmanager
+    def work(self, scope: anyio.CancelScope, deadline: float) -> Iterator[None]:
+        """Something runs in the term's name, in ``scope``: it is cancelled when the term ends, and waited for.
+
+        Args:
+            scope: Already entered.
+            deadline: When it ends anyhow, on the loop's clock: a backstop only, since that clock may stand still.
+        """
+        scope.deadline = min(scope.deadline, deadline)
+        self._scopes.add(scope)
+        if self.closed:
+            scope.cancel()
+        try:
+            yield
+        finally:
+            self._scopes.discard(scope)
+            if not self._scopes:
+                self._left.set()
+
+    def extend_backstop(self, deadline: float) -> None:
+        """The lease was renewed: the scopes may last longer."""
+        for scope in self._scopes:
+            scope.deadline = deadline
+
+    async def join(self) -> None:
+        """Wait until nothing runs in the term's name any more."""
+        while self._scopes:
+            self._left = anyio.Event()
+            await self._left.wait()
+        self.joined = True
