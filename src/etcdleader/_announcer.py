@@ -41,7 +41,7 @@ class Announcer:
 
     def __init__(self, name: str, lease: float, metrics: Metrics) -> None:
         self.status = LeaderStatus.INIT
-        self.on_trouble: Callable[[EtcdLeaderError], None] = lambda error: None
+        self.on_trouble: Callable[[EtcdLeaderError], None] = _ignore
         self.on_resign_request: Callable[[], None] = lambda: None
         self._name = name
         self._lease = lease
@@ -108,13 +108,17 @@ class Announcer:
         self._metrics.ousted(term, reason, drain)
         self.changed()
 
-    def overrun(self, term: Term) -> EtcdLeaderError:
-        """Work goes on past the deadline. Returns the error to tell."""
+    def overrun(self, term: Term) -> None:
+        """Work goes on past the deadline."""
         self._counts.overruns += 1
         self._metrics.overrun(term)
         error = OverrunError(term)
         _logger.error("%s", error, extra={"election": term.election, "token": term.token})
-        return error
+        self.on_trouble(error)
+
+    def nobody_to_tell(self) -> None:
+        """No campaign runs any more, so no callbacks either."""
+        self.on_trouble = _ignore
 
     def nobody_campaigns(self, after: float) -> None:
         """Somebody waits to be elected, and no campaign was begun."""
@@ -171,6 +175,10 @@ class Announcer:
         _logger.info("%s was asked to step down", self._name)
         self.on_resign_request()
 
+    def candidacy_lost(self, reason: LossReason) -> None:
+        """A candidate that waited has lost its lease or its key, and stands again."""
+        _logger.info("%s lost its place in the queue (%s) and stands again", self._name, reason.name)
+
     def candidacy_ended(self) -> None:
         """The next candidacy's renewals start with a clean slate."""
         self._renewals_fail = self._alarmed = False
@@ -206,6 +214,11 @@ class Announcer:
             etcd_errors=counts.etcd_errors,
             overruns=counts.overruns,
         )
+
+
+def _ignore(error: EtcdLeaderError) -> None:
+    """Nobody to tell."""
+    del error
 
 
 class OverrunError(EtcdLeaderError):

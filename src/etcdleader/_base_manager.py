@@ -165,6 +165,7 @@ class BaseManager(LeaderManager):
                 # Callbacks for errors may still run; they get as long as those for a loss.
                 group.cancel_scope.deadline = anyio.current_time() + self._config.retry
         finally:
+            self._announcer.nobody_to_tell()
             self._campaign = None
             campaign.finished.set()
             self._announcer.changed()
@@ -390,5 +391,3 @@ async def _call(callback: Callable[..., Any], manager: LeaderManager, argument: 
     result = callback(manager, argument)
     if inspect.isawaitable(result):
         await result
-
-

@@ -26,7 +26,9 @@ class Campaign:
         finished: Set when it has ended.
     """
 
-    def __init__(self, work: Callable[[Term], Awaitable[Any]] | None, on_failure: Callable[[BaseException], None]):
+    def __init__(
+        self, work: Callable[[Term], Awaitable[Any]] | None, on_failure: Callable[[BaseException], None]
+    ) -> None:
         self.work = work
         self.stopping = False
         self.result: Any = None
@@ -52,9 +54,10 @@ class Campaign:
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """What is awaited in the block ends at once when the campaign is to end."""
-        with anyio.CancelScope() as self._interruptible:
+        with anyio.CancelScope() as scope:
+            self._interruptible = scope
             if self.stopping:
-                self._interruptible.cancel()
+                scope.cancel()
             try:
                 yield
             finally:

@@ -35,7 +35,6 @@ class Connection:
         self._owned = owned
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
-        self.failure: BaseException | None = None
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
         """``EtcdApi.range``, which also raises EtcdRegressedError."""
@@ -86,7 +85,7 @@ speak to etcd in the parent's name."""
 
 
 def _forked() -> None:
-    global _connections
+    global _connections  # noqa: PLW0603 - the only state of the module, and a fork replaces it
     _parents.append(_connections)
     _connections = {}
 

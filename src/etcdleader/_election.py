@@ -23,6 +23,7 @@ from ._etcd.api import (
     Put,
     Range,
     RangeResult,
+    TxnResult,
     WatchBroken,
     WatchCanceled,
     WatchCreated,
@@ -30,7 +31,8 @@ from ._etcd.api import (
     WatchHandle,
     WatchMessage,
 )
-from ._session import Listener, Session
+from ._listener import Listener
+from ._session import Session
 from .errors import EtcdLeaderError, EtcdRegressedError
 from .model import LossReason
 
@@ -102,7 +104,7 @@ class Candidacy:
         key = candidate_key(self._election_key, self.session.lease_id)
         self._ballot = Ballot(key, self._identity, 0, self.session.lease_id)
         backoff = Backoff(self._timing.retry, random.uniform)
-        while not await self._join():
+        while not await self._join():  # noqa: ASYNC110 - etcd is asked again; it sends no event
             await anyio.sleep(backoff.next())
         self._listener.etcd_answered()
         self.session.keep_alive(self._ballot)
@@ -220,31 +222,16 @@ class Candidacy:
     async def _look(self) -> None:
         """Read the queue: the two newest keys up to ours, and the oldest."""
         end = prefix_end(self._prefix)
-        backoff = Backoff(self._timing.retry, random.uniform)
         newest = Range(
-            self._prefix,
-            end,
-            limit=2,
-            order="create-descending",
-            max_create_revision=self._ballot.create_revision,
+            self._prefix, end, limit=2, order="create-descending", max_create_revision=self._ballot.create_revision
         )
         oldest = Range(self._prefix, end, limit=1, order="create-ascending")
-        while True:
-            self._overheard = []
-            try:
-                result = await self._connection.txn((), [newest, oldest], timeout=self._timing.retry)
-            except EtcdRegressedError as error:
-                self.session.lose(LossReason.REGRESSED, error)
-                raise
-            except EtcdLeaderError as error:
-                self._listener.etcd_failed(error)
-            else:
-                break
-            finally:
-                overheard, self._overheard = self._overheard, None
+        backoff = Backoff(self._timing.retry, random.uniform)
+        while (answer := await self._try_read(newest, oldest)) is None:
             self._check()
             await anyio.sleep(backoff.next())
             self._check()
+        result, overheard = answer
         self._listener.etcd_answered()
         self._place = Place.read(
             self._ballot,
@@ -258,6 +245,22 @@ class Candidacy:
             self._apply(message)
         self._tell_place()
         self._check()
+
+    async def _try_read(self, *requests: Range) -> tuple[TxnResult, list[WatchMessage]] | None:
+        """Returns what one read shows, and what the watches brought while it was under way."""
+        overheard: list[WatchMessage] = []
+        self._overheard = overheard
+        try:
+            result = await self._connection.txn((), requests, timeout=self._timing.retry)
+        except EtcdRegressedError as error:
+            self.session.lose(LossReason.REGRESSED, error)
+            raise
+        except EtcdLeaderError as error:
+            self._listener.etcd_failed(error)
+            return None
+        finally:
+            self._overheard = None
+        return result, overheard
 
     def _watch(self) -> None:
         """Watch what our rank calls for: third or later, the predecessor and ourselves, so that one deletion wakes one

@@ -69,7 +69,7 @@ def watching(left: Callable[[], float | None], describe: Callable[[], str]) -> I
         left: Seconds until the process must end; None: nothing to fear now. Called from the guard's thread.
         describe: One line for stderr that says why.
     """
-    global _guard
+    global _guard  # noqa: PLW0603 - one thread per process
     if _guard is None or _guard.process != process_id():
         _guard = _Guard()
         _guard.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
@@ -12,7 +12,8 @@ import anyio.lowlevel
 from ._connections import Connection
 from ._core.backoff import Backoff
 from ._core.queue import election_prefix, prefix_end
-from ._etcd.api import KeyValue, Range, WatchBroken, WatchCanceled, WatchCreated, WatchHandle, WatchMessage
+from ._etcd.api import KeyValue, Range, RangeResult, WatchBroken, WatchCanceled, WatchCreated, WatchHandle, WatchMessage
+from ._listener import Listener
 from .errors import EtcdLeaderError, EtcdRegressedError
 from .model import LeaderRecord
 
@@ -55,13 +56,13 @@ class Observer:
         connection: Connection,
         election_key: str,
         retry: float,
-        on_error: Callable[[EtcdLeaderError], None],
+        listener: Listener,
     ) -> None:
         self._connection = connection
         self._election_key = election_key
         self._prefix = election_prefix(election_key)
         self._retry = retry
-        self._on_error = on_error
+        self._listener = listener
         self._leader: KeyValue | None = None
         self._revision = 0
         self._stale = True
@@ -107,32 +108,33 @@ class Observer:
 
     async def _read(self) -> None:
         backoff = Backoff(self._retry, random.uniform)
-        while True:
-            self._stale, self._reading = False, True
-            try:
-                result = await self._connection.range(
-                    Range(self._prefix, prefix_end(self._prefix), limit=1, order="create-ascending"),
-                    timeout=self._retry,
-                )
-            except EtcdRegressedError:
-                raise
-            except EtcdLeaderError as error:
-                self._on_error(error)
-                await anyio.sleep(backoff.next())
-            else:
-                break
-            finally:
-                self._reading = False
+        while (result := await self._try_read()) is None:  # noqa: ASYNC110 - etcd is asked again
+            await anyio.sleep(backoff.next())
+        self._listener.etcd_answered()
         if result.header.revision >= self._revision:
             self._leader = result.kvs[0] if result.kvs else None
             self._revision = result.header.revision
 
+    async def _try_read(self) -> RangeResult | None:
+        self._stale, self._reading = False, True
+        try:
+            return await self._connection.range(
+                Range(self._prefix, prefix_end(self._prefix), limit=1, order="create-ascending"), timeout=self._retry
+            )
+        except EtcdRegressedError:
+            raise
+        except EtcdLeaderError as error:
+            self._listener.etcd_failed(error)
+            return None
+        finally:
+            self._reading = False
+
     def _sink(self, message: WatchMessage) -> None:
         if isinstance(message, WatchBroken):
-            self._on_error(message.error)
+            self._listener.etcd_failed(message.error)
         elif isinstance(message, WatchCanceled):
             if not message.compact_revision:
-                self._on_error(message.error)
+                self._listener.etcd_failed(message.error)
             self._watch = None
             self._stale = True
         elif isinstance(message, WatchCreated):

@@ -11,7 +11,7 @@ _forks = 0
 
 
 def _forked() -> None:
-    global _forks
+    global _forks  # noqa: PLW0603 - a count per process
     _forks += 1
 
 

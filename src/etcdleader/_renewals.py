@@ -69,7 +69,7 @@ class Renewable(Protocol):
         ...
 
     def regressed(self, error: EtcdRegressedError) -> None:
-        """etcd went back in time."""
+        """The cluster went back in time."""
         ...
 
 

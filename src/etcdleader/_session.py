@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import anyio
 
@@ -14,36 +13,15 @@ from ._core.backoff import Backoff
 from ._core.lease import LeaseClock, Renewal, Timing, judge_renewal
 from ._core.queue import Ballot
 from ._etcd.api import KeepAlive, KeyValue, LeaseExistsError, LeaseNotFoundError
+from ._listener import Listener
 from .errors import EtcdLeaderError, EtcdRegressedError, EtcdUnavailableError
 from .model import LossReason
 
-__all__ = ("Listener", "Session")
+__all__ = ("Session",)
 
 _TICK = 1.0
 """How often, at least, a running term's deadline is compared with the clock: loops sleep on clocks that stand still in
 suspend."""
-
-
-class Listener(Protocol):
-    """Who is told what happens to a candidacy. Called on the event loop; must return promptly."""
-
-    def etcd_failed(self, error: EtcdLeaderError) -> None:
-        """A call failed or a stream broke; it is being tried again."""
-
-    def etcd_answered(self) -> None:
-        """A call succeeded."""
-
-    def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
-        """A renewal was not confirmed."""
-
-    def renewed(self, duration: float, remaining: float) -> None:
-        """A renewal was confirmed, when ``remaining`` seconds were left."""
-
-    def queued(self, position: int | None) -> None:
-        """Our place in the queue changed."""
-
-    def asked_to_resign(self) -> None:
-        """An operator asks the leader to step down."""
 
 
 class Session:
@@ -168,9 +146,12 @@ class Session:
         with anyio.move_on_after(self._timing.retry):
             await self._connection.renewals.renew_now(self)
         if self.lost is None and self._confirmed_at < asked_at:
-            raise self._last_error or EtcdUnavailableError(
-                f"etcd did not confirm the lease within {self._timing.retry:g} s"
-            )
+            raise self._why_unconfirmed()
+
+    def _why_unconfirmed(self) -> EtcdLeaderError:
+        return self._last_error or EtcdUnavailableError(
+            f"etcd did not confirm the lease within {self._timing.retry:g} s"
+        )
 
     async def close(self) -> None:
         """Let the lease go, which deletes the key, in at most ``retry`` seconds. What does not reach etcd by then ends
@@ -254,12 +235,15 @@ class Session:
         self._not_before = -math.inf
         self._confirmed_at = now
         self._listener.renewed(now - sent_at, remaining)
+        if self.on_tick is not None:
+            # At once, not at the next look: what runs until the old deadline may go on.
+            self.on_tick()
         if len(read) > 1 and read[1] is None:
             self.on_predecessor_gone()
         return True
 
     def gone(self) -> None:
-        """etcd has no such lease."""
+        """There is no such lease in etcd."""
         self.lose(LossReason.REVOKED)
 
     def failed(self, error: EtcdLeaderError) -> None:
@@ -272,7 +256,7 @@ class Session:
         self._not_before = self.now() + self._backoff.next()
 
     def regressed(self, error: EtcdRegressedError) -> None:
-        """etcd went back in time."""
+        """The cluster went back in time."""
         self.lose(LossReason.REGRESSED, error)
 
 

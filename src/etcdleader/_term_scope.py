@@ -23,9 +23,7 @@ class TermScope:
         overrun_told: The overrun was reported.
     """
 
-    def __init__(
-        self, term: Term, *, clock: Callable[[], float], margin: float, on_close: Callable[[], None]
-    ) -> None:
+    def __init__(self, term: Term, *, clock: Callable[[], float], margin: float, on_close: Callable[[], None]) -> None:
         self.term = term
         self.joined = False
         self.released = anyio.Event()
@@ -54,7 +52,7 @@ class TermScope:
         return self.term.loss_reason is not None
 
     def seat_lost(self, reason: LossReason) -> None:
-        """etcd may give, or has given, the seat to somebody else."""
+        """The seat may be, or has been, given to somebody else."""
         self._seat_lost_at = min(self._seat_lost_at, self._clock())
         self.close(reason)
 

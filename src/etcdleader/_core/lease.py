@@ -77,9 +77,7 @@ class Renewal(Enum):
     LEASE_LOST = "lease lost"
 
 
-def judge_renewal(
-    *, ttl: int, keep_alive_term: int, read_term: int, highest_term: int, key_stands: bool
-) -> Renewal:
+def judge_renewal(*, ttl: int, keep_alive_term: int, read_term: int, highest_term: int, key_stands: bool) -> Renewal:
     """Whether a renewal counts.
 
     etcd answers keep-alives without consensus: a leader that was deposed but has not noticed acknowledges leases that

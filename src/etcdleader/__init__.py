@@ -1,0 +1,17 @@
+"""Leader election on etcd leases: one leader among many processes, and no late writes.
+
+General layout, from the bottom up. A module imports only from those before it.
+
+- ``errors``, ``model``: what can go wrong, and what an election is about. Values.
+- ``_core``: the decisions, as pure functions and tables: how long a lease may be believed, which renewal counts, where
+  a candidate stands in the queue.
+- ``config``, ``metrics``, ``_process``: settings as values; what is counted; the clock.
+- ``_etcd``: the port to etcd (``_etcd.api``) and the gateway behind it, on etcd3's stubs. ``etcd3`` is its public face.
+- ``_guard``, ``_renewals``, ``_connections``, ``_session``, ``_observer``, ``_election``: one candidacy, from the grant
+  of its lease to its release. Start reading in ``_election``.
+- ``_announcer``, ``_term_scope``, ``_campaign``, ``manager``, ``_base_manager``: what a manager promises, and the one
+  way out of a term.
+- ``_etcd_manager``, ``_noop_manager``, ``_settings``: the managers; where settings come from.
+- ``factory``, ``fencing``, ``testing``: for programs, and for their tests.
+- ``_cli``: the command.
+"""

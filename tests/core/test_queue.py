@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etcdleader._core.queue import Ballot, Place, Rank, candidate_key, election_prefix, prefix_end
+from etcdleader._etcd.api import Event, KeyValue
+
+OWN = Ballot(b"jobs/b", b"me", create_revision=20, lease_id=0xB)
+BEFORE = KeyValue(b"jobs/a", b"other", create_revision=10, mod_revision=10, version=1, lease=0xA)
+FIRST = KeyValue(b"jobs/0", b"first", create_revision=5, mod_revision=5, version=1, lease=0x1)
+MINE = KeyValue(b"jobs/b", b"me", create_revision=20, mod_revision=20, version=1, lease=0xB)
+
+
+def deleted(key: bytes, revision: int) -> Event:
+    return Event("delete", KeyValue(key, mod_revision=revision))
+
+
+def put(kv: KeyValue, revision: int) -> Event:
+    return Event("put", replace(kv, mod_revision=revision, version=kv.version + 1))
+
+
+def test_keys_are_named_as_etcd_go_names_them() -> None:
+    """Lower-case hex without padding, after the name and a slash, literally."""
+    assert candidate_key("jobs", 0x0A0B) == b"jobs/a0b"
+    assert candidate_key("/a//b", 1) == b"/a//b/1"
+    assert election_prefix("größe") == "größe/".encode()
+    assert prefix_end(b"jobs/") == b"jobs0"
+
+
+def test_the_predecessors_deletion_elects_the_next_in_line() -> None:
+    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+
+    after = place.after(OWN, [deleted(BEFORE.key, 21)])
+    assert after.rank is Rank.LEADER
+    assert not after.stale
+
+
+def test_events_that_the_read_has_shown_already_change_nothing() -> None:
+    """A lagging member sends them late: an old DELETE of a key that was made anew would elect us wrongly."""
+    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+
+    assert place.after(OWN, [deleted(BEFORE.key, 20), deleted(OWN.key, 3)]) == place
+
+
+def test_a_deleted_predecessor_that_was_waiting_itself_elects_nobody() -> None:
+    """It may have given up while the leader still leads: only a read tells."""
+    place = Place(revision=20, ahead=2, predecessor=BEFORE.key)
+
+    after = place.after(OWN, [deleted(BEFORE.key, 21)])
+    assert after.stale
+    assert after.rank is Rank.LATER
+
+
+def test_own_key_and_predecessor_deleted_in_one_revision_elects_nobody() -> None:
+    """A revision is applied whole, in whatever order its events come."""
+    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+
+    for events in ([deleted(BEFORE.key, 21), deleted(OWN.key, 21)], [deleted(OWN.key, 21), deleted(BEFORE.key, 21)]):
+        assert place.after(OWN, events).lost
+
+
+def test_other_keys_of_the_prefix_change_nothing() -> None:
+    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+
+    assert place.after(OWN, [put(KeyValue(b"jobs/z", b"new", 22, 22, 1, 9), 22), deleted(b"jobs/y", 23)]) == place
+
+
+def test_a_put_that_changes_nothing_is_a_request_to_step_down() -> None:
+    place = Place(revision=20, ahead=0, predecessor=None)
+
+    after = place.after(OWN, [put(MINE, 21)])
+    assert after.asked_to_resign
+    assert not after.lost
+
+
+def test_a_put_that_changes_value_lease_or_creation_is_a_loss() -> None:
+    place = Place(revision=20, ahead=0, predecessor=None)
+
+    for thief in (replace(MINE, value=b"thief"), replace(MINE, lease=0), replace(MINE, create_revision=21)):
+        assert place.after(OWN, [put(thief, 22)]).lost
+
+
+def test_a_watch_created_behind_or_at_our_read_leaves_no_gap() -> None:
+    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+
+    assert not place.after_creation(20, resumed=False).stale
+    assert not place.after_creation(7, resumed=False).stale  # a lagging member: it will catch up, through events
+    assert place.after_creation(21, resumed=False).stale
+    assert place.after_creation(20, resumed=True).stale
+
+
+def test_a_read_shows_each_rank() -> None:
+    assert Place.read(OWN, 30, [MINE], [MINE], 5) == Place(30, 0, None)
+    assert Place.read(OWN, 30, [MINE, BEFORE], [BEFORE], 5) == Place(30, 1, BEFORE.key)
+    assert Place.read(OWN, 30, [MINE, BEFORE], [FIRST], 5) == Place(30, 4, BEFORE.key)
+    assert Place.read(OWN, 30, [MINE, BEFORE], [FIRST], 2) == Place(30, 2, BEFORE.key)
+
+
+def test_a_read_without_our_key_or_with_a_changed_one_is_a_loss() -> None:
+    assert Place.read(OWN, 30, [], [], 1).lost
+    assert Place.read(OWN, 30, [BEFORE], [BEFORE], 1).lost
+    assert Place.read(OWN, 30, [replace(MINE, lease=0), BEFORE], [BEFORE], 1).lost
+    # The foreign key that a hand has put under our name is not ours.
+    assert Place.read(OWN, 30, [replace(MINE, value=b"thief")], [MINE], 1).lost
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[list[KeyValue], list[list[Event]]]:
+    """A queue that we have just joined, then single deletions and joins, a revision each."""
+    size = draw(st.integers(0, 4))
+    queue = [KeyValue(f"jobs/{n}".encode(), b"x", n + 1, n + 1, 1, n + 1) for n in range(size)]
+    standing = [*queue, MINE]
+    revisions: list[list[Event]] = []
+    revision = MINE.create_revision
+    for _ in range(draw(st.integers(0, 8))):
+        revision += 1
+        if standing and draw(st.booleans()):
+            gone = draw(st.sampled_from(standing))
+            standing = [kv for kv in standing if kv is not gone]
+            revisions.append([deleted(gone.key, revision)])
+        else:
+            new = KeyValue(f"jobs/n{revision}".encode(), b"x", revision, revision, 1, revision)
+            standing = [*standing, new]
+            revisions.append([Event("put", new)])
+    return queue, revisions
+
+
+@given(histories())
+def test_whoever_believes_to_be_first_is_first(history: tuple[list[KeyValue], list[list[Event]]]) -> None:
+    """Played against the true queue: LEADER and not stale means that nobody is ahead and our key stands."""
+    queue, revisions = history
+    place = Place(MINE.create_revision, len(queue), queue[-1].key if queue else None)
+    true = [*queue, MINE]
+    for events in revisions:
+        for event in events:
+            true = [kv for kv in true if kv.key != event.kv.key]
+            if event.type == "put":
+                true.append(event.kv)
+        place = place.after(OWN, events)
+        if place.lost:
+            assert MINE not in true
+            return
+        if place.stale:
+            revision = events[-1].kv.mod_revision
+            upto = [kv for kv in true if kv.create_revision <= MINE.create_revision]
+            place = Place.read(OWN, revision, upto[::-1][:2], true[:1], place.ahead)
+        assert (place.rank is Rank.LEADER) == (true[0] is MINE)
+        # Further back it does not look at those ahead of its predecessor, so it may be next without knowing.
+        assert place.rank is not Rank.NEXT or true[1] is MINE

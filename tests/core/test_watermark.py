@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from etcdleader._core.watermark import Watermark
+from etcdleader.errors import EtcdRegressedError
+
+
+def test_an_answer_below_what_was_known_before_its_request_is_a_regression() -> None:
+    revisions = Watermark()
+    revisions.check(1, 100, revisions.known())
+
+    with pytest.raises(EtcdRegressedError) as caught:
+        revisions.check(1, 99, revisions.known())
+    assert (caught.value.cluster_id, caught.value.known, caught.value.found) == (1, 100, 99)
+
+
+def test_an_answer_that_was_overtaken_by_a_newer_one_is_no_regression() -> None:
+    """Two requests under way at once may come back in any order."""
+    revisions = Watermark()
+    known_before = revisions.known()
+    revisions.check(1, 100, revisions.known())
+
+    revisions.check(1, 99, known_before)
+    assert revisions.known() == {1: 100}
+
+
+def test_another_cluster_has_revisions_of_its_own() -> None:
+    revisions = Watermark()
+    revisions.check(1, 100, revisions.known())
+
+    revisions.check(2, 5, revisions.known())
+    assert revisions.known() == {1: 100, 2: 5}
+
+
+def test_what_is_learnt_never_lowers_what_is_known() -> None:
+    revisions = Watermark({1: 100})
+    revisions.learn({1: 50, 2: 7})
+
+    assert revisions.known() == {1: 100, 2: 7}
+
+
+def test_what_was_handed_out_is_a_copy() -> None:
+    revisions = Watermark({1: 1})
+    known = revisions.known()
+    revisions.check(1, 2, known)
+
+    assert known == {1: 1}
