@@ -59,7 +59,6 @@ class BaseManager(LeaderManager):
         self._process = process_id()
         self._identity = self._draw_identity()
         self._campaign: Campaign | None = None
-        self._last_campaign: Campaign | None = None
         self._scope: TermScope | None = None
         self._announcer = Announcer(self._identity, self._config.lease, self._metrics)
         self._announcer.on_resign_request = self._request_resign
@@ -146,7 +145,7 @@ class BaseManager(LeaderManager):
         self._here()
         if self._campaign is not None:
             raise anyio.BusyResourceError("campaigning with")
-        self._campaign = self._last_campaign = Campaign(work, self._announcer.failed)
+        self._campaign = Campaign(work, self._announcer.failed)
         self._announcer.changed()
         return self._campaign
 
@@ -201,7 +200,8 @@ class BaseManager(LeaderManager):
     async def resign(self) -> None:
         self._here()
         campaign, scope = self._campaign, self._scope
-        if scope is not None and not scope.closed:
+        if scope is not None:
+            # When it is ending already, for whatever reason, what is left to wait for is the release.
             scope.close(LossReason.RESIGNED)
             if not self._called_from_inside(campaign, scope):
                 await scope.released.wait()
@@ -285,7 +285,7 @@ class BaseManager(LeaderManager):
             finally:
                 _inside.reset(token)
         if cancel_scope.cancelled_caught or not scope.term.is_valid():
-            raise LeadershipLostError(scope.term)
+            raise LeadershipLostError(scope.term) from None
 
     def _backstop(self, term: Term) -> float:
         remaining = term.remaining()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -13,10 +12,12 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import pytest
 
 from etcdleader.testing import EtcdServer, EtcdServerError, etcd_server
+from etcdleader.testing.etcd_server import EtcdMember
 
 
 def is_alive(pid: int) -> bool:
@@ -45,7 +46,7 @@ def healthy(endpoint: str) -> bool:
 def run_script(body: str) -> subprocess.Popen[str]:
     """Start a Python program whose first line of output is the etcd's pid and folder."""
     script = (
-        "import os, signal, sys, time\n"
+        "import os, signal, sys, threading, time\n"
         "from etcdleader.testing import EtcdServer\n"
         "def show(etcd): print(etcd.members[0].pid, etcd.members[0].data_dir, flush=True)\n"
     )
@@ -235,35 +236,42 @@ async def test_the_loop_goes_on_while_a_server_starts() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_cancelled_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_a_cancelled_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A timeout around the start is an ordinary way to leave it."""
+    server, pids = EtcdServer(), []
     with anyio.CancelScope() as scope:
-        # This etcd never becomes healthy: it waits for a second member that is not there.
-        server = EtcdServer(data_dir=tmp_path / "etcd", extra_args=["--initial-cluster-state=existing"])
-        async with anyio.create_task_group() as group:
-            group.start_soon(server.__aenter__)
-            while not server.members or not server.members[0].log.exists():
-                await anyio.sleep(0.01)
-            scope.cancel()
+
+        def cancel_while_starting(member: EtcdMember) -> bool:
+            pids.append(member.pid)
+            anyio.from_thread.run_sync(scope.cancel)
+            return False
+
+        monkeypatch.setattr(EtcdMember, "_is_healthy", cancel_while_starting)
+        async with server:
+            pytest.fail("it came up")
+    assert scope.cancelled_caught
     assert server.members == ()
+    assert len(pids) == 1
+    assert not is_alive(pids[0])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's parent-death signal is Linux's")
 @pytest.mark.parametrize(
     "start",
     [
-        "etcd = EtcdServer(); etcd.start(); show(etcd); time.sleep(600)",
-        # Started by a thread that has ended since: to the kernel, the thread is the parent.
-        "import threading\n"
-        "etcd = EtcdServer(); thread = threading.Thread(target=etcd.start); thread.start(); thread.join()\n"
-        "time.sleep(0.3); assert etcd.members[0].running; show(etcd); time.sleep(600)",
-        "etcd = EtcdServer(); etcd.start(); etcd.members[0].pause(); show(etcd); time.sleep(600)",
+        pytest.param("etcd.start()", id="by the main thread"),
+        # To the kernel, the thread that forks is the parent.
+        pytest.param(
+            "thread = threading.Thread(target=etcd.start); thread.start(); thread.join(); time.sleep(0.3)\n"
+            "assert etcd.members[0].running",
+            id="by a thread that has ended",
+        ),
+        pytest.param("etcd.start(); etcd.members[0].pause()", id="frozen"),
     ],
-    ids=["main thread", "ended thread", "frozen etcd"],
 )
 def test_a_killed_parent_takes_its_etcd_along(start: str) -> None:
     """After SIGKILL no clean-up of ours runs, so the kernel must do it."""
-    with run_script(start) as parent:
+    with run_script(f"etcd = EtcdServer()\n{start}\nshow(etcd)\ntime.sleep(600)") as parent:
         pid, folder = first_line(parent)
         assert is_alive(pid)
         parent.kill()

@@ -58,7 +58,12 @@ def spawn(
 
     started: Future[subprocess.Popen[bytes]] = Future()
     _spawner(process_id()).put((start, started))
-    return started.result()
+    try:
+        return started.result()
+    except KeyboardInterrupt:
+        # It may start all the same, and nobody would know of it.
+        started.add_done_callback(lambda child: kill(child.result()))
+        raise
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -84,5 +89,5 @@ def _serve(requests: queue.SimpleQueue[_Request]) -> None:
         start, started = requests.get()
         try:
             started.set_result(start())
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
             started.set_exception(error)

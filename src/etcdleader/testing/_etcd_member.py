@@ -18,11 +18,12 @@ from . import _children
 __all__ = ("EtcdMember", "EtcdServerError", "PortTakenError")
 
 _POLL = 0.02
+_HEAD_LINES = 2
 _TAIL_LINES = 12
 
 
 class EtcdServerError(EtcdLeaderError):
-    """An etcd that was to be started for tests did not come up. The message shows the end of its log, and where the
+    """An etcd that was to be started for tests did not come up. The message shows the ends of its log, and where the
     whole of it is."""
 
 
@@ -123,11 +124,11 @@ class EtcdMember:
         while not self._is_healthy():
             checkpoint()
             if not self.running:
-                tail = self._log_tail()
-                kind = PortTakenError if "address already in use" in tail else EtcdServerError
-                raise kind(f"etcd ended while it was starting. {tail}")
+                log = self._log_ends()
+                kind = PortTakenError if "address already in use" in log else EtcdServerError
+                raise kind(f"etcd ended while it was starting. {log}")
             if time.monotonic() > deadline:
-                raise EtcdServerError(f"etcd was not healthy after {self._start_timeout:g} s. {self._log_tail()}")
+                raise EtcdServerError(f"etcd was not healthy after {self._start_timeout:g} s. {self._log_ends()}")
             time.sleep(_POLL)
 
     def version(self) -> str:
@@ -154,6 +155,9 @@ class EtcdMember:
             raise ProcessLookupError(f"etcd member {self.name} is not running")
         return self._process
 
-    def _log_tail(self) -> str:
+    def _log_ends(self) -> str:
+        """Its beginning and its end: etcd tells of a wrong option first, and then prints all there are."""
         lines = self.log.read_text(errors="replace").splitlines()
-        return "\n".join((f"The end of {self.log}:", *lines[-_TAIL_LINES:]))
+        if len(lines) > _HEAD_LINES + _TAIL_LINES:
+            lines[_HEAD_LINES:-_TAIL_LINES] = ["..."]
+        return "\n".join((f"From {self.log}:", *lines))

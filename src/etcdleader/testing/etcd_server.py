@@ -122,12 +122,13 @@ class EtcdServer:
         """Kill all members and remove the temporary folder. Does nothing when not started, or in a forked child."""
         if self._owner != process_id():
             return
-        atexit.unregister(self.stop)
         for member in self._members:
             member.kill()
         if self._data_dir is None and self._folder is not None:
             shutil.rmtree(self._folder)
         self._members, self._folder, self._owner = (), None, None
+        # Last of all: a stop that was interrupted is done again at the interpreter's end.
+        atexit.unregister(self.stop)
 
     def __enter__(self) -> Self:
         self.start()

@@ -1,0 +1,63 @@
+"""The commands: arguments in, exit status out. What they do is elsewhere."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib.metadata import version
+from types import FrameType
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+
+from ..testing import EtcdServerError
+from ._demo import DemoError, play
+
+__all__ = ("app",)
+
+# Tracebacks stay Python's own: the pretty ones show the values of variables, and so, one day, a password.
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        typer.echo(f"etcdleader {version('etcdleader')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    _version: bool = typer.Option(
+        False,  # noqa: FBT003 - the default
+        "--version",
+        callback=_show_version,
+        is_eager=True,
+        help="Show the version and exit.",
+    ),
+) -> None:
+    """Leader election on etcd leases."""
+
+
+@app.command()
+def demo() -> None:
+    """Watch an election: a leader dies, another takes over, a late write is refused.
+
+    Starts an etcd of its own and three candidates, each a process of its own, reads no settings, and ends by itself
+    in less than 40 seconds. Ctrl-C ends it at once. Nothing is left behind.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)  # so that the terminal and the temporary folder are cleaned up then, too
+    try:
+        play(Console(highlight=False))
+    except (DemoError, EtcdServerError, FileNotFoundError) as error:
+        typer.echo(f"The demo failed: {error}", err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.echo("Interrupted. Nothing was left running.", err=True)
+        raise typer.Exit(128 + signal.SIGINT) from None
+
+
+def _end(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)

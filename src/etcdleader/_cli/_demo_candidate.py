@@ -1,0 +1,60 @@
+"""One candidate of the demo: a program as anybody would write it, on the public interface alone.
+
+It says what happens to it on standard output, one JSON object a line, and resigns for each line it reads. At the end
+of its input it stops.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import anyio
+
+from etcdleader import Config, EtcdConfig, EtcdLeaderManager, LeaderManager, Term
+
+LEASE, RENEW, RETRY = 4.0, 1.0, 0.5
+_REPORT_EVERY = 0.2
+
+
+def report(event: str, **facts: object) -> None:
+    """Say something. ``at`` is on a clock that all processes of a machine share."""
+    print(json.dumps({"event": event, "at": time.monotonic(), **facts}), flush=True)
+
+
+async def stand(name: str, endpoint: str, election_key: str) -> None:
+    """Campaign, and report, until the input ends."""
+    config = Config(enabled=True, id=name, lease=LEASE, renew=RENEW, retry=RETRY)
+    manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election_key)
+
+    @manager.on_elected
+    def elected(_manager: LeaderManager, term: Term) -> None:
+        report("elected", token=term.token, key=term.key, lease_id=term.lease_id)
+
+    @manager.on_ousted
+    def ousted(_manager: LeaderManager, _term: Term) -> None:
+        report("ousted")
+
+    async with manager, anyio.create_task_group() as group:
+        group.start_soon(report_place, manager)
+        async for _ in anyio.wrap_file(sys.stdin):
+            report("resigning")
+            await manager.resign()
+        group.cancel_scope.cancel()
+
+
+async def report_place(manager: LeaderManager) -> None:
+    """Say again and again where we stand, and how long the lease may be believed."""
+    while True:
+        term = manager.term
+        report(
+            "place",
+            place=manager.statistics().queue_position,
+            remaining=None if term is None else term.remaining(),
+        )
+        await anyio.sleep(_REPORT_EVERY)
+
+
+if __name__ == "__main__":
+    anyio.run(stand, *sys.argv[1:])

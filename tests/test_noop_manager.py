@@ -1,0 +1,429 @@
+"""The contract of every manager, shown on the one that needs no etcd: campaigns, callbacks, scopes and ways out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+
+from etcdleader import (
+    Config,
+    ConfigError,
+    LeaderManager,
+    LeaderRecord,
+    LeadershipLostError,
+    LeaderStatus,
+    LossReason,
+    NoopLeaderManager,
+    NotLeaderError,
+    Term,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+def make() -> NoopLeaderManager:
+    return NoopLeaderManager(Config(lease=10, renew=2, retry=0.05), "jobs")
+
+
+async def test_it_leads_while_it_campaigns_and_only_then() -> None:
+    manager = make()
+    assert not manager.is_leader()
+    assert await manager.leader() is None
+    async with manager as same:
+        assert same is manager
+        term = await manager.wait_elected()
+        assert manager.is_leader()
+        assert manager.term is term
+        assert (term.token, term.key, term.lease_id, term.identity) == (0, "", 0, "noop")
+        assert term.remaining() == math.inf
+        assert term.guard() == []
+        assert await manager.extend(term) is term
+        assert await manager.leader() == LeaderRecord("noop", 0, "", 0)
+        assert await manager.candidates() == [LeaderRecord("noop", 0, "", 0)]
+    assert not manager.is_leader()
+    assert manager.term is None
+    assert term.loss_reason is LossReason.STOPPED
+    assert manager.status is LeaderStatus.OUSTED
+    with pytest.raises(NotLeaderError):
+        await manager.extend()
+    with pytest.raises(LeadershipLostError):
+        await manager.extend(term)
+
+
+async def test_one_info_line_says_that_election_is_off(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "etcdleader")
+    manager = make()
+    for _ in range(2):
+        async with manager:
+            await manager.wait_elected()
+    assert sum("is off" in record.message for record in caplog.records) == 1
+
+
+async def test_a_transaction_has_nowhere_to_go() -> None:
+    async with make() as manager:
+        term = await manager.wait_elected()
+        with pytest.raises(ConfigError, match="election is off"):
+            await term.transaction([])
+
+
+async def test_a_campaign_starts_at_once_and_returns_none_after_stop() -> None:
+    manager = make()
+    async with anyio.create_task_group() as group:
+        await group.start(manager.campaign)
+        await manager.wait_elected()
+        await manager.stop()
+        assert not manager.is_leader()
+        await group.start(manager.campaign)
+        assert (await manager.wait_elected()).is_valid()
+        await manager.stop()
+
+
+async def test_a_second_campaign_at_once_is_refused_at_once() -> None:
+    manager = make()
+
+    async def work(term: Term) -> None:
+        raise AssertionError
+
+    async with manager:
+        with pytest.raises(anyio.BusyResourceError):
+            await manager.campaign()
+        with pytest.raises(anyio.BusyResourceError):
+            await manager.run(work)
+        assert (await manager.wait_elected()).is_valid()
+
+
+async def test_stop_without_a_campaign_does_nothing_and_is_not_remembered() -> None:
+    manager = make()
+    await manager.stop()
+    await manager.resign()
+    async with manager:
+        assert (await manager.wait_elected()).is_valid()
+
+
+@pytest.mark.parametrize("how", ["plain", "async", "lambda of awaitable"])
+async def test_callbacks_are_plain_or_async_and_awaitables_are_awaited(how: str) -> None:
+    manager = make()
+    told: list[str] = []
+
+    async def later(word: str) -> None:
+        await anyio.lowlevel.checkpoint()
+        told.append(word)
+
+    if how == "plain":
+        manager.on_elected(lambda manager, term: told.append("elected"))
+        manager.on_ousted(lambda manager, term: told.append("ousted"))
+    elif how == "async":
+
+        @manager.on_elected
+        async def elected(manager: LeaderManager, term: Term) -> None:
+            await later("elected")
+
+        @manager.on_ousted
+        async def ousted(manager: LeaderManager, term: Term) -> None:
+            await later("ousted")
+
+        assert callable(elected)
+        assert callable(ousted)
+    else:
+        manager.on_elected(lambda manager, term: later("elected"))
+        manager.on_ousted(lambda manager, term: later("ousted"))
+    async with manager:
+        await manager.wait_elected()
+        await anyio.wait_all_tasks_blocked()
+    assert told == ["elected", "ousted"]
+
+
+async def test_a_callback_registered_by_a_callback_runs_from_the_next_term_on() -> None:
+    manager = make()
+    told: list[str] = []
+    manager.on_elected(lambda m, t: manager.on_elected(lambda m, t: told.append("second")))
+    async with manager:
+        await manager.wait_elected()
+        await anyio.wait_all_tasks_blocked()
+        assert told == []
+        await manager.resign()
+        await manager.wait_elected()
+        await anyio.wait_all_tasks_blocked()
+        assert told == ["second"]
+
+
+class Boom(Exception):
+    """Of the user."""
+
+
+async def boom(*args: object) -> None:
+    raise Boom
+
+
+@pytest.mark.parametrize("where", ["on_elected", "on_ousted", "work"])
+async def test_what_callbacks_and_work_raise_ends_the_campaign_as_itself(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = make()
+    work: Callable[[Term], Awaitable[None]] = boom
+    if where != "work":
+        getattr(manager, where)(boom)
+
+        async def work(term: Term) -> None:
+            if where == "on_elected":
+                await anyio.sleep_forever()
+
+    with pytest.raises(Boom):
+        await manager.run(work)
+    assert manager.status is LeaderStatus.OUSTED
+    assert any(record.levelno == logging.ERROR for record in caplog.records)
+
+
+async def test_a_failed_campaign_cancels_the_body_and_is_raised_as_itself() -> None:
+    manager = make()
+    manager.on_elected(boom)
+    reached = False
+    with pytest.raises(Boom):
+        async with manager:
+            await anyio.sleep_forever()
+            reached = True
+    assert not reached
+
+
+async def test_an_exception_of_the_body_comes_out_as_itself_after_the_release() -> None:
+    manager = make()
+    with pytest.raises(Boom):
+        async with manager:
+            term = await manager.wait_elected()
+            raise Boom
+    assert term.loss_reason is LossReason.STOPPED
+    assert manager.status is LeaderStatus.OUSTED
+
+
+async def test_users_own_groups_stay_groups() -> None:
+    async def work(term: Term) -> None:
+        raise ExceptionGroup("mine", [Boom()])
+
+    with pytest.raises(ExceptionGroup, match="mine") as caught:
+        await make().run(work)
+    assert len(caught.value.exceptions) == 1
+
+
+async def test_run_returns_what_the_work_returned() -> None:
+    async def work(term: Term) -> str:
+        return f"token {term.token}"
+
+    manager = make()
+    assert await manager.run(work) == "token 0"
+    assert manager.status is LeaderStatus.OUSTED
+    assert manager.statistics().losses == {LossReason.RESIGNED: 1}
+
+
+async def test_run_returns_none_after_stop() -> None:
+    manager = make()
+    async with anyio.create_task_group() as group:
+        results: list[object] = []
+
+        async def run() -> None:
+            async def work(term: Term) -> str:
+                await anyio.sleep_forever()
+                raise AssertionError
+
+            results.append(await manager.run(work))
+
+        group.start_soon(run)
+        await manager.wait_elected()
+        await manager.stop()
+    assert results == [None]
+
+
+async def test_work_that_calls_stop_is_cancelled_and_does_not_wait_for_itself() -> None:
+    manager = make()
+    after: list[str] = []
+
+    async def work(term: Term) -> None:
+        await manager.stop()
+        after.append("stop returned")
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(5):
+        assert await manager.run(work) is None
+    assert after in (["stop returned"], [])
+
+
+async def test_work_that_resigns_is_cancelled_and_stands_again() -> None:
+    manager = make()
+    terms: list[Term] = []
+
+    async def work(term: Term) -> int:
+        terms.append(term)
+        if len(terms) == 1:
+            await manager.resign()
+            await anyio.sleep_forever()
+        return len(terms)
+
+    with anyio.fail_after(5):
+        assert await manager.run(work) == 2
+    assert terms[0].loss_reason is LossReason.RESIGNED
+
+
+@pytest.mark.parametrize("name", ["stop", "resign"])
+async def test_stop_and_resign_in_on_ousted_return_at_once(name: str) -> None:
+    manager = make()
+    returned: list[bool] = []
+
+    @manager.on_ousted
+    async def ousted(manager: LeaderManager, term: Term) -> None:
+        await getattr(manager, name)()
+        returned.append(True)
+
+    with anyio.fail_after(5):
+        async with manager:
+            await manager.wait_elected()
+    assert returned == [True]
+
+
+async def test_leading_runs_the_block_in_the_term_and_leaving_it_does_not_end_it() -> None:
+    async with make() as manager:
+        async with manager.leading() as term:
+            assert term.is_valid()
+        assert term.is_valid()
+        async with manager.leading() as again:
+            assert again is term
+
+
+@pytest.mark.parametrize("reason", [LossReason.STOPPED, LossReason.RESIGNED])
+async def test_the_end_of_the_term_cancels_a_leading_block_which_then_raises(reason: LossReason) -> None:
+    manager = make()
+    seen: list[bool] = []
+    async with manager, anyio.create_task_group() as group:
+        with pytest.raises(LeadershipLostError) as caught:
+            async with manager.leading() as term:
+                group.start_soon(manager.stop if reason is LossReason.STOPPED else manager.resign)
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    seen.append(term.is_valid())
+    assert caught.value.term is term
+    assert term.loss_reason is reason
+    assert seen == [False], "marked before it is cancelled"
+
+
+async def test_the_seat_is_not_released_before_a_leading_block_has_ended() -> None:
+    manager = make()
+    order: list[str] = []
+    manager.on_ousted(lambda manager, term: order.append("ousted"))
+    async with manager:
+        async with anyio.create_task_group() as group:
+
+            async def lead() -> None:
+                try:
+                    async with manager.leading():
+                        try:
+                            await anyio.sleep_forever()
+                        finally:
+                            with anyio.CancelScope(shield=True):
+                                await anyio.sleep(0.05)
+                            order.append("work ended")
+                except LeadershipLostError:
+                    order.append("raised")
+
+            group.start_soon(lead)
+            await manager.wait_elected()
+            await anyio.wait_all_tasks_blocked()
+            await manager.resign()
+            order.append("resigned")
+    assert order.index("work ended") < order.index("ousted") < order.index("resigned")
+
+
+async def test_waiting_before_the_campaign_begins_is_allowed() -> None:
+    manager = make()
+    terms: list[Term] = []
+
+    async def wait() -> None:
+        terms.append(await manager.wait_elected())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        async with manager:
+            while not terms:
+                await anyio.lowlevel.checkpoint()
+            assert terms[0].is_valid()
+
+
+async def test_waiting_with_no_campaign_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
+    with anyio.move_on_after(0.5):
+        await make().wait_elected()
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+
+
+async def test_waiters_learn_that_the_campaign_has_failed() -> None:
+    manager = make()
+    manager.on_elected(boom)
+    with pytest.raises(NotLeaderError) as caught:
+        async with anyio.create_task_group() as group:
+
+            async def wait() -> None:
+                # The first one is there at once; the campaign behind it fails.
+                term = await manager.wait_elected()
+                while term.is_valid():
+                    await anyio.lowlevel.checkpoint()
+                await manager.wait_elected()
+
+            async def campaign() -> None:
+                with pytest.raises(Boom):
+                    await manager.campaign()
+
+            group.start_soon(campaign)
+            try:
+                await wait()
+            except NotLeaderError as error:
+                waited = error
+            else:
+                raise AssertionError
+        raise waited
+    assert isinstance(caught.value.__cause__, Boom)
+
+
+async def test_cancelling_the_campaign_marks_cancels_joins_and_tells() -> None:
+    manager = make()
+    order: list[str] = []
+
+    @manager.on_elected
+    async def elected(manager: LeaderManager, term: Term) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            order.append(f"cancelled, valid: {term.is_valid()}")
+
+    manager.on_ousted(lambda manager, term: order.append("ousted"))
+    async with anyio.create_task_group() as group:
+        group.start_soon(manager.campaign)
+        term = await manager.wait_elected()
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert order == ["cancelled, valid: False", "ousted"]
+    assert term.loss_reason is LossReason.STOPPED
+    assert not manager.is_leader()
+
+
+async def test_observe_gives_the_state_now_and_each_change() -> None:
+    manager = make()
+    seen: list[LeaderRecord | None] = []
+    async with manager.observe() as leaders:
+        seen.append(await anext(leaders))
+        async with manager:
+            await manager.wait_elected()
+            seen.append(await anext(leaders))
+        seen.append(await anext(leaders))
+    assert seen == [None, LeaderRecord("noop", 0, "", 0), None]
+
+
+async def test_on_ousted_may_take_retry_and_no_longer(caplog: pytest.LogCaptureFixture) -> None:
+    manager = make()
+    manager.on_ousted(lambda manager, term: anyio.sleep_forever())
+    with anyio.fail_after(5):
+        async with manager:
+            await manager.wait_elected()
+    assert any("on_ousted" in record.message for record in caplog.records)
