@@ -7,7 +7,6 @@ stopped one and a failed one leave by the same way, and the end of a term is mar
 from __future__ import annotations
 
 import inspect
-import math
 import secrets
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -278,18 +277,15 @@ class BaseManager(LeaderManager):
         await anyio.lowlevel.checkpoint()
         scope = await self._wait_scope()
         # Everything up to the body is synchronous: the term that was found valid is the one that the block runs in.
-        with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, self._backstop(scope.term)):
+        with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()):
             token = _inside.set((*_inside.get(), scope))
             try:
                 yield scope.term
             finally:
                 _inside.reset(token)
         if cancel_scope.cancelled_caught or not scope.term.is_valid():
+            scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
             raise LeadershipLostError(scope.term) from None
-
-    def _backstop(self, term: Term) -> float:
-        remaining = term.remaining()
-        return math.inf if math.isinf(remaining) else anyio.current_time() + remaining
 
     # Serving a term
 
@@ -325,7 +321,7 @@ class BaseManager(LeaderManager):
 
     async def _work(self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]]) -> None:
         async with anyio.create_task_group() as group:
-            with scope.work(group.cancel_scope, self._backstop(scope.term)):
+            with scope.work(group.cancel_scope, anyio.current_time()):
                 for callback in list(self._elected_callbacks):
                     group.start_soon(self._elected, campaign, scope, callback)
                 if campaign.work is not None:

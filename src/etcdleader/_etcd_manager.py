@@ -224,7 +224,7 @@ class EtcdLeaderManager(BaseManager):
     @staticmethod
     def _tick(scope: TermScope, session: Session, announcer: Announcer) -> None:
         remaining = session.lease_remaining()
-        scope.extend_backstop(anyio.current_time() + max(0.0, remaining))
+        scope.extend_backstop(anyio.current_time())
         left = scope.overrun_in(remaining)
         if left is not None and left <= 0 and not scope.overrun_told:
             scope.overrun_told = True

@@ -65,14 +65,14 @@ class TermScope:
         return min(lease_remaining, self._seat_lost_at - now) + self._margin / 2
 
     @contextmanager
-    def work(self, scope: anyio.CancelScope, deadline: float) -> Iterator[None]:
+    def work(self, scope: anyio.CancelScope, now: float) -> Iterator[None]:
         """Something runs in the term's name, in ``scope``: it is cancelled when the term ends, and waited for.
 
         Args:
             scope: Already entered.
-            deadline: When it ends anyhow, on the loop's clock: a backstop only, since that clock may stand still.
+            now: The moment on the loop's clock.
         """
-        scope.deadline = min(scope.deadline, deadline)
+        scope.deadline = self._backstop(now)
         self._scopes.add(scope)
         if self.closed:
             scope.cancel()
@@ -83,10 +83,16 @@ class TermScope:
             if not self._scopes:
                 self._left.set()
 
-    def extend_backstop(self, deadline: float) -> None:
+    def extend_backstop(self, now: float) -> None:
         """The lease was renewed: the scopes may last longer."""
+        deadline = self._backstop(now)
         for scope in self._scopes:
             scope.deadline = deadline
+
+    def _backstop(self, now: float) -> float:
+        """When a scope ends anyhow, on the loop's clock. That clock may stand still in suspend, and it knows no reason
+        to give, so it comes a little after the ticker that does both."""
+        return now + self.term.remaining() + self._margin / 4
 
     async def join(self) -> None:
         """Wait until nothing runs in the term's name any more."""

@@ -1,0 +1,132 @@
+"""What holds for the package as a whole, beside the floors that import-linter holds."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import etcdleader
+
+ROOT = Path(__file__).parents[1]
+HEAVY = ("asyncio", "dynaconf", "etcd3", "google.protobuf", "grpc", "prometheus_client", "rich", "trio", "typer")
+LONGEST_FILE = 400
+OPTIONAL = ("pytest_plugin", "prometheus")  # they need what their extra brings
+
+
+def run(script: str) -> str:
+    """Run a script in an interpreter of its own, where nothing else was imported; warnings are errors."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def public_modules() -> Iterator[ModuleType]:
+    yield etcdleader
+    for module in pkgutil.walk_packages(etcdleader.__path__, "etcdleader."):
+        path = module.name.split(".")[1:]
+        if not any(part.startswith("_") for part in path) and path[0] not in OPTIONAL:
+            yield importlib.import_module(module.name)
+
+
+def public_names() -> Iterator[tuple[str, object]]:
+    for module in public_modules():
+        for name in module.__all__:
+            yield f"{module.__name__}.{name}", getattr(module, name)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("import etcdleader", id="import"),
+        pytest.param(
+            "from etcdleader import *\n"
+            "EtcdLeaderManager(EtcdConfig(), Config(enabled=True), 'jobs').identity\n"
+            "NoopLeaderManager().identity",
+            id="managers",
+        ),
+        pytest.param(
+            "import etcdleader\n"
+            "settings = {'leader': {'enabled': True, 'lease': '1m'}, 'etcd': {'endpoints': ['127.0.0.1:1']}}\n"
+            "etcdleader.must_new_leader_manager_from_config('jobs', settings=settings).is_leader()",
+            id="factory",
+        ),
+    ],
+)
+def test_managers_are_made_without_a_loop_a_connection_or_a_heavy_import(script: str) -> None:
+    """They are made where modules are imported: in command lines, before a fork, where no etcd is."""
+    found = run(
+        f"{script}\n"
+        "import json, os, sys, threading\n"
+        f"loaded = [name for name in {HEAVY} if name in sys.modules]\n"
+        "sockets = [fd for fd in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{fd}')\n"
+        "           and os.readlink(f'/proc/self/fd/{fd}').startswith('socket')]\n"
+        "print(json.dumps([loaded, sockets, threading.active_count()]))"
+    )
+    assert json.loads(found) == [[], [], 1]
+
+
+@pytest.mark.parametrize("module", ["asyncio", "trio", "dynaconf", "typer", "rich", "prometheus_client"])
+def test_the_library_works_without(module: str) -> None:
+    """What is optional, or loaded late, is not needed to begin with."""
+    run(f"import sys\nsys.modules[{module!r}] = None\nimport etcdleader\netcdleader.NoopLeaderManager()")
+
+
+def test_no_file_is_longer_than_can_be_held_in_the_head() -> None:
+    """A file that grows past this holds two ideas, and wants to be two files."""
+    lengths = {
+        path.relative_to(ROOT): len(path.read_text().splitlines())
+        for folder in ("src", "tests", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert len(lengths) > 20
+    assert {path: length for path, length in lengths.items() if length > LONGEST_FILE} == {}
+
+
+def test_every_public_module_says_what_it_is_and_what_is_public_in_it() -> None:
+    """The border between what is kept stable and what is not must be seen, not guessed."""
+    modules = list(public_modules())
+    assert len(modules) > 5
+    for module in modules:
+        assert module.__doc__, module.__name__
+        assert isinstance(module.__all__, tuple), module.__name__
+        assert sorted(set(module.__all__)) == sorted(module.__all__), module.__name__
+
+
+def test_every_public_name_and_method_has_a_docstring() -> None:
+    """What is public is documented where it stands, for the editor and for help()."""
+    missing = []
+    for name, value in public_names():
+        if not (inspect.isclass(value) or inspect.isfunction(value)):
+            continue
+        if not inspect.getdoc(value):
+            missing.append(name)
+        if inspect.isclass(value):
+            missing += [
+                f"{name}.{attribute}"
+                for attribute, member in inspect.getmembers(value)
+                if not attribute.startswith("_")
+                and (inspect.isroutine(member) or isinstance(member, property))
+                and not inspect.getdoc(member)
+            ]
+    assert missing == []
+
+
+def test_the_public_names_are_those_of_the_design() -> None:
+    """Adding one is a decision, and so is taking one away."""
+    assert set(etcdleader.__all__) == {
+        *("Config", "EtcdConfig", "LeaderStatus", "LossReason", "Term", "LeaderRecord", "ElectionStatistics"),
+        *("LeaderManager", "EtcdLeaderManager", "NoopLeaderManager", "must_new_leader_manager_from_config"),
+        *("EtcdLeaderError", "ConfigError", "NotLeaderError", "LeadershipLostError"),
+        *("EtcdUnavailableError", "EtcdRefusedError", "EtcdRegressedError"),
+    }

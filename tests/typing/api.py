@@ -1,0 +1,249 @@
+"""Every public name, used as its users do. Type checkers read this file; nobody runs it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, assert_type
+
+import anyio
+
+from etcdleader import (
+    Config,
+    ConfigError,
+    ElectionStatistics,
+    EtcdConfig,
+    EtcdLeaderError,
+    EtcdLeaderManager,
+    EtcdRefusedError,
+    EtcdRegressedError,
+    EtcdUnavailableError,
+    LeaderManager,
+    LeaderRecord,
+    LeadershipLostError,
+    LeaderStatus,
+    LossReason,
+    NoopLeaderManager,
+    NotLeaderError,
+    Term,
+    must_new_leader_manager_from_config,
+)
+from etcdleader.testing import EtcdServer, FakeEtcd
+
+# Settings
+
+Config()
+Config(enabled=True, id="{host}-{pid}", lease="1m", retry=5, renew=timedelta(seconds=15), margin=None)
+config = Config(enabled=True, lease=10.5, retry="500ms", renew=2, margin="1s", exit_on_overrun=True)
+assert_type(config.enabled, bool)
+assert_type(config.id, str)
+assert_type(config.lease, float)
+assert_type(config.retry, float)
+assert_type(config.renew, float)
+assert_type(config.margin, float)
+assert_type(config.exit_on_overrun, bool)
+
+EtcdConfig()
+EtcdConfig(endpoints="10.0.0.1:2379,10.0.0.2:2379")
+etcd = EtcdConfig(
+    endpoints=["https://etcd-1:2379", "[::1]:2379"],
+    user="jobs",
+    password="swordfish",
+    ca_cert="ca.pem",
+    cert=Path("cert.pem"),
+    key=Path("key.pem"),
+    allow_plaintext_password=False,
+)
+assert_type(etcd.endpoints, tuple[str, ...])
+assert_type({etcd: 1}, dict[EtcdConfig, int])
+
+# Managers
+
+manager: LeaderManager = EtcdLeaderManager(etcd, config, "jobs/nightly")
+EtcdLeaderManager(FakeEtcd(), config, "jobs/nightly", clock=lambda: 0.0, metrics=None)
+NoopLeaderManager()
+NoopLeaderManager(config, "jobs/nightly")
+assert_type(must_new_leader_manager_from_config(), LeaderManager)
+must_new_leader_manager_from_config("jobs/nightly", settings={"leader": {"enabled": False}}, section="leader")
+must_new_leader_manager_from_config("jobs/nightly", client=etcd, settings="conf/app.toml", section="sync.election")
+must_new_leader_manager_from_config(settings=Path("conf/app.toml"))
+
+assert_type(manager.config, Config)
+assert_type(manager.election_key, str)
+assert_type(manager.identity, str)
+assert_type(manager.status, LeaderStatus)
+assert_type(manager.term, Term | None)
+assert_type(manager.is_leader(), bool)
+if manager.status is LeaderStatus.ELECTED or manager.status in {LeaderStatus.INIT, LeaderStatus.OUSTED}:
+    print(int(manager.status))
+
+
+# Callbacks: plain, async, lambdas, partials, methods
+
+
+@manager.on_elected
+async def elected(manager: LeaderManager, term: Term) -> None:
+    print(manager.identity, term.token)
+
+
+@manager.on_elected
+def elected_plain(_: LeaderManager, term: Term) -> None:
+    print(term)
+
+
+@manager.on_ousted
+async def ousted(_: LeaderManager, term: Term) -> None:
+    match term.loss_reason:
+        case LossReason.EXPIRED | LossReason.DELETED | LossReason.REVOKED | LossReason.REGRESSED:
+            print("lost")
+        case LossReason.RESIGNED | LossReason.STOPPED | LossReason.FAILED | None:
+            print("left")
+
+
+@manager.on_error
+def failed(_: LeaderManager, error: EtcdLeaderError) -> None:
+    print(error)
+
+
+class Jobs:
+    async def start(self, manager: LeaderManager, term: Term) -> None: ...
+
+    def stop(self, manager: LeaderManager, term: Term) -> int: ...
+
+    async def work(self, term: Term) -> str:
+        return term.key
+
+
+async def note(where: str, manager: LeaderManager, term: Term) -> None: ...
+
+
+jobs = Jobs()
+manager.on_elected(jobs.start)
+manager.on_ousted(jobs.stop)
+manager.on_elected(partial(note, "log"))
+manager.on_elected(lambda _manager, term: print(term.token))
+manager.on_elected(lambda manager, term: jobs.start(manager, term))  # noqa: PLW0108 - that it may be one
+manager.on_error(lambda _manager, error: print(error))
+
+
+async def decorated(manager: LeaderManager, term: Term) -> None:
+    assert_type(await elected(manager, term), None)
+    assert_type(elected_plain(manager, term), None)
+
+
+# Campaigning
+
+
+async def campaign(manager: LeaderManager) -> None:
+    async with anyio.create_task_group() as group:
+        await group.start(manager.campaign)
+        group.start_soon(manager.campaign)
+        with anyio.move_on_after(10):
+            assert_type(await manager.wait_elected(), Term)
+        await manager.stop()
+        await manager.resign()
+    assert_type(await manager.extend(), Term)
+    await manager.extend(manager.term)
+
+
+async def block(manager: EtcdLeaderManager) -> None:
+    async with manager as same:
+        assert_type(same, EtcdLeaderManager)
+        try:
+            async with manager.leading() as term:
+                assert_type(term, Term)
+        except LeadershipLostError as lost:
+            assert_type(lost.term, Term)
+        except NotLeaderError:
+            raise
+
+
+async def run(manager: LeaderManager) -> None:
+    assert_type(await manager.run(jobs.work), str | None)
+
+    async def count(term: Term) -> int:
+        return term.token
+
+    assert_type(await manager.run(count), int | None)
+
+
+# A term
+
+
+async def use(term: Term) -> None:
+    assert_type(term.token, int)
+    assert_type(term.identity, str)
+    assert_type(term.election, str)
+    assert_type(term.key, str)
+    assert_type(term.lease_id, int)
+    assert_type(term.elected_at, datetime)
+    assert_type(term.loss_reason, LossReason | None)
+    assert_type(term.is_valid(), bool)
+    assert_type(term.remaining(), float)
+    compares: Sequence[Any] = [*term.guard()]
+    done, responses = await term.transaction(compares)
+    assert_type(done, bool)
+    assert_type(responses, list[Any])
+    await term.transaction([], failure=[])
+    print(datetime.now(UTC) - term.elected_at)
+
+
+# Looking on
+
+
+async def look(manager: LeaderManager) -> None:
+    assert_type(await manager.leader(), LeaderRecord | None)
+    assert_type(await manager.candidates(), list[LeaderRecord])
+    async with manager.observe() as leaders:
+        assert_type(leaders, AsyncIterator[LeaderRecord | None])
+        async for leader in leaders:
+            if leader is not None:
+                assert_type((leader.identity, leader.token, leader.key, leader.lease_id), tuple[str, int, str, int])
+
+
+def count(statistics: ElectionStatistics) -> None:
+    assert_type(statistics.terms, int)
+    assert_type(statistics.losses, Mapping[LossReason, int])
+    assert_type(statistics.renewals, int)
+    assert_type(statistics.last_renewal_age, float | None)
+    assert_type(statistics.queue_position, int | None)
+
+
+count(manager.statistics())
+
+
+# Errors
+
+
+async def fail(manager: LeaderManager) -> None:
+    try:
+        await manager.campaign()
+    except EtcdRegressedError as error:
+        assert_type((error.cluster_id, error.known, error.found), tuple[int, int, int])
+    except (EtcdUnavailableError, EtcdRefusedError):
+        pass
+    except ConfigError as error:
+        assert_type(error.problems, tuple[str, ...])
+        as_value_error: ValueError = error
+        raise as_value_error from None
+    except EtcdLeaderError:
+        raise
+
+
+# Testing
+
+
+def test() -> None:
+    with EtcdServer() as server:
+        EtcdLeaderManager(server.config, config, "jobs/nightly")
+        assert_type(server.endpoints, tuple[str, ...])
+
+
+async def test_async() -> None:
+    async with EtcdServer(members=3) as server:
+        server.members[0].kill()
+        server.members[1].pause()
+        server.members[1].resume()
+        await anyio.to_thread.run_sync(server.members[0].restart)
