@@ -52,8 +52,8 @@ etcd = EtcdConfig(
     user="jobs",
     password="swordfish",
     ca_cert="ca.pem",
-    cert=Path("cert.pem"),
-    key=Path("key.pem"),
+    cert="cert.pem",
+    key="key.pem",
     allow_plaintext_password=False,
 )
 assert_type(etcd.endpoints, tuple[str, ...])
@@ -110,7 +110,8 @@ def failed(_: LeaderManager, error: EtcdLeaderError) -> None:
 class Jobs:
     async def start(self, manager: LeaderManager, term: Term) -> None: ...
 
-    def stop(self, manager: LeaderManager, term: Term) -> int: ...
+    def stop(self, manager: LeaderManager, term: Term) -> int:
+        return term.token
 
     async def work(self, term: Term) -> str:
         return term.key
@@ -148,9 +149,12 @@ async def campaign(manager: LeaderManager) -> None:
     await manager.extend(manager.term)
 
 
-async def block(manager: EtcdLeaderManager) -> None:
+async def block(manager: LeaderManager, on_etcd: EtcdLeaderManager, switched_off: NoopLeaderManager) -> None:
+    async with on_etcd as same_on_etcd, switched_off as same_switched_off:
+        assert_type(same_on_etcd, EtcdLeaderManager)
+        assert_type(same_switched_off, NoopLeaderManager)
     async with manager as same:
-        assert_type(same, EtcdLeaderManager)
+        assert_type(same, LeaderManager)
         try:
             async with manager.leading() as term:
                 assert_type(term, Term)

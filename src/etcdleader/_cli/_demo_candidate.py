@@ -57,4 +57,5 @@ async def report_place(manager: LeaderManager) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(stand, *sys.argv[1:])
+    _, own_name, where, what = sys.argv
+    anyio.run(stand, own_name, where, what)

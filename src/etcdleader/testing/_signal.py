@@ -1,0 +1,32 @@
+"""How those who wait for a state learn that it has changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import anyio
+
+__all__ = ("Signal",)
+
+
+class Signal:
+    """Wakes everybody who waits, each time it is sent."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def send(self) -> None:
+        """Something has changed."""
+        self._event.set()
+        self._event = anyio.Event()
+
+    def next(self) -> anyio.Event:
+        """What the next ``send`` sets. Taken before a state is looked at, it misses nothing."""
+        return self._event
+
+    async def until(self, holds: Callable[[], bool], deadline: float = math.inf) -> None:
+        """Wait until something holds, or until the deadline on the loop's clock."""
+        with anyio.CancelScope(deadline=deadline):
+            while not holds():
+                await self._event.wait()

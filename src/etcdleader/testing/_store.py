@@ -1,0 +1,205 @@
+"""etcd's keys and their history. Pure: no time, no network; told the lease ids that exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from .._etcd.api import (
+    Compare,
+    DeleteRange,
+    DeleteRangeResult,
+    Event,
+    Header,
+    KeyValue,
+    LeaseNotFoundError,
+    Operation,
+    Put,
+    PutResult,
+    Range,
+    RangeResult,
+)
+from ..errors import EtcdRefusedError
+
+__all__ = ("Revision", "Store", "in_range")
+
+MAX_TXN_OPS = 128
+"""etcd's default of ``--max-txn-ops``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One commit.
+
+    Attributes:
+        revision: Its number.
+        time: When it was committed, on the loop's clock.
+        events: What it changed, in order. A revoked lease's keys go in one revision.
+    """
+
+    revision: int
+    time: float
+    events: tuple[Event, ...]
+
+
+def in_range(found: bytes, key: bytes, range_end: bytes) -> bool:
+    """Whether a key is ``key``, or lies in ``[key, range_end)`` as etcd reads that."""
+    if not range_end:
+        return found == key
+    return key <= found and (range_end == b"\0" or found < range_end)
+
+
+class Store:
+    """Multi-version keys, as etcd keeps them. A new one is at revision 1.
+
+    Attributes:
+        revision: Of the last commit.
+        compacted: Watches from below this revision are refused.
+        keys: In the order of their create_revision, which is the order in which a dict remembers them.
+        history: Every commit since revision 1, compacted or not, for tests to look at.
+    """
+
+    def __init__(self) -> None:
+        self.revision = 1
+        self.compacted = 0
+        self.keys: dict[bytes, KeyValue] = {}
+        self.history: list[Revision] = []
+        self._on_lease: dict[int, set[bytes]] = {}
+        self._events: list[Event] = []
+
+    def copy(self) -> Store:
+        """The same keys and history, to go on from apart."""
+        copy = Store()
+        copy.revision, copy.compacted = self.revision, self.compacted
+        copy.keys, copy.history = dict(self.keys), list(self.history)
+        copy._on_lease = {lease: set(keys) for lease, keys in self._on_lease.items()}
+        return copy
+
+    def since(self, revision: int) -> Sequence[Revision]:
+        """The commits from ``revision`` on."""
+        return self.history[max(revision - 2, 0) :]
+
+    def keys_on(self, lease_id: int) -> tuple[bytes, ...]:
+        """The keys that go when this lease goes."""
+        return tuple(sorted(self._on_lease.get(lease_id, ())))
+
+    def holds(self, compare: Compare) -> bool:
+        """Whether a condition holds now."""
+        kv = self.keys.get(compare.key)
+        if compare.target == "value":
+            if kv is None:
+                return False  # whatever the comparison: etcd cannot tell a missing value from an empty one
+            return _compare(kv.value, compare)
+        if kv is None:
+            return _compare(0, compare)
+        found = {
+            "create": kv.create_revision,
+            "mod": kv.mod_revision,
+            "version": kv.version,
+            "lease": kv.lease,
+        }[compare.target]
+        return _compare(found, compare)
+
+    def check(self, operations: Sequence[Operation], lease_exists: Callable[[int], bool]) -> None:
+        """Refuse what cannot be done, before any of it is.
+
+        Raises:
+            LeaseNotFoundError: A put names a lease that does not exist.
+            EtcdRefusedError: A put keeps what is not there.
+        """
+        for put in operations:
+            if not isinstance(put, Put):
+                continue
+            if (put.ignore_value or put.ignore_lease) and put.key not in self.keys:
+                raise EtcdRefusedError("etcdserver: key not found")
+            if put.lease and not lease_exists(put.lease):
+                raise LeaseNotFoundError("etcdserver: requested lease not found")
+
+    def apply(
+        self, operations: Sequence[Operation], now: float, header: Callable[[int], Header]
+    ) -> list[RangeResult | PutResult | DeleteRangeResult]:
+        """Do the operations of one transaction, in order; what they change is one revision."""
+        results: list[RangeResult | PutResult | DeleteRangeResult] = []
+        for operation in operations:
+            match operation:
+                case Range():
+                    results.append(self._range(operation, header))
+                case Put():
+                    self._put(operation)
+                    results.append(PutResult())
+                case DeleteRange():
+                    doomed = [key for key in self.keys if in_range(key, operation.key, operation.range_end)]
+                    self._delete(sorted(doomed))
+                    results.append(DeleteRangeResult(len(doomed)))
+        self._commit(now)
+        return results
+
+    def delete_keys_on(self, lease_id: int, now: float) -> None:
+        """Delete the keys of a lease, in one revision; without any, there is none."""
+        self._delete(self.keys_on(lease_id))
+        self._commit(now)
+
+    def _range(self, request: Range, header: Callable[[int], Header]) -> RangeResult:
+        kvs = [kv for key, kv in self.keys.items() if in_range(key, request.key, request.range_end)]
+        count = len(kvs)
+        if request.max_create_revision:
+            kvs = [kv for kv in kvs if kv.create_revision <= request.max_create_revision]
+        if request.order is None:
+            kvs.sort(key=lambda kv: kv.key)
+        elif request.order == "create-descending":
+            kvs.reverse()
+        if request.limit:
+            kvs = kvs[: request.limit]
+        if request.keys_only:
+            kvs = [replace(kv, value=b"") for kv in kvs]
+        return RangeResult(tuple(kvs), count, header(self._next if self._events else self.revision))
+
+    def _put(self, put: Put) -> None:
+        old = self.keys.get(put.key)
+        kv = KeyValue(
+            put.key,
+            value=old.value if old is not None and put.ignore_value else put.value,
+            create_revision=self._next if old is None else old.create_revision,
+            mod_revision=self._next,
+            version=1 if old is None else old.version + 1,
+            lease=old.lease if old is not None and put.ignore_lease else put.lease,
+        )
+        if old is not None:
+            self._detach(old)
+        if kv.lease:
+            self._on_lease.setdefault(kv.lease, set()).add(kv.key)
+        self.keys[put.key] = kv
+        self._events.append(Event("put", kv))
+
+    def _delete(self, keys: Sequence[bytes]) -> None:
+        for key in keys:
+            self._detach(self.keys.pop(key))
+            self._events.append(Event("delete", KeyValue(key, mod_revision=self._next)))
+
+    def _detach(self, kv: KeyValue) -> None:
+        if kv.lease:
+            keys = self._on_lease[kv.lease]
+            keys.remove(kv.key)
+            if not keys:
+                del self._on_lease[kv.lease]
+
+    @property
+    def _next(self) -> int:
+        return self.revision + 1
+
+    def _commit(self, now: float) -> None:
+        if self._events:
+            self.revision += 1
+            self.history.append(Revision(self.revision, now, tuple(self._events)))
+            self._events = []
+
+
+def _compare(found: int | bytes, compare: Compare) -> bool:
+    wanted = compare.value
+    if isinstance(found, bytes):
+        assert isinstance(wanted, bytes)
+        order = (found > wanted) - (found < wanted)
+    else:
+        assert isinstance(wanted, int)
+        order = (found > wanted) - (found < wanted)
+    return {"=": order == 0, "!=": order != 0, "<": order < 0, ">": order > 0}[compare.result]

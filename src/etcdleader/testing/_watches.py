@@ -1,0 +1,127 @@
+"""The watches that one etcd member serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .._etcd.api import Event, WatchCanceled, WatchCreated, WatchEvents, WatchMessage
+from ..errors import EtcdUnavailableError
+from ._store import Revision, Store, in_range
+
+__all__ = ("ServerWatch", "Watches")
+
+
+@dataclass(eq=False, slots=True)
+class ServerWatch:
+    """One watch.
+
+    Attributes:
+        next_revision: Events from here on are still to be sent.
+        synced: It has caught up: from now on it is told of each commit at once.
+        send: Takes each message, in order.
+    """
+
+    key: bytes
+    range_end: bytes
+    next_revision: int
+    synced: bool
+    send: Callable[[WatchMessage], None]
+
+
+class Watches:
+    """All watches of one member.
+
+    Attributes:
+        behind: Whether the catch-up loop has something to do.
+    """
+
+    def __init__(self) -> None:
+        self.behind = False
+        # Apart, because there may be ten thousand of the former and a commit touches two or three.
+        self._on_one_key: dict[bytes, list[ServerWatch]] = {}
+        self._on_a_range: list[ServerWatch] = []
+
+    def open(
+        self,
+        key: bytes,
+        range_end: bytes,
+        start_revision: int,
+        send: Callable[[WatchMessage], None],
+        *,
+        revision: int,
+    ) -> ServerWatch:
+        """Create a watch on a member that has applied ``revision``. One from the past waits for the catch-up loop."""
+        watch = ServerWatch(
+            key,
+            range_end,
+            next_revision=start_revision or revision + 1,
+            synced=start_revision == 0 or start_revision > revision,
+            send=send,
+        )
+        if range_end:
+            self._on_a_range.append(watch)
+        else:
+            self._on_one_key.setdefault(key, []).append(watch)
+        self.behind = self.behind or not watch.synced
+        send(WatchCreated(revision))
+        return watch
+
+    def close(self, watch: ServerWatch) -> None:
+        """Forget a watch; once more does nothing."""
+        if watch.range_end:
+            if watch in self._on_a_range:
+                self._on_a_range.remove(watch)
+            return
+        on_this_key = self._on_one_key.get(watch.key, [])
+        if watch in on_this_key:
+            on_this_key.remove(watch)
+            if not on_this_key:
+                del self._on_one_key[watch.key]
+
+    def notify(self, commit: Revision) -> None:
+        """Tell those who have caught up of one commit, as a whole."""
+        events: dict[ServerWatch, list[Event]] = {}
+        for event in commit.events:
+            for watch in self._concerned(event):
+                if watch.synced and commit.revision >= watch.next_revision:
+                    events.setdefault(watch, []).append(event)
+        for watch, of_one in events.items():
+            watch.next_revision = commit.revision + 1
+            watch.send(WatchEvents(tuple(of_one)))
+
+    def catch_up(self, store: Store, revision: int) -> None:
+        """Send those who watch from the past what they miss, up to the ``revision`` that this member has applied."""
+        self.behind = False
+        for watch in list(self._all()):
+            if watch.synced:
+                continue
+            if watch.next_revision < store.compacted:
+                self.close(watch)
+                error = EtcdUnavailableError("etcdserver: mvcc: required revision has been compacted")
+                watch.send(WatchCanceled(error, store.compacted))
+                continue
+            events = _concerning(watch, store.since(watch.next_revision), revision)
+            watch.synced, watch.next_revision = True, revision + 1
+            if events:
+                watch.send(WatchEvents(events))
+
+    def _all(self) -> Iterator[ServerWatch]:
+        yield from self._on_a_range
+        for on_this_key in self._on_one_key.values():
+            yield from on_this_key
+
+    def _concerned(self, event: Event) -> Iterator[ServerWatch]:
+        key = event.kv.key
+        yield from self._on_one_key.get(key, ())
+        yield from (watch for watch in self._on_a_range if in_range(key, watch.key, watch.range_end))
+
+
+def _concerning(watch: ServerWatch, commits: Sequence[Revision], last: int) -> tuple[Event, ...]:
+    return tuple(
+        event
+        for commit in commits
+        if commit.revision <= last
+        for event in commit.events
+        if in_range(event.kv.key, watch.key, watch.range_end)
+    )

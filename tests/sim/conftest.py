@@ -1,0 +1,29 @@
+"""What the tests on virtual time share: here ten minutes pass in milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, VirtualClock, virtual_backend
+
+
+@pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any]]:
+    return virtual_backend(request.param)
+
+
+@pytest.fixture
+async def etcd(anyio_backend: object) -> AsyncIterator[FakeEtcd]:
+    """One member, no latency, no faults."""
+    async with FakeEtcd() as fake:
+        yield fake
+
+
+@pytest.fixture
+async def clock(anyio_backend: object) -> VirtualClock:
+    """The loop's time, until a test moves it apart."""
+    return VirtualClock()
