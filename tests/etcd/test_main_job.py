@@ -175,9 +175,7 @@ async def test_fifty_managers_are_one_connection(etcd_server: EtcdServer, electi
     assert not connections._connections
 
 
-async def test_etcdctl_and_a_manager_succeed_each_other(
-    make: Make, etcd_server: EtcdServer, election_key: str
-) -> None:
+async def test_etcdctl_and_a_manager_succeed_each_other(make: Make, etcd_server: EtcdServer, election_key: str) -> None:
     """One queue on the wire, both ways round."""
     manager = make()
     async with manager:

@@ -12,7 +12,7 @@ def main() -> None:
     try:
         from ._app import app
     except ModuleNotFoundError as missing:
-        if missing.name not in {"typer", "rich"}:
+        if (missing.name or "").partition(".")[0] not in {"typer", "rich"}:
             raise
         sys.exit("The command etcdleader needs typer and rich. Install them with: pip install 'etcdleader[cli]'")
     app()

@@ -6,7 +6,8 @@ import inspect
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -17,11 +18,9 @@ from .._etcd.api import (
     Compare,
     Header,
     LeaseExistsError,
-    LeaseGranted,
     LeaseNotFoundError,
     Operation,
     Put,
-    RangeResult,
     TxnResult,
 )
 from ..errors import EtcdRefusedError, EtcdUnavailableError
@@ -30,9 +29,9 @@ from ._signal import Signal
 from ._store import MAX_TXN_OPS, Store
 
 if TYPE_CHECKING:
-    from ._member import Member
+    from ._member import FakeMember
 
-__all__ = ("Call", "CallKind", "Cluster", "Hook", "Snapshot")
+__all__ = ("Call", "CallKind", "Cluster", "Hook")
 
 CallKind: TypeAlias = Literal[
     "lease_grant", "lease_revoke", "lease_keep_alive", "lease_time_to_live", "range", "txn", "watch", "switch_endpoint"
@@ -63,14 +62,6 @@ class Call:
 Hook: TypeAlias = Callable[[Call], Awaitable[None] | None]
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """A backup of an etcd: its keys and leases."""
-
-    store: Store
-    lessor: Lessor
-
-
 class Cluster:
     """The state that raft agrees on.
 
@@ -80,42 +71,41 @@ class Cluster:
         changed: Sent when something changed that a waiting call may have waited for.
     """
 
-    def __init__(self, minimum_ttl: int, election_timeout: float, seed: int) -> None:
+    def __init__(self, lessor: Lessor, seed: int) -> None:
         self.store = Store()
-        self.lessor = Lessor(minimum_ttl, election_timeout)
-        self.members: tuple[Member, ...] = ()
+        self.lessor = lessor
+        self.members: tuple[FakeMember, ...] = ()
         self.cluster_id = 0xC1
         self.raft_term = 2  # what a new etcd has once it has elected its first leader
         self.has_leader = True
         self.no_space = False
         self.changed = Signal()
-        self.random = random.Random(seed)
+        self.random = random.Random(seed)  # noqa: S311 - chance, not secrecy
         self.calls: Counter[CallKind] = Counter()
         self.hooks: list[Hook] = []
-        self._make_empty = lambda: (Store(), Lessor(minimum_ttl, election_timeout))
         self._group: TaskGroup | None = None
 
     # Its tasks
 
-    async def run(self, group: TaskGroup) -> None:
+    def start(self, group: TaskGroup) -> None:
         """Start what runs beside the calls."""
         self._group = group
         group.start_soon(self._expire)
         group.start_soon(self._catch_up)
 
-    def spawn(self, function: Callable[..., Awaitable[Any]], *arguments: Any) -> None:
+    def end(self) -> None:
+        """Nothing runs any more."""
+        self._group = None
+
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
         """Run something that outlives its caller, as what was sent stays sent.
 
         Raises:
-            RuntimeError: The fake is not open.
+            EtcdUnavailableError: The fake is not open, or not any more.
         """
         if self._group is None:
-            raise RuntimeError("this FakeEtcd is not open: use it in `async with`")
+            raise EtcdUnavailableError("this FakeEtcd is not open: it runs inside its `async with`")
         self._group.start_soon(function, *arguments)
-
-    def close(self) -> None:
-        """Nothing runs any more."""
-        self._group = None
 
     async def tell_hooks(self, call: Call) -> None:
         """Let the test act at this very moment."""
@@ -129,20 +119,19 @@ class Cluster:
         so that years of virtual time do not cost a wake-up for each."""
         started = anyio.current_time()
         while True:
-            awaited = self.changed.next()
+            changed = self.changed.next()
             next_expiry = self.lessor.next_expiry() if self.has_leader else math.inf
-            with anyio.CancelScope(deadline=_next_round(started, next_expiry, _EXPIRY_PERIOD)):
-                await awaited.wait()
+            with anyio.CancelScope(deadline=_round_at(started, next_expiry)):
+                await changed.wait()
                 continue
             for lease_id in self.lessor.expired(anyio.current_time()):
                 self.revoke(lease_id)
 
     async def _catch_up(self) -> None:
-        """Serve the watches from the past, every 100 ms."""
-        started = anyio.current_time()
+        """Serve the watches from the past, which etcd does every 100 ms."""
         while True:
             await self.changed.until(lambda: any(member.watches.behind for member in self.members))
-            await anyio.sleep_until(_next_round(started, anyio.current_time(), _CATCH_UP_PERIOD))
+            await anyio.sleep(_CATCH_UP_PERIOD)
             for member in self.members:
                 member.watches.catch_up(self.store, member.revision)
 
@@ -155,8 +144,7 @@ class Cluster:
             LeaseExistsError: The id is taken.
             EtcdUnavailableError: NOSPACE.
         """
-        if self.no_space:
-            raise _no_space()
+        self._need_space()
         if lease_id in self.lessor:
             raise LeaseExistsError("etcdserver: lease already exists")
         granted = self.lessor.grant(lease_id, ttl, anyio.current_time())
@@ -174,3 +162,79 @@ class Cluster:
         self.lessor.revoke(lease_id)
         with self._committing():
             self.store.delete_keys_on(lease_id, anyio.current_time())
+
+    def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation],
+        header: Callable[[int], Header],
+    ) -> TxnResult:
+        """Do a transaction.
+
+        Raises:
+            LeaseNotFoundError: A put names a lease that does not exist; nothing was done.
+            EtcdRefusedError: It is too large, or puts with ``ignore_value`` or ``ignore_lease`` what is not there.
+            EtcdUnavailableError: NOSPACE.
+        """
+        if max(len(compare), len(success), len(failure)) > MAX_TXN_OPS:
+            raise EtcdRefusedError("etcdserver: too many operations in txn request")
+        if any(isinstance(operation, Put) for operation in (*success, *failure)):
+            self._need_space()
+        succeeded = all(self.store.holds(one) for one in compare)
+        operations = success if succeeded else failure
+        self.store.check(operations, self.lessor.__contains__)
+        with self._committing():
+            results = self.store.apply(operations, anyio.current_time(), header)
+        return TxnResult(succeeded, tuple(results), header(self.store.revision))
+
+    @contextmanager
+    def _committing(self) -> Iterator[None]:
+        """Tell the members of what is committed."""
+        before = self.store.revision
+        yield
+        for commit in self.store.since(before + 1):
+            for member in self.members:
+                member.applied(commit)
+        self.changed.send()
+
+    def _need_space(self) -> None:
+        if self.no_space:
+            raise EtcdUnavailableError("etcdserver: mvcc: database space exceeded")
+
+    def compact(self, revision: int) -> None:
+        """Forget the history before ``revision``."""
+        if not self.store.compacted < revision <= self.store.revision:
+            raise ValueError(f"revision {revision} is compacted already, or lies in the future")
+        self.store.compacted = revision
+
+    def elect(self) -> None:
+        """Another member is etcd's leader now, in a new term. It gives every lease its full time."""
+        self.raft_term += 1
+        self.has_leader = True
+        self.lessor.promote(anyio.current_time())
+        self.changed.send()
+
+    def lose_leader(self) -> None:
+        """Nobody is etcd's leader until one is elected."""
+        self.has_leader = False
+        self.changed.send()
+
+    def replace(self, store: Store, lessor: Lessor, *, raft_term: int) -> None:
+        """All members stop and start with other data."""
+        self.store, self.lessor, self.raft_term = store, lessor, raft_term
+        self.has_leader = True
+        lessor.promote(anyio.current_time())
+        for member in self.members:
+            member.restart()
+        self.changed.send()
+
+
+def _round_at(started: float, moment: float) -> float:
+    """The first round of the expiry loop at or after a moment."""
+    if math.isinf(moment):
+        return moment
+    rounds = math.ceil((moment - started) / _EXPIRY_PERIOD)
+    if started + rounds * _EXPIRY_PERIOD < moment:
+        rounds += 1  # rounding must not bring it forward, or the loop would find nothing to do and not move on
+    return started + rounds * _EXPIRY_PERIOD

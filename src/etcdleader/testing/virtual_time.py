@@ -70,9 +70,6 @@ class VirtualClock:
     """A process's clock, as a manager is given it: it follows the running loop's time, until a test moves it apart.
 
     It may be read from any thread.
-
-    Attributes:
-        rate: Seconds that pass on it for each second of the loop. Setting it keeps the present reading.
     """
 
     def __init__(self, rate: float = 1.0) -> None:
@@ -82,10 +79,12 @@ class VirtualClock:
         self._set_at = self._set_to = self._loop_time()
 
     def __call__(self) -> float:
+        """The reading, in seconds."""
         return self._set_to + (self._loop_time() - self._set_at) * self._rate
 
     @property
     def rate(self) -> float:
+        """Seconds that pass on it for each second of the loop. Setting it keeps the present reading."""
         return self._rate
 
     @rate.setter

@@ -1,0 +1,229 @@
+"""An etcd in memory, on the loop's own time, that does what it is told: lose an answer, fall behind, go back in time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import anyio
+
+from .._etcd.api import DeleteRange, DeleteRangeResult, KeyValue, Put, TxnResult
+from ._client import FakeClient
+from ._cluster import Call, CallKind, Cluster, Hook
+from ._lessor import Lessor
+from ._member import FakeMember
+from ._store import Revision, Store
+
+__all__ = ("Call", "FakeClient", "FakeEtcd", "FakeMember", "Revision", "Snapshot")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A backup of an etcd: its keys and its leases."""
+
+    store: Store
+    lessor: Lessor
+
+
+class FakeEtcd(anyio.AsyncContextManagerMixin):
+    """A small etcd for tests, on any event loop; on virtual time, an hour of it takes a moment.
+
+    ::
+
+        async with FakeEtcd() as etcd:
+            alice = EtcdLeaderManager(etcd.client("alice"), config, "jobs")
+            bob = EtcdLeaderManager(etcd.client("bob"), config, "jobs")
+
+    Each client is a place in the network, with faults of its own (:class:`FakeClient`), and each member can be ill in
+    its own way (:class:`FakeMember`). What is done here, on the etcd itself, is done at once and needs no network.
+    Keys are given as text or bytes.
+    """
+
+    def __init__(self, *, members: int = 1, minimum_ttl: int = 2, election_timeout: float = 1.0, seed: int = 0) -> None:
+        """Describe an etcd.
+
+        Args:
+            members: How many members it has.
+            minimum_ttl: Leases are granted no shorter, in seconds.
+            election_timeout: etcd's own, in seconds: what a new etcd leader adds to every lease.
+            seed: For all that is drawn, such as latencies.
+        """
+        self._minimum_ttl = minimum_ttl
+        self._election_timeout = election_timeout
+        self._cluster = Cluster(self._empty_lessor(), seed)
+        self._cluster.members = tuple(FakeMember(self._cluster, 0xA0 + number) for number in range(members))
+
+    def _empty_lessor(self) -> Lessor:
+        return Lessor(self._minimum_ttl, self._election_timeout)
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
+        failure: BaseException | None = None
+        async with anyio.create_task_group() as group:
+            self._cluster.start(group)
+            try:
+                yield self
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001
+                # Raised again outside the group, which would wrap it.
+                failure = error
+            finally:
+                self._cluster.end()
+                group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    def client(self, name: str = "client", *, endpoints: Sequence[FakeMember] | None = None) -> FakeClient:
+        """A new connection, which implements the port.
+
+        Args:
+            name: What hooks know it by.
+            endpoints: The members that it may speak to, in order; by default all.
+        """
+        return FakeClient(name, self._cluster, self.members if endpoints is None else endpoints)
+
+    @property
+    def members(self) -> tuple[FakeMember, ...]:
+        """The members. A client speaks to the first until it switches."""
+        return self._cluster.members
+
+    @property
+    def hooks(self) -> list[Hook]:
+        """Called for each request, once when it has reached etcd and once when it is done; they may be async."""
+        return self._cluster.hooks
+
+    @property
+    def calls(self) -> Counter[CallKind]:
+        """How many requests all clients have sent, by kind."""
+        return self._cluster.calls
+
+    # What a test sees
+
+    @property
+    def revision(self) -> int:
+        """Of the last commit; a new etcd is at 1."""
+        return self._cluster.store.revision
+
+    @property
+    def raft_term(self) -> int:
+        """The term of etcd's own leader."""
+        return self._cluster.raft_term
+
+    @property
+    def history(self) -> Sequence[Revision]:
+        """Every commit, also those that were compacted; after a restore, those that it restored."""
+        return tuple(self._cluster.store.history)
+
+    def keys(self) -> dict[bytes, KeyValue]:
+        """The keys that stand, oldest first."""
+        return dict(self._cluster.store.keys)
+
+    def leases(self) -> dict[int, float]:
+        """The leases that exist, and in how many seconds each expires. An expired one exists until it is revoked."""
+        lessor, now = self._cluster.lessor, anyio.current_time()
+        return {lease_id: lessor.remaining(lease_id, now) for lease_id in lessor.ids()}
+
+    # What an operator does
+
+    def put(
+        self,
+        key: str | bytes,
+        value: str | bytes = b"",
+        *,
+        lease: int = 0,
+        ignore_value: bool = False,
+        ignore_lease: bool = False,
+    ) -> int:
+        """Put a key by hand; returns the revision."""
+        put = Put(_bytes(key), _bytes(value), lease, ignore_value, ignore_lease)
+        return self._do(put).header.revision
+
+    def request_step_down(self, key: str | bytes) -> int:
+        """Put a candidate's key without changing it, which asks it to step down; returns the revision."""
+        return self.put(key, ignore_value=True, ignore_lease=True)
+
+    def delete(self, key: str | bytes) -> int:
+        """Delete a key by hand; returns how many there were."""
+        return self._delete(DeleteRange(_bytes(key)))
+
+    def delete_prefix(self, prefix: str | bytes) -> int:
+        """Delete all keys that begin so, in one revision; returns how many there were."""
+        start = _bytes(prefix)
+        return self._delete(DeleteRange(start, start[:-1] + bytes([start[-1] + 1])))
+
+    def grant(self, lease_id: int, ttl: int) -> None:
+        """Grant a lease by hand, which nobody keeps alive."""
+        self._cluster.grant(lease_id, ttl)
+
+    def revoke(self, lease_id: int) -> None:
+        """Revoke a lease by hand, with its keys."""
+        self._cluster.revoke(lease_id)
+
+    def compact(self, revision: int | None = None) -> None:
+        """Forget the history before ``revision``, by default before the last commit."""
+        self._cluster.compact(self.revision if revision is None else revision)
+
+    @property
+    def no_space(self) -> bool:
+        """Whether the alarm NOSPACE is raised: puts and grants are refused; reads, keep-alives and revocations work."""
+        return self._cluster.no_space
+
+    @no_space.setter
+    def no_space(self, raised: bool) -> None:
+        self._cluster.no_space = raised
+
+    def snapshot(self) -> Snapshot:
+        """Make a backup."""
+        return Snapshot(self._cluster.store.copy(), self._cluster.lessor.copy())
+
+    # What happens to it
+
+    def change_leader(self) -> None:
+        """etcd elects a new leader of its own: the raft term rises, and all leases get their full time again."""
+        self._cluster.elect()
+
+    def lose_leader(self) -> None:
+        """etcd has no leader until :meth:`change_leader`: calls wait, and no lease expires."""
+        self._cluster.lose_leader()
+
+    def stop(self) -> None:
+        """Take all members down: streams break, calls fail at once, and no lease expires."""
+        self._cluster.lose_leader()
+        for member in self.members:
+            member.kill()
+
+    def start(self) -> None:
+        """Start all members again, with their data, under a new leader."""
+        for member in self.members:
+            member.recover()
+        self._cluster.elect()
+
+    def restore(self, snapshot: Snapshot, *, raft_term: int = 2, cluster_id: int | None = None) -> None:
+        """Go back to a backup: the revision goes back, the raft term too, and leases that were gone live again, with
+        their full time."""
+        self._go_back(snapshot.store.copy(), snapshot.lessor.copy(), raft_term, cluster_id)
+
+    def wipe(self, *, raft_term: int = 2, cluster_id: int | None = None) -> None:
+        """Start with no data. As a real one does, it keeps its cluster id and member ids unless told otherwise."""
+        self._go_back(Store(), self._empty_lessor(), raft_term, cluster_id)
+
+    def _go_back(self, store: Store, lessor: Lessor, raft_term: int, cluster_id: int | None) -> None:
+        if cluster_id is not None:
+            self._cluster.cluster_id = cluster_id
+        self._cluster.replace(store, lessor, raft_term=raft_term)
+
+    def _delete(self, delete: DeleteRange) -> int:
+        result = self._do(delete).results[0]
+        assert isinstance(result, DeleteRangeResult)
+        return result.deleted
+
+    def _do(self, operation: Put | DeleteRange) -> TxnResult:
+        return self._cluster.txn((), (operation,), (), self.members[0].header)
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text

@@ -1,0 +1,106 @@
+"""`etcdleader demo` shows what it says, ends by itself, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks for what was left behind in /proc")
+
+MARK = "ETCDLEADER_TEST_MARK"
+
+
+@contextmanager
+def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run it in a working directory that wants to mislead it, and see that it leaves no process."""
+    temporary, working = folder / "tmp", folder / "cwd"
+    temporary.mkdir()
+    working.mkdir()
+    (working / "settings.toml").write_text("this is no TOML")
+    (working / "anyio.py").write_text("raise ImportError('the demo imports from the working directory')")
+    mark = uuid.uuid4().hex
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "etcdleader", "demo"],
+        cwd=working,
+        env={**os.environ, "TMPDIR": str(temporary), MARK: mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+    deadline = time.monotonic() + 20
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.02)  # the kernel takes a moment to end what it was told to
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that inherited the mark. A zombie has no environment any more."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if f"{MARK}={mark}".encode() in (path / "environ").read_bytes():
+                found.append(int(path.name))
+    return found
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if words in line:
+            return
+    pytest.fail(f"it ended before it said {words!r}")
+
+
+def test_the_demo_ends_well_and_in_time_and_leaves_nothing(tmp_path: Path) -> None:
+    """It is the first impression, often in a terminal that is recorded or in CI."""
+    began_at = time.monotonic()
+    with demo(tmp_path) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert time.monotonic() - began_at < 40
+    assert err == ""
+    assert "\x1b" not in out  # plain lines where there is no terminal
+    tokens = [int(token) for token in re.findall(r"leads with token (\d+)", out)]
+    assert len(tokens) == 3
+    assert tokens == sorted(set(tokens))
+    assert "etcd refuses it" in out
+
+
+@pytest.mark.parametrize(
+    "moment", ["Starting an etcd", "serves on", "leads with token", "kill -9", "after the kill", "refuses"]
+)
+def test_ctrl_c_ends_the_demo_at_once_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
+    """Who has seen enough wants their terminal back, and no etcd on the machine."""
+    with demo(tmp_path) as process:
+        read_until(process, moment)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, err = process.communicate(timeout=20)
+        assert process.returncode == 130
+        assert "Interrupted" in err
+        assert "Traceback" not in err
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_demo_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    """After SIGKILL nothing of ours can clean up, so the kernel must."""
+    with demo(tmp_path) as process:
+        read_until(process, "leads with token")
+        process.kill()

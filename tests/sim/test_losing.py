@@ -1,0 +1,158 @@
+"""How a leader finds out that it leads no longer, and how soon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from etcdleader import EtcdRegressedError, LeadershipLostError, LossReason, Term
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, Diary, make, until
+
+pytestmark = pytest.mark.anyio
+
+Act = Callable[[FakeEtcd, Term], object]
+
+
+def delete(etcd: FakeEtcd, term: Term) -> None:
+    etcd.delete(term.key)
+
+
+def revoke(etcd: FakeEtcd, term: Term) -> None:
+    etcd.revoke(term.lease_id)
+
+
+def overwrite(etcd: FakeEtcd, term: Term) -> None:
+    etcd.put(term.key, "thief", lease=term.lease_id)
+
+
+def take_off_its_lease(etcd: FakeEtcd, term: Term) -> None:
+    etcd.put(term.key, term.identity)
+
+
+@pytest.mark.parametrize("act", [delete, revoke, overwrite, take_off_its_lease])
+async def test_what_is_done_to_the_key_by_hand_ends_the_term_at_once(
+    etcd: FakeEtcd, clock: VirtualClock, act: Act
+) -> None:
+    manager = make(etcd, clock)
+    diary = Diary(manager)
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(3)
+        act(etcd, term)
+        await anyio.wait_all_tasks_blocked()
+        assert not term.is_valid()
+        assert term.loss_reason is LossReason.DELETED
+        etcd.delete(term.key)  # where it is the thief's now, on no lease of ours, it would stand for ever
+        again = await manager.wait_elected()
+        assert again.token > term.token
+        assert again.lease_id != term.lease_id
+    assert diary.entries[:3] == ["elected", "work cancelled", "ousted: DELETED"]
+
+
+async def test_a_leader_that_etcd_does_not_answer_gives_up_a_margin_before_the_lease_ends(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    manager = make(etcd, clock)
+    diary = Diary(manager)
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(2.5)  # one renewal, sent at 2.0
+        etcd.members[0].freeze()
+        with pytest.raises(LeadershipLostError):
+            async with manager.leading():
+                await anyio.sleep_forever()
+        assert clock() == pytest.approx(2 + CONFIG.lease - CONFIG.margin, abs=0.01)
+        assert term.loss_reason is LossReason.EXPIRED
+        etcd.members[0].recover()
+        assert (await manager.wait_elected()).token > term.token
+    assert diary.entries[:3] == ["elected", "work cancelled", "ousted: EXPIRED"]
+    assert [type(error).__name__ for error in diary.errors] == ["EtcdUnavailableError"]
+
+
+async def test_one_lost_renewal_costs_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    manager = make(etcd, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        for _ in range(10):
+            etcd.members[0].freeze()
+            await anyio.sleep(1.5)
+            etcd.members[0].recover()
+            await anyio.sleep(4)
+            assert term.is_valid()
+
+
+async def test_a_leader_that_was_suspended_past_its_lease_says_no_at_the_first_look(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """The loop's clock stood still meanwhile; ours has not."""
+    manager = make(etcd, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(1)
+        clock.advance(20)
+        assert not manager.is_leader()
+        assert not term.is_valid()
+        assert term.remaining() <= 0
+        await until(lambda: term.loss_reason is not None, timeout=1)
+        assert term.loss_reason is LossReason.EXPIRED
+
+
+async def test_a_deposed_etcd_leader_extends_nothing(clock: VirtualClock) -> None:
+    """It acknowledges keep-alives of a lease that its successor may have revoked already (measured)."""
+    async with FakeEtcd(members=3) as etcd:
+        manager = make(etcd, clock)
+        async with manager:
+            term = await manager.wait_elected()
+            await anyio.sleep(2.5)
+            etcd.members[0].depose()
+            etcd.revoke(term.lease_id)
+            await anyio.sleep(CONFIG.lease)
+            assert not term.is_valid()
+
+
+async def test_a_key_that_went_while_the_watch_was_stalled_is_found_by_the_next_renewal(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    client = etcd.client()
+    manager = make(client, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(0.5)
+        client.stall_watches()
+        etcd.delete(term.key)
+        await until(lambda: not term.is_valid(), timeout=CONFIG.renew + CONFIG.retry)
+        assert term.loss_reason is LossReason.DELETED
+
+
+async def test_a_cluster_that_went_back_in_time_ends_the_campaign(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Tokens would start again from below: a person has to look."""
+    manager = make(etcd, clock)
+    etcd.put("other", "x")
+    diary = Diary(manager)
+    with pytest.raises(EtcdRegressedError):
+        async with manager:
+            await manager.wait_elected()
+            backup = etcd.snapshot()
+            for number in range(5):
+                etcd.put("other", str(number))
+            await anyio.sleep(5)
+            etcd.restore(backup)
+            await anyio.sleep(60)
+    assert diary.terms[0].loss_reason is LossReason.REGRESSED
+    assert not manager.is_leader()
+
+
+async def test_a_put_that_changes_nothing_makes_the_leader_resign(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    first, second = make(etcd, clock, "a"), make(etcd, clock, "b")
+    async with first:
+        term = await first.wait_elected()
+        async with second:
+            await until(lambda: len(etcd.keys()) == 2)
+            etcd.request_step_down(term.key)
+            successor = await second.wait_elected()
+            assert term.loss_reason is LossReason.RESIGNED
+            assert successor.token > term.token

@@ -1,0 +1,121 @@
+"""How a candidate comes to lead, and what it costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from etcdleader import EtcdLeaderManager
+from etcdleader.testing import FakeEtcd
+from tests.sim.world import ELECTION, make, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_lone_candidate_leads_after_a_grant_and_a_transaction(
+    etcd: FakeEtcd, clock: Callable[[], float]
+) -> None:
+    """The transaction that puts the key reads the queue, too: no third request."""
+    manager = make(etcd, clock)
+    async with manager:
+        await manager.wait_elected()
+        assert (etcd.calls["lease_grant"], etcd.calls["txn"], etcd.calls["range"]) == (1, 1, 0)
+
+
+async def queue_up(etcd: FakeEtcd, clock: Callable[[], float], count: int) -> list[EtcdLeaderManager]:
+    return [make(etcd, clock, f"candidate {number}") for number in range(count)]
+
+
+async def test_the_next_in_line_wins_by_the_event_with_no_further_read(
+    etcd: FakeEtcd, clock: Callable[[], float]
+) -> None:
+    first, second = await queue_up(etcd, clock, 2)
+    async with first:
+        await first.wait_elected()
+        async with second:
+            await until(lambda: len(etcd.keys()) == 2)
+            await anyio.sleep(0.5)  # its watch stands
+            before = Counter(etcd.calls)
+            await first.stop()
+            term = await second.wait_elected()
+            assert Counter(etcd.calls) - before == Counter({"lease_revoke": 1})
+            assert term.token == etcd.keys()[term.key.encode()].create_revision
+
+
+async def test_candidates_lead_in_the_order_in_which_they_joined(
+    etcd: FakeEtcd, clock: Callable[[], float]
+) -> None:
+    managers = await queue_up(etcd, clock, 5)
+    tokens: list[int] = []
+    order: list[str] = []
+
+    async def stand(manager: EtcdLeaderManager) -> None:
+        async def work(term: object) -> None:
+            order.append(manager.identity)
+            term_now = manager.term
+            assert term_now is not None
+            tokens.append(term_now.token)
+            await anyio.sleep(1)
+
+        await manager.run(work)
+
+    async with anyio.create_task_group() as group:
+        for number, manager in enumerate(managers):
+            group.start_soon(stand, manager)
+            await until(lambda: len(etcd.keys()) == number + 1)  # noqa: B023 - awaited in this round
+    assert order == [manager.identity for manager in managers]
+    assert tokens == sorted(tokens)
+
+
+async def test_one_deletion_wakes_one_candidate(etcd: FakeEtcd, clock: Callable[[], float]) -> None:
+    """The third and later watch their predecessor and their own key: no herd comes to read."""
+    managers = await queue_up(etcd, clock, 6)
+    async with anyio.create_task_group() as group:
+        for manager in managers:
+            await group.start(manager.campaign)
+        await anyio.sleep(0.5)
+        before = Counter(etcd.calls)
+        await managers[3].stop()
+        await anyio.sleep(0.5)
+        # The one behind it reads where it stands now; nobody else does.
+        spent = Counter(etcd.calls) - before
+        assert spent["txn"] == 1
+        assert spent["range"] == 0
+        group.cancel_scope.cancel()
+
+
+async def test_a_candidate_that_joined_while_the_leader_left_leads_at_once(
+    etcd: FakeEtcd, clock: Callable[[], float]
+) -> None:
+    """The leader's DELETE falls between our transaction and our watch: the watch's revision shows the gap."""
+    first, second = await queue_up(etcd, clock, 2)
+    async with first:
+        leader = await first.wait_elected()
+
+        async def revoke_before_the_watch(call: object) -> None:
+            if getattr(call, "kind", None) == "watch" and getattr(call, "client", None) == "candidate 1":
+                etcd.hooks.clear()
+                etcd.delete(leader.key)
+
+        etcd.hooks.append(revoke_before_the_watch)
+        async with second:
+            with anyio.fail_after(1):
+                assert (await second.wait_elected()).token > leader.token
+
+
+async def test_a_foreign_key_without_a_lease_blocks_the_queue_as_it_does_in_go(
+    etcd: FakeEtcd, clock: Callable[[], float]
+) -> None:
+    """Every key under the prefix counts, and nobody else's key is ever deleted."""
+    etcd.put(f"{ELECTION}/by-hand", "somebody")
+    manager = make(etcd, clock)
+    async with manager:
+        await until(lambda: len(etcd.keys()) == 2)
+        await anyio.sleep(100)
+        assert not manager.is_leader()
+        etcd.delete(f"{ELECTION}/by-hand")
+        with anyio.fail_after(1):
+            await manager.wait_elected()
