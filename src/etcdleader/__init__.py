@@ -15,3 +15,44 @@ General layout, from the bottom up. A module imports only from those before it.
 - ``factory``, ``fencing``, ``testing``: for programs, and for their tests.
 - ``_cli``: the command.
 """
+
+from __future__ import annotations
+
+from ._etcd import stubs
+from ._etcd_manager import EtcdLeaderManager
+from ._noop_manager import NoopLeaderManager
+from .config import Config, EtcdConfig
+from .errors import (
+    ConfigError,
+    EtcdLeaderError,
+    EtcdRefusedError,
+    EtcdRegressedError,
+    EtcdUnavailableError,
+    LeadershipLostError,
+    NotLeaderError,
+)
+from .manager import LeaderManager
+from .model import ElectionStatistics, LeaderRecord, LeaderStatus, LossReason, Term
+
+__all__ = (
+    "Config",
+    "ConfigError",
+    "ElectionStatistics",
+    "EtcdConfig",
+    "EtcdLeaderError",
+    "EtcdLeaderManager",
+    "EtcdRefusedError",
+    "EtcdRegressedError",
+    "EtcdUnavailableError",
+    "LeaderManager",
+    "LeaderRecord",
+    "LeaderStatus",
+    "LeadershipLostError",
+    "LossReason",
+    "NoopLeaderManager",
+    "NotLeaderError",
+    "Term",
+)
+
+# From here on `import etcd3` works under every protobuf, in whatever order; nothing of it is loaded by this.
+stubs.install()

@@ -157,12 +157,12 @@ class BaseManager(LeaderManager):
                     await campaign.standing.wait()
                     task_status.started()
                     await campaign.over.wait()
-                except BaseException as error:
+                except BaseException as interruption:
                     self._end(campaign)
-                    if isinstance(error, anyio.get_cancelled_exc_class()):
+                    if isinstance(interruption, anyio.get_cancelled_exc_class()):
                         raise
                     # Ctrl-C on trio. Raised again below, outside the group, so that it comes out as itself.
-                    campaign.failures.append(error)
+                    campaign.failures.append(interruption)
                 # Callbacks for errors may still run; they get as long as those for a loss.
                 group.cancel_scope.deadline = anyio.current_time() + self._config.retry
         finally:

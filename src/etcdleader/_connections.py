@@ -7,16 +7,15 @@ kind, one ticker. It is opened for its first user and closed when the last one l
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from ._core.watermark import Watermark
 from ._etcd.api import Compare, EtcdApi, Operation, Range, RangeResult, TxnResult
+from ._loop import spawn
 from ._process import process_id
 from ._renewals import Renewals
 
@@ -59,7 +58,7 @@ class Connection:
 
     def start(self) -> None:
         """Start the task of the renewals. No manager's task can own it: each may leave before the others."""
-        _spawn(self._run)
+        spawn(self._run, "etcdleader renewals")
 
     async def _run(self) -> None:
         try:
@@ -117,19 +116,3 @@ async def connect(key: Hashable, open_api: Callable[[], EtcdApi], *, owned: bool
             del _connections[place]
             with anyio.CancelScope(shield=True):
                 await connection.aclose()
-
-
-_tasks: set[object] = set()
-
-
-def _spawn(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run ``function`` in a task that belongs to the loop, not to the task that happens to be the first user."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
-        trio.lowlevel.spawn_system_task(function, name="etcdleader renewals")
-        return
-    import asyncio
-
-    task = asyncio.get_running_loop().create_task(function(), name="etcdleader renewals")
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)

@@ -96,6 +96,14 @@ async def test_a_client_is_the_port(etcd: FakeEtcd) -> None:
     assert isinstance(etcd.client(), EtcdApi)
 
 
+async def test_the_fake_is_a_client_itself(etcd: FakeEtcd) -> None:
+    """For tests that need no faults in the network."""
+    api: EtcdApi = etcd
+    assert isinstance(api, EtcdApi)
+    await api.txn([], [Put(b"k")], timeout=1)
+    assert list(etcd.keys()) == [b"k"]
+
+
 async def test_what_the_body_raises_comes_out_as_itself() -> None:
     """A failed assertion in a group would hide what failed."""
     with pytest.raises(ZeroDivisionError):

@@ -80,8 +80,9 @@ class FakeClient(FaultyNetwork):
         self.calls: Counter[CallKind] = Counter()
         self._endpoint = 0
         self._closed = False
-        self._waiting: set[_Answer[Any]] = set()
-        self._rounds: set[_KeepAliveRound] = set()
+        # Dicts, because the order in which a set is gone through is not the same in each run.
+        self._waiting: dict[_Answer[Any], None] = {}
+        self._rounds: dict[_KeepAliveRound, None] = {}
         self._watches = WatchStream(self)
         for member in self.endpoints:
             member.clients.append(self)
@@ -156,7 +157,7 @@ class FakeClient(FaultyNetwork):
             self.count("lease_keep_alive")
             fault = self.fault_for("lease_keep_alive")
             messages.append((lease_id, anyio.current_time() + self.one_way() + fault.request_delay, fault))
-        self._rounds.add(this)
+        self._rounds[this] = None
         try:
             self.cluster.spawn(self._carry_keep_alives, this, self.member, messages)
             with anyio.move_on_after(timeout):
@@ -164,7 +165,7 @@ class FakeClient(FaultyNetwork):
         finally:
             if this in self._rounds:
                 # Timed out, or cancelled. The others on this stream lose what they wait for.
-                self._rounds.discard(this)
+                del self._rounds[this]
                 self._end_keep_alive_stream(EtcdUnavailableError("the keep-alive stream was ended"))
         if not this.answers:
             raise this.error or EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s")
@@ -214,14 +215,14 @@ class FakeClient(FaultyNetwork):
         await self._check_open()
         self.count(kind)
         answer: _Answer[T] = _Answer()
-        self._waiting.add(answer)
+        self._waiting[answer] = None
         try:
             self.cluster.spawn(self._carry, kind, arguments, serve, answer)
             with anyio.move_on_after(timeout):
                 await answer.came.wait()
         finally:
             answer.given_up = True
-            self._waiting.discard(answer)
+            del self._waiting[answer]
         if answer.error is not None:
             raise answer.error
         if not answer.came.is_set():
@@ -290,22 +291,29 @@ class FakeClient(FaultyNetwork):
                 if this in self._rounds:
                     self._end_keep_alive_stream(error)
                 return
-            if fault.lose == "nothing":
-                self.cluster.spawn(
-                    self._bring_keep_alive, this, answer, anyio.current_time() + self.one_way() + fault.answer_delay
-                )
+            if fault.lose == "answer":
+                continue
+            delay = self.one_way() + fault.answer_delay
+            if delay or self.partitioned:
+                # Beside the next: answers are on their way while others are served.
+                self.cluster.spawn(self._bring_keep_alive, this, answer, anyio.current_time() + delay)
+            else:
+                self._take_keep_alive(this, answer)
 
     async def _bring_keep_alive(self, this: _KeepAliveRound, answer: KeepAlive, arrives: float) -> None:
         await self.arrival(arrives)
+        self._take_keep_alive(this, answer)
+
+    def _take_keep_alive(self, this: _KeepAliveRound, answer: KeepAlive) -> None:
         if this in self._rounds:
             this.answers[answer.lease_id] = answer
             if len(this.answers) == len(this.lease_ids):
-                self._rounds.remove(this)
+                del self._rounds[this]
                 this.ended.set()
 
     def _end_keep_alive_stream(self, error: EtcdLeaderError) -> None:
         for one in list(self._rounds):
-            self._rounds.remove(one)
+            del self._rounds[one]
             one.error = error
             one.ended.set()
 

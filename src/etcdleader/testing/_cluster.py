@@ -84,6 +84,8 @@ class Cluster:
         self.calls: Counter[CallKind] = Counter()
         self.hooks: list[Hook] = []
         self._group: TaskGroup | None = None
+        self._next_expiry = math.inf
+        self._expires_sooner = Signal()
 
     # Its tasks
 
@@ -119,10 +121,10 @@ class Cluster:
         so that years of virtual time do not cost a wake-up for each."""
         started = anyio.current_time()
         while True:
-            changed = self.changed.next()
-            next_expiry = self.lessor.next_expiry() if self.has_leader else math.inf
-            with anyio.CancelScope(deadline=_round_at(started, next_expiry)):
-                await changed.wait()
+            sooner = self._expires_sooner.next()
+            self._next_expiry = self.lessor.next_expiry() if self.has_leader else math.inf
+            with anyio.CancelScope(deadline=_round_at(started, self._next_expiry)):
+                await sooner.wait()
                 continue
             for lease_id in self.lessor.expired(anyio.current_time()):
                 self.revoke(lease_id)
@@ -147,8 +149,10 @@ class Cluster:
         self._need_space()
         if lease_id in self.lessor:
             raise LeaseExistsError("etcdserver: lease already exists")
-        granted = self.lessor.grant(lease_id, ttl, anyio.current_time())
-        self.changed.send()
+        now = anyio.current_time()
+        granted = self.lessor.grant(lease_id, ttl, now)
+        if self.has_leader and now + granted < self._next_expiry:
+            self._expires_sooner.send()
         return granted
 
     def revoke(self, lease_id: int) -> None:
@@ -213,11 +217,13 @@ class Cluster:
         self.raft_term += 1
         self.has_leader = True
         self.lessor.promote(anyio.current_time())
+        self._expires_sooner.send()
         self.changed.send()
 
     def lose_leader(self) -> None:
         """Nobody is etcd's leader until one is elected."""
         self.has_leader = False
+        self._expires_sooner.send()  # or rather, not at all
         self.changed.send()
 
     def replace(self, store: Store, lessor: Lessor, *, raft_term: int) -> None:
@@ -225,6 +231,7 @@ class Cluster:
         self.store, self.lessor, self.raft_term = store, lessor, raft_term
         self.has_leader = True
         lessor.promote(anyio.current_time())
+        self._expires_sooner.send()
         for member in self.members:
             member.restart()
         self.changed.send()

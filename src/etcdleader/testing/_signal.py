@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import anyio
@@ -25,8 +24,7 @@ class Signal:
         """What the next ``send`` sets. Taken before a state is looked at, it misses nothing."""
         return self._event
 
-    async def until(self, holds: Callable[[], bool], deadline: float = math.inf) -> None:
-        """Wait until something holds, or until the deadline on the loop's clock."""
-        with anyio.CancelScope(deadline=deadline):
-            while not holds():
-                await self._event.wait()
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds."""
+        while not holds():
+            await self._event.wait()

@@ -128,7 +128,7 @@ class Store:
                     self._put(operation)
                     results.append(PutResult())
                 case DeleteRange():
-                    doomed = [key for key in self.keys if in_range(key, operation.key, operation.range_end)]
+                    doomed = [kv.key for kv in self._find(operation.key, operation.range_end)]
                     self._delete(sorted(doomed))
                     results.append(DeleteRangeResult(len(doomed)))
         self._commit(now)
@@ -139,8 +139,13 @@ class Store:
         self._delete(self.keys_on(lease_id))
         self._commit(now)
 
+    def _find(self, key: bytes, range_end: bytes) -> list[KeyValue]:
+        if not range_end:
+            return [self.keys[key]] if key in self.keys else []
+        return [kv for found, kv in self.keys.items() if in_range(found, key, range_end)]
+
     def _range(self, request: Range, header: Callable[[int], Header]) -> RangeResult:
-        kvs = [kv for key, kv in self.keys.items() if in_range(key, request.key, request.range_end)]
+        kvs = self._find(request.key, request.range_end)
         count = len(kvs)
         if request.max_create_revision:
             kvs = [kv for kv in kvs if kv.create_revision <= request.max_create_revision]

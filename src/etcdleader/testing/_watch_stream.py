@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 import anyio
@@ -35,15 +36,14 @@ class _Watch:
     sink: WatchSink
     timeout: float
     stream: WatchStream
+    pending: bool = True
     created: bool = False
     closed: bool = False
-    asked: bool = False
-    create_by: float = math.inf
     leave_server: Callable[[], None] | None = None
 
     def close(self) -> None:
         """End it."""
-        self.closed = True
+        self.closed, self.pending = True, False
         self.stream.forget(self)
 
     def take(self, message: WatchMessage) -> None:
@@ -52,7 +52,7 @@ class _Watch:
             return
         match message:
             case WatchCreated(revision):
-                self.create_by = math.inf
+                self.pending = False
                 message = WatchCreated(revision, resumed=self.created)
                 self.created = True
                 self.next_revision = self.next_revision or revision + 1
@@ -67,11 +67,13 @@ class _Watch:
 
 @dataclass
 class _Conversation:
-    """One stream: what is on its way, up and down. Each entry arrives at its moment, in order."""
+    """One stream: what is on its way, up and down, each entry arriving at its moment, in order; and a heap of the
+    watches that wait for their creation, by the moment at which that takes too long."""
 
     member: FakeMember
     up: deque[tuple[float, _Watch, Fault]] = field(default_factory=deque)
     down: deque[tuple[float, _Watch, WatchMessage]] = field(default_factory=deque)
+    pending: list[tuple[float, int, _Watch]] = field(default_factory=list)
     error: EtcdLeaderError | None = None
 
 
@@ -83,7 +85,8 @@ class WatchStream:
 
     def __init__(self, client: FakeClient) -> None:
         self._client = client
-        self._watches: list[_Watch] = []
+        self._watches: dict[_Watch, None] = {}
+        self._unasked: deque[_Watch] = deque()
         self._conversation: _Conversation | None = None
         self._running = False
 
@@ -93,14 +96,15 @@ class WatchStream:
         if not self._running:
             self._client.cluster.spawn(self._run)
             self._running = True
-        self._watches.append(watch)
+        self._watches[watch] = None
+        self._unasked.append(watch)
         self._client.changed.send()
         return watch
 
     def forget(self, watch: _Watch) -> None:
         """Drop a watch that was closed."""
         if watch in self._watches:
-            self._watches.remove(watch)
+            del self._watches[watch]
             _leave_server(watch)
 
     def close(self) -> None:
@@ -120,9 +124,10 @@ class WatchStream:
             self._conversation = talk = _Conversation(self._client.member)
             error = await self._converse(talk)
             self._conversation = None
-            for watch in list(self._watches):
+            for watch in self._watches:
                 _leave_server(watch)
-                watch.asked, watch.create_by = False, math.inf
+                watch.pending = True
+            self._unasked = deque(self._watches)
             for watch in list(self._watches):
                 watch.take(WatchBroken(error))
             await anyio.sleep(_REOPEN_AFTER)
@@ -139,8 +144,10 @@ class WatchStream:
                 talk.member.check_up()
             except EtcdUnavailableError as error:
                 return error
-            overdue = next((watch for watch in self._watches if watch.create_by <= now), None)
-            if overdue is not None:
+            while talk.pending and not talk.pending[0][2].pending:
+                heappop(talk.pending)
+            if talk.pending and talk.pending[0][0] <= now:
+                overdue = talk.pending[0][2]
                 return EtcdUnavailableError(f"etcd did not create a watch within {overdue.timeout:g} s")
             self._ask(talk, now)
             if await self._carry(talk, now):
@@ -150,12 +157,13 @@ class WatchStream:
 
     def _ask(self, talk: _Conversation, now: float) -> None:
         """Send the creation of each watch that is not asked for yet."""
-        for watch in self._watches:
-            if not watch.asked:
-                watch.asked, watch.create_by = True, now + watch.timeout
+        while self._unasked:
+            watch = self._unasked.popleft()
+            if not watch.closed:
                 self._client.count("watch")
                 fault = self._client.fault_for("watch")
                 talk.up.append((now + self._client.one_way() + fault.request_delay, watch, fault))
+                heappush(talk.pending, (now + watch.timeout, id(watch), watch))
 
     async def _carry(self, talk: _Conversation, now: float) -> bool:
         """Deliver one message that has arrived; False if none has."""
@@ -207,7 +215,7 @@ class WatchStream:
 
     def _next_moment(self, talk: _Conversation) -> float:
         """When there is something to do again, unless something changes first."""
-        moments = [watch.create_by for watch in self._watches]
+        moments = [talk.pending[0][0]] if talk.pending else []
         if talk.up and not self._blocked(talk):
             moments.append(talk.up[0][0])
         if talk.down and not self._blocked(talk) and not self._client.stalled:

@@ -38,8 +38,8 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
             bob = EtcdLeaderManager(etcd.client("bob"), config, "jobs")
 
     Each client is a place in the network, with faults of its own (:class:`FakeClient`), and each member can be ill in
-    its own way (:class:`FakeMember`). What is done here, on the etcd itself, is done at once and needs no network.
-    Keys are given as text or bytes.
+    its own way (:class:`FakeMember`). Where that does not matter, the fake itself is a client, too. What is done by hand
+    here, such as :meth:`put`, is done at once and needs no network. Keys are given as text or bytes.
     """
 
     def __init__(self, *, members: int = 1, minimum_ttl: int = 2, election_timeout: float = 1.0, seed: int = 0) -> None:
@@ -55,6 +55,17 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self._election_timeout = election_timeout
         self._cluster = Cluster(self._empty_lessor(), seed)
         self._cluster.members = tuple(FakeMember(self._cluster, 0xA0 + number) for number in range(members))
+        # It implements the port itself, too: who needs no faults in the network gives it to all managers as it is.
+        plain = self.client()
+        self.lease_grant = plain.lease_grant
+        self.lease_revoke = plain.lease_revoke
+        self.lease_keep_alive = plain.lease_keep_alive
+        self.lease_time_to_live = plain.lease_time_to_live
+        self.range = plain.range
+        self.txn = plain.txn
+        self.watch = plain.watch
+        self.switch_endpoint = plain.switch_endpoint
+        self.aclose = plain.aclose
 
     def _empty_lessor(self) -> Lessor:
         return Lessor(self._minimum_ttl, self._election_timeout)

@@ -1,0 +1,100 @@
+"""One member of etcd, as gRPC reaches it: a channel, the stubs on it, and calls without a thread each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import grpc
+
+from .._loop import CallSoon
+from ..config import EtcdConfig
+from ..errors import EtcdRefusedError
+from .rpc import etcdrpc
+from .translation import translated
+
+__all__ = ("Endpoint", "Metadata", "open_endpoint")
+
+Metadata = Sequence[tuple[str, str]]
+
+_OPTIONS = (
+    # A watch may have to catch up with much.
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # By default gRPC waits longer and longer, up to two minutes, before it tries a member again.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Closing a channel closes its connection, rather than leaving it to other channels of this process.
+    ("grpc.use_local_subchannel_pool", 1),
+    # So that a peer that vanished is noticed some time; nothing that matters waits for it. Below 5 s etcd hangs up, and
+    # without the third option the second one does not count.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    # etcd is not reached through an HTTP proxy, and gRPC would even take one for 127.0.0.1.
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Endpoint:
+    """The stubs of one channel."""
+
+    def __init__(self, channel: Any, call_soon: CallSoon, *, owned: bool) -> None:
+        self._channel = channel
+        self._call_soon = call_soon
+        self._owned = owned
+        self.kv = etcdrpc.KVStub(channel)
+        self.lease = etcdrpc.LeaseStub(channel)
+        self.watch = etcdrpc.WatchStub(channel)
+        self.auth = etcdrpc.AuthStub(channel)
+
+    async def call(self, method: Any, request: Any, metadata: Metadata, timeout: float) -> Any:
+        """Send one request and wait for its answer; cancelled, the request is withdrawn.
+
+        Raises:
+            EtcdLeaderError: What gRPC's error means.
+        """
+        over = anyio.Event()
+        future = method.future(request, timeout=timeout, metadata=metadata)
+        future.add_done_callback(lambda _: self._call_soon(over.set))
+        try:
+            await over.wait()
+        finally:
+            future.cancel()  # does nothing to one that is done
+        if future.code() is not grpc.StatusCode.OK:
+            raise translated(future)
+        return future.result()
+
+    def close(self) -> None:
+        """End its calls and streams."""
+        if self._owned:
+            self._channel.close()
+
+
+def open_endpoint(endpoint: str, config: EtcdConfig, call_soon: CallSoon) -> Endpoint:
+    """Make a channel. Nothing is sent yet; certificates are read now, so renewed ones are found when one is made again.
+
+    Raises:
+        EtcdRefusedError: A certificate or key cannot be read.
+    """
+    scheme, _, rest = endpoint.rpartition("://")
+    if scheme == "https" or (not scheme and config.tls):
+        credentials = grpc.ssl_channel_credentials(
+            _read("ca_cert", config.ca_cert), _read("key", config.key), _read("cert", config.cert)
+        )
+        channel = grpc.secure_channel(rest, credentials, options=_OPTIONS)
+    else:
+        channel = grpc.insecure_channel(rest, options=_OPTIONS)
+    return Endpoint(channel, call_soon, owned=True)
+
+
+def _read(name: str, path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise EtcdRefusedError(f"cannot read {name} = {path!r}: {error.strerror}") from error

@@ -1,0 +1,175 @@
+"""The port, on etcd3's stubs: one connection to one etcd cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+
+from .._loop import call_soon_from_threads
+from ..config import EtcdConfig
+from ..errors import EtcdLeaderError, EtcdUnavailableError
+from .api import (
+    Compare,
+    Header,
+    KeepAlive,
+    LeaseGranted,
+    LeaseTimeToLive,
+    Operation,
+    Range,
+    RangeResult,
+    TxnResult,
+    WatchHandle,
+    WatchSink,
+)
+from .endpoint import Endpoint, open_endpoint
+from .keep_alives import KeepAlives
+from .login import BorrowedToken, Login
+from .messages import header, range_request, range_result, txn_request, txn_result
+from .rpc import etcdrpc
+from .stream import Stream
+from .translation import StaleTokenError
+from .watches import Watches
+
+__all__ = ("EtcdGateway",)
+
+_CLOSING = 1.0
+"""Seconds that the streams' threads get to end."""
+
+
+class EtcdGateway:
+    """Implements ``EtcdApi``. It is made on the event loop that it is used on, and opens nothing before the first call.
+
+    Its threads are gRPC's own and one for each of the two streams, however many calls and watches there are.
+    """
+
+    def __init__(self, client: EtcdConfig | Any) -> None:
+        """Make one.
+
+        Args:
+            client: Where etcd is; or an ``etcd3.Etcd3Client``, whose channel and token are used and left as they are.
+        """
+        self._call_soon = call_soon_from_threads()
+        self._config = client if isinstance(client, EtcdConfig) else None
+        self._number = 0
+        self._endpoint: Endpoint | None = None
+        self._closed = False
+        if isinstance(client, EtcdConfig):
+            self._login: Login = Login(client.user, client.password)
+        else:
+            self._endpoint = Endpoint(client.channel, self._call_soon, owned=False)
+            self._login = BorrowedToken(client)
+        self._keep_alives = KeepAlives(
+            self._stream_opener(lambda endpoint: endpoint.lease.LeaseKeepAlive, "keep-alives")
+        )
+        self._watches = Watches(self._stream_opener(lambda endpoint: endpoint.watch.Watch, "watches"), self._log_out)
+
+    # The port
+
+    async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
+        request = etcdrpc.LeaseGrantRequest(TTL=ttl, ID=lease_id)
+        answer = await self._call(lambda endpoint: endpoint.lease.LeaseGrant, request, timeout)
+        return LeaseGranted(answer.ID, answer.TTL, header(answer.header))
+
+    async def lease_revoke(self, lease_id: int, *, timeout: float) -> Header:
+        request = etcdrpc.LeaseRevokeRequest(ID=lease_id)
+        answer = await self._call(lambda endpoint: endpoint.lease.LeaseRevoke, request, timeout)
+        return header(answer.header)
+
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+        return await self._keep_alives.send(lease_ids, timeout)
+
+    async def lease_time_to_live(self, lease_id: int, *, keys: bool = False, timeout: float) -> LeaseTimeToLive:
+        request = etcdrpc.LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
+        answer = await self._call(lambda endpoint: endpoint.lease.LeaseTimeToLive, request, timeout)
+        return LeaseTimeToLive(answer.ID, answer.TTL, answer.grantedTTL, tuple(answer.keys), header(answer.header))
+
+    async def range(self, request: Range, *, timeout: float) -> RangeResult:
+        answer = await self._call(lambda endpoint: endpoint.kv.Range, range_request(request), timeout)
+        return range_result(answer, header(answer.header))
+
+    async def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        timeout: float,
+    ) -> TxnResult:
+        request = txn_request(compare, success, failure)
+        return txn_result(await self._call(lambda endpoint: endpoint.kv.Txn, request, timeout))
+
+    def watch(
+        self, key: bytes, range_end: bytes = b"", *, start_revision: int = 0, sink: WatchSink, timeout: float
+    ) -> WatchHandle:
+        return self._watches.add(key, range_end, start_revision, sink, timeout)
+
+    def switch_endpoint(self) -> None:
+        if self._config is None or len(self._config.endpoints) < 2:
+            return
+        self._number = (self._number + 1) % len(self._config.endpoints)
+        endpoint, self._endpoint = self._endpoint, None
+        error = EtcdUnavailableError("changing to another member")
+        self._keep_alives.end(error)
+        self._watches.break_(error)
+        if endpoint is not None:
+            endpoint.close()
+
+    async def aclose(self) -> None:
+        self._closed = True
+        error = EtcdUnavailableError("the connection was closed")
+        streams = [stream for stream in (self._keep_alives.stream, self._watches.stream) if stream is not None]
+        self._keep_alives.end(error)
+        self._watches.close()
+        if self._endpoint is not None:
+            self._endpoint.close()
+        with anyio.move_on_after(_CLOSING):
+            for stream in streams:
+                await stream.ended.wait()
+
+    # Calls
+
+    def _open(self) -> Endpoint:
+        if self._closed:
+            raise EtcdUnavailableError("the connection was closed")
+        if self._endpoint is None:
+            assert self._config is not None
+            self._endpoint = open_endpoint(self._config.endpoints[self._number], self._config, self._call_soon)
+        return self._endpoint
+
+    async def _call(self, method: Callable[[Endpoint], Any], request: Any, timeout: float) -> Any:
+        deadline = anyio.current_time() + timeout
+        again = True
+        while True:
+            endpoint = self._open()
+            left = max(0.001, deadline - anyio.current_time())
+            metadata = await self._login.metadata(endpoint, left)
+            left = max(0.001, deadline - anyio.current_time())
+            try:
+                return await endpoint.call(method(endpoint), request, metadata, left)
+            except StaleTokenError:
+                if not (again and self._login.forget(metadata)):
+                    raise
+                again = False
+
+    def _stream_opener(self, method: Callable[[Endpoint], Any], name: str) -> Any:
+        async def open_stream(
+            on_message: Callable[[Any], None], on_end: Callable[[EtcdLeaderError], None], timeout: float
+        ) -> Stream:
+            endpoint = self._open()
+            metadata = await self._login.metadata(endpoint, timeout)
+            return Stream(
+                method(endpoint),
+                metadata,
+                self._call_soon,
+                on_message=on_message,
+                on_end=on_end,
+                name=f"etcdleader {name}",
+            )
+
+        return open_stream
+
+    def _log_out(self) -> None:
+        """A stream's token was refused: the next call logs in again."""
+        self._login.forget()

@@ -1,0 +1,71 @@
+"""The token of a user who has logged in, and its renewal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from ..errors import EtcdRefusedError
+from .endpoint import Endpoint, Metadata
+from .rpc import etcdrpc
+
+__all__ = ("BorrowedToken", "Login")
+
+
+class Login:
+    """Logs in when there is a user, once at a time, and again when the token is not taken any more."""
+
+    def __init__(self, user: str | None, password: str | None) -> None:
+        self._user = user
+        self._password = password
+        self._metadata: Metadata | None = None if user else ()
+        self._lock = anyio.Lock()
+
+    async def metadata(self, endpoint: Endpoint, timeout: float) -> Metadata:
+        """What goes with a call.
+
+        Raises:
+            EtcdUnavailableError: No answer.
+            EtcdRefusedError: Wrong user or password.
+        """
+        if self._metadata is not None:
+            return self._metadata
+        async with self._lock:
+            if self._metadata is None:
+                self._metadata = await self._authenticate(endpoint, timeout)
+            return self._metadata
+
+    async def _authenticate(self, endpoint: Endpoint, timeout: float) -> Metadata:
+        request = etcdrpc.AuthenticateRequest(name=self._user, password=self._password)
+        try:
+            answer = await endpoint.call(endpoint.auth.Authenticate, request, (), timeout)
+        except EtcdRefusedError as error:
+            if "authentication is not enabled" in str(error):
+                # It may be switched on later: then calls without a token are refused, and we come here again.
+                return ()
+            raise EtcdRefusedError(f"user {self._user!r} cannot log in: {error}") from error
+        return (("token", answer.token),)
+
+    def forget(self, metadata: Metadata | None = None) -> bool:
+        """A call with this token, or by default with the latest, was refused. Returns whether logging in again may
+        help."""
+        if self._user is None:
+            return False
+        if metadata is None or metadata is self._metadata:
+            self._metadata = None
+        return True
+
+
+class BorrowedToken(Login):
+    """What a user's own ``etcd3.Etcd3Client`` sends along, at each call anew."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(None, None)
+        self._client = client
+
+    async def metadata(self, endpoint: Endpoint, timeout: float) -> Metadata:
+        del endpoint, timeout
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        return tuple(self._client.metadata or ())

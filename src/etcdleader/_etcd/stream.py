@@ -1,0 +1,74 @@
+"""One bidirectional gRPC stream: written in order, read by a thread of its own that hands each message to the loop."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import grpc
+
+from .._loop import CallSoon
+from ..errors import EtcdLeaderError, EtcdUnavailableError
+from .endpoint import Metadata
+from .translation import translated
+
+__all__ = ("Stream",)
+
+
+class Stream:
+    """It lives until it breaks or is closed; nothing is delivered after that.
+
+    Attributes:
+        ended: Set when its thread will do nothing more.
+    """
+
+    def __init__(
+        self,
+        method: Any,
+        metadata: Metadata,
+        call_soon: CallSoon,
+        *,
+        on_message: Callable[[Any], None],
+        on_end: Callable[[EtcdLeaderError], None],
+        name: str,
+    ) -> None:
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._call_soon = call_soon
+        self._on_message = on_message
+        self._on_end = on_end
+        self._open = True
+        self.ended = anyio.Event()
+        # Without `hasleader` a member that lost its leader would keep the stream open, and silent.
+        self._call = method(iter(self._requests.get, None), metadata=(*metadata, ("hasleader", "true")))
+        threading.Thread(target=self._read, name=name, daemon=True).start()
+
+    def send(self, request: Any) -> None:
+        """Send a message after those before it."""
+        self._requests.put(request)
+
+    def end(self, error: EtcdLeaderError) -> None:
+        """End it; ``on_end`` is told why, once."""
+        if self._open:
+            self._open = False
+            self._requests.put(None)
+            self._call.cancel()
+            self._on_end(error)
+
+    def _read(self) -> None:
+        error: EtcdLeaderError = EtcdUnavailableError("etcd ended the stream")
+        try:
+            for message in self._call:
+                self._call_soon(self._deliver, message)
+        except grpc.RpcError as failed:
+            error = translated(failed)
+        finally:
+            self._requests.put(None)
+            self._call_soon(self.end, error)
+            self._call_soon(self.ended.set)
+
+    def _deliver(self, message: Any) -> None:
+        if self._open:
+            self._on_message(message)

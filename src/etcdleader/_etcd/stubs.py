@@ -1,0 +1,102 @@
+"""Makes etcd3 importable under every protobuf.
+
+etcd3's generated code is refused by protobuf 4 and later, and it registers file names without a folder (``rpc.proto``)
+in the pool that all packages share, where it meets others of the same name. So its message classes are rebuilt from
+the serialized descriptors that the installed package carries, in a pool of their own, and published under the names
+that etcd3 imports. Nothing of the installed package is run for that, and nothing is changed on the disk.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+__all__ = ("install",)
+
+_PACKAGE = "etcd3.etcdrpc"
+# In this order: each is built after those that it imports.
+_FILES = ("kv", "auth", "rpc")
+_NAMES = {f"{_PACKAGE}.{name}_pb2": f"{name}.proto" for name in _FILES}
+
+_pool: Any = None
+
+
+def install() -> None:
+    """Stand ready for the first ``import etcd3``. Where a working one was imported already, that one is used."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        del target
+        if fullname not in _NAMES:
+            return None
+        found = PathFinder.find_spec(fullname, path)
+        if found is None or found.origin is None:
+            return None
+        return ModuleSpec(fullname, _Loader(Path(found.origin).parent), origin=found.origin)
+
+
+class _Loader(Loader):
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        del spec
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        pool = _filled_pool(self._folder)
+        _publish(module, pool.FindFileByName(_NAMES[module.__name__]), pool)
+
+
+def _filled_pool(folder: Path) -> Any:
+    global _pool  # noqa: PLW0603 - descriptors of one pool know each other, so there is one for all three modules
+    if _pool is None:
+        from google.protobuf.descriptor_pool import DescriptorPool
+
+        pool = DescriptorPool()
+        for name in _FILES:
+            pool.AddSerializedFile(_serialized(folder / f"{name}_pb2.py"))
+        _pool = pool
+    return _pool
+
+
+def _serialized(generated: Path) -> bytes:
+    """The serialized descriptor, as the generated code spells it: ``serialized_pb=_b('...')``, in Latin-1."""
+    for node in ast.walk(ast.parse(generated.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg == "serialized_pb":
+            literal = node.value.args[0] if isinstance(node.value, ast.Call) else node.value
+            value = ast.literal_eval(literal)
+            return value.encode("latin-1") if isinstance(value, str) else bytes(value)
+    raise ImportError(f"{generated} has no serialized descriptor: is this etcd3 0.12?")
+
+
+def _publish(module: ModuleType, file: Any, pool: Any) -> None:
+    """Give ``module`` what the generated code would have: messages, enums and their values."""
+    from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
+
+    names = vars(module)
+    names["DESCRIPTOR"] = file
+    for name, descriptor in file.message_types_by_name.items():
+        names[name] = _message_class(descriptor, pool)
+    for name, descriptor in file.enum_types_by_name.items():
+        names[name] = EnumTypeWrapper(descriptor)
+        names.update({value.name: value.number for value in descriptor.values})
+
+
+def _message_class(descriptor: Any, pool: Any) -> Any:
+    from google.protobuf import message_factory
+
+    if hasattr(message_factory, "GetMessageClass"):
+        return message_factory.GetMessageClass(descriptor)
+    return message_factory.MessageFactory(pool).GetPrototype(descriptor)  # protobuf 3.20

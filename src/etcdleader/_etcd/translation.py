@@ -1,0 +1,62 @@
+"""gRPC's errors in this library's words. Pure: told a code and etcd's text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+from .api import LeaseExistsError, LeaseNotFoundError
+
+__all__ = ("StaleTokenError", "translated", "watch_cancelled")
+
+_LEASE_GONE = "requested lease not found"
+_LEASE_EXISTS = "lease already exists"
+_STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "user name is empty")
+_CERTIFICATE = ("certificate", "handshake failed", "ssl_error", "tls:")
+
+_RETRYABLE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN"})
+_NO_SPACE = "RESOURCE_EXHAUSTED"
+"""NOSPACE, or too many requests: both pass, and both may follow the very request that was applied."""
+
+
+class StaleTokenError(EtcdRefusedError):
+    """The token of a login is not taken any more; a new login may help."""
+
+
+def translated(error: Any) -> EtcdLeaderError:
+    """What a failed call, or a stream that broke, means for who waits for it.
+
+    Args:
+        error: A ``grpc.RpcError``, or a finished call: it has a code and details.
+    """
+    code = error.code().name if error.code() is not None else "UNKNOWN"
+    text = _shortened(error.details() or "no reason was given")
+    lower = text.lower()
+    if _LEASE_GONE in lower:
+        return LeaseNotFoundError(text)
+    if _LEASE_EXISTS in lower:
+        return LeaseExistsError(text)
+    if any(words in lower for words in _STALE_TOKEN):
+        return StaleTokenError(text)
+    if code in _RETRYABLE or code == _NO_SPACE:
+        # A handshake that fails looks like a server that is down.
+        if code == "UNAVAILABLE" and any(words in lower for words in _CERTIFICATE):
+            return EtcdRefusedError(f"no TLS connection: {text}")
+        return EtcdUnavailableError(f"{code}: {text}")
+    return EtcdRefusedError(f"{code}: {text}")
+
+
+def watch_cancelled(reason: str) -> EtcdLeaderError:
+    """Why etcd cancelled a watch; on this stream there are no codes."""
+    text = _shortened(reason or "etcd cancelled the watch")
+    lower = text.lower()
+    if any(words in lower for words in _STALE_TOKEN):
+        return StaleTokenError(text)
+    if "permission denied" in lower or "auth" in lower:
+        return EtcdRefusedError(text)
+    return EtcdUnavailableError(text)
+
+
+def _shortened(text: str) -> str:
+    first = text.strip().splitlines()[0]
+    return first if len(first) <= 300 else first[:297] + "..."

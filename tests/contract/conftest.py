@@ -1,0 +1,86 @@
+"""The subjects: the fake on virtual time, and every real etcd there is, each on asyncio and on trio."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import pytest
+
+from etcdleader._etcd.api import EtcdApi
+from etcdleader.testing import EtcdServer, FakeEtcd
+from etcdleader.testing.virtual_time import virtual_backend
+from tests.contract.world import ETCDS, LOOPS, Subject, World
+
+_SUBJECTS = [
+    pytest.param(Subject(etcd, loop), id=f"{etcd}-{loop}", marks=[] if etcd == "fake" else [pytest.mark.etcd])
+    for etcd in ETCDS
+    for loop in LOOPS
+]
+
+
+@pytest.fixture(params=_SUBJECTS)
+def subject(request: pytest.FixtureRequest) -> Subject:
+    found: Subject = request.param
+    return found
+
+
+@pytest.fixture
+def anyio_backend(subject: Subject) -> tuple[str, Mapping[str, Any]]:
+    return virtual_backend(subject.loop) if subject.etcd == "fake" else (subject.loop, {})
+
+
+@pytest.fixture(scope="session")
+def wheel_server() -> Iterator[EtcdServer]:
+    """The etcd that comes with the extra `embedded`, or the one that $ETCD_BINARY names."""
+    with EtcdServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def path_server(wheel_server: EtcdServer) -> Iterator[EtcdServer]:
+    """The etcd on the PATH, when it is another version: Debian's is 3.4."""
+    binary = shutil.which("etcd")
+    if binary is None:
+        pytest.skip("no etcd on the PATH: apt-get install etcd-server brings a second version to compare with")
+    with EtcdServer(binary=binary) as server:
+        if server.version == wheel_server.version:
+            pytest.skip(f"the etcd on the PATH is {server.version}, as the first one")
+        yield server
+
+
+@pytest.fixture
+async def world(anyio_backend: object, subject: Subject, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    if subject.etcd == "fake":
+        async with FakeEtcd() as etcd:
+            yield World(etcd.client("one"), etcd.client("other"), etcd.compact)
+        return
+    from etcdleader._etcd.gateway import EtcdGateway
+
+    server: EtcdServer = request.getfixturevalue(f"{subject.etcd}_server")
+    api, other = EtcdGateway(server.config), EtcdGateway(server.config)
+    try:
+        yield World(api, other, partial(_compact, server))
+    finally:
+        await other.aclose()
+        await api.aclose()
+
+
+def _compact(server: EtcdServer, revision: int) -> None:
+    command = [str(server.etcdctl), "--endpoints", server.endpoints[0], "compaction", str(revision)]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+
+
+@pytest.fixture
+def api(world: World) -> EtcdApi:
+    return world.api
+
+
+@pytest.fixture
+def prefix() -> bytes:
+    """Keys that nobody else uses: the real etcds serve many tests."""
+    return f"contract/{uuid.uuid4().hex}/".encode()

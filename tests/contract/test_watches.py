@@ -1,0 +1,178 @@
+"""Watches: what the election takes for granted of etcd, on the fake and on the real one alike.
+
+That something does *not* come is shown by what would have come after it on the same stream, never by waiting a while.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from etcdleader._core.queue import prefix_end
+from etcdleader._etcd.api import DeleteRange, EtcdApi, Event, KeyValue, Operation, Put, WatchCreated, WatchEvents
+from tests.contract.watching import TIMEOUT, Recorder
+from tests.contract.world import World
+
+pytestmark = pytest.mark.anyio
+
+
+async def _do(api: EtcdApi, *operations: Operation) -> int:
+    return (await api.txn([], operations, timeout=TIMEOUT)).header.revision
+
+
+def _seen(events: object) -> list[tuple[str, bytes, int]]:
+    assert isinstance(events, list)
+    return [(event.type, event.kv.key, event.kv.mod_revision) for event in events]
+
+
+async def test_a_watch_from_now_says_from_where_it_sees_everything(world: World, prefix: bytes) -> None:
+    """Equal to the revision of the read before it: there is no gap. That saves a read."""
+    before = await _do(world.api, Put(prefix + b"before"))
+    watch = Recorder(world.api, prefix, prefix_end(prefix))
+    assert await watch.created() == before
+    after = await _do(world.other, Put(prefix + b"after"))
+    assert _seen(await watch.events(1)) == [("put", prefix + b"after", after)]
+
+
+async def test_events_carry_the_key_as_it_became(world: World, prefix: bytes) -> None:
+    """A leader tells by them whether its key is still its own. Of a deleted one, key and revision are left."""
+    watch = Recorder(world.api, prefix, prefix_end(prefix))
+    await watch.created()
+    first = await _do(world.other, Put(prefix + b"k", b"1"))
+    second = await _do(world.other, Put(prefix + b"k", b"2"))
+    third = await _do(world.other, DeleteRange(prefix + b"k"))
+    assert await watch.events(3) == [
+        Event("put", KeyValue(prefix + b"k", b"1", first, first, 1, 0)),
+        Event("put", KeyValue(prefix + b"k", b"2", first, second, 2, 0)),
+        Event("delete", KeyValue(prefix + b"k", mod_revision=third)),
+    ]
+
+
+async def test_a_watch_on_one_key_brings_that_key_alone(world: World, prefix: bytes) -> None:
+    """A waiting candidate is woken by its predecessor and by nobody else."""
+    one = Recorder(world.api, prefix + b"k")
+    all_ = Recorder(world.api, prefix, prefix_end(prefix))
+    await one.created()
+    await all_.created()
+    await _do(world.other, Put(prefix + b"k1"))
+    await _do(world.other, Put(prefix + b"j"))
+    last = await _do(world.other, Put(prefix + b"k"))
+    await all_.events(3)
+    assert _seen(await one.events(1)) == [("put", prefix + b"k", last)]
+
+
+async def test_a_watch_on_a_prefix_ends_where_the_prefix_ends(world: World, prefix: bytes) -> None:
+    """The election `a` must not hear of the election `ab`."""
+    watch = Recorder(world.api, prefix, prefix_end(prefix))
+    await watch.created()
+    await _do(world.other, Put(prefix[:-1]))
+    await _do(world.other, Put(prefix_end(prefix)))
+    await _do(world.other, Put(prefix[:-1] + b"b/k"))
+    last = await _do(world.other, Put(prefix))
+    assert _seen(await watch.events(1)) == [("put", prefix, last)]
+
+
+async def test_a_revision_comes_whole(world: World, prefix: bytes) -> None:
+    """Or a candidate would decide on half of what happened at once."""
+    watch = Recorder(world.api, prefix, prefix_end(prefix))
+    await watch.created()
+    revision = await _do(world.other, *(Put(prefix + str(number).encode()) for number in range(100)))
+    await watch.events(100)
+    (batch,) = watch.batches()
+    assert {event.kv.mod_revision for event in batch} == {revision}
+
+
+async def test_many_changes_come_in_order(world: World, prefix: bytes) -> None:
+    """None missing, none twice."""
+    watch = Recorder(world.api, prefix, prefix_end(prefix))
+    await watch.created()
+    revisions = [await _do(world.other, Put(prefix + b"k", str(number).encode())) for number in range(50)]
+    assert [event.kv.mod_revision for event in await watch.events(50)] == revisions
+
+
+async def test_a_watch_from_the_past_brings_it_first(world: World, prefix: bytes) -> None:
+    """That is how a broken stream is resumed."""
+    revisions = [await _do(world.other, Put(prefix + b"k", str(number).encode())) for number in range(5)]
+    watch = Recorder(world.api, prefix + b"k", start_revision=revisions[1])
+    assert await watch.created() >= revisions[-1]
+    await watch.events(4)
+    revisions.append(await _do(world.other, DeleteRange(prefix + b"k")))
+    assert [event.kv.mod_revision for event in await watch.events(5)] == revisions[1:]
+
+
+async def test_a_watch_from_the_future_is_silent_until_then(world: World, prefix: bytes) -> None:
+    """So after a restored backup a resumed watch brings nothing: only reads can tell."""
+    now = await _do(world.other, Put(prefix + b"k"))
+    watch = Recorder(world.api, prefix + b"k", start_revision=now + 3)
+    assert await watch.created() == now
+    for _ in range(4):
+        await _do(world.other, Put(prefix + b"k"))
+    assert _seen(await watch.events(2)) == [("put", prefix + b"k", now + 3), ("put", prefix + b"k", now + 4)]
+
+
+async def test_a_watch_from_before_a_compaction_is_cancelled(world: World, prefix: bytes) -> None:
+    """It says up to where, and nothing follows; the other watches of its stream stay."""
+    first = await _do(world.other, Put(prefix + b"k"))
+    await _do(world.other, Put(prefix + b"k"))
+    last = await _do(world.other, Put(prefix + b"k"))
+    beside = Recorder(world.api, prefix + b"k")
+    await beside.created()
+    world.compact(last)
+    watch = Recorder(world.api, prefix + b"k", start_revision=first)
+    canceled = await watch.canceled()
+    assert canceled.compact_revision == last
+    assert all(isinstance(message, WatchCreated) for message in watch.messages[:-1])
+    await _do(world.other, Put(prefix + b"k"))
+    await beside.events(1)
+    assert watch.messages[-1] is canceled
+
+
+async def test_a_watch_from_the_compacted_revision_itself_stands(world: World, prefix: bytes) -> None:
+    """Compaction keeps it: right behind us is no reason to read again."""
+    await _do(world.other, Put(prefix + b"k", b"1"))
+    last = await _do(world.other, Put(prefix + b"k", b"2"))
+    world.compact(last)
+    watch = Recorder(world.api, prefix + b"k", start_revision=last)
+    assert _seen(await watch.events(1)) == [("put", prefix + b"k", last)]
+
+
+async def test_a_closed_watch_is_silent(world: World, prefix: bytes) -> None:
+    """At once, and those beside it are not."""
+    closed = Recorder(world.api, prefix + b"k")
+    beside = Recorder(world.api, prefix + b"k")
+    await closed.created()
+    await beside.created()
+    closed.handle.close()
+    closed.handle.close()
+    await _do(world.other, Put(prefix + b"k"))
+    await beside.events(1)
+    assert [type(message) for message in closed.messages] == [WatchCreated]
+
+
+async def test_a_watch_may_be_closed_before_it_stands(world: World, prefix: bytes) -> None:
+    """A candidate that is cancelled just then does."""
+    closed = Recorder(world.api, prefix + b"k")
+    closed.handle.close()
+    beside = Recorder(world.api, prefix + b"k")
+    await beside.created()
+    await _do(world.other, Put(prefix + b"k"))
+    await beside.events(1)
+    assert closed.messages == []
+
+
+async def test_a_sink_is_never_called_from_inside_watch(world: World, prefix: bytes) -> None:
+    """Whoever calls it has not stored the handle yet."""
+    watch = Recorder(world.api, prefix)
+    assert watch.messages == []
+    await watch.created()
+
+
+async def test_a_connection_that_is_closed_ends_its_watches_without_a_word(world: World, prefix: bytes) -> None:
+    """Nobody is left to hear it."""
+    watch = Recorder(world.api, prefix + b"k")
+    beside = Recorder(world.other, prefix + b"k")
+    await watch.created()
+    await beside.created()
+    await world.api.aclose()
+    await _do(world.other, Put(prefix + b"k"))
+    await beside.events(1)
+    assert not any(isinstance(message, WatchEvents) for message in watch.messages)

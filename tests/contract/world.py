@@ -1,0 +1,37 @@
+"""What a test of the contract runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from etcdleader._etcd.api import EtcdApi
+
+Etcd = Literal["fake", "wheel", "path"]
+Loop = Literal["asyncio", "trio"]
+ETCDS: tuple[Etcd, ...] = ("fake", "wheel", "path")
+LOOPS: tuple[Loop, ...] = ("asyncio", "trio")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Which etcd, and which event loop."""
+
+    etcd: Etcd
+    loop: Loop
+
+
+@dataclass
+class World:
+    """One etcd and two connections to it.
+
+    Attributes:
+        api: The port.
+        other: Another connection to the same etcd: what somebody else does.
+        compact: Forgets the history before a revision.
+    """
+
+    api: EtcdApi
+    other: EtcdApi
+    compact: Callable[[int], None]
