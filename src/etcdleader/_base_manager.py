@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
@@ -220,7 +220,7 @@ class BaseManager(LeaderManager):
         return campaign in outer or (scope is not None and not scope.joined and scope in outer)
 
     @asynccontextmanager
-    async def __asynccontextmanager__(self) -> AsyncGenerator[Any, None]:
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
         campaign = self._begin(None)
         body_error: BaseException | None = None
 

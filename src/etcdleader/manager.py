@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from anyio import AsyncContextManagerMixin
 from anyio.abc import TaskStatus
@@ -39,6 +39,9 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
 
     Ctrl-C and cancellation release the seat. No signal handlers are installed.
     """
+
+    @abstractmethod
+    def __asynccontextmanager__(self) -> AbstractAsyncContextManager[Self, bool | None]: ...
 
     # What is so now: no waiting, no I/O
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -220,7 +221,7 @@ async def elect(server: EtcdServer, election_key: str, proposal: str) -> AsyncIt
         try:
             yield Elect(process)
         finally:
-            process.send_signal(2)  # it resigns
+            process.send_signal(signal.SIGINT)  # it resigns
             await process.wait()
 
 
@@ -249,8 +250,8 @@ async def test_a_killed_leader_is_succeeded_within_the_lease(
     processes: list[Process] = []
     try:
         with anyio.fail_after(60):
-            for _ in range(2):
-                processes.append(await anyio.open_process([*command, anyio_backend_name], stderr=None))
+            processes.append(await anyio.open_process([*command, anyio_backend_name], stderr=None))
+            processes.append(await anyio.open_process([*command, anyio_backend_name], stderr=None))
             tokens: list[int] = []
             send, receive = anyio.create_memory_object_stream[tuple[int, int]](10)
 

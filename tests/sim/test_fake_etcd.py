@@ -327,7 +327,7 @@ async def test_a_broken_stream_goes_on_from_the_next_revision(etcd: FakeEtcd) ->
     kinds = [type(message) for message in got]
     assert kinds == [WatchCreated, WatchEvents, WatchBroken, WatchCreated, WatchEvents]
     assert got[0] == WatchCreated(1)
-    assert got[3] == WatchCreated(4, resumed=True)
+    assert got[3] == WatchCreated(2, resumed=True)
     assert _revisions(got) == [2, 3, 4]
 
 

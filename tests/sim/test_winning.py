@@ -45,9 +45,7 @@ async def test_the_next_in_line_wins_by_the_event_with_no_further_read(
             assert term.token == etcd.keys()[term.key.encode()].create_revision
 
 
-async def test_candidates_lead_in_the_order_in_which_they_joined(
-    etcd: FakeEtcd, clock: Callable[[], float]
-) -> None:
+async def test_candidates_lead_in_the_order_in_which_they_joined(etcd: FakeEtcd, clock: Callable[[], float]) -> None:
     managers = await queue_up(etcd, clock, 5)
     tokens: list[int] = []
     order: list[str] = []

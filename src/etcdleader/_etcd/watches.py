@@ -143,13 +143,13 @@ class Watches:
         for watch in self._watches:
             self._ask_for(watch, self._stream)
         # A stream without watches is kept: the next one will be wanted soon. It ends with the connection.
-        while (error := self._ended_with()) is None:
+        while (end := self._ended_with()) is None:
             self._changed = anyio.Event()
             with anyio.move_on_after(self._creation_due_in()) as bound:
                 await self._changed.wait()
             if bound.cancelled_caught and self._asked and self._creation_due_in() <= 0:
                 self.break_(EtcdUnavailableError("etcd did not create a watch in time"))
-        return error
+        return end
 
     def _ended_with(self) -> EtcdLeaderError | None:
         return self._error
