@@ -50,13 +50,15 @@ class Bench:
     """What is measured on, and what was measured so far.
 
     Attributes:
-        config: The etcd.
+        version: That of etcd.
+        config: How to reach it.
         etcdctl: Its etcdctl.
         one: A connection.
         other: Another one.
         seconds: The measurements, by (what, who).
     """
 
+    version: str
     config: EtcdConfig
     etcdctl: str
     one: EtcdApi
@@ -211,7 +213,8 @@ async def start_etcdctl(bench: Bench) -> None:
 
 async def measure(rounds: int) -> Bench:
     async with EtcdServer() as etcd:
-        bench = Bench(etcd.config, str(etcd.etcdctl), EtcdGateway(etcd.config), EtcdGateway(etcd.config))
+        one, other = EtcdGateway(etcd.config), EtcdGateway(etcd.config)
+        bench = Bench(etcd.version, etcd.config, str(etcd.etcdctl), one, other)
         try:
             ends_at = time.perf_counter() + TIME_LIMIT
             for number in range(rounds + 1):
@@ -229,12 +232,13 @@ async def measure(rounds: int) -> Bench:
                 await acquire_and_hand_over_by_etcdctl(bench)
         finally:
             with anyio.CancelScope(shield=True):
-                await bench.one.aclose()
-                await bench.other.aclose()
+                await one.aclose()
+                await other.aclose()
         return bench
 
 
 def show(bench: Bench) -> None:
+    print(f"etcd {bench.version}, one member, Python {sys.version.split()[0]}, {os.cpu_count()} processors")
     print(f"{'':24} {'':22} {'n':>4} {'median':>9} {'10 %':>9} {'90 %':>9}   times the bare calls")
     for what in (ACQUIRE, ACQUIRE_COLD, HAND_OVER):
         bare = statistics.median(bench.seconds[what, BARE])
@@ -250,4 +254,4 @@ def show(bench: Bench) -> None:
 
 
 if __name__ == "__main__":
-    show(anyio.run(measure, int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS))
+    show(anyio.run(measure, max(2, int(sys.argv[1])) if len(sys.argv) > 1 else ROUNDS))

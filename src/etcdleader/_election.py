@@ -180,6 +180,7 @@ class Candidacy:
             raise
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
+            self._connection.api.switch_endpoint()
             return False
 
     def _adopt(self, found: RangeResult) -> bool:
@@ -257,6 +258,7 @@ class Candidacy:
             raise
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
+            self._connection.api.switch_endpoint()
             return None
         finally:
             self._overheard = None

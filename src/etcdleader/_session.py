@@ -113,6 +113,7 @@ class Session:
             except EtcdLeaderError as error:
                 tried = True
                 self._listener.etcd_failed(error)
+                self._connection.api.switch_endpoint()
                 await anyio.sleep(self._backoff.next())
             else:
                 self._backoff.reset()
@@ -159,7 +160,8 @@ class Session:
         self._connection.renewals.discard(self)
         if self.lease_id:
             with anyio.move_on_after(self._timing.retry, shield=True):
-                await self._revoke(self._timing.retry)
+                # Half of it for each try, so that one lost answer does not leave the seat taken.
+                await self._revoke(self._timing.retry / 2)
 
     async def _revoke(self, timeout: float) -> None:
         backoff = Backoff(self._timing.retry, random.uniform)
@@ -170,6 +172,7 @@ class Session:
                 return
             except EtcdLeaderError as error:
                 self._listener.etcd_failed(error)
+                self._connection.api.switch_endpoint()
                 await anyio.sleep(backoff.next())
             else:
                 return

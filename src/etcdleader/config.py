@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeAlias
+from ipaddress import AddressValueError, IPv6Address, ip_address
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from ._core.durations import parse_duration
 from .errors import ConfigError
 
-__all__ = ("Config", "Duration", "EtcdConfig", "check_election_key")
+__all__ = ("SHORT_LEASE", "Config", "Duration", "EtcdConfig", "Problem", "check_election_key")
 
 Duration: TypeAlias = float | str | timedelta
 """Seconds, a Go duration string such as ``"1m30s"``, or a ``timedelta``."""
 
+SHORT_LEASE = 5.0
+"""Seconds. Each change of etcd's own leader can cost a lease that is shorter."""
+
 _LONGEST_LEASE = 9e9
 """etcd's own limit on a TTL, in seconds."""
+_LONGEST_SHOWN = 80
+_ROUNDING = 1 + 1e-9
+"""0.6 + 0.2 + 0.3 may come out above 1.1."""
+
+
+class Problem(str):
+    """One fault in a configuration, as one line.
+
+    Attributes:
+        settings: The settings that it is about. The line begins with the first of them.
+    """
+
+    __slots__ = ("settings",)
+    settings: tuple[str, ...]
+
+    def __new__(cls, text: str, *settings: str) -> Problem:
+        problem = super().__new__(cls, text)
+        problem.settings = settings
+        return problem
+
+    @classmethod
+    def of(cls, setting: str, value: object, what: str) -> Problem:
+        """A fault in one setting, whose value may be shown."""
+        shown = repr(value)
+        if len(shown) > _LONGEST_SHOWN:
+            shown = shown[:_LONGEST_SHOWN] + "..."
+        return cls(f"{setting} = {shown}: {what}", setting)
 
 
 @dataclass(frozen=True, init=False, slots=True)
@@ -56,53 +87,96 @@ class Config:
         """Check and keep them.
 
         Args:
-            margin: By default 5 % of the lease, at least 1 s, at most a quarter of the lease.
+            enabled: Election on or off, for the factory.
+            id: Not empty, and without control characters.
+            lease: From 1 s to 9e9 s, and at least ``renew + 2 * retry + margin``.
+            retry: Positive.
+            renew: Positive.
+            margin: Positive. By default 5 % of the lease, at least 1 s, at most a quarter of the lease.
+            exit_on_overrun: End the process when work ignores its cancellation past the deadline.
 
         Raises:
             ConfigError: One or more of them cannot be; it names each.
         """
-        problems: list[str] = []
+        problems: list[Problem] = []
+        durations = {"lease": lease, "retry": retry, "renew": renew}
+        if margin is not None:
+            durations["margin"] = margin
         seconds = {
-            name: _seconds(name, value, problems)
-            for name, value in (("lease", lease), ("retry", retry), ("renew", renew), ("margin", margin))
-            if value is not None
+            name: checked
+            for name, value in durations.items()
+            if (checked := _checked_duration(name, value, problems)) is not None
         }
-        length = seconds["lease"]
-        seconds.setdefault("margin", min(max(1.0, 0.05 * length), length / 4))
+        if margin is None and "lease" in seconds:
+            seconds["margin"] = min(max(1.0, 0.05 * seconds["lease"]), seconds["lease"] / 4)
+        if len(seconds) == 4:
+            needed = seconds["renew"] + 2 * seconds["retry"] + seconds["margin"]
+            if needed > seconds["lease"] * _ROUNDING:
+                problems.append(
+                    Problem(
+                        f"renew + 2 * retry + margin = {needed:g}s: must be at most lease = {seconds['lease']:g}s, "
+                        "so that one lost answer does not cost leadership",
+                        *("renew", "retry", "margin", "lease"),
+                    )
+                )
+        if not isinstance(id, str) or not id.strip() or not id.isprintable():
+            problems.append(Problem.of("id", id, "must be a name, without control characters"))
         for name, flag in (("enabled", enabled), ("exit_on_overrun", exit_on_overrun)):
-            if not isinstance(flag, bool):
-                problems.append(f"{name} = {flag!r}: must be true or false")
-        if not isinstance(id, str) or not id or not id.isprintable():
-            problems.append(f"id = {id!r}: must be a name without control characters")
-        if not problems and not 1 <= length <= _LONGEST_LEASE:
-            problems.append(f"lease = {lease!r}: must be from 1s to {_LONGEST_LEASE:g}s")
-        needed = seconds["renew"] + 2 * seconds["retry"] + seconds["margin"]
-        if not problems and needed > length:
-            problems.append(
-                f"lease = {lease!r}: must be at least renew + 2 * retry + margin = {needed:g}s, "
-                "so that one lost answer does not cost leadership"
-            )
+            _check_flag(name, flag, problems)
         if problems:
             raise ConfigError(*problems)
-        values = {"enabled": enabled, "id": id, **seconds, "exit_on_overrun": exit_on_overrun}
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        _fill(self, {"enabled": enabled, "id": id, **seconds, "exit_on_overrun": exit_on_overrun})
 
 
-def _seconds(name: str, value: Duration, problems: list[str]) -> float:
+def _checked_duration(name: str, value: Duration, problems: list[Problem]) -> float | None:
+    """Seconds, or None when a problem was found."""
     try:
         seconds = parse_duration(value)
+        if seconds <= 0:
+            raise ValueError("must be positive")
+        if name == "lease" and not 1 <= seconds <= _LONGEST_LEASE:
+            raise ValueError(f"must be from 1s to {_LONGEST_LEASE:g}s")
     except ValueError as error:
-        problems.append(f"{name} = {value!r}: {error}")
-        return math.nan
-    if seconds <= 0:
-        problems.append(f"{name} = {value!r}: must be positive")
+        problems.append(Problem.of(name, value, str(error)))
+        return None
     return seconds
+
+
+def _check_flag(name: str, value: object, problems: list[Problem]) -> None:
+    if not isinstance(value, bool):
+        problems.append(Problem.of(name, value, "must be true or false"))
+
+
+def _fill(config: object, values: dict[str, object]) -> None:
+    """Set the fields of a frozen dataclass, as its generated ``__init__`` would."""
+    for name, value in values.items():
+        object.__setattr__(config, name, value)
+
+
+@runtime_checkable
+class _PathLike(Protocol):
+    """``os.PathLike``, without ``os``."""
+
+    def __fspath__(self) -> str: ...
+
+
+_HOST = re.compile(r"[^\s/?#@:\[\],\\]+")
+_PORT = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, init=False, slots=True)
 class EtcdConfig:
-    """How to reach one etcd cluster. Hashable: managers with an equal one share a connection."""
+    """How to reach one etcd cluster. Hashable: managers with an equal one share a connection.
+
+    Attributes:
+        endpoints: The members, each as ``host:port`` or ``https://host:port``. They are one cluster; any may be asked.
+        user: Who logs in, or None when nobody does.
+        password: The user's. It is not shown.
+        ca_cert: Path of the certificates (PEM) that etcd's is checked against; None: the system's, where TLS is used.
+        cert: Path of the client's certificate (PEM).
+        key: Path of its key (PEM).
+        allow_plaintext_password: Log in over a network without TLS.
+    """
 
     endpoints: tuple[str, ...]
     user: str | None
@@ -117,37 +191,143 @@ class EtcdConfig:
         endpoints: str | Iterable[str] = ("127.0.0.1:2379",),
         user: str | None = None,
         password: str | None = None,
-        ca_cert: str | None = None,
-        cert: str | None = None,
-        key: str | None = None,
+        ca_cert: str | _PathLike | None = None,
+        cert: str | _PathLike | None = None,
+        key: str | _PathLike | None = None,
         *,
         allow_plaintext_password: bool = False,
     ) -> None:
-        values = {
-            "endpoints": tuple(endpoints.split(",") if isinstance(endpoints, str) else endpoints),
+        """Check and keep them. Nothing is opened: files are read when a connection is made.
+
+        Args:
+            endpoints: ``host:port``, ``[v6]:port`` or ``http(s)://host:port`` each; one string may hold several, with
+                commas between them. ``https`` in one of them, or ``ca_cert``, means TLS for all.
+            user: With ``password``, or neither.
+            password: With ``user``, or neither.
+            ca_cert: A path.
+            cert: A path; with ``key``, or neither.
+            key: A path; with ``cert``, or neither.
+            allow_plaintext_password: Without TLS a password is sent to this machine only, unless this is set.
+
+        Raises:
+            ConfigError: One or more of them cannot be; it names each, and never shows the password.
+        """
+        problems: list[Problem] = []
+        values: dict[str, object] = {
+            "endpoints": _checked_endpoints(endpoints, problems),
             "user": user,
             "password": password,
-            "ca_cert": ca_cert,
-            "cert": cert,
-            "key": key,
+            "ca_cert": _checked_path("ca_cert", ca_cert, problems),
+            "cert": _checked_path("cert", cert, problems),
+            "key": _checked_path("key", key, problems),
             "allow_plaintext_password": allow_plaintext_password,
         }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        for name, text in (("user", user), ("password", password)):
+            if text is not None and (not isinstance(text, str) or not text):
+                problems.append(Problem(f"{name}: must be a string, and not empty", name))
+        for name, other in (("user", "password"), ("password", "user"), ("cert", "key"), ("key", "cert")):
+            if values[name] is not None and values[other] is None:
+                problems.append(Problem(f"{name} without {other}: give both or neither", name))
+        _check_flag("allow_plaintext_password", allow_plaintext_password, problems)
+        _fill(self, values)
+        if not problems and user is not None and not self.tls and not allow_plaintext_password:
+            exposed = [endpoint for endpoint in self.endpoints if not _is_this_machine(endpoint)]
+            if exposed:
+                problems.append(
+                    Problem(
+                        f"password would be sent to {', '.join(exposed)} without TLS: use https endpoints or ca_cert, "
+                        "or set allow_plaintext_password = true",
+                        *("password", "endpoints"),
+                    )
+                )
+        if problems:
+            raise ConfigError(*problems)
 
     @property
     def tls(self) -> bool:
-        """Whether the connection is encrypted."""
+        """Whether connections are encrypted: all of them or none."""
         return self.ca_cert is not None or any(endpoint.startswith("https://") for endpoint in self.endpoints)
 
 
+def _checked_path(name: str, value: object, problems: list[Problem]) -> str | None:
+    path = value.__fspath__() if isinstance(value, _PathLike) else value
+    if path is None or (isinstance(path, str) and path and "\0" not in path):
+        return path
+    problems.append(Problem.of(name, path, "must be the path of a PEM file"))
+    return str(path)  # present, though wrong: that its other half is there is no second fault
+
+
+def _checked_endpoints(endpoints: object, problems: list[Problem]) -> tuple[str, ...]:
+    if isinstance(endpoints, str):
+        parts: list[object] = [part for part in endpoints.split(",") if part.strip()]
+    elif isinstance(endpoints, Iterable) and not isinstance(endpoints, bytes | dict):
+        parts = list(endpoints)
+    else:
+        problems.append(Problem.of("endpoints", endpoints, 'must be a list such as ["127.0.0.1:2379"]'))
+        return ()
+    if not parts:
+        problems.append(Problem('endpoints: there is none; give at least one, such as "127.0.0.1:2379"', "endpoints"))
+    checked: dict[str, None] = {}  # the order is kept, a repetition is not
+    for part in parts:
+        try:
+            checked[_checked_endpoint(part)] = None
+        except ValueError as error:
+            # What looks like userinfo is a password.
+            shown = "***@" + part.rpartition("@")[2] if isinstance(part, str) and "@" in part else part
+            problems.append(Problem.of("endpoints", shown, str(error)))
+    return tuple(checked)
+
+
+def _checked_endpoint(endpoint: object) -> str:
+    """``host:port`` or ``https://host:port``: each address has one spelling.
+
+    Raises:
+        ValueError: It is none; the message does not repeat it.
+    """
+    if not isinstance(endpoint, str):
+        raise ValueError("must be host:port")  # noqa: TRY004 - a wrong setting, of whatever type
+    scheme, separator, address = endpoint.strip().lower().rpartition("://")
+    if "@" in address:
+        raise ValueError("must not hold a user or password: they are settings of their own")
+    if scheme not in (("http", "https") if separator else ("",)):
+        raise ValueError("must be host:port, http://host:port or https://host:port")
+    host, separator, port = address.removesuffix("/").rpartition(":")
+    if not separator or not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
+        raise ValueError('must have a port from 1 to 65535, such as "127.0.0.1:2379"')
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            host = f"[{IPv6Address(host[1:-1])}]"
+        except AddressValueError:
+            raise ValueError("must have an IPv6 address in its brackets") from None
+    elif ":" in host:
+        raise ValueError('must have brackets around an IPv6 address, such as "[::1]:2379"')
+    elif not _HOST.fullmatch(host):
+        raise ValueError('must have a host name or address before the port, such as "127.0.0.1:2379"')
+    return f"{'https://' if scheme == 'https' else ''}{host}:{int(port)}"
+
+
+def _is_this_machine(endpoint: str) -> bool:
+    host = endpoint.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def check_election_key(election_key: str) -> None:
-    """Raise ConfigError unless this can be an election key."""
-    checks: tuple[tuple[Callable[[str], bool], str], ...] = (
-        (lambda key: not key, "is empty"),
-        (lambda key: key.endswith("/"), "ends in /"),
-        (lambda key: "\0" in key, "holds a NUL"),
-    )
-    for wrong, what in checks:
-        if wrong(election_key):
-            raise ConfigError(f"election_key = {election_key!r}: {what}")
+    """Find out whether candidates can stand under this key.
+
+    Raises:
+        ConfigError: It is no string, empty, ends in ``/``, or holds what etcd's keys cannot: NUL, or half a character.
+    """
+    what = None
+    if not isinstance(election_key, str) or not election_key:
+        what = "must be a string, and not empty"
+    elif election_key.endswith("/"):
+        what = 'must not end in "/"'
+    elif "\0" in election_key:
+        what = "must not hold a NUL"
+    elif any("\ud800" <= character <= "\udfff" for character in election_key):
+        what = "must be text that can be written as UTF-8"
+    if what is not None:
+        raise ConfigError(Problem.of("election_key", election_key, what))

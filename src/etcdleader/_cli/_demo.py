@@ -57,10 +57,8 @@ def play(console: Console) -> None:
         candidates(_NAMES, etcd.endpoints[0], f"demo/{secrets.token_hex(4)}", reports) as cast,
         screen.live(cast),
     ):
-        screen.say(
-            f"etcd {etcd.version} serves on {etcd.endpoints[0]}. "
-            f"A candidate's lease lasts {LEASE:g} s and is renewed every {RENEW:g} s."
-        )
+        screen.say(f"etcd {etcd.version} serves on {etcd.endpoints[0]}.")
+        screen.add(f"A candidate's lease lasts {LEASE:g} s and is renewed every {RENEW:g} s.")
         _Play(screen, cast, reports, etcd.endpoints[0], ends_at).perform()
 
 
@@ -106,8 +104,8 @@ class _Play:
         screen.say(f"{second.who.name} resigns.")
         second.who.ask_to_resign()
         third = self._reign(after=second)
-        self._until(lambda: second.who.resigned_at is not None)
-        after_resignation = f"{(third.since - (second.who.resigned_at or 0.0)) * 1000:.1f} ms"
+        self._until(lambda: second.who.resigned_at > second.since)
+        after_resignation = f"{(third.since - second.who.resigned_at) * 1000:.1f} ms"
         screen.say(
             f"[bold]{third.who.name} leads with token {third.token}[/], {after_resignation} after the resignation."
         )

@@ -46,7 +46,7 @@ class Candidate:
         place: Its place in the queue, 0 for the leader; None before it stands there.
         remaining: Seconds for which it may believe in its lease, as it said last.
         token: The token of its last term; 0 before the first. Likewise ``key``, ``lease_id`` and ``elected_at``.
-        resigned_at: When it began to resign, if ever, on the clock that ``elected_at`` is on (``time.monotonic``).
+        resigned_at: When it last began to resign, on the clock that ``elected_at`` is on (``time.monotonic``).
     """
 
     def __init__(self, name: str, endpoint: str, election_key: str, reports: queue.SimpleQueue[Report]) -> None:
@@ -57,8 +57,7 @@ class Candidate:
         self.remaining: float | None = None
         self.token = self.lease_id = 0
         self.key = ""
-        self.elected_at = 0.0
-        self.resigned_at: float | None = None
+        self.elected_at = self.resigned_at = 0.0
         self._reports = reports
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         # -P: what lies in the working directory is not imported.

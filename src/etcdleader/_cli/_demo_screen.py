@@ -9,7 +9,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from ._demo_cast import Candidate
 
@@ -54,7 +54,9 @@ class Screen:
 
 
 def _state_of(cast: Sequence[Candidate]) -> Table:
-    table = Table("candidate", "process", "state", "token", "may believe for", min_width=64)
+    table = Table(
+        "candidate", "process", Column("state", min_width=28), Column("token", min_width=5), "may believe for"
+    )
     for candidate in cast:
         token, left, style = "", "", ""
         if candidate.killed:

@@ -8,27 +8,61 @@ from datetime import timedelta
 
 __all__ = ("parse_duration",)
 
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
-_NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
-_PART = re.compile(rf"({_NUMBER})(ms|us|µs|μs|ns|h|m|s)")
-_WHOLE = re.compile(rf"[+-]?(?:{_PART.pattern})+")
+_NANOSECONDS = {
+    "h": 3_600_000_000_000,
+    "m": 60_000_000_000,
+    "s": 1_000_000_000,
+    "ms": 1_000_000,
+    "us": 1_000,
+    "µs": 1_000,  # the micro sign
+    "μs": 1_000,  # the Greek letter
+    "ns": 1,
+}
+_NUMBER = r"(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))"
+_PART = re.compile(rf"{_NUMBER}(h|ms|m|s|us|µs|μs|ns)")
+_DURATION = re.compile(rf"([+-]?)((?:{_PART.pattern})+)")
 _SECONDS = re.compile(rf"[+-]?{_NUMBER}")
+_LONGEST_TEXT = 100
+"""Characters. More digits than that say nothing, and cost time."""
+_LONGEST = (2**63 - 1) / 1e9
+"""Seconds in the longest duration of Go, about 292 years."""
 
 
 def parse_duration(value: object) -> float:
-    """Seconds, from a number of seconds, a ``timedelta`` or a Go duration string.
+    """Seconds, from a number of seconds, a ``timedelta`` or a Go duration string. Zero and less are durations, too.
+
+    A string without a unit is a number of seconds; Go refuses it. Below a nanosecond a string is cut off, as in Go.
 
     Raises:
-        ValueError: It is none of these; the message says what would do.
+        ValueError: It is none of these, not finite, or longer than Go's longest; the message says what would do.
     """
+    seconds = _seconds(value)
+    if seconds is None:
+        raise ValueError('must be a duration: a number of seconds, or such as "1m", "1h15m30.5s", "250ms"')
+    if abs(seconds) > _LONGEST:
+        raise ValueError("must be a duration of less than 292 years")
+    return seconds
+
+
+def _seconds(value: object) -> float | None:
     if isinstance(value, timedelta):
         return value.total_seconds()
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, str):
-        if _SECONDS.fullmatch(value):
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        try:
             return float(value)
-        if _WHOLE.fullmatch(value):
-            seconds = math.fsum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
-            return -seconds if value.startswith("-") else seconds
-    raise ValueError('is not a duration: seconds, or such as "1m", "1h15m30.5s", "250ms"')
+        except OverflowError:
+            return math.inf
+    if isinstance(value, str) and len(value) <= _LONGEST_TEXT:
+        text = f"{value}s" if _SECONDS.fullmatch(value) else value
+        if match := _DURATION.fullmatch(text):
+            # In whole nanoseconds, as Go does it: 0.001 has no exact float, so 1100 * 0.001 is not 1.1.
+            seconds = sum(_nanoseconds(*part) for part in _PART.findall(match[2])) / 10**9
+            return -seconds if match[1] == "-" else seconds
+    return None
+
+
+def _nanoseconds(whole: str, fraction: str, only_fraction: str, unit: str) -> int:
+    fraction = fraction or only_fraction
+    return int(whole + fraction or "0") * _NANOSECONDS[unit] // 10 ** len(fraction)

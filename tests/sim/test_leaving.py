@@ -1,0 +1,219 @@
+"""One way out: mark, cancel, join, OUSTED, on_ousted, release. Whatever begins it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+
+from etcdleader import EtcdLeaderManager, LeaderManager, LeaderStatus, LossReason, Term
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import Call
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, make, until
+
+pytestmark = pytest.mark.anyio
+
+
+class Boom(Exception):
+    """Of the user."""
+
+
+async def stop(manager: EtcdLeaderManager, group: TaskGroup) -> None:
+    await manager.stop()
+
+
+async def resign(manager: EtcdLeaderManager, group: TaskGroup) -> None:
+    await manager.resign()
+
+
+async def cancel(manager: EtcdLeaderManager, group: TaskGroup) -> None:
+    group.cancel_scope.cancel()
+
+
+async def fail(manager: EtcdLeaderManager, group: TaskGroup) -> None:
+    raise Boom
+
+
+Way = Callable[[EtcdLeaderManager, TaskGroup], Awaitable[None]]
+WAYS = {
+    stop: LossReason.STOPPED,
+    resign: LossReason.RESIGNED,
+    cancel: LossReason.STOPPED,
+    fail: LossReason.FAILED,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_each_way_out_releases_last(etcd: FakeEtcd, clock: VirtualClock, way: Way) -> None:
+    """The lease is renewed while the work cleans up, and given back after on_ousted, by one request."""
+    manager = make(etcd, clock)
+    order: list[str] = []
+    begin = anyio.Event()
+
+    async def work(manager: LeaderManager, term: Term) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            order.append(f"cancelled, valid: {term.is_valid()}, {manager.status.name}")
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(CONFIG.lease * 0.8)  # past several renewals
+            order.append("joined")
+
+    async def fail_when_told(manager: LeaderManager, term: Term) -> None:
+        await begin.wait()
+        if way is fail:
+            raise Boom
+
+    async def ousted(manager: LeaderManager, term: Term) -> None:
+        order.append(f"ousted, {manager.status.name}")
+        await anyio.sleep(CONFIG.retry / 2)
+        order.append("ousted returned")
+
+    def see(call: Call) -> None:
+        if call.kind == "lease_revoke" and call.stage == "before":
+            order.append("revoked")
+
+    manager.on_elected(work)
+    manager.on_elected(fail_when_told)
+    manager.on_ousted(ousted)
+    etcd.hooks.append(see)
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(manager.campaign)
+            term = await manager.wait_elected()
+            await anyio.sleep(1)
+            renewals = manager.statistics().renewals
+            begin.set()
+            if way is not fail:
+                await way(manager, group)
+            await until(lambda: not etcd.keys())
+            assert manager.statistics().renewals > renewals
+            group.cancel_scope.cancel()
+    except* Boom:
+        assert way is fail
+    assert order[:5] == ["cancelled, valid: False, ELECTED", "joined", "ousted, OUSTED", "ousted returned", "revoked"]
+    assert term.loss_reason is WAYS[way]
+    assert manager.status is LeaderStatus.OUSTED
+    assert not etcd.leases()
+
+
+@pytest.mark.parametrize("gone", ["frozen", "down"])
+async def test_stop_is_bounded_when_etcd_is_gone(etcd: FakeEtcd, clock: VirtualClock, gone: str) -> None:
+    manager = make(etcd, clock)
+    async with anyio.create_task_group() as group:
+        group.start_soon(manager.campaign)
+        await manager.wait_elected()
+        if gone == "frozen":
+            etcd.members[0].freeze()
+        else:
+            etcd.stop()
+        before = anyio.current_time()
+        await manager.stop()
+        assert anyio.current_time() - before <= CONFIG.retry + 0.01
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_candidate_that_waits_stops_at_once_and_leaves_nothing(
+    etcd: FakeEtcd, clock: VirtualClock, gone: bool
+) -> None:
+    first, second = make(etcd, clock, "a"), make(etcd, clock, "b")
+    async with anyio.create_task_group() as group:
+        await group.start(first.campaign)
+        await group.start(second.campaign)
+        if gone:
+            etcd.members[0].freeze()
+        before = anyio.current_time()
+        await second.stop()
+        assert anyio.current_time() - before <= (CONFIG.retry + 0.01 if gone else 0.01)
+        assert second.status is LeaderStatus.INIT
+        if not gone:
+            assert len(etcd.keys()) == len(etcd.leases()) == 1
+        group.cancel_scope.cancel()
+
+
+async def test_stop_while_etcd_never_answered_ends_the_campaign(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    etcd.stop()
+    manager = make(etcd, clock)
+    errors: list[object] = []
+    manager.on_error(lambda manager, error: errors.append(error))
+    async with anyio.create_task_group() as group:
+        group.start_soon(manager.campaign)
+        await anyio.sleep(100)
+        assert len(errors) == 1, "once per kind per outage"
+        assert manager.statistics().etcd_errors >= 100
+        assert etcd.calls["lease_grant"] < 300, "no busy loop"
+        before = anyio.current_time()
+        await manager.stop()
+        assert anyio.current_time() - before <= CONFIG.retry + 0.01
+
+
+async def test_the_next_term_begins_only_when_the_last_ones_work_has_ended(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """A lease that was lost is lost, but two terms' work never runs at once in one manager."""
+    manager = make(etcd, clock)
+    running: list[int] = []
+    overlaps: list[object] = []
+
+    @manager.on_elected
+    async def work(manager: LeaderManager, term: Term) -> None:
+        overlaps.extend(running)
+        running.append(term.token)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(3)
+            running.remove(term.token)
+
+    async with manager:
+        for _ in range(5):
+            term = await manager.wait_elected()
+            await anyio.sleep(1)
+            etcd.revoke(term.lease_id)
+            await until(lambda: term.loss_reason is not None)  # noqa: B023 - awaited in this round
+    assert overlaps == []
+    assert manager.statistics().terms >= 5
+
+
+async def test_a_resigned_leader_stands_again_at_the_back_after_retry(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    manager = make(etcd, clock)
+    async with manager:
+        first = await manager.wait_elected()
+        await manager.resign()
+        assert not etcd.keys()
+        resigned_at = anyio.current_time()
+        second = await manager.wait_elected()
+        assert anyio.current_time() - resigned_at == pytest.approx(CONFIG.retry, abs=0.01)
+        assert (second.key, second.lease_id) != (first.key, first.lease_id)
+
+
+async def test_a_body_that_swallows_cancellation_keeps_the_seat_for_one_lease_and_is_then_reported(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Rules 6 and 7: renewed for at most one more lease; then the lease runs out, and nothing is released."""
+    manager = make(etcd, clock)
+    errors: list[Any] = []
+    manager.on_error(lambda manager, error: errors.append(error))
+
+    @manager.on_elected
+    async def work(manager: LeaderManager, term: Term) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(5 * CONFIG.lease)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(manager.campaign)
+        term = await manager.wait_elected()
+        await anyio.sleep(0.5)
+        stopped_at = anyio.current_time()
+        group.start_soon(manager.stop)
+        await until(lambda: not etcd.keys())
+        held = anyio.current_time() - stopped_at
+        assert CONFIG.lease - 0.01 <= held <= 2 * CONFIG.lease + 1
+        assert etcd.calls["lease_revoke"] == 0
+        assert manager.statistics().overruns == 1
+        assert any("still runs past the end" in record.message for record in caplog.records)
+        assert any("still runs" in str(error) for error in errors)
+        assert term.loss_reason is LossReason.STOPPED
