@@ -39,7 +39,7 @@ bench: $(VENV)/dev.stamp
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 protobuf-matrix: $(VENV)/dev.stamp
-	$(BIN)/python tests/protobuf_matrix.py
+	$(BIN)/python tools/protobuf_matrix.py
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -31,6 +31,7 @@ from .errors import (
     LeadershipLostError,
     NotLeaderError,
 )
+from .factory import must_new_leader_manager_from_config
 from .manager import LeaderManager
 from .model import ElectionStatistics, LeaderRecord, LeaderStatus, LossReason, Term
 
@@ -52,6 +53,7 @@ __all__ = (
     "NoopLeaderManager",
     "NotLeaderError",
     "Term",
+    "must_new_leader_manager_from_config",
 )
 
 # From here on `import etcd3` works under every protobuf, in whatever order; nothing of it is loaded by this.

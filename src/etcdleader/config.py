@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from ipaddress import AddressValueError, IPv6Address, ip_address
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from ._core.durations import parse_duration
+from ._core.endpoints import is_this_machine, normal_endpoint
+from ._core.problems import Problem
 from .errors import ConfigError
 
-__all__ = ("SHORT_LEASE", "Config", "Duration", "EtcdConfig", "Problem", "check_election_key")
+__all__ = ("SHORT_LEASE", "Config", "Duration", "EtcdConfig", "check_election_key")
 
 Duration: TypeAlias = float | str | timedelta
 """Seconds, a Go duration string such as ``"1m30s"``, or a ``timedelta``."""
@@ -22,33 +22,8 @@ SHORT_LEASE = 5.0
 
 _LONGEST_LEASE = 9e9
 """etcd's own limit on a TTL, in seconds."""
-_LONGEST_SHOWN = 80
 _ROUNDING = 1 + 1e-9
 """0.6 + 0.2 + 0.3 may come out above 1.1."""
-
-
-class Problem(str):
-    """One fault in a configuration, as one line.
-
-    Attributes:
-        settings: The settings that it is about. The line begins with the first of them.
-    """
-
-    __slots__ = ("settings",)
-    settings: tuple[str, ...]
-
-    def __new__(cls, text: str, *settings: str) -> Problem:
-        problem = super().__new__(cls, text)
-        problem.settings = settings
-        return problem
-
-    @classmethod
-    def of(cls, setting: str, value: object, what: str) -> Problem:
-        """A fault in one setting, whose value may be shown."""
-        shown = repr(value)
-        if len(shown) > _LONGEST_SHOWN:
-            shown = shown[:_LONGEST_SHOWN] + "..."
-        return cls(f"{setting} = {shown}: {what}", setting)
 
 
 @dataclass(frozen=True, init=False, slots=True)
@@ -119,7 +94,7 @@ class Config:
                         *("renew", "retry", "margin", "lease"),
                     )
                 )
-        if not isinstance(id, str) or not id.strip() or not id.isprintable():
+        if not _is_text(id) or not id.strip() or not id.isprintable():
             problems.append(Problem.of("id", id, "must be a name, without control characters"))
         for name, flag in (("enabled", enabled), ("exit_on_overrun", exit_on_overrun)):
             _check_flag(name, flag, problems)
@@ -132,14 +107,21 @@ def _checked_duration(name: str, value: Duration, problems: list[Problem]) -> fl
     """Seconds, or None when a problem was found."""
     try:
         seconds = parse_duration(value)
-        if seconds <= 0:
-            raise ValueError("must be positive")
-        if name == "lease" and not 1 <= seconds <= _LONGEST_LEASE:
-            raise ValueError(f"must be from 1s to {_LONGEST_LEASE:g}s")
     except ValueError as error:
         problems.append(Problem.of(name, value, str(error)))
         return None
+    if seconds <= 0:
+        problems.append(Problem.of(name, value, "must be positive"))
+        return None
+    if name == "lease" and not 1 <= seconds <= _LONGEST_LEASE:
+        problems.append(Problem.of(name, value, f"must be from 1s to {_LONGEST_LEASE:g}s"))
+        return None
     return seconds
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is a string, whatever its annotation promised, and not empty."""
+    return isinstance(value, str) and bool(value)
 
 
 def _check_flag(name: str, value: object, problems: list[Problem]) -> None:
@@ -158,10 +140,6 @@ class _PathLike(Protocol):
     """``os.PathLike``, without ``os``."""
 
     def __fspath__(self) -> str: ...
-
-
-_HOST = re.compile(r"[^\s/?#@:\[\],\\]+")
-_PORT = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, init=False, slots=True)
@@ -223,16 +201,16 @@ class EtcdConfig:
             "allow_plaintext_password": allow_plaintext_password,
         }
         for name, text in (("user", user), ("password", password)):
-            if text is not None and (not isinstance(text, str) or not text):
+            if text is not None and not _is_text(text):
                 problems.append(Problem(f"{name}: must be a string, and not empty", name))
         for name, other in (("user", "password"), ("password", "user"), ("cert", "key"), ("key", "cert")):
             if values[name] is not None and values[other] is None:
                 problems.append(Problem(f"{name} without {other}: give both or neither", name))
         _check_flag("allow_plaintext_password", allow_plaintext_password, problems)
         _fill(self, values)
-        if not problems and user is not None and not self.tls and not allow_plaintext_password:
-            exposed = [endpoint for endpoint in self.endpoints if not _is_this_machine(endpoint)]
-            if exposed:
+        if user is not None and not self.tls and allow_plaintext_password is False:
+            exposed = [endpoint for endpoint in self.endpoints if not is_this_machine(endpoint)]
+            if exposed and not any("endpoints" in problem.settings for problem in problems):
                 problems.append(
                     Problem(
                         f"password would be sent to {', '.join(exposed)} without TLS: use https endpoints or ca_cert, "
@@ -251,67 +229,32 @@ class EtcdConfig:
 
 def _checked_path(name: str, value: object, problems: list[Problem]) -> str | None:
     path = value.__fspath__() if isinstance(value, _PathLike) else value
-    if path is None or (isinstance(path, str) and path and "\0" not in path):
+    if path is None or (isinstance(path, str) and path.isprintable() and path and "-----BEGIN" not in path):
         return path
-    problems.append(Problem.of(name, path, "must be the path of a PEM file"))
-    return str(path)  # present, though wrong: that its other half is there is no second fault
+    # Not shown: it may be the key itself.
+    problems.append(Problem(f"{name}: must be the path of a PEM file (not what is in it)", name))
+    return ""  # present, though wrong: that its other half stands alone is no second fault
 
 
 def _checked_endpoints(endpoints: object, problems: list[Problem]) -> tuple[str, ...]:
     if isinstance(endpoints, str):
         parts: list[object] = [part for part in endpoints.split(",") if part.strip()]
-    elif isinstance(endpoints, Iterable) and not isinstance(endpoints, bytes | dict):
+    elif isinstance(endpoints, Iterable) and not isinstance(endpoints, bytes | Mapping):
         parts = list(endpoints)
     else:
-        problems.append(Problem.of("endpoints", endpoints, 'must be a list such as ["127.0.0.1:2379"]'))
+        problems.append(Problem('endpoints: must be a list such as ["127.0.0.1:2379"]', "endpoints"))
         return ()
     if not parts:
         problems.append(Problem('endpoints: there is none; give at least one, such as "127.0.0.1:2379"', "endpoints"))
+    # What looks like userinfo is a password, and one with a comma in it was taken apart above.
+    secret = any("@" in repr(part) for part in parts)
     checked: dict[str, None] = {}  # the order is kept, a repetition is not
     for part in parts:
         try:
-            checked[_checked_endpoint(part)] = None
+            checked[normal_endpoint(part)] = None
         except ValueError as error:
-            # What looks like userinfo is a password.
-            shown = "***@" + part.rpartition("@")[2] if isinstance(part, str) and "@" in part else part
-            problems.append(Problem.of("endpoints", shown, str(error)))
+            problems.append(Problem.of("endpoints", "***" if secret else part, str(error)))
     return tuple(checked)
-
-
-def _checked_endpoint(endpoint: object) -> str:
-    """``host:port`` or ``https://host:port``: each address has one spelling.
-
-    Raises:
-        ValueError: It is none; the message does not repeat it.
-    """
-    if not isinstance(endpoint, str):
-        raise ValueError("must be host:port")  # noqa: TRY004 - a wrong setting, of whatever type
-    scheme, separator, address = endpoint.strip().lower().rpartition("://")
-    if "@" in address:
-        raise ValueError("must not hold a user or password: they are settings of their own")
-    if scheme not in (("http", "https") if separator else ("",)):
-        raise ValueError("must be host:port, http://host:port or https://host:port")
-    host, separator, port = address.removesuffix("/").rpartition(":")
-    if not separator or not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
-        raise ValueError('must have a port from 1 to 65535, such as "127.0.0.1:2379"')
-    if host.startswith("[") and host.endswith("]"):
-        try:
-            host = f"[{IPv6Address(host[1:-1])}]"
-        except AddressValueError:
-            raise ValueError("must have an IPv6 address in its brackets") from None
-    elif ":" in host:
-        raise ValueError('must have brackets around an IPv6 address, such as "[::1]:2379"')
-    elif not _HOST.fullmatch(host):
-        raise ValueError('must have a host name or address before the port, such as "127.0.0.1:2379"')
-    return f"{'https://' if scheme == 'https' else ''}{host}:{int(port)}"
-
-
-def _is_this_machine(endpoint: str) -> bool:
-    host = endpoint.rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def check_election_key(election_key: str) -> None:
@@ -321,7 +264,7 @@ def check_election_key(election_key: str) -> None:
         ConfigError: It is no string, empty, ends in ``/``, or holds what etcd's keys cannot: NUL, or half a character.
     """
     what = None
-    if not isinstance(election_key, str) or not election_key:
+    if not _is_text(election_key):
         what = "must be a string, and not empty"
     elif election_key.endswith("/"):
         what = 'must not end in "/"'

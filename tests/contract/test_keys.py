@@ -42,11 +42,6 @@ def _range(result: object) -> RangeResult:
     return result
 
 
-async def test_a_connection_is_the_port(api: EtcdApi) -> None:
-    """Managers tell it from other clients by that."""
-    assert isinstance(api, EtcdApi)
-
-
 async def test_a_range_sees_the_put_before_it_in_its_transaction(api: EtcdApi, prefix: bytes) -> None:
     """Joining the queue and finding one's place in it is one request because of that."""
     own = prefix + b"own"

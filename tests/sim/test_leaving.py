@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -38,8 +38,8 @@ async def fail(manager: EtcdLeaderManager, group: TaskGroup) -> None:
     raise Boom
 
 
-Way = Callable[[EtcdLeaderManager, TaskGroup], Awaitable[None]]
-WAYS = {
+Way = Callable[[EtcdLeaderManager, TaskGroup], Coroutine[Any, Any, None]]
+WAYS: dict[Way, LossReason] = {
     stop: LossReason.STOPPED,
     resign: LossReason.RESIGNED,
     cancel: LossReason.STOPPED,
@@ -52,6 +52,7 @@ async def test_each_way_out_releases_last(etcd: FakeEtcd, clock: VirtualClock, w
     """The lease is renewed while the work cleans up, and given back after on_ousted, by one request."""
     manager = make(etcd, clock)
     order: list[str] = []
+    terms: list[Term] = []
     begin = anyio.Event()
 
     async def work(manager: LeaderManager, term: Term) -> None:
@@ -84,7 +85,7 @@ async def test_each_way_out_releases_last(etcd: FakeEtcd, clock: VirtualClock, w
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(manager.campaign)
-            term = await manager.wait_elected()
+            terms.append(await manager.wait_elected())
             await anyio.sleep(1)
             renewals = manager.statistics().renewals
             begin.set()
@@ -96,7 +97,7 @@ async def test_each_way_out_releases_last(etcd: FakeEtcd, clock: VirtualClock, w
     except* Boom:
         assert way is fail
     assert order[:5] == ["cancelled, valid: False, ELECTED", "joined", "ousted, OUSTED", "ousted returned", "revoked"]
-    assert term.loss_reason is WAYS[way]
+    assert [term.loss_reason for term in terms] == [WAYS[way]]
     assert manager.status is LeaderStatus.OUSTED
     assert not etcd.leases()
 

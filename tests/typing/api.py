@@ -30,6 +30,7 @@ from etcdleader import (
     Term,
     must_new_leader_manager_from_config,
 )
+from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer, FakeEtcd
 
 # Settings
@@ -187,10 +188,13 @@ async def use(term: Term) -> None:
     assert_type(term.is_valid(), bool)
     assert_type(term.remaining(), float)
     compares: Sequence[Any] = [*term.guard()]
-    done, responses = await term.transaction(compares)
+    client: Any = etcd3.client(host="etcd-1", port=2379)
+    client.transaction(compare=compares, success=[client.transactions.put("report", "done")], failure=[])
+    EtcdLeaderManager(client, config, "jobs/nightly")
+    done, responses = await term.transaction([client.transactions.put("report", "done")])
     assert_type(done, bool)
     assert_type(responses, list[Any])
-    await term.transaction([], failure=[])
+    await term.transaction([], failure=[client.transactions.get("report")])
     print(datetime.now(UTC) - term.elected_at)
 
 

@@ -24,14 +24,14 @@ _DURATION = re.compile(rf"([+-]?)((?:{_PART.pattern})+)")
 _SECONDS = re.compile(rf"[+-]?{_NUMBER}")
 _LONGEST_TEXT = 100
 """Characters. More digits than that say nothing, and cost time."""
-_LONGEST = (2**63 - 1) / 1e9
-"""Seconds in the longest duration of Go, about 292 years."""
+_LONGEST = 2**63 - 1
+"""Nanoseconds in the longest duration of Go, about 292 years."""
 
 
 def parse_duration(value: object) -> float:
     """Seconds, from a number of seconds, a ``timedelta`` or a Go duration string. Zero and less are durations, too.
 
-    A string without a unit is a number of seconds; Go refuses it. Below a nanosecond a string is cut off, as in Go.
+    A string without a unit is a number of seconds; Go refuses it. Below a nanosecond a string is cut off.
 
     Raises:
         ValueError: It is none of these, not finite, or longer than Go's longest; the message says what would do.
@@ -39,7 +39,7 @@ def parse_duration(value: object) -> float:
     seconds = _seconds(value)
     if seconds is None:
         raise ValueError('must be a duration: a number of seconds, or such as "1m", "1h15m30.5s", "250ms"')
-    if abs(seconds) > _LONGEST:
+    if abs(seconds) > _LONGEST / 10**9:
         raise ValueError("must be a duration of less than 292 years")
     return seconds
 
@@ -57,12 +57,14 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, str) and len(value) <= _LONGEST_TEXT:
         text = f"{value}s" if _SECONDS.fullmatch(value) else value
         if match := _DURATION.fullmatch(text):
-            # In whole nanoseconds, as Go does it: 0.001 has no exact float, so 1100 * 0.001 is not 1.1.
-            seconds = sum(_nanoseconds(*part) for part in _PART.findall(match[2])) / 10**9
+            # In whole nanoseconds: 0.001 has no exact float, so 1100 * 0.001 is not 1.1.
+            nanoseconds = sum(_nanoseconds(*part) for part in _PART.findall(match[2]))
+            seconds = nanoseconds / 10**9 if nanoseconds <= _LONGEST else math.inf
             return -seconds if match[1] == "-" else seconds
     return None
 
 
 def _nanoseconds(whole: str, fraction: str, only_fraction: str, unit: str) -> int:
-    fraction = fraction or only_fraction
-    return int(whole + fraction or "0") * _NANOSECONDS[unit] // 10 ** len(fraction)
+    # As Go does it: in integers, the fraction alone in a float, its first digits only, and cut off at the nanosecond.
+    digits = (fraction or only_fraction)[:18]
+    return int(whole or "0") * _NANOSECONDS[unit] + int(int(digits or "0") * (_NANOSECONDS[unit] / 10 ** len(digits)))

@@ -24,7 +24,7 @@ from .._etcd.api import (
     WatchHandle,
     WatchSink,
 )
-from ..errors import EtcdLeaderError, EtcdUnavailableError
+from ..errors import EtcdUnavailableError
 from ._cluster import Call, CallKind, Cluster
 from ._faults import Fault, FaultyNetwork
 from ._member import FakeMember
@@ -42,9 +42,9 @@ class _Answer(Generic[T]):
     came: anyio.Event = field(default_factory=anyio.Event)
     given_up: bool = False
     value: T | None = None
-    error: EtcdLeaderError | None = None
+    error: Exception | None = None
 
-    def fail(self, error: EtcdLeaderError) -> None:
+    def fail(self, error: Exception) -> None:
         self.error = error
         self.came.set()
 
@@ -60,7 +60,7 @@ class _KeepAliveRound:
     lease_ids: tuple[int, ...]
     answers: dict[int, KeepAlive] = field(default_factory=dict)
     ended: anyio.Event = field(default_factory=anyio.Event)
-    error: EtcdLeaderError | None = None
+    error: Exception | None = None
 
 
 class FakeClient(FaultyNetwork):
@@ -245,7 +245,7 @@ class FakeClient(FaultyNetwork):
         outcome: Callable[[], None]
         try:
             value = await self._serve(kind, arguments, member, serve, fault)
-        except EtcdLeaderError as error:
+        except Exception as error:  # noqa: BLE001 - whatever a hook raises, an assertion perhaps, goes to the caller
             failure = error
             outcome = lambda: answer.fail(failure)  # noqa: E731
         else:
@@ -286,7 +286,7 @@ class FakeClient(FaultyNetwork):
             try:
                 renew = partial(FakeMember.keep_alive, lease_id=lease_id)
                 answer = await self._serve("lease_keep_alive", (lease_id,), member, renew, fault)
-            except EtcdLeaderError as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 await self.arrival(anyio.current_time() + self.one_way())
                 if this in self._rounds:
                     self._end_keep_alive_stream(error)
@@ -311,7 +311,7 @@ class FakeClient(FaultyNetwork):
                 del self._rounds[this]
                 this.ended.set()
 
-    def _end_keep_alive_stream(self, error: EtcdLeaderError) -> None:
+    def _end_keep_alive_stream(self, error: Exception) -> None:
         for one in list(self._rounds):
             del self._rounds[one]
             one.error = error

@@ -44,7 +44,7 @@ _CATCH_UP_PERIOD = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request, as hooks see it.
+    """A request, as hooks see it. The creation of a watch has no ``"after"``.
 
     Attributes:
         client: The name of the client that sent it.
@@ -68,6 +68,7 @@ class Cluster:
     Attributes:
         has_leader: Without one nothing is agreed on: calls wait, and no lease expires.
         no_space: The alarm NOSPACE is raised: what would need room is refused.
+        failure: What a hook or a sink raised where no caller could be told. The stream that it was called by has ended.
         changed: Sent when something changed that a waiting call may have waited for.
     """
 
@@ -79,6 +80,7 @@ class Cluster:
         self.raft_term = 2  # what a new etcd has once it has elected its first leader
         self.has_leader = True
         self.no_space = False
+        self.failure: Exception | None = None
         self.changed = Signal()
         self.random = random.Random(seed)  # noqa: S311 - chance, not secrecy
         self.calls: Counter[CallKind] = Counter()

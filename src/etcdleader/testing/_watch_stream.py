@@ -122,19 +122,27 @@ class WatchStream:
 
     async def _run(self) -> None:
         pause = _FIRST_PAUSE
-        while True:
-            await self._client.changed.until(lambda: bool(self._watches))
-            self._conversation = talk = _Conversation(self._client.member)
-            error = await self._converse(talk)
-            self._conversation = None
-            for watch in self._watches:
-                _leave_server(watch)
-                watch.pending = True
-            self._unasked = deque(self._watches)
-            for watch in list(self._watches):
-                watch.take(WatchBroken(error))
-            pause = _FIRST_PAUSE if talk.useful else min(2 * pause, _LONGEST_PAUSE)
-            await anyio.sleep(pause)
+        try:
+            while True:
+                await self._client.changed.until(lambda: bool(self._watches))
+                useful = await self._follow()
+                pause = _FIRST_PAUSE if useful else min(2 * pause, _LONGEST_PAUSE)
+                await anyio.sleep(pause)
+        except Exception as error:  # noqa: BLE001 - raised again when the fake is left: nobody waits for this task
+            self._client.cluster.failure = error
+
+    async def _follow(self) -> bool:
+        """Open a stream and stay with it until it breaks; returns whether it brought anything."""
+        self._conversation = talk = _Conversation(self._client.member)
+        error = await self._converse(talk)
+        self._conversation = None
+        for watch in self._watches:
+            _leave_server(watch)
+            watch.pending = True
+        self._unasked = deque(self._watches)
+        for watch in list(self._watches):
+            watch.take(WatchBroken(error))
+        return talk.useful
 
     async def _converse(self, talk: _Conversation) -> EtcdLeaderError:
         """Carry messages until the stream breaks; returns why."""

@@ -17,7 +17,7 @@ from ._lessor import Lessor
 from ._member import FakeMember
 from ._store import Revision, Store
 
-__all__ = ("Call", "FakeClient", "FakeEtcd", "FakeMember", "Revision", "Snapshot")
+__all__ = ("Call", "CallKind", "FakeClient", "FakeEtcd", "FakeMember", "Revision", "Snapshot")
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
             finally:
                 self._cluster.end()
                 group.cancel_scope.cancel()
+        if self._cluster.failure is not None:
+            raise self._cluster.failure from failure
         if failure is not None:
             raise failure
 
@@ -104,7 +106,8 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     @property
     def hooks(self) -> list[Hook]:
-        """Called for each request, once when it has reached etcd and once when it is done; they may be async."""
+        """Called for each request, once when it has reached etcd and once when it is done; they may be async. What one
+        raises is raised by the call; for a watch, when the fake is left."""
         return self._cluster.hooks
 
     @property

@@ -1,0 +1,52 @@
+"""Addresses of etcd's members: one spelling for each, so that equal ones are found equal."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import AddressValueError, IPv6Address, ip_address
+
+__all__ = ("is_this_machine", "normal_endpoint")
+
+_HOST = re.compile(r"[^\s/?#@:\[\],\\]+")
+_PORT = re.compile(r"[0-9]{1,5}")
+
+
+def normal_endpoint(endpoint: object) -> str:
+    """``host:port`` or ``https://host:port``, from that or ``http://host:port``, in small letters.
+
+    Raises:
+        ValueError: It is none. The message says what would do and does not repeat it: it may hold a password.
+    """
+    if not isinstance(endpoint, str):
+        raise ValueError("must be host:port")  # noqa: TRY004 - a wrong setting, of whatever type
+    scheme, separator, address = endpoint.strip().lower().rpartition("://")
+    if "@" in address:
+        raise ValueError("must not hold a user or password: they are settings of their own")
+    if scheme not in (("http", "https") if separator else ("",)):
+        raise ValueError("must be host:port, http://host:port or https://host:port")
+    host, separator, port = address.removesuffix("/").rpartition(":")
+    if not separator or not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
+        raise ValueError('must have a port from 1 to 65535, such as "127.0.0.1:2379"')
+    return f"{'https://' if scheme == 'https' else ''}{_normal_host(host)}:{int(port)}"
+
+
+def _normal_host(host: str) -> str:
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return f"[{IPv6Address(host[1:-1])}]"
+        except AddressValueError:
+            raise ValueError("must have an IPv6 address in its brackets") from None
+    if ":" in host:
+        raise ValueError('must have brackets around an IPv6 address, such as "[::1]:2379"')
+    if not _HOST.fullmatch(host):
+        raise ValueError('must have a host name or address before the port, such as "127.0.0.1:2379"')
+    return host
+
+
+def is_this_machine(endpoint: str) -> bool:
+    """Whether a normal endpoint is reached without leaving the machine."""
+    host = endpoint.removeprefix("https://").rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

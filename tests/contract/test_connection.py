@@ -1,0 +1,72 @@
+"""The connection as such: what the election takes for granted, on the fake and on the real one alike."""
+
+from __future__ import annotations
+
+import secrets
+
+import anyio
+import pytest
+
+from etcdleader._core.queue import prefix_end
+from etcdleader._etcd.api import EtcdApi, Put, Range
+from etcdleader.errors import EtcdUnavailableError
+from tests.contract.watching import TIMEOUT, Recorder
+from tests.contract.world import World
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_connection_is_the_port(api: EtcdApi) -> None:
+    """Managers tell it from other clients by that."""
+    assert isinstance(api, EtcdApi)
+
+
+async def test_a_cancelled_call_leaves_the_connection_as_it_was(api: EtcdApi, prefix: bytes) -> None:
+    """Whether it was done is not known, but not more than once."""
+    for number in range(20):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await api.txn([], [Put(prefix + b"%d" % number)], timeout=TIMEOUT)
+        assert scope.cancelled_caught
+    result = await api.txn([], [Put(prefix + b"last"), Range(prefix + b"last")], timeout=TIMEOUT)
+    assert result.succeeded
+    found = await api.range(Range(prefix, prefix_end(prefix)), timeout=TIMEOUT)
+    assert {kv.version for kv in found.kvs} == {1}
+
+
+async def test_many_calls_run_side_by_side(api: EtcdApi, prefix: bytes) -> None:
+    """Each gets its own answer."""
+    found: dict[int, bytes] = {}
+
+    async def put_and_read(number: int) -> None:
+        key = prefix + b"%d" % number
+        await api.txn([], [Put(key, key)], timeout=TIMEOUT)
+        found[number] = (await api.range(Range(key), timeout=TIMEOUT)).kvs[0].value
+
+    async with anyio.create_task_group() as group:
+        for number in range(100):
+            group.start_soon(put_and_read, number)
+    assert found == {number: prefix + b"%d" % number for number in range(100)}
+
+
+async def test_switching_endpoints_costs_a_watch_nothing(world: World, prefix: bytes) -> None:
+    """Nothing is missed and nothing comes twice, whether or not there is another endpoint."""
+    watch = Recorder(world.api, prefix, prefix_end(prefix))
+    await watch.created()
+    revisions = []
+    for _ in range(5):
+        revisions.append((await world.other.txn([], [Put(prefix + b"k")], timeout=TIMEOUT)).header.revision)
+        world.api.switch_endpoint()
+        revisions.append((await world.other.txn([], [Put(prefix + b"k")], timeout=TIMEOUT)).header.revision)
+    assert [event.kv.mod_revision for event in await watch.events(10)] == revisions
+
+
+async def test_a_connection_that_is_closed_fails_its_calls(world: World, prefix: bytes) -> None:
+    """Also those of a task that has not noticed yet; closing it again does nothing."""
+    await world.api.range(Range(prefix), timeout=TIMEOUT)
+    await world.api.aclose()
+    await world.api.aclose()
+    with pytest.raises(EtcdUnavailableError):
+        await world.api.range(Range(prefix), timeout=TIMEOUT)
+    with pytest.raises(EtcdUnavailableError):
+        await world.api.lease_keep_alive([secrets.randbits(62)], timeout=TIMEOUT)

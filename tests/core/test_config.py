@@ -1,0 +1,333 @@
+"""What may be configured, and what is refused."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import pickle
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from etcdleader.config import Config, EtcdConfig, check_election_key
+from etcdleader.errors import ConfigError, EtcdLeaderError
+
+SECRET = "hunter2"
+
+
+def problems(make: Callable[..., object], *args: object, **kwargs: object) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        make(*args, **kwargs)
+    assert SECRET not in str(caught.value) + repr(caught.value) + repr(caught.value.args)
+    return caught.value.problems
+
+
+# Config
+
+
+def test_the_defaults_are_those_of_go() -> None:
+    """The words and the numbers are the Go package's; only margin is added."""
+    assert dataclasses.asdict(Config()) == {
+        "enabled": False,
+        "id": "leader",
+        "lease": 60.0,
+        "retry": 5.0,
+        "renew": 15.0,
+        "margin": 3.0,
+        "exit_on_overrun": False,
+    }
+
+
+def test_durations_are_kept_as_seconds() -> None:
+    """Whatever they were given as."""
+    config = Config(lease="1m30s", retry=timedelta(milliseconds=500), renew=7, margin="2.5s")
+    durations = [config.lease, config.retry, config.renew, config.margin]
+    assert durations == [90.0, 0.5, 7.0, 2.5]
+    assert {type(duration) for duration in durations} == {float}
+
+
+@pytest.mark.parametrize(
+    ("lease", "margin"), [(1, 0.25), (2, 0.5), (3.9, 0.975), (4, 1), (10, 1), (20, 1), (21, 1.05), (60, 3), (3600, 180)]
+)
+def test_the_margin_is_a_twentieth_of_the_lease_within_bounds(lease: float, margin: float) -> None:
+    """At least a second, for timers are late; at most a quarter of the lease, for the rest must be enough to renew."""
+    assert Config(lease=lease, retry=0.1, renew=0.1).margin == pytest.approx(margin)
+
+
+@pytest.mark.parametrize("name", ["lease", "retry", "renew", "margin"])
+@pytest.mark.parametrize(
+    "value", [0, -1, "0s", "-5s", timedelta(0), True, math.nan, math.inf, "", "soon", "1m or 5s", [5], 10**400]
+)
+def test_a_duration_that_cannot_be_is_refused_by_its_name(name: str, value: object) -> None:
+    """Go lets a zero pass, and then spins."""
+    kwargs: dict[str, Any] = {name: value}
+    (problem,) = problems(Config, **kwargs)
+    assert problem.startswith(f"{name} = ")
+    assert "must be" in problem
+
+
+@pytest.mark.parametrize(("lease", "allowed"), [(0.999, False), (1, True), (9e9, True), (9.1e9, False), (1e300, False)])
+def test_a_lease_is_what_etcd_can_grant(lease: float, *, allowed: bool) -> None:
+    """Below a second etcd grants none, and above 9e9 s it refuses."""
+    if allowed:
+        assert Config(lease=lease, retry=0.1, renew=0.1).lease == lease
+    else:
+        assert problems(Config, lease=lease, retry=0.1, renew=0.1)[0].startswith("lease = ")
+
+
+def test_one_lost_answer_must_fit_into_the_lease() -> None:
+    """A renewal, a try that times out, and another one that succeeds: all before the deadline."""
+    assert Config(lease=28, renew=15, retry=5, margin=3).lease == 28
+    (problem,) = problems(Config, lease=27.9, renew=15, retry=5, margin=3)
+    assert problem.startswith("renew + 2 * retry + margin = 28s: must be at most lease = 27.9s")
+
+
+def test_a_sum_that_is_equal_but_for_rounding_is_allowed() -> None:
+    """In floats 0.4 + 0.8 + 0.1 is above 1.3."""
+    assert 0.4 + 2 * 0.4 + 0.1 > 1.3
+    assert Config(lease=1.3, renew=0.4, retry=0.4, margin=0.1).lease == 1.3
+
+
+@given(*[st.floats(0.01, 100) for _ in range(4)])
+def test_what_is_allowed_leaves_time_to_lose_one_answer(
+    lease: float, retry: float, renew: float, margin: float
+) -> None:
+    """For any numbers: refused, or the inequality holds."""
+    try:
+        config = Config(lease=lease, retry=retry, renew=renew, margin=margin)
+    except ConfigError:
+        assert lease < 1 or renew + 2 * retry + margin > lease
+    else:
+        assert config.renew + 2 * config.retry + config.margin <= config.lease * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("id_", ["", "  ", "a\nb", "a\0", "\x7f", "\x1b[31m", "\ud800", None, 5, b"leader"])
+def test_an_id_that_cannot_be_shown_is_refused(id_: Any) -> None:
+    """It stands in etcd, in logs and on terminals."""
+    (problem,) = problems(Config, id=id_)
+    assert problem.startswith("id = ")
+
+
+@pytest.mark.parametrize("id_", ["leader", "web-{host}-{pid}", "führer 1", "a/b#c"])
+def test_an_id_is_any_name(id_: str) -> None:
+    """What is replaced in it is replaced later, in the process that campaigns."""
+    assert Config(id=id_).id == id_
+
+
+@pytest.mark.parametrize("name", ["enabled", "exit_on_overrun"])
+@pytest.mark.parametrize("value", ["true", "false", 1, 0, None])
+def test_a_flag_is_a_flag(name: str, value: object) -> None:
+    """The string "false" is true in Python."""
+    kwargs: dict[str, Any] = {name: value}
+    assert problems(Config, **kwargs) == (f"{name} = {value!r}: must be true or false",)
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    """Nobody wants to start a program five times to learn of five mistakes."""
+    found = problems(Config, enabled="x", id="", lease=0, retry="x", renew=-1, margin=[], exit_on_overrun=2)
+    assert {problem.split(" ")[0] for problem in found} == {field.name for field in dataclasses.fields(Config)}
+
+
+def test_a_config_error_is_a_value_error_and_one_of_ours_and_can_be_pickled() -> None:
+    """It may be raised in a worker process."""
+    with pytest.raises(ConfigError) as caught:
+        Config(lease=0, renew=0)
+    error = pickle.loads(pickle.dumps(caught.value))
+    assert type(error) is ConfigError
+    assert issubclass(ConfigError, ValueError)
+    assert issubclass(ConfigError, EtcdLeaderError)
+    assert error.problems == caught.value.problems
+    assert str(error) == str(caught.value)
+
+
+def test_a_value_is_shown_only_in_part_when_it_is_long() -> None:
+    """A line of a log is no place for a file that was given by mistake."""
+    assert len(problems(Config, lease="x" * 10_000)[0]) < 300
+
+
+@pytest.mark.parametrize(
+    "config", [Config(enabled=True, margin=1), EtcdConfig("https://a:1", user="u", password=SECRET)]
+)
+def test_configs_are_values(config: Any) -> None:
+    """Frozen, hashable, equal by content, and copied by any means."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(config, dataclasses.fields(config)[1].name, "other")
+    for other in (
+        copy.copy(config),
+        copy.deepcopy(config),
+        pickle.loads(pickle.dumps(config)),
+        dataclasses.replace(config),
+    ):
+        assert other == config
+        assert hash(other) == hash(config)
+    assert config != Config(id="other")
+
+
+# EtcdConfig
+
+
+@pytest.mark.parametrize(
+    ("given_", "kept"),
+    [
+        ("127.0.0.1:2379", ("127.0.0.1:2379",)),
+        ("a:1,b:2", ("a:1", "b:2")),
+        (" a:1 , b:2, ", ("a:1", "b:2")),
+        (["a:1", "b:2"], ("a:1", "b:2")),
+        (("b:2", "a:1"), ("b:2", "a:1")),
+        ((f"m{number}:2379" for number in range(3)), ("m0:2379", "m1:2379", "m2:2379")),
+        (["http://A.Example:02379/"], ("a.example:2379",)),
+        (["HTTPS://A:1"], ("https://a:1",)),
+        (["[::1]:2379"], ("[::1]:2379",)),
+        (["http://[0:0:0:0:0:0:0:1]:2379"], ("[::1]:2379",)),
+        (["a:1", "http://a:1", "A:1", "b:1"], ("a:1", "b:1")),
+        (["etcd_1.svc:65535"], ("etcd_1.svc:65535",)),
+    ],
+)
+def test_an_endpoint_has_one_spelling(given_: Any, kept: tuple[str, ...]) -> None:
+    """Managers with an equal configuration share a connection, however it was written."""
+    assert EtcdConfig(given_).endpoints == kept
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        *("", " ", "a", "a:", ":2379", "a:0", "a:65536", "a:-1", "a:x", "a:2379x", "a:٢٣٧٩", "a:123456"),
+        *("::1:2379", "[::1]", "[::1", "[nope]:1", "[127.0.0.1]:1", "a b:1", "a:1/v3", "a:1?x", "a:1#x", "a\n:1"),
+        *("ftp://a:1", "unix:///var/run/etcd", "://a:1", "https://", "http://a", "https//a:1"),
+        *(None, 2379, b"a:1", ("a", 2379)),
+    ],
+    ids=repr,
+)
+def test_what_is_no_endpoint_is_refused(endpoint: Any) -> None:
+    """gRPC would take most of it, and then try for ever."""
+    (problem,) = problems(EtcdConfig, ["b:1", endpoint])
+    assert problem.startswith("endpoints = ")
+    assert "must" in problem
+
+
+@pytest.mark.parametrize("endpoints", ["", " , ", [], (), None, 5, b"a:1", {"a:1": 1}])
+def test_there_is_at_least_one_endpoint(endpoints: Any) -> None:
+    """None at all is a mistake, and a mapping is not a list."""
+    (problem,) = problems(EtcdConfig, endpoints)
+    assert problem.startswith("endpoints: ")
+
+
+@pytest.mark.parametrize(
+    "endpoints",
+    [
+        f"http://user:{SECRET}@a:1",
+        [f"https://user:{SECRET}@a:1"],
+        f"user:{SECRET}@a:1",
+        f"http://user:{SECRET},x@a:1",
+        f"http://user:x,{SECRET}@a:1",
+        [f"http://{SECRET}@"],
+        [("http", f"user:{SECRET}@a:1")],
+    ],
+)
+def test_a_password_in_an_endpoint_is_refused_and_not_shown(endpoints: Any) -> None:
+    """It would stand in every log line that names the endpoint."""
+    assert problems(EtcdConfig, endpoints)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "tls"),
+    [
+        ({}, False),
+        ({"endpoints": "http://a:1"}, False),
+        ({"endpoints": "https://a:1"}, True),
+        ({"endpoints": "a:1,https://b:1"}, True),
+        ({"ca_cert": "ca.pem"}, True),
+        ({"endpoints": "http://a:1", "ca_cert": "ca.pem"}, True),
+    ],
+)
+def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
+    """For all endpoints: they are one cluster."""
+    assert EtcdConfig(**kwargs).tls is tls
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "told"),
+    [
+        ({"user": "u"}, "user without password"),
+        ({"password": SECRET}, "password without user"),
+        ({"cert": "c"}, "cert without key"),
+        ({"key": "k"}, "key without cert"),
+        ({"user": "", "password": SECRET}, "user: must be"),
+        ({"user": "u", "password": ""}, "password: must be"),
+        ({"user": "u", "password": [SECRET]}, "password: must be"),
+        ({"ca_cert": ""}, "ca_cert: must be the path"),
+        ({"ca_cert": 5}, "ca_cert: must be the path"),
+        ({"cert": "c", "key": f"-----BEGIN PRIVATE KEY-----{SECRET}"}, "key: must be the path"),
+        ({"cert": "c", "key": f"{SECRET}\n"}, "key: must be the path"),
+        ({"allow_plaintext_password": "no"}, "allow_plaintext_password = 'no': must be true or false"),
+    ],
+)
+def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -> None:
+    """Each is told once, and never with the secret in it."""
+    (problem,) = problems(EtcdConfig, **kwargs)
+    assert problem.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "kwargs", "allowed"),
+    [
+        ("etcd:1", {}, False),
+        ("127.0.0.1:1,10.0.0.1:1", {}, False),
+        ("localhost.example:1", {}, False),
+        ("etcd:1", {"allow_plaintext_password": True}, True),
+        ("https://etcd:1", {}, True),
+        ("etcd:1", {"ca_cert": "ca.pem"}, True),
+        ("127.0.0.1:1,localhost:1,[::1]:1,127.8.8.8:1", {}, True),
+    ],
+)
+def test_a_password_leaves_the_machine_only_over_tls(endpoints: str, kwargs: Any, *, allowed: bool) -> None:
+    """Or where somebody has said that the network may read it."""
+    if allowed:
+        EtcdConfig(endpoints, "u", SECRET, **kwargs)
+    else:
+        (problem,) = problems(EtcdConfig, endpoints, "u", SECRET, **kwargs)
+        assert "without TLS" in problem
+
+
+def test_everything_wrong_with_etcd_is_told_at_once() -> None:
+    """As with the election."""
+    found = problems(EtcdConfig, ["a", "b:x"], user="u", cert="c", ca_cert="", allow_plaintext_password=5)
+    assert len(found) == 6
+
+
+def test_a_password_is_not_shown() -> None:
+    """Not in what a debugger, a log or a failed assertion prints."""
+    config = EtcdConfig(user="u", password=SECRET)
+    assert SECRET not in f"{config} {config!r}"
+    assert config.password == SECRET
+    assert config != EtcdConfig(user="u", password="other")
+
+
+def test_paths_are_paths_and_not_opened() -> None:
+    """Certificates are renewed: they are read when a connection is made."""
+    config = EtcdConfig(
+        "https://a:1", ca_cert=Path("no/such/ca.pem"), cert="no/such/cert.pem", key=Path("no/such/key.pem")
+    )
+    assert (config.ca_cert, config.cert, config.key) == ("no/such/ca.pem", "no/such/cert.pem", "no/such/key.pem")
+
+
+# Election keys
+
+
+@pytest.mark.parametrize("key", ["jobs", "jobs/nightly", "/jobs", "jobs//x", "Jobs #1", "ümlaut", " "])
+def test_an_election_key_is_any_prefix(key: str) -> None:
+    """Go accepts it too."""
+    check_election_key(key)
+
+
+@pytest.mark.parametrize("key", ["", "/", "jobs/", "jobs//", "jobs\0", "\ud800", None, 5, b"jobs"])
+def test_an_election_key_that_splits_the_queue_is_refused(key: Any) -> None:
+    """The candidates of "jobs/" would stand in a queue of their own, beside that of "jobs"."""
+    (problem,) = problems(check_election_key, key)
+    assert problem.startswith("election_key = ")

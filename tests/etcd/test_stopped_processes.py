@@ -1,0 +1,138 @@
+"""Processes that are frozen, or whose work does not let go, beside a real etcd."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from etcdleader.testing import EtcdServer
+
+PROGRAM = """
+    import select, sys, time
+    import anyio
+    from etcdleader import Config, EtcdConfig, EtcdLeaderManager
+    from etcdleader.etcd3 import etcd3
+
+    endpoint, election, backend = sys.argv[1:4]
+    config = Config(enabled=True, id="stopped", lease=3, renew=0.5, retry=0.25, margin=0.5, exit_on_overrun=EXIT)
+    manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election)
+
+    def say(*words):
+        print(*words, flush=True)
+
+    async def main():
+        async with manager:
+            term = await manager.wait_elected()
+            say("elected", term.token)
+            BODY
+
+    anyio.run(main, backend=backend)
+"""
+
+FROZEN = """
+            # What stands on stdin was written while this process was frozen: this look is the first one after that.
+            say("looking")
+            while not select.select([sys.stdin], [], [], 0)[0]:
+                assert manager.is_leader() or not term.is_valid()
+                await anyio.sleep(0.01)
+            say("first look", term.is_valid(), manager.term is term)
+            late, _ = await term.transaction([etcd3.Transactions().put(election + "-data", "late")])
+            say("late write", late)
+"""
+
+BLOCKED = """
+            say("blocking")
+            time.sleep(60)
+"""
+
+SWALLOWED = """
+            async with manager.leading():
+                say("swallowing")
+                with anyio.CancelScope(shield=True):
+                    await manager.resign()
+                    await anyio.sleep(60)
+"""
+
+
+@contextmanager
+def program(
+    server: EtcdServer, election_key: str, backend: str, body: str, *, exit_on_overrun: bool
+) -> Iterator[subprocess.Popen[str]]:
+    source = textwrap.dedent(PROGRAM).replace("EXIT", str(exit_on_overrun))
+    source = source.replace("        BODY\n", textwrap.indent(textwrap.dedent(body), "        "))
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, server.endpoints[0], election_key, backend],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_the_first_look_after_a_freeze_past_the_lease_is_false_and_the_late_write_is_refused(
+    etcd_server: EtcdServer, election_key: str, backend: str
+) -> None:
+    with program(etcd_server, election_key, backend, FROZEN, exit_on_overrun=False) as leader:
+        token = int(line(leader).split()[1])
+        assert line(leader) == "looking"
+        with program(etcd_server, election_key, backend, FROZEN, exit_on_overrun=False) as successor:
+            leader.send_signal(signal.SIGSTOP)
+            assert int(line(successor).split()[1]) > token
+            assert leader.stdin is not None
+            leader.stdin.write("look\n")
+            leader.stdin.flush()
+            leader.send_signal(signal.SIGCONT)
+            assert line(leader) == "first look False False"
+            assert line(leader) == "late write False"
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("body", [BLOCKED, SWALLOWED], ids=["blocked loop", "swallowed cancellation"])
+def test_a_process_whose_work_does_not_end_is_ended_before_the_seat_can_pass_on(
+    etcd_server: EtcdServer, election_key: str, backend: str, body: str
+) -> None:
+    """Status 70, and one line that says why; the lease runs out by itself, so its key still stands at that moment."""
+    with program(etcd_server, election_key, backend, body, exit_on_overrun=True) as process:
+        line(process)
+        assert line(process) in ("blocking", "swallowing")
+        _, errors = process.communicate(timeout=30)
+        keys = subprocess.run(
+            [etcd_server.etcdctl, f"--endpoints={etcd_server.endpoints[0]}", "get", "--prefix", f"{election_key}/"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        assert process.returncode == 70
+        assert "outlived its lease" in errors
+        assert "stopped#" in keys
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_process_that_was_stopped_past_its_overrun_is_ended_when_it_goes_on(
+    etcd_server: EtcdServer, election_key: str, backend: str
+) -> None:
+    with program(etcd_server, election_key, backend, BLOCKED, exit_on_overrun=True) as process:
+        line(process)
+        assert line(process) == "blocking"
+        process.send_signal(signal.SIGSTOP)
+        with program(etcd_server, election_key, backend, BLOCKED, exit_on_overrun=False) as successor:
+            assert line(successor).startswith("elected")
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(timeout=30) == 70

@@ -1,0 +1,86 @@
+"""What cannot be read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from etcdleader._settings import read_settings
+from tests.settings.reading import complaints, leader, write
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[leader", "at end of document"),
+        (b"[leader]\nlease = 1m\n", "line 2"),
+        (b"\xff\xfe", "utf-8"),
+        (b"\xef\xbb\xbf[leader]\n", "byte order mark"),
+        (b"[leader]\nid = 'a'\nid = 'b'\n", "line 3"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_named(content: bytes, told: str) -> None:
+    """dynaconf tells line and column, but not of which file."""
+    Path("config").mkdir()
+    Path("config/.secrets.toml").write_bytes(content)
+    write(settings="[leader]\nlease = 5\n", _secrets="x")
+    first, second = complaints()
+    assert first.startswith(".secrets.toml: ")
+    assert second.startswith("config/.secrets.toml: ")
+    assert told in second
+    assert read_settings(None, "leader").leader.values == {"lease": 5}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_named() -> None:
+    """A secrets file often belongs to somebody else."""
+    write(_secrets="")
+    Path(".secrets.toml").chmod(0)
+    assert complaints() == [".secrets.toml: cannot be read: Permission denied"]
+
+
+def test_a_file_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """dynaconf would warn, and go on without it."""
+    write(_secrets="")
+
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert complaints() == [".secrets.toml: cannot be read: Permission denied"]
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("nowhere.toml", "nowhere.toml: there is no such file"),
+        (".", ".: there is no such file"),
+        ("", ".: there is no such file"),
+        ("settings.yaml", "settings.yaml: is not a .toml file"),
+        ("settings.toml/x", "settings.toml/x: there is no such file"),
+    ],
+)
+def test_a_path_that_was_given_must_be_a_toml_file(path: str, told: str) -> None:
+    """Without it the process would go on with the defaults."""
+    write(settings="")
+    Path("settings.yaml").write_text("")
+    (complaint,) = complaints(path)
+    assert complaint.startswith(told)
+
+
+def test_a_path_may_have_commas() -> None:
+    """dynaconf would take it for two."""
+    Path("a.toml,b.toml").write_text("[leader]\nid = 'x'\n")
+    assert leader("a.toml,b.toml") == {"id": "x"}
+
+
+def test_nowhere_tells_every_place(cwd: Path) -> None:
+    """So that one sees which was meant."""
+    write(config__settings="")
+    told = read_settings(None, "leader").nowhere("nothing")
+    for place in ("settings.toml (not there)", ".secrets.toml (not there)", "config/settings.toml,", ".env", str(cwd)):
+        assert place in told

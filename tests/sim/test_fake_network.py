@@ -1,0 +1,256 @@
+"""The network of the fake goes wrong exactly as it is told."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from etcdleader._etcd.api import (
+    Compare,
+    Put,
+    Range,
+    WatchBroken,
+    WatchCanceled,
+    WatchCreated,
+    WatchEvents,
+    WatchMessage,
+)
+from etcdleader.errors import EtcdRefusedError, EtcdUnavailableError
+from etcdleader.testing import FakeEtcd
+from tests.sim.fake_watch import revisions, watch_k
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_lost_request_does_nothing_and_a_lost_answer_has_done_it(etcd: FakeEtcd) -> None:
+    """Whoever calls cannot tell the two apart."""
+    client = etcd.client()
+    started = anyio.current_time()
+    client.lose_request("txn")
+    with pytest.raises(EtcdUnavailableError):
+        await client.txn([], [Put(b"k/request")], timeout=2)
+    client.lose_answer("txn")
+    with pytest.raises(EtcdUnavailableError):
+        await client.txn([], [Put(b"k/answer")], timeout=3)
+    assert anyio.current_time() - started == pytest.approx(5)
+    assert list(etcd.keys()) == [b"k/answer"]
+
+
+async def test_a_fault_hits_as_many_calls_of_its_kind_as_were_ordered(etcd: FakeEtcd) -> None:
+    """Or a schedule would hit something else than it says."""
+    client = etcd.client()
+    client.fail("txn", EtcdUnavailableError("first"))
+    client.refuse("txn", times=2)
+    await client.range(Range(b"k"), timeout=1)
+    with pytest.raises(EtcdUnavailableError, match="first"):
+        await client.txn([], [], timeout=1)
+    for _ in range(2):
+        with pytest.raises(EtcdRefusedError):
+            await client.txn([], [], timeout=1)
+    await client.txn([], [], timeout=1)
+
+
+async def test_an_error_may_come_after_the_deed(etcd: FakeEtcd) -> None:
+    """etcd 3.5 answers "no space" to the very put that it applied."""
+    client = etcd.client()
+    client.fail("txn", EtcdUnavailableError("database space exceeded"), applied=True)
+    with pytest.raises(EtcdUnavailableError, match="space"):
+        await client.txn([], [Put(b"k")], timeout=1)
+    assert list(etcd.keys()) == [b"k"]
+
+
+async def test_what_was_sent_stays_sent(etcd: FakeEtcd) -> None:
+    """A caller that gave up does not call its request back."""
+    client = etcd.client()
+    client.delay("txn", request=30)
+    with anyio.move_on_after(1):
+        await client.txn([], [Put(b"k")], timeout=5)
+    await anyio.sleep(28)
+    assert not etcd.keys()
+    await anyio.sleep(2)
+    assert list(etcd.keys()) == [b"k"]
+
+
+async def test_latency_is_paid_each_way(etcd: FakeEtcd) -> None:
+    """A request that takes effect late is another fault than a late answer."""
+    client = etcd.client()
+    client.latency = 0.5
+    started = anyio.current_time()
+    await client.txn([], [Put(b"k")], timeout=5)
+    assert etcd.history[0].time - started == pytest.approx(0.5)
+    assert anyio.current_time() - started == pytest.approx(1)
+
+
+async def test_a_seed_gives_the_same_latencies_again() -> None:
+    """A schedule that was found must be found again."""
+
+    async def run(seed: int) -> list[float]:
+        took = []
+        async with FakeEtcd(seed=seed) as etcd:
+            client = etcd.client()
+            client.latency = (0.0, 1.0)
+            for _ in range(3):
+                started = anyio.current_time()
+                await client.range(Range(b"k"), timeout=5)
+                took.append(round(anyio.current_time() - started, 9))
+        return took
+
+    assert await run(1) == await run(1) != await run(2)
+
+
+async def test_a_partition_holds_one_client_and_loses_what_was_given_up(etcd: FakeEtcd) -> None:
+    """The others go on, and a request that its caller gave up does not come out of it late."""
+    alice, bob = etcd.client("alice"), etcd.client("bob")
+    alice.partition()
+    with pytest.raises(EtcdUnavailableError):
+        await alice.txn([], [Put(b"k/alice")], timeout=3)
+    await bob.txn([], [Put(b"k/bob")], timeout=3)
+    alice.heal()
+    await anyio.sleep(10)
+    assert list(etcd.keys()) == [b"k/bob"]
+    await alice.txn([], [Put(b"k/alice")], timeout=3)
+
+
+async def test_no_space_refuses_what_needs_room(etcd: FakeEtcd) -> None:
+    """And nothing else: a leader stays, and can let go."""
+    client = etcd.client()
+    await client.lease_grant(10, 7, timeout=1)
+    etcd.no_space = True
+    with pytest.raises(EtcdUnavailableError):
+        await client.lease_grant(10, 8, timeout=1)
+    with pytest.raises(EtcdUnavailableError):
+        await client.txn([Compare(b"k", "create", 1)], [Put(b"k")], timeout=1)
+    assert (await client.range(Range(b"k"), timeout=1)).count == 0
+    assert (await client.lease_keep_alive([7], timeout=1))[7].ttl == 10
+    await client.lease_revoke(7, timeout=1)
+
+
+async def test_a_broken_stream_goes_on_from_the_next_revision(etcd: FakeEtcd) -> None:
+    """Nothing that happened meanwhile is missed, nothing comes twice."""
+    client = etcd.client()
+    got = watch_k(client)
+    await anyio.sleep(0.1)
+    etcd.put("k/1")
+    await anyio.sleep(0.1)
+    client.break_streams()
+    etcd.put("k/2")
+    etcd.put("k/3")
+    await anyio.sleep(1)
+    kinds = [type(message) for message in got]
+    assert kinds == [WatchCreated, WatchEvents, WatchBroken, WatchCreated, WatchEvents]
+    assert got[0] == WatchCreated(1)
+    assert got[3] == WatchCreated(2, resumed=True)
+    assert revisions(got) == [2, 3, 4]
+
+
+async def test_a_stalled_watch_is_silent_and_then_brings_it_all(etcd: FakeEtcd) -> None:
+    """While everything else works: only a renewal's read can notice."""
+    client = etcd.client()
+    got = watch_k(client)
+    await anyio.sleep(0.1)
+    client.stall_watches()
+    etcd.put("k/1")
+    await client.range(Range(b"k"), timeout=1)
+    await anyio.sleep(600)
+    assert got == [WatchCreated(1)]
+    client.resume_watches()
+    await anyio.sleep(0.1)
+    assert revisions(got) == [2]
+
+
+async def test_a_watch_that_is_not_created_in_time_breaks_its_stream(etcd: FakeEtcd) -> None:
+    """So that it is tried again, until it stands."""
+    client = etcd.client()
+    client.lose_answer("watch")
+    got = watch_k(client, timeout=2)
+    await anyio.sleep(1.9)
+    assert got == []
+    await anyio.sleep(0.5)
+    assert [type(message) for message in got] == [WatchBroken, WatchCreated]
+    assert got[1] == WatchCreated(1)
+
+
+async def test_a_refused_watch_is_cancelled(etcd: FakeEtcd) -> None:
+    """etcd refuses the watch, not the stream."""
+    client = etcd.client()
+    client.refuse("watch")
+    got = watch_k(client)
+    await anyio.sleep(0.1)
+    (message,) = got
+    assert isinstance(message, WatchCanceled)
+    assert isinstance(message.error, EtcdRefusedError)
+
+
+async def test_a_closed_watch_says_nothing_more(etcd: FakeEtcd) -> None:
+    """Also when a message is on its way."""
+    client = etcd.client()
+    client.latency = 1.0
+    got: list[WatchMessage] = []
+    handle = client.watch(b"k", b"l", sink=got.append, timeout=5)
+    await anyio.sleep(3)
+    etcd.put("k/1")
+    await anyio.sleep(0.5)
+    handle.close()
+    await anyio.sleep(5)
+    assert got == [WatchCreated(1)]
+
+
+async def test_a_sink_is_never_called_from_insidewatch_k(etcd: FakeEtcd) -> None:
+    """The port says so, and its users have not stored the handle yet."""
+    got = watch_k(etcd.client())
+    assert got == []
+    await anyio.sleep(0.1)
+    assert got
+
+
+async def test_a_keep_alive_that_times_out_ends_the_stream_for_all(etcd: FakeEtcd) -> None:
+    """What it would still bring counts for nothing, whoever waits for it."""
+    client = etcd.client()
+    etcd.grant(1, 60)
+    etcd.grant(2, 60)
+    client.lose_answer("lease_keep_alive")
+    client.delay("lease_keep_alive", answer=10)
+    ended: dict[int, float] = {}
+
+    async def renew(lease_id: int, timeout: float) -> None:
+        with pytest.raises(EtcdUnavailableError):
+            await client.lease_keep_alive([lease_id], timeout=timeout)
+        ended[lease_id] = anyio.current_time()
+
+    started = anyio.current_time()
+    async with anyio.create_task_group() as group:
+        group.start_soon(renew, 1, 2.0)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(renew, 2, 30.0)
+    assert ended[1] - started == pytest.approx(2)
+    assert ended[2] - started == pytest.approx(2)
+
+
+async def test_a_lease_without_an_answer_is_missing_from_the_rest(etcd: FakeEtcd) -> None:
+    """One lost message costs one lease its renewal."""
+    client = etcd.client()
+    etcd.grant(1, 60)
+    etcd.grant(2, 60)
+    client.lose_request("lease_keep_alive")
+    answers = await client.lease_keep_alive([1, 2], timeout=2)
+    assert list(answers) == [2]
+
+
+async def test_a_connection_that_is_closed_ends_its_calls(etcd: FakeEtcd) -> None:
+    """They fail, at once; its watches are silent."""
+    client = etcd.client()
+    client.lose_answer("range")
+    got = watch_k(client)
+
+    async def read() -> None:
+        with pytest.raises(EtcdUnavailableError, match="closed"):
+            await client.range(Range(b"k"), timeout=60)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        await anyio.sleep(1)
+        await client.aclose()
+    etcd.put("k/1")
+    await anyio.sleep(1)
+    assert got == [WatchCreated(1)]
+    assert anyio.current_time() < 10
