@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from ._core.status import Outcome, next_status
+from .config import SHORT_LEASE
 from .errors import EtcdLeaderError
 from .metrics import Metrics
 from .model import ElectionStatistics, LeaderStatus, LossReason, Term
@@ -119,6 +120,15 @@ class Announcer:
     def nobody_to_tell(self) -> None:
         """No campaign runs any more, so no callbacks either."""
         self.on_trouble = _ignore
+
+    def short_lease(self, lease: float) -> None:
+        """The campaign begins with a lease that is allowed, but not wise."""
+        _logger.warning(
+            "the lease of %s is %g s: each change of etcd's own leader can cost one that is below %g s",
+            self._name,
+            lease,
+            SHORT_LEASE,
+        )
 
     def nobody_campaigns(self, after: float) -> None:
         """Somebody waits to be elected, and no campaign was begun."""

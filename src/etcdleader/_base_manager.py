@@ -351,17 +351,20 @@ class BaseManager(LeaderManager):
             scope.close(LossReason.RESIGNED)
 
     async def _tell_ousted(self, campaign: Campaign, scope: TermScope) -> None:
-        token = _inside.set((*_inside.get(), campaign))
-        try:
-            with anyio.move_on_after(self._config.retry) as bound:
+        with anyio.move_on_after(self._config.retry) as bound:
+            # Beside each other, so that one that hangs does not keep the others from being called.
+            async with anyio.create_task_group() as group:
                 for callback in list(self._ousted_callbacks):
-                    await _call(callback, self, scope.term)
-            if bound.cancelled_caught:
-                self._announcer.ousted_took_too_long(self._config.retry)
+                    group.start_soon(self._ousted, campaign, scope, callback)
+        if bound.cancelled_caught:
+            self._announcer.ousted_took_too_long(self._config.retry)
+
+    async def _ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
+        _inside.set((*_inside.get(), campaign))
+        try:
+            await _call(callback, self, scope.term)
         except _ERRORS_OF_WORK as error:
             campaign.fail(error)
-        finally:
-            _inside.reset(token)
 
     def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
         for callback in list(self._error_callbacks):

@@ -26,8 +26,8 @@ from ._observer import Observer, read_queue
 from ._process import boottime, process_id
 from ._session import Session
 from ._term_scope import TermScope
-from .config import Config, EtcdConfig, check_election_key
-from .errors import LeadershipLostError, NotLeaderError
+from .config import SHORT_LEASE, Config, EtcdConfig, check_election_key
+from .errors import EtcdRegressedError, LeadershipLostError, NotLeaderError
 from .metrics import Metrics
 from .model import LeaderRecord, LossReason, Term
 
@@ -135,6 +135,8 @@ class EtcdLeaderManager(BaseManager):
         return current
 
     async def _contend(self, campaign: Campaign) -> None:
+        if self._config.lease < SHORT_LEASE:
+            self._announcer.short_lease(self._config.lease)
         async with self._connect() as connection:
             # A manager remembers what it saw in earlier campaigns, too: a cluster can be wiped between two.
             connection.revisions.learn(self._known_revisions)
@@ -177,6 +179,9 @@ class EtcdLeaderManager(BaseManager):
             self._announcer.candidacy_ended()
             if scope is not None:
                 self._release_told(scope)
+        if isinstance(candidacy.session.error, EtcdRegressedError):
+            # Also when etcd has meanwhile come past the revision that was known, so that the next join would not tell.
+            raise candidacy.session.error
         return None if scope is None else scope.term
 
     async def _win(self, campaign: Campaign, candidacy: Candidacy) -> bool:

@@ -171,7 +171,8 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     def on_ousted(self, callback: TermCallbackT) -> TermCallbackT:
         """Register ``callback(manager, term)``, to run once per term after its work has ended; returns it.
 
-        All of them together may take ``retry`` seconds.
+        They run concurrently, and all of them together may take ``retry`` seconds. One that raises ends the campaign
+        with that exception.
         """
 
     @abstractmethod

@@ -58,5 +58,5 @@ def watch_cancelled(reason: str) -> EtcdLeaderError:
 
 
 def _shortened(text: str) -> str:
-    first = text.strip().splitlines()[0]
+    first = next(iter(text.strip().splitlines()), "no reason was given")
     return first if len(first) <= 300 else first[:297] + "..."
