@@ -7,19 +7,23 @@ kind, one ticker. It is opened for its first user and closed when the last one l
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
 
 from ._core.watermark import Watermark
-from ._etcd.api import Compare, EtcdApi, Operation, Range, RangeResult, TxnResult
+from ._etcd.api import Compare, EtcdApi, Header, LeaseGranted, Operation, Range, RangeResult, TxnResult
 from ._loop import spawn
 from ._process import process_id
 from ._renewals import Renewals
+from .errors import EtcdLeaderError
 
 __all__ = ("Connection", "connect")
+
+T = TypeVar("T")
 
 
 class Connection:
@@ -35,10 +39,18 @@ class Connection:
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
 
+    async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
+        """``EtcdApi.lease_grant``."""
+        return await self._asked(self.api.lease_grant(ttl, lease_id, timeout=timeout))
+
+    async def lease_revoke(self, lease_id: int, *, timeout: float) -> Header:
+        """``EtcdApi.lease_revoke``."""
+        return await self._asked(self.api.lease_revoke(lease_id, timeout=timeout))
+
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
         """``EtcdApi.range``, which also raises EtcdRegressedError."""
         known = self.revisions.known()
-        result = await self.api.range(request, timeout=timeout)
+        result = await self._asked(self.api.range(request, timeout=timeout))
         self.revisions.check(result.header.cluster_id, result.header.revision, known)
         return result
 
@@ -52,9 +64,19 @@ class Connection:
     ) -> TxnResult:
         """``EtcdApi.txn``, which also raises EtcdRegressedError."""
         known = self.revisions.known()
-        result = await self.api.txn(compare, success, failure, timeout=timeout)
+        result = await self._asked(self.api.txn(compare, success, failure, timeout=timeout))
         self.revisions.check(result.header.cluster_id, result.header.revision, known)
         return result
+
+    async def _asked(self, call: Awaitable[T]) -> T:
+        """What a call brings. When it fails by its member's fault, whoever asks next asks another one."""
+        used = self.api.endpoint
+        try:
+            return await call
+        except EtcdLeaderError as error:
+            if error._elsewhere:  # noqa: SLF001 - of this package
+                self.api.switch_endpoint(used)
+            raise
 
     def start(self) -> None:
         """Start the task of the renewals. No manager's task can own it: each may leave before the others."""

@@ -180,7 +180,6 @@ class Candidacy:
             raise
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
-            self._connection.api.switch_endpoint()
             return False
 
     def _adopt(self, found: RangeResult) -> bool:
@@ -258,7 +257,6 @@ class Candidacy:
             raise
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
-            self._connection.api.switch_endpoint()
             return None
         finally:
             self._overheard = None

@@ -23,6 +23,8 @@ MAX_KEYS_PER_READ = 128
 """etcd's own bound on the operations of one transaction (``--max-txn-ops``)."""
 
 _LONGEST_PAUSE = 3600.0
+_ATTEMPTS = 2
+"""In one round. After the last one a lease waits, by its own backoff."""
 
 
 class Renewable(Protocol):
@@ -154,14 +156,18 @@ class Renewals:
 
     async def _renew(self, this: _Round, leases: Sequence[Renewable]) -> None:
         try:
-            left = await self._attempt(this, leases)
-            if left:
-                # What stood in the way may be the member we speak to, so the second attempt goes to another one, at
-                # once: most failures are over with that.
-                self._api.switch_endpoint()
+            left = leases
+            for _ in range(_ATTEMPTS):
+                used = self._api.endpoint
+                left = await self._attempt(this, left)
+                if not left:
+                    break
+                # What stood in the way may be the member we speak to, so the next attempt goes to another one, and the
+                # second at once: most failures are over with that.
+                self._api.switch_endpoint(used)
                 this.reading = False
-                for lease in await self._attempt(this, left):
-                    lease.postpone()
+            for lease in left:
+                lease.postpone()
         finally:
             for lease in leases:
                 if self._leases.get(lease) is this:
@@ -169,7 +175,7 @@ class Renewals:
             this.done.set()
             self._wake.set()
 
-    async def _attempt(self, this: _Round, leases: Sequence[Renewable]) -> list[Renewable]:
+    async def _attempt(self, this: _Round, leases: Sequence[Renewable]) -> Sequence[Renewable]:
         """Renew once, within the shortest ``retry``; returns those that were not confirmed and still want to be."""
         timeout = min(lease.retry for lease in leases)
         give_up_at = anyio.current_time() + timeout

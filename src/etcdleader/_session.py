@@ -102,7 +102,7 @@ class Session:
                 self.lease_id = random.SystemRandom().randrange(1, 1 << 63)
             sent_at = self.now()
             try:
-                granted = await self._connection.api.lease_grant(
+                granted = await self._connection.lease_grant(
                     math.ceil(self._timing.lease), self.lease_id, timeout=self._timing.retry
                 )
             except LeaseExistsError:
@@ -113,7 +113,6 @@ class Session:
             except EtcdLeaderError as error:
                 tried = True
                 self._listener.etcd_failed(error)
-                self._connection.api.switch_endpoint()
                 await anyio.sleep(self._backoff.next())
             else:
                 self._backoff.reset()
@@ -167,12 +166,11 @@ class Session:
         backoff = Backoff(self._timing.retry, random.uniform)
         while True:
             try:
-                await self._connection.api.lease_revoke(self.lease_id, timeout=timeout)
+                await self._connection.lease_revoke(self.lease_id, timeout=timeout)
             except LeaseNotFoundError:
                 return
             except EtcdLeaderError as error:
                 self._listener.etcd_failed(error)
-                self._connection.api.switch_endpoint()
                 await anyio.sleep(backoff.next())
             else:
                 return

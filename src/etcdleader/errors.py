@@ -25,6 +25,9 @@ __all__ = (
 class EtcdLeaderError(Exception):
     """Root of every error that etcdleader raises on its own account."""
 
+    _elsewhere = False
+    """Whether another member of the cluster may answer otherwise."""
+
 
 class ConfigError(EtcdLeaderError, ValueError):
     """The configuration is wrong: mend the settings, then start again.
@@ -72,6 +75,8 @@ class EtcdUnavailableError(EtcdLeaderError):
     The outcome of the call is *unknown*: a request whose answer was lost may have been applied, and so may one that
     etcd answered with an error (etcd 3.5 reports "no space" for the very put that it applied).
     """
+
+    _elsewhere = True
 
 
 class EtcdRefusedError(EtcdLeaderError):

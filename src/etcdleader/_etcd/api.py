@@ -316,9 +316,18 @@ class EtcdApi(Protocol):
         """
         ...
 
-    def switch_endpoint(self) -> None:
-        """What was just called did not answer as it should: make the next calls to another endpoint, if there is one,
-        and open the streams anew there."""
+    @property
+    def endpoint(self) -> int:
+        """Which endpoint is spoken to, as a number that rises with each switch."""
+        ...
+
+    def switch_endpoint(self, used: int) -> None:
+        """What was called on the endpoint ``used`` did not answer as it should: make the next calls to another one, or
+        over a new connection to the same, and open the streams anew there. Calls under way go on.
+
+        Does nothing when that endpoint was left already: many may find out at once. It may wait a moment when no
+        endpoint has answered since the last switch. Streams that break do this by themselves.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -40,16 +40,24 @@ _OPTIONS = (
 
 
 class Endpoint:
-    """The stubs of one channel."""
+    """The stubs of one channel.
 
-    def __init__(self, channel: Any, call_soon: CallSoon, *, owned: bool) -> None:
+    Attributes:
+        name: Its address.
+    """
+
+    def __init__(self, name: str, channel: Any, call_soon: CallSoon, *, owned: bool) -> None:
+        self.name = name
         self._channel = channel
         self._call_soon = call_soon
         self._owned = owned
+        self._calls = 0
+        self._left = False
         self.kv = etcdrpc.KVStub(channel)
         self.lease = etcdrpc.LeaseStub(channel)
         self.watch = etcdrpc.WatchStub(channel)
         self.auth = etcdrpc.AuthStub(channel)
+        self.maintenance = etcdrpc.MaintenanceStub(channel)
 
     async def call(self, method: Any, request: Any, metadata: Metadata, timeout: float) -> Any:
         """Send one request and wait for its answer; cancelled, the request is withdrawn.
@@ -58,15 +66,29 @@ class Endpoint:
             EtcdLeaderError: What gRPC's error means.
         """
         over = anyio.Event()
-        future = method.future(request, timeout=timeout, metadata=metadata)
-        future.add_done_callback(lambda _: self._call_soon(over.set))
+        self._calls += 1
         try:
-            await over.wait()
+            future = method.future(request, timeout=timeout, metadata=metadata)
+            future.add_done_callback(lambda _: self._call_soon(over.set))
+            try:
+                await over.wait()
+            finally:
+                future.cancel()  # does nothing to one that is done
         finally:
-            future.cancel()  # does nothing to one that is done
+            self._calls -= 1
+            self._close_if_done()
         if future.code() is not grpc.StatusCode.OK:
             raise translated(future)
         return future.result()
+
+    def leave(self) -> None:
+        """Close it when the calls under way are over: one that does not answer *this* caller may answer others."""
+        self._left = True
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._left and not self._calls:
+            self.close()
 
     def close(self) -> None:
         """End its calls and streams."""
@@ -88,7 +110,7 @@ def open_endpoint(endpoint: str, config: EtcdConfig, call_soon: CallSoon) -> End
         channel = grpc.secure_channel(rest, credentials, options=_OPTIONS)
     else:
         channel = grpc.insecure_channel(rest, options=_OPTIONS)
-    return Endpoint(channel, call_soon, owned=True)
+    return Endpoint(endpoint, channel, call_soon, owned=True)
 
 
 def _read(name: str, path: str | None) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -24,24 +25,28 @@ from .api import (
     WatchSink,
 )
 from .endpoint import Endpoint, open_endpoint
-from .keep_alives import KeepAlives
+from .keep_alives import KeepAlives, OpenStream
 from .login import BorrowedToken, Login
 from .messages import header, range_request, range_result, txn_request, txn_result
 from .rpc import etcdrpc
 from .stream import Stream
-from .translation import StaleTokenError
+from .translation import AnotherClusterError, StaleTokenError
 from .watches import Watches
 
 __all__ = ("EtcdGateway",)
 
 _CLOSING = 1.0
 """Seconds that the streams' threads get to end."""
+_REST = 1.0
+"""Seconds for which an endpoint is kept when none has answered since the last switch: in an outage the many that fail
+must not open a connection each."""
 
 
 class EtcdGateway:
     """Implements ``EtcdApi``. It is made on the event loop that it is used on, and opens nothing before the first call.
 
-    Its threads are gRPC's own and one for each of the two streams, however many calls and watches there are.
+    One endpoint is spoken to at a time. Its threads are gRPC's own and one for each of the two streams, however many
+    calls and watches there are.
     """
 
     def __init__(self, client: EtcdConfig | Any) -> None:
@@ -53,12 +58,15 @@ class EtcdGateway:
         self._call_soon = call_soon_from_threads()
         self._config = client if isinstance(client, EtcdConfig) else None
         self._number = 0
+        self._opened_at = -math.inf
+        self._in_vain = 0
+        self._cluster_id: int | None = None
         self._endpoint: Endpoint | None = None
         self._closed = False
         if isinstance(client, EtcdConfig):
             self._login: Login = Login(client.user, client.password)
         else:
-            self._endpoint = Endpoint(client.channel, self._call_soon, owned=False)
+            self._endpoint = Endpoint("the given client", client.channel, self._call_soon, owned=False)
             self._login = BorrowedToken(client)
         self._keep_alives = KeepAlives(
             self._stream_opener(lambda endpoint: endpoint.lease.LeaseKeepAlive, "keep-alives")
@@ -105,16 +113,24 @@ class EtcdGateway:
     ) -> WatchHandle:
         return self._watches.add(key, range_end, start_revision, sink, timeout)
 
-    def switch_endpoint(self) -> None:
-        if self._config is None or len(self._config.endpoints) < 2:
+    @property
+    def endpoint(self) -> int:
+        return self._number
+
+    def switch_endpoint(self, used: int) -> None:
+        if used != self._number or self._config is None or self._closed:
             return
-        self._number = (self._number + 1) % len(self._config.endpoints)
-        endpoint, self._endpoint = self._endpoint, None
-        error = EtcdUnavailableError("changing to another member")
+        now = anyio.current_time()
+        if self._in_vain >= len(self._config.endpoints) - 1 and now < self._opened_at + _REST:
+            return
+        self._number += 1
+        self._in_vain += 1
+        left, self._endpoint = self._endpoint, None
+        error = EtcdUnavailableError("changing to another endpoint")
         self._keep_alives.end(error)
         self._watches.break_(error)
-        if endpoint is not None:
-            endpoint.close()
+        if left is not None:
+            left.leave()
 
     async def aclose(self) -> None:
         self._closed = True
@@ -135,7 +151,9 @@ class EtcdGateway:
             raise EtcdUnavailableError("the connection was closed")
         if self._endpoint is None:
             assert self._config is not None
-            self._endpoint = open_endpoint(self._config.endpoints[self._number], self._config, self._call_soon)
+            self._opened_at = anyio.current_time()
+            endpoints = self._config.endpoints
+            self._endpoint = open_endpoint(endpoints[self._number % len(endpoints)], self._config, self._call_soon)
         return self._endpoint
 
     async def _call(self, method: Callable[[Endpoint], Any], request: Any, timeout: float) -> Any:
@@ -147,24 +165,53 @@ class EtcdGateway:
             metadata = await self._login.metadata(endpoint, left)
             left = max(0.001, deadline - anyio.current_time())
             try:
-                return await endpoint.call(method(endpoint), request, metadata, left)
+                answer = await endpoint.call(method(endpoint), request, metadata, left)
             except StaleTokenError:
                 if not (again and self._login.forget(metadata)):
                     raise
                 again = False
+            else:
+                if (stranger := self._stranger(endpoint, answer)) is not None:
+                    raise stranger
+                return answer
 
-    def _stream_opener(self, method: Callable[[Endpoint], Any], name: str) -> Any:
+    def _stranger(self, endpoint: Endpoint, answer: Any) -> EtcdLeaderError | None:
+        """What is wrong with an answer that comes from another cluster than the first one did.
+
+        Its tokens are no tokens of ours: two clusters behind one list of endpoints would mean two leaders.
+        """
+        cluster_id = answer.header.cluster_id
+        if self._cluster_id is None:
+            self._cluster_id = cluster_id
+        if cluster_id != self._cluster_id:
+            return AnotherClusterError(
+                f"{endpoint.name} belongs to cluster {cluster_id:x}; this connection began with {self._cluster_id:x}"
+            )
+        if endpoint is self._endpoint:
+            self._in_vain = 0
+        return None
+
+    def _stream_opener(self, method: Callable[[Endpoint], Any], name: str) -> OpenStream:
         async def open_stream(
             on_message: Callable[[Any], None], on_end: Callable[[EtcdLeaderError], None], timeout: float
         ) -> Stream:
-            endpoint = self._open()
+            endpoint, number = self._open(), self._number
             metadata = await self._login.metadata(endpoint, timeout)
+
+            def ended(error: EtcdLeaderError) -> None:
+                if isinstance(error, StaleTokenError):
+                    self._login.forget(metadata)
+                on_end(error)
+                if error._elsewhere:  # noqa: SLF001 - of this package
+                    self.switch_endpoint(number)
+
             return Stream(
                 method(endpoint),
                 metadata,
                 self._call_soon,
+                check=lambda message: self._stranger(endpoint, message),
                 on_message=on_message,
-                on_end=on_end,
+                on_end=ended,
                 name=f"etcdleader {name}",
             )
 

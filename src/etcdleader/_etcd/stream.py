@@ -31,18 +31,31 @@ class Stream:
         metadata: Metadata,
         call_soon: CallSoon,
         *,
+        check: Callable[[Any], EtcdLeaderError | None],
         on_message: Callable[[Any], None],
         on_end: Callable[[EtcdLeaderError], None],
         name: str,
     ) -> None:
+        """Open it.
+
+        Args:
+            method: The stub's method.
+            metadata: What goes with it.
+            call_soon: The way back to the loop.
+            check: Says what is wrong with a message, if anything: then the stream ends with that.
+            on_message: Takes each message.
+            on_end: Told once, why it ended.
+            name: Its thread's.
+        """
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._call_soon = call_soon
+        self._check = check
         self._on_message = on_message
         self._on_end = on_end
         self._open = True
         self.ended = anyio.Event()
         # Without `hasleader` a member that lost its leader would keep the stream open, and silent.
-        self._call = method(iter(self._requests.get, None), metadata=(*metadata, ("hasleader", "true")))
+        self._call: Any = method(iter(self._requests.get, None), metadata=(*metadata, ("hasleader", "true")))
         threading.Thread(target=self._read, name=name, daemon=True).start()
 
     def send(self, request: Any) -> None:
@@ -70,5 +83,9 @@ class Stream:
             self._call_soon(self.ended.set)
 
     def _deliver(self, message: Any) -> None:
-        if self._open:
+        if not self._open:
+            return
+        if (wrong := self._check(message)) is not None:
+            self.end(wrong)
+        else:
             self._on_message(message)

@@ -7,20 +7,39 @@ from typing import Any
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import LeaseExistsError, LeaseNotFoundError
 
-__all__ = ("StaleTokenError", "translated", "watch_cancelled")
+__all__ = ("AnotherClusterError", "StaleTokenError", "translated", "watch_cancelled")
 
 _LEASE_GONE = "requested lease not found"
 _LEASE_EXISTS = "lease already exists"
 _STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "user name is empty")
 _CERTIFICATE = ("certificate", "handshake failed", "ssl_error", "tls:")
 
-_RETRYABLE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN"})
-_NO_SPACE = "RESOURCE_EXHAUSTED"
-"""NOSPACE, or too many requests: both pass, and both may follow the very request that was applied."""
+_RETRYABLE = frozenset(
+    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED"}
+)
+_LEARNER = "not supported for learner"
 
 
 class StaleTokenError(EtcdRefusedError):
     """The token of a login is not taken any more; a new login may help."""
+
+
+class NoTlsError(EtcdRefusedError):
+    """The two sides do not agree on TLS: certificates, names, or whether there is any."""
+
+    _elsewhere = True
+
+
+class AnotherClusterError(EtcdRefusedError):
+    """An endpoint belongs to another cluster than the others."""
+
+    _elsewhere = True
+
+
+class OverloadedError(EtcdUnavailableError):
+    """No space, or too many requests. Both pass, and both may follow the very request that was applied."""
+
+    _elsewhere = False
 
 
 def translated(error: Any) -> EtcdLeaderError:
@@ -38,10 +57,12 @@ def translated(error: Any) -> EtcdLeaderError:
         return LeaseExistsError(text)
     if any(words in lower for words in _STALE_TOKEN):
         return StaleTokenError(text)
-    if code in _RETRYABLE or code == _NO_SPACE:
+    if code == "RESOURCE_EXHAUSTED":
+        return OverloadedError(f"{code}: {text}")
+    if code in _RETRYABLE or _LEARNER in lower:
         # A handshake that fails looks like a server that is down.
         if code == "UNAVAILABLE" and any(words in lower for words in _CERTIFICATE):
-            return EtcdRefusedError(f"no TLS connection: {text}")
+            return NoTlsError(f"no TLS connection: {text}")
         return EtcdUnavailableError(f"{code}: {text}")
     return EtcdRefusedError(f"{code}: {text}")
 

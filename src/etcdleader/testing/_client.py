@@ -93,7 +93,7 @@ class FakeClient(FaultyNetwork):
     @property
     def member(self) -> FakeMember:
         """Whom it speaks to now."""
-        return self.endpoints[self._endpoint]
+        return self.endpoints[self._endpoint % len(self.endpoints)]
 
     def count(self, kind: CallKind) -> None:
         """One more request leaves."""
@@ -178,10 +178,14 @@ class FakeClient(FaultyNetwork):
             raise EtcdUnavailableError("the connection is closed")
         return self._watches.add(key, range_end, start_revision, sink, timeout)
 
-    def switch_endpoint(self) -> None:
-        self.count("switch_endpoint")
-        if len(self.endpoints) > 1:
-            self._endpoint = (self._endpoint + 1) % len(self.endpoints)
+    @property
+    def endpoint(self) -> int:
+        return self._endpoint
+
+    def switch_endpoint(self, used: int) -> None:
+        if used == self._endpoint and len(self.endpoints) > 1:
+            self.count("switch_endpoint")
+            self._endpoint += 1
             self.break_streams()
 
     async def aclose(self) -> None:

@@ -134,8 +134,11 @@ class WatchStream:
     async def _follow(self) -> bool:
         """Open a stream and stay with it until it breaks; returns whether it brought anything."""
         self._conversation = talk = _Conversation(self._client.member)
+        used = self._client.endpoint
         error = await self._converse(talk)
         self._conversation = None
+        if error._elsewhere:  # noqa: SLF001 - of this package
+            self._client.switch_endpoint(used)
         for watch in self._watches:
             _leave_server(watch)
             watch.pending = True

@@ -56,7 +56,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self._cluster = Cluster(self._empty_lessor(), seed)
         self._cluster.members = tuple(FakeMember(self._cluster, 0xA0 + number) for number in range(members))
         # It implements the port itself, too: who needs no faults in the network gives it to all managers as it is.
-        plain = self.client()
+        self._plain = plain = self.client()
         self.lease_grant = plain.lease_grant
         self.lease_revoke = plain.lease_revoke
         self.lease_keep_alive = plain.lease_keep_alive
@@ -66,6 +66,11 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self.watch = plain.watch
         self.switch_endpoint = plain.switch_endpoint
         self.aclose = plain.aclose
+
+    @property
+    def endpoint(self) -> int:
+        """Of the port."""
+        return self._plain.endpoint
 
     def _empty_lessor(self) -> Lessor:
         return Lessor(self._minimum_ttl, self._election_timeout)
