@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -120,16 +121,16 @@ class EtcdGateway:
     def switch_endpoint(self, used: int) -> None:
         if used != self._number or self._config is None or self._closed:
             return
-        now = anyio.current_time()
+        now = time.monotonic()  # the loop's own clock cannot be had in what a stream calls
         if self._in_vain >= len(self._config.endpoints) - 1 and now < self._opened_at + _REST:
             return
         self._number += 1
         self._in_vain += 1
         left, self._endpoint = self._endpoint, None
-        error = EtcdUnavailableError("changing to another endpoint")
-        self._keep_alives.end(error)
-        self._watches.break_(error)
         if left is not None:
+            error = EtcdUnavailableError(f"{left.name} does not answer as it should: going on elsewhere")
+            self._keep_alives.end(error)
+            self._watches.break_(error)
             left.leave()
 
     async def aclose(self) -> None:
@@ -151,7 +152,7 @@ class EtcdGateway:
             raise EtcdUnavailableError("the connection was closed")
         if self._endpoint is None:
             assert self._config is not None
-            self._opened_at = anyio.current_time()
+            self._opened_at = time.monotonic()
             endpoints = self._config.endpoints
             self._endpoint = open_endpoint(endpoints[self._number % len(endpoints)], self._config, self._call_soon)
         return self._endpoint
