@@ -53,7 +53,8 @@ class Term:
 
     Attributes:
         token: The fencing token: the create_revision of the candidate key. It rises strictly from leader to leader of
-            an election, in whatever language they are written. 0 means that election is off, and protects nothing.
+            an election, in whatever language they are written; ``etcdleader.fencing`` is for those who receive it. 0 means
+            that election is off, and protects nothing.
         identity: Who leads, as stored in etcd.
         election: The election key that was campaigned for.
         key: The candidate key in etcd.

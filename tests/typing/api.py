@@ -31,6 +31,7 @@ from etcdleader import (
     must_new_leader_manager_from_config,
 )
 from etcdleader.etcd3 import etcd3
+from etcdleader.fencing import FencedError, Gate, fence_compares, fence_operations, fenced_transaction
 from etcdleader.testing import EtcdServer, FakeEtcd
 
 # Settings
@@ -255,3 +256,31 @@ async def test_async() -> None:
         server.members[1].pause()
         server.members[1].resume()
         await anyio.to_thread.run_sync(server.members[0].restart)
+
+
+# Fencing, on the side that is written to
+
+
+def receive(token: int) -> int:
+    gate = Gate("report", token=41, epoch=1)
+    assert_type((gate.token, gate.epoch), tuple[int, int])
+    try:
+        assert_type(gate.check(token), None)
+        with gate.passing(token, epoch=1) as nothing:
+            assert_type(nothing, None)
+    except FencedError as error:
+        assert_type((error.token, error.highest, error.epoch, error.highest_epoch), tuple[int, int, int, int])
+        assert_type(error.resource, str)
+        as_ours: EtcdLeaderError = error
+        raise as_ours from FencedError(1, 2, resource="report")
+    return 200
+
+
+async def fence(term: Term) -> None:
+    client: Any = etcd3.client(host="etcd-elsewhere", port=2379)
+    put = client.transactions.put("report", "done")
+    assert_type(fenced_transaction(client, "report", term.token, [put], epoch=1), list[Any])
+    await anyio.to_thread.run_sync(fenced_transaction, client, "report", term.token, [put])
+    assert_type(fence_compares("report", term.token, epoch=1), list[Any])
+    assert_type(fence_operations("report", term.token, epoch=1), list[Any])
+    await term.transaction([put, *fence_operations("report", term.token)])
