@@ -1,0 +1,66 @@
+"""Each rule is broken on purpose, in a copy of the package, and a test by name must notice.
+
+What this holds to account is the tests: one that passes with the bug in place shows nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.planted.bug import ROOT, Bug, plant, run_tests
+from tests.planted.bugs import BUGS, RULES
+
+Outcomes = dict[str, "Future[subprocess.CompletedProcess[str]]"]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+    """All that were chosen, a few beside each other: most of the time is spent on starting up."""
+    chosen = {item.callspec.params["bug"] for item in request.session.items if "bug" in _parameters(item)}
+
+    def find(bug: Bug) -> subprocess.CompletedProcess[str]:
+        return run_tests(plant(bug, tmp_path_factory.mktemp("planted")), bug.test)
+
+    with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
+        yield {bug.name: pool.submit(find, bug) for bug in BUGS if bug in chosen}
+        pool.shutdown(cancel_futures=True)
+
+
+def _parameters(item: pytest.Item) -> dict[str, object]:
+    callspec = getattr(item, "callspec", None)
+    return {} if callspec is None else callspec.params
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_turns_its_test_red(bug: Bug, outcomes: Outcomes) -> None:
+    done = outcomes[bug.name].result()
+    assert done.returncode == 1, f"{bug.test} did not notice:\n{done.stdout}{done.stderr}"
+    assert "failed" in done.stdout
+
+
+def test_each_rule_is_broken_at_least_once() -> None:
+    assert {bug.rule for bug in BUGS} == set(RULES)
+    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 20
+
+
+def test_the_copy_is_what_is_tested_and_without_a_bug_nothing_is_red(tmp_path: Path) -> None:
+    """Otherwise red would say nothing."""
+    folder = plant(None, tmp_path)
+    script = "import etcdleader; print(etcdleader.__file__)"
+    shown = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert shown.stdout.startswith(str(tmp_path))
+    assert run_tests(folder, "tests/sim/test_winning.py::test_a_lone_candidate").returncode == 0

@@ -1,0 +1,73 @@
+"""What one candidacy leaves behind, and what it may not win on."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from etcdleader.etcd3 import etcd3
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, Diary, make, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_no_term_begins_on_a_lease_that_is_over_though_nobody_has_looked_yet(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """The machine wakes from suspend, and the first thing it hears is that its turn has come."""
+    first, second = make(etcd, clock, "a"), make(etcd, clock, "b")
+    diary = Diary(second)
+    async with first:
+        leader = await first.wait_elected()
+        async with second:
+            await until(lambda: len(etcd.keys()) == 2)
+            old = list(etcd.keys())[1].decode()
+            await anyio.sleep(1)
+            clock.advance(CONFIG.lease)
+            etcd.delete(leader.key)
+            await until(lambda: diary.terms)
+    assert old not in {term.key for term in diary.terms}
+
+
+async def test_a_grant_whose_answer_was_lost_is_found_and_taken_back(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Its time has begun to run at a moment that nobody knows, so it is not used."""
+    client = etcd.client()
+    client.lose_answer("lease_grant")
+    manager = make(client, clock)
+    async with manager:
+        with anyio.fail_after(CONFIG.retry * 2):
+            term = await manager.wait_elected()
+        assert list(etcd.leases()) == [term.lease_id]
+
+
+async def test_a_lease_id_that_a_stranger_has_is_left_to_the_stranger(
+    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids are drawn at random, and another client's lease is nothing to revoke."""
+    ids = iter([77, 78])
+    monkeypatch.setattr("random.SystemRandom.randrange", lambda self, *bounds: next(ids))
+    etcd.grant(77, 60)
+    manager = make(etcd, clock)
+    async with manager:
+        assert (await manager.wait_elected()).lease_id == 78
+        assert list(etcd.leases()) == [77, 78]
+
+
+async def test_a_key_that_was_taken_off_its_lease_guards_no_write_before_its_leader_knows(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """It keeps its create_revision, so only the lease tells."""
+    client = etcd.client()
+    manager = make(client, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(0.1)
+        client.stall_watches()
+        put = etcd3.transactions.Put("data", "x")
+        assert (await term.transaction([put]))[0]
+        etcd.put(term.key, manager.identity)
+        assert term.is_valid()
+        assert not (await term.transaction([put]))[0]
+        client.resume_watches()

@@ -1,0 +1,62 @@
+"""The token is the create_revision of our own key, however it was found, and whatever else was written meanwhile."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from etcdleader import EtcdRegressedError
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import Call
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, Diary, make
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_token_of_a_join_without_an_answer_is_its_keys_and_not_the_stores(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """Between the put and the read that finds it, others write."""
+    client = etcd.client()
+    manager = make(client, clock)
+    client.lose_answer("txn")
+
+    def write(call: Call) -> None:
+        if call.kind == "txn" and call.stage == "after":
+            etcd.hooks.clear()
+            for number in range(10):
+                etcd.put("other", str(number))
+
+    etcd.hooks.append(write)
+    async with manager:
+        term = await manager.wait_elected()
+        assert term.token == etcd.keys()[term.key.encode()].create_revision
+        assert term.token < etcd.revision
+        await anyio.sleep(3 * CONFIG.lease)
+        assert term.is_valid()
+        record = await manager.leader()
+        assert record is not None
+        assert record.token == term.token
+
+
+async def test_the_campaign_ends_though_etcd_has_come_past_what_was_known(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """While the work cleaned up, the restored etcd was written to: the next join alone would not tell any more."""
+    manager = make(etcd, clock)
+    diary = Diary(manager)
+
+    @manager.on_ousted
+    async def write(*_: object) -> None:
+        for number in range(100):
+            etcd.put("other", str(number))
+
+    with pytest.raises(EtcdRegressedError):
+        async with manager:
+            await manager.wait_elected()
+            backup = etcd.snapshot()
+            for number in range(20):
+                etcd.put("other", str(number))
+            await anyio.sleep(2 * CONFIG.renew)
+            etcd.restore(backup)
+            await anyio.sleep(60)
+    assert len(diary.terms) == 1
