@@ -1,0 +1,195 @@
+"""Signals at a process that leads or waits: no handler is installed, and yet the seat is given back."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from etcdleader.testing import EtcdServer
+
+PROGRAM = """
+    import signal, sys
+    import anyio
+    from etcdleader import Config, EtcdConfig, EtcdLeaderManager
+
+    endpoint, election, backend, lease, run = sys.argv[1:6]
+    config = Config(enabled=True, id="signalled", lease=float(lease), renew=0.5, retry=0.5)
+    manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent ignores
+
+    def say(*words):
+        print(*words, flush=True)
+
+    async def work(term):
+        try:
+            # Inside, since trio raises KeyboardInterrupt wherever the process happens to be, here too.
+            say("elected")
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                say("cleaning")
+                await anyio.sleep(0.2)
+                try:
+                    record = await manager.leader()
+                    say("cleaned", record is not None and record.identity == manager.identity)
+                except Exception as error:
+                    say("cleaned", type(error).__name__)
+
+    async def plain():
+        await manager.run(work)
+
+    async def with_block():
+        async with manager:
+            async with manager.leading() as term:
+                await work(term)
+
+    async def stop_on_sigterm(scope):
+        with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+            async for _ in signals:
+                scope.cancel()
+
+    async def with_sigterm():
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop_on_sigterm, group.cancel_scope)
+            await manager.run(work)
+        say("stopped")
+
+    async def tell_place():
+        while manager.statistics().queue_position is None:
+            await anyio.sleep(0.01)
+        say("waiting", manager.statistics().queue_position)
+
+    async def waiting():
+        async with anyio.create_task_group() as group:
+            group.start_soon(tell_place)
+            group.start_soon(manager.campaign)
+
+    try:
+        anyio.run(globals()[run], backend=backend)
+    except* KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+LONG = 60
+"""A lease that does not run out while a test runs: who finds the key gone finds it released."""
+
+
+@contextmanager
+def program(
+    server: EtcdServer, election_key: str, backend: str, run: str, lease: float = LONG
+) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), server.endpoints[0], election_key, backend, str(lease), run],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def candidates(server: EtcdServer, election_key: str) -> list[str]:
+    """The values of the keys that stand."""
+    command = [str(server.etcdctl), f"--endpoints={server.endpoints[0]}", "get", "--prefix", "--print-value-only"]
+    output = subprocess.check_output([*command, f"{election_key}/"], text=True, timeout=60)
+    return output.split()
+
+
+backends = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+
+
+@backends
+@pytest.mark.parametrize("run", ["plain", "with_block", "with_sigterm"])
+def test_ctrl_c_at_a_leader_ends_the_work_then_gives_the_seat_back(
+    etcd_server: EtcdServer, election_key: str, backend: str, run: str
+) -> None:
+    """While the work cleans up, the seat is still its own; nothing of ours is on stderr."""
+    with program(etcd_server, election_key, backend, run) as process:
+        assert line(process) == "elected"
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        assert output.splitlines() == ["cleaning", "cleaned True"]
+        # One line of the log may say so, where trio has raised it in the very code that leads.
+        assert "Traceback" not in errors
+        assert process.returncode == 130
+        assert candidates(etcd_server, election_key) == []
+
+
+@backends
+def test_ctrl_c_at_a_waiting_candidate_takes_it_out_of_the_queue(
+    etcd_server: EtcdServer, election_key: str, backend: str
+) -> None:
+    with program(etcd_server, election_key, backend, "plain") as leader:
+        assert line(leader) == "elected"
+        with program(etcd_server, election_key, backend, "waiting") as process:
+            assert line(process) == "waiting 1"
+            assert len(candidates(etcd_server, election_key)) == 2
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
+            assert (output, process.returncode) == ("", 130)
+            assert "Traceback" not in errors
+            assert len(candidates(etcd_server, election_key)) == 1
+
+
+@backends
+def test_sigterm_turned_into_cancellation_gives_the_seat_back(
+    etcd_server: EtcdServer, election_key: str, backend: str
+) -> None:
+    with program(etcd_server, election_key, backend, "with_sigterm") as process:
+        assert line(process) == "elected"
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+        assert output.splitlines() == ["cleaning", "cleaned True", "stopped"]
+        assert (errors, process.returncode) == ("", 0)
+        assert candidates(etcd_server, election_key) == []
+
+
+@backends
+def test_sigterm_by_itself_ends_the_process_and_the_lease_runs_out(
+    etcd_server: EtcdServer, election_key: str, backend: str
+) -> None:
+    """No handler of ours stands in the way of what the system does."""
+    with program(etcd_server, election_key, backend, "plain") as process:
+        assert line(process) == "elected"
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=60) == ("", "")
+        assert process.returncode == -signal.SIGTERM
+        assert len(candidates(etcd_server, election_key)) == 1
+    with program(etcd_server, f"{election_key}-short", backend, "plain", lease=3) as process:
+        assert line(process) == "elected"
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=60)
+        with program(etcd_server, f"{election_key}-short", backend, "plain", lease=3) as successor:
+            assert line(successor) == "elected"
+
+
+@backends
+@pytest.mark.parametrize("run", ["plain", "with_block"])
+@pytest.mark.parametrize("gone", ["killed", "paused"])
+def test_ctrl_c_with_etcd_gone_still_ends_the_process(election_key: str, backend: str, run: str, gone: str) -> None:
+    """Its lease has 60 s; the process asks for its release for half a second, and goes."""
+    with EtcdServer() as server, program(server, election_key, backend, run) as process:
+        assert line(process) == "elected"
+        if gone == "killed":
+            server.members[0].kill()
+        else:
+            server.members[0].pause()
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+        assert output.splitlines() == ["cleaning", "cleaned EtcdUnavailableError"]
+        assert "Traceback" not in errors
+        assert process.returncode == 130

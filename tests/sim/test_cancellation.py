@@ -1,0 +1,336 @@
+"""Cancelled or stopped at any moment: no key and no lease is left behind, and every term has been worked through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio
+
+from etcdleader import EtcdLeaderManager, LeaderManager, LeaderStatus, Term
+from etcdleader import _connections as connections
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock, virtual_backend
+from tests.sim.world import CONFIG, make, until
+
+pytestmark = pytest.mark.anyio
+
+STEPS = 80
+"""More than any of these stories takes; each story checks that."""
+
+
+class Boom(Exception):
+    """Of the user."""
+
+
+class Books:
+    """Whether each term was begun and ended once."""
+
+    def __init__(self, manager: EtcdLeaderManager) -> None:
+        self.manager = manager
+        self.begun: list[Term] = []
+        self.at_work: list[Term] = []
+        self.ended: list[Term] = []
+        manager.on_elected(self._work)
+        manager.on_ousted(self._tell)
+
+    async def _work(self, manager: LeaderManager, term: Term) -> None:
+        assert self.at_work == []
+        self.begun.append(term)
+        self.at_work.append(term)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await steps(3)
+            self.at_work.remove(term)
+
+    async def _tell(self, manager: LeaderManager, term: Term) -> None:
+        assert self.at_work == []
+        await steps(3)  # which no cancellation cuts short
+        self.ended.append(term)
+
+    def check(self) -> None:
+        numbers = self.manager.statistics()
+        assert self.at_work == []
+        assert self.manager.term is None
+        assert not self.manager.is_leader()
+        assert numbers.terms == len(self.ended) == sum(numbers.losses.values())
+        assert set(self.begun) <= set(self.ended), "a callback may be cancelled before its first step"
+        assert all(term.loss_reason is not None for term in self.ended)
+        assert self.manager.status is (LeaderStatus.OUSTED if numbers.terms else LeaderStatus.INIT)
+        assert numbers.queue_position is None
+
+
+async def run(manager: EtcdLeaderManager) -> None:
+    await manager.run(lambda term: anyio.sleep_forever())
+
+
+async def enter(manager: EtcdLeaderManager) -> None:
+    async with manager:
+        await anyio.sleep_forever()
+
+
+ENTRIES: dict[str, Callable[[EtcdLeaderManager], Coroutine[Any, Any, None]]] = {
+    "campaign": lambda manager: manager.campaign(),
+    "run": run,
+    "async with": enter,
+}
+
+
+async def steps(count: int) -> None:
+    """Let everybody take so many steps, without time passing."""
+    for _ in range(count):
+        await anyio.lowlevel.checkpoint()
+
+
+async def check_gone(etcd: FakeEtcd, *managers: EtcdLeaderManager) -> None:
+    """Of these candidates nothing is left, at once; nor, of a request that was under way, after its time to live."""
+    names = {manager.identity.encode() for manager in managers}
+    assert [kv for kv in etcd.keys().values() if kv.value in names] == []
+    await anyio.sleep(CONFIG.lease + 1)
+    assert [kv for kv in etcd.keys().values() if kv.value in names] == []
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+async def test_a_lone_candidate_cancelled_after_any_number_of_steps_leaves_nothing(
+    anyio_backend: object, clock: VirtualClock, entry: str
+) -> None:
+    won = []
+    for count in range(STEPS):
+        async with FakeEtcd() as etcd:
+            manager = make(etcd, clock)
+            books = Books(manager)
+            async with anyio.create_task_group() as group:
+                group.start_soon(ENTRIES[entry], manager)
+                await steps(count)
+                won.append(manager.is_leader())
+                group.cancel_scope.cancel()
+            books.check()
+            assert connections._connections == {}
+            await check_gone(etcd, manager)
+            assert not etcd.leases()
+    assert won[0] is False
+    assert all(won[-STEPS // 4 :]), "the story is told to its end"
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+async def test_a_waiting_candidate_cancelled_after_any_number_of_steps_leaves_nothing(
+    etcd: FakeEtcd, clock: VirtualClock, entry: str
+) -> None:
+    """From joining behind a leader to waiting, and from the leader's leaving to leading."""
+    queued: list[bool] = []
+    won: list[bool] = []
+    for leaves in (False, True):
+        for count in range(STEPS):
+            leader, manager = make(etcd, clock, "a"), make(etcd, clock, "b")
+            books = Books(manager)
+            async with leader:
+                await leader.wait_elected()
+                async with anyio.create_task_group() as group:
+                    group.start_soon(ENTRIES[entry], manager)
+                    if leaves:
+                        await until(lambda: len(etcd.keys()) == 2)
+                        group.start_soon(leader.stop)
+                    await steps(count)
+                    (won if leaves else queued).append(manager.is_leader() if leaves else len(etcd.keys()) == 2)
+                    group.cancel_scope.cancel()
+                books.check()
+                assert len(etcd.leases()) == (not leaves or leader.is_leader())
+                await leader.stop()
+            await check_gone(etcd, manager, leader)
+    for story in (queued, won):
+        assert story[0] is False
+        assert all(story[-STEPS // 4 :]), "the story is told to its end"
+
+
+@pytest.mark.parametrize("way", ["stop", "resign"])
+async def test_a_campaign_cancelled_after_any_number_of_steps_of_its_leaving_leaves_nothing(
+    etcd: FakeEtcd, clock: VirtualClock, way: str
+) -> None:
+    over = []
+    for count in range(STEPS):
+        manager = make(etcd, clock)
+        books = Books(manager)
+        async with anyio.create_task_group() as group:
+            group.start_soon(manager.campaign)
+            await manager.wait_elected()
+            await steps(5)
+            group.start_soon(getattr(manager, way))
+            await steps(count)
+            over.append(not etcd.keys())
+            group.cancel_scope.cancel()
+        books.check()
+        await check_gone(etcd, manager)
+        assert not etcd.leases()
+    assert over[0] is False
+    assert all(over[-STEPS // 4 :]), "the story is told to its end"
+
+
+async def test_a_campaign_cancelled_while_messages_are_under_way_leaves_nothing_beyond_the_lease(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """In the network, where a request cannot be called back."""
+    first, client = etcd.client("a"), etcd.client("b")
+    client.latency = 0.1
+    for moment in range(0, 300, 3):
+        leader, manager = make(first, clock), make(client, clock)
+        books = Books(manager)
+        async with anyio.create_task_group() as group:
+            group.start_soon(leader.campaign)
+            await leader.wait_elected()
+            with anyio.move_on_after(moment / 100):
+                async with anyio.create_task_group() as inner:
+                    inner.start_soon(manager.campaign)
+                    await anyio.sleep(0.85)
+                    await leader.stop()
+                    await anyio.sleep_forever()
+            books.check()
+            group.cancel_scope.cancel()
+        await anyio.sleep(CONFIG.lease + 1)
+        assert not etcd.keys()
+        assert not etcd.leases()
+
+
+@pytest.mark.parametrize("anyio_backend", [pytest.param(virtual_backend("asyncio"), id="virtual-asyncio")])
+async def test_a_tasks_own_cancellation_releases_the_seat_too(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """`task.cancel()`, `asyncio.wait_for` and Ctrl-C on asyncio know nothing of scopes."""
+    for count in range(STEPS):
+        manager = make(etcd, clock)
+        books = Books(manager)
+        task = asyncio.create_task(manager.campaign())
+        await steps(count)
+        task.cancel()
+        await steps(count % 7)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        books.check()
+        assert not etcd.keys()
+    manager = make(etcd, clock)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(manager.campaign(), 5)
+    assert manager.statistics().terms == 1
+    assert not etcd.leases()
+
+
+@pytest.mark.parametrize("entry", ["campaign", "run", "async with"])
+async def test_what_on_ousted_raises_is_not_lost_in_a_cancellation(
+    etcd: FakeEtcd, clock: VirtualClock, entry: str
+) -> None:
+    manager = make(etcd, clock)
+
+    @manager.on_ousted
+    async def fail(manager: LeaderManager, term: Term) -> None:
+        raise Boom
+
+    with pytest.raises(Boom):
+        with anyio.move_on_after(1):
+            await ENTRIES[entry](manager)
+    assert not etcd.leases()
+
+
+async def test_a_campaign_that_fails_around_a_leading_block_is_raised_as_itself(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """The block is told that leadership was lost; that is what follows from the failure, and no second one."""
+    manager = make(etcd, clock)
+
+    @manager.on_elected
+    async def fail(manager: LeaderManager, term: Term) -> None:
+        await anyio.sleep(1)
+        raise Boom
+
+    with pytest.raises(Boom):
+        async with manager, manager.leading():
+            await anyio.sleep_forever()
+    assert not etcd.leases()
+
+
+@pytest.mark.parametrize("anyio_backend", [pytest.param(virtual_backend("trio"), id="virtual-trio")])
+async def test_ctrl_c_cannot_strike_inside_a_renewal_on_trio(
+    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There it is raised in whatever code runs, and in a task of nobody's it would be an "internal error in Trio"."""
+    client = etcd.client()
+    manager = make(client, clock)
+    keep_alive = client.lease_keep_alive
+    protected: list[bool] = []
+
+    async def look(*arguments: Any, **options: Any) -> Any:
+        protected.append(trio.lowlevel.currently_ki_protected())
+        return await keep_alive(*arguments, **options)
+
+    monkeypatch.setattr(client, "lease_keep_alive", look)
+    async with manager:
+        await manager.wait_elected()
+        await anyio.sleep(CONFIG.renew + 1)
+    assert protected == [True]
+
+
+# stop(): its calls to etcd take at most `retry` in all
+
+GONE: dict[str, Callable[[FakeEtcd], object]] = {
+    "frozen": lambda etcd: etcd.members[0].freeze(),
+    "down": lambda etcd: etcd.stop(),
+    "refusing": lambda etcd: None,
+    "without a leader": lambda etcd: etcd.lose_leader(),
+}
+
+
+@pytest.mark.parametrize("gone", GONE)
+@pytest.mark.parametrize("stage", ["granting", "joining", "waiting", "leading", "renewing", "draining", "releasing"])
+async def test_stop_takes_etcd_at_most_retry_whenever_it_goes(
+    etcd: FakeEtcd, clock: VirtualClock, stage: str, gone: str
+) -> None:
+    client = etcd.client()
+    manager, leader = make(client, clock), make(etcd, clock, "b")
+    cleanup = 0.7
+
+    @manager.on_elected
+    async def work(manager: LeaderManager, term: Term) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(cleanup)
+
+    def go() -> None:
+        GONE[gone](etcd)
+        if gone == "refusing":
+            client.refuse(times=1e9)
+
+    async with anyio.create_task_group() as group:
+        if stage == "waiting":
+            await group.start(leader.campaign)
+        if stage == "granting":
+            go()
+        elif stage == "joining":
+            etcd.hooks.append(lambda call: go() if call.kind == "txn" and call.stage == "before" else None)
+        group.start_soon(manager.campaign)
+        if stage in ("granting", "joining"):
+            await anyio.sleep(0.3)
+        elif stage == "waiting":
+            await until(lambda: len(etcd.keys()) == 2)
+            go()
+        else:
+            await manager.wait_elected()
+            await anyio.sleep(CONFIG.renew if stage == "renewing" else 0.5)
+        led = manager.is_leader()
+        if stage in ("leading", "renewing"):
+            go()
+        asked_at = anyio.current_time()
+        group.start_soon(manager.stop)
+        if stage == "draining":
+            await anyio.sleep(cleanup / 2)
+            go()
+        elif stage == "releasing":
+            etcd.hooks.append(lambda call: go() if call.kind == "lease_revoke" else None)
+        await manager.stop()
+        assert anyio.current_time() - asked_at <= CONFIG.retry + (cleanup if led else 0) + 0.01
+        assert not manager.is_leader()
+        group.cancel_scope.cancel()

@@ -1,0 +1,260 @@
+"""Following who leads: the state now, each newer one, never an older one and never a backlog."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+from etcdleader import EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError, LeaderRecord
+from etcdleader import _connections as connections
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, ELECTION, make, until
+
+pytestmark = pytest.mark.anyio
+
+LEASE = 77
+
+
+def seat(etcd: FakeEtcd, name: str, value: str | bytes | None = None) -> LeaderRecord:
+    """A foreign candidate's key, put by hand; as its record will be, if the value is text."""
+    if LEASE not in etcd.leases():
+        etcd.grant(LEASE, 10**6)
+    key = f"{ELECTION}/{name}"
+    etcd.put(key, name if value is None else value, lease=LEASE)
+    kv = etcd.keys()[key.encode()]
+    return LeaderRecord(kv.value.decode(errors="replace"), kv.create_revision, key, LEASE)
+
+
+async def next_of(leaders: AsyncIterator[LeaderRecord | None], within: float = 1) -> LeaderRecord | None:
+    with anyio.fail_after(within):
+        return await anext(leaders)
+
+
+async def quiet(leaders: AsyncIterator[LeaderRecord | None]) -> bool:
+    """Whether nothing more is told for a long time."""
+    with anyio.move_on_after(100):
+        await anext(leaders)
+        return False
+    return True
+
+
+async def test_the_first_item_is_the_state_now_and_needs_no_campaign(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    async with make(etcd, clock).observe() as leaders:
+        assert await next_of(leaders) is None
+    record = seat(etcd, "a")
+    seat(etcd, "b")
+    observer = make(etcd, clock)
+    async with observer.observe() as leaders:
+        assert await next_of(leaders) == record
+        assert await quiet(leaders)
+    assert etcd.calls["lease_grant"] == 0
+    assert not observer.is_leader()
+
+
+async def test_it_is_told_of_each_leader_and_of_nobody(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    first, second = make(etcd, clock, "a"), make(etcd, clock, "b")
+    async with make(etcd, clock, "observer").observe() as leaders:
+        assert await next_of(leaders) is None
+        async with first:
+            one = await next_of(leaders)
+            assert one is not None
+            assert (one.identity, one.token) == (first.identity, (await first.wait_elected()).token)
+            async with second:
+                await until(lambda: len(etcd.keys()) == 2)
+                await first.stop()
+                two = await next_of(leaders)
+                assert two is not None
+                assert (two.identity, two.token) == (second.identity, (await second.wait_elected()).token)
+        assert await next_of(leaders) is None
+
+
+async def test_who_comes_late_gets_the_newest_state_and_no_backlog(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    async with make(etcd, clock).observe() as leaders:
+        assert await next_of(leaders) is None
+        for number in range(1000):
+            etcd.delete(seat(etcd, f"{number}").key)
+            if number % 100 == 0:
+                await anyio.sleep(1)
+        record = seat(etcd, "last")
+        await anyio.sleep(1)
+        before = etcd.calls["range"]
+        assert await next_of(leaders) == record
+        assert etcd.calls["range"] == before + 1, "one read for all that happened"
+        assert await quiet(leaders)
+
+
+async def test_what_happens_behind_the_leader_costs_no_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    record = seat(etcd, "a")
+    async with make(etcd, clock).observe() as leaders:
+        assert await next_of(leaders) == record
+        await anyio.sleep(1)
+        before = etcd.calls["range"]
+        for number in range(50):
+            seat(etcd, f"candidate {number}")
+            etcd.delete(f"{ELECTION}/candidate {number}")
+        etcd.put("jobsx/b", "of another election")
+        assert await quiet(leaders)
+        assert etcd.calls["range"] == before
+
+
+async def test_a_value_that_was_overwritten_is_told(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """As Go's `Proclaim` does it: the same seat, another name."""
+    old = seat(etcd, "a", "old")
+    async with make(etcd, clock).observe() as leaders:
+        assert await next_of(leaders) == old
+        new = seat(etcd, "a", "new")
+        assert new.token == old.token
+        assert await next_of(leaders) == new
+
+
+async def test_a_foreign_value_that_is_no_text_is_replaced(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    seat(etcd, "a", b"\xff\xfe\x00go")
+    manager = make(etcd, clock)
+    async with manager.observe() as leaders:
+        record = await next_of(leaders)
+    assert record is not None
+    assert record.identity == "\ufffd\ufffd\x00go"
+    assert await manager.leader() == record
+    assert await manager.candidates() == [record]
+
+
+@pytest.mark.parametrize("trouble", ["broken", "broken and compacted", "refused for a while", "lost creation", "down"])
+async def test_a_watch_that_breaks_loses_no_change(etcd: FakeEtcd, clock: VirtualClock, trouble: str) -> None:
+    client = etcd.client()
+    seat(etcd, "a")
+    async with make(client, clock).observe() as leaders:
+        await next_of(leaders)
+        await anyio.sleep(1)
+        if trouble == "refused for a while":
+            client.refuse("watch", times=3)
+        elif trouble == "lost creation":
+            client.lose_request("watch")
+        if trouble == "down":
+            etcd.stop()
+        else:
+            client.break_streams()
+        etcd.delete(f"{ELECTION}/a")
+        record = seat(etcd, "b")
+        if trouble == "broken and compacted":
+            for number in range(5):
+                etcd.put("other", str(number))
+            etcd.compact()
+        if trouble == "down":
+            await anyio.sleep(30)
+            etcd.start()
+        assert await next_of(leaders, within=10 * CONFIG.retry) == record
+        etcd.delete(record.key)
+        assert await next_of(leaders, within=10 * CONFIG.retry) is None
+
+
+async def test_a_lagging_member_never_takes_it_back(clock: VirtualClock) -> None:
+    """Its watch brings old events late: no state is told a second time, none after a newer one."""
+    async with FakeEtcd(members=3) as etcd:
+        client = etcd.client()
+        told: list[LeaderRecord | None] = []
+        async with make(client, clock).observe() as leaders, anyio.create_task_group() as group:
+
+            async def follow() -> None:
+                while True:
+                    told.append(await anext(leaders))
+
+            group.start_soon(follow)
+            for number in range(60):
+                record = seat(etcd, f"{number}")
+                await anyio.sleep(0.05)
+                member = etcd.members[number % 3]
+                member.lag()
+                client.switch_endpoint(client.endpoint)
+                etcd.delete(record.key)
+                await anyio.sleep(0.05)
+                member.recover()
+            last = seat(etcd, "last")
+            await until(lambda: told[-1:] == [last])
+            group.cancel_scope.cancel()
+        tokens = [record.token for record in told if record is not None]
+        assert tokens == sorted(set(tokens))
+
+
+async def test_a_timeout_around_the_next_item_loses_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Neither at the first look, of which it would otherwise say "nobody", nor later."""
+    client = etcd.client()
+    client.latency = 0.1
+    first = seat(etcd, "a")
+    problems: list[object] = []
+    async with make(client, clock).observe() as leaders:
+        with anyio.move_on_after(0.15):
+            problems.append(await anext(leaders))
+        if (found := await next_of(leaders)) != first:
+            problems.append(found)
+        await anyio.sleep(1)
+        etcd.delete(first.key)
+        second = seat(etcd, "b")
+        for _ in range(3):
+            with anyio.move_on_after(0.15):
+                problems.append(await anext(leaders))
+        with anyio.move_on_after(100):
+            if (found := await anext(leaders)) != second:
+                problems.append(found)
+            assert problems == []
+            return
+    pytest.fail("it was never told of the second leader")
+
+
+async def test_a_watch_that_is_refused_for_ever_is_asked_for_with_pauses(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    client = etcd.client()
+    client.latency = 0.001
+    client.refuse("watch", times=1e9)
+    async with make(client, clock).observe() as leaders:
+        assert await next_of(leaders) is None
+        assert await quiet(leaders)
+    assert client.calls["watch"] <= 3 * 100 / CONFIG.retry
+
+
+async def test_a_cluster_that_went_back_in_time_is_an_error_and_not_a_state(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    async with make(etcd, clock).observe() as leaders:
+        assert await next_of(leaders) is None
+        backup = etcd.snapshot()
+        record = seat(etcd, "a")
+        assert await next_of(leaders) == record
+        await anyio.sleep(1)
+        etcd.restore(backup)
+        with pytest.raises(EtcdRegressedError):
+            await next_of(leaders, within=10)
+
+
+async def test_at_the_end_the_watch_is_closed_and_the_connection_too(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Also where the block fails; a connection that others use stays."""
+    client = etcd.client()
+    manager = make(client, clock)
+    with pytest.raises(ZeroDivisionError):
+        async with manager.observe() as leaders:
+            await next_of(leaders)
+            raise ZeroDivisionError
+    assert list(etcd.members[0].watches._all()) == []
+    assert connections._connections == {}
+    async with manager:
+        term = await manager.wait_elected()
+        async with manager.observe() as leaders:
+            await next_of(leaders)
+        assert await manager.extend() is term
+
+
+async def test_a_question_fails_within_retry_when_etcd_does_not_answer(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    client = etcd.client()
+    manager = make(client, clock)
+    etcd.members[0].freeze()
+    for question in (manager.leader, manager.candidates):
+        asked_at = anyio.current_time()
+        with pytest.raises(EtcdUnavailableError):
+            await question()
+        assert anyio.current_time() - asked_at <= CONFIG.retry
+    etcd.members[0].recover()
+    client.refuse("range")
+    with pytest.raises(EtcdRefusedError):
+        await manager.leader()
+    assert connections._connections == {}
