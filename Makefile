@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench protobuf-matrix clean
+.PHONY: help demo test lint format bench faults protobuf-matrix clean
 
 help:
 	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
@@ -15,6 +15,7 @@ help:
 	@echo 'make lint             the same without the suite'
 	@echo 'make format           put the code in form, and mend what ruff can mend by itself'
 	@echo 'make bench            the benchmarks'
+	@echo 'make faults           faults of 32 kinds on a cluster of three, for FAULTS_SECONDS=600, by FAULTS_SEED=...; as root'
 	@echo 'make protobuf-matrix  etcd3 under the major versions of protobuf, each in a virtual environment of its own'
 	@echo 'make clean            remove .venv, caches and builds'
 
@@ -37,6 +38,14 @@ format: $(VENV)/dev.stamp
 
 bench: $(VENV)/dev.stamp
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Kills, freezes, cuts off and confuses members and candidates for some time, in an order that the seed decides (a random
+# one is printed), and checks that nobody led who should not have. The report is build/faults/report.md.
+FAULTS_SECONDS ?= 600
+FAULTS_SEED ?=
+
+faults: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.faults.run --seconds $(FAULTS_SECONDS) $(if $(FAULTS_SEED),--seed $(FAULTS_SEED))
 
 protobuf-matrix: $(VENV)/dev.stamp
 	$(BIN)/python tools/protobuf_matrix.py

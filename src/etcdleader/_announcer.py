@@ -5,14 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
 
 from ._core.status import Outcome, next_status
-from .config import SHORT_LEASE
+from ._core.versions import known_defects
+from ._vitals import Vitals
+from .config import SHORT_LEASE, Config
 from .errors import EtcdLeaderError
-from .metrics import Metrics
+from .metrics import Health, Metrics
 from .model import ElectionStatistics, LeaderStatus, LossReason, Term
+
+if TYPE_CHECKING:
+    from ._term_scope import TermScope
 
 __all__ = ("Announcer",)
 
@@ -40,32 +46,53 @@ class Announcer:
         on_resign_request: Called when an operator asks the leader to step down.
     """
 
-    def __init__(self, name: str, lease: float, metrics: Metrics) -> None:
+    def __init__(self, name: str, config: Config, metrics: Metrics, clock: Callable[[], float]) -> None:
         self.status = LeaderStatus.INIT
         self.on_trouble: Callable[[EtcdLeaderError], None] = _ignore
         self.on_resign_request: Callable[[], None] = lambda: None
         self._name = name
-        self._lease = lease
+        self._config = config
         self._metrics = metrics
         self._counts = _Counts()
-        self._changed: anyio.Event | None = None
+        self._waiting: list[anyio.Event] = []
         self._outage: set[type[EtcdLeaderError]] = set()
+        self._refused_watches: set[object] = set()
         self._renewals_fail = False
         self._alarmed = False
+        self._vitals = Vitals(config, clock)
+        self._leader_seen: bool | None = None
+        metrics.leader_seen(None)  # whatever a parent saw, before it forked
 
     # Waiting for news
 
     def changed(self) -> None:
         """Something that waiters care about has changed."""
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
+        for waiting in self._waiting:
+            waiting.set()
 
     async def wait_changed(self) -> None:
         """Wait for the next change."""
-        if self._changed is None:
-            self._changed = anyio.Event()
-        await self._changed.wait()
+        # One for each: the next who waits may do so on another loop.
+        waiting = anyio.Event()
+        self._waiting.append(waiting)
+        try:
+            await waiting.wait()
+        finally:
+            self._waiting.remove(waiting)
+
+    # Campaigns
+
+    def campaign_begins(self) -> None:
+        """Somebody campaigns from now on."""
+        self._vitals.campaign_begins()
+        self._see(leader=False)
+        self.changed()
+
+    def campaign_ends(self) -> None:
+        """No campaign runs any more, so there are no callbacks for errors either."""
+        self.on_trouble = _ignore
+        self._vitals.campaign_ends()
+        self._see(leader=None)
 
     # Terms
 
@@ -73,7 +100,9 @@ class Announcer:
         """A term begins. Status first, so that callbacks and waiters find it."""
         self.status = next_status(self.status, Outcome.WON)
         self._counts.terms += 1
+        self._vitals.heard(renewal=True)
         self._metrics.elected(term)
+        self._see(leader=True)
         _logger.info(
             "%s leads %r with token %d",
             term.identity,
@@ -86,6 +115,8 @@ class Announcer:
     def ending(self, term: Term) -> None:
         """A term is over; its work is being cancelled."""
         reason = term.loss_reason
+        self._vitals.term_ends()
+        self._see(leader=False)
         _logger.info(
             "%s leads %r no longer (token %d): %s",
             term.identity,
@@ -106,6 +137,7 @@ class Announcer:
         self.status = next_status(self.status, Outcome.LOST)
         reason = term.loss_reason or LossReason.EXPIRED
         self._counts.losses[reason] = self._counts.losses.get(reason, 0) + 1
+        self._vitals.heard()
         self._metrics.ousted(term, reason, drain)
         self.changed()
 
@@ -117,10 +149,6 @@ class Announcer:
         _logger.error("%s", error, extra={"election": term.election, "token": term.token})
         self.on_trouble(error)
 
-    def nobody_to_tell(self) -> None:
-        """No campaign runs any more, so no callbacks either."""
-        self.on_trouble = _ignore
-
     def short_lease(self, lease: float) -> None:
         """The campaign begins with a lease that is allowed, but not wise."""
         _logger.warning(
@@ -129,6 +157,11 @@ class Announcer:
             lease,
             SHORT_LEASE,
         )
+
+    def etcd_version(self, version: str) -> None:
+        """etcd's version, told once for each connection."""
+        if (defects := known_defects(version)) is not None:
+            _logger.warning("%s", defects, extra={"etcd_version": version})
 
     def nobody_campaigns(self, after: float) -> None:
         """Somebody waits to be elected, and no campaign was begun."""
@@ -140,6 +173,7 @@ class Announcer:
 
     def failed(self, error: BaseException) -> None:
         """The campaign ends with this exception, wherever it goes."""
+        self._vitals.failed(error)
         _logger.error("campaign of %s ends with %s: %s", self._name, type(error).__name__, error)
 
     # Listener
@@ -150,23 +184,35 @@ class Announcer:
 
     def etcd_answered(self) -> None:
         """A call succeeded: the outage is over, unless renewals still fail."""
+        self._vitals.heard()
         if not self._renewals_fail:
             self._recovered()
 
+    def watch_refused(self, watcher: object, error: EtcdLeaderError) -> None:
+        """``watcher`` has no watch: that is an outage until it has one, whatever else works."""
+        self._refused_watches.add(watcher)
+        self._count_trouble(error, log=True)
+
+    def watch_stands(self, watcher: object) -> None:
+        """``watcher`` has its watch, or wants none any more."""
+        self._refused_watches.discard(watcher)
+
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
         """Warn once per outage, and raise the voice once when less than a third of the lease is left."""
+        self._vitals.heard(renewal=True)
         self._counts.renewal_failures += 1
         self._metrics.renewal_failed(remaining)
         self._count_trouble(error, log=False)
         if not self._renewals_fail:
             self._renewals_fail = True
             _logger.warning("renewals of %s began to fail, %.1f s left: %s", self._name, remaining, error)
-        if not self._alarmed and remaining < self._lease / 3:
+        if not self._alarmed and remaining < self._config.lease / 3:
             self._alarmed = True
             _logger.error("renewals of %s still fail, only %.1f s left: %s", self._name, remaining, error)
 
     def renewed(self, duration: float, remaining: float) -> None:
         """A renewal was confirmed: whatever outage there was is over."""
+        self._vitals.heard(renewal=True)
         counts = self._counts
         counts.renewals += 1
         if self.status is LeaderStatus.ELECTED:
@@ -176,6 +222,11 @@ class Announcer:
 
     def queued(self, position: int | None) -> None:
         """Our place in the queue."""
+        waiting = self.status is not LeaderStatus.ELECTED
+        self._vitals.heard(renewal=waiting)
+        if waiting:
+            # Behind somebody. Ahead of everybody, the seat is ours to take, and nobody has taken it yet.
+            self._see(leader=bool(position))
         if position != self._counts.queue_position:
             self._counts.queue_position = position
             self._metrics.queued(position)
@@ -187,13 +238,16 @@ class Announcer:
 
     def candidacy_lost(self, reason: LossReason) -> None:
         """A candidate that waited has lost its lease or its key, and stands again."""
+        self._see(leader=False)
         _logger.info("%s lost its place in the queue (%s) and stands again", self._name, reason.name)
 
     def candidacy_ended(self) -> None:
         """The next candidacy's renewals start with a clean slate."""
+        self._vitals.heard()
         self._renewals_fail = self._alarmed = False
 
     def _count_trouble(self, error: EtcdLeaderError, *, log: bool) -> None:
+        self._vitals.heard()
         self._counts.etcd_errors += 1
         self._metrics.etcd_failed(error)
         kind = type(error)
@@ -205,10 +259,25 @@ class Announcer:
         self.on_trouble(error)
 
     def _recovered(self) -> None:
+        if self._refused_watches:
+            return
         if self._outage or self._renewals_fail:
             _logger.info("%s has etcd back", self._name)
         self._outage.clear()
         self._renewals_fail = self._alarmed = False
+
+    def _see(self, *, leader: bool | None) -> None:
+        if leader is not self._leader_seen:
+            self._leader_seen = leader
+            self._metrics.leader_seen(leader)
+
+    def health(self, scope: TermScope | None) -> Health:
+        """How it goes. From any thread.
+
+        Args:
+            scope: Of the term whose seat was not given back yet, if there is one.
+        """
+        return self._vitals.judge(scope, position=self._counts.queue_position, renewals_fail=self._renewals_fail)
 
     def statistics(self, renewal_age: float | None) -> ElectionStatistics:
         """What was counted so far."""

@@ -7,7 +7,6 @@ stopped one and a failed one leave by the same way, and the end of a term is mar
 from __future__ import annotations
 
 import inspect
-import secrets
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -20,22 +19,20 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from . import _guard
 from ._announcer import Announcer
-from ._campaign import Campaign
+from ._campaign import Campaign, failures_to
+from ._loop import protected
 from ._process import process_id
 from ._term_scope import TermScope
 from .config import Config
 from .errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
 from .manager import ErrorCallback, ErrorCallbackT, LeaderManager, T, TermCallback, TermCallbackT, Work
-from .metrics import Metrics, NullMetrics
+from .metrics import GuardedMetrics, Health, Metrics, NullMetrics
 from .model import ElectionStatistics, LeaderStatus, LossReason, Term
 
 __all__ = ("BaseManager",)
 
 _inside: ContextVar[tuple[object, ...]] = ContextVar("etcdleader_inside", default=())
 """The terms and campaigns in whose work or callbacks this code runs: they are asked, and never waited for, from there."""
-
-_ERRORS_OF_WORK = (Exception, KeyboardInterrupt, SystemExit)
-"""What ends a campaign as its failure. Cancellation is not an error."""
 
 
 class BaseManager(LeaderManager):
@@ -47,11 +44,12 @@ class BaseManager(LeaderManager):
         self._config = config
         self._election_key = election_key
         self._clock = clock
-        self._metrics = metrics or NullMetrics()
+        self._metrics = GuardedMetrics()
         self._elected_callbacks: list[TermCallback] = []
         self._ousted_callbacks: list[TermCallback] = []
         self._error_callbacks: list[ErrorCallback] = []
         self._begin_anew()
+        self._metrics.add(metrics or NullMetrics(), self)
 
     def _begin_anew(self) -> None:
         """A forked child is somebody else: it draws a new identity and forgets lease, key and terms."""
@@ -59,7 +57,7 @@ class BaseManager(LeaderManager):
         self._identity = self._draw_identity()
         self._campaign: Campaign | None = None
         self._scope: TermScope | None = None
-        self._announcer = Announcer(self._identity, self._config.lease, self._metrics)
+        self._announcer = Announcer(self._identity, self._config, self._metrics, self._clock)
         self._announcer.on_resign_request = self._request_resign
 
     def _here(self) -> None:
@@ -107,6 +105,10 @@ class BaseManager(LeaderManager):
         self._here()
         return self._announcer.statistics(self._renewal_age())
 
+    def health(self) -> Health:
+        self._here()
+        return self._announcer.health(self._scope)
+
     def _renewal_age(self) -> float | None:
         return None
 
@@ -145,14 +147,14 @@ class BaseManager(LeaderManager):
         if self._campaign is not None:
             raise anyio.BusyResourceError("campaigning with")
         self._campaign = Campaign(work, self._announcer.failed)
-        self._announcer.changed()
+        self._announcer.campaign_begins()
         return self._campaign
 
     async def _conduct(self, campaign: Campaign, task_status: TaskStatus[None]) -> None:
         try:
             async with anyio.create_task_group() as group:
                 self._announcer.on_trouble = lambda error: self._tell_error(group, campaign, error)
-                group.start_soon(self._contend_shielded, campaign)
+                group.start_soon(protected(self._contend_shielded), campaign)
                 try:
                     await campaign.standing.wait()
                     task_status.started()
@@ -166,7 +168,7 @@ class BaseManager(LeaderManager):
                 # Callbacks for errors may still run; they get as long as those for a loss.
                 group.cancel_scope.deadline = anyio.current_time() + self._config.retry
         finally:
-            self._announcer.nobody_to_tell()
+            self._announcer.campaign_ends()
             self._campaign = None
             campaign.finished.set()
             self._announcer.changed()
@@ -176,9 +178,8 @@ class BaseManager(LeaderManager):
     async def _contend_shielded(self, campaign: Campaign) -> None:
         with anyio.CancelScope(shield=True):
             try:
-                await self._contend(campaign)
-            except _ERRORS_OF_WORK as error:
-                campaign.fail(error)
+                with failures_to(campaign.fail):
+                    await self._contend(campaign)
             finally:
                 campaign.standing.set()
                 campaign.over.set()
@@ -222,29 +223,29 @@ class BaseManager(LeaderManager):
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
         campaign = self._begin(None)
-        body_error: BaseException | None = None
+        failures: list[BaseException] = []  # raised again outside the group, so that each comes out as itself
 
         async def conduct(group: TaskGroup) -> None:
-            try:
+            with failures_to(lambda _: group.cancel_scope.cancel()):
                 await self._conduct(campaign, anyio.TASK_STATUS_IGNORED)
-            except _ERRORS_OF_WORK:
-                group.cancel_scope.cancel()
 
-        async with anyio.create_task_group() as group:
-            group.start_soon(conduct, group)
-            try:
-                yield self
-            except _ERRORS_OF_WORK as error:
-                # Raised again below, outside the group: the user's exception comes out as itself.
-                body_error = error
-            self._end(campaign)
-        failure = campaign.error()
-        if failure is not None and body_error is not None:
-            raise BaseExceptionGroup("the campaign and the block failed", [failure, body_error])
-        if failure is not None:
-            raise failure
-        if body_error is not None:
-            raise body_error
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(conduct, group)
+                with failures_to(failures.append):
+                    yield self
+                self._end(campaign)
+        finally:
+            # Also when all this was cancelled from outside: an error does not pass silently.
+            failure = campaign.error()
+            if failure is not None:
+                # That the block has lost its term, or has met the same, is no second failure.
+                same = (NotLeaderError, type(failure)) if isinstance(failure, EtcdLeaderError) else NotLeaderError
+                failures = [failure, *(error for error in failures if not isinstance(error, same))]
+            if len(failures) > 1:
+                raise BaseExceptionGroup("the campaign and the block failed", failures)
+            if failures:
+                raise failures[0]
 
     # Waiting for a term
 
@@ -332,23 +333,29 @@ class BaseManager(LeaderManager):
                 await hold()
 
     async def _elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
-        _inside.set((*_inside.get(), scope))
-        try:
-            await _call(callback, self, scope.term)
-        except _ERRORS_OF_WORK as error:
+        def failed(error: BaseException) -> None:
             campaign.fail(error)
             scope.close(LossReason.FAILED)
 
-    async def _do(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
         _inside.set((*_inside.get(), scope))
-        try:
-            campaign.result = await work(scope.term)
-        except _ERRORS_OF_WORK as error:
+        with failures_to(failed):
+            await _call(callback, self, scope.term)
+
+    async def _do(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
+        def failed(error: BaseException) -> None:
             campaign.fail(error)
             scope.close(LossReason.FAILED)
-        else:
-            campaign.stop()
-            scope.close(LossReason.RESIGNED)
+
+        _inside.set((*_inside.get(), scope))
+        with failures_to(failed):
+            result = await work(scope.term)
+            if scope.term.is_valid():
+                campaign.result = result
+                campaign.stop()
+                scope.close(LossReason.RESIGNED)
+            else:
+                # It has seen the loss by itself, and is not done: `while term.is_valid()` ends so.
+                scope.close(LossReason.EXPIRED)
 
     async def _tell_ousted(self, campaign: Campaign, scope: TermScope) -> None:
         with anyio.move_on_after(self._config.retry) as bound:
@@ -361,32 +368,27 @@ class BaseManager(LeaderManager):
 
     async def _ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
         _inside.set((*_inside.get(), campaign))
-        try:
+        with failures_to(campaign.fail):
             await _call(callback, self, scope.term)
-        except _ERRORS_OF_WORK as error:
-            campaign.fail(error)
 
     def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
         for callback in list(self._error_callbacks):
             group.start_soon(self._call_on_error, campaign, callback, error)
 
     async def _call_on_error(self, campaign: Campaign, callback: ErrorCallback, error: EtcdLeaderError) -> None:
-        _inside.set((*_inside.get(), campaign))
-        try:
-            await _call(callback, self, error)
-        except _ERRORS_OF_WORK as raised:
+        def failed(raised: BaseException) -> None:
             if self._scope is not None:
                 self._scope.close(LossReason.FAILED)
             campaign.fail(raised)
+
+        _inside.set((*_inside.get(), campaign))
+        with failures_to(failed):
+            await _call(callback, self, error)
 
     def _release_told(self, scope: TermScope) -> None:
         """The seat was given back."""
         self._scope = None
         scope.released.set()
-
-    @staticmethod
-    def _suffix() -> str:
-        return secrets.token_hex(4)
 
 
 async def _call(callback: Callable[..., Any], manager: LeaderManager, argument: object) -> None:

@@ -10,7 +10,7 @@ import anyio
 
 from .model import Term
 
-__all__ = ("Campaign",)
+__all__ = ("Campaign", "failures_to")
 
 
 class Campaign:
@@ -68,3 +68,26 @@ class Campaign:
         if len(self.failures) > 1:
             return BaseExceptionGroup("several callbacks of one campaign failed", self.failures)
         return self.failures[0] if self.failures else None
+
+
+@contextmanager
+def failures_to(tell: Callable[[BaseException], None]) -> Iterator[None]:
+    """Tell what the block raises, as it was raised, but for cancellation, which goes on: it is no error."""
+    try:
+        yield
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - groups may be made of anything
+        cancelled = anyio.get_cancelled_exc_class()
+        failure: BaseException | None = error
+        cancellation: BaseException | None = None
+        if isinstance(error, BaseExceptionGroup):
+            # trio's groups may hold both; what remains of one of the user's own stays a group.
+            cancellation, rest = error.split(cancelled)
+            failure = error if cancellation is None else rest
+        elif isinstance(error, cancelled):
+            cancellation, failure = error, None
+        if failure is not None:
+            tell(failure)
+        if cancellation is not None:
+            raise cancellation from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import anyio
@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from ._core.watermark import Watermark
 from ._etcd.api import Compare, EtcdApi, Header, LeaseGranted, Operation, Range, RangeResult, TxnResult
-from ._loop import spawn
+from ._loop import protected, spawn
 from ._process import process_id
 from ._renewals import Renewals
 from .errors import EtcdLeaderError
@@ -25,16 +25,26 @@ __all__ = ("Connection", "connect")
 
 T = TypeVar("T")
 
+_VERSION_DELAY = 5.0
+"""Seconds from the first answer to the question for etcd's version, and between two."""
+
 
 class Connection:
     """etcd as the managers of one loop share it: the port, with its linearizable answers held against the highest
-    revision known, and the renewals."""
+    revision known, and the renewals.
+
+    Attributes:
+        version: That of the member that answered when it was asked; None before.
+    """
 
     def __init__(self, api: EtcdApi, *, owned: bool) -> None:
         self.api = api
         self.revisions = Watermark()
         self.renewals = Renewals(api, lambda operations, timeout: self.txn((), operations, timeout=timeout))
         self.users = 0
+        self.version: str | None = None
+        self._version_wanted: Callable[[str], None] | None = None
+        self._answered = anyio.Event()
         self._owned = owned
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
@@ -72,11 +82,18 @@ class Connection:
         """What a call brings. When it fails by its member's fault, whoever asks next asks another one."""
         used = self.api.endpoint
         try:
-            return await call
+            answer = await call
+            self._answered.set()
         except EtcdLeaderError as error:
             if error._elsewhere:  # noqa: SLF001 - of this package
                 self.api.switch_endpoint(used)
             raise
+        return answer
+
+    def tell_version(self, tell: Callable[[str], None]) -> None:
+        """Tell etcd's version when it is known, to whoever asks first: it concerns all alike, and once is enough."""
+        if self._version_wanted is None:
+            self._version_wanted = tell
 
     def start(self) -> None:
         """Start the task of the renewals. No manager's task can own it: each may leave before the others."""
@@ -85,9 +102,21 @@ class Connection:
     async def _run(self) -> None:
         try:
             with self._scope:
-                await self.renewals.run()
+                async with anyio.create_task_group() as group:
+                    group.start_soon(protected(self.renewals.run))
+                    group.start_soon(protected(self._learn_version))
         finally:
             self._ended.set()
+
+    async def _learn_version(self) -> None:
+        """When the first calls are over: who campaigns should not wait for this."""
+        await self._answered.wait()
+        while self.version is None:
+            await anyio.sleep(_VERSION_DELAY)
+            with suppress(EtcdLeaderError):
+                self.version = (await self.api.member_status(timeout=_VERSION_DELAY)).version
+        if self._version_wanted is not None:
+            self._version_wanted(self.version)
 
     async def aclose(self) -> None:
         """End the renewals, then the connection, unless it is the user's."""

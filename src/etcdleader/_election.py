@@ -135,6 +135,7 @@ class Candidacy:
         for handle in self._watches.values():
             handle.close()
         self._watches.clear()
+        self._listener.watch_stands(self)
         await self.session.close()
         self._listener.queued(None)
 
@@ -286,10 +287,11 @@ class Candidacy:
             if isinstance(message, WatchCanceled):
                 self._watches.pop((key, end), None)
                 if not message.compact_revision:
-                    self._listener.etcd_failed(message.error)
+                    self._listener.watch_refused(self, message.error)
                     self._refused_watch = self._refused_watch or Backoff(self._timing.retry, random.uniform)
             elif isinstance(message, WatchCreated):
                 self._refused_watch = None
+                self._listener.watch_stands(self)
             if self._overheard is not None:
                 self._overheard.append(message)
             self._apply(message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import secrets
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -80,10 +81,11 @@ class EtcdLeaderManager(BaseManager):
 
     def _draw_identity(self) -> str:
         name = self._config.id.replace("{host}", socket.gethostname()).replace("{pid}", str(os.getpid()))
-        return f"{name}#{self._suffix()}"
+        return f"{name}#{secrets.token_hex(4)}"
 
     def _renewal_age(self) -> float | None:
-        return None if self._session is None else self._session.age()
+        session = self._session  # once: this may be asked from another thread
+        return None if session is None else session.age()
 
     def _connect(self) -> AbstractAsyncContextManager[Connection]:
         client = self._client
@@ -140,6 +142,7 @@ class EtcdLeaderManager(BaseManager):
         async with self._connect() as connection:
             # A manager remembers what it saw in earlier campaigns, too: a cluster can be wiped between two.
             connection.revisions.learn(self._known_revisions)
+            connection.tell_version(self._announcer.etcd_version)
             try:
                 await self._stand_again_and_again(campaign, connection)
             finally:
@@ -210,7 +213,7 @@ class EtcdLeaderManager(BaseManager):
             _believed=lambda: process == process_id() and session.believed(),
             _remaining=session.lease_remaining,
             _guard=partial(_guard_compares, key.decode(), token, lease_id),
-            _transact=partial(self._transact, key, token, lease_id),
+            _transact=partial(self._transact, session, key, token, lease_id),
         )
 
         def close() -> None:
@@ -231,18 +234,28 @@ class EtcdLeaderManager(BaseManager):
         remaining = session.lease_remaining()
         scope.extend_backstop(anyio.current_time())
         left = scope.overrun_in(remaining)
-        if left is not None and left <= 0 and not scope.overrun_told:
+        if left is not None and left <= 0 and scope.had_time_to_end() and not scope.overrun_told:
             scope.overrun_told = True
             announcer.overrun(scope.term)
 
     async def _transact(
-        self, key: bytes, token: int, lease_id: int, success: Sequence[Any], failure: Sequence[Any]
+        self,
+        session: Session,
+        key: bytes,
+        token: int,
+        lease_id: int,
+        success: Sequence[Any],
+        failure: Sequence[Any],
     ) -> tuple[bool, list[Any]]:
         from ._etcd.transactions import transact
 
         compares = [Compare(key, "create", token), Compare(key, "lease", lease_id)]
         async with self._connect() as connection:
-            return await transact(connection.api, compares, success, failure, timeout=self._config.retry)
+            try:
+                return await transact(connection.txn, compares, success, failure, timeout=self._config.retry)
+            except EtcdRegressedError as error:
+                session.lose(LossReason.REGRESSED, error)
+                raise
 
 
 def _guard_compares(key: str, token: int, lease_id: int) -> list[Any]:

@@ -18,6 +18,12 @@ class Listener(Protocol):
     def etcd_answered(self) -> None:
         """A call succeeded."""
 
+    def watch_refused(self, watcher: object, error: EtcdLeaderError) -> None:
+        """etcd refused a watch of ``watcher``; it is being asked again."""
+
+    def watch_stands(self, watcher: object) -> None:
+        """``watcher`` has its watch, or wants none any more."""
+
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
         """A renewal was not confirmed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -9,7 +10,7 @@ from typing import Any
 
 import anyio.lowlevel
 
-__all__ = ("CallSoon", "call_soon_from_threads", "spawn")
+__all__ = ("CallSoon", "call_soon_from_threads", "protected", "spawn")
 
 CallSoon = Callable[..., None]
 """``call_soon(function, *arguments)``."""
@@ -24,13 +25,20 @@ def call_soon_from_threads() -> CallSoon:
     after the loop's end is dropped.
     """
     native: Any = anyio.lowlevel.current_token().native_token
-    run: Callable[..., Any] = (
-        native.call_soon_threadsafe if hasattr(native, "call_soon_threadsafe") else native.run_sync_soon
-    )
+    options: dict[str, Any] = {}
+    if hasattr(native, "call_soon_threadsafe"):
+        run: Callable[..., Any] = native.call_soon_threadsafe
+        # A callback of asyncio's runs in no task, and by its task sniffio knows the loop: without this, anyio could
+        # start no task from there, such as one for an `on_error` callback.
+        options["context"] = context = contextvars.Context()
+        if (sniffio := sys.modules.get("sniffio")) is not None:
+            context.run(sniffio.current_async_library_cvar.set, "asyncio")
+    else:
+        run = native.run_sync_soon
 
     def call_soon(function: Callable[..., object], *arguments: object) -> None:
         with suppress(RuntimeError):
-            run(function, *arguments)
+            run(function, *arguments, **options)
 
     return call_soon
 
@@ -47,3 +55,19 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
     # The loop itself keeps only a weak reference.
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
+
+
+def protected(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """``function``, in which trio raises no KeyboardInterrupt: Ctrl-C is for the user's own code.
+
+    trio protects its system tasks so, but not the tasks that these start.
+    """
+    trio = sys.modules.get("trio")
+    if trio is None or not trio.lowlevel.in_trio_run():
+        return function
+
+    async def run(*arguments: Any) -> None:
+        await function(*arguments)
+
+    guarded: Callable[..., Coroutine[Any, Any, None]] = trio.lowlevel.enable_ki_protection(run)
+    return guarded

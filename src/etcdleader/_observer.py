@@ -66,10 +66,13 @@ class Observer:
         self._leader: KeyValue | None = None
         self._revision = 0
         self._stale = True
+        self._suspect = 0
+        """The highest revision at which the leader may have changed."""
         self._reading = False
         self._told: LeaderRecord | None = None
         self._begun = False
         self._watch: WatchHandle | None = None
+        self._refused: Backoff | None = None
         self._changed = anyio.Event()
 
     @asynccontextmanager
@@ -78,6 +81,7 @@ class Observer:
         try:
             yield self
         finally:
+            self._listener.watch_stands(self)
             if self._watch is not None:
                 self._watch.close()
 
@@ -92,14 +96,16 @@ class Observer:
         """
         await anyio.lowlevel.checkpoint()
         while True:
+            # Made before anything is awaited, so that no change falls between a look and the wait.
             changed = self._changed = anyio.Event()
+            if self._refused is not None and self._watch is None:
+                await anyio.sleep(self._refused.next())
             if self._watch is None:
                 self._watch = self._connection.api.watch(
                     self._prefix, prefix_end(self._prefix), sink=self._sink, timeout=self._retry
                 )
-            if self._stale:
+            if self._stale or self._suspect > self._revision:
                 await self._read()
-                continue
             state = None if self._leader is None else _record(self._leader)
             if not self._begun or state != self._told:
                 self._begun, self._told = True, state
@@ -117,35 +123,40 @@ class Observer:
 
     async def _try_read(self) -> RangeResult | None:
         self._stale, self._reading = False, True
+        result: RangeResult | None = None
         try:
-            return await self._connection.range(
+            result = await self._connection.range(
                 Range(self._prefix, prefix_end(self._prefix), limit=1, order="create-ascending"), timeout=self._retry
             )
         except EtcdRegressedError:
             raise
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
-            return None
         finally:
             self._reading = False
+            if result is None:
+                self._stale = True  # also when whoever asked has run out of time
+        return result
 
     def _sink(self, message: WatchMessage) -> None:
         if isinstance(message, WatchBroken):
             self._listener.etcd_failed(message.error)
         elif isinstance(message, WatchCanceled):
             if not message.compact_revision:
-                self._listener.etcd_failed(message.error)
+                self._listener.watch_refused(self, message.error)
+                self._refused = self._refused or Backoff(self._retry, random.uniform)
             self._watch = None
             self._stale = True
         elif isinstance(message, WatchCreated):
-            if message.resumed or message.revision > self._revision:
-                self._stale = True
-        elif any(
-            event.kv.mod_revision > self._revision
-            # While a read is under way, nobody knows yet whose key matters.
-            and (self._reading or self._leader is None or event.kv.key == self._leader.key)
-            for event in message.events
-        ):
-            # Who is first now, only a read can tell without keeping the whole queue here.
-            self._stale = True
+            self._refused = None
+            self._listener.watch_stands(self)
+            # What happened before the watch stood was not told.
+            self._stale = self._stale or message.resumed
+            self._suspect = max(self._suspect, message.revision)
+        else:
+            for event in message.events:
+                # Who is first now, only a read can tell without keeping the whole queue here; and while one is under
+                # way, nobody knows yet whose key matters.
+                if self._reading or self._leader is None or event.kv.key == self._leader.key:
+                    self._suspect = max(self._suspect, event.kv.mod_revision)
         self._changed.set()

@@ -15,7 +15,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from ._etcd.api import EtcdApi, KeepAlive, KeyValue, Operation, Range, RangeResult, TxnResult
-from .errors import EtcdLeaderError, EtcdRegressedError, EtcdUnavailableError
+from ._loop import protected
+from .errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 
 __all__ = ("Renewable", "Renewals")
 
@@ -80,6 +81,7 @@ class _Round:
     """One renewal, of one lease or of many, under way."""
 
     reading: bool = False
+    elsewhere: bool = False
     done: anyio.Event = field(default_factory=anyio.Event)
 
 
@@ -151,7 +153,7 @@ class Renewals:
         this = _Round()
         for lease in leases:
             self._leases[lease] = this
-        group.start_soon(self._renew, this, leases)
+        group.start_soon(protected(self._renew), this, leases)
         return this
 
     async def _renew(self, this: _Round, leases: Sequence[Renewable]) -> None:
@@ -164,8 +166,9 @@ class Renewals:
                     break
                 # What stood in the way may be the member we speak to, so the next attempt goes to another one, and the
                 # second at once: most failures are over with that.
-                self._api.switch_endpoint(used)
-                this.reading = False
+                if this.elsewhere:
+                    self._api.switch_endpoint(used)
+                this.reading = this.elsewhere = False
             for lease in left:
                 lease.postpone()
         finally:
@@ -190,6 +193,7 @@ class Renewals:
         for lease in leases:
             answer = answers.get(lease.lease_id)
             if answer is None:
+                this.elsewhere |= unanswered._elsewhere  # noqa: SLF001 - of this package
                 lease.failed(unanswered)
                 left.append(lease)
             elif answer.ttl <= 0:
@@ -199,11 +203,12 @@ class Renewals:
         this.reading = True
         async with anyio.create_task_group() as group:
             for some in _portions(to_read):
-                group.start_soon(self._confirm, some, sent_at, give_up_at, left)
+                group.start_soon(protected(self._confirm), this, some, sent_at, give_up_at, left)
         return [lease for lease in left if lease in self._leases and lease.due_in() is not None]
 
     async def _confirm(
         self,
+        this: _Round,
         some: Sequence[tuple[Renewable, KeepAlive]],
         sent_at: dict[int, float],
         give_up_at: float,
@@ -219,6 +224,13 @@ class Renewals:
                 lease.regressed(error)
             return
         except EtcdLeaderError as error:
+            if isinstance(error, EtcdRefusedError) and len(some) > 1:
+                # One key that may not be read, and etcd refuses them all: that must not cost the others.
+                async with anyio.create_task_group() as group:
+                    for one in some:
+                        group.start_soon(protected(self._confirm), this, [one], sent_at, give_up_at, left)
+                return
+            this.elsewhere |= error._elsewhere  # noqa: SLF001 - of this package
             for lease, _ in some:
                 lease.failed(error)
                 left.append(lease)
@@ -227,6 +239,7 @@ class Renewals:
         for (lease, answer), of_one in zip(some, keys, strict=True):
             read = [_only(next(found)) for _ in of_one]
             if not lease.answered(sent_at[lease.lease_id], answer, read, result.header.raft_term):
+                this.elsewhere = True
                 left.append(lease)
 
 

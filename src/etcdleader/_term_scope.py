@@ -64,6 +64,10 @@ class TermScope:
         now = self._clock()
         return min(lease_remaining, self._seat_lost_at - now) + self._margin / 2
 
+    def had_time_to_end(self) -> bool:
+        """Whether the work was cancelled half a margin ago: that of a process which was frozen hears of it late."""
+        return self.closed_at is not None and self._clock() - self.closed_at >= self._margin / 2
+
     @contextmanager
     def work(self, scope: anyio.CancelScope, now: float) -> Iterator[None]:
         """Something runs in the term's name, in ``scope``: it is cancelled when the term ends, and waited for.

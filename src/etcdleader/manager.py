@@ -12,6 +12,7 @@ from anyio.abc import TaskStatus
 
 from .config import Config
 from .errors import EtcdLeaderError
+from .metrics import Health
 from .model import ElectionStatistics, LeaderRecord, LeaderStatus, Term
 
 __all__ = ("ErrorCallback", "LeaderManager", "TermCallback", "Work")
@@ -82,6 +83,16 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     def statistics(self) -> ElectionStatistics:
         """What was seen and done so far."""
 
+    @abstractmethod
+    def health(self) -> Health:
+        """How it fares: no I/O, from any thread, also while the event loop is blocked.
+
+        It is *wedged* when work of a term has not ended half a margin after the end of the lease; when it leads and no
+        renewal was tried for ``renew + 2 * retry`` seconds, which only a blocked or broken event loop explains; and
+        when it campaigns and nothing at all was heard for two leases. It has *failed* when the campaign ended with an
+        error, until another is begun. With election switched off there is no lease to outlive.
+        """
+
     # Campaigning
 
     @abstractmethod
@@ -100,6 +111,8 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     @abstractmethod
     async def run(self, work: Work[T]) -> T | None:
         """Campaign, and ``await work(term)`` in each term; it is cancelled on loss, and the campaign goes on.
+
+        So it does when the work has seen the loss by itself and returned: it is done only if it returns in its term.
 
         Returns:
             What the work returned, after resigning; None after ``stop()``.

@@ -1,17 +1,35 @@
-"""What a manager tells whoever counts: the names and meanings of the numbers."""
+"""What a manager tells whoever counts, and whoever asks how it fares: the names and meanings of the numbers."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import EtcdLeaderError
 from .model import LossReason, Term
 
-__all__ = ("Metrics", "NullMetrics")
+if TYPE_CHECKING:
+    from .manager import LeaderManager
+
+__all__ = ("GuardedMetrics", "Health", "HealthState", "Metrics", "NullMetrics")
+
+_logger = logging.getLogger("etcdleader")
 
 
 class Metrics(Protocol):
-    """Called on the event loop, as things happen. An implementation must return promptly and must not raise."""
+    """Called on the event loop, as things happen. An implementation must return promptly and must not raise.
+
+    Subclass :class:`NullMetrics` to count some of it. What an implementation raises all the same is logged once and
+    does not reach the election.
+    """
+
+    def for_manager(self, manager: LeaderManager) -> Metrics:
+        """A manager was given these metrics. Returns whom to tell what happens to it: this object, where one counts for
+        one manager, or another that knows which manager it counts for."""
+        ...
 
     def elected(self, term: Term) -> None:
         """A term began."""
@@ -34,9 +52,21 @@ class Metrics(Protocol):
     def overrun(self, term: Term) -> None:
         """Work ignored its cancellation past the deadline."""
 
+    def leader_seen(self, seen: bool | None) -> None:  # noqa: FBT001 - it is what happened, not a switch
+        """Whether a leader is known, as far as this candidate sees: True while it leads or stands in the queue behind
+        somebody; False while it campaigns otherwise; None when it campaigns no more. Called at each change.
+
+        One that has died is seen until its lease ends: etcd itself does not know sooner.
+        """
+
 
 class NullMetrics:
     """Counts nothing."""
+
+    def for_manager(self, manager: LeaderManager) -> Metrics:
+        """This object."""
+        del manager
+        return self
 
     def elected(self, term: Term) -> None:
         """Nothing."""
@@ -58,3 +88,109 @@ class NullMetrics:
 
     def overrun(self, term: Term) -> None:
         """Nothing."""
+
+    def leader_seen(self, seen: bool | None) -> None:  # noqa: FBT001 - as in the protocol
+        """Nothing."""
+
+
+class GuardedMetrics:
+    """Tells any number of ``Metrics``, none of which can hurt the election: the first thing that one raises is logged,
+    and it is told on, like the others."""
+
+    def __init__(self) -> None:
+        self._told: tuple[Metrics, ...] = ()
+        self._complained: set[int] = set()
+
+    def add(self, metrics: Metrics, manager: LeaderManager) -> None:
+        """Tell this one, too, from now on. What its ``for_manager`` raises is raised: nothing is at stake yet."""
+        self._told = (*self._told, metrics.for_manager(manager))
+
+    def for_manager(self, manager: LeaderManager) -> Metrics:
+        """This object: each of those it tells was asked when it was added."""
+        del manager
+        return self
+
+    def elected(self, term: Term) -> None:
+        """Pass it on."""
+        self._tell("elected", term)
+
+    def ousted(self, term: Term, reason: LossReason, drain: float) -> None:
+        """Pass it on."""
+        self._tell("ousted", term, reason, drain)
+
+    def renewed(self, duration: float, remaining: float) -> None:
+        """Pass it on."""
+        self._tell("renewed", duration, remaining)
+
+    def renewal_failed(self, remaining: float) -> None:
+        """Pass it on."""
+        self._tell("renewal_failed", remaining)
+
+    def etcd_failed(self, error: EtcdLeaderError) -> None:
+        """Pass it on."""
+        self._tell("etcd_failed", error)
+
+    def queued(self, position: int | None) -> None:
+        """Pass it on."""
+        self._tell("queued", position)
+
+    def overrun(self, term: Term) -> None:
+        """Pass it on."""
+        self._tell("overrun", term)
+
+    def leader_seen(self, seen: bool | None) -> None:  # noqa: FBT001 - as in the protocol
+        """Pass it on."""
+        self._tell("leader_seen", seen)
+
+    def _tell(self, what: str, *arguments: object) -> None:
+        for metrics in self._told:
+            try:
+                getattr(metrics, what)(*arguments)
+            except Exception as error:
+                if id(metrics) not in self._complained:
+                    self._complained.add(id(metrics))
+                    _logger.exception(
+                        "%s.%s raised %s; the election goes on, and further errors of it are not logged",
+                        type(metrics).__name__,
+                        what,
+                        type(error).__name__,
+                    )
+
+
+class HealthState(Enum):
+    """How a manager fares."""
+
+    LEADING = "leading"
+    """It leads, and its renewals run."""
+    STANDING_BY = "standing by"
+    """It campaigns and does not lead: it joins, waits its turn, or ends the work of a term that is over."""
+    WEDGED = "wedged"
+    """It is stuck, and nothing but a restart may help: work of a term goes on past the end of the lease, or nothing was
+    heard from the event loop for so long that it must be blocked."""
+    NOT_CAMPAIGNING = "not campaigning"
+    """No campaign was begun, or it has ended as it should."""
+    FAILED = "failed"
+    """The campaign has ended with an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How a manager fares, at one moment.
+
+    Attributes:
+        state: In one word.
+        reason: In one sentence, for people. It has no secrets, and of errors that are not ours only the names.
+        since: About when that began, by the wall clock, in UTC. For display only.
+        ready: It leads, or could take over now: it stands in the queue and its lease is being renewed.
+    """
+
+    state: HealthState
+    reason: str
+    since: datetime
+    ready: bool
+
+    @property
+    def live(self) -> bool:
+        """Whether to let it run. A standby is as it should be, and so is one that cannot reach etcd: a restart would
+        not help it. One that is wedged, or whose campaign has failed, does not come back by itself."""
+        return self.state not in {HealthState.WEDGED, HealthState.FAILED}

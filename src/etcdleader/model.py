@@ -113,6 +113,7 @@ class Term:
         Raises:
             EtcdUnavailableError: No answer; the transaction may or may not have been applied.
             EtcdRefusedError: etcd refused it.
+            EtcdRegressedError: etcd was wiped or restored; the term is over. The transaction may have been applied.
         """
         return await self._transact(success, failure)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from etcdleader import EtcdRegressedError
+from etcdleader import EtcdRegressedError, LossReason
+from etcdleader.etcd3 import etcd3
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
@@ -60,3 +61,21 @@ async def test_the_campaign_ends_though_etcd_has_come_past_what_was_known(etcd: 
             etcd.restore(backup)
             await anyio.sleep(60)
     assert len(diary.terms) == 1
+
+
+async def test_a_terms_own_transactions_do_not_hide_that_etcd_went_back(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Its answers are linearizable: the first one after the restore lies below what the term itself has written."""
+    manager = make(etcd, clock)
+    put = etcd3.transactions.Put("register", "x")
+    with pytest.raises(EtcdRegressedError):
+        async with manager:
+            term = await manager.wait_elected()
+            backup = etcd.snapshot()
+            for _ in range(3):
+                await term.transaction([put])
+            etcd.restore(backup)
+            with pytest.raises(EtcdRegressedError):
+                await term.transaction([put])
+            assert term.loss_reason is LossReason.REGRESSED
+            await term.transaction([put])
+            await anyio.sleep(60)

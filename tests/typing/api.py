@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import anyio
+from prometheus_client import CollectorRegistry
 
 from etcdleader import (
     Config,
@@ -32,6 +33,9 @@ from etcdleader import (
 )
 from etcdleader.etcd3 import etcd3
 from etcdleader.fencing import FencedError, Gate, fence_compares, fence_operations, fenced_transaction
+from etcdleader.health import Health, HealthServer, HealthState, asgi_app, serve
+from etcdleader.metrics import Metrics, NullMetrics
+from etcdleader.prometheus import PrometheusMetrics
 from etcdleader.testing import EtcdServer, FakeEtcd
 
 # Settings
@@ -284,3 +288,36 @@ async def fence(term: Term) -> None:
     assert_type(fence_compares("report", term.token, epoch=1), list[Any])
     assert_type(fence_operations("report", term.token, epoch=1), list[Any])
     await term.transaction([put, *fence_operations("report", term.token)])
+
+
+# Monitoring
+
+
+def watch(manager: LeaderManager) -> None:
+    health = manager.health()
+    assert_type(health, Health)
+    assert_type((health.state, health.reason, health.since), tuple[HealthState, str, datetime])
+    assert_type((health.live, health.ready), tuple[bool, bool])
+    registry = CollectorRegistry()
+    metrics = PrometheusMetrics(registry, namespace="jobs", drain_buckets=[0.1, 1, 10])
+    metrics.watch(manager)
+    EtcdLeaderManager(etcd, config, "jobs/nightly", metrics=metrics)
+    asgi_app(manager)
+    asgi_app([manager], registry=registry)
+    with serve(manager, "127.0.0.1", 0, registry=registry) as server:
+        assert_type(server, HealthServer)
+        assert_type((server.host, server.port, server.url), tuple[str, int, str])
+    with serve([manager, NoopLeaderManager()], "::", 8008):
+        pass
+
+
+class Statsd(NullMetrics):
+    def renewed(self, duration: float, remaining: float) -> None:
+        print(duration, remaining)
+
+    def leader_seen(self, seen: bool | None) -> None:
+        print(seen)
+
+
+counted: Metrics = Statsd()
+EtcdLeaderManager(etcd, config, "jobs/nightly", metrics=counted)

@@ -33,6 +33,7 @@ __all__ = (
     "LeaseGranted",
     "LeaseNotFoundError",
     "LeaseTimeToLive",
+    "MemberStatus",
     "Operation",
     "Put",
     "PutResult",
@@ -195,6 +196,15 @@ class LeaseTimeToLive:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """What the member that is spoken to says of itself. ``leader`` is the member id of etcd's own leader, 0 for none."""
+
+    version: str
+    leader: int
+    header: Header
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One change of one key."""
 
@@ -285,6 +295,10 @@ class EtcdApi(Protocol):
 
     async def lease_time_to_live(self, lease_id: int, *, keys: bool = False, timeout: float) -> LeaseTimeToLive:
         """Ask what is left of a lease (and for the keys on it)."""
+        ...
+
+    async def member_status(self, *, timeout: float) -> MemberStatus:
+        """Ask the member that is spoken to about itself. No evidence of anything: it may lag."""
         ...
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:

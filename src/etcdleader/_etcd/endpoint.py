@@ -13,7 +13,8 @@ from .._loop import CallSoon
 from ..config import EtcdConfig
 from ..errors import EtcdRefusedError
 from .rpc import etcdrpc
-from .translation import translated
+from .tls import TlsExaminer, check_files
+from .translation import NoTlsError, translated
 
 __all__ = ("Endpoint", "Metadata", "open_endpoint")
 
@@ -46,8 +47,11 @@ class Endpoint:
         name: Its address.
     """
 
-    def __init__(self, name: str, channel: Any, call_soon: CallSoon, *, owned: bool) -> None:
+    def __init__(
+        self, name: str, channel: Any, call_soon: CallSoon, *, owned: bool, examiner: TlsExaminer | None = None
+    ) -> None:
         self.name = name
+        self._examiner = examiner
         self._channel = channel
         self._call_soon = call_soon
         self._owned = owned
@@ -66,6 +70,7 @@ class Endpoint:
             EtcdLeaderError: What gRPC's error means.
         """
         over = anyio.Event()
+        deadline = anyio.current_time() + timeout
         self._calls += 1
         try:
             future = method.future(request, timeout=timeout, metadata=metadata)
@@ -77,9 +82,15 @@ class Endpoint:
         finally:
             self._calls -= 1
             self._close_if_done()
-        if future.code() is not grpc.StatusCode.OK:
-            raise translated(future)
-        return future.result()
+        if future.code() is grpc.StatusCode.OK:
+            self._examiner = None
+            return future.result()
+        error = translated(future)
+        if future.code() is grpc.StatusCode.UNAVAILABLE and self._examiner is not None:
+            with anyio.move_on_at(deadline):
+                if (reason := await self._examiner.reason()) is not None:
+                    raise NoTlsError(reason) from error
+        raise error
 
     def leave(self) -> None:
         """Close it when the calls under way are over: one that does not answer *this* caller may answer others."""
@@ -100,17 +111,17 @@ def open_endpoint(endpoint: str, config: EtcdConfig, call_soon: CallSoon) -> End
     """Make a channel. Nothing is sent yet; certificates are read now, so renewed ones are found when one is made again.
 
     Raises:
-        EtcdRefusedError: A certificate or key cannot be read.
+        EtcdRefusedError: A certificate or key cannot be used.
     """
-    scheme, _, rest = endpoint.rpartition("://")
-    if scheme == "https" or (not scheme and config.tls):
-        credentials = grpc.ssl_channel_credentials(
-            _read("ca_cert", config.ca_cert), _read("key", config.key), _read("cert", config.cert)
-        )
-        channel = grpc.secure_channel(rest, credentials, options=_OPTIONS)
+    address = endpoint.removeprefix("https://")
+    if config.tls:
+        contents = [_read(name, getattr(config, name)) for name in ("ca_cert", "key", "cert")]
+        # Not by gRPC, which writes what is wrong with a file to stderr and says to us only that something is.
+        check_files(config)
+        channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(*contents), options=_OPTIONS)
     else:
-        channel = grpc.insecure_channel(rest, options=_OPTIONS)
-    return Endpoint(endpoint, channel, call_soon, owned=True)
+        channel = grpc.insecure_channel(address, options=_OPTIONS)
+    return Endpoint(endpoint, channel, call_soon, owned=True, examiner=TlsExaminer(address, config))
 
 
 def _read(name: str, path: str | None) -> bytes | None:

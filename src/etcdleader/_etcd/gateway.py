@@ -18,6 +18,7 @@ from .api import (
     KeepAlive,
     LeaseGranted,
     LeaseTimeToLive,
+    MemberStatus,
     Operation,
     Range,
     RangeResult,
@@ -72,7 +73,9 @@ class EtcdGateway:
         self._keep_alives = KeepAlives(
             self._stream_opener(lambda endpoint: endpoint.lease.LeaseKeepAlive, "keep-alives")
         )
-        self._watches = Watches(self._stream_opener(lambda endpoint: endpoint.watch.Watch, "watches"), self._log_out)
+        self._watches = Watches(
+            self._stream_opener(lambda endpoint: endpoint.watch.Watch, "watches"), self._log_out, self._outdated
+        )
 
     # The port
 
@@ -93,6 +96,11 @@ class EtcdGateway:
         request = etcdrpc.LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
         answer = await self._call(lambda endpoint: endpoint.lease.LeaseTimeToLive, request, timeout)
         return LeaseTimeToLive(answer.ID, answer.TTL, answer.grantedTTL, tuple(answer.keys), header(answer.header))
+
+    async def member_status(self, *, timeout: float) -> MemberStatus:
+        request = etcdrpc.StatusRequest()
+        answer = await self._call(lambda endpoint: endpoint.maintenance.Status, request, timeout)
+        return MemberStatus(answer.version, answer.leader, header(answer.header))
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
         answer = await self._call(lambda endpoint: endpoint.kv.Range, range_request(request), timeout)
@@ -217,6 +225,11 @@ class EtcdGateway:
             )
 
         return open_stream
+
+    def _outdated(self) -> bool:
+        """Whether somebody has logged in again, or off, since the watch stream was opened."""
+        stream = self._watches.stream
+        return stream is not None and not self._login.is_current(stream.metadata)
 
     def _log_out(self) -> None:
         """A stream's token was refused: the next call logs in again."""

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from ..errors import EtcdRefusedError
+from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .endpoint import Endpoint, Metadata
 from .rpc import etcdrpc
 
@@ -22,6 +22,8 @@ class Login:
         self._password = password
         self._metadata: Metadata | None = None if user else ()
         self._lock = anyio.Lock()
+        self._failures = 0
+        self._error: EtcdLeaderError | None = None
 
     async def metadata(self, endpoint: Endpoint, timeout: float) -> Metadata:
         """What goes with a call.
@@ -32,10 +34,24 @@ class Login:
         """
         if self._metadata is not None:
             return self._metadata
-        async with self._lock:
-            if self._metadata is None:
-                self._metadata = await self._authenticate(endpoint, timeout)
-            return self._metadata
+        failures = self._failures
+        with anyio.move_on_after(timeout):
+            async with self._lock:
+                if self._metadata is None:
+                    # Who waited for a login that failed does not try it again: etcd takes long over each password.
+                    if failures != self._failures and self._error is not None:
+                        raise type(self._error)(*self._error.args)
+                    self._metadata = await self._try(endpoint, timeout)
+                return self._metadata
+        raise EtcdUnavailableError(f"no login within {timeout:g} s")
+
+    async def _try(self, endpoint: Endpoint, timeout: float) -> Metadata:
+        try:
+            return await self._authenticate(endpoint, timeout)
+        except EtcdLeaderError as error:
+            self._failures += 1
+            self._error = error
+            raise
 
     async def _authenticate(self, endpoint: Endpoint, timeout: float) -> Metadata:
         request = etcdrpc.AuthenticateRequest(name=self._user, password=self._password)
@@ -47,6 +63,10 @@ class Login:
                 return ()
             raise EtcdRefusedError(f"user {self._user!r} cannot log in: {error}") from error
         return (("token", answer.token),)
+
+    def is_current(self, metadata: Metadata) -> bool:
+        """Whether this is what a call that was made now would have with it."""
+        return metadata is self._metadata
 
     def forget(self, metadata: Metadata | None = None) -> bool:
         """A call with this token, or by default with the latest, was refused. Returns whether logging in again may
@@ -64,6 +84,9 @@ class BorrowedToken(Login):
     def __init__(self, client: Any) -> None:
         super().__init__(None, None)
         self._client = client
+
+    def is_current(self, metadata: Metadata) -> bool:
+        return tuple(metadata) == tuple(self._client.metadata or ())
 
     async def metadata(self, endpoint: Endpoint, timeout: float) -> Metadata:
         del endpoint, timeout

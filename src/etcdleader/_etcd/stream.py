@@ -22,6 +22,7 @@ class Stream:
     """It lives until it breaks or is closed; nothing is delivered after that.
 
     Attributes:
+        metadata: What it was opened with.
         ended: Set when its thread will do nothing more.
     """
 
@@ -47,6 +48,7 @@ class Stream:
             on_end: Told once, why it ended.
             name: Its thread's.
         """
+        self.metadata = metadata
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._call_soon = call_soon
         self._check = check

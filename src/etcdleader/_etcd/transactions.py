@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from . import rpc  # noqa: F401 - first, so that etcd3 can be imported
@@ -10,16 +10,21 @@ from . import rpc  # noqa: F401 - first, so that etcd3 can be imported
 from etcd3 import transactions, utils  # isort: skip
 from etcd3.client import KVMetadata  # isort: skip
 
-from .api import Compare, DeleteRange, DeleteRangeResult, EtcdApi, Operation, Put, Range, RangeResult, TxnResult
+from .api import Compare, DeleteRange, DeleteRangeResult, Operation, Put, Range, RangeResult, TxnResult
 from .rpc import etcdrpc
 
 __all__ = ("transact",)
 
 
 async def transact(
-    api: EtcdApi, compare: Sequence[Compare], success: Sequence[Any], failure: Sequence[Any], *, timeout: float
+    txn: Callable[..., Awaitable[TxnResult]],
+    compare: Sequence[Compare],
+    success: Sequence[Any],
+    failure: Sequence[Any],
+    *,
+    timeout: float,
 ) -> tuple[bool, list[Any]]:
-    """Do etcd3's ``Put``, ``Get`` and ``Delete`` operations under a condition of ours.
+    """Do etcd3's ``Put``, ``Get`` and ``Delete`` operations under a condition of ours, by the port's ``txn``.
 
     Returns:
         What etcd3's ``client.transaction`` returns.
@@ -29,7 +34,7 @@ async def transact(
         EtcdUnavailableError: No answer: done or not done.
         EtcdRefusedError: etcd refused.
     """
-    result = await api.txn(
+    result = await txn(
         compare, [_operation(one) for one in success], [_operation(one) for one in failure], timeout=timeout
     )
     return result.succeeded, [_response(one, result) for one in result.results]

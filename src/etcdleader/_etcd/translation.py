@@ -11,8 +11,21 @@ __all__ = ("AnotherClusterError", "StaleTokenError", "translated", "watch_cancel
 
 _LEASE_GONE = "requested lease not found"
 _LEASE_EXISTS = "lease already exists"
-_STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "user name is empty")
-_CERTIFICATE = ("certificate", "handshake failed", "ssl_error", "tls:")
+_STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "auth: revision in header is old")
+_NO_USER = "user name is empty"
+_TLS = ("certificate", "handshake", "ssl_error", "tls:", "verification check failed", "security handshaker")
+_UNKNOWN_AUTHORITY = "the member's certificate is of an authority that ca_cert does not hold"
+_TLS_REASONS = {
+    "hostname verification": "the member's certificate is for another name",
+    "peer name": "the member's certificate is for another name",
+    "has expired": "the member's certificate has expired",
+    "local issuer": _UNKNOWN_AUTHORITY,
+    "self-signed": _UNKNOWN_AUTHORITY,
+    "self signed": _UNKNOWN_AUTHORITY,
+    "verify_failed": "the member's certificate was refused",
+    "alert": "the member refused our certificate, or that there is none: see cert and key",
+    "wrong_version_number": "the member does not speak TLS",
+}
 
 _RETRYABLE = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED"}
@@ -55,14 +68,15 @@ def translated(error: Any) -> EtcdLeaderError:
         return LeaseNotFoundError(text)
     if _LEASE_EXISTS in lower:
         return LeaseExistsError(text)
-    if any(words in lower for words in _STALE_TOKEN):
-        return StaleTokenError(text)
+    if (stale := _stale_token(text)) is not None:
+        return stale
     if code == "RESOURCE_EXHAUSTED":
         return OverloadedError(f"{code}: {text}")
     if code in _RETRYABLE or _LEARNER in lower:
         # A handshake that fails looks like a server that is down.
-        if code == "UNAVAILABLE" and any(words in lower for words in _CERTIFICATE):
-            return NoTlsError(f"no TLS connection: {text}")
+        if code == "UNAVAILABLE" and any(words in lower for words in _TLS):
+            reason = next((f"{meaning}: " for words, meaning in _TLS_REASONS.items() if words in lower), "")
+            return NoTlsError(f"no TLS connection: {reason}{text}")
         return EtcdUnavailableError(f"{code}: {text}")
     return EtcdRefusedError(f"{code}: {text}")
 
@@ -71,11 +85,18 @@ def watch_cancelled(reason: str) -> EtcdLeaderError:
     """Why etcd cancelled a watch; on this stream there are no codes."""
     text = _shortened(reason or "etcd cancelled the watch")
     lower = text.lower()
-    if any(words in lower for words in _STALE_TOKEN):
-        return StaleTokenError(text)
+    if (stale := _stale_token(text)) is not None:
+        return stale
     if "permission denied" in lower or "auth" in lower:
         return EtcdRefusedError(text)
     return EtcdUnavailableError(text)
+
+
+def _stale_token(text: str) -> StaleTokenError | None:
+    lower = text.lower()
+    if _NO_USER in lower:
+        return StaleTokenError(f"etcd wants a login: set user and password, or cert and key of a user ({text})")
+    return StaleTokenError(text) if any(words in lower for words in _STALE_TOKEN) else None
 
 
 def _shortened(text: str) -> str:

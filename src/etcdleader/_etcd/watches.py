@@ -16,9 +16,9 @@ from typing import Any
 import anyio
 
 from .._loop import spawn
-from ..errors import EtcdLeaderError, EtcdUnavailableError
+from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage, WatchSink
-from .messages import event
+from .messages import event, watch_create_request
 from .rpc import etcdrpc
 from .stream import Stream
 from .translation import StaleTokenError, watch_cancelled
@@ -61,9 +61,11 @@ class Watches:
         self,
         open_stream: Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None], float], Awaitable[Stream]],
         refused: Callable[[], None],
+        outdated: Callable[[], bool] = lambda: False,
     ) -> None:
         self._open_stream = open_stream
         self._refused = refused
+        self._outdated = outdated
         self._watches: dict[_Watch, None] = {}
         self._by_id: dict[int, _Watch] = {}
         self._asked: deque[_Watch] = deque()
@@ -73,6 +75,7 @@ class Watches:
         self._running = False
         self._closed = False
         self._useful = False
+        self._last_id = 0
 
     def add(self, key: bytes, range_end: bytes, start_revision: int, sink: WatchSink, timeout: float) -> _Watch:
         """Begin a watch; its messages come later."""
@@ -120,7 +123,8 @@ class Watches:
                 error = await self._follow()
                 if self._useful:
                     pause = _FIRST_PAUSE
-                for watch in list(self._watches):
+                # A new login is no trouble; where it does not help, calls tell.
+                for watch in [] if isinstance(error, StaleTokenError) else list(self._watches):
                     watch.tell(WatchBroken(error))
                 if not self._closed:
                     await anyio.sleep(pause)
@@ -168,10 +172,8 @@ class Watches:
         watch.server_id = None
         watch.asked_at = anyio.current_time()
         self._asked.append(watch)
-        create = etcdrpc.WatchCreateRequest(
-            key=watch.key, range_end=watch.range_end, start_revision=watch.next_revision
-        )
-        stream.send(etcdrpc.WatchRequest(create_request=create))
+        self._last_id += 1
+        stream.send(watch_create_request(watch.key, watch.range_end, watch.next_revision, self._last_id))
 
     @staticmethod
     def _cancel_on_server(server_id: int, stream: Stream) -> None:
@@ -218,10 +220,13 @@ class Watches:
     def _cancelled(self, watch: _Watch, message: Any) -> None:
         if not message.compact_revision:
             error = watch_cancelled(message.cancel_reason)
-            if isinstance(error, StaleTokenError):
+            # etcd 3.5.1 says of a stale token, too, that permission is denied.
+            outdated = isinstance(error, EtcdRefusedError) and self._outdated()
+            if outdated or isinstance(error, StaleTokenError):
                 # Not this watch's fault: once more, with a new login.
-                self._refused()
-                self.break_(error)
+                if not outdated:
+                    self._refused()
+                self.break_(StaleTokenError(str(error)))
                 return
         else:
             error = EtcdUnavailableError(f"revision {watch.next_revision} was compacted")

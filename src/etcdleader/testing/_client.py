@@ -17,6 +17,7 @@ from .._etcd.api import (
     KeepAlive,
     LeaseGranted,
     LeaseTimeToLive,
+    MemberStatus,
     Operation,
     Range,
     RangeResult,
@@ -125,6 +126,13 @@ class FakeClient(FaultyNetwork):
         return await self._call(
             "lease_time_to_live", (lease_id,), timeout, lambda member: member.time_to_live(lease_id, keys=keys)
         )
+
+    async def member_status(self, *, timeout: float) -> MemberStatus:
+        async def status(member: FakeMember) -> MemberStatus:
+            await anyio.lowlevel.checkpoint()
+            return member.status()
+
+        return await self._call("member_status", (), timeout, status)
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
         def read(member: FakeMember) -> RangeResult:

@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 __all__ = ("Call", "CallKind", "Cluster", "Hook")
 
 CallKind: TypeAlias = Literal[
-    "lease_grant", "lease_revoke", "lease_keep_alive", "lease_time_to_live", "range", "txn", "watch", "switch_endpoint"
+    "lease_grant",
+    "lease_revoke",
+    "lease_keep_alive",
+    "lease_time_to_live",
+    "member_status",
+    "range",
+    "txn",
+    "watch",
+    "switch_endpoint",
 ]
 """The port's calls, by their names."""
 
@@ -67,6 +75,7 @@ class Cluster:
 
     Attributes:
         has_leader: Without one nothing is agreed on: calls wait, and no lease expires.
+        version: What members say that they are.
         no_space: The alarm NOSPACE is raised: what would need room is refused.
         failure: What a hook or a sink raised where no caller could be told. The stream that it was called by has ended.
         changed: Sent when something changed that a waiting call may have waited for.
@@ -80,6 +89,7 @@ class Cluster:
         self.raft_term = 2  # what a new etcd has once it has elected its first leader
         self.has_leader = True
         self.no_space = False
+        self.version = "3.6.11"
         self.failure: Exception | None = None
         self.changed = Signal()
         self.random = random.Random(seed)  # noqa: S311 - chance, not secrecy

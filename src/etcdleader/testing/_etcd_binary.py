@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ("find_etcd", "find_etcdctl", "supports")
+__all__ = ("find_etcd", "find_etcdctl", "supports", "version_of")
 
 
 def find_etcd(binary: str | os.PathLike[str] | None = None) -> Path:
@@ -50,6 +50,12 @@ def supports(etcd: Path, option: str) -> bool:
     """Whether this etcd has the option; not every release in use has every one."""
     text = subprocess.run([etcd, "--help"], capture_output=True, text=True, check=False, timeout=30)
     return option in text.stdout + text.stderr
+
+
+def version_of(etcd: Path) -> str:
+    """Its version, such as ``3.5.1``."""
+    text = subprocess.run([etcd, "--version"], capture_output=True, text=True, check=True, timeout=30)
+    return text.stdout.split(maxsplit=3)[2]  # etcd Version: 3.5.1
 
 
 def _in_wheel(name: str) -> str | None:

@@ -43,7 +43,15 @@ class EtcdMember:
     """
 
     def __init__(
-        self, name: str, endpoint: str, command: Sequence[str], *, data_dir: Path, log: Path, start_timeout: float
+        self,
+        name: str,
+        endpoint: str,
+        command: Sequence[str],
+        *,
+        data_dir: Path,
+        log: Path,
+        start_timeout: float,
+        monitor: str | None = None,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -51,6 +59,7 @@ class EtcdMember:
         self.log = log
         self._command = tuple(command)
         self._start_timeout = start_timeout
+        self._monitor = monitor or endpoint
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
@@ -131,20 +140,16 @@ class EtcdMember:
                 raise EtcdServerError(f"etcd was not healthy after {self._start_timeout:g} s. {self._log_ends()}")
             time.sleep(_POLL)
 
-    def version(self) -> str:
-        """The version it runs, such as ``3.5.1``, as it says itself."""
-        return str(self._ask("/version")["etcdserver"])
-
     def _is_healthy(self) -> bool:
         try:
-            return bool(self._ask("/health")["health"] == "true")
+            return bool(self._ask_for_health()["health"] == "true")
         except (OSError, http.client.HTTPException, ValueError):
             return False
 
-    def _ask(self, path: str) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(self.endpoint, timeout=1.0)
+    def _ask_for_health(self) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(self._monitor, timeout=1.0)
         try:
-            connection.request("GET", path)
+            connection.request("GET", "/health")
             answer: dict[str, Any] = json.loads(connection.getresponse().read())
         finally:
             connection.close()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from .._etcd.api import Header, KeepAlive, LeaseTimeToLive
+from .._etcd.api import Header, KeepAlive, LeaseTimeToLive, MemberStatus
 from ..errors import EtcdUnavailableError
 from ._lessor import Lessor
 from ._store import Revision
@@ -137,6 +137,11 @@ class FakeMember:
         return Header(
             self._cluster.cluster_id, self.member_id, self.revision if revision is None else revision, self.raft_term
         )
+
+    def status(self) -> MemberStatus:
+        """What it says of itself when asked."""
+        leader = self._cluster.members[0].member_id if self._cluster.has_leader else 0
+        return MemberStatus(self._cluster.version, leader, self.header())
 
     async def read(self, question: Callable[[], T]) -> T:
         """Answer linearizably."""

@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from .._process import process_id
 from ..config import EtcdConfig
-from ._etcd_binary import find_etcd, find_etcdctl, supports
+from ._etcd_binary import find_etcd, find_etcdctl, supports, version_of
 from ._etcd_member import EtcdMember, EtcdServerError, PortTakenError
 
 __all__ = ("EtcdMember", "EtcdServer", "EtcdServerError")
@@ -52,6 +52,9 @@ class EtcdServer:
         binary: str | os.PathLike[str] | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         extra_args: Sequence[str] = (),
+        cert: str | os.PathLike[str] | None = None,
+        key: str | os.PathLike[str] | None = None,
+        client_ca: str | os.PathLike[str] | None = None,
         start_timeout: float = 60.0,
     ) -> None:
         """Say what is to be started; nothing is yet.
@@ -62,14 +65,21 @@ class EtcdServer:
                 brings, else the one on the PATH.
             data_dir: Where data and logs go. It is kept afterwards. By default a temporary folder, which is not.
             extra_args: More options for every member, such as ``--auto-compaction-retention=1``.
+            cert: The members' certificate, a PEM file: then they speak TLS to clients. They read it at each
+                handshake, so a file that was replaced counts at once.
+            key: The certificate's.
+            client_ca: Clients must show a certificate of this authority.
             start_timeout: Seconds that a start, or a restart of a member, may take.
         """
         if members < 1:
             raise ValueError(f"members must be at least 1, not {members}")
+        if (cert is None) is not (key is None) or (client_ca is not None and cert is None):
+            raise ValueError("cert and key go together, and client_ca with both")
         self._size = members
         self._binary = binary
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
         self._extra_args = tuple(extra_args)
+        self._tls = _tls_options(cert, key, client_ca)
         self._start_timeout = start_timeout
         self._members: tuple[EtcdMember, ...] = ()
         self._folder: Path | None = None
@@ -91,7 +101,8 @@ class EtcdServer:
 
     @property
     def config(self) -> EtcdConfig:
-        """What a manager is given as its ``client``."""
+        """What a manager is given as its ``client``. With TLS it has to be made: only who made the certificates knows
+        their authority."""
         return EtcdConfig(endpoints=self.endpoints)
 
     @property
@@ -182,7 +193,7 @@ class EtcdServer:
                 for member in self._members:
                     member.kill()
             else:
-                self._version = self._members[0].version()
+                self._version = version_of(binary)
                 return
         raise EtcdServerError(f"found no free ports in {_ATTEMPTS} attempts. The logs are in {folder}")
 
@@ -195,29 +206,35 @@ class EtcdServer:
         return self._data_dir
 
     def _make_members(self, binary: Path, folder: Path) -> tuple[EtcdMember, ...]:
-        ports = _free_ports(2 * self._size)
-        clients = [f"127.0.0.1:{port}" for port in ports[: self._size]]
-        peers = [f"http://127.0.0.1:{port}" for port in ports[self._size :]]
+        addresses = [f"127.0.0.1:{port}" for port in _free_ports(3 * self._size)]
+        clients = addresses[: self._size]
+        peers = [f"http://{address}" for address in addresses[self._size : 2 * self._size]]
+        # Where clients need TLS, a member is asked for its health elsewhere.
+        monitors = addresses[2 * self._size :] if self._tls else clients
+        scheme = "https" if self._tls else "http"
         cluster = ",".join(f"m{number}={peer}" for number, peer in enumerate(peers))
         # etcd computes the cluster's id from the token and the peers: two servers never take each other for one.
         token = secrets.token_hex(8)
         sync = ["--unsafe-no-fsync"] if supports(binary, "--unsafe-no-fsync") else []
         members = []
-        for number, (client, peer) in enumerate(zip(clients, peers, strict=True)):
+        for number, (client, peer, monitor) in enumerate(zip(clients, peers, monitors, strict=True)):
             name = f"m{number}"
             home = folder / name
             home.mkdir(parents=True, mode=0o700)
             options = {
                 "--name": name,
                 "--data-dir": str(home / "data"),
-                "--listen-client-urls": f"http://{client}",
-                "--advertise-client-urls": f"http://{client}",
+                "--listen-client-urls": f"{scheme}://{client}",
+                "--advertise-client-urls": f"{scheme}://{client}",
                 "--listen-peer-urls": peer,
                 "--initial-advertise-peer-urls": peer,
                 "--initial-cluster": cluster,
                 "--initial-cluster-token": token,
             }
-            command = [str(binary), *(part for option in options.items() for part in option), *sync, *self._extra_args]
+            if monitor != client:
+                options["--listen-metrics-urls"] = f"http://{monitor}"
+            given = [part for option in options.items() for part in option]
+            command = [str(binary), *given, *sync, *self._tls, *self._extra_args]
             members.append(
                 EtcdMember(
                     name,
@@ -225,10 +242,19 @@ class EtcdServer:
                     command,
                     data_dir=home / "data",
                     log=home / "etcd.log",
+                    monitor=monitor,
                     start_timeout=self._start_timeout,
                 )
             )
         return tuple(members)
+
+
+def _tls_options(
+    cert: str | os.PathLike[str] | None, key: str | os.PathLike[str] | None, client_ca: str | os.PathLike[str] | None
+) -> list[str]:
+    files = {"--cert-file": cert, "--key-file": key, "--trusted-ca-file": client_ca}
+    options = [f"{name}={Path(path).absolute()}" for name, path in files.items() if path is not None]
+    return options if client_ca is None else [*options, "--client-cert-auth=true"]
 
 
 def _free_ports(count: int) -> list[int]:

@@ -61,6 +61,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self.lease_revoke = plain.lease_revoke
         self.lease_keep_alive = plain.lease_keep_alive
         self.lease_time_to_live = plain.lease_time_to_live
+        self.member_status = plain.member_status
         self.range = plain.range
         self.txn = plain.txn
         self.watch = plain.watch
@@ -185,6 +186,15 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
     def compact(self, revision: int | None = None) -> None:
         """Forget the history before ``revision``, by default before the last commit."""
         self._cluster.compact(self.revision if revision is None else revision)
+
+    @property
+    def version(self) -> str:
+        """What the members say that they are."""
+        return self._cluster.version
+
+    @version.setter
+    def version(self, version: str) -> None:
+        self._cluster.version = version
 
     @property
     def no_space(self) -> bool:

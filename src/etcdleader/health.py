@@ -1,0 +1,380 @@
+"""Health over HTTP, for load balancers, orchestrators and people: as an ASGI app, or from a thread of its own.
+
+::
+
+    with serve(manager, "0.0.0.0", 8008):
+        await manager.campaign()
+
+``/leader`` 200 while this process leads, by the manager's own arithmetic at that moment, else 503. ``/livez``: 503 when
+the manager is wedged or its campaign has failed, so that a restart is due; a standby is live. ``/readyz``: 200 on the
+leader and on a standby that could take over now. ``/status``: all of it as JSON, without secrets. ``/metrics``: what is
+in the given Prometheus registry. With a name after it (``/leader/NAME``, the election key), the first four speak of
+that election; ``/livez`` and ``/readyz`` without one, of all.
+
+GET, HEAD and OPTIONS have the same status (HAProxy's plain ``option httpchk`` sends OPTIONS). No answer waits for etcd
+or for the event loop. But an ASGI app lives in a loop: when that is blocked, it does not answer at all. So prefer
+:func:`serve` where the app shares its loop with the manager and a prompt answer matters.
+
+Neither knows users or passwords: bind them to an address that only those can reach who may ask.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import socket
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from socketserver import TCPServer
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from .manager import LeaderManager
+from .metrics import Health, HealthState
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+__all__ = ("Health", "HealthServer", "HealthState", "asgi_app", "serve")
+
+_logger = logging.getLogger("etcdleader.health")
+
+_METHODS = ("GET", "HEAD", "OPTIONS")
+_LONGEST_REQUEST = 16_384
+_TIMEOUT = 5.0
+"""Seconds for a request to arrive, and again for its answer to be taken."""
+_MOST_AT_ONCE = 32
+"""Connections. One more is closed at once: whoever holds all of them does so for twice the above, at most."""
+
+_Scope = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+_Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+
+    def headers(self) -> dict[str, str]:
+        return {
+            "Content-Type": self.content_type,
+            "Content-Length": str(len(self.body)),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Allow": ", ".join(_METHODS),
+        }
+
+
+class _Site:
+    """What is answered, however it is asked."""
+
+    def __init__(self, managers: LeaderManager | Iterable[LeaderManager], registry: CollectorRegistry | None) -> None:
+        all_of_them = [managers] if isinstance(managers, LeaderManager) else list(managers)
+        self._managers = {manager.election_key: manager for manager in all_of_them}
+        self._registry = registry
+        if not all_of_them:
+            raise ValueError("there is no manager to speak of")
+        if len(self._managers) < len(all_of_them):
+            raise ValueError("two managers campaign for the same election: /leader/NAME could mean either")
+
+    def answer(self, method: str, path: str, accept: str = "") -> _Answer:
+        """The answer to one request.
+
+        Args:
+            method: As sent.
+            path: Decoded, without query.
+            accept: The header, for ``/metrics``.
+        """
+        if method not in _METHODS:
+            return _json(405, {"error": f"only {', '.join(_METHODS)}"})
+        try:
+            page, _, name = path.removeprefix("/").partition("/")
+            if page == "metrics" and not name and self._registry is not None:
+                return self._metrics(self._registry, accept)
+            return self._about(page, name.rstrip("/"))
+        except Exception:
+            _logger.exception("no answer to %s %r", method, path)
+            return _json(500, {"error": "it is in the log"})
+
+    def _about(self, page: str, name: str) -> _Answer:
+        if page not in {"leader", "livez", "readyz", "status"}:
+            return _json(404, {"error": "there are /leader, /livez, /readyz, /status and, with a registry, /metrics"})
+        if name and name not in self._managers:
+            return _json(404, {"error": "no such election here", "elections": sorted(self._managers)})
+        those = {name: self._managers[name]} if name else self._managers
+        if page == "status":
+            return _json(200, {"elections": {election: _status(manager) for election, manager in those.items()}})
+        if page == "leader" and len(those) > 1:
+            return _json(404, {"error": "say which: /leader/NAME", "elections": sorted(those)})
+        healths = {election: manager.health() for election, manager in those.items()}
+        if page == "leader":
+            good = all(manager.is_leader() for manager in those.values())
+        elif page == "livez":
+            good = all(health.live for health in healths.values())
+        else:
+            good = all(health.ready for health in healths.values())
+        return _json(200 if good else 503, {election: _health(health) for election, health in healths.items()})
+
+    @staticmethod
+    def _metrics(registry: CollectorRegistry, accept: str) -> _Answer:
+        # Who has a registry has the library.
+        from prometheus_client.exposition import choose_encoder
+
+        encode, content_type = choose_encoder(accept)
+        return _Answer(200, encode(registry), content_type)
+
+
+def _json(status: int, content: Mapping[str, object]) -> _Answer:
+    return _Answer(status, json.dumps(content, indent=2).encode() + b"\n")
+
+
+def _health(health: Health) -> dict[str, object]:
+    return {
+        "state": health.state.value,
+        "reason": health.reason,
+        "since": health.since.isoformat(timespec="milliseconds"),
+        "live": health.live,
+        "ready": health.ready,
+    }
+
+
+def _status(manager: LeaderManager) -> dict[str, object]:
+    term, statistics = manager.term, manager.statistics()
+    remaining = None if term is None else term.remaining()
+    return {
+        "identity": manager.identity,
+        "is_leader": term is not None,
+        "status": manager.status.name,
+        "health": _health(manager.health()),
+        "term": None
+        if term is None or remaining is None
+        else {
+            "token": term.token,
+            "key": term.key,
+            # As in the key. As a number it would lose digits in JavaScript.
+            "lease_id": f"{term.lease_id:x}",
+            "elected_at": term.elected_at.isoformat(timespec="milliseconds"),
+            "remaining": round(remaining, 3) if math.isfinite(remaining) else None,
+        },
+        "statistics": {
+            "terms": statistics.terms,
+            "losses": {reason.value: count for reason, count in statistics.losses.items()},
+            "renewals": statistics.renewals,
+            "renewal_failures": statistics.renewal_failures,
+            "last_renewal_age": statistics.last_renewal_age,
+            "closest_call": statistics.closest_call,
+            "queue_position": statistics.queue_position,
+            "etcd_errors": statistics.etcd_errors,
+            "overruns": statistics.overruns,
+        },
+    }
+
+
+# In an event loop
+
+
+def asgi_app(
+    managers: LeaderManager | Iterable[LeaderManager], *, registry: CollectorRegistry | None = None
+) -> Callable[[_Scope, _Receive, _Send], Awaitable[None]]:
+    """An ASGI 3 application, to be served by itself or mounted in another, on any event loop.
+
+    Args:
+        managers: One, or those of several elections.
+        registry: What ``/metrics`` shows; without one there is no such page.
+
+    Raises:
+        ValueError: No manager, or two of one election.
+    """
+    site = _Site(managers, registry)
+
+    async def app(scope: _Scope, receive: _Receive, send: _Send) -> None:
+        if scope["type"] == "lifespan":
+            for _ in range(2):
+                message = await receive()
+                await send({"type": f"{message['type']}.complete"})
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+        elif scope["type"] == "http":
+            path, root = scope["path"], scope.get("root_path", "")
+            if root and (path == root or path.startswith(f"{root}/")):
+                path = path.removeprefix(root)
+            accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
+            answer = site.answer(scope["method"], path, accept)
+            headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers().items()]
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            body = b"" if scope["method"] == "HEAD" else answer.body
+            await send({"type": "http.response.body", "body": body})
+        else:
+            raise ValueError(f"not known here: {scope['type']}")
+
+    return app
+
+
+# In a thread
+
+
+@dataclass(frozen=True, slots=True)
+class HealthServer:
+    """Where it listens.
+
+    Attributes:
+        host: As given.
+        port: The one in use, also where 0 was given.
+    """
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """``http://HOST:PORT``, without a slash at the end."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+
+@contextmanager
+def serve(
+    managers: LeaderManager | Iterable[LeaderManager],
+    host: str,
+    port: int,
+    *,
+    registry: CollectorRegistry | None = None,
+) -> Iterator[HealthServer]:
+    """Answer from a daemon thread for as long as the block lasts, also while the event loop is blocked.
+
+    It sees what the loop does not, as long as the interpreter gets to run at all: a C call that never lets go of the
+    GIL, and a stopped process, answer nothing.
+
+    Args:
+        managers: One, or those of several elections.
+        host: A name or an address of this machine; ``"0.0.0.0"`` or ``"::"`` for all.
+        port: 0 for any that is free.
+        registry: What ``/metrics`` shows; without one there is no such page.
+
+    Raises:
+        ValueError: No manager, or two of one election.
+        OSError: The address cannot be had.
+    """
+    with _Server(host, port, _Site(managers, registry)) as server:
+        thread = threading.Thread(target=server.answer_requests, name="etcdleader health", daemon=True)
+        thread.start()
+        try:
+            yield HealthServer(host, server.server_port)
+        finally:
+            server.stop()
+            thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+    timeout = 1.0
+    """How often the thread looks whether it is to end, where closing the socket does not wake it."""
+
+    def __init__(self, host: str, port: int, site: _Site) -> None:
+        self.site = site
+        self.places = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self._stopping = threading.Event()
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        )[0]
+        self.address_family = family
+        super().__init__((str(address[0]), port), _Handler)
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's: it asks the name service for the host's name, which can take its time.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+
+    def answer_requests(self) -> None:
+        while not self._stopping.is_set():
+            self.handle_request()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:
+            # Out of file descriptors, mostly. The connection still waits, so this would be asked again at once.
+            self._stopping.wait(0.1)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self.places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self.places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        del request
+        # Mostly a client that went away, or was too slow.
+        _logger.debug("a request from %s came to nothing: %r", client_address, sys.exception())
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        # Read as a whole, so that who sends a byte now and then cannot stay for ever: the timeout of a socket is that
+        # of one byte.
+        self.rfile = BytesIO(_read_head(self.connection, time.monotonic() + _TIMEOUT))
+        self.connection.settimeout(_TIMEOUT)
+
+    def _answer(self) -> None:
+        path = unquote(self.path.partition("?")[0], errors="replace")
+        answer = self.server.site.answer(self.command, path, self.headers.get("Accept", ""))
+        self.send_response(answer.status)
+        for name, value in answer.headers().items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(answer.body)
+
+    do_GET = do_HEAD = do_OPTIONS = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815 - the base's names
+
+    def version_string(self) -> str:
+        return "etcdleader"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+        _logger.debug(format, *args)
+
+
+def _read_head(connection: socket.socket, deadline: float) -> bytes:
+    """What came up to the empty line, the deadline, the greatest length or the end."""
+    head = b""
+    while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) < _LONGEST_REQUEST:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return b""
+        connection.settimeout(left)
+        some = connection.recv(4096)
+        if not some:
+            break
+        head += some
+    return head

@@ -1,0 +1,287 @@
+"""Numbers for Prometheus (``pip install 'etcdleader[prometheus]'``).
+
+::
+
+    metrics = PrometheusMetrics()
+    manager = EtcdLeaderManager(etcd, config, "jobs", metrics=metrics)     # or, for a manager from the factory:
+    metrics.watch(manager)
+
+One object serves any number of managers. What is so *now* is asked of them when Prometheus comes: who leads is the
+manager's own arithmetic at that moment, never a flag that a blocked event loop would have had to lower. Nothing here
+needs the event loop, so a scrape from a thread (:func:`etcdleader.health.serve`) is answered while the loop is stuck.
+
+Labels are ``election`` and, where there is one, ``reason``, ``kind`` or ``state``, whose values are fixed: nothing of
+an identity, a key or a message becomes a label. ``docs/monitoring.md`` has the list, alerts and a dashboard.
+
+prometheus_client's multiprocess mode does not ask anybody at the scrape, so it cannot serve these: let every process
+that campaigns have a port of its own.
+"""
+
+# ruff: noqa: ARG002 - what happened is told with more than is counted
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ._base_manager import BaseManager
+from ._process import boottime
+from .errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
+from .manager import LeaderManager
+from .metrics import HealthState, NullMetrics
+from .model import LeaderStatus, LossReason, Term
+
+__all__ = ("PrometheusMetrics",)
+
+_CALLS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""A renewal is a keep-alive and a read: milliseconds in one place, some hundred between continents."""
+_SECONDS_LEFT = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0)
+_DRAINS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+_KINDS: tuple[tuple[type[EtcdLeaderError], str], ...] = (
+    (EtcdUnavailableError, "unavailable"),
+    (EtcdRefusedError, "refused"),
+    (EtcdRegressedError, "regressed"),
+    (EtcdLeaderError, "other"),
+)
+
+
+class PrometheusMetrics(NullMetrics):
+    """Counts for Prometheus. Give it to managers as ``metrics``, or have it ``watch`` them.
+
+    Managers are not kept alive by it. What was counted stays when they are gone; what is asked at the scrape goes with
+    them. Several managers of one election in one process are counted together: ``etcdleader_is_leader`` is then how
+    many of them lead.
+    """
+
+    def __init__(
+        self,
+        registry: CollectorRegistry = REGISTRY,
+        *,
+        namespace: str = "etcdleader",
+        renewal_buckets: Sequence[float] = _CALLS,
+        remaining_buckets: Sequence[float] = _SECONDS_LEFT,
+        drain_buckets: Sequence[float] = _DRAINS,
+        clock: Callable[[], float] = boottime,
+    ) -> None:
+        """Register everything.
+
+        Args:
+            registry: Where it can be scraped.
+            namespace: What all names begin with. The dashboard and the alerts expect the default.
+            renewal_buckets: Of ``renewal_duration_seconds``.
+            remaining_buckets: Of ``renewal_remaining_seconds``. They should go up to the lease.
+            drain_buckets: Of ``drain_seconds``.
+            clock: Seconds, for the time without a leader.
+
+        Raises:
+            ValueError: The registry has such metrics already: one object is enough for all managers.
+        """
+        self.registry = registry
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._watched: list[_Counted] = []
+
+        def counter(name: str, documentation: str, *labels: str) -> Counter:
+            return Counter(name, documentation, ("election", *labels), namespace=namespace, registry=registry)
+
+        def histogram(name: str, documentation: str, buckets: Sequence[float]) -> Histogram:
+            return Histogram(
+                name, documentation, ("election",), namespace=namespace, registry=registry, buckets=tuple(buckets)
+            )
+
+        self.terms = counter("terms", "Elections won.")
+        self.losses = counter("losses", "Terms that ended, by reason.", "reason")
+        self.overruns = counter("overruns", "Terms whose work ignored its cancellation past the end of the lease.")
+        self.errors = counter("etcd_errors", "Failed calls and broken streams, by kind.", "kind")
+        self.renewal_failures = counter("renewal_failures", "Renewals that were not confirmed.")
+        self.renewals = histogram(
+            "renewal_duration_seconds", "From the sending of a renewal to its confirmation.", renewal_buckets
+        )
+        self.remaining = histogram(
+            "renewal_remaining_seconds", "What was left of the leader's lease at a renewal.", remaining_buckets
+        )
+        self.drains = histogram("drain_seconds", "From the cancellation of a term's work to its end.", drain_buckets)
+        registry.register(_AtScrape(namespace, self._living))
+
+    def watch(self, manager: LeaderManager) -> None:
+        """Count for a manager that was made without ``metrics``, as the factory makes them. Do so before it campaigns:
+        what was before is not counted. Twice is once."""
+        if not isinstance(manager, BaseManager):
+            raise TypeError(f"manager must be one of etcdleader's, not {type(manager).__name__}")
+        if not any(counted.manager() is manager for counted in self._living()):
+            manager._metrics.add(self, manager)  # noqa: SLF001 - of this package
+
+    def for_manager(self, manager: LeaderManager) -> _Counted:
+        """What counts for this one manager."""
+        counted = _Counted(self, manager, self._clock)
+        with self._lock:
+            self._watched = [*(each for each in self._watched if each.manager() is not None), counted]
+        return counted
+
+    def _living(self) -> list[_Counted]:
+        return [counted for counted in self._watched if counted.manager() is not None]
+
+
+class _Counted(NullMetrics):
+    """The counts of one manager, which it shares with others of the same election."""
+
+    def __init__(self, metrics: PrometheusMetrics, manager: LeaderManager, clock: Callable[[], float]) -> None:
+        self.election = election = manager.election_key
+        self.manager = weakref.ref(manager)
+        self.seen: bool | None = None
+        self._clock = clock
+        self._leaderless: tuple[float, float | None] = 0.0, None  # one value, so that no thread sees half of it
+        self._told = 0.0
+        # All there ever will be, from the beginning: a rate needs a zero to start from.
+        self._terms = metrics.terms.labels(election)
+        self._losses = {reason: metrics.losses.labels(election, reason.value) for reason in LossReason}
+        self._overruns = metrics.overruns.labels(election)
+        self._errors = {kind: metrics.errors.labels(election, name) for kind, name in _KINDS}
+        self._renewal_failures = metrics.renewal_failures.labels(election)
+        self._renewals = metrics.renewals.labels(election)
+        self._remaining = metrics.remaining.labels(election)
+        self._drains = metrics.drains.labels(election)
+
+    def leaderless(self) -> float:
+        """Seconds for which it campaigned and knew of no leader. From any thread."""
+        # No lock, which a fork could leave held for ever; so a stretch may be read a little past its end, once.
+        self._told = max(self._told, self._leaderless_now())
+        return self._told
+
+    def _leaderless_now(self) -> float:
+        total, since = self._leaderless
+        return total if since is None else total + max(0.0, self._clock() - since)
+
+    def elected(self, term: Term) -> None:
+        self._terms.inc()
+
+    def ousted(self, term: Term, reason: LossReason, drain: float) -> None:
+        self._losses[reason].inc()
+        self._drains.observe(drain)
+
+    def renewed(self, duration: float, remaining: float) -> None:
+        self._renewals.observe(duration)
+        manager = self.manager()
+        if manager is not None and manager.status is LeaderStatus.ELECTED:
+            self._remaining.observe(remaining)
+
+    def renewal_failed(self, remaining: float) -> None:
+        self._renewal_failures.inc()
+
+    def etcd_failed(self, error: EtcdLeaderError) -> None:
+        self._errors[next(kind for kind, _ in _KINDS if isinstance(error, kind))].inc()
+
+    def overrun(self, term: Term) -> None:
+        self._overruns.inc()
+
+    def leader_seen(self, seen: bool | None) -> None:  # noqa: FBT001 - as in the protocol
+        self.seen = seen
+        self._leaderless = self._leaderless_now(), self._clock() if seen is False else None
+
+
+class _AtScrape(Collector):
+    """What is so at the moment of the scrape."""
+
+    def __init__(self, namespace: str, living: Callable[[], list[_Counted]]) -> None:
+        self._namespace = namespace
+        self._living = living
+
+    def describe(self) -> Iterable[Metric]:
+        """The names, so that a second object of the kind is refused at its registration."""
+        return self._families({})
+
+    def collect(self) -> Iterable[Metric]:
+        elections: dict[str, list[tuple[_Counted, LeaderManager]]] = {}
+        for counted in self._living():
+            manager = counted.manager()
+            if manager is not None:
+                elections.setdefault(counted.election, []).append((counted, manager))
+        return self._families(elections)
+
+    def _families(self, elections: dict[str, list[tuple[_Counted, LeaderManager]]]) -> Iterator[Metric]:
+        managers = {name: [manager for _, manager in pairs] for name, pairs in elections.items()}
+
+        def gauge(
+            name: str, documentation: str, value: Callable[[list[LeaderManager]], float | None]
+        ) -> GaugeMetricFamily:
+            family = GaugeMetricFamily(f"{self._namespace}_{name}", documentation, labels=("election",))
+            for election, those in managers.items():
+                if (number := value(those)) is not None:
+                    family.add_metric((election,), number)
+            return family
+
+        yield gauge(
+            "is_leader",
+            "1 while this process may believe that it leads.",
+            lambda those: sum(manager.is_leader() for manager in those),
+        )
+        yield gauge(
+            "token",
+            "The fencing token of the current term; 0 while there is none.",
+            lambda those: max((term.token for term in _terms(those)), default=0),
+        )
+        yield gauge(
+            "lease_remaining_seconds",
+            "Until this process must stop believing that it leads; only while it does.",
+            lambda those: min((term.remaining() for term in _terms(those)), default=None),
+        )
+        yield gauge(
+            "closest_call_seconds",
+            "The least that was ever left of the leader's lease at a renewal, since the process began.",
+            lambda those: _least(manager.statistics().closest_call for manager in those),
+        )
+        yield gauge(
+            "queue_position",
+            "0 for the leader, 1 for the next in line; missing outside the queue.",
+            lambda those: _least(manager.statistics().queue_position for manager in those),
+        )
+        yield gauge("lease_seconds", "As configured.", lambda those: min(manager.config.lease for manager in those))
+        yield gauge("retry_seconds", "As configured.", lambda those: min(manager.config.retry for manager in those))
+        yield gauge("renew_seconds", "As configured.", lambda those: min(manager.config.renew for manager in those))
+        yield gauge("margin_seconds", "As configured.", lambda those: min(manager.config.margin for manager in those))
+        yield self._health(managers)
+        yield from self._leaders_seen(elections)
+
+    def _health(self, managers: dict[str, list[LeaderManager]]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            f"{self._namespace}_health",
+            "How many managers of this process are in each state.",
+            labels=("election", "state"),
+        )
+        for election, those in managers.items():
+            states = [manager.health().state for manager in those]
+            for state in HealthState:
+                family.add_metric((election, state.name.lower()), states.count(state))
+        return family
+
+    def _leaders_seen(self, elections: dict[str, list[tuple[_Counted, LeaderManager]]]) -> Iterator[Metric]:
+        seen = GaugeMetricFamily(
+            f"{self._namespace}_leader_seen",
+            "1 while this candidate leads, or stands in the queue behind somebody; missing while it does not campaign.",
+            labels=("election",),
+        )
+        leaderless = CounterMetricFamily(
+            f"{self._namespace}_leaderless_seconds",
+            "How long this process campaigned and knew of no leader.",
+            labels=("election",),
+        )
+        for election, pairs in elections.items():
+            views = [counted.seen for counted, _ in pairs if counted.seen is not None]
+            if views:
+                seen.add_metric((election,), any(views))
+            leaderless.add_metric((election,), max(counted.leaderless() for counted, _ in pairs))
+        yield seen
+        yield leaderless
+
+
+def _terms(managers: Iterable[LeaderManager]) -> list[Term]:
+    return [term for manager in managers if (term := manager.term) is not None]
+
+
+def _least(numbers: Iterable[float | None]) -> float | None:
+    return min((number for number in numbers if number is not None), default=None)

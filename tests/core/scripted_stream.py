@@ -1,0 +1,68 @@
+"""A stream whose answers are given by hand, where the real one has a thread and gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio.lowlevel
+
+from etcdleader.errors import EtcdLeaderError
+
+
+class ScriptedStream:
+    """What `_etcd.stream.Stream` is to its user: in order, and silent after its end.
+
+    Attributes:
+        sent: What was written, in order.
+    """
+
+    def __init__(self, on_message: Callable[[Any], None], on_end: Callable[[EtcdLeaderError], None]) -> None:
+        self.sent: list[Any] = []
+        self.open = True
+        self._on_message = on_message
+        self._on_end = on_end
+
+    def send(self, request: Any) -> None:
+        self.sent.append(request)
+
+    def end(self, error: EtcdLeaderError) -> None:
+        if self.open:
+            self.open = False
+            self._on_end(error)
+
+    def bring(self, message: Any) -> None:
+        """A message arrives. After the end it is dropped, as the real stream does it."""
+        if self.open:
+            self._on_message(message)
+
+
+class Opener:
+    """Opens scripted streams.
+
+    Attributes:
+        streams: All that were opened.
+        failing: Raised instead of opening one.
+        hanging: Opening one takes for ever.
+    """
+
+    def __init__(self) -> None:
+        self.streams: list[ScriptedStream] = []
+        self.failing: EtcdLeaderError | None = None
+        self.hanging = False
+
+    async def __call__(
+        self, on_message: Callable[[Any], None], on_end: Callable[[EtcdLeaderError], None], timeout: float
+    ) -> Any:
+        await anyio.lowlevel.checkpoint()
+        if self.hanging:
+            await anyio.sleep_forever()
+        if self.failing is not None:
+            raise self.failing
+        self.streams.append(ScriptedStream(on_message, on_end))
+        return self.streams[-1]
+
+    @property
+    def last(self) -> ScriptedStream:
+        """The stream that was opened last."""
+        return self.streams[-1]

@@ -1,0 +1,244 @@
+"""Keep-alives on a scripted stream: whose answer is whose. On virtual time, since what counts is what comes too late."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from etcdleader._etcd.api import KeepAlive
+from etcdleader._etcd.keep_alives import KeepAlives
+from etcdleader._etcd.rpc import etcdrpc
+from etcdleader._etcd.stream import Stream
+from etcdleader._loop import call_soon_from_threads
+from etcdleader.errors import EtcdUnavailableError
+from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
+from tests.core.scripted_stream import Opener
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any]]:
+    return virtual_backend(request.param)
+
+
+@pytest.fixture
+def opener() -> Opener:
+    return Opener()
+
+
+@pytest.fixture
+def keep_alives(opener: Opener, anyio_backend: object) -> KeepAlives:
+    return KeepAlives(opener)
+
+
+def answer(lease_id: int, ttl: int = 10, raft_term: int = 2) -> Any:
+    return etcdrpc.LeaseKeepAliveResponse(
+        header=etcdrpc.ResponseHeader(cluster_id=1, member_id=2, revision=3, raft_term=raft_term), ID=lease_id, TTL=ttl
+    )
+
+
+class Outcome:
+    """What became of a call that runs beside the test."""
+
+    def __init__(self) -> None:
+        self.answers: Mapping[int, KeepAlive] | None = None
+        self.error: EtcdUnavailableError | None = None
+
+    async def of(self, keep_alives: KeepAlives, lease_ids: Sequence[int], timeout: float) -> None:
+        try:
+            self.answers = await keep_alives.send(lease_ids, timeout)
+        except EtcdUnavailableError as error:
+            self.error = error
+
+
+async def test_keep_alives_go_out_back_to_back_and_each_answer_counts_for_its_lease(
+    keep_alives: KeepAlives, opener: Opener
+) -> None:
+    outcome = Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.of, keep_alives, [7, 8], 5)
+        await anyio.sleep(1)
+        assert [request.ID for request in opener.last.sent] == [7, 8]
+        opener.last.bring(answer(8, ttl=20))
+        opener.last.bring(answer(7, ttl=10, raft_term=4))
+    assert outcome.answers is not None
+    assert {lease_id: one.ttl for lease_id, one in outcome.answers.items()} == {7: 10, 8: 20}
+    assert outcome.answers[7].header.raft_term == 4
+
+
+async def test_a_late_answer_is_never_credited_to_the_next_keep_alive(keep_alives: KeepAlives, opener: Opener) -> None:
+    """A is delayed, B is lost, A's answer comes after B was sent. Credited to B, it gave 2.6 s of two leaders."""
+    a, b = Outcome(), Outcome()
+    await a.of(keep_alives, [7], 1)
+    assert a.error is not None
+    old = opener.last
+    assert not old.open, "a keep-alive that times out ends its stream"
+    async with anyio.create_task_group() as group:
+        group.start_soon(b.of, keep_alives, [7], 1)
+        await anyio.sleep(0.5)
+        assert opener.last is not old
+        old.bring(answer(7))
+    assert b.answers is None
+    assert b.error is not None
+
+
+async def test_a_cancelled_keep_alive_ends_its_stream_likewise(keep_alives: KeepAlives, opener: Opener) -> None:
+    """Its answer is still on the way when the next one asks."""
+    with anyio.move_on_after(0.5):
+        await keep_alives.send([7], 5)
+    assert not opener.last.open
+    again = Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(again.of, keep_alives, [7], 5)
+        await anyio.sleep(0.5)
+        opener.streams[0].bring(answer(7, ttl=99))
+        opener.streams[1].bring(answer(7, ttl=10))
+    assert again.answers is not None
+    assert again.answers[7].ttl == 10
+
+
+async def test_an_unanswered_lease_is_missing_and_ends_the_stream(keep_alives: KeepAlives, opener: Opener) -> None:
+    """The others of its call keep what they have got."""
+    outcome = Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.of, keep_alives, [7, 8], 1)
+        await anyio.sleep(0.5)
+        opener.last.bring(answer(7))
+    assert outcome.answers is not None
+    assert list(outcome.answers) == [7]
+    assert not opener.last.open
+
+
+async def test_a_stream_that_ends_takes_the_other_calls_on_it_along(keep_alives: KeepAlives, opener: Opener) -> None:
+    """At once: they need not wait for their own time to run out."""
+    slow, patient = Outcome(), Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(slow.of, keep_alives, [7], 1)
+        group.start_soon(patient.of, keep_alives, [8], 50)
+    assert anyio.current_time() == pytest.approx(1)
+    assert slow.error is not None
+    assert patient.error is not None
+
+
+async def test_calls_at_once_share_one_stream(keep_alives: KeepAlives, opener: Opener) -> None:
+    first, second = Outcome(), Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.of, keep_alives, [7], 5)
+        group.start_soon(second.of, keep_alives, [8], 5)
+        await anyio.sleep(1)
+        assert len(opener.streams) == 1
+        opener.last.bring(answer(8))
+        opener.last.bring(answer(7))
+    assert first.answers is not None
+    assert list(first.answers) == [7]
+    assert second.answers is not None
+    assert list(second.answers) == [8]
+
+
+async def test_answers_that_nobody_asked_for_are_dropped(keep_alives: KeepAlives, opener: Opener) -> None:
+    """Another lease's, and a second one of ours: each keep-alive has one answer."""
+    outcome, later = Outcome(), Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.of, keep_alives, [7], 5)
+        await anyio.sleep(1)
+        opener.last.bring(answer(99))
+        opener.last.bring(answer(7, ttl=10))
+        opener.last.bring(answer(7, ttl=20))
+        await anyio.sleep(1)
+        group.start_soon(later.of, keep_alives, [7], 1)
+    assert outcome.answers is not None
+    assert {lease_id: one.ttl for lease_id, one in outcome.answers.items()} == {7: 10}
+    assert later.answers is None
+
+
+async def test_a_stream_that_breaks_fails_what_waits_and_the_next_call_opens_another(
+    keep_alives: KeepAlives, opener: Opener
+) -> None:
+    outcome, again = Outcome(), Outcome()
+    broken = EtcdUnavailableError("UNAVAILABLE: the connection was reset")
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.of, keep_alives, [7], 50)
+        await anyio.sleep(1)
+        opener.last.end(broken)
+    assert anyio.current_time() == pytest.approx(1)
+    assert outcome.error is broken
+    async with anyio.create_task_group() as group:
+        group.start_soon(again.of, keep_alives, [7], 5)
+        await anyio.sleep(1)
+        opener.last.bring(answer(7))
+    assert again.answers is not None
+    assert len(opener.streams) == 2
+
+
+async def test_opening_a_stream_is_bounded_like_the_rest(keep_alives: KeepAlives, opener: Opener) -> None:
+    """A member that accepts connections and says nothing must not hold up the renewals."""
+    outcome, again = Outcome(), Outcome()
+    opener.hanging = True
+    await outcome.of(keep_alives, [7], 2)
+    assert anyio.current_time() == pytest.approx(2)
+    assert outcome.error is not None
+    opener.hanging = False
+    opener.failing = EtcdUnavailableError("connection refused")
+    await again.of(keep_alives, [7], 2)
+    assert again.error is opener.failing
+
+
+class ScriptedCall:
+    """gRPC's side of a stream: yields what it is given, also after it was cancelled."""
+
+    def __init__(self, requests: Iterator[Any], metadata: object) -> None:
+        self.requests = requests
+        self.metadata = metadata
+        self.cancelled = False
+        self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.messages.get, None)
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
+    """The real one, with its thread: the rules above stand on this."""
+    calls: list[ScriptedCall] = []
+
+    def method(requests: Iterator[Any], metadata: object) -> ScriptedCall:
+        calls.append(ScriptedCall(requests, metadata))
+        return calls[0]
+
+    got: list[Any] = []
+    ends: list[Exception] = []
+    came = anyio.Event()
+
+    def on_message(message: Any) -> None:
+        got.append(message)
+        came.set()
+
+    on_end: Callable[[Exception], None] = ends.append
+    stream = Stream(
+        method,
+        (),
+        call_soon_from_threads(),
+        check=lambda message: None,
+        on_message=on_message,
+        on_end=on_end,
+        name="scripted",
+    )
+    calls[0].messages.put("in time")
+    await came.wait()
+    why = EtcdUnavailableError("given up")
+    stream.end(why)
+    calls[0].messages.put("too late")
+    calls[0].messages.put(None)
+    await stream.ended.wait()
+    assert got == ["in time"]
+    assert ends == [why]
+    assert calls[0].cancelled
+    assert list(calls[0].requests) == [], "the writing side is ended, too"

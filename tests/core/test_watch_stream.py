@@ -1,0 +1,274 @@
+"""Watches on a scripted stream: from where a broken one goes on, and which creation is answered by what."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import anyio
+import pytest
+
+from etcdleader._etcd.api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage
+from etcdleader._etcd.rpc import etcdrpc
+from etcdleader._etcd.watches import Watches
+from etcdleader.errors import EtcdRefusedError, EtcdUnavailableError
+from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
+from tests.core.scripted_stream import Opener, ScriptedStream
+
+pytestmark = pytest.mark.anyio
+
+RESET = EtcdUnavailableError("UNAVAILABLE: the connection was reset")
+
+
+@pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any]]:
+    return virtual_backend(request.param)
+
+
+class World:
+    """A connection's watches, and the streams that they have opened."""
+
+    def __init__(self) -> None:
+        self.opener = Opener()
+        self.logins_refused = 0
+        self.watches = Watches(self.opener, self._refused)
+
+    def _refused(self) -> None:
+        self.logins_refused += 1
+
+    @property
+    def stream(self) -> ScriptedStream:
+        return self.opener.last
+
+    def watch(self, key: bytes = b"k", start_revision: int = 0) -> tuple[Any, list[WatchMessage]]:
+        """A watch, and what it brings."""
+        got: list[WatchMessage] = []
+        return self.watches.add(key, b"", start_revision, got.append, 5.0), got
+
+    async def break_stream(self) -> None:
+        """The stream breaks; the next one stands when this returns."""
+        before = len(self.opener.streams)
+        self.stream.end(RESET)
+        await anyio.sleep(2)
+        assert len(self.opener.streams) == before + 1
+
+    def starts(self) -> list[int]:
+        """From which revisions the creations on the present stream ask to start; 0 is "now"."""
+        return [
+            request.create_request.start_revision
+            for request in self.stream.sent
+            if request.WhichOneof("request_union") == "create_request"
+        ]
+
+    def cancelled(self) -> list[int]:
+        """Which watches etcd was asked to cancel on the present stream."""
+        return [
+            request.cancel_request.watch_id
+            for request in self.stream.sent
+            if request.WhichOneof("request_union") == "cancel_request"
+        ]
+
+    def created(self, watch_id: int, revision: int, **more: Any) -> None:
+        """A creation is answered."""
+        self.stream.bring(
+            etcdrpc.WatchResponse(
+                header=etcdrpc.ResponseHeader(revision=revision), watch_id=watch_id, created=True, **more
+            )
+        )
+
+    def happened(self, watch_id: int, *revisions: int, header: int = 0) -> None:
+        """Events come, by default under the header of the last one; with none it is a progress notification."""
+        message = etcdrpc.WatchResponse(
+            header=etcdrpc.ResponseHeader(revision=header or revisions[-1]), watch_id=watch_id
+        )
+        for revision in revisions:
+            event = message.events.add()
+            event.kv.key, event.kv.mod_revision = b"k", revision
+        self.stream.bring(message)
+
+    def canceled(self, watch_id: int, **more: Any) -> None:
+        """etcd ends a watch."""
+        self.stream.bring(etcdrpc.WatchResponse(watch_id=watch_id, canceled=True, **more))
+
+
+@pytest.fixture
+async def world(anyio_backend: object) -> AsyncIterator[World]:
+    world = World()
+    yield world
+    world.watches.close()
+    await anyio.sleep(1)
+
+
+def revisions(got: list[WatchMessage]) -> list[int]:
+    return [event.kv.mod_revision for message in got if isinstance(message, WatchEvents) for event in message.events]
+
+
+async def test_a_broken_watch_goes_on_after_its_last_event_though_the_header_ran_ahead(world: World) -> None:
+    """While etcd catches up, an answer's header is at the store's revision: from there 2,000 events were lost."""
+    _, got = world.watch(start_revision=3)
+    await anyio.sleep(1)
+    world.created(1, revision=2000)
+    world.happened(1, 5, 6, header=2000)
+    await world.break_stream()
+    assert world.starts() == [7]
+    world.created(1, revision=2500)
+    assert got[-1] == WatchCreated(6, resumed=True), "and what it is sure to bring begins there, too"
+    world.happened(1, 7, 8, header=2500)
+    await world.break_stream()
+    assert world.starts() == [9]
+    assert revisions(got) == [5, 6, 7, 8]
+
+
+async def test_a_watch_without_events_goes_on_after_its_creation(world: World) -> None:
+    """Whatever others on the stream have brought, and whatever a progress notification says: only its own events count."""
+    _, got = world.watch(b"quiet")
+    world.watch(b"busy")
+    await anyio.sleep(1)
+    world.created(1, revision=5)
+    world.created(2, revision=5)
+    world.happened(2, 40, 41)
+    world.happened(1, header=900)
+    await world.break_stream()
+    assert world.starts() == [6, 42]
+    assert [type(message) for message in got] == [WatchCreated, WatchBroken]
+
+
+async def test_a_watch_that_did_not_stand_yet_begins_at_now_again(world: World) -> None:
+    """And is not called resumed: nothing was promised before."""
+    _, got = world.watch()
+    await anyio.sleep(1)
+    await world.break_stream()
+    assert world.starts() == [0]
+    world.created(1, revision=8)
+    assert [message for message in got if isinstance(message, WatchCreated)] == [WatchCreated(8, resumed=False)]
+
+
+async def test_events_before_the_resume_point_are_dropped(world: World) -> None:
+    """A member may send again what came before the break."""
+    _, got = world.watch(start_revision=5)
+    await anyio.sleep(1)
+    world.created(1, revision=4)
+    world.happened(1, 5, 6)
+    await world.break_stream()
+    world.created(1, revision=6)
+    world.happened(1, 5, 6, 7)
+    assert revisions(got) == [5, 6, 7]
+
+
+async def test_a_resumed_watch_takes_no_later_beginning_from_a_lagging_or_leading_member(world: World) -> None:
+    """The header of the answer to a creation from a revision says nothing about the watch."""
+    _, got = world.watch()
+    await anyio.sleep(1)
+    world.created(1, revision=20)
+    await world.break_stream()
+    world.created(1, revision=3)
+    await world.break_stream()
+    assert world.starts() == [21]
+    assert [message for message in got if isinstance(message, WatchCreated)] == [
+        WatchCreated(20),
+        WatchCreated(20, resumed=True),
+    ]
+
+
+async def test_a_compacted_watch_ends_and_is_not_asked_for_again(world: World) -> None:
+    """Whoever watched must read, and watch anew: between lies a gap."""
+    _, got = world.watch(start_revision=3)
+    world.watch(b"other")
+    await anyio.sleep(1)
+    world.created(1, revision=50)
+    world.created(2, revision=50)
+    world.canceled(1, compact_revision=30)
+    last = got[-1]
+    assert isinstance(last, WatchCanceled)
+    assert last.compact_revision == 30
+    world.happened(1, 51)
+    await world.break_stream()
+    assert world.starts() == [51]
+    assert got[-1] is last, "nothing follows"
+
+
+async def test_a_refused_creation_ends_its_own_watch_and_no_other(world: World) -> None:
+    """etcd 3.5 answers it with the id of somebody else's watch."""
+    _, first = world.watch(b"first")
+    _, second = world.watch(b"second")
+    await anyio.sleep(1)
+    world.created(0, revision=5)
+    world.created(0, revision=5, canceled=True, cancel_reason="rpc error: code = PermissionDenied: permission denied")
+    refused = second[-1]
+    assert isinstance(refused, WatchCanceled)
+    assert isinstance(refused.error, EtcdRefusedError)
+    assert refused.compact_revision == 0
+    world.happened(0, 6)
+    assert revisions(first) == [6]
+    assert second == [refused]
+
+
+async def test_a_refused_token_breaks_the_stream_and_ends_no_watch(world: World) -> None:
+    """It is not the watch's fault: after another login it is asked for once more."""
+    _, got = world.watch()
+    await anyio.sleep(1)
+    world.created(0, revision=5, canceled=True, cancel_reason="etcdserver: invalid auth token")
+    await anyio.sleep(2)
+    assert world.logins_refused >= 1
+    assert len(world.opener.streams) == 2
+    world.created(0, revision=6)
+    assert [type(message) for message in got] == [WatchCreated], "a new login is no trouble"
+
+
+async def test_a_creation_that_is_not_answered_in_time_ends_the_stream(world: World) -> None:
+    """Answers to creations have no names, so one that is missing would make the next ones belong to the wrong watch."""
+    _, got = world.watch()
+    await anyio.sleep(4)
+    world.watch(b"younger")
+    await anyio.sleep(0.9)
+    assert len(world.opener.streams) == 1
+    await anyio.sleep(0.3)
+    assert [stream.open for stream in world.opener.streams] == [False, True]
+    assert world.starts() == [0, 0]
+    assert [type(message) for message in got] == [WatchBroken]
+
+
+async def test_a_late_answer_to_a_closed_watchs_creation_is_not_taken_for_the_next_ones(world: World) -> None:
+    """It is cancelled at etcd, which serves it by then."""
+    closed, silent = world.watch(b"closed")
+    _, got = world.watch(b"open")
+    await anyio.sleep(1)
+    closed.close()
+    world.created(1, revision=5)
+    assert not got
+    world.created(2, revision=9)
+    assert got == [WatchCreated(9)]
+    assert world.cancelled() == [1]
+    world.happened(1, 10)
+    world.canceled(1)
+    world.happened(2, 11)
+    assert not silent
+    assert revisions(got) == [11]
+
+
+async def test_a_closed_watch_is_silent_and_not_asked_for_again(world: World) -> None:
+    closed, silent = world.watch(b"closed")
+    world.watch(b"open")
+    await anyio.sleep(1)
+    world.created(1, revision=5)
+    world.created(2, revision=5)
+    closed.close()
+    assert world.cancelled() == [1]
+    world.happened(1, 6)
+    await world.break_stream()
+    assert world.starts() == [6]
+    assert silent == [WatchCreated(5)]
+
+
+async def test_a_watch_may_be_begun_and_closed_while_no_stream_stands(world: World) -> None:
+    world.opener.failing = RESET
+    closed, silent = world.watch(b"closed")
+    _, got = world.watch(b"open")
+    await anyio.sleep(3)
+    closed.close()
+    world.opener.failing = None
+    await anyio.sleep(2)
+    assert world.starts() == [0]
+    world.created(1, revision=5)
+    assert {type(message) for message in silent} == {WatchBroken}
+    assert got[-1] == WatchCreated(5)

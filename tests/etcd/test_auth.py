@@ -1,0 +1,391 @@
+"""Users, passwords, tokens and permissions of a real etcd: what costs leadership, what does not, and who is told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdRefusedError, LeaderRecord, LossReason
+from etcdleader import _connections as connections
+from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader._etcd.login import Login
+from etcdleader.testing import EtcdServer
+from etcdleader.testing._etcd_binary import find_etcd, supports
+from tests.etcd.certificates import jwt_key
+
+pytestmark = pytest.mark.anyio
+
+LONG = Config(enabled=True, id="auth", lease=60, renew=0.25, retry=1)
+LAZY = Config(enabled=True, id="auth", lease=60, renew=20, retry=1)
+"""Here only the watch can be what noticed."""
+SHORT = Config(enabled=True, id="auth", lease=4, renew=0.5, retry=0.5, margin=1)
+PATIENCE = 30
+PASSWORD = "canary-7f1b-right"
+OTHER_PASSWORD = "canary-7f1b-other"
+OPTIONS = ["--heartbeat-interval=20", "--election-timeout=200", "--bcrypt-cost=4"]
+SHORT_LIVED = ["--auth-token-ttl=1"] if supports(find_etcd(), "--auth-token-ttl") else []
+
+
+class Operator:
+    """Somebody with etcdctl and, once there are users, root's password; and one who knows the managers' connection."""
+
+    def __init__(self, server: EtcdServer, election_key: str) -> None:
+        self.server = server
+        self.user = f"user-{election_key.rpartition('/')[2]}"
+        self.role = f"role-{self.user}"
+        self._election_key = election_key
+
+    async def __call__(self, *arguments: str, stdin: str = "") -> str:
+        environment = {"ETCDCTL_API": "3", "ETCDCTL_USER": "root:root", "ETCDCTL_ENDPOINTS": self.server.endpoints[0]}
+        command = [str(self.server.etcdctl), *arguments]
+        with anyio.fail_after(PATIENCE):
+            done = await anyio.run_process(command, input=stdin.encode(), env={**os.environ, **environment})
+        return done.stdout.decode()
+
+    async def switch(self, way: str) -> None:
+        await self("auth", way)
+
+    async def add_user(self, kind: str = "readwrite") -> None:
+        """One who may do ``kind`` in the election, and nothing else."""
+        await self("user", "add", self.user, "--interactive=false", stdin=PASSWORD)
+        await self("role", "add", self.role)
+        await self("user", "grant-role", self.user, self.role)
+        await self.permit(kind)
+
+    async def permit(self, kind: str = "readwrite") -> None:
+        await self("role", "grant-permission", self.role, kind, "--prefix", f"{self._election_key}/")
+
+    async def forbid(self) -> None:
+        await self("role", "revoke-permission", self.role, "--prefix", f"{self._election_key}/")
+
+    async def change_password(self, password: str) -> None:
+        await self("user", "passwd", self.user, "--interactive=false", stdin=password)
+
+    def manager(
+        self, config: Config, password: str | None = PASSWORD, election_key: str | None = None
+    ) -> EtcdLeaderManager:
+        user = None if password is None else self.user
+        client = EtcdConfig(endpoints=self.server.endpoints, user=user, password=password)
+        return EtcdLeaderManager(client, config, election_key or self._election_key)
+
+
+class Life:
+    """What a manager's callbacks were told."""
+
+    def __init__(self, manager: EtcdLeaderManager) -> None:
+        self.manager = manager
+        self.errors: list[Exception] = []
+        self.tokens: list[int] = []
+        self.lost: list[LossReason | None] = []
+        manager.on_elected(lambda manager, term: self.tokens.append(term.token))
+        manager.on_ousted(lambda manager, term: self.lost.append(term.loss_reason))
+        manager.on_error(lambda manager, error: self.errors.append(error))
+
+    async def renewed(self, times: int = 1) -> None:
+        wanted = self.manager.statistics().renewals + times
+        await until(lambda: self.manager.statistics().renewals >= wanted)
+
+    async def in_trouble(self) -> None:
+        wanted = self.manager.statistics().renewal_failures + 2
+        await until(lambda: self.manager.statistics().renewal_failures >= wanted)
+
+    def refused(self) -> EtcdRefusedError:
+        """The one error that there was."""
+        (error,) = self.errors
+        assert isinstance(error, EtcdRefusedError)
+        return error
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    with anyio.fail_after(PATIENCE):
+        while not holds():
+            await anyio.sleep(0.005)
+
+
+def watches() -> int:
+    """How many watches stand on the one connection there is."""
+    (connection,) = connections._connections.values()
+    assert isinstance(connection.api, EtcdGateway)
+    return len(connection.api._watches._by_id)
+
+
+@pytest.fixture
+def logins(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each time that somebody logged in."""
+    counted: list[None] = []
+    authenticate = Login._authenticate
+
+    async def counting(*arguments: Any) -> Any:
+        counted.append(None)
+        return await authenticate(*arguments)
+
+    monkeypatch.setattr(Login, "_authenticate", counting)
+    return counted
+
+
+@pytest.fixture(scope="module")
+def simple_server() -> Iterator[EtcdServer]:
+    with EtcdServer(extra_args=[*OPTIONS, "--auth-token=simple", *SHORT_LIVED]) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def jwt_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EtcdServer]:
+    key = jwt_key(tmp_path_factory.mktemp("jwt"))
+    with EtcdServer(extra_args=[*OPTIONS, f"--auth-token=jwt,{key},ttl=1s"]) as server:
+        yield server
+
+
+@pytest.fixture(params=["simple", "jwt"])
+def server(request: pytest.FixtureRequest) -> EtcdServer:
+    """Tokens of it that are not used live for one second; with jwt, also those that are."""
+    if request.param == "simple" and not SHORT_LIVED:
+        pytest.skip("simple tokens of this etcd live for five minutes")
+    found: EtcdServer = request.getfixturevalue(f"{request.param}_server")
+    return found
+
+
+@asynccontextmanager
+async def operating(server: EtcdServer, election_key: str) -> AsyncIterator[Operator]:
+    operator = Operator(server, election_key)
+    if "root" not in await operator("user", "list"):
+        await operator("user", "add", "root", "--interactive=false", stdin="root")
+        await operator("user", "grant-role", "root", "root")
+    await operator.switch("enable")
+    yield operator
+
+
+@pytest.fixture
+async def operator(server: EtcdServer, election_key: str) -> AsyncIterator[Operator]:
+    async with operating(server, election_key) as operator:
+        await operator.add_user()
+        yield operator
+
+
+@pytest.fixture
+async def simple(simple_server: EtcdServer, election_key: str) -> AsyncIterator[Operator]:
+    """Where the kind of tokens makes no difference."""
+    async with operating(simple_server, election_key) as operator:
+        yield operator
+
+
+async def test_a_leader_outlives_its_tokens_and_still_sees_and_does_everything(
+    operator: Operator, logins: list[None]
+) -> None:
+    # Renewed more seldom than a simple token lives, since use prolongs it.
+    manager = operator.manager(Config(enabled=True, id="auth", lease=60, renew=2.5, retry=1))
+    life = Life(manager)
+    async with manager:
+        with anyio.fail_after(PATIENCE):
+            term = await manager.wait_elected()
+        await until(lambda: len(logins) >= 3)
+        await life.renewed()
+        assert manager.term is term
+        assert await manager.extend(term) is term
+        await operator("del", term.key)
+        with anyio.fail_after(2):  # sooner than the next renewal
+            await until(lambda: life.lost)
+        assert life.lost == [LossReason.DELETED]
+        with anyio.fail_after(PATIENCE):
+            again = await manager.wait_elected()
+            await anyio.sleep(1.5)
+            await manager.resign()
+        assert again.loss_reason is LossReason.RESIGNED
+        assert again.key not in await operator("get", "--keys-only", "--prefix", "tests/")
+    assert life.errors == []
+
+
+async def test_who_joins_a_connection_whose_token_has_expired_is_woken_by_its_watch(
+    operator: Operator, election_key: str
+) -> None:
+    """A stream keeps the token that it was opened with, and etcd looks at it when a watch is created."""
+    first, second = operator.manager(LAZY), operator.manager(LAZY)
+    async with first:
+        with anyio.fail_after(PATIENCE):
+            await first.wait_elected()
+        await until(watches)
+        await anyio.sleep(2.5)  # the token's life, and etcd's pace of looking for dead ones
+        async with second:
+            await until(lambda: second.statistics().queue_position == 1)
+            await until(lambda: watches() == 2)
+            await first.resign()
+            with anyio.fail_after(5):
+                await second.wait_elected()
+
+
+async def test_changes_of_other_users_and_roles_cost_nothing(operator: Operator) -> None:
+    manager = operator.manager(LONG)
+    life = Life(manager)
+    async with manager:
+        with anyio.fail_after(PATIENCE):
+            term = await manager.wait_elected()
+        for number in range(3):
+            await operator("role", "add", f"{operator.role}-{number}")
+            await operator("user", "add", f"{operator.user}-{number}:x")
+            await life.renewed(2)
+        assert manager.term is term
+    assert life.errors == []
+
+
+async def test_switching_authentication_on_and_off_costs_nothing_where_a_user_is_set(operator: Operator) -> None:
+    await operator.switch("disable")
+    manager, later = operator.manager(LONG), operator.manager(LONG)
+    life = Life(manager)
+    async with manager:
+        with anyio.fail_after(PATIENCE):
+            term = await manager.wait_elected()
+        await until(watches)
+        for _ in range(2):
+            await operator.switch("enable")
+            await life.renewed(2)
+            await operator.switch("disable")
+            await life.renewed(2)
+        assert manager.term is term
+        await operator.switch("enable")
+        async with later:
+            await until(lambda: watches() == 2)
+        await operator("del", term.key)
+        await until(lambda: life.lost)
+    assert life.lost[0] is LossReason.DELETED
+    assert life.errors == []
+
+
+async def test_a_wrong_password_is_told_once_and_tried_again_until_it_is_right(
+    simple: Operator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    await simple.add_user()
+    manager = simple.manager(LONG, OTHER_PASSWORD)
+    life = Life(manager)
+    async with manager:
+        await until(lambda: manager.statistics().etcd_errors >= 3)
+        assert f"user '{simple.user}' cannot log in" in str(life.refused())
+        await simple.change_password(OTHER_PASSWORD)
+        with anyio.fail_after(PATIENCE):
+            await manager.wait_elected()
+        assert len(life.errors) == 1
+        shown = [caplog.text, repr(manager), repr(manager._client), str(vars(manager))]
+    shown += traceback.format_exception(life.errors[0])
+    assert "canary" not in "".join(shown)
+
+
+async def test_who_is_switched_off_for_want_of_a_user_is_told_and_goes_on_when_it_is_off_again(
+    simple: Operator,
+) -> None:
+    await simple.switch("disable")
+    manager = simple.manager(LONG, None)
+    life = Life(manager)
+    async with manager:
+        with anyio.fail_after(PATIENCE):
+            term = await manager.wait_elected()
+        await simple.switch("enable")
+        await life.in_trouble()
+        assert "set user and password" in str(life.refused())
+        await simple.switch("disable")
+        await life.renewed()
+        assert manager.term is term
+    assert len(life.errors) == 1
+
+
+@pytest.mark.parametrize("taken", ["password", "permission"])
+async def test_a_leader_whose_rights_are_taken_away_leads_until_its_deadline_and_again_when_they_are_back(
+    operator: Operator, taken: str
+) -> None:
+    manager = operator.manager(SHORT)
+    life = Life(manager)
+    async with manager:
+        with anyio.fail_after(PATIENCE):
+            term = await manager.wait_elected()
+        await life.renewed()
+        if taken == "password":
+            await operator.change_password(OTHER_PASSWORD)
+        else:
+            await operator.forbid()
+        await life.in_trouble()
+        assert manager.term is term
+        words = "cannot log in" if taken == "password" else "permission denied"
+        await until(lambda: life.lost)
+        assert words in str(life.refused())
+        assert life.lost == [LossReason.EXPIRED]
+        if taken == "password":
+            await operator.change_password(PASSWORD)
+        else:
+            await operator.permit()
+        with anyio.fail_after(PATIENCE):
+            assert (await manager.wait_elected()).token > term.token
+    assert len(life.errors) == 1
+
+
+@pytest.mark.parametrize("kind", ["read", "write"])
+async def test_half_a_permission_is_none(simple: Operator, kind: str) -> None:
+    """A candidate reads the queue in the transaction by which it joins."""
+    await simple.add_user(kind)
+    manager = simple.manager(LONG)
+    life = Life(manager)
+    async with manager:
+        await until(lambda: manager.statistics().etcd_errors >= 3)
+        assert "permission denied" in str(life.refused())
+        if kind == "write":
+            with pytest.raises(EtcdRefusedError):
+                await manager.leader()
+        else:
+            assert await manager.leader() is None
+        await simple.permit()
+        with anyio.fail_after(PATIENCE):
+            await manager.wait_elected()
+
+
+async def test_a_refused_watch_kills_nobody_elses(simple: Operator, election_key: str) -> None:
+    """etcd 3.5 refuses a watch by an answer that bears the number of another one, which stands."""
+    await simple.add_user()
+    permitted, forbidden = simple.manager(LAZY), simple.manager(LAZY, election_key=f"{election_key}-x")
+    life, other = Life(permitted), Life(forbidden)
+    async with permitted:
+        with anyio.fail_after(PATIENCE):
+            term = await permitted.wait_elected()
+        await until(watches)
+        async with forbidden, forbidden.observe() as leaders, anyio.create_task_group() as group:
+            group.start_soon(follow, leaders)
+            await until(lambda: forbidden.statistics().etcd_errors >= 5)
+            assert "permission denied" in str(other.refused())
+            group.cancel_scope.cancel()
+        assert permitted.term is term
+        await simple("del", term.key)
+        with anyio.fail_after(5):
+            await until(lambda: life.lost)
+    assert life.lost == [LossReason.DELETED]
+    assert life.errors == []
+
+
+async def test_a_permission_that_one_leader_lost_costs_no_other_its_renewals(
+    simple: Operator, election_key: str
+) -> None:
+    """The renewals of one connection are confirmed by one read: refused, it says nothing of the others."""
+    await simple.add_user()
+    await simple("role", "grant-permission", simple.role, "readwrite", "--prefix", f"{election_key}-x/")
+    permitted, forbidden = simple.manager(LONG, election_key=f"{election_key}-x"), simple.manager(LONG)
+    life, other = Life(permitted), Life(forbidden)
+    async with permitted, forbidden:
+        with anyio.fail_after(PATIENCE):
+            await permitted.wait_elected()
+            await forbidden.wait_elected()
+        await simple.forbid()
+        for _ in range(3):
+            # With the loop blocked for so long, both are due when it goes on: they are renewed together.
+            time.sleep(2 * LONG.renew)  # noqa: ASYNC251
+            await life.renewed()
+        await other.in_trouble()
+    assert life.errors == []
+
+
+async def follow(leaders: AsyncIterator[LeaderRecord | None]) -> None:
+    async for _ in leaders:
+        pass

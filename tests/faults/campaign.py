@@ -1,0 +1,352 @@
+"""A campaign: a cluster, a recorder, candidates, and the faults that are put to them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.faults.candidate import Candidate, Options, end, python_in
+from tests.faults.cluster import OPERATOR, Cluster, OperatorError, b64
+from tests.faults.history import Cut, Injection, read_lines
+from tests.faults.journal import Journal, now
+from tests.faults.network import Network
+
+__all__ = ("AbortedError", "Campaign", "NoHolderError")
+
+ELECTION = "faults/election"
+REGISTER = "faults/data/register"
+_LOOK_EVERY = 0.03
+_BACKENDS = ("asyncio", "trio")
+
+
+class AbortedError(Exception):
+    """The suite is to end at once."""
+
+
+class NoHolderError(Exception):
+    """Nobody leads, although nothing stands in the way."""
+
+
+class Campaign:
+    """Everything of one campaign.
+
+    Attributes:
+        cluster: The etcd.
+        candidates: Those who campaign, asyncio and trio in turn.
+        chance: What decides whatever is not fixed; from the seed.
+        network: Where they all are.
+        lease: Of the candidates.
+    """
+
+    def __init__(
+        self, name: str, network: Network, folder: Path, options: Options, *, candidates: int = 4, seed: str = "",
+        etcd_args: Sequence[str] = (), aborted: threading.Event | None = None,
+    ) -> None:  # fmt: skip
+        folder.mkdir(parents=True)
+        self.name = name
+        self.folder = folder
+        self.network = network
+        self.chance = random.Random(f"{seed} {name}")
+        self.options = options
+        self.lease = options.lease
+        self._aborted = aborted or threading.Event()
+        self.login: tuple[str, str] | None = None
+        self.injections: list[Injection] = []
+        self._size = candidates
+        self._journal = Journal(folder / "campaign.jsonl")
+        self._etcd_args = etcd_args
+        self._recorders: list[tuple[Path, int]] = []
+        self._recorder: subprocess.Popen[bytes] | None = None
+        self._eras: dict[Path, int] = {}
+        self._era = 0
+        self.candidates: list[Candidate] = []
+        self.cluster = Cluster(network, folder / "etcd", extra_args=etcd_args)
+
+    def __enter__(self) -> Self:
+        self.cluster.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for candidate in self.candidates:
+            candidate.close()
+        if self._recorder is not None:
+            end(self._recorder)
+        self.cluster.kill_all()
+        self._journal.close()
+
+    # Who takes part
+
+    def record(self) -> None:
+        """Start a recorder, for the present era."""
+        if self._recorder is not None:
+            end(self._recorder)
+        journal = self.folder / f"recorder-{len(self._recorders)}.jsonl"
+        self._recorders.append((journal, self._era))
+        options = {
+            "journal": str(journal),
+            "prefix": f"{ELECTION}/",
+            "register": REGISTER,
+            "endpoints": [f"{host}:{port}" for host, port in self.cluster.clients],
+            "login": self.login,
+        }
+        with journal.with_suffix(".stderr").open("ab") as errors:
+            self._recorder = python_in(
+                self.network, OPERATOR, "tests.faults.recorder", json.dumps(options),
+                stdout=subprocess.PIPE, stderr=errors,
+            )  # fmt: skip
+        assert self._recorder.stdout is not None
+        if self._recorder.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"the recorder did not start: {journal.with_suffix('.stderr').read_text()[-600:]}")
+
+    def field(self) -> None:
+        """Make the candidates and start them."""
+        for number in range(self._size):
+            backend = _BACKENDS[number % 2]
+            self.candidates.append(
+                Candidate(
+                    f"c{number}",
+                    backend,
+                    self.network,
+                    self.cluster.clients,
+                    self.folder,
+                    self.options,
+                    first=number % len(self.cluster.clients),
+                )
+            )
+            self.start(self.candidates[-1])
+
+    def start(self, candidate: Candidate) -> None:
+        """Start a candidate's process, in the present era."""
+        candidate.start()
+        self._eras[candidate.journals[-1]] = self._era
+
+    def begin_era(self) -> None:
+        """The cluster lost its memory: tokens begin anew."""
+        self._era += 1
+        self.record()
+
+    # What is so
+
+    def look(self) -> None:
+        """Take in what the candidates have written.
+
+        Raises:
+            AbortedError: The suite is to end.
+        """
+        if self._aborted.is_set():
+            raise AbortedError
+        for candidate in self.candidates:
+            candidate.look()
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.look()
+            time.sleep(min(left, _LOOK_EVERY))
+
+    def holder(self) -> Candidate | None:
+        """Who believes to lead, as last said."""
+        self.look()
+        believing = [candidate for candidate in self.candidates if candidate.token and candidate.running]
+        return max(believing, key=lambda candidate: candidate.token, default=None)
+
+    def wait_holder(self, timeout: float = 25.0, *, above: int = -1) -> Candidate:
+        """Wait until somebody leads, with a token above the one given.
+
+        Raises:
+            NoHolderError: Nobody does.
+        """
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            holder = self.holder()
+            if holder is not None and holder.token > above:
+                return holder
+            time.sleep(_LOOK_EVERY)
+        raise NoHolderError(f"nobody leads after {timeout:g} s")
+
+    def wait_until_over(self, candidate: Candidate, token: int, timeout: float) -> bool:
+        """Wait until this candidate does not believe in this token any more."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            candidate.look()
+            if candidate.token != token:
+                return True
+            time.sleep(_LOOK_EVERY)
+        return False
+
+    def settle(self) -> Candidate:
+        """Heal everything, and wait until somebody leads and somebody else stands ready.
+
+        Raises:
+            NoHolderError: Nobody does.
+        """
+        if self.network.isolates:
+            self.network.heal()
+        for candidate in self.candidates:
+            candidate.clear()
+            if not candidate.running:
+                self.died(candidate)
+                self.start(candidate)
+        for member in self.cluster.members:
+            if not member.running:
+                member.launch()
+        for member in self.cluster.members:
+            member.wait_healthy()
+        holder = self.wait_holder()
+        until = time.monotonic() + 10
+        while self.waiting() < 1 and time.monotonic() < until:
+            time.sleep(_LOOK_EVERY)
+        return holder
+
+    def waiting(self) -> int:
+        """How many stand in the queue behind the first."""
+        with contextlib.suppress(OperatorError):
+            body = {"key": b64(f"{ELECTION}/"), "range_end": b64(f"{ELECTION}0"), "count_only": True}
+            return int(self.cluster.call("kv/range", body).get("count", 0)) - 1
+        return 0
+
+    # Faults
+
+    @contextlib.contextmanager
+    def injection(self, row: str, note: str, *, keeps: bool = False) -> Iterator[Injection]:
+        """A fault, from the block's beginning to its end."""
+        holder = self.holder()
+        injection = Injection(
+            row=row, note=note, start=now(), end=0.0, token=holder.token if holder else 0, keeps=keeps
+        )
+        try:
+            yield injection
+        finally:
+            injection.end = now()
+            self.injections.append(injection)
+            self._journal.write("injection", **asdict(injection))
+
+    @contextlib.contextmanager
+    def cut(self, injection: Injection, *candidates: Candidate) -> Iterator[None]:
+        """Nothing of these candidates reaches a quorum, from now to the end of the block."""
+        start = now()
+        try:
+            yield
+        finally:
+            injection.cuts += [Cut(subject=candidate.name, start=start, end=now()) for candidate in candidates]
+
+    def pin(self, candidate: Candidate, member: int) -> None:
+        """Let this candidate reach that member only."""
+        for number in range(len(self.cluster.members)):
+            candidate.link(number, refuse=number != member)
+
+    def died(self, candidate: Candidate) -> None:
+        """Note that a candidate's process has ended, and how."""
+        candidate.look()
+        who = candidate.journals[-1].stem
+        self._journal.write("died", who=who, status=candidate.exit_status)
+        if candidate.exit_status not in (0, -9):
+            self.complain(f"{who} ended with status {candidate.exit_status}")
+
+    def complain(self, what: str) -> None:
+        """Note what went wrong in the suite itself, or in a way that no invariant covers."""
+        self._journal.write("fault of the suite", what=what)
+
+    # The end
+
+    def finish(self) -> None:
+        """Stop all candidates, and see what they leave behind."""
+        for candidate in self.candidates:
+            candidate.tell("stop")
+        for candidate in self.candidates:
+            if not candidate.wait(15):
+                self.complain(f"{candidate.name} did not stop within 15 s")
+                candidate.kill()
+            self.died(candidate)
+        if self._recorder is None or self._recorder.poll() is not None:
+            self.complain("the recorder has ended")
+        until = time.monotonic() + self.lease + 4
+        left = self._left()
+        while left and time.monotonic() < until:
+            time.sleep(0.2)
+            left = self._left()
+        for what in left:
+            self._journal.write("leftover", what=what)
+        time.sleep(0.3)  # what the recorder is just receiving
+
+    def abandon(self) -> None:
+        """End every candidate at once."""
+        for candidate in self.candidates:
+            candidate.kill()
+            self.died(candidate)
+
+    def _left(self) -> list[str]:
+        keys = self.cluster.call("kv/range", {"key": b64(f"{ELECTION}/"), "range_end": b64(f"{ELECTION}0")})
+        leases = self.cluster.call("lease/leases", {})
+        return [
+            *(f"key {kv['key']}" for kv in keys.get("kvs", ())),
+            *(f"lease {x['ID']}" for x in leases.get("leases", ())),
+        ]
+
+    def look_for(self, secret: str) -> None:
+        """Look for a secret in everything that anybody wrote; the options on the command line are not written."""
+        for path in self.folder.rglob("*"):
+            if path.suffix in (".jsonl", ".log", ".stderr") and secret.encode() in path.read_bytes():
+                self._journal.write("secret", where=path.name)
+
+    def history(self) -> Iterator[dict[str, Any]]:
+        """Every line of every journal, with whose it is and from which era."""
+        common = {"campaign": self.name}
+        options = self.options
+        yield {
+            **common, "kind": "settings", "lease": options.lease, "renew": options.renew, "retry": options.retry,
+            "margin": options.margin,
+        }  # fmt: skip
+        for path, era in self._recorders:
+            for line in read_lines(path):
+                extra = {"register": line["key"].startswith(REGISTER)} if line["kind"] == "put" else {}
+                yield {**common, "era": era, **line, **extra}
+        for candidate in self.candidates:
+            passed = {**common, "subject": candidate.name}
+            yield from ({**passed, **line} for line in read_lines(candidate.proxy_journal))
+            for path in filter(Path.exists, candidate.journals):
+                facts = {**common, "who": path.stem, "subject": candidate.name, "era": self._eras[path]}
+                yield from ({**facts, **line} for line in _folded(read_lines(path)))
+        yield from ({**common, **line} for line in read_lines(self.folder / "campaign.jsonl"))
+        written, late = _unfenced(Path(options.shared_list))
+        yield {**common, "kind": "unfenced", "written": written, "late": late}
+
+
+def _unfenced(path: Path) -> tuple[int, int]:
+    """How much was written without fencing, and how much of that after somebody with a higher token had written."""
+    written = late = highest = 0
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        token = int(line.split()[0])
+        written += 1
+        late += token < highest
+        highest = max(highest, token)
+    return written, late
+
+
+def _folded(lines: Iterator[dict[str, Any]] | Any) -> Iterator[dict[str, Any]]:
+    """Without those of the "still" lines that a later one repeats."""
+    still: dict[str, Any] | None = None
+    for line in lines:
+        if line["kind"] == "still":
+            still = line
+            continue
+        if line["kind"] == "over" and still is not None:
+            still = None
+        if line["kind"] == "belief" and still is not None:
+            yield still
+            still = None
+        yield line
+    if still is not None:
+        yield still

@@ -1,0 +1,215 @@
+"""A candidate as the campaign handles it: its process, its proxy, its node, and what it has last said of itself."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from etcdleader.testing import _children
+from tests.faults.journal import Tail, now
+from tests.faults.network import Network
+
+__all__ = ("Candidate", "Options", "end", "python_in")
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What all candidates of a campaign have in common.
+
+    Attributes:
+        source: A folder with another copy of the package to run, or None for the installed one.
+    """
+
+    election: str
+    register: str
+    shared_list: str
+    lease: float = 8.0
+    renew: float = 1.0
+    retry: float = 1.0
+    margin: float = 1.0
+    user: str | None = None
+    password: str | None = None
+    source: Path | None = None
+
+
+def python_in(network: Network, node: str, *arguments: str, source: Path | None = None, **streams: Any) -> Any:
+    """Start a Python of ours in a node; it ends with this process."""
+    env = {**os.environ, "GRPC_VERBOSITY": "NONE"}
+    env["PYTHONPATH"] = os.pathsep.join([*([str(source)] if source else []), str(ROOT)])
+    command = network.command(node, [sys.executable, "-m", *arguments])
+    return _children.spawn(command, env=env, **streams)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, and close what we have of it."""
+    _children.kill(process)
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+
+class Candidate:
+    """One of those who campaign. Started again it is a new process, with a new journal.
+
+    Attributes:
+        name: ``c0`` and so on; also its node's name.
+        token: What it believes to lead with, as it has last said; 0 for nothing.
+        wishes: How many of the commands to its work it has begun to fulfil.
+    """
+
+    def __init__(
+        self, name: str, backend: str, network: Network, members: list[tuple[str, int]], folder: Path, options: Options,
+        *, first: int,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.backend = backend
+        self.options = options
+        self.journals: list[Path] = []
+        self.token = 0
+        self.wishes = 0
+        self._network = network
+        self._folder = folder
+        self._runs = 0
+        self._tail: Tail | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        network.add(name)
+        ports = [network.port(12379 + number) for number in range(len(members))]
+        links = [f"{port}:{host}:{to}" for port, (host, to) in zip(ports, members, strict=True)]
+        order = [*range(first, len(ports)), *range(first)]
+        self.endpoints = [f"127.0.0.1:{ports[number]}" for number in order]
+        self.proxy_journal = folder / f"proxy-{name}.jsonl"
+        with self.proxy_journal.with_suffix(".stderr").open("ab") as errors:
+            self._proxy = python_in(
+                network, name, "tests.faults.proxy", str(self.proxy_journal), *links,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            )  # fmt: skip
+        if self._proxy.stdout.readline() != b"ready\n":
+            raise RuntimeError(f"the proxy of {name} did not start; see {self.proxy_journal.with_suffix('.stderr')}")
+
+    # Its process
+
+    def start(self) -> None:
+        """Start it, or start it again."""
+        if self._process is not None:
+            end(self._process)
+        self._runs += 1
+        journal = self._folder / f"{self.name}-{self._runs}.jsonl"
+        self.journals.append(journal)
+        self._tail = Tail(journal)
+        self.token = 0
+        facts = {slot: getattr(self.options, slot) for slot in self.options.__slots__ if slot != "source"}
+        facts |= {
+            "name": self.name, "backend": self.backend, "endpoints": self.endpoints, "journal": str(journal),
+        }  # fmt: skip
+        with journal.with_suffix(".stderr").open("ab") as errors:
+            self._process = python_in(
+                self._network, self.name, "tests.faults.subject", json.dumps(facts),
+                source=self.options.source, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors,
+            )  # fmt: skip
+
+    @property
+    def running(self) -> bool:
+        """Whether its process exists."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """Of its process."""
+        return None if self._process is None else self._process.poll()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._process is not None:
+            _children.kill(self._process)
+        self.look()
+        self.token = 0
+
+    def freeze(self) -> None:
+        """SIGSTOP, and return when it stands still."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGCONT)
+
+    def tell(self, command: str) -> None:
+        """Give it a command."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(command.encode() + b"\n")
+            self._process.stdin.flush()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for its end."""
+        assert self._process is not None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        return not self.running
+
+    def close(self) -> None:
+        """End its process and its proxy."""
+        for process in (self._process, self._proxy):
+            if process is not None:
+                end(process)
+
+    # What it says
+
+    def look(self) -> list[dict[str, Any]]:
+        """Take in what it has written since; returns that."""
+        lines = self._tail.read() if self._tail is not None else []
+        for line in lines:
+            if line["kind"] == "belief":
+                self.token = line["token"]
+            elif line["kind"] == "over":
+                self.token = 0
+            elif line["kind"] == "wish":
+                self.wishes += 1
+        return lines
+
+    def everything(self) -> list[dict[str, Any]]:
+        """All that its present, or last, process has written."""
+        return Tail(self.journals[-1]).read()
+
+    # Its network
+
+    def link(self, member: int | None = None, **changes: Any) -> float:
+        """Change how it reaches one member, or all; returns the moment when that was done."""
+        for number in range(len(self.endpoints)) if member is None else (member,):
+            self._ask({"member": number, **changes})
+        return now()
+
+    def clear(self) -> None:
+        """Let everything pass again."""
+        self.link(
+            refuse=False, stall=False, drop_up=False, drop_down=False, drop_watch=False, delay_up=0.0, delay_down=0.0,
+            slow_close=0.0,
+        )  # fmt: skip
+
+    def used_member(self) -> int:
+        """Whom it spoke to last."""
+        return int(self._ask({"ask": "used"})["used"])
+
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        self._proxy.stdin.write(json.dumps(command).encode() + b"\n")
+        self._proxy.stdin.flush()
+        answer = self._proxy.stdout.readline().decode()
+        return dict(json.loads(answer)) if answer.startswith("{") else {}

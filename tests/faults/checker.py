@@ -1,0 +1,259 @@
+"""Holds the safety invariants S1 to S9 against a history. Pure; ``python -m tests.faults.checker history.jsonl``.
+
+S1 no overlap · S2 tokens rise and are what etcd has · S3 belief only within ownership, and never extended while cut
+off from a quorum · S4 the fenced register never goes back · S5 one work at a time, ended with its term, not in a child ·
+S6 never True after False · S7 no release while the work runs · S8 no orphans · S9 no secrets.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from tests.faults.history import Belief, History, load, read_lines
+
+__all__ = ("CHECKS", "Violation", "check", "worst_overlap")
+
+_RELEASED = ("resigned", "stopped", "failed")
+_BLINK = 0.02
+"""Seconds by which a bound that is computed, not observed, may be missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant that did not hold."""
+
+    rule: str
+    text: str
+    at: float
+
+
+def check(history: History) -> list[Violation]:
+    """Everything that did not hold, in order of time."""
+    found = [violation for one in CHECKS for violation in one(history)]
+    return sorted(found, key=lambda violation: violation.at)
+
+
+def worst_overlap(history: History) -> float:
+    """The longest time for which two believed, but for those whose key an operator took away. 0 or less: nobody; minus
+    infinity: there were no two."""
+    return max((overlap for overlap, _, _ in _overlaps(history)), default=-math.inf)
+
+
+def _deleted(history: History) -> set[int]:
+    return {token for injection in history.injections for token in injection.deleted}
+
+
+def _overlaps(history: History) -> Iterator[tuple[float, Belief, Belief]]:
+    deleted = _deleted(history)
+    last: Belief | None = None
+    for belief in sorted(history.beliefs, key=lambda belief: (belief.era, belief.token, belief.start)):
+        if last is not None and (belief.era, belief.token) != (last.era, last.token):
+            yield last.end - belief.start, last, belief
+        # An operator's deletion is noticed a moment late; S3 bounds that moment.
+        if belief.token not in deleted and (last is None or belief.end > last.end):
+            last = belief
+
+
+def s1_no_overlap(history: History) -> Iterator[Violation]:
+    for overlap, first, second in _overlaps(history):
+        if overlap > 0:
+            yield Violation(
+                "S1",
+                f"{first.who} (token {first.token}) and {second.who} (token {second.token}) both believed for "
+                f"{overlap:.3f} s",
+                second.start,
+            )
+
+
+def s2_tokens(history: History) -> Iterator[Violation]:
+    holders: dict[tuple[int, int], str] = {}
+    highest = (0, 0)
+    for belief in sorted(history.beliefs, key=lambda belief: belief.start):
+        token = (belief.era, belief.token)
+        if holders.setdefault(token, belief.who) != belief.who:
+            yield Violation("S2", f"{belief.who} and {holders[token]} had the same token {belief.token}", belief.start)
+        if token < highest:
+            yield Violation("S2", f"{belief.who} won with {belief.token} after {highest[1]} had won", belief.start)
+        highest = max(highest, token)
+    for work in history.works:
+        seat = history.seats.get((work.era, work.token))
+        if seat is None:
+            yield Violation("S2", f"{work.who} led with {work.token}, which no key was created at", work.start)
+        elif (seat.key, seat.lease) != (work.key, work.lease):
+            yield Violation("S2", f"{work.who} led with {work.token}, another one's key {seat.key}", work.start)
+
+
+def s3_subset(history: History) -> Iterator[Violation]:
+    for belief in history.beliefs:
+        tail = _tail(history, belief)
+        seat = history.seats.get((belief.era, belief.token))
+        gone = seat.gone_seen if seat is not None else None
+        if gone is not None and belief.end > gone + tail:
+            yield Violation(
+                "S3", f"{belief.who} believed {belief.end - gone:.3f} s past the end of its key {belief.token}", gone
+            )
+        yield from _contradicted(history, belief, tail)
+        yield from _extended_while_cut_off(history, belief)
+        yield from _unrenewed(history, belief)
+
+
+def _tail(history: History, belief: Belief) -> float:
+    """How long a belief may outlast its key: not at all, but where an operator took it away; then until the next
+    confirmed renewal, and for one that is cut off, until its deadline."""
+    if belief.token not in _deleted(history):
+        return 0.0
+    cut_off = any(
+        cut.subject == belief.subject and cut.start < belief.end and belief.start < cut.end
+        for injection in history.injections
+        for cut in injection.cuts
+    )
+    return history.lease if cut_off else history.renew + 2 * history.retry + _BLINK
+
+
+def _contradicted(history: History, belief: Belief, tail: float) -> Iterator[Violation]:
+    for read in history.reads:
+        if read.era != belief.era:
+            continue
+        if read.sent > belief.start and (read.revision < belief.token or 0 < read.owner < belief.token):
+            yield Violation("S3", f"{belief.who} believed with {belief.token} before it owned the seat", belief.start)
+            return
+        over = read.revision >= belief.token and read.owner != belief.token
+        if over and not 0 < read.owner < belief.token and read.received + tail < belief.end:
+            yield Violation(
+                "S3", f"{belief.who} believed with {belief.token} after a read found it gone", read.received
+            )
+            return
+
+
+def _extended_while_cut_off(history: History, belief: Belief) -> Iterator[Violation]:
+    for injection in history.injections:
+        for cut in injection.cuts:
+            if cut.subject != belief.subject or not belief.start < cut.start < belief.end:
+                continue
+            deadline = cut.start + history.lease - history.margin + _BLINK
+            if deadline < belief.end and deadline < cut.end:
+                yield Violation(
+                    "S3",
+                    f"{belief.who} (token {belief.token}), cut off by {injection.row}, believed "
+                    f"{belief.end - deadline:.3f} s longer than what it sent before can justify",
+                    deadline,
+                )
+
+
+def _unrenewed(history: History, belief: Belief) -> Iterator[Violation]:
+    """Each belief rests on a request that left less than a lease, and a margin, before. Those that passed the proxy are
+    no earlier than those that left, and a term begins after its lease was asked for: so this bound is never too
+    short."""
+    passed = history.keep_alives.get(belief.subject)
+    if not passed:
+        return
+    before = bisect_right(passed, belief.end)
+    newest = max(belief.start, passed[before - 1] if before else belief.start)
+    deadline = newest + history.lease - history.margin + _BLINK
+    if belief.end > deadline:
+        yield Violation(
+            "S3",
+            f"{belief.who} (token {belief.token}) believed {belief.end - deadline:.3f} s longer than its newest "
+            "keep-alive can justify",
+            deadline,
+        )
+
+
+def s4_register(history: History) -> Iterator[Violation]:
+    highest: dict[int, int] = defaultdict(int)
+    for write in sorted(history.writes, key=lambda write: (write.era, write.revision)):
+        if write.token < highest[write.era]:
+            yield Violation(
+                "S4", f"a write with {write.token} was accepted after one with {highest[write.era]}", write.revision
+            )
+        highest[write.era] = max(highest[write.era], write.token)
+        seat = history.seats.get((write.era, write.token))
+        if seat is not None and seat.gone_revision is not None and write.revision > seat.gone_revision:
+            yield Violation("S4", f"a write with {write.token} was accepted after its key was gone", write.revision)
+
+
+def s5_work(history: History) -> Iterator[Violation]:
+    by_process = defaultdict(list)
+    for work in history.works:
+        by_process[work.who].append(work)
+    for who, works in by_process.items():
+        works.sort(key=lambda work: work.start)
+        for earlier, later in pairwise(works):
+            if earlier.end is None or earlier.end > later.start:
+                yield Violation("S5", f"two works ran at once in {who}", later.start)
+        for number, work in enumerate(works):
+            may_be_missing = number == len(works) - 1 and who in history.died
+            if work.ousted > 1 or (work.ousted == 0 and not may_be_missing):
+                yield Violation("S5", f"{who} was told {work.ousted} times that term {work.token} ended", work.start)
+            if work.late and work.late[-1] - work.late[0] > history.margin:
+                yield Violation("S5", f"the work of {who} went on after it could see its end", work.late[-1])
+    for who in history.believing_children:
+        yield Violation("S5", f"a forked child of {who} believed", 0.0)
+
+
+def s6_once_false(history: History) -> Iterator[Violation]:
+    seen = set()
+    for belief in sorted(history.beliefs, key=lambda belief: belief.start):
+        if (belief.who, belief.era, belief.token) in seen:
+            yield Violation("S6", f"{belief.who} believed again with {belief.token}", belief.start)
+        seen.add((belief.who, belief.era, belief.token))
+
+
+def s7_release(history: History) -> Iterator[Violation]:
+    deleted = _deleted(history)
+    for work in history.works:
+        seat = history.seats.get((work.era, work.token))
+        if work.end is None or seat is None or seat.gone_seen is None or work.token in deleted:
+            continue
+        if work.reason in _RELEASED and seat.gone_seen < work.end:
+            yield Violation(
+                "S7",
+                f"{work.who} gave the seat {work.token} away {work.end - seat.gone_seen:.3f} s before its work had ended",
+                seat.gone_seen,
+            )
+
+
+def s8_orphans(history: History) -> Iterator[Violation]:
+    for what in history.leftovers:
+        yield Violation("S8", f"{what} was left behind", 0.0)
+
+
+def s9_secrets(history: History) -> Iterator[Violation]:
+    for where in history.secrets:
+        yield Violation("S9", f"a secret stands in {where}", 0.0)
+
+
+CHECKS: tuple[Callable[[History], Iterator[Violation]], ...] = (
+    s1_no_overlap,
+    s2_tokens,
+    s3_subset,
+    s4_register,
+    s5_work,
+    s6_once_false,
+    s7_release,
+    s8_orphans,
+    s9_secrets,
+)
+
+
+def main() -> int:
+    """Check histories again."""
+    status = 0
+    for name, history in load(line for path in sys.argv[1:] for line in read_lines(Path(path))).items():
+        found = check(history)
+        print(f"{name}: {len(history.beliefs)} beliefs, worst overlap {worst_overlap(history):.3f} s")
+        for violation in found:
+            print(f"  {violation.rule} at {violation.at:.3f}: {violation.text}")
+        status |= bool(found)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,304 @@
+"""A real etcd of three members on a :class:`Network`, and its operator."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from etcdleader.testing._etcd_binary import find_etcd, find_etcdctl, supports
+from etcdleader.testing._etcd_member import EtcdMember, EtcdServerError
+from tests.faults.network import Network
+
+__all__ = ("Cluster", "OperatorError", "b64", "unb64")
+
+OPERATOR = "op"
+"""The node that the operator and the recorder work from."""
+MEMBERS = 3
+_START = 30.0
+_LOG_IN_FOR = ("auth token", "user name is empty", "revision of auth store is old")
+
+
+class OperatorError(Exception):
+    """etcd refused, or did not answer, what the operator asked."""
+
+
+class Member(EtcdMember):
+    """A member whose HTTP is reached from the operator's node."""
+
+    network: Network
+
+    def healthy(self) -> bool:
+        """Whether it serves, and sees a leader."""
+        try:
+            return bool(self.network.inside(OPERATOR, self._get, "/health")["health"] == "true")
+        except (OSError, http.client.HTTPException, ValueError, KeyError):
+            return False
+
+    def wait_healthy(self, checkpoint: Callable[[], object] = lambda: None) -> None:
+        give_up = time.monotonic() + _START
+        while not self.healthy():
+            checkpoint()
+            if not self.running or time.monotonic() > give_up:
+                raise EtcdServerError(f"{self.name} did not come up: {self.log.read_text(errors='replace')[-600:]}")
+            time.sleep(0.02)
+
+    def version(self) -> str:
+        return str(self.network.inside(OPERATOR, self._get, "/version")["etcdserver"])
+
+    def _get(self, path: str) -> dict[str, Any]:
+        connection = http.client.HTTPConnection(self.endpoint, timeout=1.0)
+        try:
+            connection.request("GET", path)
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        return answer
+
+
+class Cluster:
+    """Three members. The operator speaks JSON over HTTP with etcd's own gateway: a call takes a few milliseconds."""
+
+    def __init__(self, network: Network, folder: Path, *, extra_args: Sequence[str] = ()) -> None:
+        self._network = network
+        self._folder = folder
+        self._extra_args = tuple(extra_args)
+        self._binary = find_etcd()
+        self.etcdctl = str(find_etcdctl(self._binary))
+        self._token = secrets.token_hex(8)
+        self.nodes = [f"m{number}" for number in range(MEMBERS)]
+        network.add(OPERATOR)
+        addresses = [network.add(node) for node in self.nodes]
+        self.clients = [(address, network.port(2379)) for address in addresses]
+        peers = [f"http://{address}:{network.port(2380)}" for address in addresses]
+        self._peers = peers
+        self._initial = ",".join(f"{node}={peer}" for node, peer in zip(self.nodes, peers, strict=True))
+        self.members: list[Member] = [self._make(number, "new") for number in range(MEMBERS)]
+        self._login: tuple[str, str] | None = None
+        self._auth = ""
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.kill_all()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.kill_all()
+
+    def start(self) -> None:
+        """Start all members and wait until they serve."""
+        for member in self.members:
+            if not member.running:
+                member.launch()
+        for member in self.members:
+            member.wait_healthy()
+
+    def kill_all(self) -> None:
+        """SIGKILL to all."""
+        for member in self.members:
+            member.kill()
+
+    def healthy(self) -> bool:
+        """Whether every member serves, and sees a leader."""
+        return all(member.running and member.healthy() for member in self.members)
+
+    def version(self) -> str:
+        """The version that runs."""
+        return self.members[0].version()
+
+    # Replacing, wiping, restoring
+
+    def replace(self, number: int) -> None:
+        """Remove a member from the cluster, and add it again with no data."""
+        members = self.call("cluster/member/list", {})["members"]
+        ids = [entry["ID"] for entry in members if entry.get("name") == self.nodes[number]]
+        self._patiently("cluster/member/remove", {"ID": ids[0]}, avoid=number)
+        self.members[number].kill()
+        shutil.rmtree(self.members[number].data_dir, ignore_errors=True)
+        self._patiently("cluster/member/add", {"peerURLs": [self._peers[number]]}, avoid=number)
+        self.members[number] = self._make(number, "existing")
+        self.members[number].launch()
+        self.members[number].wait_healthy()
+
+    def _patiently(self, path: str, body: dict[str, Any], *, avoid: int) -> None:
+        """etcd calls itself unhealthy for five seconds after a change of its connections, and takes no other."""
+        for _ in range(32):
+            try:
+                self.call(path, body, avoid=avoid)
+            except OperatorError as error:
+                if "unhealthy" not in str(error):
+                    raise
+                time.sleep(0.25)
+            else:
+                return
+        raise OperatorError(f"{path}: the cluster stays unhealthy")
+
+    def wipe(self) -> None:
+        """Remove the data of all members, which must not run."""
+        for member in self.members:
+            shutil.rmtree(member.data_dir, ignore_errors=True)
+
+    def snapshot(self, path: Path) -> None:
+        """Save a snapshot."""
+        address, port = self.clients[self.leader() or 0]
+        self._etcdctl("--endpoints", f"{address}:{port}", "snapshot", "save", str(path))
+
+    def restore(self, path: Path) -> None:
+        """Put a snapshot in the place of the data of all members, which must not run."""
+        self.wipe()
+        for number, member in enumerate(self.members):
+            self._etcdctl(
+                "snapshot", "restore", str(path), "--name", self.nodes[number],
+                "--initial-cluster", self._initial, "--initial-cluster-token", self._token,
+                "--initial-advertise-peer-urls", self._peers[number], "--data-dir", str(member.data_dir),
+            )  # fmt: skip
+
+    def _etcdctl(self, *arguments: str) -> None:
+        command = self._network.command(OPERATOR, [self.etcdctl, *arguments])
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+        if done.returncode:
+            raise OperatorError(f"etcdctl {' '.join(arguments)}: {done.stderr.strip()[-300:]}")
+
+    # The operator
+
+    def call(
+        self, path: str, body: dict[str, Any], *, member: int | None = None, avoid: int | None = None,
+        timeout: float = 2.0,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Ask ``member``, or one after another until one answers.
+
+        Raises:
+            OperatorError: No answer, or a refusal.
+        """
+        numbers = [member] if member is not None else [n for n in range(MEMBERS) if n != avoid]
+        error = "no member runs"
+        for number in numbers:
+            if not self.members[number].running:
+                continue
+            try:
+                status, answer = self._network.inside(OPERATOR, self._post, number, path, body, timeout)
+                if any(words in str(answer.get("error", "")) for words in _LOG_IN_FOR):
+                    self.log_in(number)
+                    status, answer = self._network.inside(OPERATOR, self._post, number, path, body, timeout)
+            except (OSError, http.client.HTTPException, ValueError) as failure:
+                error = f"{type(failure).__name__}: {failure}"
+                continue
+            if status == 200:
+                return answer
+            error = str(answer.get("error") or answer)
+        raise OperatorError(f"{path}: {error}")
+
+    def log_in(self, number: int) -> None:
+        """Take a token for the operator's own user, where there is one."""
+        if self._login is not None:
+            user, password = self._login
+            self._auth = ""
+            _, answer = self._network.inside(
+                OPERATOR, self._post, number, "auth/authenticate", {"name": user, "password": password}, 2.0
+            )
+            self._auth = str(answer.get("token", ""))
+
+    def use_login(self, user: str, password: str) -> None:
+        """Authenticate as this user when etcd asks for it."""
+        self._login = (user, password)
+
+    def _post(self, number: int, path: str, body: dict[str, Any], timeout: float) -> tuple[int, dict[str, Any]]:
+        address, port = self.clients[number]
+        connection = http.client.HTTPConnection(address, port, timeout=timeout)
+        try:
+            headers = {"Authorization": self._auth} if self._auth else {}
+            connection.request("POST", f"/v3/{path}", json.dumps(body), headers)
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+            return response.status, answer
+        finally:
+            connection.close()
+
+    def leader(self) -> int | None:
+        """The number of the raft leader of the highest term, as the members say."""
+        found: tuple[int, int] | None = None
+        for number, member in enumerate(self.members):
+            if not member.running:
+                continue
+            with contextlib.suppress(OperatorError):
+                status = self.call("maintenance/status", {}, member=number, timeout=0.5)
+                if status.get("leader") == status["header"]["member_id"]:
+                    found = max(found or (0, 0), (int(status["raftTerm"]), number))
+        return found[1] if found else None
+
+    def wait_leader(self, timeout: float = 15.0) -> int:
+        """The same, waiting for there to be one."""
+        give_up = time.monotonic() + timeout
+        while time.monotonic() < give_up:
+            if (number := self.leader()) is not None:
+                return number
+            time.sleep(0.1)
+        raise OperatorError("etcd has no leader")
+
+    def member_id(self, number: int) -> str:
+        """Its id, in decimal."""
+        return str(self.call("maintenance/status", {}, member=number)["header"]["member_id"])
+
+    def follows(self, number: int, leader_id: str) -> bool:
+        """Whether this member takes that one for the leader."""
+        with contextlib.suppress(OperatorError):
+            return bool(self.call("maintenance/status", {}, member=number, timeout=0.5).get("leader") == leader_id)
+        return False
+
+    def revision(self) -> int:
+        """Now, linearizably."""
+        return int(self.call("kv/range", {"key": b64("revision?")})["header"]["revision"])
+
+    def _make(self, number: int, state: str) -> Member:
+        node = self.nodes[number]
+        home = self._folder / node
+        home.mkdir(parents=True, exist_ok=True)
+        address, port = self.clients[number]
+        options = {
+            "--name": node,
+            "--data-dir": str(home / "data"),
+            "--listen-client-urls": f"http://{address}:{port}",
+            "--advertise-client-urls": f"http://{address}:{port}",
+            "--listen-peer-urls": self._peers[number],
+            "--initial-advertise-peer-urls": self._peers[number],
+            "--initial-cluster": self._initial,
+            "--initial-cluster-token": self._token,
+            "--initial-cluster-state": state,
+            "--log-level": "warn",
+        }
+        sync = ["--unsafe-no-fsync"] if supports(self._binary, "--unsafe-no-fsync") else []
+        argv = [str(self._binary), *(part for pair in options.items() for part in pair), *sync, *self._extra_args]
+        member = Member(
+            node,
+            f"{address}:{port}",
+            self._network.command(node, argv),
+            data_dir=home / "data",
+            log=home / "etcd.log",
+            start_timeout=30.0,
+        )
+        member.network = self._network
+        return member
+
+
+def b64(text: str) -> str:
+    """As etcd's JSON has bytes."""
+    return base64.b64encode(text.encode()).decode()
+
+
+def unb64(text: str) -> str:
+    """And back."""
+    return base64.b64decode(text).decode()

@@ -1,0 +1,147 @@
+"""What is measured and not held: liveness L1 to L8, hand-overs, what each fault cost. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tests.faults.history import Belief, History, Injection
+
+__all__ = ("Figure", "RowResult", "figures", "row_results")
+
+
+_KILLED = 0.1
+"""How much of its belief a process that is killed, by the next fault perhaps, may have had no time to write down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Some measurements of one kind, in seconds."""
+
+    name: str
+    goal: str
+    values: tuple[float, ...]
+
+    def text(self) -> str:
+        """Count, median, worst."""
+        if not self.values:
+            return "none"
+        ordered = sorted(self.values)
+        median = ordered[len(ordered) // 2]
+        return f"{len(ordered)} times, median {median:.3f} s, worst {ordered[-1]:.3f} s"
+
+
+@dataclass(slots=True)
+class RowResult:
+    """What one row of the catalogue came to.
+
+    Attributes:
+        kept: How often leadership was kept where it should have been; ``expected`` is how often it should have been.
+        slack: Seconds from the last belief in the token to the first sight of its key's end, for those that ended.
+    """
+
+    row: str
+    count: int = 0
+    kept: int = 0
+    expected: int = 0
+    lost: list[str] = field(default_factory=list)
+    slack: list[float] = field(default_factory=list)
+    without_leader: list[float] = field(default_factory=list)
+
+
+def figures(history: History) -> list[Figure]:
+    """The liveness figures of one history."""
+    crash: list[float] = []
+    heal: list[float] = []
+    noticed: list[float] = []
+    releases: list[float] = []
+    for injection in history.injections:
+        if injection.crashed:
+            # The crash itself is a moment after the injection began, so this is the longest that it can have taken.
+            crash += _until(_next(history, injection.token, injection.start), injection.start)
+        elif not _led_at(history, injection.end):
+            heal += _until(_next(history, -1, injection.end), injection.end)
+        if injection.row in ("D1", "D2", "D3"):
+            noticed += [belief.end - injection.start for belief, _ in _ended(history, [injection.token])]
+        if injection.row in ("C6", "C8", "stop"):
+            releases += _released(history, injection)
+    bound = history.lease + 1
+    return [
+        Figure("L1 crash to the next leader", f"≤ {bound:g} s", tuple(crash)),
+        Figure("L4 work ended to the next leader", "≤ 0.05 s typically", tuple(releases)),
+        Figure("L5 key or lease about to be taken away to belief ended", "≤ 0.1 s", tuple(noticed)),
+        Figure("L7 healed with nobody leading to a leader", f"≤ {history.lease + 2:g} s", tuple(heal)),
+        Figure(
+            "L8 stop() called to returned", "≤ one attempt", tuple(stop.done - stop.asked for stop in history.stops)
+        ),
+    ]
+
+
+def row_results(history: History) -> list[RowResult]:
+    """What each row came to: L6, and the room that was left."""
+    results: dict[str, RowResult] = defaultdict(lambda: RowResult(""))
+    deleted_by = {token: injection.row for injection in history.injections for token in injection.deleted}
+    for injection in history.injections:
+        result = results[injection.row]
+        result.row = injection.row
+        result.count += 1
+        if injection.keeps:
+            result.expected += 1
+            kept = _kept(history.beliefs, injection)
+            result.kept += kept
+            if not kept:
+                result.lost.append(injection.note)
+        for belief, gone in _ended(history, [injection.token]):
+            if deleted_by.get(belief.token, injection.row) != injection.row:
+                continue  # what ended it came later
+            if injection.start <= belief.end <= injection.end + history.lease:
+                result.slack.append(gone - belief.end)
+                following = _next(history, belief.token, belief.start)
+                if following is not None:
+                    result.without_leader.append(following.start - belief.end)
+    return sorted(results.values(), key=lambda result: _order(result.row))
+
+
+def _released(history: History, injection: Injection) -> list[float]:
+    """From the end of a work that was given up to the next belief."""
+    found = []
+    for work in history.works:
+        if work.token == injection.token and work.end is not None:
+            found += _until(_next(history, work.token, work.end), work.end)
+    return found
+
+
+def _kept(beliefs: Iterable[Belief], injection: Injection) -> bool:
+    return any(
+        belief.token == injection.token and belief.start <= injection.start and belief.end > injection.end - _KILLED
+        for belief in beliefs
+    )
+
+
+def _ended(history: History, tokens: Sequence[int]) -> list[tuple[Belief, float]]:
+    """Beliefs in these tokens whose keys are gone, and when that was first seen."""
+    found = []
+    for belief in history.beliefs:
+        seat = history.seats.get((belief.era, belief.token))
+        if belief.token in tokens and seat is not None and seat.gone_seen is not None:
+            found.append((belief, seat.gone_seen))
+    return found
+
+
+def _next(history: History, token: int, after: float) -> Belief | None:
+    """The first belief that began after a moment, in another token than this."""
+    candidates = [belief for belief in history.beliefs if belief.start > after and belief.token != token]
+    return min(candidates, key=lambda belief: belief.start, default=None)
+
+
+def _led_at(history: History, moment: float) -> bool:
+    return any(belief.start <= moment <= belief.end for belief in history.beliefs)
+
+
+def _until(belief: Belief | None, moment: float) -> list[float]:
+    return [] if belief is None else [belief.start - moment]
+
+
+def _order(row: str) -> tuple[str, int]:
+    return row[:1], int(row[1:]) if row[1:].isdigit() else 0

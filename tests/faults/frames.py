@@ -1,0 +1,79 @@
+"""Just enough of HTTP/2 to see keep-alives pass, and to lose what a member sends on watch streams and nothing else."""
+
+from __future__ import annotations
+
+__all__ = ("WatchFilter",)
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_HEADER = 9
+_DATA = 0
+_END_STREAM = 1
+_GRPC_PREFIX = 5
+_KEEP_ALIVE = 0x08
+_CREATE_REQUEST = 0x0A
+"""The first bytes of a LeaseKeepAliveRequest, and of a WatchRequest that creates. Unary calls, which may begin alike,
+end their stream with the same frame."""
+
+
+class WatchFilter:
+    """Looks at one connection, in both directions.
+
+    Attributes:
+        keep_alives: How many have gone up.
+    """
+
+    def __init__(self) -> None:
+        self.keep_alives = 0
+        self._watches: set[int] = set()
+        self._up = bytearray()
+        self._down = bytearray()
+        self._begun = False
+
+    def up(self, data: bytes) -> None:
+        """Learn from what the candidate sends; it passes as it is."""
+        self._up += data
+        if not self._begun and len(self._up) >= len(_PREFACE):
+            self._begun = True
+            if self._up.startswith(_PREFACE):
+                del self._up[: len(_PREFACE)]
+        while self._begun and (frame := _take(self._up)):
+            kind, flags, stream, payload = frame
+            if kind != _DATA:
+                continue
+            if flags & _END_STREAM:
+                self._watches.discard(stream)
+            elif len(payload) > _GRPC_PREFIX and payload[_GRPC_PREFIX] == _CREATE_REQUEST:
+                self._watches.add(stream)
+            elif len(payload) > _GRPC_PREFIX and payload[_GRPC_PREFIX] == _KEEP_ALIVE:
+                self.keep_alives += 1
+
+    def down(self, data: bytes, *, drop: bool) -> bytes:
+        """What passes of what the member sends. Only whole frames do, so that dropping can begin at any time."""
+        self._down += data
+        passed = bytearray()
+        while True:
+            length = _length(self._down)
+            if length is None:
+                return bytes(passed)
+            frame = bytes(self._down[:length])
+            del self._down[:length]
+            stream = int.from_bytes(frame[5:9], "big") & 0x7FFFFFFF
+            if not (drop and frame[3] == _DATA and stream in self._watches):
+                passed += frame
+
+
+def _length(buffer: bytearray) -> int | None:
+    """Of the first frame, if all of it is there."""
+    if len(buffer) < _HEADER:
+        return None
+    length = _HEADER + int.from_bytes(buffer[:3], "big")
+    return length if len(buffer) >= length else None
+
+
+def _take(buffer: bytearray) -> tuple[int, int, int, bytes] | None:
+    length = _length(buffer)
+    if length is None:
+        return None
+    frame = bytes(buffer[:length])
+    del buffer[:length]
+    return frame[3], frame[4], int.from_bytes(frame[5:9], "big") & 0x7FFFFFFF, frame[_HEADER:]

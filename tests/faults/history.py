@@ -1,0 +1,284 @@
+"""What happened in a campaign, put together from the journals of all who took part."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ("Belief", "Cut", "History", "Injection", "Read", "Seat", "Stop", "Work", "Write", "load", "read_lines")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Belief:
+    """``is_leader()`` was True at both ends, and at each time it was asked between them.
+
+    Attributes:
+        era: Which life of the cluster: it begins anew when the cluster is wiped, and tokens with it.
+        who: The process.
+        subject: The candidate whose process that is.
+    """
+
+    who: str
+    subject: str
+    token: int
+    start: float
+    end: float
+    era: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Seat:
+    """A candidate key as etcd had it. ``gone_seen`` is the first moment that anybody knew that it is gone."""
+
+    token: int
+    key: str
+    lease: int
+    put_seen: float = 0.0
+    gone_seen: float | None = None
+    gone_revision: int | None = None
+    era: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """A linearizable read: who stood first, at some moment between the two stamps; 0 is nobody."""
+
+    sent: float
+    received: float
+    revision: int
+    owner: int
+    era: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """A write to the register that etcd accepted."""
+
+    revision: int
+    token: int
+    era: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """The work of one term. ``late`` holds the first and the last step that found its term over."""
+
+    who: str
+    token: int
+    key: str
+    lease: int
+    start: float
+    end: float | None = None
+    late: tuple[float, ...] = ()
+    ousted: int = 0
+    reason: str | None = None
+    era: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """From ``start`` to ``end`` nothing that this candidate sent could be confirmed by a quorum."""
+
+    subject: str
+    start: float
+    end: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Injection:
+    """A fault.
+
+    Attributes:
+        token: Who led when it began, if anybody.
+        keeps: It should cost no leadership.
+        crashed: The leading process was killed, or made to stand still, at ``start``.
+        deleted: Tokens of those whose key or lease the operator took away.
+    """
+
+    row: str
+    note: str
+    start: float
+    end: float
+    token: int = 0
+    keeps: bool = False
+    crashed: bool = False
+    cuts: list[Cut] = field(default_factory=list)
+    deleted: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stop:
+    """``stop()`` was called, and returned."""
+
+    who: str
+    asked: float
+    done: float
+
+
+@dataclass(slots=True, kw_only=True)
+class History:
+    """All of it, and the settings that its candidates had.
+
+    Attributes:
+        keep_alives: When each candidate's keep-alives passed its proxy on their way to a member, in order.
+        unfenced: How often a list that nothing guards was written to, and how often of that too late.
+    """
+
+    lease: float
+    renew: float
+    retry: float
+    margin: float
+    name: str = ""
+    beliefs: list[Belief] = field(default_factory=list)
+    seats: dict[tuple[int, int], Seat] = field(default_factory=dict)
+    reads: list[Read] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
+    works: list[Work] = field(default_factory=list)
+    injections: list[Injection] = field(default_factory=list)
+    stops: list[Stop] = field(default_factory=list)
+    died: dict[str, float] = field(default_factory=dict)
+    believing_children: list[str] = field(default_factory=list)
+    secrets: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    keep_alives: dict[str, list[float]] = field(default_factory=dict)
+    errors: dict[str, int] = field(default_factory=dict)
+    refused_writes: int = 0
+    unfenced: tuple[int, int] = (0, 0)
+    faults_of_the_suite: list[str] = field(default_factory=list)
+
+
+def read_lines(path: Path) -> Iterable[dict[str, Any]]:
+    """The lines of a journal; a torn last one is left out."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def load(lines: Iterable[dict[str, Any]]) -> dict[str, History]:
+    """Put each campaign's history together."""
+    histories: dict[str, History] = {}
+    loaders: dict[str, _Loader] = {}
+    for line in lines:
+        name = line["campaign"]
+        if line["kind"] == "settings":
+            histories[name] = History(
+                name=name, lease=line["lease"], renew=line["renew"], retry=line["retry"], margin=line["margin"]
+            )
+            loaders[name] = _Loader(histories[name])
+        else:
+            loaders[name].take(line)
+    for loader in loaders.values():
+        loader.finish()
+    return histories
+
+
+class _Loader:
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._running: dict[str, Belief] = {}
+        self._works: dict[tuple[str, int], Work] = {}
+        self._asked: dict[str, float] = {}
+        self._states: list[dict[str, Any]] = []
+
+    def take(self, line: dict[str, Any]) -> None:
+        history, kind, who, era = self._history, line["kind"], line.get("who", ""), line.get("era", 0)
+        if kind == "belief":
+            self._close(who)
+            self._running[who] = Belief(
+                who=who, subject=line["subject"], token=line["token"], start=line["since"], end=line["since"], era=era
+            )
+        elif kind in ("still", "over"):
+            running = self._running[who]
+            self._running[who] = Belief(
+                who=who, subject=running.subject, token=running.token, start=running.start,
+                end=max(running.end, line["last"]), era=era,
+            )  # fmt: skip
+            if kind == "over":
+                self._close(who)
+        elif kind == "put":
+            self._put(line, era)
+        elif kind == "delete":
+            self._gone(line["prev_create"], line["at"], line["mod"], era)
+        elif kind == "state":
+            self._states.append(line)
+        elif kind == "read":
+            history.reads.append(
+                Read(
+                    sent=line["sent"],
+                    received=line["received"],
+                    revision=line["revision"],
+                    owner=line["owner"],
+                    era=era,
+                )
+            )
+        elif kind == "work":
+            work = Work(who=who, token=line["token"], key=line["key"], lease=line["lease"], start=line["at"], era=era)
+            self._works[who, work.token] = work
+            history.works.append(work)
+        elif kind == "work over":
+            work = self._works[who, line["token"]]
+            work.end, work.late = line["at"], tuple(line["late"])
+        elif kind == "ousted":
+            if (found := self._works.get((who, line["token"]))) is not None:
+                found.ousted += 1
+                found.reason = line["reason"]
+        elif kind == "injection":
+            cuts = [Cut(**cut) for cut in line["cuts"]]
+            facts = {name: line[name] for name in Injection.__slots__ if name != "cuts"}
+            history.injections.append(Injection(**facts, cuts=cuts))
+        elif kind == "keep-alive":
+            history.keep_alives.setdefault(line["subject"], []).append(line["at"])
+        elif kind == "stopping":
+            self._asked[who] = line["at"]
+        elif kind == "stopped":
+            history.stops.append(Stop(who=who, asked=self._asked[who], done=line["at"]))
+        elif kind == "died":
+            history.died[who] = line["at"]
+        elif kind == "child":
+            history.believing_children += [who] if line["believed"] else []
+        elif kind == "secret":
+            history.secrets.append(line["where"])
+        elif kind == "leftover":
+            history.leftovers.append(line["what"])
+        elif kind == "error":
+            text = line["error"].partition("(")[0][:90]
+            history.errors[text] = history.errors.get(text, 0) + 1
+        elif kind == "unfenced":
+            history.unfenced = (line["written"], line["late"])
+        elif kind == "write refused":
+            history.refused_writes += 1
+        elif kind == "fault of the suite":
+            history.faults_of_the_suite.append(line["what"])
+
+    def finish(self) -> None:
+        for who in list(self._running):
+            self._close(who)
+        for state in self._states:
+            standing = {create for _, create, _ in state["standing"]}
+            era = state.get("era", 0)
+            for seat in self._history.seats.values():
+                if seat.era == era and seat.token <= state["revision"] and seat.token not in standing:
+                    self._gone(seat.token, state["at"], None, era)
+        self._history.injections.sort(key=lambda injection: injection.start)
+
+    def _close(self, who: str) -> None:
+        if (belief := self._running.pop(who, None)) is not None:
+            self._history.beliefs.append(belief)
+
+    def _put(self, line: dict[str, Any], era: int) -> None:
+        if line["register"]:
+            token = int(line["value"].split(":")[0])
+            self._history.writes.append(Write(revision=line["mod"], token=token, era=era))
+            return
+        seat = Seat(token=line["create"], key=line["key"], lease=line["lease"], put_seen=line["at"], era=era)
+        self._history.seats.setdefault((era, seat.token), seat)
+
+    def _gone(self, token: int, at: float, revision: int | None, era: int) -> None:
+        seat = self._history.seats.get((era, token))
+        if seat is not None and (seat.gone_seen is None or at < seat.gone_seen):
+            seat.gone_seen = at
+            seat.gone_revision = revision if revision is not None else seat.gone_revision

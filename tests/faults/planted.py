@@ -1,0 +1,196 @@
+"""Planted bugs: the suite must find each of them. ``python -m tests.faults.planted [NAME ...]``.
+
+Each is put into a copy of the package by replacing text that must stand there exactly once, and the faults that
+provoke it are injected until an invariant breaks. Exit status 0: every one was found.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.faults.checker import check
+from tests.faults.history import load
+from tests.faults.network import why_no_namespaces
+from tests.faults.schedule import run_campaign
+
+__all__ = ("BUGS", "Bug", "plant")
+
+_ATTEMPTS = 6
+_TRUST = """\
+    def trust(self, sent_at, answer):
+        now = self.now()
+        if not self._clock.confirm(sent_at, answer.ttl, now):
+            self.lose(LossReason.EXPIRED)
+            return
+        self._backoff.reset()
+        self._not_before = -math.inf
+        self._confirmed_at = now
+        if self.on_tick is not None:
+            self.on_tick()
+
+    def gone(self) -> None:
+"""
+_LET_GO = """\
+    async def hold_and_let_go(self):
+        try:
+            await self.hold()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.withdraw()
+
+    async def withdraw(self) -> None:
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A bug, and what brings it to light.
+
+    Attributes:
+        replacements: For each: the file, what stands there once, and what stands there instead.
+        rows: The faults that provoke it.
+        rules: The invariants of which one, at least, must break.
+        options: What differs from the candidates' usual settings.
+    """
+
+    name: str
+    replacements: tuple[tuple[str, str, str], ...]
+    rows: tuple[str, ...]
+    rules: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+BUGS = (
+    Bug(
+        "deadline from the answer's arrival",
+        (
+            (
+                "_session.py",
+                "self._clock.confirm(sent_at, answer.ttl, now)",
+                "self._clock.confirm(now, answer.ttl, now)",
+            ),
+        ),
+        rows=("B3",),
+        rules=("S1", "S3"),
+    ),
+    Bug(
+        "a keep-alive alone counts",
+        (
+            (
+                "_renewals.py",
+                "                to_read.append((lease, answer))\n",
+                "                lease.trust(sent_at[lease.lease_id], answer)\n",
+            ),
+            (
+                "_session.py",
+                "    def gone(self) -> None:\n",
+                _TRUST,
+            ),
+        ),
+        rows=("A9", "A10"),
+        rules=("S1", "S3"),
+    ),
+    Bug(
+        "no look at the own key",
+        (
+            (
+                "_core/queue.py",
+                "            if kv.key == ballot.key:\n",
+                "            if kv.key == ballot.key and self.rank is not Rank.LEADER:\n",
+            ),
+            ("_session.py", "key_stands=self._ballot.stands(read[0])", "key_stands=True"),
+        ),
+        rows=("D1",),
+        rules=("S1", "S3"),
+    ),
+    Bug(
+        "released before the work has ended",
+        (
+            ("_etcd_manager.py", "scope, candidacy.hold,", "scope, candidacy.hold_and_let_go,"),
+            (
+                "_election.py",
+                "    async def withdraw(self) -> None:\n",
+                _LET_GO,
+            ),
+        ),
+        rows=("C8",),
+        rules=("S7",),
+    ),
+)
+
+
+def plant(bug: Bug, package: Path, to: Path) -> Path:
+    """Copy the package to a folder, with the bug in it.
+
+    Raises:
+        ValueError: The text to replace is not there exactly once.
+    """
+    shutil.copytree(package, to / "etcdleader", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, old, new in bug.replacements:
+        path = to / "etcdleader" / name
+        text = path.read_text(encoding="utf-8")
+        if text.count(old) != 1:
+            raise ValueError(f"{bug.name}: {old!r} stands in {name} {text.count(old)} times, not once")
+        path.write_text(text.replace(old, new), encoding="utf-8")
+    return to
+
+
+def own_package() -> Path:
+    """Where the package is that this Python imports."""
+    spec = importlib.util.find_spec("etcdleader")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def find(bug: Bug, package: Path, folder: Path, aborted: threading.Event) -> str | None:
+    """Provoke a bug until it is found; returns what was."""
+    source = plant(bug, package, folder / "src")
+    for attempt in range(_ATTEMPTS):
+        lines = run_campaign(
+            "main",
+            folder / f"attempt-{attempt}",
+            until=time.monotonic() + 120,
+            seed=f"{bug.name} {attempt}",
+            isolate=True,
+            options={"source": source, **bug.options},
+            aborted=aborted,
+            rows=bug.rows,
+            rounds=2,
+            candidates=3,
+        )
+        for violation in check(load(lines)["main"]):
+            if violation.rule in bug.rules:
+                return f"{violation.rule}: {violation.text}"
+    return None
+
+
+def main(names: Sequence[str]) -> int:
+    """Look for every bug, or for those whose names contain one of these words."""
+    if (reason := why_no_namespaces()) is not None:
+        print(f"not possible here: {reason}")
+        return 2
+    missed, aborted = [], threading.Event()
+    for bug in BUGS:
+        if names and not any(name in bug.name for name in names):
+            continue
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="etcdleader-planted-") as folder:
+            found = find(bug, own_package(), Path(folder), aborted)
+        print(f"{bug.name}: {found or 'NOT FOUND'} ({time.monotonic() - begun:.0f} s)", flush=True)
+        if found is None:
+            missed.append(bug.name)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

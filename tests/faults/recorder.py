@@ -1,0 +1,158 @@
+"""The recorder: a process of its own that writes down what etcd itself has, by etcd's own stubs.
+
+It watches the election and the register on every member from revision 1 with ``prev_kv``, whichever brings an event
+first, and reads linearizably who owns the seat. It shares no code with the candidates but etcd3's message classes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import grpc
+
+from etcdleader.etcd3 import etcd3
+from tests.faults.journal import Journal, now
+
+etcdrpc = etcd3.etcdrpc
+_READ_EVERY = 0.1
+_TIMEOUT = 1.0
+_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 500),
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 2_000),
+    ("grpc.http2.ping_timeout_ms", 2_000),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Recorder:
+    """Watches and reads until it is killed."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._journal = Journal(options["journal"])
+        self._prefix = options["prefix"].encode()
+        self._ranges = [self._prefix, options["register"].encode()]
+        self._login = options.get("login")
+        self._seen: set[tuple[int, bytes]] = set()
+        self._lock = threading.Lock()
+        self._tokens: dict[Any, list[tuple[str, str]]] = {}
+        self._channels = [grpc.insecure_channel(endpoint, options=_OPTIONS) for endpoint in options["endpoints"]]
+
+    def run(self) -> None:
+        """Start a thread for each watch, and read."""
+        for number, channel in enumerate(self._channels):
+            threading.Thread(target=self._watch_for_ever, args=(number, channel), daemon=True).start()
+        print("ready", flush=True)
+        while True:
+            for channel in self._channels:
+                self._read(channel)
+                time.sleep(_READ_EVERY)
+
+    # Reads
+
+    def _read(self, channel: Any) -> None:
+        request = etcdrpc.RangeRequest(
+            key=self._prefix, range_end=_end(self._prefix), limit=1,
+            sort_order=etcdrpc.RangeRequest.ASCEND, sort_target=etcdrpc.RangeRequest.CREATE,
+        )  # fmt: skip
+        sent = now()
+        try:
+            answer = etcdrpc.KVStub(channel).Range(request, timeout=_TIMEOUT, metadata=self._metadata(channel))
+        except grpc.RpcError:
+            self._tokens.pop(channel, None)
+            return
+        owner = answer.kvs[0].create_revision if answer.kvs else 0
+        self._journal.write("read", sent=sent, received=now(), revision=answer.header.revision, owner=owner)
+
+    def _metadata(self, channel: Any, *, anew: bool = False) -> list[tuple[str, str]]:
+        if not self._login:
+            return []
+        if channel in self._tokens and not anew:
+            return self._tokens[channel]
+        user, password = self._login
+        request = etcdrpc.AuthenticateRequest(name=user, password=password)
+        try:
+            token = etcdrpc.AuthStub(channel).Authenticate(request, timeout=_TIMEOUT).token
+            self._tokens[channel] = [("token", token)]
+            return self._tokens[channel]
+        except grpc.RpcError:
+            return []  # authentication is off at the moment, or etcd does not answer, which the call will show
+
+    # Watches
+
+    def _watch_for_ever(self, number: int, channel: Any) -> None:
+        following = [1] * len(self._ranges)
+        while True:
+            try:
+                self._watch(number, channel, following)
+            except grpc.RpcError as error:
+                self._journal.write("watch broke", member=number, error=str(error.code()))
+            time.sleep(0.1)
+
+    def _watch(self, number: int, channel: Any, following: list[int]) -> None:
+        requests: SimpleQueue[Any] = SimpleQueue()
+        for index, key in enumerate(self._ranges):
+            create = etcdrpc.WatchCreateRequest(
+                key=key, range_end=_end(key), start_revision=following[index], prev_kv=True, progress_notify=True
+            )
+            requests.put(etcdrpc.WatchRequest(create_request=create))
+        metadata = [*self._metadata(channel, anew=True), ("hasleader", "true")]
+        stream = etcdrpc.WatchStub(channel).Watch(_taken_from(requests), metadata=metadata)
+        ids: dict[int, int] = {}
+        try:
+            for answer in stream:
+                if answer.created and not answer.canceled:
+                    ids[answer.watch_id] = len(ids)
+                    continue
+                if answer.canceled:
+                    if answer.compact_revision:
+                        self._after_compaction(channel, following)
+                    return
+                for event in answer.events:
+                    self._event(number, event)
+                    index = ids[answer.watch_id]
+                    following[index] = max(following[index], event.kv.mod_revision + 1)
+        finally:
+            stream.cancel()
+            requests.put(None)
+
+    def _event(self, number: int, event: Any) -> None:
+        kv = event.kv
+        with self._lock:
+            if (kv.mod_revision, kv.key) in self._seen:
+                return
+            self._seen.add((kv.mod_revision, kv.key))
+        kind = "put" if event.type == 0 else "delete"
+        self._journal.write(
+            kind, member=number, key=kv.key.decode(), value=kv.value.decode(errors="replace"), mod=kv.mod_revision,
+            create=kv.create_revision, lease=kv.lease, prev_create=event.prev_kv.create_revision,
+            prev_lease=event.prev_kv.lease,
+        )  # fmt: skip
+
+    def _after_compaction(self, channel: Any, following: list[int]) -> None:
+        """Events are lost here (another member may have brought them): say what stands, and go on from there."""
+        request = etcdrpc.RangeRequest(key=self._prefix, range_end=_end(self._prefix))
+        answer = etcdrpc.KVStub(channel).Range(request, timeout=_TIMEOUT, metadata=self._metadata(channel))
+        standing = [[kv.key.decode(), kv.create_revision, kv.lease] for kv in answer.kvs]
+        self._journal.write("state", revision=answer.header.revision, standing=standing)
+        following[:] = [max(revision, answer.header.revision + 1) for revision in following]
+
+
+def _taken_from(requests: SimpleQueue[Any]) -> Iterator[Any]:
+    while (request := requests.get()) is not None:
+        yield request
+
+
+def _end(prefix: bytes) -> bytes:
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+if __name__ == "__main__":
+    Recorder(json.loads(sys.argv[1])).run()

@@ -1,0 +1,138 @@
+"""The report of a run: ``report.md``, a timeline for each campaign, and the history that others can check again."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.faults.checker import Violation, check, worst_overlap
+from tests.faults.figures import figures, row_results
+from tests.faults.history import History, load
+from tests.faults.schedule import MUST_HAVE
+from tests.faults.timeline import timeline
+
+__all__ = ("write_report",)
+
+
+def write_report(folder: Path, lines: Sequence[dict[str, Any]], facts: Mapping[str, object]) -> tuple[int, int]:
+    """Write everything; returns the numbers of violations and of complaints."""
+    with (folder / "history.jsonl").open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    histories = load(lines)
+    found = {name: check(history) for name, history in histories.items()}
+    for name, history in histories.items():
+        (folder / f"timeline-{name}.svg").write_text(timeline(history, found[name]), encoding="utf-8")
+    if "main" in histories:
+        (folder / "timeline.svg").write_text(timeline(histories["main"], found["main"]), encoding="utf-8")
+    text = "\n".join(_report(histories, found, facts))
+    (folder / "report.md").write_text(text + "\n", encoding="utf-8")
+    complaints = sum(len(history.faults_of_the_suite) for history in histories.values())
+    return sum(map(len, found.values())), complaints
+
+
+def _report(
+    histories: Mapping[str, History], found: Mapping[str, Sequence[Violation]], facts: Mapping[str, object]
+) -> Iterable[str]:
+    violations = sum(map(len, found.values()))
+    injections = sum(len(history.injections) for history in histories.values())
+    overlap = max((worst_overlap(history) for history in histories.values()), default=-math.inf)
+    yield "# Fault suite"
+    yield ""
+    yield f"**{'No violation' if not violations else f'{violations} VIOLATIONS'}** in {injections} injections."
+    overlapped = f"{overlap:.3f} s" if overlap > 0 else f"none (the closest two came were {-overlap:.3f} s apart)"
+    yield f"Worst overlap of two leaders: {overlapped}."
+    yield ""
+    for name, fact in facts.items():
+        yield f"- {name}: {fact}"
+    counts = [row for row in MUST_HAVE if _count(histories, row) < 3]
+    yield f"- rows of the must-have set injected fewer than three times: {', '.join(counts) or 'none'}"
+    yield ""
+    for name, history in histories.items():
+        yield from _campaign(name, history, found[name])
+
+
+def _count(histories: Mapping[str, History], row: str) -> int:
+    return sum(injection.row == row for history in histories.values() for injection in history.injections)
+
+
+def _campaign(name: str, history: History, violations: Sequence[Violation]) -> Iterable[str]:
+    yield f"## Campaign `{name}`"
+    yield ""
+    yield f"Lease {history.lease:g} s, renew {history.renew:g} s, retry {history.retry:g} s, margin {history.margin:g} s."
+    yield (
+        f"{len(history.injections)} injections, {len(history.beliefs)} terms, {len(history.seats)} candidate keys, "
+        f"{len(history.writes)} fenced writes accepted and {history.refused_writes} refused, "
+        f"{len(history.reads)} linearizable reads. [Timeline](timeline-{name}.svg)."
+    )
+    if name != "memory":  # where tokens begin anew
+        written, late = history.unfenced
+        yield f"Of {written} writes that nothing guards, {late} came after one with a higher token."
+    yield ""
+    if violations:
+        yield "### Violations"
+        yield ""
+        yield from (f"- {violation.rule} at {violation.at:.3f}: {violation.text}" for violation in violations)
+        yield ""
+    if history.faults_of_the_suite:
+        yield "### What went wrong otherwise"
+        yield ""
+        yield from (f"- {complaint}" for complaint in history.faults_of_the_suite)
+        yield ""
+    yield "### Liveness"
+    yield ""
+    yield "| figure | goal | measured |"
+    yield "| --- | --- | --- |"
+    for figure in figures(history):
+        yield f"| {figure.name} | {figure.goal} | {figure.text()} |"
+    results = row_results(history)
+    kept, expected = sum(result.kept for result in results), sum(result.expected for result in results)
+    yield f"| L6 leadership kept where nothing should cost it | always | {kept} of {expected} |"
+    yield ""
+    yield "### By row"
+    yield ""
+    yield (
+        "*Room* is the shortest time from the end of a belief, up to a lease after the fault, to the first sight of its "
+        "key's end. It may be below zero where an operator takes the key away (A9, B9, D1 to D3)."
+    )
+    yield ""
+    yield "| row | injected | kept | room | longest without a leader |"
+    yield "| --- | --- | --- | --- | --- |"
+    for result in results:
+        room = f"{min(result.slack):.3f} s" if result.slack else ""
+        gap = f"{max(result.without_leader):.3f} s" if result.without_leader else ""
+        keeps = f"{result.kept} of {result.expected}" if result.expected else ""
+        yield f"| {result.row} | {result.count} | {keeps} | {room} | {gap} |"
+    yield ""
+    for result in results:
+        yield from (f"- {result.row} cost leadership: {note}" for note in result.lost)
+    yield ""
+    yield "### What was injected, and who led"
+    yield ""
+    yield "| from | to | row | what | led before |"
+    yield "| --- | --- | --- | --- | --- |"
+    zero = min((belief.start for belief in history.beliefs), default=0.0)
+    who = {belief.token: belief.who for belief in history.beliefs}
+    for injection in history.injections:
+        led = f"{who.get(injection.token, '?')} ({injection.token})" if injection.token else "nobody"
+        yield (
+            f"| {injection.start - zero:.1f} | {injection.end - zero:.1f} | {injection.row} | {injection.note} | {led} |"
+        )
+    yield ""
+    yield "### Terms"
+    yield ""
+    yield "| token | process | from | to | seconds | ended by |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    reasons = {(work.who, work.token): work.reason for work in history.works}
+    for belief in sorted(history.beliefs, key=lambda belief: belief.start):
+        yield (
+            f"| {belief.token} | {belief.who} | {belief.start - zero:.3f} | {belief.end - zero:.3f} | "
+            f"{belief.end - belief.start:.3f} | {reasons.get((belief.who, belief.token)) or 'the end of its process'} |"
+        )
+    yield ""
+    yield "### What candidates said of etcd"
+    yield ""
+    yield from (f"- {count} times: {error}" for error, count in sorted(history.errors.items()))
+    yield ""

@@ -1,0 +1,52 @@
+"""What an operator, or a mistake, does to the keys of the election."""
+
+from __future__ import annotations
+
+from tests.faults.campaign import Campaign
+from tests.faults.cluster import b64
+from tests.faults.history import Injection
+
+__all__ = ("ROWS",)
+
+_PREFIX = {"key": b64("faults/election/"), "range_end": b64("faults/election0")}
+
+
+def delete_key(campaign: Campaign) -> None:
+    holder = campaign.settle()
+    with campaign.injection("D1", f"the key of {holder.name} deleted") as injection:
+        kv = _first(campaign, injection)
+        campaign.cluster.call("kv/deleterange", {"key": kv["key"]})
+        _await_next(campaign, injection)
+
+
+def revoke_lease(campaign: Campaign) -> None:
+    holder = campaign.settle()
+    with campaign.injection("D2", f"the lease of {holder.name} revoked") as injection:
+        kv = _first(campaign, injection)
+        campaign.cluster.call("lease/revoke", {"ID": kv["lease"]})
+        _await_next(campaign, injection)
+
+
+def delete_prefix(campaign: Campaign) -> None:
+    campaign.settle()
+    with campaign.injection("D3", "every key of the election deleted") as injection:
+        keys = campaign.cluster.call("kv/range", _PREFIX)["kvs"]
+        injection.deleted += [int(kv["create_revision"]) for kv in keys]
+        campaign.cluster.call("kv/deleterange", _PREFIX)
+        _await_next(campaign, injection)
+
+
+def _first(campaign: Campaign, injection: Injection) -> dict[str, str]:
+    """Who stands first, which is noted as taken away before it is."""
+    keys: list[dict[str, str]] = campaign.cluster.call("kv/range", _PREFIX)["kvs"]
+    first = min(keys, key=lambda kv: int(kv["create_revision"]))
+    injection.deleted.append(int(first["create_revision"]))
+    return first
+
+
+def _await_next(campaign: Campaign, injection: Injection) -> None:
+    campaign.wait_holder(campaign.lease + 6, above=injection.token)
+    campaign.sleep(0.2)
+
+
+ROWS = {"D1": delete_key, "D2": revoke_lease, "D3": delete_prefix}

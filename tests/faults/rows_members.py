@@ -1,0 +1,227 @@
+"""Faults of etcd's members: killed, frozen, cut off from each other, full, compacted, replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+
+from tests.faults.campaign import Campaign
+from tests.faults.candidate import Candidate
+from tests.faults.cluster import OperatorError, b64
+
+__all__ = ("ROWS",)
+
+
+def kill_etcd_leader(campaign: Campaign) -> None:
+    campaign.settle()
+    leader = campaign.cluster.wait_leader()
+    with campaign.injection("A1", f"m{leader}, the leader of etcd, killed", keeps=True):
+        campaign.cluster.members[leader].kill()
+        campaign.sleep(2.5)
+        campaign.cluster.members[leader].restart()
+
+
+def kill_used_member(campaign: Campaign) -> None:
+    holder = campaign.settle()
+    used = holder.used_member()
+    if campaign.cluster.wait_leader() == used:
+        _transfer(campaign, used, (used + 1) % 3)
+        campaign.sleep(0.5)
+        used = holder.used_member()
+    with campaign.injection("A2", f"m{used}, which the holder {holder.name} uses, killed", keeps=True):
+        campaign.cluster.members[used].kill()
+        campaign.sleep(2.0)
+        campaign.cluster.members[used].restart()
+
+
+def kill_all_members(campaign: Campaign) -> None:
+    campaign.settle()
+    seconds = campaign.chance.choice([0.5, 1.5, campaign.lease + 0.5])
+    with campaign.injection("A3", f"all members killed for {seconds:g} s", keeps=seconds < 2) as injection:
+        campaign.cluster.kill_all()
+        with campaign.cut(injection, *campaign.candidates):
+            campaign.sleep(seconds)
+        campaign.cluster.start()
+
+
+def freeze_etcd_leader(campaign: Campaign) -> None:
+    campaign.settle()
+    leader = campaign.cluster.wait_leader()
+    seconds = campaign.chance.choice([3.0, 3.0, 10.0])
+    with campaign.injection("A7", f"m{leader}, the leader of etcd, frozen for {seconds:g} s", keeps=True):
+        campaign.cluster.members[leader].pause()
+        try:
+            campaign.sleep(seconds)
+        finally:
+            campaign.cluster.members[leader].resume()
+
+
+def isolate_leader_with_holder(campaign: Campaign) -> None:
+    holder, leader = _holder_on_leader(campaign)
+    note = f"m{leader} cut off from the others, {holder.name} on its side"
+    with (
+        campaign.injection("A8", note) as injection,
+        _isolated(campaign, leader),
+        campaign.cut(injection, holder),
+    ):
+        campaign.wait_until_over(holder, injection.token, campaign.lease + 2)
+        campaign.sleep(0.5)
+
+
+def isolate_leader_and_revoke(campaign: Campaign) -> None:
+    holder, leader = _holder_on_leader(campaign)
+    note = f"as A8 with {holder.name}, whose lease is revoked on the other side"
+    with (
+        campaign.injection("A9", note) as injection,
+        _isolated(campaign, leader),
+        campaign.cut(injection, holder),
+    ):
+        injection.deleted.append(injection.token)
+        lease = _lease_of(campaign, injection.token, avoid=leader)
+        _revoke(campaign, lease, avoid=leader)
+        campaign.wait_until_over(holder, injection.token, campaign.lease + 2)
+        campaign.sleep(0.3)
+
+
+def transfer_with_one_way_partition(campaign: Campaign) -> None:
+    """The worst that was found: leadership of etcd is handed over while its old leader does not hear the others."""
+    holder, leader = _holder_on_leader(campaign)
+    target = campaign.chance.choice([number for number in range(3) if number != leader])
+    target_id = campaign.cluster.member_id(target)
+    with campaign.injection(
+        "A10", f"m{leader} hands over to m{target} and goes deaf, {holder.name} on it"
+    ) as injection:
+        others = [node for node in campaign.cluster.nodes if node != f"m{leader}"]
+        try:
+            # What it does not hear, it cannot have confirmed; what it says still arrives.
+            for node in others:
+                campaign.network.set_blackhole(node, f"m{leader}", on=True)
+            with campaign.cut(injection, holder):
+                threading.Thread(target=_hand_over, args=(campaign, leader, target_id), daemon=True).start()
+                campaign.sleep(0.4)
+                # A term that begins within an election timeout was begun by the transfer, not by an election.
+                injection.note += ": done" if campaign.cluster.follows(target, target_id) else ": refused"
+                campaign.wait_until_over(holder, injection.token, campaign.lease + 2)
+                campaign.sleep(0.3)
+        finally:
+            campaign.network.heal()
+
+
+def fill_quota(campaign: Campaign) -> None:
+    holder = campaign.settle()
+    waiting = [candidate for candidate in campaign.candidates if candidate is not holder]
+    newcomer = campaign.chance.choice(waiting)
+    with campaign.injection("A13", f"no space left; {newcomer.name} starts anew meanwhile", keeps=True):
+        junk = {"key": b64("faults/junk"), "value": b64("x" * 1_000_000)}
+        for _ in range(64):
+            try:
+                campaign.cluster.call("kv/put", junk)
+            except OperatorError as error:
+                if "space" in str(error):
+                    break
+        newcomer.kill()
+        campaign.died(newcomer)
+        campaign.start(newcomer)
+        campaign.sleep(2.0)
+        _make_space(campaign)
+
+
+def compact_behind(campaign: Campaign) -> None:
+    campaign.settle()
+    with campaign.injection("A15", "compacted at head, over and over, while connections break", keeps=True):
+        for round_ in range(12):
+            with contextlib.suppress(OperatorError):
+                campaign.cluster.call("kv/compaction", {"revision": campaign.cluster.revision()})
+            if round_ % 4 == 1:
+                for candidate in campaign.candidates:
+                    candidate.link(candidate.used_member(), reset=True)
+            campaign.sleep(0.2)
+
+
+def replace_member(campaign: Campaign) -> None:
+    holder = campaign.settle()
+    used = holder.used_member()
+    with campaign.injection("A17", f"m{used}, which {holder.name} uses, removed and added anew", keeps=True):
+        campaign.cluster.replace(used)
+
+
+# Parts
+
+
+def _holder_on_leader(campaign: Campaign) -> tuple[Candidate, int]:
+    """Let the holder reach the leader of etcd only, and wait until its renewals go there."""
+    holder = campaign.settle()
+    leader = campaign.cluster.wait_leader()
+    campaign.pin(holder, leader)
+    campaign.sleep(campaign.options.renew + 2 * campaign.options.retry)
+    return campaign.wait_holder(), leader
+
+
+@contextlib.contextmanager
+def _isolated(campaign: Campaign, leader: int) -> Iterator[None]:
+    nodes = campaign.cluster.nodes
+    others = [node for node in nodes if node != nodes[leader]]
+    try:
+        for node in others:
+            campaign.network.set_blackhole(node, nodes[leader], on=True)
+            campaign.network.set_blackhole(nodes[leader], node, on=True)
+        yield
+    finally:
+        campaign.network.heal()
+
+
+def _transfer(campaign: Campaign, leader: int, target: int) -> None:
+    _hand_over(campaign, leader, campaign.cluster.member_id(target))
+
+
+def _hand_over(campaign: Campaign, leader: int, target_id: str) -> None:
+    with contextlib.suppress(OperatorError):
+        campaign.cluster.call("maintenance/transfer-leadership", {"targetID": target_id}, member=leader, timeout=3.0)
+
+
+def _lease_of(campaign: Campaign, token: int, *, avoid: int | None = None) -> str:
+    """The lease of the key that was created at this revision; waits for a leader, if need be."""
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        with contextlib.suppress(OperatorError):
+            body = {"key": b64("faults/election/"), "range_end": b64("faults/election0")}
+            for kv in campaign.cluster.call("kv/range", body, avoid=avoid).get("kvs", ()):
+                if int(kv["create_revision"]) == token:
+                    return str(kv["lease"])
+            break
+        time.sleep(0.05)
+    return "0"
+
+
+def _revoke(campaign: Campaign, lease: str, *, avoid: int | None = None) -> None:
+    with contextlib.suppress(OperatorError):
+        campaign.cluster.call("lease/revoke", {"ID": lease}, avoid=avoid)
+
+
+def _make_space(campaign: Campaign) -> None:
+    cluster = campaign.cluster
+    cluster.call("kv/deleterange", {"key": b64("faults/junk")})
+    with contextlib.suppress(OperatorError):
+        cluster.call("kv/compaction", {"revision": cluster.revision(), "physical": True}, timeout=10)
+    for number in range(3):
+        cluster.call("maintenance/defragment", {}, member=number, timeout=10)
+    for alarm in cluster.call("maintenance/alarm", {}).get("alarms", ()):
+        disarm = {"action": "DEACTIVATE", "alarm": alarm["alarm"], "memberID": alarm["memberID"]}
+        cluster.call("maintenance/alarm", disarm)
+
+
+ROWS = {
+    "A1": kill_etcd_leader,
+    "A2": kill_used_member,
+    "A3": kill_all_members,
+    "A7": freeze_etcd_leader,
+    "A8": isolate_leader_with_holder,
+    "A9": isolate_leader_and_revoke,
+    "A10": transfer_with_one_way_partition,
+    "A13": fill_quota,
+    "A15": compact_behind,
+    "A17": replace_member,
+}
+NEEDS_NAMESPACES = {"A8", "A9", "A10"}

@@ -1,0 +1,92 @@
+"""Clusters that lose their memory: wiped, restored from a snapshot, restored and raised above what was known."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests.faults.campaign import ELECTION, Campaign
+from tests.faults.cluster import b64
+from tests.faults.history import Injection
+
+__all__ = ("ROWS",)
+
+_REVISIONS_AHEAD = 12
+"""How much the cluster is to forget, at least, so that it can be seen to have forgotten."""
+
+
+def wipe(campaign: Campaign) -> None:
+    campaign.settle()
+    _run_on(campaign, 1)
+    with campaign.injection("A4", "all members killed, and started again without their data") as injection:
+        campaign.cluster.kill_all()
+        campaign.cluster.wipe()
+        _end_of_an_era(campaign, injection)
+    _start_all(campaign)
+
+
+def restore(campaign: Campaign) -> None:
+    campaign.settle()
+    snapshot = _snapshot(campaign)
+    _run_on(campaign, campaign.cluster.revision())
+    with campaign.injection("A5", "all members killed, and restored from a snapshot some revisions old") as injection:
+        campaign.cluster.kill_all()
+        campaign.cluster.restore(snapshot)
+        _end_of_an_era(campaign, injection)
+    _start_all(campaign)
+
+
+def restore_raised(campaign: Campaign) -> None:
+    """As ``--bump-revision --mark-compacted`` of etcd 3.6 does it; 3.5 has neither, so the operator does it by hand
+    before any candidate can reach the cluster."""
+    campaign.settle()
+    snapshot = _snapshot(campaign)
+    _run_on(campaign, campaign.cluster.revision())
+    head = campaign.cluster.revision() + _REVISIONS_AHEAD
+    with campaign.injection("A6", "restored from a snapshot, revisions raised above all that was known") as injection:
+        with campaign.cut(injection, *campaign.candidates):
+            for candidate in campaign.candidates:
+                candidate.link(refuse=True)
+            campaign.cluster.kill_all()
+            campaign.cluster.restore(snapshot)
+            campaign.cluster.start()
+            while campaign.cluster.revision() <= head:
+                campaign.cluster.call("kv/put", {"key": b64("faults/raised"), "value": b64("x")})
+            campaign.cluster.call("kv/compaction", {"revision": campaign.cluster.revision()})
+        for candidate in campaign.candidates:
+            candidate.clear()
+        campaign.sleep(2 * campaign.options.renew)
+
+
+def _snapshot(campaign: Campaign) -> Path:
+    path = campaign.folder / f"snapshot-{len(campaign.injections)}.db"
+    campaign.cluster.snapshot(path)
+    return path
+
+
+def _run_on(campaign: Campaign, since: int) -> None:
+    until = time.monotonic() + 10
+    while campaign.cluster.revision() < since + _REVISIONS_AHEAD and time.monotonic() < until:
+        campaign.sleep(0.2)
+
+
+def _end_of_an_era(campaign: Campaign, injection: Injection) -> None:
+    """Start the cluster, and wait until every candidate has ended, as one that sees time go back must."""
+    campaign.begin_era()
+    campaign.cluster.start()
+    until = time.monotonic() + campaign.lease + 5
+    for candidate in campaign.candidates:
+        if not candidate.wait(max(0.1, until - time.monotonic())):
+            campaign.complain(f"{injection.row}: {candidate.name} did not notice that {ELECTION} went back in time")
+            candidate.kill()
+        elif not any(line["kind"] == "regressed" for line in candidate.everything()):
+            campaign.complain(f"{injection.row}: {candidate.name} ended, but not by EtcdRegressedError")
+
+
+def _start_all(campaign: Campaign) -> None:
+    for candidate in campaign.candidates:
+        campaign.died(candidate)
+        campaign.start(candidate)
+
+
+ROWS = {"A4": wipe, "A5": restore, "A6": restore_raised}

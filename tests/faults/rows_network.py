@@ -1,0 +1,112 @@
+"""Faults between a candidate and the members: cut, half open, slow, answers lost, a watch that stands still."""
+
+from __future__ import annotations
+
+from tests.faults.campaign import Campaign
+from tests.faults.cluster import b64
+
+__all__ = ("ROWS",)
+
+
+def cut_off(campaign: Campaign) -> None:
+    holder = campaign.settle()
+    seconds = campaign.chance.choice([3.0, campaign.lease + 1.5])
+    with campaign.injection("B1", f"{holder.name} cut off for {seconds:g} s", keeps=seconds < 4) as injection:
+        campaign.network.set_link(holder.name, up=False)
+        try:
+            with campaign.cut(injection, holder):
+                campaign.sleep(seconds)
+        finally:
+            campaign.network.set_link(holder.name, up=True)
+
+
+def half_open(campaign: Campaign) -> None:
+    holder = campaign.settle()
+    if campaign.chance.random() < 0.5:
+        used = holder.used_member()
+        with campaign.injection("B2", f"m{used}, which {holder.name} uses, is half open for 4 s", keeps=True):
+            holder.link(used, stall=True)
+            campaign.sleep(4.0)
+            holder.clear()
+        return
+    with campaign.injection("B2", f"all members are half open for {holder.name}") as injection:
+        holder.link(stall=True)
+        with campaign.cut(injection, holder):
+            campaign.wait_until_over(holder, injection.token, campaign.lease + 1)
+            campaign.sleep(1.0)
+        holder.clear()
+
+
+def slow_answers(campaign: Campaign) -> None:
+    holder = campaign.settle()
+    if campaign.chance.random() < 0.4:
+        delay = campaign.chance.choice([0.05, 0.15, 0.25])
+        with campaign.injection("B3", f"{delay:g} s each way for {holder.name}", keeps=True):
+            holder.link(delay_up=delay, delay_down=delay)
+            campaign.sleep(4.0)
+            holder.clear()
+        return
+    delay = campaign.chance.uniform(0.35, 0.45) * campaign.options.retry
+    with campaign.injection("B3", f"answers to {holder.name} take {delay:.2f} s, then nothing goes") as injection:
+        holder.link(delay_down=delay)
+        campaign.sleep(3 * campaign.options.renew)
+        # Answers under way still arrive: counted from their arrival, they would seem newer than they are.
+        holder.link(drop_up=True)
+        with campaign.cut(injection, holder):
+            campaign.wait_until_over(holder, injection.token, campaign.lease + 2)
+            campaign.sleep(1.0)
+        holder.clear()
+
+
+def answers_lost(campaign: Campaign) -> None:
+    holder = campaign.settle()
+    if campaign.chance.random() < 0.5:
+        with campaign.injection("B4", f"answers to {holder.name} are lost for 1.2 s, then its connections", keeps=True):
+            holder.link(drop_down=True)
+            campaign.sleep(1.2)
+            holder.clear()
+            campaign.sleep(1.5)
+        return
+    newcomer = campaign.chance.choice([candidate for candidate in campaign.candidates if candidate is not holder])
+    with campaign.injection("B4", f"answers to {newcomer.name} are lost while it joins", keeps=True):
+        newcomer.tell("stop")
+        newcomer.wait(5)
+        campaign.died(newcomer)
+        newcomer.link(drop_down=True)
+        campaign.start(newcomer)
+        campaign.sleep(2.5)
+        newcomer.clear()
+        campaign.sleep(1.5)
+
+
+def stalled_watch(campaign: Campaign) -> None:
+    holder = campaign.settle()
+    with campaign.injection("B9", f"watches of {holder.name} stand still, and its key is deleted") as injection:
+        holder.link(drop_watch=True)
+        campaign.sleep(0.2)
+        injection.deleted.append(injection.token)
+        _delete_key_of(campaign, injection.token)
+        campaign.wait_until_over(holder, injection.token, campaign.lease)
+        holder.clear()
+
+
+def reset(campaign: Campaign) -> None:
+    """Not of the must-have set: connections reset, and closed slowly, in the middle of things."""
+    campaign.settle()
+    with campaign.injection("B5", "every connection is reset, again and again", keeps=True):
+        for _ in range(5):
+            for candidate in campaign.candidates:
+                candidate.link(slow_close=0.5)
+                candidate.link(reset=True)
+            campaign.sleep(0.4)
+
+
+def _delete_key_of(campaign: Campaign, token: int) -> None:
+    body = {"key": b64("faults/election/"), "range_end": b64("faults/election0")}
+    for kv in campaign.cluster.call("kv/range", body).get("kvs", ()):
+        if int(kv["create_revision"]) == token:
+            campaign.cluster.call("kv/deleterange", {"key": kv["key"]})
+
+
+ROWS = {"B1": cut_off, "B2": half_open, "B3": slow_answers, "B4": answers_lost, "B5": reset, "B9": stalled_watch}
+NEEDS_NAMESPACES = {"B1"}

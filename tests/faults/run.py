@@ -1,0 +1,127 @@
+"""Runs the fault suite: ``python -m tests.faults.run``. Exit status 0: every invariant held; 1: one did not, or a
+campaign could not be run; 2: they held, but something else went wrong, which the report names."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, NoReturn
+
+from tests.faults.network import why_no_namespaces
+from tests.faults.planted import own_package
+from tests.faults.report import write_report
+from tests.faults.schedule import PLANS, run_campaign
+
+__all__ = ("main",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it."""
+    options = _parse(arguments)
+    out = Path(options.out)
+    reason = "asked for" if options.loopback else why_no_namespaces()
+    if reason:
+        print(f"On loopback, without the faults that need network namespaces: {reason}.")
+    if options.campaigns is None:
+        options.campaigns = [
+            name for name, rows in PLANS.items() if options.rows is None or set(options.rows) & set(rows)
+        ]
+    print(f"seed {options.seed}, {options.seconds:g} s, campaigns: {', '.join(options.campaigns)}", flush=True)
+    signal.signal(signal.SIGTERM, _terminate)
+    with tempfile.TemporaryDirectory(prefix="etcdleader-faults-") as folder:
+        results = _run(options, Path(folder), isolate=not reason)
+        if options.keep:
+            shutil.copytree(folder, options.keep, dirs_exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    lines = [line for name in options.campaigns for line in results.lines.get(name, ())]
+    facts = {
+        "seed": options.seed,
+        "seconds": f"{options.seconds:g}",
+        "network": "namespaces" if not reason else f"loopback ({reason})",
+    }
+    violations, complaints = write_report(out, lines, facts)
+    print(f"{violations} violations, {complaints} other complaints. The report is in {out / 'report.md'}")
+    if violations or results.failed:
+        return 1
+    return 2 if complaints else 0
+
+
+class _Results:
+    def __init__(self) -> None:
+        self.lines: dict[str, list[dict[str, Any]]] = {}
+        self.failed = False
+
+
+def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Results:
+    """The main campaign, and beside it, one after another, those that want a cluster of their own kind."""
+    results, aborted, begun = _Results(), threading.Event(), time.monotonic()
+    source = _own_copy(options.src, folder / "src")
+    subject_options = {"source": source, "margin": options.margin, "retry": options.retry}
+
+    def follow(names: Sequence[str]) -> None:
+        for number, name in enumerate(names, 1):
+            try:
+                results.lines[name] = run_campaign(
+                    name, folder / name, until=begun + options.seconds * number / len(names), seed=options.seed,
+                    isolate=isolate, options=subject_options, aborted=aborted, rows=options.rows,
+                    rounds=options.rounds, say=lambda text: print(f"{time.monotonic() - begun:6.1f} {text}", flush=True),
+                )  # fmt: skip
+            except Exception:  # noqa: BLE001 - the other campaigns go on, and the exit status tells
+                traceback.print_exc()
+                results.failed = True
+
+    others = [name for name in options.campaigns if name != "main"]
+    lanes = [names for names in ([name for name in options.campaigns if name == "main"], others) if names]
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        running = [pool.submit(follow, names) for names in lanes]
+        try:
+            wait(running)
+        except KeyboardInterrupt:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            print("ending: everything is taken down and removed", flush=True)
+            results.failed = True
+            aborted.set()
+            wait(running)
+    return results
+
+
+def _own_copy(source: str | None, to: Path) -> Path:
+    """The package that the candidates run on: a copy, so that an edit meanwhile is no fault of its own."""
+    package = own_package() if source is None else Path(source) / "etcdleader"
+    shutil.copytree(package, to / "etcdleader", ignore=shutil.ignore_patterns("__pycache__"))
+    return to
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.run", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600.0, help="how long faults are injected (600)")
+    parser.add_argument("--seed", default=secrets.token_hex(4), help="of the order of faults and their variants")
+    parser.add_argument("--out", default="build/faults", help="the folder of the report (build/faults)")
+    parser.add_argument("--rows", nargs="+", help="only these rows of the catalogue")
+    parser.add_argument("--rounds", type=int, help="inject each row so many times, and end")
+    parser.add_argument("--campaigns", nargs="+", choices=list(PLANS), help="only these")
+    parser.add_argument("--src", help="a folder with another copy of the package for the candidates to run on")
+    parser.add_argument("--margin", type=float, default=1.0, help="of the candidates (1)")
+    parser.add_argument("--retry", type=float, default=1.0, help="of the candidates (1)")
+    parser.add_argument("--loopback", action="store_true", help="no network namespaces, even if there could be")
+    parser.add_argument("--keep", help="a folder to copy every journal and log to")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Which campaigns there are, and in which order their faults come."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from etcdleader.testing import EtcdServerError
+from tests.faults import rows_auth, rows_keys, rows_members, rows_memory, rows_network, rows_processes
+from tests.faults.campaign import ELECTION, REGISTER, AbortedError, Campaign, NoHolderError
+from tests.faults.candidate import Options
+from tests.faults.cluster import OperatorError
+from tests.faults.network import LoopbackNetwork, Network
+
+__all__ = ("MUST_HAVE", "PLANS", "run_campaign")
+
+Row = Callable[[Campaign], None]
+
+MAIN: Mapping[str, Row] = {**rows_members.ROWS, **rows_network.ROWS, **rows_processes.ROWS, **rows_keys.ROWS}
+PLANS: Mapping[str, Mapping[str, Row]] = {"main": MAIN, "auth": rows_auth.ROWS, "memory": rows_memory.ROWS}
+"""A campaign's name, and its rows."""
+MUST_HAVE = (
+    *(f"A{number}" for number in (*range(1, 11), 13, 15, 17)),
+    *("B1", "B2", "B3", "B4", "B9", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C13", "D1", "D2", "D3", "D8", "D9"),
+)
+_NEED_NAMESPACES = rows_members.NEEDS_NAMESPACES | rows_network.NEEDS_NAMESPACES
+_FAILURES_IN_A_ROW = 5
+_QUOTA = 24 * 1024 * 1024
+_ETCD_ARGS = {"main": ("--quota-backend-bytes", str(_QUOTA)), "auth": rows_auth.ETCD_ARGS, "memory": ()}
+_CANDIDATES = {"main": 4, "auth": 2, "memory": 2}
+
+
+def in_rounds(rows: Sequence[str], chance: random.Random) -> Iterator[str]:
+    """Every row once in each round, in an order of its own."""
+    while True:
+        yield from chance.sample(rows, len(rows))
+
+
+def run_campaign(
+    name: str, folder: Path, *, until: float, seed: str, isolate: bool, options: Mapping[str, Any],
+    aborted: threading.Event, rows: Sequence[str] | None = None, rounds: int | None = None,
+    say: Callable[[str], None] = print, candidates: int | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Run one campaign to its end and return its history.
+
+    Args:
+        name: One of ``PLANS``.
+        folder: Where journals and etcd's data go.
+        until: On the monotonic clock; nothing new begins after that.
+        seed: Of the schedule.
+        isolate: With namespaces; without them the rows that need them are left out.
+        options: What differs from the candidates' usual options.
+        aborted: Set when it is to end at once.
+        rows: Only these.
+        rounds: No more than so many.
+        say: Where progress is told.
+        candidates: How many; by default as many as suit the campaign.
+    """
+    plan = PLANS[name]
+    chosen = [row for row in plan if (rows is None or row in rows) and (isolate or row not in _NEED_NAMESPACES)]
+    if not chosen:
+        return []
+    setting = Options(election=ELECTION, register=REGISTER, shared_list=str(folder / "shared"), **options)
+    canary = f"canary-{secrets.token_hex(8)}"
+    if name == "auth":
+        setting = replace(setting, user=rows_auth.USER, password=canary)
+    with (
+        (Network() if isolate else LoopbackNetwork()) as network,
+        Campaign(
+            name, network, folder, setting, seed=seed, etcd_args=_ETCD_ARGS[name], aborted=aborted,
+            candidates=candidates or _CANDIDATES[name],
+        ) as campaign,
+    ):  # fmt: skip
+        try:
+            if name == "auth":
+                rows_auth.switch_on(campaign, canary)
+            campaign.record()
+            campaign.field()
+            failed = 0
+            for number, row in enumerate(in_rounds(chosen, campaign.chance)):
+                if time.monotonic() >= until or (rounds is not None and number >= rounds * len(chosen)):
+                    break
+                campaign.look()
+                failed = 0 if _inject(campaign, row, plan[row], say) else failed + 1
+                if failed == _FAILURES_IN_A_ROW:
+                    raise RuntimeError(f"{name}: {failed} faults in a row could not be injected")
+            _settle(campaign)
+            campaign.finish()
+        except AbortedError:
+            say(f"{name}: aborted")
+            campaign.abandon()
+        campaign.look_for(canary)
+        return list(campaign.history())
+
+
+def _inject(campaign: Campaign, row: str, act: Row, say: Callable[[str], None]) -> bool:
+    try:
+        act(campaign)
+    except (NoHolderError, OperatorError, EtcdServerError, OSError) as error:
+        campaign.complain(f"{row}: {type(error).__name__}: {error}")
+        say(f"{campaign.name}: {row}: {type(error).__name__}: {error}")
+        return False
+    holder = campaign.holder()
+    led = f"{holder.name} leads with {holder.token}" if holder else "nobody leads"
+    say(f"{campaign.name}: {row}: {campaign.injections[-1].note}; then {led}")
+    return True
+
+
+def _settle(campaign: Campaign) -> None:
+    try:
+        campaign.settle()
+    except (NoHolderError, EtcdServerError) as error:
+        campaign.complain(f"at the end: {error}")

@@ -1,0 +1,304 @@
+"""The checker, on histories made by hand: each invariant finds what breaks it, and only that."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.faults.checker import CHECKS, check, worst_overlap
+from tests.faults.figures import figures, row_results
+from tests.faults.history import Belief, Cut, History, Injection, Read, Seat, Work, Write, load
+from tests.faults.timeline import timeline
+
+
+def belief(token: int, start: float, end: float, subject: str = "c0", era: int = 0) -> Belief:
+    return Belief(who=f"{subject}-1", subject=subject, token=token, start=start, end=end, era=era)
+
+
+def seat(token: int, put: float, gone: float | None, gone_revision: int | None = None) -> Seat:
+    return Seat(token=token, key=f"e/{token}", lease=token, put_seen=put, gone_seen=gone, gone_revision=gone_revision)
+
+
+def work(token: int, start: float, end: float, subject: str = "c0", reason: str = "resigned") -> Work:
+    return Work(
+        who=f"{subject}-1", token=token, key=f"e/{token}", lease=token, start=start, end=end, ousted=1, reason=reason
+    )
+
+
+def good() -> History:
+    """Two terms, one after the other; the first one resigned. Lease 8 s, renewed each second."""
+    return History(
+        lease=8,
+        renew=1,
+        retry=1,
+        margin=1,
+        beliefs=[belief(2, 10, 20), belief(3, 20.1, 30, "c1")],
+        seats={(0, 2): seat(2, 9.9, 20.05, 9), (0, 3): seat(3, 9.95, None)},
+        reads=[
+            Read(sent=9, received=9.1, revision=1, owner=0),
+            Read(sent=15, received=15.1, revision=5, owner=2),
+            Read(sent=20.08, received=20.09, revision=9, owner=3),
+            Read(sent=25, received=25.1, revision=12, owner=3),
+        ],
+        writes=[Write(revision=4, token=2), Write(revision=8, token=2), Write(revision=12, token=3)],
+        works=[work(2, 10, 20.01), work(3, 20.1, 30, "c1")],
+        keep_alives={"c0": [10.5 + number for number in range(10)], "c1": [10.7 + number for number in range(20)]},
+    )
+
+
+def injection(row: str, start: float, end: float, **facts: object) -> Injection:
+    made = Injection(row=row, note="", start=start, end=end)
+    return replace(made, **facts)  # type: ignore[arg-type]
+
+
+def rules(history: History) -> set[str]:
+    return {violation.rule for violation in check(history)}
+
+
+def test_a_good_history_has_no_violation() -> None:
+    assert check(good()) == []
+    assert worst_overlap(good()) == pytest.approx(-0.1)
+
+
+def test_s1_two_who_believed_at_once() -> None:
+    history = good()
+    history.beliefs[1] = belief(3, 19.9, 30, "c1")
+    assert "S1" in rules(history)
+    assert worst_overlap(history) == pytest.approx(0.1)
+
+
+def test_s1_looks_past_a_short_term_in_between() -> None:
+    """The longest belief of all lower tokens counts, not only that of the one just before."""
+    history = good()
+    history.beliefs = [belief(2, 10, 40), belief(3, 11, 12, "c1"), belief(4, 39, 41, "c2")]
+    texts = [violation.text for violation in check(history) if violation.rule == "S1"]
+    assert len(texts) == 2
+    assert worst_overlap(history) == pytest.approx(29)
+
+
+def test_s1_holds_across_a_wiped_cluster_whose_tokens_begin_anew() -> None:
+    history = good()
+    history.beliefs.append(belief(2, 29, 35, "c2", era=1))
+    assert "S1" in rules(history)
+    history.beliefs[-1] = belief(2, 30.5, 35, "c2", era=1)
+    assert "S1" not in rules(history)
+
+
+def test_s2_a_token_that_does_not_rise_in_the_order_of_winning() -> None:
+    history = good()
+    history.beliefs.append(belief(1, 31, 32, "c2"))
+    assert "S2" in rules(history)
+
+
+def test_s2_a_token_that_two_have() -> None:
+    history = good()
+    history.beliefs.append(belief(3, 31, 32, "c2"))
+    assert "S2" in rules(history)
+
+
+@pytest.mark.parametrize("changes", [{"token": 7}, {"lease": 9}, {"key": "e/9"}])
+def test_s2_a_token_that_is_not_that_of_a_key_on_our_lease(changes: dict[str, object]) -> None:
+    history = good()
+    history.works[1] = replace(history.works[1], **changes)  # type: ignore[arg-type]
+    assert rules(history) == {"S2"}
+
+
+def test_s3_a_belief_that_outlasts_its_key() -> None:
+    history = good()
+    history.seats[0, 2].gone_seen = 19.9
+    history.works[0].reason = "expired"
+    assert rules(history) == {"S3"}
+
+
+def test_s3_an_operators_deletion_is_noticed_a_moment_late_and_no_later() -> None:
+    history = good()
+    history.seats[0, 2].gone_seen = 18.0
+    history.works[0].reason = "deleted"
+    history.injections = [injection("D1", 17.9, 18.5, deleted=[2], token=2)]
+    assert rules(history) == set()
+    history.seats[0, 2].gone_seen = 16.0
+    assert rules(history) == {"S3"}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        Read(sent=19, received=19.1, revision=9, owner=3),
+        Read(sent=19, received=19.1, revision=9, owner=0),
+        Read(sent=20.2, received=20.3, revision=9, owner=2),
+        Read(sent=20.2, received=20.3, revision=2, owner=2),
+    ],
+    ids=["another one owns it", "nobody owns it", "the one before owns it", "the key is not there yet"],
+)
+def test_s3_a_belief_that_a_linearizable_read_contradicts(read: Read) -> None:
+    history = good()
+    history.reads.append(read)
+    assert rules(history) == {"S3"}
+
+
+def test_s3_a_belief_that_was_extended_while_it_was_cut_off() -> None:
+    """What was sent before the cut justifies a lease less a margin, not more."""
+    history = good()
+    history.injections = [injection("A8", 12, 22, cuts=[Cut(subject="c0", start=12, end=22)])]
+    assert rules(history) == {"S3"}
+    history.injections = [injection("A8", 13.1, 22, cuts=[Cut(subject="c0", start=13.1, end=22)])]
+    assert rules(history) == set()
+    history.injections = [injection("B1", 11, 15, cuts=[Cut(subject="c0", start=11, end=15)])]
+    assert rules(history) == set()
+
+
+def test_s3_a_belief_that_its_newest_keep_alive_cannot_justify() -> None:
+    history = good()
+    history.keep_alives["c0"] = [10.5, 12.9]
+    assert rules(history) == {"S3"}
+    history.keep_alives["c0"] = [10.5, 13.1]
+    assert rules(history) == set()
+
+
+def test_s4_a_write_accepted_after_one_with_a_higher_token() -> None:
+    history = good()
+    history.writes.append(Write(revision=13, token=2))
+    assert rules(history) == {"S4"}
+
+
+def test_s4_a_write_accepted_after_its_key_was_gone() -> None:
+    history = good()
+    history.writes.insert(2, Write(revision=10, token=2))
+    assert rules(history) == {"S4"}
+
+
+def test_s5_two_works_of_one_manager_at_once() -> None:
+    history = good()
+    history.works[1].who = "c0-1"
+    history.works[1].start = 20.0
+    assert "S5" in rules(history)
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_s5_a_term_whose_end_was_not_told_once(times: int) -> None:
+    history = good()
+    history.works[0].ousted = times
+    assert rules(history) == {"S5"}
+
+
+def test_s5_of_a_process_that_died_the_last_term_may_stay_untold() -> None:
+    history = good()
+    history.works[1].ousted = 0
+    history.died = {"c1-1": 30.0}
+    assert rules(history) == set()
+
+
+def test_s5_work_that_goes_on_after_its_term() -> None:
+    history = good()
+    history.works[0].late = (18.0, 18.1)
+    assert rules(history) == set()
+    history.works[0].late = (18.0, 19.5)
+    assert rules(history) == {"S5"}
+
+
+def test_s5_a_child_that_believes() -> None:
+    history = good()
+    history.believing_children = ["c0-1"]
+    assert rules(history) == {"S5"}
+
+
+def test_s6_true_after_false() -> None:
+    history = good()
+    history.beliefs[0:1] = [belief(2, 10, 15), belief(2, 15.5, 20)]
+    assert rules(history) == {"S6"}
+
+
+@pytest.mark.parametrize("reason", ["resigned", "stopped", "failed"])
+def test_s7_a_seat_given_away_while_the_work_runs(reason: str) -> None:
+    history = good()
+    history.works[0].reason = reason
+    history.works[0].end = 20.06
+    assert rules(history) == {"S7"}
+
+
+def test_s7_a_seat_that_ran_out_was_not_given_away() -> None:
+    history = good()
+    history.works[0].reason = "expired"
+    history.works[0].end = 20.06
+    assert rules(history) == set()
+
+
+def test_s8_what_is_left_behind() -> None:
+    history = good()
+    history.leftovers = ["lease 77"]
+    assert rules(history) == {"S8"}
+
+
+def test_s9_a_secret_in_a_log() -> None:
+    history = good()
+    history.secrets = ["c0-1.log"]
+    assert rules(history) == {"S9"}
+
+
+def test_every_invariant_is_shown_to_be_broken_by_a_test_here() -> None:
+    names = {check.__name__[:2].upper() for check in CHECKS}
+    tested = {name[5:7].upper() for name in globals() if name.startswith("test_s")}
+    assert names == tested
+
+
+def test_journals_become_a_history() -> None:
+    common = {"campaign": "main", "era": 0}
+    mine = {**common, "who": "c0-1", "subject": "c0"}
+    lines = [
+        {"campaign": "main", "kind": "settings", "lease": 8.0, "renew": 1.0, "retry": 1.0, "margin": 1.0},
+        {**common, "kind": "put", "key": "e/7", "value": "c0#1", "mod": 2, "create": 2, "lease": 7, "at": 9.9,
+         "register": False},
+        {**common, "kind": "put", "key": "r", "value": "2:c0:1", "mod": 3, "create": 3, "lease": 0, "at": 10.5,
+         "register": True},
+        {**common, "kind": "delete", "key": "e/7", "mod": 5, "prev_create": 2, "at": 12.5},
+        {**mine, "kind": "belief", "token": 2, "since": 10.0, "at": 10.0},
+        {**mine, "kind": "work", "token": 2, "key": "e/7", "lease": 7, "at": 10.0},
+        {**mine, "kind": "still", "token": 2, "last": 11.0, "at": 11.0},
+        {**mine, "kind": "over", "token": 2, "last": 12.0, "first_false": 12.01, "at": 12.01},
+        {**mine, "kind": "work over", "token": 2, "last": 11.9, "late": [], "at": 12.02},
+        {**mine, "kind": "ousted", "token": 2, "reason": "resigned", "at": 12.03},
+        {**mine, "kind": "belief", "token": 8, "since": 20.0, "at": 20.0},
+        {**mine, "kind": "still", "token": 8, "last": 21.0, "at": 21.0},
+        {"campaign": "main", "kind": "injection", "row": "C1", "note": "", "start": 20.5, "end": 22.0, "token": 8,
+         "keeps": False, "crashed": True, "cuts": [{"subject": "c0", "start": 20.6, "end": 21.0}], "deleted": [],
+         "at": 22.0},
+    ]  # fmt: skip
+    history = load(lines)["main"]
+    assert history.beliefs == [belief(2, 10.0, 12.0), belief(8, 20.0, 21.0)]
+    assert (history.seats[0, 2].gone_seen, history.seats[0, 2].gone_revision) == (12.5, 5)
+    assert history.writes == [Write(revision=3, token=2)]
+    assert history.works[0].end == 12.02
+    assert history.injections[0].cuts == [Cut(subject="c0", start=20.6, end=21.0)]
+    assert rules(history) == set()
+
+
+def test_a_key_that_is_absent_after_a_compaction_was_gone_before() -> None:
+    lines = [
+        {"campaign": "m", "kind": "settings", "lease": 8.0, "renew": 1.0, "retry": 1.0, "margin": 1.0},
+        {"campaign": "m", "kind": "put", "key": "e/7", "value": "", "mod": 2, "create": 2, "lease": 7, "at": 1.0,
+         "register": False},
+        {"campaign": "m", "kind": "put", "key": "e/8", "value": "", "mod": 3, "create": 3, "lease": 8, "at": 1.5,
+         "register": False},
+        {"campaign": "m", "kind": "state", "revision": 9, "standing": [["e/8", 3, 8]], "at": 4.0},
+    ]  # fmt: skip
+    seats = load(lines)["m"].seats
+    assert (seats[0, 2].gone_seen, seats[0, 3].gone_seen) == (4.0, None)
+
+
+def test_figures_and_timeline_show_what_happened() -> None:
+    history = good()
+    history.name = "main"
+    history.injections = [
+        injection("stop", 19.9, 20.2, token=2),
+        injection("A1", 25, 26, token=3, keeps=True),
+        injection("A2", 29, 31, token=3, keeps=True),
+    ]
+    released = next(figure for figure in figures(history) if figure.name.startswith("L4"))
+    assert list(released.values) == pytest.approx([0.09])
+    kept = {result.row: (result.kept, result.expected) for result in row_results(history)}
+    assert kept == {"stop": (0, 0), "A1": (1, 1), "A2": (0, 1)}
+    history.beliefs[1] = belief(3, 19.9, 30, "c1")
+    svg = timeline(history, check(history))
+    for word in ("c0-1, token 2", "c1-1, token 3", "A1 at", ">S1<", "key 3"):
+        assert word in svg

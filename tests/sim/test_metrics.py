@@ -1,0 +1,396 @@
+"""What a manager tells those who watch it: numbers for Prometheus, and how it fares."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from prometheus_client import CollectorRegistry
+
+from etcdleader import EtcdLeaderManager, LeaderManager, LossReason, Term
+from etcdleader.metrics import Health, HealthState, NullMetrics
+from etcdleader.prometheus import PrometheusMetrics
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, ELECTION, make, until
+
+pytestmark = pytest.mark.anyio
+
+BELIEVED = CONFIG.lease - CONFIG.margin
+SILENCE = CONFIG.renew + 2 * CONFIG.retry
+
+
+class Scrape:
+    """What Prometheus would see of one election."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.registry = CollectorRegistry()
+        self.metrics = PrometheusMetrics(self.registry, clock=clock)
+
+    def __call__(self, name: str, election: str = ELECTION, **labels: str) -> float | None:
+        return self.registry.get_sample_value(f"etcdleader_{name}", {"election": election, **labels})
+
+    def watching(self, manager: EtcdLeaderManager) -> EtcdLeaderManager:
+        self.metrics.watch(manager)
+        return manager
+
+
+@pytest.fixture
+async def scrape(clock: VirtualClock) -> Scrape:
+    return Scrape(clock)
+
+
+@asynccontextmanager
+async def sampling(manager: LeaderManager) -> AsyncIterator[list[Health]]:
+    """Look at its health ten times per second."""
+    seen: list[Health] = []
+
+    async def look() -> None:
+        while True:
+            seen.append(manager.health())
+            await anyio.sleep(0.1)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(look)
+        yield seen
+        group.cancel_scope.cancel()
+
+
+# Numbers
+
+
+async def test_who_leads_is_computed_when_it_is_scraped(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:
+    """Nothing runs on the event loop between the two looks: a flag would still be up."""
+    manager = scrape.watching(make(etcd, clock))
+    assert scrape("is_leader") == 0
+    async with manager:
+        term = await manager.wait_elected()
+        assert (scrape("is_leader"), scrape("token")) == (1, term.token)
+        assert scrape("lease_remaining_seconds") == pytest.approx(BELIEVED)
+        clock.advance(BELIEVED + 0.1)
+        assert (scrape("is_leader"), scrape("token"), scrape("lease_remaining_seconds")) == (0, 0, None)
+
+
+async def test_terms_losses_and_drains_are_counted_by_reason(
+    etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
+) -> None:
+    manager = scrape.watching(make(etcd, clock))
+
+    @manager.on_elected
+    async def work(manager: LeaderManager, term: Term) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.3)
+
+    async with manager:
+        term = await manager.wait_elected()
+        etcd.delete(term.key)
+        await until(lambda: manager.is_leader() and manager.statistics().terms == 2)
+        await manager.resign()
+        await until(manager.is_leader)
+    assert scrape("terms_total") == 3
+    lost = {reason: scrape("losses_total", reason=reason.value) for reason in LossReason}
+    assert {reason for reason, count in lost.items() if count} == {
+        LossReason.DELETED,
+        LossReason.RESIGNED,
+        LossReason.STOPPED,
+    }
+    assert None not in lost.values(), "each is there from the beginning, for rates to start from"
+    assert scrape("drain_seconds_count") == 3
+    assert scrape("drain_seconds_sum") == pytest.approx(0.9, abs=0.05)
+
+
+async def test_renewals_and_the_closest_call_are_measured(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:
+    client = etcd.client()
+    manager = scrape.watching(make(client, clock))
+    async with manager:
+        await manager.wait_elected()
+        await until(lambda: manager.statistics().renewals == 2)
+        assert scrape("renewal_duration_seconds_count") == 2
+        assert scrape("renewal_remaining_seconds_sum") == pytest.approx(2 * (BELIEVED - CONFIG.renew), abs=0.1)
+        assert scrape("renewal_failures_total") == 0
+        client.partition()
+        await until(lambda: (scrape("lease_remaining_seconds") or 0) < 3)
+        client.heal()
+        await until(lambda: manager.statistics().renewals == 3)
+        closest = scrape("closest_call_seconds")
+        assert closest is not None
+        assert 0 < closest < 3
+        assert scrape("renewal_remaining_seconds_bucket", le="3.0") == 1
+        assert scrape("renewal_failures_total") == manager.statistics().renewal_failures > 0
+        assert scrape("etcd_errors_total", kind="unavailable") == manager.statistics().etcd_errors > 0
+        assert scrape("etcd_errors_total", kind="refused") == 0
+
+
+async def test_renewals_of_one_that_waits_leave_the_leaders_numbers_alone(
+    etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
+) -> None:
+    """What is left of a lease that holds no seat is no close call."""
+    leader, manager = make(etcd, clock), scrape.watching(make(etcd, clock, "b"))
+    async with leader:
+        await leader.wait_elected()
+        async with manager:
+            await until(lambda: manager.statistics().renewals == 2)
+            assert scrape("renewal_duration_seconds_count") == 2
+            assert scrape("renewal_remaining_seconds_count") == 0
+            assert scrape("queue_position") == 1
+        assert scrape("queue_position") is None
+
+
+async def test_a_follower_counts_the_time_in_which_it_knows_of_no_leader(
+    etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
+) -> None:
+    """It knows of one while it stands behind it, which is no longer than its own lease stands."""
+    leader, client = make(etcd, clock), etcd.client("b")
+    manager = scrape.watching(make(client, clock))
+    async with leader:
+        await leader.wait_elected()
+        assert scrape("leader_seen") is None
+        async with manager:
+            await until(lambda: manager.statistics().queue_position == 1)
+            await anyio.sleep(3 * CONFIG.lease)
+            assert scrape("leader_seen") == 1
+            assert scrape("leaderless_seconds_total") == pytest.approx(0, abs=0.01)
+            client.partition()
+            await anyio.sleep(5 * CONFIG.lease)
+            assert scrape("leader_seen") == 0
+            client.heal()
+            await until(lambda: scrape("leader_seen") == 1)
+            blind = scrape("leaderless_seconds_total")
+            assert blind is not None
+            assert 4 * CONFIG.lease - 1 < blind < 5 * CONFIG.lease
+            await leader.resign()
+            await until(manager.is_leader)
+            await anyio.sleep(CONFIG.lease)
+            assert scrape("leaderless_seconds_total") == pytest.approx(blind, abs=0.01), "it was elected at once"
+        await anyio.sleep(CONFIG.lease)
+        assert scrape("leader_seen") is None
+        assert scrape("leaderless_seconds_total") == pytest.approx(blind, abs=0.1), "who does not look misses nobody"
+
+
+async def test_one_object_counts_for_many_elections(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:
+    first = scrape.watching(make(etcd, clock, election="one"))
+    second = scrape.watching(make(etcd, clock, "b", election="two"))
+    async with first, second:
+        await first.wait_elected()
+        await second.wait_elected()
+        await second.resign()
+        assert [scrape("is_leader", name) for name in ("one", "two")] == [1, 0]
+        assert [scrape("losses_total", name, reason="resigned") for name in ("one", "two")] == [0, 1]
+
+
+async def test_two_managers_of_one_election_are_counted_together(
+    etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
+) -> None:
+    """Two leaders in one process would be seen as 2, like two in two processes."""
+    first, second = scrape.watching(make(etcd, clock)), scrape.watching(make(etcd, clock, "b"))
+    async with first, second:
+        await until(lambda: first.is_leader() or second.is_leader())
+        await until(lambda: scrape("health", state="standing_by") == 1)
+        assert (scrape("is_leader"), scrape("health", state="leading"), scrape("queue_position")) == (1, 1, 0)
+
+
+class Broken(NullMetrics):
+    """Raises wherever it can."""
+
+    def renewed(self, duration: float, remaining: float) -> None:
+        raise RuntimeError("disk full")
+
+    def elected(self, term: Term) -> None:
+        raise ValueError("no such label")
+
+
+async def test_metrics_that_raise_cost_a_line_in_the_log_and_no_leadership(
+    etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They run amid the renewals: an exception there would end the keeping alive of every lease."""
+    manager = EtcdLeaderManager(etcd.client(), CONFIG, ELECTION, clock=clock, metrics=Broken())
+    scrape.watching(manager)
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(5 * CONFIG.lease)
+        assert term.is_valid()
+    complaints = [record for record in caplog.records if "Broken" in record.message]
+    assert [(record.levelno, "elected raised ValueError" in record.message) for record in complaints] == [
+        (logging.ERROR, True)
+    ]
+    assert (scrape("renewal_duration_seconds_count") or 0) > 10, "the others are told on"
+
+
+# Health
+
+
+def states(seen: list[Health]) -> list[tuple[HealthState, bool, bool]]:
+    """State, live, ready: each change once."""
+    changes: list[tuple[HealthState, bool, bool]] = []
+    for health in seen:
+        if not changes or changes[-1] != (health.state, health.live, health.ready):
+            changes.append((health.state, health.live, health.ready))
+    return changes
+
+
+async def test_a_standby_is_live_and_ready_and_becomes_a_leader(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    leader, manager = make(etcd, clock), make(etcd, clock, "b")
+    async with leader:
+        await leader.wait_elected()
+        assert states([manager.health()]) == [(HealthState.NOT_CAMPAIGNING, True, False)]
+        async with manager:
+            await until(lambda: manager.health().ready)
+            async with sampling(manager) as seen:
+                await anyio.sleep(3 * CONFIG.lease)
+            assert states(seen) == [(HealthState.STANDING_BY, True, True)]
+            await leader.resign()
+            await until(manager.is_leader)
+            async with sampling(manager) as seen:
+                await anyio.sleep(3 * CONFIG.lease)
+            assert states(seen) == [(HealthState.LEADING, True, True)]
+    assert states([manager.health()]) == [(HealthState.NOT_CAMPAIGNING, True, False)]
+
+
+async def test_work_that_outlives_its_lease_makes_it_wedged_until_it_ends(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    client = etcd.client()
+    manager = make(client, clock)
+
+    @manager.on_elected
+    async def work(manager: LeaderManager, term: Term) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(2 * CONFIG.lease)
+
+    async with manager:
+        term = await manager.wait_elected()
+        client.partition()
+        await until(lambda: not term.is_valid())
+        over_at = anyio.current_time()
+        assert manager.health().state is HealthState.STANDING_BY
+        await until(lambda: not manager.health().live, timeout=CONFIG.lease)
+        assert anyio.current_time() - over_at == pytest.approx(CONFIG.margin / 2, abs=0.05)
+        assert str(term.token) in manager.health().reason
+        client.heal()
+        await until(lambda: manager.health().live)
+        assert not term.is_valid()
+        await until(manager.is_leader)
+        await manager.stop()
+
+
+@pytest.mark.parametrize(
+    ("blocked", "state"), [(SILENCE - 0.1, HealthState.LEADING), (SILENCE + 0.1, HealthState.WEDGED)]
+)
+async def test_a_leader_whose_loop_is_blocked_is_wedged_before_its_lease_is_over(
+    etcd: FakeEtcd, clock: VirtualClock, blocked: float, state: HealthState
+) -> None:
+    """Between two renewals the loop has nothing to say. When one is long overdue, only another thread can tell."""
+    manager = make(etcd, clock)
+    async with manager:
+        await manager.wait_elected()
+        await until(lambda: manager.statistics().renewals == 1)
+        clock.advance(blocked)
+        assert manager.is_leader()
+        assert manager.health().state is state
+        await anyio.sleep(1)
+        assert manager.health().state is HealthState.LEADING
+
+
+async def test_a_standby_whose_loop_is_blocked_is_first_not_ready_then_wedged(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    leader, manager = make(etcd, clock), make(etcd, clock, "b")
+    async with leader:
+        await leader.wait_elected()
+        async with manager:
+            await until(lambda: manager.statistics().renewals == 1)
+            clock.advance(SILENCE + 0.1)
+            assert states([manager.health()]) == [(HealthState.STANDING_BY, True, False)]
+            clock.advance(2 * CONFIG.lease - SILENCE)
+            assert states([manager.health()]) == [(HealthState.WEDGED, False, False)]
+            await anyio.sleep(2 * CONFIG.lease)
+            assert manager.health().live
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_a_campaign_that_ended_with_an_error_has_failed_until_another_begins(
+    etcd: FakeEtcd, clock: VirtualClock, again: bool
+) -> None:
+    manager = make(etcd, clock)
+
+    async def work(term: Term) -> None:
+        await anyio.sleep(1)
+        raise ValueError("postgres://admin:hunter2@db")
+
+    with pytest.raises(ValueError, match="hunter2"):
+        await manager.run(work)
+    await anyio.sleep(10 * CONFIG.lease)
+    health = manager.health()
+    assert states([health]) == [(HealthState.FAILED, False, False)]
+    assert "ValueError" in health.reason
+    assert "hunter2" not in health.reason
+    if again:
+        async with manager:
+            await manager.wait_elected()
+            assert manager.health().state is HealthState.LEADING
+        assert manager.health().state is HealthState.NOT_CAMPAIGNING
+
+
+async def test_a_leader_cut_off_from_etcd_is_ready_as_long_as_it_leads(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Its work does not need etcd; who depends on it should not be cut off before the lease is over."""
+    client = etcd.client()
+    manager = make(client, clock)
+    async with manager:
+        await manager.wait_elected()
+        client.partition()
+        async with sampling(manager) as seen:
+            await anyio.sleep(BELIEVED - 0.5)
+            assert states(seen) == [(HealthState.LEADING, True, True)]
+            assert "renewals fail" in seen[-1].reason
+            await anyio.sleep(10 * CONFIG.lease)
+        assert states(seen) == [(HealthState.LEADING, True, True), (HealthState.STANDING_BY, True, False)]
+        client.heal()
+        await until(manager.is_leader)
+        await manager.stop()
+
+
+@pytest.mark.parametrize("outage", ["cut off", "etcd down"])
+async def test_a_standby_without_etcd_is_not_ready_but_lives(etcd: FakeEtcd, clock: VirtualClock, outage: str) -> None:
+    """A restart would not bring etcd back, and all candidates at once would be restarted for it."""
+    leader, client = make(etcd, clock), etcd.client("b")
+    manager = make(client, clock)
+    lose: Callable[[], None] = client.partition if outage == "cut off" else etcd.stop
+    back: Callable[[], None] = client.heal if outage == "cut off" else etcd.start
+    async with leader:
+        await leader.wait_elected()
+        async with manager:
+            await until(lambda: manager.health().ready)
+            lose()
+            lost_at = anyio.current_time()
+            async with sampling(manager) as seen:
+                await until(lambda: not manager.health().ready)
+                assert anyio.current_time() - lost_at <= SILENCE
+                await anyio.sleep(20 * CONFIG.lease)
+                assert all(health.live for health in seen)
+                back()
+                await until(lambda: manager.health().ready)
+
+
+async def test_no_weather_makes_one_wedged_whose_loop_runs_and_whose_work_obeys(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """A false alarm here restarts leaders in the night."""
+    client = etcd.client()
+    manager, other = make(client, clock), make(etcd, clock, "b")
+    async with manager, other, sampling(manager) as seen:
+        for step in range(40):
+            client.partition()
+            await anyio.sleep(0.37 * step)
+            client.heal()
+            await anyio.sleep(0.7 * (step % 7))
+            await (manager if step % 5 == 0 else other).resign()
+            if step % 7 == 0:
+                etcd.change_leader()
+    assert len(seen) > 3000
+    assert {health.state for health in seen} <= {HealthState.LEADING, HealthState.STANDING_BY}
+    assert manager.statistics().terms > 3
+    assert manager.statistics().losses[LossReason.EXPIRED] > 1
