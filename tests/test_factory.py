@@ -351,3 +351,19 @@ def test_any_mapping_will_do() -> None:
             return len(ON)
 
     assert isinstance(must("jobs", settings=Given()), EtcdLeaderManager)
+
+
+def test_what_is_wrong_with_etcd_is_told_though_it_is_not_known_whether_there_is_an_election() -> None:
+    """All faults at once: also those behind the one that comes first."""
+    for enabled in ({}, {"enabled": "maybe"}):
+        found = problems(settings={"leader": {"lease": "1x", **enabled}, "etcd": {"endpoints": ["nope"], "bogus": 1}})
+        assert {problem.split(" ")[0].rstrip(":") for problem in found} == {
+            "leader.enabled",
+            "leader.lease",
+            "election_key",
+            "etcd.endpoints",
+            "etcd.bogus",
+        }
+    assert problems(
+        "jobs", settings={"leader": {"enabled": False, "lease": "1x"}, "etcd": {"endpoints": ["nope"]}}
+    ) == (problems("jobs", settings={"leader": {"enabled": False, "lease": "1x"}}))

@@ -25,7 +25,7 @@ from ._process import process_id
 from ._term_scope import TermScope
 from .config import Config
 from .errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
-from .manager import ErrorCallback, ErrorCallbackT, LeaderManager, T, TermCallback, TermCallbackT, Work
+from .manager import ErrorCallback, LeaderManager, T, TermCallback, Work
 from .metrics import GuardedMetrics, Health, Metrics, NullMetrics
 from .model import ElectionStatistics, LeaderStatus, LossReason, Term
 
@@ -119,15 +119,17 @@ class BaseManager(LeaderManager):
 
     # Callbacks
 
-    def on_elected(self, callback: TermCallbackT) -> TermCallbackT:
+    def on_elected(self, callback: Callable[[LeaderManager, Term], T]) -> Callable[[LeaderManager, Term], T]:
         self._elected_callbacks.append(callback)
         return callback
 
-    def on_ousted(self, callback: TermCallbackT) -> TermCallbackT:
+    def on_ousted(self, callback: Callable[[LeaderManager, Term], T]) -> Callable[[LeaderManager, Term], T]:
         self._ousted_callbacks.append(callback)
         return callback
 
-    def on_error(self, callback: ErrorCallbackT) -> ErrorCallbackT:
+    def on_error(
+        self, callback: Callable[[LeaderManager, EtcdLeaderError], T]
+    ) -> Callable[[LeaderManager, EtcdLeaderError], T]:
         self._error_callbacks.append(callback)
         return callback
 
@@ -157,7 +159,8 @@ class BaseManager(LeaderManager):
                 group.start_soon(protected(self._contend_shielded), campaign)
                 try:
                     await campaign.standing.wait()
-                    task_status.started()
+                    if not campaign.failures:
+                        task_status.started()
                     await campaign.over.wait()
                 except BaseException as interruption:
                     self._end(campaign)

@@ -24,6 +24,7 @@ MAX_KEYS_PER_READ = 128
 """etcd's own bound on the operations of one transaction (``--max-txn-ops``)."""
 
 _LONGEST_PAUSE = 3600.0
+_REST = 1.0
 _ATTEMPTS = 2
 """In one round. After the last one a lease waits, by its own backoff."""
 
@@ -73,6 +74,10 @@ class Renewable(Protocol):
 
     def regressed(self, error: EtcdRegressedError) -> None:
         """The cluster went back in time."""
+        ...
+
+    def unattended(self, error: EtcdLeaderError) -> None:
+        """It was not looked after for a while, by a fault of ours."""
         ...
 
 
@@ -128,6 +133,16 @@ class Renewals:
 
     async def run(self) -> None:
         """Renew until cancelled."""
+        while True:
+            try:
+                await self._run()
+            except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to those it looks after
+                failure = EtcdUnavailableError(f"renewing broke: {error!r}")
+                for lease in list(self._leases):
+                    lease.unattended(failure)
+                await anyio.sleep(_REST)
+
+    async def _run(self) -> None:
         async with anyio.create_task_group() as self._group:
             while True:
                 self._wake = anyio.Event()

@@ -256,6 +256,11 @@ class Session:
         """Wait before the next attempt."""
         self._not_before = self.now() + self._backoff.next()
 
+    def unattended(self, error: EtcdLeaderError) -> None:
+        """Nobody has looked after it for a while."""
+        self.failed(error)
+        self.lose(LossReason.EXPIRED, error)
+
     def regressed(self, error: EtcdRegressedError) -> None:
         """The cluster went back in time."""
         self.lose(LossReason.REGRESSED, error)

@@ -59,7 +59,7 @@ def must_new_leader_manager_from_config(
     election_key = _election_key(read.leader, election_key, problems)
     etcd: EtcdConfig | None = None
     sections = [read.leader]
-    if read.leader.values.get("enabled") is True and client is None:
+    if read.leader.values.get("enabled") is not False and client is None:
         sections.append(read.etcd)
         etcd = _etcd_config(read, problems)
     if config is None or problems:
@@ -94,7 +94,7 @@ def _election_key(leader: Section, election_key: str | None, problems: list[str]
         return str(given)
     if election_key is None:
         # Without an election nothing is campaigned for, so it need not have a name.
-        if leader.values.get("enabled") is True:
+        if leader.exists and leader.values.get("enabled") is not False:
             problems.append(f"election_key is missing: give it as an argument or as {leader.name}.election_key")
         return ""
     try:
@@ -107,7 +107,8 @@ def _election_key(leader: Section, election_key: str | None, problems: list[str]
 def _etcd_config(read: Settings, problems: list[str]) -> EtcdConfig | None:
     problems += read.etcd.problems
     if not read.etcd.exists:
-        if not read.unreadable:
+        # Without an election it is not needed, and whether there is one may not be known.
+        if read.leader.values.get("enabled") is True and not read.unreadable:
             problems.append(read.nowhere("there is no [etcd] section, and no client was given"))
         return None
     return _made(read.etcd, EtcdConfig, read.etcd.values, problems)

@@ -18,8 +18,6 @@ from .model import ElectionStatistics, LeaderRecord, LeaderStatus, Term
 __all__ = ("ErrorCallback", "LeaderManager", "TermCallback", "Work")
 
 T = TypeVar("T")
-TermCallbackT = TypeVar("TermCallbackT", bound=Callable[..., Any])
-ErrorCallbackT = TypeVar("ErrorCallbackT", bound=Callable[..., Any])
 
 TermCallback = Callable[["LeaderManager", Term], Any]
 """``cb(manager, term)``, plain or async; what it returns is awaited if it can be."""
@@ -173,7 +171,7 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     # Callbacks
 
     @abstractmethod
-    def on_elected(self, callback: TermCallbackT) -> TermCallbackT:
+    def on_elected(self, callback: Callable[[LeaderManager, Term], T]) -> Callable[[LeaderManager, Term], T]:
         """Register ``callback(manager, term)``, to run in each term from now on, in its scope; returns it.
 
         Async ones run concurrently, beside the renewals, and are cancelled when the term ends. A plain one runs on
@@ -181,7 +179,7 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
         """
 
     @abstractmethod
-    def on_ousted(self, callback: TermCallbackT) -> TermCallbackT:
+    def on_ousted(self, callback: Callable[[LeaderManager, Term], T]) -> Callable[[LeaderManager, Term], T]:
         """Register ``callback(manager, term)``, to run once per term after its work has ended; returns it.
 
         They run concurrently, and all of them together may take ``retry`` seconds. One that raises ends the campaign
@@ -189,7 +187,9 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
         """
 
     @abstractmethod
-    def on_error(self, callback: ErrorCallbackT) -> ErrorCallbackT:
+    def on_error(
+        self, callback: Callable[[LeaderManager, EtcdLeaderError], T]
+    ) -> Callable[[LeaderManager, EtcdLeaderError], T]:
         """Register ``callback(manager, error)``, to run on etcd's troubles, once per kind per outage; returns it."""
 
     # Looking on

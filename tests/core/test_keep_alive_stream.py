@@ -225,6 +225,7 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
     stream = Stream(
         method,
         (),
+        "127.0.0.1:1",
         call_soon_from_threads(),
         check=lambda message: None,
         on_message=on_message,

@@ -11,7 +11,7 @@ import grpc
 
 from .._loop import CallSoon
 from ..config import EtcdConfig
-from ..errors import EtcdRefusedError
+from ..errors import EtcdRefusedError, EtcdUnavailableError
 from .rpc import etcdrpc
 from .tls import TlsExaminer, check_files
 from .translation import NoTlsError, translated
@@ -69,23 +69,24 @@ class Endpoint:
         Raises:
             EtcdLeaderError: What gRPC's error means.
         """
-        over = anyio.Event()
         deadline = anyio.current_time() + timeout
-        self._calls += 1
         try:
             future = method.future(request, timeout=timeout, metadata=metadata)
-            future.add_done_callback(lambda _: self._call_soon(over.set))
-            try:
-                await over.wait()
-            finally:
-                future.cancel()  # does nothing to one that is done
+        except ValueError as closed:  # as gRPC says it: a user's own client, perhaps
+            raise EtcdUnavailableError(f"{self.name}: the channel was closed") from closed
+        over = anyio.Event()
+        future.add_done_callback(lambda _: self._call_soon(over.set))
+        self._calls += 1
+        try:
+            await over.wait()
         finally:
+            future.cancel()  # does nothing to one that is done
             self._calls -= 1
             self._close_if_done()
         if future.code() is grpc.StatusCode.OK:
             self._examiner = None
             return future.result()
-        error = translated(future)
+        error = translated(future, self.name)
         if future.code() is grpc.StatusCode.UNAVAILABLE and self._examiner is not None:
             with anyio.move_on_at(deadline):
                 if (reason := await self._examiner.reason()) is not None:

@@ -172,6 +172,8 @@ class EtcdGateway:
             endpoint = self._open()
             left = max(0.001, deadline - anyio.current_time())
             metadata = await self._login.metadata(endpoint, left)
+            if endpoint is not self._endpoint:
+                continue  # it was left while we logged in
             left = max(0.001, deadline - anyio.current_time())
             try:
                 answer = await endpoint.call(method(endpoint), request, metadata, left)
@@ -204,8 +206,11 @@ class EtcdGateway:
         async def open_stream(
             on_message: Callable[[Any], None], on_end: Callable[[EtcdLeaderError], None], timeout: float
         ) -> Stream:
-            endpoint, number = self._open(), self._number
-            metadata = await self._login.metadata(endpoint, timeout)
+            while True:
+                endpoint, number = self._open(), self._number
+                metadata = await self._login.metadata(endpoint, timeout)
+                if endpoint is self._endpoint:
+                    break  # else it was left while we logged in
 
             def ended(error: EtcdLeaderError) -> None:
                 if isinstance(error, StaleTokenError):
@@ -217,6 +222,7 @@ class EtcdGateway:
             return Stream(
                 method(endpoint),
                 metadata,
+                endpoint.name,
                 self._call_soon,
                 check=lambda message: self._stranger(endpoint, message),
                 on_message=on_message,

@@ -30,6 +30,7 @@ class Stream:
         self,
         method: Any,
         metadata: Metadata,
+        endpoint: str,
         call_soon: CallSoon,
         *,
         check: Callable[[Any], EtcdLeaderError | None],
@@ -42,13 +43,18 @@ class Stream:
         Args:
             method: The stub's method.
             metadata: What goes with it.
+            endpoint: Who is spoken to, for errors.
             call_soon: The way back to the loop.
             check: Says what is wrong with a message, if anything: then the stream ends with that.
             on_message: Takes each message.
             on_end: Told once, why it ended.
             name: Its thread's.
+
+        Raises:
+            EtcdUnavailableError: The channel was closed.
         """
         self.metadata = metadata
+        self._endpoint = endpoint
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._call_soon = call_soon
         self._check = check
@@ -56,8 +62,11 @@ class Stream:
         self._on_end = on_end
         self._open = True
         self.ended = anyio.Event()
-        # Without `hasleader` a member that lost its leader would keep the stream open, and silent.
-        self._call: Any = method(iter(self._requests.get, None), metadata=(*metadata, ("hasleader", "true")))
+        try:
+            # Without `hasleader` a member that lost its leader would keep the stream open, and silent.
+            self._call: Any = method(iter(self._requests.get, None), metadata=(*metadata, ("hasleader", "true")))
+        except ValueError as error:  # as gRPC says that the channel was closed
+            raise EtcdUnavailableError(f"{endpoint}: the channel was closed") from error
         threading.Thread(target=self._read, name=name, daemon=True).start()
 
     def send(self, request: Any) -> None:
@@ -78,7 +87,7 @@ class Stream:
             for message in self._call:
                 self._call_soon(self._deliver, message)
         except grpc.RpcError as failed:
-            error = translated(failed)
+            error = translated(failed, self._endpoint)
         finally:
             self._requests.put(None)
             self._call_soon(self.end, error)

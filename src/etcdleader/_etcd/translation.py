@@ -55,11 +55,12 @@ class OverloadedError(EtcdUnavailableError):
     _elsewhere = False
 
 
-def translated(error: Any) -> EtcdLeaderError:
+def translated(error: Any, endpoint: str) -> EtcdLeaderError:
     """What a failed call, or a stream that broke, means for who waits for it.
 
     Args:
         error: A ``grpc.RpcError``, or a finished call: it has a code and details.
+        endpoint: Who was asked.
     """
     code = error.code().name if error.code() is not None else "UNKNOWN"
     text = _shortened(error.details() or "no reason was given")
@@ -77,7 +78,9 @@ def translated(error: Any) -> EtcdLeaderError:
         if code == "UNAVAILABLE" and any(words in lower for words in _TLS):
             reason = next((f"{meaning}: " for words, meaning in _TLS_REASONS.items() if words in lower), "")
             return NoTlsError(f"no TLS connection: {reason}{text}")
-        return EtcdUnavailableError(f"{code}: {text}")
+        if code == "DEADLINE_EXCEEDED":
+            return EtcdUnavailableError(f"{endpoint} did not answer in time")
+        return EtcdUnavailableError(f"{endpoint}: {code}: {text}")
     return EtcdRefusedError(f"{code}: {text}")
 
 

@@ -144,6 +144,8 @@ class Watches:
             return EtcdUnavailableError(f"no watch stream within {timeout:g} s")
         except EtcdLeaderError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever watches
+            return EtcdUnavailableError(f"no watch stream could be opened: {error!r}")
         for watch in self._watches:
             self._ask_for(watch, self._stream)
         # A stream without watches is kept: the next one will be wanted soon. It ends with the connection.

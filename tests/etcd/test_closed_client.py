@@ -1,0 +1,49 @@
+"""A user's own client that is closed while, or before, a manager works with it."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from etcdleader import Config, EtcdLeaderError, EtcdLeaderManager, EtcdUnavailableError, LossReason
+from etcdleader.etcd3 import etcd3
+from etcdleader.testing import EtcdServer
+
+pytestmark = pytest.mark.anyio
+
+CONFIG = Config(enabled=True, id="closed", lease=4, renew=0.5, retry=0.5, margin=1)
+
+
+async def test_a_client_that_is_closed_while_we_lead_ends_the_term_and_not_the_program(
+    etcd_server: EtcdServer, election_key: str
+) -> None:
+    """gRPC says so by a ValueError, in the tasks of the library: it must come out as what it means."""
+    host, _, port = etcd_server.endpoints[0].rpartition(":")
+    client = etcd3.client(host, int(port))
+    manager = EtcdLeaderManager(client, CONFIG, election_key)
+    errors: list[EtcdLeaderError] = []
+    manager.on_error(lambda manager, error: errors.append(error))
+    async with manager:
+        with anyio.fail_after(60):
+            term = await manager.wait_elected()
+            client.close()
+            while term.loss_reason is None:
+                await anyio.sleep(0.02)
+            assert term.loss_reason is LossReason.EXPIRED
+            while not any("closed" in str(error) for error in errors):
+                await anyio.sleep(0.02)
+    assert {type(error) for error in errors} == {EtcdUnavailableError}
+
+
+async def test_a_client_that_was_closed_before_is_an_etcd_that_does_not_answer(
+    etcd_server: EtcdServer, election_key: str
+) -> None:
+    host, _, port = etcd_server.endpoints[0].rpartition(":")
+    client = etcd3.client(host, int(port))
+    client.close()
+    manager = EtcdLeaderManager(client, CONFIG, election_key)
+    with pytest.raises(EtcdUnavailableError, match="closed"):
+        await manager.leader()
+    with anyio.move_on_after(1):
+        await manager.campaign()
+    assert manager.statistics().etcd_errors > 0

@@ -1,0 +1,50 @@
+"""A fault of ours in a task that nobody waits for is told, costs the leases it looked after, and nothing else."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from etcdleader import LossReason
+from etcdleader.errors import EtcdUnavailableError
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, Diary, make, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_renewals_that_break_end_the_term_and_are_begun_anew(
+    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = etcd.client()
+    manager = make(client, clock)
+    diary = Diary(manager)
+    async with manager:
+        term = await manager.wait_elected()
+        with monkeypatch.context() as broken:
+            broken.setattr(client, "lease_keep_alive", None)  # not callable: a TypeError
+            await until(lambda: term.loss_reason is not None)
+        assert term.loss_reason is LossReason.EXPIRED
+        assert any("renewing broke" in str(error) for error in diary.errors)
+        again = await manager.wait_elected()
+        await anyio.sleep(3 * CONFIG.lease)
+        assert again.is_valid()
+
+
+async def test_a_start_that_fails_before_the_candidate_stands_raises_there(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """`tg.start` returns when the candidate stands, and never otherwise."""
+
+    class Boom(Exception):
+        pass
+
+    etcd.stop()
+    manager = make(etcd, clock)
+
+    @manager.on_error
+    def fail(_manager: object, error: EtcdUnavailableError) -> None:
+        raise Boom from error
+
+    async with anyio.create_task_group() as group:
+        with pytest.raises(Boom):
+            await group.start(manager.campaign)
