@@ -1,13 +1,21 @@
 # Everything below works in .venv, which is made and filled at the first use and again when pyproject.toml changes.
-# To use a certain Python: make PYTHON=/path/to/python3 test
+# To use a certain Python: make PYTHON=/path/to/python3 test. A .venv of another one is then made anew; without PYTHON an
+# existing .venv is kept, whatever made it.
 
 VENV := .venv
 BIN := $(VENV)/bin
 # -qq: errors only; a company's own index has its warnings at each install.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
+ifneq ($(PYTHON),)
+WHICH_PYTHON := -c 'import sys; print(sys.base_prefix, sys.hexversion)' 2>/dev/null
+ifneq ($(shell $(PYTHON) $(WHICH_PYTHON)),$(shell $(BIN)/python $(WHICH_PYTHON)))
+ANOTHER_PYTHON := another-python
+endif
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench faults protobuf-matrix clean
+.PHONY: help demo test lint format bench faults protobuf-matrix clean another-python
 
 help:
 	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
@@ -54,7 +62,7 @@ clean:
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/made.stamp: tools/make_venv.sh
+$(VENV)/made.stamp: tools/make_venv.sh $(ANOTHER_PYTHON)
 	@sh tools/make_venv.sh $(VENV)
 	@touch $@
 

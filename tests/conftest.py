@@ -1,8 +1,15 @@
-"""Which event loops the tests run on."""
+"""Which event loops the tests run on, and what Ctrl-C means in them."""
 
 from __future__ import annotations
 
+import signal
+
 import pytest
+
+# Started with nohup, or in the background of a script, a process ignores SIGINT, and so do those that it starts. Python
+# then makes no KeyboardInterrupt of it, and a test that sends it would wait for what never comes.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "trio"])

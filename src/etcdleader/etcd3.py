@@ -12,6 +12,7 @@ from ._etcd import stubs
 stubs.install()
 
 import etcd3  # noqa: E402
+import etcd3.transactions  # noqa: E402 - named, so that type checkers know it
 from etcd3 import etcdrpc, transactions  # noqa: E402
 
 __all__ = ("Lease", "etcd3", "guard_compares")

@@ -11,7 +11,8 @@ import random
 import anyio
 import pytest
 
-from etcdleader import Config, EtcdLeaderError, EtcdLeaderManager, Term
+from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, Term
+from etcdleader import _connections as connections
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
@@ -21,17 +22,31 @@ SECONDS = 6.0
 CONFIG = Config(enabled=True, id="candidate", lease=3, renew=1, retry=0.5)
 
 
+def unequal_configs(server: EtcdServer) -> list[EtcdConfig]:
+    """Ways to the same etcd of which no two are equal: who is given one of them has a connection of its own."""
+    address = server.endpoints[0]
+    by_name = address.replace("127.0.0.1", "localhost")
+    return [
+        EtcdConfig(endpoints, allow_plaintext_password=allowed)
+        for endpoints in ([by_name], [by_name, address], [address, by_name])
+        for allowed in (False, True)
+    ]
+
+
 async def test_fifty_candidates_append_consecutive_integers(etcd_server: EtcdServer, election_key: str) -> None:
     """Each leader takes the counter, works a while, extends, then appends its run and puts the counter back."""
     numbers: list[int] = []
     counter = 0
     terms: list[int] = []
+    open_at_once = 0
+    alone = unequal_configs(etcd_server)[: CANDIDATES // 10]
     chance = random.Random(7)
 
     async def lead(manager: EtcdLeaderManager, term: Term) -> bool:
         """One run of integers; False to drop out for good."""
-        nonlocal counter
+        nonlocal counter, open_at_once
         terms.append(term.token)
+        open_at_once = max(open_at_once, len(connections._connections))
         begin = counter
         await anyio.sleep(chance.uniform(0, 0.1))
         run = [begin + step for step in range(chance.randrange(1, 20))]
@@ -45,7 +60,8 @@ async def test_fifty_candidates_append_consecutive_integers(etcd_server: EtcdSer
 
     async def candidate(number: int) -> None:
         # A tenth of them is alone on its connection, so that the seat also passes between connections.
-        manager = EtcdLeaderManager(etcd_server.config, CONFIG, election_key)
+        client = alone[number // 10] if number % 10 == 0 else etcd_server.config
+        manager = EtcdLeaderManager(client, CONFIG, election_key)
         async with manager:
             while True:
                 term = await manager.wait_elected()
@@ -59,6 +75,7 @@ async def test_fifty_candidates_append_consecutive_integers(etcd_server: EtcdSer
                 group.start_soon(candidate, number)
 
     assert len(terms) >= 10, "the seat has hardly moved: nothing was tested"
+    assert open_at_once == 1 + CANDIDATES // 10, "the seat cannot have passed between connections"
     assert terms == sorted(terms)
     assert len(set(terms)) == len(terms)
     assert numbers == list(range(len(numbers)))

@@ -39,7 +39,7 @@ class Bug:
 
 def plant(bug: Bug | None, folder: Path) -> Path:
     """Copy the package to ``folder``, with the bug in it; returns what belongs on the import path."""
-    shutil.copytree(ROOT / "src" / "etcdleader", folder / "etcdleader", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "src" / "etcdleader", folder / "etcdleader")
     if bug is not None:
         path = folder / "etcdleader" / bug.file
         text = path.read_text(encoding="utf-8")
@@ -51,12 +51,23 @@ def plant(bug: Bug | None, folder: Path) -> Path:
 def run_tests(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
     """Run a test on the package in ``folder``; one that hangs has failed."""
     file, _, name = test.partition("::")
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=line", file]
+    options = [
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--no-header",
+        "--tb=line",
+        "--override-ini=addopts=",
+    ]
+    command = [sys.executable, "-m", "pytest", *options, "--import-mode=importlib", file]
     try:
         return subprocess.run(
             [*command, "-k", name],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,
             timeout=_TIME_LIMIT,

@@ -167,8 +167,8 @@ BUGS = (
         "no deadline of the loop's behind the ticker",
         "scope",
         "_term_scope.py",
-        "        scope.deadline = self._backstop(now)\n",
-        "",
+        "return now + self.term.remaining() + self._margin / 4",
+        "return math.inf",
         "tests/sim/test_scope.py::test_the_loops_deadline_cancels_the_work_where_the_ticker_does_not_run",
     ),
     Bug(
@@ -197,11 +197,11 @@ BUGS = (
         "tests/sim/test_overrun.py::test_renewals_end_one_lease_after_the_cancellation",
     ),
     Bug(
-        "the guard takes a frozen process for one whose work has ended",
+        "the guard comes when the seat has passed on",
         "overrun",
         "_guard.py",
-        "                    if left <= 0:\n                        _exit(watch.describe())\n",
-        "",
+        "                    if left <= 0:",
+        "                    if left <= -5:",
         "tests/etcd/test_stopped_processes.py::test_a_process_whose_work_does_not_end",
     ),
     # one way out
@@ -230,11 +230,11 @@ BUGS = (
         "tests/sim/test_leaving.py::test_each_way_out_releases_last",
     ),
     Bug(
-        "stop() waits for etcd for ever",
+        "stop() waits for etcd for long",
         "one way out",
         "_session.py",
         "            with anyio.move_on_after(self._timing.retry, shield=True):",
-        "            with anyio.CancelScope(shield=True):",
+        "            with anyio.move_on_after(9 * self._timing.retry, shield=True):",
         "tests/sim/test_leaving.py::test_stop_is_bounded_when_etcd_is_gone",
     ),
     Bug(
@@ -253,7 +253,7 @@ BUGS = (
         "_base_manager.py",
         "return campaign in outer or (scope is not None and not scope.joined and scope in outer)",
         "return False",
-        "tests/sim/test_work.py::test_asked_where_no_cancellation_comes_through_they_return_at_once",
+        "tests/test_noop_manager.py::test_stop_and_resign_in_on_ousted_return_at_once",
     ),
     # candidacy
     Bug(
@@ -270,7 +270,7 @@ BUGS = (
         "_election.py",
         "            return await self._find_own()",
         "            raise CandidacyOverError(LossReason.EXPIRED) from error",
-        "tests/sim/test_schedules.py::test_a_join_that_was_applied_but_refused_stands_though_all_later_writes_are_refused",
+        "tests/sim/test_candidacy.py::test_a_join_that_was_done_though_refused",
     ),
     Bug(
         "a key is put without a lease",

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,30 +15,10 @@ import pytest
 from tests.planted.bug import ROOT, Bug, plant, run_tests
 from tests.planted.bugs import BUGS, RULES
 
-Outcomes = dict[str, "Future[subprocess.CompletedProcess[str]]"]
-
-
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Outcomes]:
-    """All that were chosen, a few beside each other: most of the time is spent on starting up."""
-    chosen = {item.callspec.params["bug"] for item in request.session.items if "bug" in _parameters(item)}
-
-    def find(bug: Bug) -> subprocess.CompletedProcess[str]:
-        return run_tests(plant(bug, tmp_path_factory.mktemp("planted")), bug.test)
-
-    with ThreadPoolExecutor(os.cpu_count() or 2) as pool:
-        yield {bug.name: pool.submit(find, bug) for bug in BUGS if bug in chosen}
-        pool.shutdown(cancel_futures=True)
-
-
-def _parameters(item: pytest.Item) -> dict[str, object]:
-    callspec = getattr(item, "callspec", None)
-    return {} if callspec is None else callspec.params
-
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
-def test_a_planted_bug_turns_its_test_red(bug: Bug, outcomes: Outcomes) -> None:
-    done = outcomes[bug.name].result()
+def test_a_planted_bug_turns_its_test_red(bug: Bug, tmp_path: Path) -> None:
+    done = run_tests(plant(bug, tmp_path), bug.test)
     assert done.returncode == 1, f"{bug.test} did not notice:\n{done.stdout}{done.stderr}"
     assert "failed" in done.stdout
 

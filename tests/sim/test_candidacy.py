@@ -5,10 +5,12 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from etcdleader import EtcdUnavailableError
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, Diary, make, until
+from tests.sim.world import CONFIG, ELECTION, Diary, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -17,17 +19,16 @@ async def test_no_term_begins_on_a_lease_that_is_over_though_nobody_has_looked_y
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The machine wakes from suspend, and the first thing it hears is that its turn has come."""
-    first, second = make(etcd, clock, "a"), make(etcd, clock, "b")
-    diary = Diary(second)
-    async with first:
-        leader = await first.wait_elected()
-        async with second:
-            await until(lambda: len(etcd.keys()) == 2)
-            old = list(etcd.keys())[1].decode()
-            await anyio.sleep(1)
-            clock.advance(CONFIG.lease)
-            etcd.delete(leader.key)
-            await until(lambda: diary.terms)
+    etcd.put(f"{ELECTION}/by-hand", "the leader")
+    manager = make(etcd, clock)
+    diary = Diary(manager)
+    async with manager:
+        await until(lambda: len(etcd.keys()) == 2)
+        old = list(etcd.keys())[1].decode()
+        await anyio.sleep(1)
+        clock.advance(CONFIG.lease)
+        etcd.delete(f"{ELECTION}/by-hand")
+        await until(lambda: diary.terms)
     assert old not in {term.key for term in diary.terms}
 
 
@@ -71,3 +72,22 @@ async def test_a_key_that_was_taken_off_its_lease_guards_no_write_before_its_lea
         assert term.is_valid()
         assert not (await term.transaction([put]))[0]
         client.resume_watches()
+
+
+async def test_a_join_that_was_done_though_refused_is_found_when_nothing_can_be_written_any_more(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """etcd 3.5 answers "no space" to the very put that it applied: only reading tells."""
+    client = etcd.client()
+    client.fail("txn", EtcdUnavailableError("etcdserver: mvcc: database space exceeded"), applied=True)
+
+    def fill(call: Call) -> None:
+        if call.kind == "txn" and call.stage == "after":
+            etcd.no_space = True
+
+    etcd.hooks.append(fill)
+    manager = make(client, clock)
+    async with manager:
+        with anyio.fail_after(5):
+            term = await manager.wait_elected()
+        assert list(etcd.keys()) == [term.key.encode()]

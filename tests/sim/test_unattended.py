@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from etcdleader import LossReason
-from etcdleader.errors import EtcdUnavailableError
+from etcdleader.errors import EtcdLeaderError
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.world import CONFIG, Diary, make, until
@@ -42,7 +42,7 @@ async def test_a_start_that_fails_before_the_candidate_stands_raises_there(etcd:
     manager = make(etcd, clock)
 
     @manager.on_error
-    def fail(_manager: object, error: EtcdUnavailableError) -> None:
+    def fail(_manager: object, error: EtcdLeaderError) -> None:
         raise Boom from error
 
     async with anyio.create_task_group() as group:

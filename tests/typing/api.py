@@ -1,15 +1,16 @@
-"""Every public name, used as its users do. Type checkers read this file; nobody runs it."""
+"""The public names, used as their users do. Type checkers read this folder; nobody runs it."""
+
+# etcd3 has no types.
+# pyright: strict, reportUnknownMemberType=false
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, assert_type
 
 import anyio
-from prometheus_client import CollectorRegistry
 
 from etcdleader import (
     Config,
@@ -31,12 +32,9 @@ from etcdleader import (
     Term,
     must_new_leader_manager_from_config,
 )
+from etcdleader.config import SHORT_LEASE, Duration, check_election_key
 from etcdleader.etcd3 import etcd3
-from etcdleader.fencing import FencedError, Gate, fence_compares, fence_operations, fenced_transaction
-from etcdleader.health import Health, HealthServer, HealthState, asgi_app, serve
-from etcdleader.metrics import Metrics, NullMetrics
-from etcdleader.prometheus import PrometheusMetrics
-from etcdleader.testing import EtcdServer, FakeEtcd
+from etcdleader.testing import FakeEtcd
 
 # Settings
 
@@ -63,7 +61,14 @@ etcd = EtcdConfig(
     allow_plaintext_password=False,
 )
 assert_type(etcd.endpoints, tuple[str, ...])
+assert_type((etcd.user, etcd.password), tuple[str | None, str | None])
+assert_type((etcd.ca_cert, etcd.cert, etcd.key), tuple[str | None, str | None, str | None])
+assert_type((etcd.tls, etcd.allow_plaintext_password), tuple[bool, bool])
 assert_type({etcd: 1}, dict[EtcdConfig, int])
+
+durations: list[Duration] = [1, 1.5, "1m", timedelta(minutes=1)]
+assert_type(config.lease < SHORT_LEASE, bool)
+check_election_key("jobs/nightly")
 
 # Managers
 
@@ -86,17 +91,12 @@ if manager.status is LeaderStatus.ELECTED or manager.status in {LeaderStatus.INI
     print(int(manager.status))
 
 
-# Callbacks: plain, async, lambdas, partials, methods
+# Callbacks: callbacks.py has all that is accepted and refused
 
 
 @manager.on_elected
 async def elected(manager: LeaderManager, term: Term) -> None:
     print(manager.identity, term.token)
-
-
-@manager.on_elected
-def elected_plain(_: LeaderManager, term: Term) -> None:
-    print(term)
 
 
 @manager.on_ousted
@@ -113,31 +113,8 @@ def failed(_: LeaderManager, error: EtcdLeaderError) -> None:
     print(error)
 
 
-class Jobs:
-    async def start(self, manager: LeaderManager, term: Term) -> None: ...
-
-    def stop(self, manager: LeaderManager, term: Term) -> int:
-        return term.token
-
-    async def work(self, term: Term) -> str:
-        return term.key
-
-
-async def note(where: str, manager: LeaderManager, term: Term) -> None: ...
-
-
-jobs = Jobs()
-manager.on_elected(jobs.start)
-manager.on_ousted(jobs.stop)
-manager.on_elected(partial(note, "log"))
-manager.on_elected(lambda _manager, term: print(term.token))
-manager.on_elected(lambda manager, term: jobs.start(manager, term))  # noqa: PLW0108 - that it may be one
-manager.on_error(lambda _manager, error: print(error))
-
-
-async def decorated(manager: LeaderManager, term: Term) -> None:
-    assert_type(await elected(manager, term), None)
-    assert_type(elected_plain(manager, term), None)
+async def work(term: Term) -> str:
+    return term.key
 
 
 # Campaigning
@@ -171,7 +148,7 @@ async def block(manager: LeaderManager, on_etcd: EtcdLeaderManager, switched_off
 
 
 async def run(manager: LeaderManager) -> None:
-    assert_type(await manager.run(jobs.work), str | None)
+    assert_type(await manager.run(work), str | None)
 
     async def count(term: Term) -> int:
         return term.token
@@ -222,6 +199,8 @@ def count(statistics: ElectionStatistics) -> None:
     assert_type(statistics.renewals, int)
     assert_type(statistics.last_renewal_age, float | None)
     assert_type(statistics.queue_position, int | None)
+    assert_type(statistics.closest_call, float | None)
+    assert_type((statistics.renewal_failures, statistics.etcd_errors, statistics.overruns), tuple[int, int, int])
 
 
 count(manager.statistics())
@@ -243,81 +222,3 @@ async def fail(manager: LeaderManager) -> None:
         raise as_value_error from None
     except EtcdLeaderError:
         raise
-
-
-# Testing
-
-
-def test() -> None:
-    with EtcdServer() as server:
-        EtcdLeaderManager(server.config, config, "jobs/nightly")
-        assert_type(server.endpoints, tuple[str, ...])
-
-
-async def test_async() -> None:
-    async with EtcdServer(members=3) as server:
-        server.members[0].kill()
-        server.members[1].pause()
-        server.members[1].resume()
-        await anyio.to_thread.run_sync(server.members[0].restart)
-
-
-# Fencing, on the side that is written to
-
-
-def receive(token: int) -> int:
-    gate = Gate("report", token=41, epoch=1)
-    assert_type((gate.token, gate.epoch), tuple[int, int])
-    try:
-        assert_type(gate.check(token), None)
-        with gate.passing(token, epoch=1) as nothing:
-            assert_type(nothing, None)
-    except FencedError as error:
-        assert_type((error.token, error.highest, error.epoch, error.highest_epoch), tuple[int, int, int, int])
-        assert_type(error.resource, str)
-        as_ours: EtcdLeaderError = error
-        raise as_ours from FencedError(1, 2, resource="report")
-    return 200
-
-
-async def fence(term: Term) -> None:
-    client: Any = etcd3.client(host="etcd-elsewhere", port=2379)
-    put = client.transactions.put("report", "done")
-    assert_type(fenced_transaction(client, "report", term.token, [put], epoch=1), list[Any])
-    await anyio.to_thread.run_sync(fenced_transaction, client, "report", term.token, [put])
-    assert_type(fence_compares("report", term.token, epoch=1), list[Any])
-    assert_type(fence_operations("report", term.token, epoch=1), list[Any])
-    await term.transaction([put, *fence_operations("report", term.token)])
-
-
-# Monitoring
-
-
-def watch(manager: LeaderManager) -> None:
-    health = manager.health()
-    assert_type(health, Health)
-    assert_type((health.state, health.reason, health.since), tuple[HealthState, str, datetime])
-    assert_type((health.live, health.ready), tuple[bool, bool])
-    registry = CollectorRegistry()
-    metrics = PrometheusMetrics(registry, namespace="jobs", drain_buckets=[0.1, 1, 10])
-    metrics.watch(manager)
-    EtcdLeaderManager(etcd, config, "jobs/nightly", metrics=metrics)
-    asgi_app(manager)
-    asgi_app([manager], registry=registry)
-    with serve(manager, "127.0.0.1", 0, registry=registry) as server:
-        assert_type(server, HealthServer)
-        assert_type((server.host, server.port, server.url), tuple[str, int, str])
-    with serve([manager, NoopLeaderManager()], "::", 8008):
-        pass
-
-
-class Statsd(NullMetrics):
-    def renewed(self, duration: float, remaining: float) -> None:
-        print(duration, remaining)
-
-    def leader_seen(self, seen: bool | None) -> None:
-        print(seen)
-
-
-counted: Metrics = Statsd()
-EtcdLeaderManager(etcd, config, "jobs/nightly", metrics=counted)

@@ -1,0 +1,44 @@
+"""The first program of the README runs as it is printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from etcdleader.testing import EtcdServer
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+FILE = re.compile(r"^`([^`\n]+)`, [^\n]*:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+"""A file's name, some words, and what is in it."""
+PRINTED_ENDPOINT = '"127.0.0.1:2379"'
+
+
+def test_the_first_program_runs_to_its_end_as_it_is_printed(etcd_server: EtcdServer, tmp_path: Path) -> None:
+    """What a reader tries first: two files in an empty folder. Only the endpoint is another one."""
+    files = dict(FILE.findall(README))
+    assert list(files) == ["config/settings.toml", "job.py"]
+    assert files["config/settings.toml"].count(PRINTED_ENDPOINT) == 1
+    for name, content in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content.replace(PRINTED_ENDPOINT, f'"{etcd_server.endpoints[0]}"'), encoding="utf-8")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCDLEADER_")}
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "job.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    steps = re.findall(r"step (\d), with token (\d+)", done.stderr)
+    assert [number for number, _ in steps] == ["0", "1", "2"], done.stderr
+    assert len({token for _, token in steps}) == 1
+    assert int(steps[0][1]) > 0
