@@ -1,0 +1,144 @@
+"""Somebody who looks on from outside, sees the truth in etcd, and knows nothing of how managers come to believe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from etcdleader import EtcdLeaderManager, LeaderManager, Term
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import Call
+from tests.sim.world import ELECTION
+
+__all__ = ("Judge", "ticking")
+
+_TICK = 2.0**-20
+
+
+def ticking(clock: Callable[[], float]) -> Callable[[], float]:
+    """A clock that goes in steps of about a microsecond, as real ones do.
+
+    On virtual time somebody who sleeps, on the loop's clock, for what is left on a slower one gets there in ever
+    smaller steps, and not at all once a step is too small to move the loop's time.
+    """
+    return lambda: clock() // _TICK * _TICK
+
+
+@dataclass
+class Judge:
+    """Judges who may believe what, at each request, at each election and every 50 virtual milliseconds.
+
+    - At most one manager leads.
+    - Who leads has the oldest key of the election, on its own lease. For a key that was taken away *by hand* nothing
+      better can be promised than the deadline of the last renewal that still saw it: until then its owner may go on
+      believing, and does not count for the rule above. So long as nothing was done by hand, nobody is excused.
+    - Tokens rise, in the order of winning, and each is the create_revision of a key that was put on the term's lease.
+    - What was over is not valid again.
+    - The work of one manager's terms never overlaps, and `on_ousted` comes once for each, after the work.
+
+    Attributes:
+        excuse: Seconds after a deed by hand for which its victim may still believe.
+        verdicts: What was found wrong; empty at the end, or else.
+        tokens: Of all terms, in the order in which they were won.
+        looks: How often it has looked.
+        excused: How often it found a victim of a deed by hand who still believed.
+    """
+
+    etcd: FakeEtcd
+    managers: Sequence[EtcdLeaderManager]
+    excuse: float
+    verdicts: list[str] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    looks: int = 0
+    excused: int = 0
+    _by_hand: dict[int, float] = field(default_factory=dict)
+    _terms: dict[Term, bool] = field(default_factory=dict)
+    _at_work: dict[LeaderManager, Term] = field(default_factory=dict)
+    _ousted: set[Term] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for manager in self.managers:
+            manager.on_elected(self._elected)
+            manager.on_ousted(self._was_ousted)
+        self.etcd.hooks.append(self._at_a_request)
+
+    def deed(self, token: int) -> None:
+        """The key of this token is about to be deleted, changed or taken off its lease by hand."""
+        self._by_hand.setdefault(token, anyio.current_time())
+
+    async def look_on(self) -> None:
+        """Look every 50 ms, until cancelled."""
+        while True:
+            self.look()
+            await anyio.sleep(0.05)
+
+    def _at_a_request(self, call: Call) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Look at everybody, now."""
+        self.looks += 1
+        believers = [term for manager in self.managers if (term := manager.term) is not None]
+        for term, was_valid in self._terms.items():
+            if term.is_valid() and not was_valid:
+                self._wrong(f"{term} is valid again")
+        # Those that are over are kept for a while only: there are thousands, and each look asks each.
+        self._terms = {term: term.is_valid() for term in list(self._terms)[-6:]}
+        strict = [term for term in believers if not self._is_excused(term)]
+        self.excused += len(believers) - len(strict)
+        if len(strict) > 1:
+            self._wrong(f"two leaders: {strict}")
+        if not strict:
+            return
+        oldest = self._oldest()
+        for term in strict:
+            if oldest is None or oldest != (term.key, term.token, term.lease_id):
+                self._wrong(f"{term} leads, but the oldest key is {oldest}")
+
+    def _is_excused(self, term: Term) -> bool:
+        done = self._by_hand.get(term.token)
+        return done is not None and anyio.current_time() <= done + self.excuse
+
+    def _oldest(self) -> tuple[str, int, int] | None:
+        """The truth, without a copy of everything for each look."""
+        prefix = f"{ELECTION}/".encode()
+        for kv in self.etcd._cluster.store.keys.values():
+            if kv.key.startswith(prefix):
+                return kv.key.decode(), kv.create_revision, kv.lease
+        return None
+
+    async def _elected(self, manager: LeaderManager, term: Term) -> None:
+        if self.tokens and term.token <= self.tokens[-1]:
+            self._wrong(f"the token {term.token} was won after {self.tokens[-1]}")
+        self.tokens.append(term.token)
+        self._terms[term] = term.is_valid()
+        put = self._puts_of(term.token).get(term.key)
+        if put != term.lease_id:
+            self._wrong(f"the token of {term} is no create_revision of its key: {self._puts_of(term.token)}")
+        self.look()
+        if manager in self._at_work:
+            self._wrong(f"{term} works beside {self._at_work[manager]}")
+        self._at_work[manager] = term
+        try:
+            await anyio.sleep_forever()
+        finally:
+            del self._at_work[manager]
+
+    def _was_ousted(self, manager: LeaderManager, term: Term) -> None:
+        if manager in self._at_work or term in self._ousted:
+            self._wrong(f"{term} was ousted twice, or while it worked")
+        self._ousted.add(term)
+
+    def _puts_of(self, revision: int) -> Mapping[str, int]:
+        """The keys that were made in a revision, and their leases."""
+        commit = self.etcd._cluster.store.since(revision)[0]
+        return {
+            event.kv.key.decode(): event.kv.lease
+            for event in commit.events
+            if event.type == "put" and event.kv.create_revision == revision
+        }
+
+    def _wrong(self, what: str) -> None:
+        self.verdicts.append(f"at {anyio.current_time():.3f} s: {what}")

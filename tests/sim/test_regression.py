@@ -1,0 +1,236 @@
+"""A cluster that went back in time ends every campaign that can tell; what only looks like it ends none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import pytest
+
+from etcdleader import EtcdLeaderManager, EtcdRegressedError, LeadershipLostError, LossReason
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import Call, FakeClient, Snapshot
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, Diary, make, until
+
+pytestmark = pytest.mark.anyio
+
+GoBack = Callable[[FakeEtcd, Snapshot], None]
+
+
+def wiped(etcd: FakeEtcd, backup: Snapshot) -> None:
+    """It comes up with the same cluster id, member id and raft term."""
+    etcd.wipe()
+
+
+def restored(etcd: FakeEtcd, backup: Snapshot) -> None:
+    """All keys and leases of the backup live again, with their full time, under a raft term that begins anew."""
+    etcd.restore(backup, raft_term=1)
+
+
+both = pytest.mark.parametrize("go_back", [wiped, restored])
+
+
+class Outcome:
+    """How a campaign that runs beside the test has ended."""
+
+    def __init__(self, manager: EtcdLeaderManager) -> None:
+        self.manager = manager
+        self.diary = Diary(manager)
+        self.error: EtcdRegressedError | None = None
+        self.over = anyio.Event()
+
+    async def campaign(self) -> None:
+        try:
+            await self.manager.campaign()
+        except EtcdRegressedError as error:
+            self.error = error
+        finally:
+            self.over.set()
+
+    async def is_regression(self, within: float) -> EtcdRegressedError:
+        with anyio.fail_after(within):
+            await self.over.wait()
+        assert self.error is not None
+        return self.error
+
+
+async def write_more(etcd: FakeEtcd) -> Snapshot:
+    """Returns a backup that lacks what everybody has seen since."""
+    backup = etcd.snapshot()
+    for number in range(5):
+        etcd.put("elsewhere", str(number))
+    await anyio.sleep(2 * CONFIG.renew)
+    return backup
+
+
+@both
+@pytest.mark.parametrize("watch", ["works", "is silent"])
+async def test_leader_and_candidates_all_leave(
+    etcd: FakeEtcd, clock: VirtualClock, go_back: GoBack, watch: str
+) -> None:
+    """Each finds out by itself, by the read that follows the broken watch or by its next renewal."""
+    clients = [etcd.client(f"candidate {number}") for number in range(3)]
+    outcomes = [Outcome(make(client, clock, client.name)) for client in clients]
+    async with anyio.create_task_group() as group:
+        for number, outcome in enumerate(outcomes):
+            group.start_soon(outcome.campaign)
+            await until(lambda: len(etcd.keys()) == number + 1)  # noqa: B023 - awaited in this round
+        backup = await write_more(etcd)
+        known = etcd.revision
+        if watch == "is silent":
+            for client in clients:
+                client.stall_watches()
+        go_back(etcd, backup)
+        found = etcd.revision
+        for outcome in outcomes:
+            # A wiped etcd may say first that it has no such lease; then it is the next join that tells.
+            error = await outcome.is_regression(within=CONFIG.renew + CONFIG.retry + 0.1)
+            assert error.known >= known > error.found >= found
+            assert not outcome.manager.is_leader()
+    (term,) = outcomes[0].diary.terms
+    assert term.loss_reason in {LossReason.REGRESSED, LossReason.REVOKED}
+    assert [outcome.diary.terms for outcome in outcomes[1:]] == [[], []]
+    assert [kv.key for kv in etcd.keys().values() if kv.key != b"elsewhere"] == [], "they are out of the queue"
+
+
+async def test_the_term_of_a_restored_lease_ends_as_regressed(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Key and lease stand again, as they were: whoever only looks at those leads on, with tokens that go backwards."""
+    outcome = Outcome(make(etcd, clock))
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.campaign)
+        term = await outcome.manager.wait_elected()
+        backup = await write_more(etcd)
+        await anyio.sleep(
+            CONFIG.renew / 4
+        )  # the next renewal is not due yet: it is the broken watch that makes it look
+        restored(etcd, backup)
+        assert term.key.encode() in list(etcd.keys())
+        await outcome.is_regression(within=1)
+        assert term.loss_reason is LossReason.REGRESSED
+    assert outcome.diary.entries == ["elected", "work cancelled", "ousted: REGRESSED"]
+
+
+async def test_an_extension_that_meets_a_regression_does_not_extend(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    client = etcd.client()
+    outcome = Outcome(make(client, clock))
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.campaign)
+        term = await outcome.manager.wait_elected()
+        backup = await write_more(etcd)
+        client.stall_watches()
+        restored(etcd, backup)
+        with pytest.raises(LeadershipLostError):
+            await outcome.manager.extend(term)
+        assert term.loss_reason is LossReason.REGRESSED
+        await outcome.is_regression(within=1)
+
+
+@both
+@pytest.mark.parametrize("answer", ["comes", "is lost"])
+async def test_a_candidate_that_joins_anew_leaves(
+    etcd: FakeEtcd, clock: VirtualClock, go_back: GoBack, answer: str
+) -> None:
+    """It happens between the grant and the join; the join itself is applied, and nothing of it may stay."""
+    client = etcd.client()
+    outcome = Outcome(make(client, clock))
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.campaign)
+        term = await outcome.manager.wait_elected()
+        backup = await write_more(etcd)
+
+        def at_the_grant(call: Call) -> None:
+            if call.kind == "lease_grant" and call.stage == "after":
+                etcd.hooks.remove(at_the_grant)
+                go_back(etcd, backup)
+                etcd.grant(call.arguments[1], call.arguments[0])
+                if answer == "is lost":
+                    client.lose_answer("txn")
+
+        etcd.hooks.append(at_the_grant)
+        etcd.delete(term.key)
+        await outcome.is_regression(within=4 * CONFIG.retry)
+        assert outcome.diary.terms == [term]
+    # The backup brought the former key to life again, until its lease ends: nobody keeps that alive.
+    assert not etcd.keys().keys() - {b"elsewhere", term.key.encode()}
+
+
+@both
+async def test_a_manager_remembers_from_one_campaign_to_the_next(
+    etcd: FakeEtcd, clock: VirtualClock, go_back: GoBack
+) -> None:
+    """And again, until a person has looked and the process is started anew: a new one has no memory, and may lead."""
+    manager = make(etcd, clock)
+    async with manager:
+        await manager.wait_elected()
+        backup = await write_more(etcd)
+    go_back(etcd, backup)
+    for _ in range(2):
+        with anyio.fail_after(1), pytest.raises(EtcdRegressedError):
+            await manager.campaign()
+    another = make(etcd, clock, "started anew")
+    async with another:
+        with anyio.fail_after(CONFIG.lease + 2):
+            await another.wait_elected()
+
+
+async def test_those_who_share_a_connection_share_what_is_known(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """One that has just begun has seen nothing itself."""
+    client = etcd.client()
+    first = Outcome(make(client, clock))
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.campaign)
+        await first.manager.wait_elected()
+        await write_more(etcd)
+        client.stall_watches()
+        wiped(etcd, etcd.snapshot())
+        with pytest.raises(EtcdRegressedError):
+            await make(client, clock, "b", election="another").campaign()
+        await first.is_regression(within=CONFIG.renew + CONFIG.retry)
+
+
+async def move_to_a_lagging_member(etcd: FakeEtcd, client: FakeClient) -> None:
+    """The client has seen what the member that it speaks to now has not."""
+    behind = etcd.members[1]
+    behind.lag()
+    await write_more(etcd)
+    client.switch_endpoint(client.endpoint)
+    assert client.member is behind
+    assert behind.revision < etcd.revision
+
+
+@pytest.mark.parametrize("place", ["leading", "waiting"])
+async def test_headers_of_a_lagging_member_are_no_evidence(clock: VirtualClock, place: str) -> None:
+    """Its watches and keep-alives say what it has applied, which is less than is known; its reads wait, and say no
+    less."""
+    async with FakeEtcd(members=2) as etcd:
+        client = etcd.client("moved")
+        other = make(etcd.client("other", endpoints=etcd.members[:1]), VirtualClock(), "other")
+        outcome = Outcome(make(client, clock))
+        revisions: list[int] = []
+
+        def behind(call: Call) -> None:
+            if call.client == "moved" and call.kind in {"lease_keep_alive", "watch"}:
+                revisions.append(client.member.revision)
+
+        async with anyio.create_task_group() as group:
+            if place == "waiting":
+                await group.start(other.campaign)
+            group.start_soon(outcome.campaign)
+            await until(lambda: etcd.calls["watch"] >= 1 + (place == "waiting"))
+            await anyio.sleep(0.5)
+            etcd.hooks.append(behind)
+            await move_to_a_lagging_member(etcd, client)
+            await anyio.sleep(0.5)
+            assert client.member is etcd.members[1], "its watch was created there"
+            await anyio.sleep(3 * CONFIG.lease)
+            assert min(revisions) < etcd.revision
+            etcd.members[1].recover()
+            assert outcome.error is None
+            if place == "leading":
+                assert len(outcome.diary.terms) == 1
+                assert outcome.diary.terms[0].is_valid()
+            else:
+                await other.stop()
+                await outcome.manager.wait_elected()
+            await outcome.manager.stop()

@@ -1,0 +1,321 @@
+"""Which renewals count, when the next one starts, and which ones are not made."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LossReason, Term
+from etcdleader._etcd.api import Range
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import Call
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, make, until
+
+pytestmark = pytest.mark.anyio
+
+BELIEVED = CONFIG.lease - CONFIG.margin
+
+
+class KeepAlives:
+    """When keep-alives reached etcd, and of which lease."""
+
+    def __init__(self, etcd: FakeEtcd) -> None:
+        self.seen: list[tuple[float, int]] = []
+        etcd.hooks.append(self._hook)
+
+    def _hook(self, call: Call) -> None:
+        if call.kind == "lease_keep_alive" and call.stage == "before":
+            self.seen.append((anyio.current_time(), call.arguments[0]))
+
+    def times(self, lease_id: int) -> list[float]:
+        return [round(time, 3) for time, lease in self.seen if lease == lease_id]
+
+
+def is_confirming_read(call: Call) -> bool:
+    """Whether it is the transaction that only reads candidate keys, which follows a keep-alive."""
+    if call.kind != "txn":
+        return False
+    compare, success, _ = call.arguments
+    return not compare and all(isinstance(operation, Range) and not operation.range_end for operation in success)
+
+
+async def test_a_renewal_starts_renew_after_the_sending_of_the_last_one_that_was_confirmed(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """Not after its answer: on a slow network renewals would drift apart, and fewer fit into a lease."""
+    client = etcd.client()
+    client.latency = 0.2
+    seen = KeepAlives(etcd)
+    manager = make(client, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(10)
+        assert seen.times(term.lease_id)[:4] == pytest.approx([2.2, 4.2, 6.2, 8.2])
+
+
+async def test_a_lease_is_believed_from_the_sending_however_late_the_answer(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    client = etcd.client()
+    manager = make(client, clock)
+    client.delay("lease_keep_alive", request=0.05, answer=0.85)
+    async with manager:
+        term = await manager.wait_elected()
+        await until(lambda: manager.statistics().renewals == 1)
+        assert clock() == pytest.approx(2.9, abs=0.01)
+        assert term.remaining() == pytest.approx(2 + BELIEVED - clock())
+
+
+async def test_a_failed_renewal_is_made_again_at_once_and_costs_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """The next one starts `renew` after the sending of the one that was confirmed."""
+    client = etcd.client()
+    seen = KeepAlives(etcd)
+    manager = make(client, clock)
+    client.fail("lease_keep_alive", EtcdUnavailableError("UNAVAILABLE: reset"))
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(2.5)
+        assert seen.times(term.lease_id) == [2, 2]
+        assert term.remaining() == pytest.approx(2 + BELIEVED - clock())
+        client.lose_answer("lease_keep_alive")
+        await anyio.sleep(6)
+        # Sent at 4, given up a `retry` later, confirmed at the second attempt.
+        assert seen.times(term.lease_id) == [2, 2, 4, 5, 7]
+        statistics = manager.statistics()
+        assert (statistics.renewals, statistics.renewal_failures) == (3, 2)
+
+
+async def test_renewing_goes_on_until_the_deadline_and_not_beyond(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Two attempts at once, then at most `retry` apart. Past the deadline the lease is not renewed even while its work
+    still ends, though etcd would do it: the seat was counted as lost, and must become free."""
+    client = etcd.client()
+    seen = KeepAlives(etcd)
+    manager = make(client, clock)
+
+    async def slow_to_end(manager: object, term: Term) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(5)
+
+    manager.on_elected(slow_to_end)
+    async with manager:
+        term = await manager.wait_elected()
+        client.fail("lease_keep_alive", EtcdUnavailableError("UNAVAILABLE: reset"), times=10_000)
+        await until(lambda: not term.is_valid())
+        assert clock() == pytest.approx(BELIEVED, abs=0.01)
+        client.clear_faults()
+        await anyio.sleep(4)
+        times = seen.times(term.lease_id)
+        assert times[:2] == [2, 2]
+        assert max(later - earlier for earlier, later in pairwise(times)) <= CONFIG.retry
+        assert BELIEVED - CONFIG.retry <= times[-1] < BELIEVED
+        assert term.loss_reason is LossReason.EXPIRED
+
+
+@pytest.mark.parametrize("lost", ["request", "answer"])
+async def test_a_keep_alive_without_the_read_after_it_extends_nothing(
+    etcd: FakeEtcd, clock: VirtualClock, lost: str
+) -> None:
+    """A leader of etcd's that was deposed answers keep-alives, and no reads."""
+    client = etcd.client()
+    manager = make(client, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        lose = client.lose_request if lost == "request" else client.lose_answer
+        lose("txn", times=10_000)
+        await until(lambda: not term.is_valid())
+        assert clock() == pytest.approx(BELIEVED, abs=0.01)
+        assert client.calls["lease_keep_alive"] > 4
+        assert manager.statistics().renewals == 0
+        client.clear_faults()
+
+
+async def test_a_keep_alive_of_one_raft_term_and_a_read_of_another_extend_nothing_and_are_made_again_at_once(
+    clock: VirtualClock,
+) -> None:
+    """The one that answered the keep-alive may have been deposed already; the next attempt goes to another member."""
+    async with FakeEtcd(members=3) as etcd:
+        client = etcd.client()
+        seen = KeepAlives(etcd)
+        remaining: list[float] = []
+
+        def change_leader(call: Call) -> None:
+            if call.kind == "lease_keep_alive" and call.stage == "after":
+                etcd.hooks.remove(change_leader)
+                etcd.change_leader()
+            elif is_confirming_read(call) and call.stage == "before":
+                remaining.append(manager_term().remaining())
+
+        def manager_term() -> Term:
+            assert manager.term is not None
+            return manager.term
+
+        manager = make(client, clock)
+        etcd.hooks.append(change_leader)
+        async with manager:
+            term = await manager.wait_elected()
+            await until(lambda: manager.statistics().renewals == 1)
+            assert seen.times(term.lease_id) == [2, 2]
+            assert manager.statistics().renewal_failures == 1
+            assert client.calls["switch_endpoint"] == 1
+            assert term.remaining() == pytest.approx(2 + BELIEVED - clock())
+            await anyio.sleep(2.5)
+            assert seen.times(term.lease_id) == [2, 2, 4]
+
+
+async def test_while_raft_terms_never_agree_the_lease_is_not_extended(clock: VirtualClock) -> None:
+    """All keep-alives are acknowledged with the full time, and etcd would keep the key: that is no proof."""
+    async with FakeEtcd(members=3) as etcd:
+
+        def change_leader(call: Call) -> None:
+            if call.kind == "lease_keep_alive" and call.stage == "after":
+                etcd.change_leader()
+
+        manager = make(etcd, clock)
+        etcd.hooks.append(change_leader)
+        async with manager:
+            term = await manager.wait_elected()
+            await until(lambda: not term.is_valid())
+            assert clock() == pytest.approx(BELIEVED, abs=0.01)
+            assert term.loss_reason is LossReason.EXPIRED
+            assert manager.statistics().renewals == 0
+            etcd.hooks.clear()
+            assert (await manager.wait_elected()).token > term.token
+
+
+async def test_a_raft_term_below_the_highest_seen_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """A cluster restored from a backup may show the same revision and key, under a raft term that begins anew."""
+    manager = make(etcd, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        for _ in range(3):
+            etcd.change_leader()
+        await until(lambda: manager.statistics().renewals == 1)
+        confirmed_at = clock()
+        etcd.restore(etcd.snapshot(), raft_term=2)
+        await until(lambda: not term.is_valid())
+        assert clock() == pytest.approx(confirmed_at + BELIEVED, abs=0.01)
+        assert term.loss_reason is LossReason.EXPIRED
+        # A new lease knows nothing of the terms before it.
+        again = await manager.wait_elected()
+        await anyio.sleep(CONFIG.lease)
+        assert again.is_valid()
+
+
+async def test_a_confirmation_that_comes_past_the_deadline_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Sent in time and answered in time, by etcd's clock; but this process was suspended before it could look."""
+    manager = make(etcd, clock)
+
+    def suspend(call: Call) -> None:
+        if is_confirming_read(call) and call.stage == "after":
+            etcd.hooks.remove(suspend)
+            clock.advance(BELIEVED - 1)
+
+    async with manager:
+        term = await manager.wait_elected()
+        etcd.hooks.append(suspend)
+        await anyio.sleep(2)
+        await anyio.wait_all_tasks_blocked()
+        assert suspend not in etcd.hooks
+        assert not term.is_valid()
+        assert term.loss_reason is LossReason.EXPIRED
+        assert manager.statistics().renewals == 0
+        assert (await manager.wait_elected()).token > term.token
+        assert not term.is_valid()
+
+
+async def test_a_lease_that_etcd_does_not_have_any_more_ends_the_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """With the watch silent, the keep-alive's answer of no time to live is what tells."""
+    client = etcd.client()
+    manager = make(client, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        client.stall_watches()
+        etcd.revoke(term.lease_id)
+        await until(lambda: not term.is_valid(), timeout=CONFIG.renew + 0.1)
+        assert term.loss_reason is LossReason.REVOKED
+
+
+async def test_a_hundred_extensions_at_once_are_one_keep_alive(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Two on the way at once could not be told apart; the fake would not take them."""
+    client = etcd.client()
+    client.latency = 0.1
+    manager = make(client, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        before = client.calls["lease_keep_alive"]
+        extended: list[Term] = []
+
+        async def extend() -> None:
+            extended.append(await manager.extend(term))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(100):
+                group.start_soon(extend)
+        assert extended == [term] * 100
+        assert client.calls["lease_keep_alive"] == before + 1
+        # Those that come while the read is on its way need another: what it shows may be older than they are.
+        async with anyio.create_task_group() as group:
+            for number in range(100):
+                group.start_soon(extend)
+                await anyio.sleep(0.01 * (number % 7))
+        assert len(extended) == 200
+        assert term.is_valid()
+
+
+async def test_an_extension_is_confirmed_by_a_read_that_left_after_it_was_asked_for(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """It promises that the seat was ours at some moment after the call, so an older answer will not do."""
+    client = etcd.client()
+    manager = make(client, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        client.stall_watches()
+        client.delay("txn", answer=0.5)
+        await until(lambda: client.calls["lease_keep_alive"] == 1)
+        await anyio.sleep(0.1)  # the read was answered with our key standing; its answer is on the way
+        etcd.delete(term.key)
+        with pytest.raises(Exception, match="no longer leads"):
+            await manager.extend(term)
+        assert term.loss_reason is LossReason.DELETED
+
+
+async def test_an_extension_that_etcd_does_not_answer_says_so_and_leaves_the_term(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    client = etcd.client()
+    manager = make(client, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        client.lose_answer("lease_keep_alive", times=3)
+        asked_at = clock()
+        with pytest.raises(EtcdUnavailableError):
+            await manager.extend()
+        assert clock() - asked_at <= CONFIG.retry + 0.001
+        assert term.is_valid()
+        assert term.remaining() == pytest.approx(BELIEVED - (clock() - asked_at), abs=0.01)
+        await anyio.sleep(CONFIG.lease)
+        assert term.is_valid()
+
+
+async def test_the_renewals_of_one_connection_share_their_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """One keep-alive for each lease, and one transaction for all, in which each candidacy is looked after."""
+    client = etcd.client()
+    managers: list[EtcdLeaderManager] = [make(client, clock, election=f"election-{n}") for n in range(20)]
+    async with anyio.create_task_group() as group:
+        for manager in managers:
+            group.start_soon(manager.campaign)
+        for manager in managers:
+            await manager.wait_elected()
+        await anyio.sleep(0.5)
+        before = client.calls.copy()
+        await anyio.sleep(CONFIG.renew)
+        spent = client.calls - before
+        assert dict(spent) == {"lease_keep_alive": 20, "txn": 1}
+        group.cancel_scope.cancel()

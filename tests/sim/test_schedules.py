@@ -1,0 +1,308 @@
+"""Schedules that gave two leaders, none, or a key that nobody owns, here or elsewhere. One test tells each of them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+
+import anyio
+import pytest
+
+from etcdleader import EtcdUnavailableError, LossReason, Term
+from etcdleader._etcd.api import KeepAlive
+from etcdleader._etcd.keep_alives import KeepAlives
+from etcdleader._etcd.rpc import etcdrpc
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import Call, FakeClient
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.core.scripted_stream import Opener
+from tests.sim.world import CONFIG, ELECTION, make, until
+
+pytestmark = pytest.mark.anyio
+
+BELIEVED = CONFIG.lease - CONFIG.margin
+NO_SPACE = EtcdUnavailableError("RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded")
+
+
+def puts(etcd: FakeEtcd) -> list[bytes]:
+    """Every key of the election that was ever put, in order."""
+    return [
+        event.kv.key
+        for commit in etcd.history
+        for event in commit.events
+        if event.type == "put" and event.kv.key.startswith(f"{ELECTION}/".encode())
+    ]
+
+
+# A late answer to one keep-alive, taken for the answer to another, believed a lease for 2.6 s too long.
+
+
+class WiredClient(FakeClient):
+    """Its keep-alives go through the product's own stream handling, over a wire that the test holds the ends of."""
+
+    def __init__(self, etcd: FakeEtcd) -> None:
+        super().__init__("wired", etcd._cluster, etcd.members)
+        self.opener = Opener()
+        self._keep_alives = KeepAlives(self.opener)
+
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+        return await self._keep_alives.send(lease_ids, timeout)
+
+    async def reaches_etcd(self, lease_id: int) -> object:
+        """A keep-alive is applied; returns its answer, which is still on the way."""
+        answer = await self.member.keep_alive(lease_id)
+        header = etcdrpc.ResponseHeader(
+            cluster_id=answer.header.cluster_id,
+            member_id=answer.header.member_id,
+            revision=answer.header.revision,
+            raft_term=answer.header.raft_term,
+        )
+        return etcdrpc.LeaseKeepAliveResponse(header=header, ID=lease_id, TTL=answer.ttl)
+
+
+async def test_a_late_answer_to_a_lost_keep_alives_elder_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """A is applied and its answer delayed; those after it are lost; A's answer comes when the last one was just sent.
+    Counted from that one's sending, the lease would be believed for seconds after etcd has given the seat away."""
+    client = WiredClient(etcd)
+    first, second = make(client, clock), make(etcd, VirtualClock(), "successor")
+    async with first:
+        term = await first.wait_elected()
+        async with second:
+            await until(lambda: bool(client.opener.streams))
+            stream = client.opener.streams[0]
+            late = await client.reaches_etcd(term.lease_id)
+            await anyio.sleep(BELIEVED - CONFIG.retry / 2 - clock())
+            assert len(client.opener.streams) > 2, "each that was not answered has ended its stream"
+            assert client.opener.last.sent, "the last one is under way"
+            stream.bring(late)
+            await anyio.sleep(0.1)
+            assert first.statistics().renewals == 0
+            assert term.remaining() == pytest.approx(BELIEVED - clock())
+            await second.wait_elected()
+            assert not first.is_leader()
+            assert term.loss_reason is LossReason.EXPIRED
+
+
+# A name that is used again, on a member that lags.
+
+
+async def test_an_old_deletion_of_a_name_that_was_used_again_elects_nobody(clock: VirtualClock) -> None:
+    """Go keeps its lease, and so its key's name, from one candidacy to the next. It resigned and stood again before we
+    joined behind it; the member that our watch is on brings that old DELETE afterwards."""
+    async with FakeEtcd(members=2) as etcd:
+        behind = etcd.members[1]
+        client = etcd.client("b")
+        manager = make(client, clock)
+        lease_id = 0x60
+        key = f"{ELECTION}/{lease_id:x}"
+        etcd.grant(lease_id, 3600)
+        etcd.put(key, "go", lease=lease_id)
+        behind.lag()
+        etcd.delete(key)
+        etcd.put(key, "go", lease=lease_id)
+
+        def move(call: Call) -> None:
+            if call.kind == "txn" and call.stage == "after":
+                etcd.hooks.remove(move)
+                client.switch_endpoint(client.endpoint)
+
+        etcd.hooks.append(move)
+        async with manager:
+            await until(lambda: client.calls["watch"] == 1)
+            await anyio.sleep(0.2)
+            assert client.member is behind
+            behind.recover()
+            await anyio.sleep(0.2)
+            assert not manager.is_leader()
+            etcd.delete(key)
+            with anyio.fail_after(0.1):
+                await manager.wait_elected()
+
+
+# A first try to join that arrives late.
+
+
+async def test_a_join_that_arrives_when_another_candidacy_has_begun_makes_no_key(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """Its lease is gone, and nothing can be put on it."""
+    client = etcd.client()
+    client.delay("txn", request=30)
+    manager = make(client, clock)
+    async with manager:
+        first = await manager.wait_elected()
+        await anyio.sleep(5)
+        etcd.delete(first.key)
+        await until(lambda: not first.is_valid())
+        second = await manager.wait_elected()
+        await anyio.sleep(60)
+        assert second.is_valid()
+        assert puts(etcd) == [first.key.encode(), second.key.encode()]
+        assert list(etcd.keys()) == [second.key.encode()]
+
+
+async def test_a_join_that_arrives_while_its_candidacy_ends_makes_a_key_that_goes_with_it(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """Our key was deleted by hand, and before we know of it the first try makes it anew: it is not the one we won
+    with, and the revocation takes it along."""
+    client = etcd.client()
+    client.latency = 0.2
+    client.delay("txn", request=20)
+    manager = make(client, clock)
+    async with manager:
+        first = await manager.wait_elected()
+        await anyio.sleep(20.5 - clock())
+        etcd.delete(first.key)
+        await until(lambda: puts(etcd).count(first.key.encode()) == 2, timeout=0.2)
+        await until(lambda: not first.is_valid(), timeout=0.2)
+        assert first.loss_reason is LossReason.DELETED
+        second = await manager.wait_elected()
+        assert second.key != first.key
+        assert list(etcd.keys()) == [second.key.encode()]
+
+
+async def test_a_grant_and_a_join_that_both_arrive_late_stand_no_longer_than_a_lease_and_elect_nobody(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """The late grant brings the old lease to life again, so the late join finds it. Nobody renews it."""
+    client = etcd.client()
+    client.delay("lease_grant", request=20)
+    client.delay("txn", request=25)
+    elected: list[Term] = []
+    manager = make(client, clock)
+    manager.on_elected(lambda manager, term: elected.append(term))
+    async with manager:
+        first = await manager.wait_elected()
+        etcd.delete(first.key)
+        await until(lambda: not first.is_valid())
+        second = await manager.wait_elected()
+        await until(lambda: first.key.encode() in list(etcd.keys()))
+        came_at = clock()
+        assert second.is_valid()
+        await until(lambda: first.key.encode() not in list(etcd.keys()))
+        assert clock() - came_at <= CONFIG.lease + 0.5
+        assert second.is_valid()
+        assert elected == [first, second]
+
+
+# A watch that broke, or was left behind by a compaction.
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+async def test_a_deletion_while_the_watch_was_broken_is_not_missed(
+    etcd: FakeEtcd, clock: VirtualClock, *, compacted: bool
+) -> None:
+    """Neither the predecessor's, nor, once we lead and the watch stands again, our own."""
+    client = etcd.client()
+    first, second = make(etcd, VirtualClock(), "first"), make(client, clock)
+    async with first:
+        leader = await first.wait_elected()
+        async with second:
+            await until(lambda: client.calls["watch"] == 1)
+            await anyio.sleep(0.2)
+            client.partition()
+            client.break_streams()
+            etcd.delete(leader.key)
+            await first.stop()
+            for number in range(10):
+                etcd.put(f"{ELECTION}2/{number}")
+            if compacted:
+                etcd.compact()
+            client.heal()
+            with anyio.fail_after(0.5):
+                term = await second.wait_elected()
+            await anyio.sleep(1)
+            etcd.delete(term.key)
+            await anyio.wait_all_tasks_blocked()
+            assert not term.is_valid()
+
+
+async def test_a_compacted_watch_costs_a_leader_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """It reads, and watches from now on."""
+    client = etcd.client()
+    manager = make(client, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(0.2)
+        for _ in range(5):
+            client.partition()
+            client.break_streams()
+            for number in range(10):
+                etcd.put(f"{ELECTION}2/{number}")
+            etcd.compact()
+            client.heal()
+            await anyio.sleep(1)
+            assert term.is_valid()
+        assert client.calls["watch"] >= 6
+        etcd.delete(term.key)
+        await anyio.wait_all_tasks_blocked()
+        assert not term.is_valid()
+
+
+# etcd 3.5 reports "no space" for the very put that it applied.
+
+
+@pytest.mark.parametrize("place", ["leading", "waiting"])
+async def test_a_join_that_was_applied_but_refused_stands_though_all_later_writes_are_refused(
+    etcd: FakeEtcd, clock: VirtualClock, place: str
+) -> None:
+    """Only a read can tell: the alarm is up, and a second put will never come through."""
+    client = etcd.client("b")
+    first, manager = make(etcd, VirtualClock(), "first"), make(client, clock)
+
+    def raise_the_alarm(call: Call) -> None:
+        if call.client == "b" and call.kind == "txn" and call.stage == "after":
+            etcd.no_space = True
+
+    etcd.hooks.append(raise_the_alarm)
+    client.fail("txn", NO_SPACE, applied=True)
+    async with anyio.create_task_group() as group:
+        if place == "waiting":
+            await group.start(first.campaign)
+        await group.start(manager.campaign)
+        (own,) = [kv for kv in etcd.keys().values() if kv.value == manager.identity.encode()]
+        if place == "waiting":
+            await anyio.sleep(3 * CONFIG.lease)
+            assert not manager.is_leader()
+            await first.stop()
+        with anyio.fail_after(0.1):
+            term = await manager.wait_elected()
+        assert (term.key.encode(), term.token, term.lease_id) == (own.key, own.create_revision, own.lease)
+        await anyio.sleep(3 * CONFIG.lease)
+        assert term.is_valid()
+        assert puts(etcd).count(own.key) == 1
+        await manager.stop()
+        assert not etcd.keys()
+
+
+# Two in one process.
+
+
+@pytest.mark.parametrize("connection", ["shared", "one each"])
+async def test_two_electors_of_one_process_and_one_identity_are_two_candidates(
+    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, connection: str
+) -> None:
+    """The identity is a label: leases, keys and tokens are each one's own."""
+    monkeypatch.setattr(secrets, "token_hex", lambda size: "ab" * size)
+    shared = etcd.client()
+    managers = [make(shared if connection == "shared" else etcd.client(), clock) for _ in range(2)]
+    first, second = managers
+    assert first.identity == second.identity
+    async with first:
+        term = await first.wait_elected()
+        async with second:
+            await until(lambda: len(etcd.keys()) == 2)
+            await anyio.sleep(5 * CONFIG.lease)
+            assert first.is_leader()
+            assert not second.is_leader()
+            assert len(etcd.leases()) == 2
+            etcd.delete(term.key)
+            successor = await second.wait_elected()
+            assert not first.is_leader()
+            assert successor.token > term.token
+            assert successor.lease_id != term.lease_id
+            await until(lambda: len(etcd.keys()) == 2)
+            await anyio.sleep(5 * CONFIG.lease)
+            assert second.is_leader()
+            assert not first.is_leader()
