@@ -30,8 +30,9 @@ help:
 demo: $(VENV)/demo.stamp
 	@$(BIN)/etcdleader demo
 
+# A file stays together: the servers that its tests share are started once.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist loadfile
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
