@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -127,3 +128,16 @@ def test_the_public_names_are_those_of_the_design() -> None:
         *("EtcdLeaderError", "ConfigError", "NotLeaderError", "LeadershipLostError"),
         *("EtcdUnavailableError", "EtcdRefusedError", "EtcdRegressedError"),
     }
+
+
+def test_every_link_between_the_pages_leads_somewhere() -> None:
+    """A page that is named and missing is the first thing that a reader finds."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    links = [
+        (page.name, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+        if not (page.parent / link).exists()
+    ]
+    assert len(pages) > 5
+    assert links == []
