@@ -56,10 +56,11 @@ class Announcer:
         self._counts = _Counts()
         self._waiting: list[anyio.Event] = []
         self._outage: set[type[EtcdLeaderError]] = set()
-        self._refused_watches: set[object] = set()
+        self._failed_watches: set[object] = set()
         self._renewals_fail = False
         self._alarmed = False
         self._vitals = Vitals(config, clock)
+        self._campaigning = False
         self._leader_seen: bool | None = None
         metrics.leader_seen(None)  # whatever a parent saw, before it forked
 
@@ -84,6 +85,7 @@ class Announcer:
 
     def campaign_begins(self) -> None:
         """Somebody campaigns from now on."""
+        self._campaigning = True
         self._vitals.campaign_begins()
         self._see(leader=False)
         self.changed()
@@ -91,6 +93,7 @@ class Announcer:
     def campaign_ends(self) -> None:
         """No campaign runs any more, so there are no callbacks for errors either."""
         self.on_trouble = _ignore
+        self._campaigning = False
         self._vitals.campaign_ends()
         self._see(leader=None)
 
@@ -188,14 +191,16 @@ class Announcer:
         if not self._renewals_fail:
             self._recovered()
 
-    def watch_refused(self, watcher: object, error: EtcdLeaderError) -> None:
+    def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
         """``watcher`` has no watch: that is an outage until it has one, whatever else works."""
-        self._refused_watches.add(watcher)
+        self._failed_watches.add(watcher)
         self._count_trouble(error, log=True)
 
     def watch_stands(self, watcher: object) -> None:
         """``watcher`` has its watch, or wants none any more."""
-        self._refused_watches.discard(watcher)
+        self._failed_watches.discard(watcher)
+        if not self._campaigning and not self._failed_watches:
+            self._recovered()
 
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
         """Warn once per outage, and raise the voice once when less than a third of the lease is left."""
@@ -259,7 +264,7 @@ class Announcer:
         self.on_trouble(error)
 
     def _recovered(self) -> None:
-        if self._refused_watches:
+        if self._failed_watches:
             return
         if self._outage or self._renewals_fail:
             _logger.info("%s has etcd back", self._name)

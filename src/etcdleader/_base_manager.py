@@ -10,7 +10,6 @@ import inspect
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
-from contextvars import ContextVar
 from typing import Any, Self
 
 import anyio
@@ -19,7 +18,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from . import _guard
 from ._announcer import Announcer
-from ._campaign import Campaign, failures_to
+from ._campaign import Campaign, failures_to, is_inside, within
 from ._loop import protected
 from ._process import process_id
 from ._term_scope import TermScope
@@ -30,9 +29,6 @@ from .metrics import GuardedMetrics, Health, Metrics, NullMetrics
 from .model import ElectionStatistics, LeaderStatus, LossReason, Term
 
 __all__ = ("BaseManager",)
-
-_inside: ContextVar[tuple[object, ...]] = ContextVar("etcdleader_inside", default=())
-"""The terms and campaigns in whose work or callbacks this code runs: they are asked, and never waited for, from there."""
 
 
 class BaseManager(LeaderManager):
@@ -220,8 +216,7 @@ class BaseManager(LeaderManager):
 
     @staticmethod
     def _called_from_inside(campaign: Campaign | None, scope: TermScope | None) -> bool:
-        outer = _inside.get()
-        return campaign in outer or (scope is not None and not scope.joined and scope in outer)
+        return is_inside(campaign) or (scope is not None and not scope.joined and is_inside(scope))
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
@@ -284,12 +279,8 @@ class BaseManager(LeaderManager):
         await anyio.lowlevel.checkpoint()
         scope = await self._wait_scope()
         # Everything up to the body is synchronous: the term that was found valid is the one that the block runs in.
-        with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()):
-            token = _inside.set((*_inside.get(), scope))
-            try:
-                yield scope.term
-            finally:
-                _inside.reset(token)
+        with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()), within(scope):
+            yield scope.term
         if cancel_scope.cancelled_caught or not scope.term.is_valid():
             scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
             raise LeadershipLostError(scope.term) from None
@@ -308,7 +299,6 @@ class BaseManager(LeaderManager):
             overrun_in: Seconds until work that still runs is an overrun, or None; called from the guard's thread.
         """
         self._scope = scope
-        self._announcer.elected(scope.term)
         guarded = (
             _guard.watching(overrun_in, lambda: f"work for {scope.term.election!r} outlived its lease")
             if self._config.exit_on_overrun
@@ -317,6 +307,7 @@ class BaseManager(LeaderManager):
         try:
             with guarded:
                 try:
+                    self._announcer.elected(scope.term)
                     await self._work(campaign, scope, hold)
                 finally:
                     scope.close(LossReason.FAILED if campaign.failures else LossReason.EXPIRED)
@@ -340,8 +331,7 @@ class BaseManager(LeaderManager):
             campaign.fail(error)
             scope.close(LossReason.FAILED)
 
-        _inside.set((*_inside.get(), scope))
-        with failures_to(failed):
+        with within(scope), failures_to(failed):
             await _call(callback, self, scope.term)
 
     async def _do(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
@@ -349,8 +339,7 @@ class BaseManager(LeaderManager):
             campaign.fail(error)
             scope.close(LossReason.FAILED)
 
-        _inside.set((*_inside.get(), scope))
-        with failures_to(failed):
+        with within(scope), failures_to(failed):
             result = await work(scope.term)
             if scope.term.is_valid():
                 campaign.result = result
@@ -370,8 +359,7 @@ class BaseManager(LeaderManager):
             self._announcer.ousted_took_too_long(self._config.retry)
 
     async def _ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
-        _inside.set((*_inside.get(), campaign))
-        with failures_to(campaign.fail):
+        with within(campaign), failures_to(campaign.fail):
             await _call(callback, self, scope.term)
 
     def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
@@ -384,8 +372,7 @@ class BaseManager(LeaderManager):
                 self._scope.close(LossReason.FAILED)
             campaign.fail(raised)
 
-        _inside.set((*_inside.get(), campaign))
-        with failures_to(failed):
+        with within(campaign), failures_to(failed):
             await _call(callback, self, error)
 
     def _release_told(self, scope: TermScope) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
 from .model import Term
 
-__all__ = ("Campaign", "failures_to")
+__all__ = ("Campaign", "failures_to", "is_inside", "within")
 
 
 class Campaign:
@@ -91,3 +93,31 @@ def failures_to(tell: Callable[[BaseException], None]) -> Iterator[None]:
             tell(failure)
         if cancellation is not None:
             raise cancellation from None
+
+
+@dataclass(slots=True)
+class _Frame:
+    """Somewhere in whose name code runs, for as long as it does."""
+
+    of: object
+    active: bool = True
+
+
+_frames: ContextVar[tuple[_Frame, ...]] = ContextVar("etcdleader_frames", default=())
+
+
+@contextmanager
+def within(of: object) -> Iterator[None]:
+    """The block runs in the name of a term or a campaign. So does what it starts, until the block is left."""
+    frame = _Frame(of)
+    token = _frames.set((*_frames.get(), frame))
+    try:
+        yield
+    finally:
+        frame.active = False
+        _frames.reset(token)
+
+
+def is_inside(of: object) -> bool:
+    """Whether this code runs in its name: it is asked, and never waited for, from there."""
+    return any(frame.active and frame.of is of for frame in _frames.get())

@@ -94,19 +94,18 @@ class Connection:
         """Tell etcd's version when it is known, to whoever asks first: it concerns all alike, and once is enough."""
         if self._version_wanted is None:
             self._version_wanted = tell
+            if self.version is not None:
+                tell(self.version)
 
     def start(self) -> None:
         """Start the task of the renewals. No manager's task can own it: each may leave before the others."""
-        spawn(self._run, "etcdleader renewals")
+        spawn(self._run, "etcdleader renewals", self._ended.set)
 
     async def _run(self) -> None:
-        try:
-            with self._scope:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(protected(self.renewals.run))
-                    group.start_soon(protected(self._learn_version))
-        finally:
-            self._ended.set()
+        with self._scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(protected(self.renewals.run))
+                group.start_soon(protected(self._learn_version))
 
     async def _learn_version(self) -> None:
         """When the first calls are over: who campaigns should not wait for this."""

@@ -79,6 +79,7 @@ class Candidacy:
         self._ballot = Ballot(b"", b"", 0, 0)
         self._place = Place(0, 0, None)
         self._watches: dict[tuple[bytes, bytes], WatchHandle] = {}
+        self._failed_watches: set[tuple[bytes, bytes]] = set()
         self._overheard: list[WatchMessage] | None = None
         self._refused_watch: Backoff | None = None
         self._changed = anyio.Event()
@@ -135,7 +136,8 @@ class Candidacy:
         for handle in self._watches.values():
             handle.close()
         self._watches.clear()
-        self._listener.watch_stands(self)
+        for watched in list(self._failed_watches):
+            self._watch_stands(watched)
         await self.session.close()
         self._listener.queued(None)
 
@@ -169,7 +171,7 @@ class Candidacy:
         self._ballot = replace(self._ballot, create_revision=result.header.revision)
         queue = _range(result.results[1])
         predecessor = queue.kvs[1].key if len(queue.kvs) > 1 else None
-        self._place = Place(result.header.revision, queue.count - 1, predecessor)
+        self._place = Place(result.header.revision, queue.count - 1, predecessor, touched=result.header.revision)
         return True
 
     async def _find_own(self) -> bool:
@@ -191,7 +193,7 @@ class Candidacy:
         if kv.lease != self._ballot.lease_id:
             raise CandidacyOverError(LossReason.DELETED)
         self._ballot = replace(self._ballot, create_revision=kv.create_revision)
-        self._place = Place(found.header.revision, 2, None, stale=True)
+        self._place = Place(found.header.revision, 2, None, stale=True, touched=kv.mod_revision)
         return True
 
     # Waiting and holding
@@ -240,6 +242,7 @@ class Candidacy:
             _range(result.results[0]).kvs,
             _range(result.results[1]).kvs,
             self._place.ahead,
+            self._place.touched,
         )
         # What came in while the read was under way may be newer than what it shows.
         for message in overheard:
@@ -273,25 +276,35 @@ class Candidacy:
             wanted = {(self._prefix, prefix_end(self._prefix))}
         for watched in self._watches.keys() - wanted:
             self._watches.pop(watched).close()
+        for watched in self._failed_watches - wanted:
+            self._watch_stands(watched)  # nobody wants it any more
         for key, end in wanted - self._watches.keys():
             self._watches[key, end] = self._connection.api.watch(
                 key, end, sink=self._sink(key, end), timeout=self._timing.retry
             )
         self.session.expect_predecessor(self._place.predecessor)
 
+    def _watch_failed(self, watched: tuple[bytes, bytes], error: EtcdLeaderError) -> None:
+        self._failed_watches.add(watched)
+        self._listener.watch_failed((self, *watched), error)
+
+    def _watch_stands(self, watched: tuple[bytes, bytes]) -> None:
+        self._failed_watches.discard(watched)
+        self._listener.watch_stands((self, *watched))
+
     def _sink(self, key: bytes, end: bytes) -> Callable[[WatchMessage], None]:
         def sink(message: WatchMessage) -> None:
             if isinstance(message, WatchBroken):
-                self._listener.etcd_failed(message.error)
+                self._watch_failed((key, end), message.error)
                 return
             if isinstance(message, WatchCanceled):
                 self._watches.pop((key, end), None)
                 if not message.compact_revision:
-                    self._listener.watch_refused(self, message.error)
+                    self._watch_failed((key, end), message.error)
                     self._refused_watch = self._refused_watch or Backoff(self._timing.retry, random.uniform)
             elif isinstance(message, WatchCreated):
                 self._refused_watch = None
-                self._listener.watch_stands(self)
+                self._watch_stands((key, end))
             if self._overheard is not None:
                 self._overheard.append(message)
             self._apply(message)

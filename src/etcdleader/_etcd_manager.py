@@ -176,12 +176,14 @@ class EtcdLeaderManager(BaseManager):
                 connection.renewals.look()
                 await self._serve(campaign, scope, candidacy.hold, self._overrun_in(scope, candidacy.session))
         finally:
-            # Last of all: until here the seat was ours, and nobody else's work could begin.
-            await candidacy.withdraw()
-            self._session = None
-            self._announcer.candidacy_ended()
-            if scope is not None:
-                self._release_told(scope)
+            try:
+                # Last of all: until here the seat was ours, and nobody else's work could begin.
+                await candidacy.withdraw()
+            finally:
+                self._session = None
+                self._announcer.candidacy_ended()
+                if scope is not None:
+                    self._release_told(scope)
         if isinstance(candidacy.session.error, EtcdRegressedError):
             # Also when etcd has meanwhile come past the revision that was known, so that the next join would not tell.
             raise candidacy.session.error

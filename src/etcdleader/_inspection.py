@@ -5,8 +5,8 @@ All that is decided here comes from linearizable reads; a watch only says when t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
@@ -31,6 +31,7 @@ from .config import EtcdConfig
 from .errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 
 __all__ = (
+    "ANY_KEY",
     "Candidate",
     "Changes",
     "Queue",
@@ -45,6 +46,7 @@ __all__ = (
     "wait_until_gone",
 )
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 _PAGE = 1000
@@ -52,6 +54,8 @@ _PAGE = 1000
 _AT_ONCE = 16
 """Calls under way."""
 _PAUSE = 0.2
+ANY_KEY = b"etcdleader"
+"""To be read where only the answer counts: etcd agrees on a read before it looks at permissions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +101,37 @@ class Queue:
         return self.candidates[0] if self.candidates else None
 
 
-def connected(config: EtcdConfig) -> AbstractAsyncContextManager[Connection]:
-    """A connection, for as long as the block lasts."""
-    return connect(config, lambda: open_api(config), owned=True)
+@asynccontextmanager
+async def connected(config: EtcdConfig, *, timeout: float | None) -> AsyncIterator[Connection]:
+    """A connection, for as long as the block lasts, to the first member that can be asked.
+
+    Args:
+        config: Where etcd is.
+        timeout: How long to wait for all of the members together, if none answers; None: do not ask first.
+
+    Raises:
+        EtcdUnavailableError: None answered.
+    """
+    async with connect(config, lambda: open_api(config), owned=True) as connection:
+        if timeout is not None:
+            await _find_member(connection.api, len(config.endpoints), timeout)
+        yield connection
+
+
+async def _find_member(api: EtcdApi, members: int, timeout: float) -> None:
+    """Whoever campaigns asks again elsewhere by itself; a command asks once, and must not ask who is down."""
+    for left in range(members, 0, -1):
+        used = api.endpoint
+        try:
+            await api.range(Range(ANY_KEY, keys_only=True), timeout=timeout / members)
+        except EtcdLeaderError as error:
+            if not error._elsewhere:  # noqa: SLF001 - of this package
+                return  # such as a permission: the answer to the real question says more
+            if left == 1:
+                raise
+            api.switch_endpoint(used)
+        else:
+            return
 
 
 def open_api(config: EtcdConfig) -> EtcdApi:
@@ -122,7 +154,7 @@ async def read_queue(connection: Connection, election: str, *, timeout: float, m
     result = await connection.range(Range(prefix, prefix_end(prefix), order="create-ascending"), timeout=timeout)
     unknown = [_candidate(election, kv) for kv in result.kvs]
     asked = unknown[:most]
-    known = await gather([lambda one=one: _with_lease(connection.api, one, timeout) for one in asked])
+    known = await gather(asked, lambda one: _with_lease(connection.api, one, timeout))
     return Queue(election, result.header.revision, (*known, *unknown[len(known) :]))
 
 
@@ -149,8 +181,6 @@ def oddities(election: str, kv: KeyValue) -> tuple[str, ...]:
         found.append(f"is a key of {nested!r}, which is nested in this election and so stands in its queue")
     elif kv.lease and kv.key != candidate_key(election, kv.lease):
         found.append("is not named after its lease, so no election library made it")
-    elif not kv.lease:
-        found.append("no election library made it")
     if not kv.value and not found:
         found.append("has no value: a lock (as of etcdctl lock), not a candidate")
     return tuple(found)
@@ -187,8 +217,8 @@ async def find_elections(connection: Connection, prefix: str, *, timeout: float)
         begin = result.kvs[-1].key + b"\0"
 
 
-async def gather(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
-    """What the calls bring, made beside each other, but not too many.
+async def gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> list[T]:
+    """What the call brings for each item, made beside each other, but not too many.
 
     Raises:
         EtcdLeaderError: The first that one of them raised, in their order.
@@ -197,19 +227,19 @@ async def gather(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     results: dict[int, T] = {}
     errors: dict[int, EtcdLeaderError] = {}
 
-    async def make(number: int, call: Callable[[], Awaitable[T]]) -> None:
+    async def make(number: int, item: S) -> None:
         async with limit:
             try:
-                results[number] = await call()
+                results[number] = await call(item)
             except EtcdLeaderError as error:
                 errors[number] = error
 
     async with anyio.create_task_group() as group:
-        for number, call in enumerate(calls):
-            group.start_soon(make, number, call)
+        for number, item in enumerate(items):
+            group.start_soon(make, number, item)
     if errors:
         raise errors[min(errors)]
-    return [results[number] for number in range(len(calls))]
+    return [results[number] for number in range(len(items))]
 
 
 class Changes:

@@ -18,8 +18,8 @@ class Listener(Protocol):
     def etcd_answered(self) -> None:
         """A call succeeded."""
 
-    def watch_refused(self, watcher: object, error: EtcdLeaderError) -> None:
-        """etcd refused a watch of ``watcher``; it is being asked again."""
+    def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
+        """A watch of ``watcher`` broke or was refused; it is being asked for again."""
 
     def watch_stands(self, watcher: object) -> None:
         """``watcher`` has its watch, or wants none any more."""

@@ -43,11 +43,21 @@ def call_soon_from_threads() -> CallSoon:
     return call_soon
 
 
-def spawn(function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-    """Run ``function`` in a task that belongs to the loop, not to the task that happens to ask first."""
+def spawn(function: Callable[[], Coroutine[Any, Any, None]], name: str, on_end: Callable[[], None]) -> None:
+    """Run ``function`` in a task that belongs to the loop, not to the task that happens to ask first.
+
+    ``on_end`` is called when the task has ended, also when it was cancelled before it began.
+    """
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
-        trio.lowlevel.spawn_system_task(function, name=name)
+
+        async def run() -> None:
+            try:
+                await function()
+            finally:
+                on_end()
+
+        trio.lowlevel.spawn_system_task(run, name=name)
         return
     import asyncio
 
@@ -55,6 +65,7 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
     # The loop itself keeps only a weak reference.
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
+    task.add_done_callback(lambda _: on_end())
 
 
 def protected(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:

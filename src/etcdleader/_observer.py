@@ -19,6 +19,9 @@ from .model import LeaderRecord
 
 __all__ = ("Observer", "read_queue")
 
+_LOOK_AGAIN = 3
+"""After so many times ``retry`` in which a watch has brought nothing, etcd is asked. A candidate need not: it renews."""
+
 
 def _record(kv: KeyValue) -> LeaderRecord:
     return LeaderRecord(
@@ -82,6 +85,7 @@ class Observer:
             yield self
         finally:
             self._listener.watch_stands(self)
+            self._listener.watch_stands((self, "read"))
             if self._watch is not None:
                 self._watch.close()
 
@@ -110,13 +114,17 @@ class Observer:
             if not self._begun or state != self._told:
                 self._begun, self._told = True, state
                 return state
-            await changed.wait()
+            with anyio.move_on_after(_LOOK_AGAIN * self._retry) as bound:
+                await changed.wait()
+            if bound.cancelled_caught:
+                # A member that stands still says nothing, and a watch on it neither: only a question finds that out.
+                self._stale = True
 
     async def _read(self) -> None:
         backoff = Backoff(self._retry, random.uniform)
         while (result := await self._try_read()) is None:  # noqa: ASYNC110 - etcd is asked again
             await anyio.sleep(backoff.next())
-        self._listener.etcd_answered()
+        self._listener.watch_stands((self, "read"))
         if result.header.revision >= self._revision:
             self._leader = result.kvs[0] if result.kvs else None
             self._revision = result.header.revision
@@ -131,7 +139,8 @@ class Observer:
         except EtcdRegressedError:
             raise
         except EtcdLeaderError as error:
-            self._listener.etcd_failed(error)
+            # Of its own: what it sees again says nothing of a candidacy's troubles.
+            self._listener.watch_failed((self, "read"), error)
         finally:
             self._reading = False
             if result is None:
@@ -140,10 +149,10 @@ class Observer:
 
     def _sink(self, message: WatchMessage) -> None:
         if isinstance(message, WatchBroken):
-            self._listener.etcd_failed(message.error)
+            self._listener.watch_failed(self, message.error)
         elif isinstance(message, WatchCanceled):
             if not message.compact_revision:
-                self._listener.watch_refused(self, message.error)
+                self._listener.watch_failed(self, message.error)
                 self._refused = self._refused or Backoff(self._retry, random.uniform)
             self._watch = None
             self._stale = True

@@ -143,11 +143,14 @@ class Renewals:
                 await anyio.sleep(_REST)
 
     async def _run(self) -> None:
-        async with anyio.create_task_group() as self._group:
-            while True:
-                self._wake = anyio.Event()
-                with anyio.move_on_after(self._start_what_is_due(self._group)):
-                    await self._wake.wait()
+        try:
+            async with anyio.create_task_group() as self._group:
+                while True:
+                    self._wake = anyio.Event()
+                    with anyio.move_on_after(self._start_what_is_due(self._group)):
+                        await self._wake.wait()
+        finally:
+            self._group = None
 
     def _start_what_is_due(self, group: TaskGroup) -> float:
         """Returns in how many seconds to come back."""

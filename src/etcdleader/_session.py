@@ -157,6 +157,9 @@ class Session:
         """Let the lease go, which deletes the key, in at most ``retry`` seconds. What does not reach etcd by then ends
         with the lease."""
         self._connection.renewals.discard(self)
+        # Whatever way led here, belief ends before the seat can pass on.
+        self.on_lost = _nothing
+        self.lose(LossReason.STOPPED)
         if self.lease_id:
             with anyio.move_on_after(self._timing.retry, shield=True):
                 # Half of it for each try, so that one lost answer does not leave the seat taken.

@@ -42,9 +42,10 @@ class TermScope:
             return
         self.term.loss_reason = reason
         self.closed_at = self._clock()
-        self._on_close()
+        # Before anybody is told: what tells may fail.
         for scope in list(self._scopes):
             scope.cancel()
+        self._on_close()
 
     @property
     def closed(self) -> bool:
@@ -99,8 +100,18 @@ class TermScope:
         return now + self.term.remaining() + self._margin / 4
 
     async def join(self) -> None:
-        """Wait until nothing runs in the term's name any more."""
+        """Wait until nothing runs in the term's name any more, whatever interrupts the wait.
+
+        No scope of anyio's can: callers are shielded. But asyncio's own ``Task.cancel()`` goes through shields, and a
+        program that cancels all tasks of its loop would have the seat released under work that still cleans up.
+        """
+        interruption: BaseException | None = None
         while self._scopes:
             self._left = anyio.Event()
-            await self._left.wait()
+            try:
+                await self._left.wait()
+            except anyio.get_cancelled_exc_class() as error:
+                interruption = error
         self.joined = True
+        if interruption is not None:
+            raise interruption

@@ -165,7 +165,7 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
         """End the campaign: cancel the work, wait until it has ended, give the seat back. Returns when it has ended.
 
         With no campaign running it does nothing, and is not remembered. Called from the term's own work or a callback
-        it asks, and does not wait for itself. Its calls to etcd take at most ``retry`` seconds in all.
+        it asks, and does not wait for itself; nor does it in a task that these have started, while they run. Its calls to etcd take at most ``retry`` seconds in all.
         """
 
     # Callbacks

@@ -30,7 +30,8 @@ class LossReason(Enum):
     DELETED = "deleted"
     """The candidate key was deleted, overwritten or taken off its lease by someone else."""
     REVOKED = "revoked"
-    """etcd has the lease no more: it was revoked, or it ran out there."""
+    """etcd has the lease no more: it was revoked, or it ran out there. Where the watch is first to tell, it is the key's
+    deletion that it tells of, and the reason is DELETED."""
     RESIGNED = "resigned"
     """``resign()`` was called, an operator asked for it, or the work returned."""
     STOPPED = "stopped"

@@ -186,8 +186,8 @@ class Campaign:
             time.sleep(_LOOK_EVERY)
         return False
 
-    def settle(self) -> Candidate:
-        """Heal everything, and wait until somebody leads and somebody else stands ready.
+    def settle(self, *, everybody: bool = False) -> Candidate:
+        """Heal everything, and wait until somebody leads and somebody else, or everybody, stands ready.
 
         Raises:
             NoHolderError: Nobody does.
@@ -202,11 +202,15 @@ class Campaign:
         for member in self.cluster.members:
             if not member.running:
                 member.launch()
+        with contextlib.suppress(OperatorError):
+            if self.cluster.alarms():
+                self.cluster.make_space()  # else no member calls itself healthy
         for member in self.cluster.members:
             member.wait_healthy()
         holder = self.wait_holder()
-        until = time.monotonic() + 10
-        while self.waiting() < 1 and time.monotonic() < until:
+        wanted = len(self.candidates) - 1 if everybody else 1
+        until = time.monotonic() + (30 if everybody else 10)
+        while self.waiting() < wanted and time.monotonic() < until:
             time.sleep(_LOOK_EVERY)
         return holder
 

@@ -175,6 +175,34 @@ class Cluster:
 
     # The operator
 
+    def make_space(self) -> None:
+        """Throw away what fills the store, and lower the alarm; as often as that takes: a busy machine may be too slow
+        for one of the steps.
+
+        Raises:
+            OperatorError: It stays full.
+        """
+        for _ in range(20):
+            with contextlib.suppress(OperatorError):
+                self.call("kv/deleterange", {"key": b64("faults/junk")}, timeout=10)
+                self.call("kv/compaction", {"revision": self.revision(), "physical": True}, timeout=10)
+            for number in range(MEMBERS):
+                with contextlib.suppress(OperatorError):
+                    self.call("maintenance/defragment", {}, member=number, timeout=20)
+            with contextlib.suppress(OperatorError):
+                for alarm in self.alarms():
+                    disarm = {"action": "DEACTIVATE", "alarm": alarm["alarm"], "memberID": alarm["memberID"]}
+                    self.call("maintenance/alarm", disarm)
+                self.call("kv/put", {"key": b64("faults/junk"), "value": ""})
+                if not self.alarms():
+                    return
+            time.sleep(0.5)
+        raise OperatorError("the store stays full")
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """Those that are raised."""
+        return list(self.call("maintenance/alarm", {}).get("alarms", ()))
+
     def call(
         self, path: str, body: dict[str, Any], *, member: int | None = None, avoid: int | None = None,
         timeout: float = 2.0,

@@ -125,7 +125,7 @@ def fill_quota(campaign: Campaign) -> None:
         campaign.died(newcomer)
         campaign.start(newcomer)
         campaign.sleep(2.0)
-        _make_space(campaign)
+        campaign.cluster.make_space()
 
 
 def compact_behind(campaign: Campaign) -> None:
@@ -198,18 +198,6 @@ def _lease_of(campaign: Campaign, token: int, *, avoid: int | None = None) -> st
 def _revoke(campaign: Campaign, lease: str, *, avoid: int | None = None) -> None:
     with contextlib.suppress(OperatorError):
         campaign.cluster.call("lease/revoke", {"ID": lease}, avoid=avoid)
-
-
-def _make_space(campaign: Campaign) -> None:
-    cluster = campaign.cluster
-    cluster.call("kv/deleterange", {"key": b64("faults/junk")})
-    with contextlib.suppress(OperatorError):
-        cluster.call("kv/compaction", {"revision": cluster.revision(), "physical": True}, timeout=10)
-    for number in range(3):
-        cluster.call("maintenance/defragment", {}, member=number, timeout=10)
-    for alarm in cluster.call("maintenance/alarm", {}).get("alarms", ()):
-        disarm = {"action": "DEACTIVATE", "alarm": alarm["alarm"], "memberID": alarm["memberID"]}
-        cluster.call("maintenance/alarm", disarm)
 
 
 ROWS = {

@@ -16,7 +16,7 @@ _REVISIONS_AHEAD = 12
 
 
 def wipe(campaign: Campaign) -> None:
-    campaign.settle()
+    campaign.settle(everybody=True)  # who has not heard of the cluster yet has nothing to remember
     _run_on(campaign, 1)
     with campaign.injection("A4", "all members killed, and started again without their data") as injection:
         campaign.cluster.kill_all()
@@ -26,7 +26,7 @@ def wipe(campaign: Campaign) -> None:
 
 
 def restore(campaign: Campaign) -> None:
-    campaign.settle()
+    campaign.settle(everybody=True)  # who has not heard of the cluster yet has nothing to remember
     snapshot = _snapshot(campaign)
     _run_on(campaign, campaign.cluster.revision())
     with campaign.injection("A5", "all members killed, and restored from a snapshot some revisions old") as injection:
@@ -39,7 +39,7 @@ def restore(campaign: Campaign) -> None:
 def restore_raised(campaign: Campaign) -> None:
     """As ``--bump-revision --mark-compacted`` of etcd 3.6 does it; 3.5 has neither, so the operator does it by hand
     before any candidate can reach the cluster."""
-    campaign.settle()
+    campaign.settle(everybody=True)  # who has not heard of the cluster yet has nothing to remember
     snapshot = _snapshot(campaign)
     _run_on(campaign, campaign.cluster.revision())
     head = campaign.cluster.revision() + _REVISIONS_AHEAD

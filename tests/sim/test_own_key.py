@@ -289,6 +289,23 @@ async def test_a_missed_deletion_of_the_predecessor_is_found_by_the_next_renewal
         assert term.is_valid()
 
 
+async def test_the_deletion_of_a_predecessor_that_was_waiting_itself_elects_nobody(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """Only a read tells who is ahead then: here the leader, who leads on."""
+    async with queue_of(etcd, clock, 3) as queue:
+        leader, between, last = queue.managers
+        gone = own(etcd, between)
+        assert gone is not None
+        etcd.delete(gone.key)
+        await anyio.sleep(CONFIG.lease)
+        assert leader.is_leader()
+        assert not last.is_leader()
+        await leader.stop()
+        with anyio.fail_after(0.1):
+            await last.wait_elected()
+
+
 # The key space around it.
 
 
@@ -327,3 +344,20 @@ async def test_elections_whose_names_begin_alike_do_not_meet(etcd: FakeEtcd, clo
         etcd.delete(ELECTION)
         await anyio.sleep(CONFIG.lease)
         assert term.is_valid()
+
+
+async def test_a_request_to_step_down_that_no_watch_brought_is_found_by_the_read_after_it(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """It came while the leader's watch was broken, so it lies before the read that follows."""
+    client = etcd.client()
+    manager = make(client, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(0.5)
+        client.partition()
+        client.break_streams()
+        etcd.request_step_down(term.key)
+        client.heal()
+        await until(lambda: term.loss_reason is not None, timeout=5)
+        assert term.loss_reason is LossReason.RESIGNED

@@ -218,6 +218,27 @@ async def test_a_deletion_while_the_watch_was_broken_is_not_missed(
             assert not term.is_valid()
 
 
+async def test_a_deletion_that_overtakes_the_answer_of_a_read_is_not_forgotten(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """The watch brings it while the answer, which still shows the key, is on the way: the event is the newer."""
+    client = etcd.client()
+    first, second = make(etcd, VirtualClock(), "first"), make(client, clock)
+    async with first:
+        leader = await first.wait_elected()
+        async with second:
+            await until(lambda: second.statistics().renewals == 1)
+            await anyio.sleep(0.1)
+            client.delay("txn", answer=0.5)
+            client.break_streams()
+            await until(lambda: client.calls["watch"] == 2)
+            await anyio.sleep(0.2)
+            etcd.delete(leader.key)
+            with anyio.fail_after(0.5):
+                await second.wait_elected()
+            assert second.statistics().renewals == 1, "it was no renewal that has found it"
+
+
 async def test_a_compacted_watch_costs_a_leader_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It reads, and watches from now on."""
     client = etcd.client()
@@ -260,7 +281,8 @@ async def test_a_join_that_was_applied_but_refused_stands_though_all_later_write
     async with anyio.create_task_group() as group:
         if place == "waiting":
             await group.start(first.campaign)
-        await group.start(manager.campaign)
+        with anyio.fail_after(2 * CONFIG.retry):
+            await group.start(manager.campaign)
         (own,) = [kv for kv in etcd.keys().values() if kv.value == manager.identity.encode()]
         if place == "waiting":
             await anyio.sleep(3 * CONFIG.lease)

@@ -12,12 +12,24 @@ import typer
 from rich.console import Console
 
 from ..testing import EtcdServerError
+from ._check_config import EPILOG as CHECK_CONFIG_EXAMPLES
+from ._check_config import check_config
+from ._common import paragraphs
 from ._demo import DemoError, play
+from ._doctor import EPILOG as DOCTOR_EXAMPLES
+from ._doctor import doctor
+from ._observe import EPILOG as OBSERVE_EXAMPLES
+from ._observe import observe
+from ._run import CONTEXT, EPILOG, HELP, run
+from ._status import EPILOG as STATUS_EXAMPLES
+from ._status import status
+from ._step_down import EPILOG as STEP_DOWN_EXAMPLES
+from ._step_down import step_down
 
 __all__ = ("app",)
 
 # Tracebacks stay Python's own: the pretty ones show the values of variables, and so, one day, a password.
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
@@ -57,6 +69,14 @@ def demo() -> None:
     except KeyboardInterrupt:
         typer.echo("Interrupted. Nothing was left running.", err=True)
         raise typer.Exit(128 + signal.SIGINT) from None
+
+
+app.command(context_settings=CONTEXT, help=HELP, epilog=EPILOG)(run)
+app.command(help=paragraphs(status), epilog=STATUS_EXAMPLES)(status)
+app.command(help=paragraphs(observe), epilog=OBSERVE_EXAMPLES)(observe)
+app.command(help=paragraphs(step_down), epilog=STEP_DOWN_EXAMPLES)(step_down)
+app.command(help=paragraphs(check_config), epilog=CHECK_CONFIG_EXAMPLES)(check_config)
+app.command(help=paragraphs(doctor), epilog=DOCTOR_EXAMPLES)(doctor)
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

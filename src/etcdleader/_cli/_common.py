@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -26,12 +26,16 @@ __all__ = (
     "ExitCode",
     "JsonOption",
     "NameArgument",
+    "OptionalNameArgument",
     "SectionOption",
     "SettingsOption",
+    "TimeoutOption",
     "clean",
     "console",
+    "duration",
     "etcd_config",
     "examples",
+    "paragraphs",
     "told",
     "write_json",
 )
@@ -62,7 +66,8 @@ def _name(value: str | None) -> str | None:
     return value
 
 
-def _seconds(value: str) -> float:
+def duration(value: str) -> float:
+    """Seconds, from what was typed."""
     try:
         seconds = parse_duration(value)
     except ValueError as error:
@@ -105,13 +110,18 @@ EndpointOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 TimeoutOption = Annotated[
     Any,
-    typer.Option("--timeout", metavar="DURATION", parser=_seconds, help='How long each call may take: "5s", "500ms".'),
+    typer.Option("--timeout", metavar="DURATION", parser=duration, help='How long each call may take: "5s", "500ms".'),
 ]
 
 
 def examples(*lines: str) -> str:
     """The end of a command's help."""
     return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+
+
+def paragraphs(command: Callable[..., object]) -> str:
+    """A command's docstring, for typer: it would keep the line breaks of the source in a terminal of any width."""
+    return "\n\n".join(" ".join(part.split()) for part in (command.__doc__ or "").split("\n\n"))
 
 
 def etcd_config(settings: Path | None, endpoints: Sequence[str] | None) -> EtcdConfig:

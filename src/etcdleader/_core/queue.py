@@ -7,7 +7,7 @@ is known of it is what one linearizable read, or our own transaction, showed at 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -74,6 +74,7 @@ class Place:
             was waiting itself went away.
         lost: Our own key was deleted, overwritten or taken off our lease.
         asked_to_resign: Our key was put without changing anything: an operator's request to step down.
+        touched: The mod_revision of our own key, as last seen: a read may show a request that no watch brought.
     """
 
     revision: int
@@ -82,6 +83,7 @@ class Place:
     stale: bool = False
     lost: bool = False
     asked_to_resign: bool = False
+    touched: int = field(default=0, compare=False)
 
     @property
     def rank(self) -> Rank:
@@ -98,7 +100,7 @@ class Place:
                 continue
             if kv.key == ballot.key:
                 if event.type == "put" and ballot.stands(kv):
-                    place = replace(place, asked_to_resign=True)
+                    place = replace(place, asked_to_resign=True, touched=kv.mod_revision)
                 else:
                     return replace(place, lost=True)
             elif event.type == "delete" and kv.key == place.predecessor:
@@ -115,7 +117,13 @@ class Place:
 
     @classmethod
     def read(
-        cls, ballot: Ballot, revision: int, newest: Sequence[KeyValue], oldest: Sequence[KeyValue], counted: int
+        cls,
+        ballot: Ballot,
+        revision: int,
+        newest: Sequence[KeyValue],
+        oldest: Sequence[KeyValue],
+        counted: int,
+        touched: int = 0,
     ) -> Place:
         """The place that one linearizable read shows.
 
@@ -124,14 +132,17 @@ class Place:
             revision: Of the answer.
             newest: The two newest keys of the queue that are not newer than ours, newest first.
             oldest: The oldest key of the queue.
+            touched: The mod_revision of our own key as it was known before; 0 when it was not.
             counted: How many were ahead before: what is said when there are at least two, since etcd does not count
                 up to a create_revision.
         """
         if not newest or newest[0].key != ballot.key or not ballot.stands(newest[0]):
             return cls(revision, counted, None, lost=True)
+        own = newest[0].mod_revision
+        place = cls(revision, 0, None, asked_to_resign=0 < touched < own, touched=own)
         if len(newest) == 1:
-            return cls(revision, 0, None)
+            return place
         predecessor = newest[1].key
         if oldest and oldest[0].key == predecessor:
-            return cls(revision, 1, predecessor)
-        return cls(revision, max(2, counted - 1), predecessor)
+            return replace(place, ahead=1, predecessor=predecessor)
+        return replace(place, ahead=max(2, counted - 1), predecessor=predecessor)

@@ -66,7 +66,7 @@ class EtcdGateway:
         self._endpoint: Endpoint | None = None
         self._closed = False
         if isinstance(client, EtcdConfig):
-            self._login: Login = Login(client.user, client.password)
+            self._login: Login = Login(client.user, client.password, several=len(client.endpoints) > 1)
         else:
             self._endpoint = Endpoint("the given client", client.channel, self._call_soon, owned=False)
             self._login = BorrowedToken(client)

@@ -10,6 +10,7 @@ import anyio.lowlevel
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .endpoint import Endpoint, Metadata
 from .rpc import etcdrpc
+from .translation import NoLoginError
 
 __all__ = ("BorrowedToken", "Login")
 
@@ -17,7 +18,9 @@ __all__ = ("BorrowedToken", "Login")
 class Login:
     """Logs in when there is a user, once at a time, and again when the token is not taken any more."""
 
-    def __init__(self, user: str | None, password: str | None) -> None:
+    def __init__(self, user: str | None, password: str | None, *, several: bool = False) -> None:
+        """Make one; ``several`` says whether there is more than one endpoint."""
+        self._several = several
         self._user = user
         self._password = password
         self._metadata: Metadata | None = None if user else ()
@@ -61,7 +64,10 @@ class Login:
             if "authentication is not enabled" in str(error):
                 # It may be switched on later: then calls without a token are refused, and we come here again.
                 return ()
-            raise EtcdRefusedError(f"user {self._user!r} cannot log in: {error}") from error
+            # One member may be set up otherwise than the others, or be another cluster's.
+            raise NoLoginError(
+                f"user {self._user!r} cannot log in to {endpoint.name}: {error}", elsewhere=self._several
+            ) from error
         return (("token", answer.token),)
 
     def is_current(self, metadata: Metadata) -> bool:

@@ -43,6 +43,14 @@ class NoTlsError(EtcdRefusedError):
     _elsewhere = True
 
 
+class NoLoginError(EtcdRefusedError):
+    """User and password were not taken."""
+
+    def __init__(self, text: str, *, elsewhere: bool = False) -> None:
+        super().__init__(text)
+        self._elsewhere = elsewhere
+
+
 class AnotherClusterError(EtcdRefusedError):
     """An endpoint belongs to another cluster than the others."""
 

@@ -85,7 +85,7 @@ class Watches:
             self._ask_for(watch, self._stream)
         if not self._running:
             self._running = True
-            spawn(self._run, "etcdleader watches")
+            spawn(self._run, "etcdleader watches", lambda: None)
         self._wake()
         return watch
 

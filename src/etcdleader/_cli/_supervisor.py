@@ -1,0 +1,388 @@
+"""The process between ``etcdleader run`` and its command: it ends the command in time, whatever becomes of the wrapper.
+
+It is started as a script, before the command, by ``python -I -S``: nothing but the standard library, one thread, no
+event loop. It is the command's parent, and the reaper of all that descends from it, so what forks away, or takes a
+session of its own, is found all the same. It is told how long the lease may be believed, after each confirmed renewal,
+and compares that with CLOCK_BOOTTIME by itself. When no news comes in time, or the wrapper is gone, it ends the command
+without being told: SIGTERM to all, then SIGKILL to all until nothing is left.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import math
+import os
+import select
+import signal
+import socket
+import sys
+import termios
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any, NoReturn
+
+__all__ = ("LINUX", "Supervisor", "become_subreaper", "boottime", "descendants", "signal_all")
+
+LINUX = sys.platform.startswith("linux")
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_TICK = 0.25
+"""Seconds between two looks at the clock, where no timer counts suspend."""
+_KILL_AGAIN = 0.01
+_PATIENCE = 2.0
+"""Seconds of killing after which what still lives is reported."""
+_DEEPEST = 10_000
+_IGNORED = (
+    *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM),
+    *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE, signal.SIGXFSZ),
+)
+"""What is meant for the command, or for the wrapper."""
+_PARENT_DIED = signal.SIGUSR2
+
+
+def boottime() -> float:
+    """Seconds on the clock that goes on while the machine sleeps, where there is one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if LINUX else time.monotonic()
+
+
+def _prctl(option: int, argument: int) -> bool:
+    return LINUX and ctypes.CDLL(None).prctl(option, argument, 0, 0, 0) == 0
+
+
+def become_subreaper() -> bool:
+    """Have orphaned descendants become children of this process."""
+    return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+# All that descends from a process
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - a hundred times as slow otherwise, and for all pids
+            # "pid (name) state parent ...", and the name may hold anything.
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def descendants(root: int) -> list[int]:
+    """All that descends from a process, found through /proc. What forks meanwhile is found the next time."""
+    children: dict[int, list[int]] = {}
+    with suppress(OSError):
+        for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:  # noqa: PTH208 - names are enough
+            parent = _parent(pid)
+            if parent is not None:
+                children.setdefault(parent, []).append(pid)
+    found: list[int] = []
+    left = [root]
+    while left:
+        below = children.pop(left.pop(), [])
+        found += below
+        left += below
+    return found
+
+
+def _descends(pid: int, root: int) -> bool:
+    parent: int | None = pid
+    for _ in range(_DEEPEST):
+        parent = _parent(parent) if parent else None
+        if parent == root:
+            return True
+        if not parent:
+            return False
+    return False
+
+
+def _signal(pid: int, number: int, root: int) -> None:
+    """Signal a process if it still is what was found: its number may be another's by now."""
+    pidfd_open = getattr(os, "pidfd_open", None)
+    try:
+        handle = pidfd_open(pid) if pidfd_open else None
+    except ProcessLookupError:
+        return
+    except OSError:
+        handle = None  # an old kernel
+    try:
+        if not _descends(pid, root):
+            return
+        if handle is None:
+            os.kill(pid, number)
+        else:
+            signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        pass
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def signal_all(root: int, numbers: Collection[int], *, but: Collection[int] = ()) -> list[int]:
+    """Signal all that descends from ``root``, but for some. Returns those that may not be signalled."""
+    refused = []
+    for pid in descendants(root):
+        if pid not in but:
+            try:
+                for number in numbers:
+                    _signal(pid, number, root)
+            except PermissionError:
+                refused.append(pid)
+    return refused
+
+
+class _Alarm:
+    """A timer that counts suspend, so that what is due is done first of all when the machine wakes up."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None)
+        boottime_clock, cloexec = 7, 0o2000000
+        self.fd = self._libc.timerfd_create(boottime_clock, cloexec) if LINUX else -1
+
+    def set(self, at: float) -> None:
+        """Go off at that moment; inf: never."""
+        seconds, part = (0, 0.0) if math.isinf(at) else divmod(max(at, 1e-3), 1)
+        spec = (ctypes.c_long * 4)(0, 0, int(seconds), int(part * 1e9))
+        self._libc.timerfd_settime(self.fd, 1, ctypes.byref(spec), None)
+
+
+class _Terminal:
+    """The controlling terminal, lent to the command while it is the wrapper's to lend."""
+
+    def __init__(self, group: int) -> None:
+        self._fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
+        self._group = group
+        self._modes = termios.tcgetattr(self._fd)
+        self._their_modes: list[Any] | None = None
+
+    def lend(self, group: int) -> None:
+        """To that process group, if it is the wrapper's; with the modes that the group had left it in."""
+        with suppress(OSError, termios.error):
+            if os.tcgetpgrp(self._fd) == self._group:
+                if self._their_modes is not None:
+                    termios.tcsetattr(self._fd, termios.TCSANOW, self._their_modes)
+                os.tcsetpgrp(self._fd, group)
+
+    def take_back(self, group: int) -> None:
+        """From that process group, with the modes from before, unless somebody else took it."""
+        with suppress(OSError, termios.error):
+            if os.tcgetpgrp(self._fd) == group:
+                self._their_modes = termios.tcgetattr(self._fd)
+                os.tcsetpgrp(self._fd, self._group)
+                termios.tcsetattr(self._fd, termios.TCSANOW, self._modes)
+
+
+class Supervisor:
+    """One command, from its start until nothing of it is left.
+
+    Args:
+        channel: To the wrapper. Messages are JSON objects, one a line.
+        orders: ``wrapper`` (its pid), ``group`` (its process group), ``deadline``, ``grace``, ``lead`` (how long before
+            the deadline SIGTERM is sent), ``after`` (how long after it SIGKILL is), ``terminal``, ``ignored`` signals.
+        command: What to run.
+    """
+
+    def __init__(self, channel: socket.socket, orders: dict[str, Any], command: list[str]) -> None:
+        self._channel: socket.socket | None = channel
+        self._wrapper: int = orders["wrapper"]
+        self._deadline: float = orders["deadline"]
+        self._grace: float = orders["grace"]
+        self._lead: float = orders["lead"]
+        self._after: float = orders["after"]
+        self._ignored = frozenset(orders["ignored"])
+        self._command = command
+        self._terminal: _Terminal | None = None
+        with suppress(OSError, termios.error):
+            self._terminal = _Terminal(orders["group"]) if orders["terminal"] else None
+        self._heard = b""
+        self._pid = 0
+        self._status: int | None = None
+        self._why: str | None = None
+        self._kill_at = self._killed_at = self._killing_since = math.inf
+        self._alone = self._told_survivors = False
+
+    def run(self) -> None:
+        """Start it, see it through, and return when nothing of it is left."""
+        awake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if LINUX else os.pipe()
+        os.set_blocking(wake, False)
+        os.set_blocking(awake, False)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, _PARENT_DIED):
+            signal.signal(number, lambda *_: None)
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        become_subreaper()
+        _prctl(_PR_SET_PDEATHSIG, _PARENT_DIED)
+        poll, alarm = select.poll(), _Alarm()
+        for fd in (awake, alarm.fd, self._channel.fileno() if self._channel else -1):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
+        self._look()
+        if self._why is None:
+            self._start()
+        while not self._alone or self._status is None:
+            due = self._due()
+            if alarm.fd >= 0:
+                alarm.set(due)
+            poll.poll(None if alarm.fd >= 0 else 1000 * max(0.0, min(_TICK, due - boottime())))
+            with suppress(BlockingIOError):
+                os.read(awake, 4096)
+            channel = self._channel
+            self._look()
+            if channel is not None and self._channel is None:
+                poll.unregister(channel)
+        self._take_terminal_back()
+        self._tell(dead=self._status, why=self._why)
+
+    # The command
+
+    def _start(self) -> None:
+        supervisor = os.getpid()
+        self._pid = os.fork()
+        if self._pid == 0:
+            try:
+                self._become_command(supervisor)
+            finally:
+                os._exit(126)
+        with suppress(OSError):
+            os.setpgid(self._pid, self._pid)  # whoever of the two comes first
+        self._tell(pid=self._pid)
+
+    def _become_command(self, supervisor: int) -> NoReturn:
+        os.setpgid(0, 0)
+        if self._terminal is not None:
+            self._terminal.lend(os.getpid())
+        for number in (*_IGNORED, _PARENT_DIED, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_IGN if number in self._ignored else signal.SIG_DFL)
+        # Somebody has to end it when this process is killed; what it has forked by then, the wrapper finds.
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() == supervisor:
+            try:
+                os.execvp(self._command[0], self._command)  # noqa: S606 - by itself, not by a shell
+            except OSError as error:
+                os.write(2, f"etcdleader: {self._command[0]}: {error.strerror}\n".encode(errors="replace"))
+                os._exit(127 if isinstance(error, FileNotFoundError) else 126)
+        os._exit(126)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
+            except ChildProcessError:
+                self._alone = True
+                return
+            if pid == 0:
+                return
+            if os.WIFSTOPPED(status):
+                if pid == self._pid and self._why is None:
+                    self._take_terminal_back()
+                    self._tell(stopped=os.WSTOPSIG(status))
+            elif pid == self._pid:
+                self._take_terminal_back()
+                self._status = os.waitstatus_to_exitcode(status)
+                self._end("ended")
+
+    def _take_terminal_back(self) -> None:
+        if self._terminal is not None and self._pid:
+            self._terminal.take_back(self._pid)
+
+    # Its end
+
+    def _end(self, why: str) -> None:
+        """SIGTERM to all of it, and SIGKILL after the grace, once."""
+        if self._why is not None:
+            return
+        self._why = why
+        self._kill_at = min(self._kill_at, boottime() + self._grace)
+        self._tell(ending=why)
+        if self._pid == 0:
+            self._status, self._alone = -signal.SIGTERM, True  # it was never started
+            return
+        self._signal_group(signal.SIGTERM)
+        # One that is stopped gets SIGTERM when it goes on.
+        signal_all(os.getpid(), (signal.SIGTERM, signal.SIGCONT), but=() if self._status is not None else self._group())
+        self._signal_group(signal.SIGCONT)
+
+    def _group(self) -> set[int]:
+        members = set()
+        for pid in descendants(os.getpid()):
+            with suppress(OSError):
+                if os.getpgid(pid) == self._pid:
+                    members.add(pid)
+        return members
+
+    def _signal_group(self, number: int) -> None:
+        if self._pid and self._status is None:  # else the number of the group may be another's
+            with suppress(OSError):
+                os.killpg(self._pid, number)
+
+    def _kill(self, now: float) -> None:
+        self._killing_since = min(self._killing_since, now)
+        self._killed_at = now
+        self._signal_group(signal.SIGKILL)
+        signal_all(os.getpid(), (signal.SIGKILL,))
+        if now - self._killing_since > _PATIENCE and not self._told_survivors:
+            self._told_survivors = True
+            self._tell(survivors=descendants(os.getpid()))
+
+    def _due(self) -> float:
+        """When something is to be done."""
+        if self._why is None:
+            return self._deadline - self._lead
+        if math.isfinite(self._killed_at):
+            return self._killed_at + _KILL_AGAIN
+        return min(self._kill_at, self._deadline + self._after)
+
+    def _look(self) -> None:
+        """Take in what there is, and do what is due. News first: it may have come while this process was stopped."""
+        self._hear()
+        if os.getppid() != self._wrapper:
+            self._end("orphaned")
+        if boottime() >= self._due() and self._why is None:
+            self._end("deadline")
+        if self._why is not None and not self._alone and (now := boottime()) >= self._due():
+            self._kill(now)
+        if self._pid:
+            self._reap()
+
+    # The wrapper
+
+    def _hear(self) -> None:
+        while self._channel is not None:
+            try:
+                some = self._channel.recv(4096, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                some = b""
+            if not some:
+                self._channel = None
+                self._end("orphaned")
+                return
+            *lines, self._heard = (self._heard + some).split(b"\n")
+            for line in lines:
+                self._obey(json.loads(line))
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        if "deadline" in message:
+            self._deadline = message["deadline"]
+        elif "signal" in message:
+            self._signal_group(message["signal"])
+        elif "resume" in message:
+            if self._terminal is not None and self._pid and self._status is None:
+                self._terminal.lend(self._pid)
+            self._signal_group(signal.SIGCONT)
+        elif "end" in message:
+            if message["end"] is not None:
+                self._kill_at = min(self._kill_at, message["end"])
+            self._end("told")
+
+    def _tell(self, **message: object) -> None:
+        if self._channel is not None:
+            with suppress(OSError):
+                self._channel.send(json.dumps(message).encode() + b"\n", socket.MSG_DONTWAIT)
+
+
+if __name__ == "__main__":
+    os.set_inheritable(int(sys.argv[1]), False)  # noqa: FBT003 - as it is
+    Supervisor(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3:]).run()

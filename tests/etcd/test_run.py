@@ -1,0 +1,197 @@
+"""``etcdleader run`` on a real etcd: who runs, who waits, who gives up, and what a loss does."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from etcdleader.etcd3 import etcd3
+from etcdleader.testing import EtcdServer
+from tests.etcd.wrapped_commands import LEASE, Trace, Wrapper, is_alive, tracing, until, wrapped
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
+
+LONG = ("--lease=60s", "--renew=500ms", "--retry=500ms")
+"""A lease that does not run out while a test runs: who finds the key gone finds it released."""
+
+
+class Etcd:
+    """What an operator sees and does."""
+
+    def __init__(self, server: EtcdServer, election_key: str) -> None:
+        host, _, port = server.endpoints[0].rpartition(":")
+        self.client = etcd3.client(host, int(port), timeout=30)
+        self.prefix = f"{election_key}/"
+
+    def candidates(self) -> list[str]:
+        return [value.decode().partition("#")[0] for value, _ in self.client.get_prefix(self.prefix)]
+
+    def leader(self) -> tuple[str, int, str, int]:
+        """Key, token, identity, lease."""
+        value, about = next(iter(self.client.get_prefix(self.prefix, sort_order="ascend", sort_target="create")))
+        return about.key.decode(), about.create_revision, value.decode(), about.lease_id
+
+    def ask_to_step_down(self) -> bool:
+        """A put that changes nothing. Whether it has happened is not known from that."""
+        request = etcd3.etcdrpc.PutRequest(key=self.leader()[0].encode(), ignore_value=True, ignore_lease=True)
+        self.client.kvstub.Put(request, timeout=30)
+        return False
+
+
+@pytest.fixture
+def etcd(etcd_server: EtcdServer, election_key: str) -> Etcd:
+    return Etcd(etcd_server, election_key)
+
+
+def output(wrapper: Wrapper) -> str:
+    assert wrapper.process.stdout is not None
+    return str(wrapper.process.stdout.readline().strip())
+
+
+def told(wrapper: Wrapper) -> str:
+    assert wrapper.process.stderr is not None
+    line = ""
+    while not line.startswith("etcdleader: "):  # the command's shell may have something to say, too
+        line = wrapper.process.stderr.readline()
+        assert line
+    return line.strip()
+
+
+def test_the_command_knows_its_term_and_the_seat_is_kept_until_it_has_ended(
+    etcd_server: EtcdServer, election_key: str, etcd: Etcd
+) -> None:
+    """All of it, also what it has left in the background; then the seat is free at once."""
+    script = (
+        'echo "$ETCDLEADER_KEY $ETCDLEADER_TOKEN $ETCDLEADER_IDENTITY $ETCDLEADER_LEASE_ID"; '
+        "setsid sh -c 'trap \"sleep 0.5; echo done; exit\" TERM; echo up; while :; do sleep 0.01; done' & read x; exit 3"
+    )
+    with wrapped(
+        *("a", etcd_server.endpoints[0], election_key, "sh", "-c", script),
+        options=(*LONG, "--grace=60s"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as a:
+        key, token, identity, lease = output(a).split()
+        assert (key, int(token), identity, int(lease)) == etcd.leader()
+        assert output(a) == "up"
+        assert a.process.stdin is not None
+        a.process.stdin.close()
+        a.process.stdin = None
+        assert output(a) == "done"
+        assert a.process.wait(timeout=60) == 3
+        assert etcd.candidates() == []
+
+
+def test_sigterm_ends_the_command_then_gives_the_seat_back(
+    etcd_server: EtcdServer, election_key: str, etcd: Etcd
+) -> None:
+    words = ("sh", "-c", "echo up; exec sleep 1000")
+    with wrapped("a", etcd_server.endpoints[0], election_key, *words, options=LONG, stdout=subprocess.PIPE) as a:
+        assert output(a) == "up"
+        assert etcd.candidates() == ["a"]
+        a.process.send_signal(signal.SIGTERM)
+        assert a.process.wait(timeout=60) == 128 + signal.SIGTERM
+        assert etcd.candidates() == []
+
+
+def test_who_does_not_wait_or_not_for_long_or_is_told_to_end_leaves_the_queue(
+    etcd_server: EtcdServer, election_key: str, etcd: Etcd
+) -> None:
+    endpoint = etcd_server.endpoints[0]
+    words = ("sh", "-c", "echo up; exec sleep 1000")
+    with wrapped("a", endpoint, election_key, *words, options=LONG, stdout=subprocess.PIPE) as a:
+        assert output(a) == "up"
+        with (
+            wrapped(
+                "b", endpoint, election_key, "echo", "ran", options=(*LONG, "--nowait"), stdout=subprocess.PIPE
+            ) as b,
+            wrapped(
+                "c", endpoint, election_key, "echo", "ran", options=(*LONG, "--wait=1s"), stdout=subprocess.PIPE
+            ) as c,
+            wrapped("d", endpoint, election_key, "echo", "ran", options=LONG, stdout=subprocess.PIPE) as d,
+        ):
+            until(lambda: "d" in etcd.candidates())
+            d.process.send_signal(signal.SIGTERM)
+            for each, status in ((b, 75), (c, 75), (d, 128 + signal.SIGTERM)):
+                assert each.process.wait(timeout=60) == status
+                assert output(each) == ""
+            assert etcd.candidates() == ["a"]
+
+
+def test_without_an_answer_who_does_not_wait_says_so(election_key: str) -> None:
+    with wrapped("a", "127.0.0.1:1", election_key, "true", options=(*LEASE, "--nowait")) as a:
+        assert a.process.wait(timeout=60) == 69
+
+
+def test_with_restart_it_campaigns_again_when_the_command_has_ended(
+    etcd_server: EtcdServer, election_key: str, tmp_path: Path
+) -> None:
+    """By itself, or because somebody killed it; two of them take turns, and never run together."""
+    trace = Trace(tmp_path / "trace")
+    with (
+        wrapped(
+            *("a", etcd_server.endpoints[0], election_key, *tracing(trace, "a", "deaf")), options=(*LEASE, "--restart")
+        ),
+        wrapped(
+            *("b", etcd_server.endpoints[0], election_key, *tracing(trace, "b", "deaf")), options=(*LEASE, "--restart")
+        ),
+    ):
+        seen = 0
+        names = set()
+        for _ in range(4):
+            until(lambda: bool(trace.lines()) and trace.lines()[-1].token > seen)  # noqa: B023 - called at once
+            newest = trace.lines()[-1]
+            seen = newest.token
+            names.add(newest.name)
+            os.kill(newest.pid, signal.SIGKILL)
+        assert names == {"a", "b"}
+        trace.check_that_no_two_ran_at_once()
+
+
+def test_a_leader_asked_to_step_down_ends_its_command_and_stands_again(
+    etcd_server: EtcdServer, election_key: str, etcd: Etcd, tmp_path: Path
+) -> None:
+    """With the whole grace, since the lease is renewed meanwhile; and what is for a loss is done."""
+    cleaned, lost = tmp_path / "cleaned", tmp_path / "lost"
+    script = f"trap 'sleep 0.5; echo >\"{cleaned}\"; exit' TERM; echo up; while :; do sleep 0.01; done"
+    options = (*LONG, "--grace=60s", "--on-lost", f'echo "$ETCDLEADER_TOKEN $ETCDLEADER_REASON" >"{lost}"')
+    words = ("sh", "-c", script)
+    with wrapped("a", etcd_server.endpoints[0], election_key, *words, options=options, stdout=subprocess.PIPE) as a:
+        assert output(a) == "up"
+        token = etcd.leader()[1]
+        # Again and again: a leader that has just been elected may not look at its key yet.
+        until(lambda: cleaned.exists() or etcd.ask_to_step_down())
+        assert output(a) == "up"
+        assert lost.read_text().split() == [str(token), "resigned"]
+        assert etcd.leader()[1] > token
+        lines = [told(a), told(a), told(a)]
+    assert [re.sub(r"#\w+|\d+", "", line) for line in lines] == [
+        f"etcdleader: a leads {re.sub(r'[0-9]+', '', repr(election_key))} with token ",
+        f"etcdleader: a leads {re.sub(r'[0-9]+', '', repr(election_key))} no longer (token ): resigned",
+        f"etcdleader: a leads {re.sub(r'[0-9]+', '', repr(election_key))} with token ",
+    ]
+
+
+@pytest.mark.parametrize("how", ["key deleted", "lease revoked"])
+def test_a_seat_taken_away_ends_a_deaf_command_at_once(
+    etcd_server: EtcdServer, election_key: str, etcd: Etcd, tmp_path: Path, how: str
+) -> None:
+    """Whatever its grace: somebody else may lead already. Here nobody does, and the wrapper leads again."""
+    trace = Trace(tmp_path / "trace")
+    words = tracing(trace, "a", "daemon")
+    with wrapped("a", etcd_server.endpoints[0], election_key, *words, options=(*LONG, "--grace=10m")):
+        until(lambda: bool(trace.lines()))
+        old = trace.lines()[-1]
+        key, _, _, lease = etcd.leader()
+        if how == "key deleted":
+            etcd.client.delete(key)
+        else:
+            etcd.client.revoke_lease(lease)
+        until(lambda: trace.lines()[-1].token > old.token)
+        assert not any(is_alive(line.pid) for line in trace.lines() if line.token == old.token)
+        trace.check_that_no_two_ran_at_once()

@@ -1,0 +1,142 @@
+"""`etcdleader step-down`, as a process of its own, on a real etcd."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from etcdleader import LeaderManager, Term
+from etcdleader._inspection import Candidate, ask_to_step_down, connected, delete_key, read_queue
+from etcdleader.testing import EtcdServer
+from tests.etcd.stage import Stage, go_leader, until
+from tests.terminal import PATIENCE, Terminal
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The commands choose their loop themselves, so trying this side on both shows nothing."""
+    return "asyncio"
+
+
+@pytest.fixture
+def stage(etcd_server: EtcdServer, election_key: str, tmp_path: Path) -> Stage:
+    return Stage(etcd_server, election_key, tmp_path)
+
+
+async def test_step_down_returns_when_the_leaders_work_has_ended_and_the_next_one_leads(stage: Stage) -> None:
+    ended: list[float] = []
+
+    async def work(manager: LeaderManager, term: Term) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(0.3)
+            ended.append(anyio.current_time())
+
+    first, second = stage.manager(), stage.manager()
+    first.on_elected(work)
+    async with anyio.create_task_group() as group:
+        await group.start(first.campaign)
+        term = await first.wait_elected()
+        await group.start(second.campaign)
+        done = await stage.run("step-down", stage.election)
+        assert len(ended) == 1, "it said so before the work had ended"
+        assert second.is_leader()
+        group.cancel_scope.cancel()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{first.identity} (token {term.token}) has left {stage.election}" in done.stdout
+    assert f"{second.identity} (token " in done.stdout
+
+
+async def test_step_down_tells_programs_who_left_and_who_leads(stage: Stage) -> None:
+    async with stage.candidates(2) as (first, second):
+        said = await stage.json("step-down", stage.election)
+        assert (said["left"], said["how"]) == (True, "resigned")
+        assert said["asked"]["identity"] == first.identity
+        assert said["leader"]["identity"] == second.identity
+
+
+@pytest.mark.parametrize("form", [[], ["--force", "--yes"], ["--force"]])
+async def test_step_down_where_nobody_leads_ends_with_1(stage: Stage, form: list[str]) -> None:
+    done = await stage.run("step-down", stage.election, *form)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Nobody leads" in done.stderr
+
+
+async def test_a_leader_of_gos_library_does_not_answer_and_the_command_names_force(stage: Stage) -> None:
+    async with go_leader(stage):
+        done = await stage.run("step-down", stage.election, "--timeout", "300ms")
+        assert done.returncode == 75
+        assert "go (token" in done.stderr
+        assert "--force" in done.stderr
+        assert (await stage.json("status", stage.election))["leader"]["identity"] == "go"
+        told = await stage.json("step-down", stage.election, "--timeout", "300ms")
+        assert (told["left"], told["how"]) == (False, None)
+
+
+async def test_force_deletes_the_key_of_a_leader_that_is_deaf_and_the_next_one_leads(stage: Stage) -> None:
+    async with go_leader(stage), anyio.create_task_group() as group:
+        manager = stage.manager()
+        await group.start(manager.campaign)
+        done = await stage.run("step-down", stage.election, "--force", "--yes")
+        assert done.returncode == 0
+        assert "The key of go (token" in done.stdout
+        with anyio.fail_after(PATIENCE):
+            await manager.wait_elected()
+        group.cancel_scope.cancel()
+
+
+async def test_force_without_a_terminal_wants_to_be_told_yes(stage: Stage) -> None:
+    async with stage.candidates(1) as (manager,):
+        done = await stage.run("step-down", stage.election, "--force")
+        assert done.returncode == 2
+        assert "--yes" in done.stderr
+        assert manager.is_leader()
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n", 1), ("", 1), ("y", 0)])
+async def test_force_asks_on_a_terminal_and_does_what_is_answered(stage: Stage, answer: str, code: int) -> None:
+    async with stage.candidates(1) as (manager,):
+        term = manager.term
+        assert term is not None
+        with Terminal("step-down", stage.election, "--force", *stage.endpoint, folder=stage.folder) as terminal:
+            question = await anyio.to_thread.run_sync(terminal.read_until, r"Delete its key\? \[y/N\]")
+            assert f"{manager.identity} (token {term.token})" in terminal.text[: question.start()]
+            terminal.type(f"{answer}\n")
+            assert await anyio.to_thread.run_sync(terminal.end) == code
+        if code:
+            assert term.is_valid()
+        else:
+            await until(lambda: not term.is_valid())
+
+
+async def test_ctrl_c_at_the_question_does_nothing(stage: Stage) -> None:
+    async with stage.candidates(1) as (manager,):
+        with Terminal("step-down", stage.election, "--force", *stage.endpoint, folder=stage.folder) as terminal:
+            await anyio.to_thread.run_sync(terminal.read_until, r"Delete its key\?")
+            terminal.process.send_signal(signal.SIGINT)
+            assert await anyio.to_thread.run_sync(terminal.end) == 130
+        assert "Traceback" not in terminal.text
+        assert manager.is_leader()
+
+
+async def test_a_leader_that_came_meanwhile_is_neither_asked_nor_deleted(stage: Stage) -> None:
+    """The request was for the one who was seen: its token is part of the condition."""
+    async with stage.candidates(1) as (manager,):
+        async with connected(stage.server.config, timeout=5) as connection:
+            leader = (await read_queue(connection, stage.election, timeout=5)).leader
+            assert leader is not None
+            seen = Candidate(leader.identity, leader.token - 1, leader.key, leader.lease_id, None, None, ())
+            assert not await ask_to_step_down(connection, seen, timeout=5)
+            assert not await delete_key(connection, seen, timeout=5)
+        assert manager.is_leader()
+        record = await manager.leader()
+        assert record is not None
+        assert record.token == leader.token

@@ -1,0 +1,135 @@
+"""``etcdleader run`` in a terminal: what is typed goes to the command, and job control works as without the wrapper."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from etcdleader._cli._supervisor import descendants
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
+
+RUN = shlex.join([sys.executable, "-m", "etcdleader", "run"])
+PYTHON = shlex.join([sys.executable, "-q", "-i"])
+PATIENCE = 60.0
+
+
+class Screen:
+    """A shell in a terminal of its own, and what it shows."""
+
+    def __init__(self, pid: int, fd: int) -> None:
+        self.pid = pid
+        self._fd = fd
+        self._shown = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._fd, text.encode())
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it is shown, after what was waited for before."""
+        ends_at = time.monotonic() + PATIENCE
+        while text not in self._shown:
+            assert time.monotonic() < ends_at, f"waited for {text!r}, and there is {self._shown!r}"
+            if select.select([self._fd], [], [], 0.1)[0]:
+                self._shown += os.read(self._fd, 65536).decode(errors="replace")
+        self._shown = self._shown.partition(text)[2]
+
+
+@contextmanager
+def shell(cwd: Path) -> Iterator[Screen]:
+    """One with job control. What is typed is shown, too: so the tests wait for what is computed only."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONSTARTUP"}
+        environment |= {"ETCDLEADER_LEADER__ENABLED": "false", "PS1": "", "TERM": "dumb", "PYTHON_BASIC_REPL": "1"}
+        os.execvpe("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"], environment)
+    screen = Screen(pid, fd)
+    try:
+        yield screen
+    finally:
+        for each in (*descendants(pid), pid):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(fd)
+
+
+def test_an_interactive_program_has_the_terminal_and_ctrl_c_is_for_it(tmp_path: Path) -> None:
+    with shell(tmp_path) as screen:
+        screen.type(f"{RUN} -- {PYTHON}\n")
+        screen.wait_for(">>> ")
+        screen.type("import os; print('in front:', os.tcgetpgrp(0) == os.getpgrp())\n")
+        screen.wait_for("in front: True")
+        screen.type("import time; print('sl' + 'eeps', flush=True); time.sleep(1000)\n")
+        screen.wait_for("sleeps")
+        screen.type("\x03")
+        screen.wait_for("KeyboardInterrupt")
+        screen.wait_for(">>> ")
+        screen.type("raise SystemExit(40 + 2)\n")
+        screen.type("echo status $?\n")
+        screen.wait_for("status 42")
+
+
+def test_ctrl_c_ends_a_command_that_does_not_mind_it(tmp_path: Path) -> None:
+    """A shell's loop around it can tell by the status."""
+    with shell(tmp_path) as screen:
+        screen.type(f"{RUN} -- sh -c 'echo $((40+2)); exec sleep 1000'\n")
+        screen.wait_for("42")
+        screen.type("\x03")
+        screen.type("echo status $?\n")
+        screen.wait_for("status 130")
+
+
+def test_the_terminal_is_given_back_as_it_was(tmp_path: Path) -> None:
+    """Also by a command that is killed in the midst of changing it."""
+    with shell(tmp_path) as screen:
+        screen.type("stty -a >before\n")
+        screen.type(f"{RUN} -- sh -c 'stty raw -echo; kill -9 $$'\n")
+        screen.type("stty -a >after; cmp before after && echo sa''me\n")
+        screen.wait_for("same")
+
+
+def test_ctrl_z_stops_wrapper_and_command_and_fg_lets_both_go_on(tmp_path: Path) -> None:
+    with shell(tmp_path) as screen:
+        screen.type(f"{RUN} -- {PYTHON}\n")
+        screen.wait_for(">>> ")
+        screen.type("\x1a")
+        screen.wait_for("Stopped")
+        screen.type("echo $((40+2))\n")
+        screen.wait_for("42")
+        screen.type("fg\n")
+        screen.type("print(60 + 6)\n")
+        screen.wait_for("66")
+        screen.type("raise SystemExit(5)\n")
+        screen.type("echo status $?\n")
+        screen.wait_for("status 5")
+
+
+def test_a_command_in_the_background_reads_when_it_comes_to_the_foreground(tmp_path: Path) -> None:
+    with shell(tmp_path) as screen:
+        screen.type(f"{RUN} -- sh -c 'read x; echo got $x' &\n")
+        screen.wait_for("leads")
+        screen.type("fg\n")
+        screen.wait_for("read x; echo got")
+        screen.type("wo''rd\n")
+        screen.wait_for("got wo''rd")
+
+
+def test_in_a_pipeline_the_other_end_keeps_the_terminal(tmp_path: Path) -> None:
+    """It may be a pager."""
+    with shell(tmp_path) as screen:
+        screen.type(f"{RUN} -- echo hidden | sh -c 'read x </dev/tty; echo $((40+2)) $x'\n")
+        screen.wait_for("leads")
+        screen.type("typed\n")
+        screen.wait_for("42 typed")
