@@ -251,7 +251,7 @@ BUGS = (
         "who calls stop() from the work waits for itself",
         "one way out",
         "_base_manager.py",
-        "return campaign in outer or (scope is not None and not scope.joined and scope in outer)",
+        "return is_inside(campaign) or (scope is not None and not scope.joined and is_inside(scope))",
         "return False",
         "tests/test_noop_manager.py::test_stop_and_resign_in_on_ousted_return_at_once",
     ),

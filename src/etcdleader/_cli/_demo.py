@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ def play(console: Console) -> None:
     screen = Screen(console)
     ends_at = time.monotonic() + _TIME_LIMIT
     reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+    # Asked for the first time, it tries the folder with a file: not where Ctrl-C is to be expected.
+    tempfile.gettempdir()
     screen.say("Starting an etcd, and three candidates, each a process of its own.")
     with (
         EtcdServer(start_timeout=_ETCD_TIME_LIMIT) as etcd,

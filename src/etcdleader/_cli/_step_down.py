@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import time
 from dataclasses import dataclass
@@ -101,7 +102,10 @@ def _confirm(name: str, leader: Candidate) -> None:
         raise typer.BadParameter("--force asks first, and there is no terminal to ask on: say --yes")
     typer.echo(f"{_who(leader)} leads {clean(name)}. {_FORCED}", err=True)
     typer.echo("Delete its key? [y/N]: ", err=True, nl=False)
-    # Not typer.confirm: to it Ctrl-C is a no.
+    # Not typer.confirm: to it Ctrl-C is a no. And not reading at once: a Ctrl-C that comes just before Python begins to
+    # read would not be looked at before somebody has typed something.
+    while not select.select([sys.stdin], [], [], 0.2)[0]:
+        pass
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         typer.echo("Nothing was done.", err=True)
         raise typer.Exit(ExitCode.NO)
