@@ -78,7 +78,8 @@ class Stream:
         if self._open:
             self._open = False
             self._requests.put(None)
-            self._call.cancel()
+            if (call := self._call) is not None:
+                call.cancel()
             self._on_end(error)
 
     def _read(self) -> None:
@@ -88,8 +89,12 @@ class Stream:
                 self._call_soon(self._deliver, message)
         except grpc.RpcError as failed:
             error = translated(failed, self._endpoint)
+            failed.__traceback__ = None  # it is the call itself, and holds itself by that
         finally:
             self._requests.put(None)
+            # Let go of it here and now. Left to the end of the interpreter, its finalizer waits for a lock that one of
+            # gRPC's daemon threads may hold, and those do not run any more then: the process would never end.
+            self._call = None
             self._call_soon(self.end, error)
             self._call_soon(self.ended.set)
 
