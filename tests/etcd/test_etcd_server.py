@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -305,3 +307,17 @@ def test_a_forked_child_that_ends_leaves_its_parents_server_alone() -> None:
     with run_script(body) as parent:
         first_line(parent)
         assert parent.wait(60) == 0
+
+
+def test_a_member_that_ended_by_itself_is_told_of_and_its_log_is_kept() -> None:
+    """Otherwise the tests that it served fail one after another, and nobody learns why."""
+    server = EtcdServer()
+    server.start()
+    member = server.members[0]
+    os.kill(member.pid, signal.SIGTERM)
+    while member.running:
+        time.sleep(0.01)
+    with pytest.warns(RuntimeWarning, match="ended by itself"):
+        server.stop()
+    assert member.log.is_file()
+    shutil.rmtree(member.log.parents[2])

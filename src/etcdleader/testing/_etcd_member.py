@@ -61,6 +61,7 @@ class EtcdMember:
         self._start_timeout = start_timeout
         self._monitor = monitor or endpoint
         self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
 
     def __repr__(self) -> str:
         state = f"pid {self.pid}" if self.running else "not running"
@@ -80,9 +81,17 @@ class EtcdMember:
         """
         return self._running_process().pid
 
+    @property
+    def last_words(self) -> str | None:
+        """What its log says at the end, when it has ended and nobody here has ended it; else None."""
+        if self._process is None or self._killed or (status := self._process.poll()) is None:
+            return None
+        return f"etcd member {self.name} ended by itself, with status {status}. {self._log_ends()}"
+
     def kill(self) -> None:
         """End it by SIGKILL, frozen or not, and return when it is gone. Killing it twice is no error."""
         if self._process is not None:
+            self._killed = self._killed or self.running
             _children.kill(self._process)
 
     def pause(self) -> None:
@@ -116,6 +125,7 @@ class EtcdMember:
         """Start the process, and do not wait for it."""
         # etcd takes ETCD_* variables for settings, and refuses to start when one is also given as an option.
         env = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
+        self._killed = False
         with self.log.open("ab") as log:
             self._process = _children.spawn(self._command, env=env, stdout=log, stderr=subprocess.STDOUT)
 

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -130,16 +131,22 @@ class EtcdServer:
         self._start(lambda: None)
 
     def stop(self) -> None:
-        """Kill all members and remove the temporary folder. Does nothing when not started, or in a forked child."""
+        """Kill all members and remove the temporary folder. Does nothing when not started, or in a forked child.
+
+        Warns of a member that had ended by itself, and keeps the logs then: what failed may have failed by that.
+        """
         if self._owner != process_id():
             return
+        fallen = [words for member in self._members if (words := member.last_words) is not None]
         for member in self._members:
             member.kill()
-        if self._data_dir is None and self._folder is not None:
+        if self._data_dir is None and self._folder is not None and not fallen:
             shutil.rmtree(self._folder)
         self._members, self._folder, self._owner = (), None, None
         # Last of all: a stop that was interrupted is done again at the interpreter's end.
         atexit.unregister(self.stop)
+        if fallen:
+            warnings.warn("\n".join(fallen), RuntimeWarning, stacklevel=2)
 
     def __enter__(self) -> Self:
         self.start()
