@@ -181,7 +181,7 @@ class EtcdServer:
             for member in self._members:
                 member.kill()
                 shutil.rmtree(member.data_dir, ignore_errors=True)
-            self._folder = None  # the logs stay: they are what the error is about
+            self._members, self._folder = (), None  # the logs stay: they are what the error is about
             self.stop()
             raise
         except BaseException:
