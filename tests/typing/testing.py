@@ -56,6 +56,7 @@ async def run_three() -> None:
         assert_type((member.name, member.endpoint), tuple[str, str])
         assert_type((member.data_dir, member.log), tuple[Path, Path])
         assert_type((member.running, member.pid), tuple[bool, int])
+        assert_type(member.last_words, str | None)
         member.pause()
         member.resume()
         member.kill()
