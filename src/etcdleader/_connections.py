@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _VERSION_DELAY = 5.0
 """Seconds from the first answer to the question for etcd's version, and between two."""
+_VERSION_REST = 60.0
+"""Seconds between two looks at whether there is another member to ask."""
 
 
 class Connection:
@@ -34,7 +36,7 @@ class Connection:
     revision known, and the renewals.
 
     Attributes:
-        version: That of the member that answered when it was asked; None before.
+        version: That of the member that was asked last; None before.
     """
 
     def __init__(self, api: EtcdApi, *, owned: bool) -> None:
@@ -108,14 +110,23 @@ class Connection:
                 group.start_soon(protected(self._learn_version))
 
     async def _learn_version(self) -> None:
-        """When the first calls are over: who campaigns should not wait for this."""
+        """When the first calls are over: who campaigns should not wait for this. And again of each member we go over
+        to: in the midst of an upgrade they differ."""
         await self._answered.wait()
-        while self.version is None:
-            await anyio.sleep(_VERSION_DELAY)
-            with suppress(EtcdLeaderError):
-                self.version = (await self.api.member_status(timeout=_VERSION_DELAY)).version
-        if self._version_wanted is not None:
-            self._version_wanted(self.version)
+        asked = -1
+        while True:
+            await anyio.sleep(_VERSION_DELAY if asked != self.api.endpoint else _VERSION_REST)
+            if asked != (endpoint := self.api.endpoint):
+                with suppress(EtcdLeaderError):
+                    version = (await self.api.member_status(timeout=_VERSION_DELAY)).version
+                    asked = endpoint
+                    self._learned(version)
+
+    def _learned(self, version: str) -> None:
+        if version != self.version:
+            self.version = version
+            if self._version_wanted is not None:
+                self._version_wanted(version)
 
     async def aclose(self) -> None:
         """End the renewals, then the connection, unless it is the user's."""

@@ -184,6 +184,21 @@ async def test_a_range_inside_a_transaction_is_what_it_is_outside(api: EtcdApi, 
     assert [kv.key for kv in outside[0].kvs] == [prefix + b"c", prefix + b"b"]
 
 
+@pytest.mark.parametrize("holds", [True, False])
+async def test_a_transaction_that_only_reads_has_one_result_for_each_read_and_counts_no_revision(
+    api: EtcdApi, prefix: bytes, holds: bool
+) -> None:
+    key, other = prefix + b"k", prefix + b"other"
+    put = await _do(api, Put(key, b"1"))
+    condition = [Compare(key, "create", put.header.revision if holds else 0)]
+    for success, failure in (([Range(key)], []), ([Range(key), Range(other)], [Range(other)]), ([], [Range(key)] * 3)):
+        result = await api.txn(condition, success, failure, timeout=TIMEOUT)
+        wanted = success if holds else failure
+        assert result.succeeded is holds
+        assert [len(_range(one).kvs) for one in result.results] == [int(read.key == key) for read in wanted]
+        assert result.header.revision == put.header.revision
+
+
 async def test_a_revision_is_counted_for_what_changes_something(api: EtcdApi, prefix: bytes) -> None:
     """Reads and empty deletes must not look like progress, and several changes at once are one."""
     before = (await _do(api, Range(prefix))).header.revision

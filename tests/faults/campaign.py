@@ -215,10 +215,13 @@ class Campaign:
         return holder
 
     def waiting(self) -> int:
-        """How many stand in the queue behind the first."""
+        """How many of those who run stand in the queue behind the first; keys of the dead do not count."""
+        self.look()
         with contextlib.suppress(OperatorError):
-            body = {"key": b64(f"{ELECTION}/"), "range_end": b64(f"{ELECTION}0"), "count_only": True}
-            return int(self.cluster.call("kv/range", body).get("count", 0)) - 1
+            body = {"key": b64(f"{ELECTION}/"), "range_end": b64(f"{ELECTION}0")}
+            standing = {kv["value"] for kv in self.cluster.call("kv/range", body).get("kvs", ())}
+            living = {b64(candidate.identity) for candidate in self.candidates if candidate.running}
+            return len(standing & living) - 1
         return 0
 
     # Faults
@@ -318,6 +321,7 @@ class Campaign:
                 extra = {"register": line["key"].startswith(REGISTER)} if line["kind"] == "put" else {}
                 yield {**common, "era": era, **line, **extra}
         for candidate in self.candidates:
+            yield {**common, "kind": "candidate", "subject": candidate.name, "backend": candidate.backend}
             passed = {**common, "subject": candidate.name}
             yield from ({**passed, **line} for line in read_lines(candidate.proxy_journal))
             for path in filter(Path.exists, candidate.journals):

@@ -63,6 +63,8 @@ class Candidate:
 
     Attributes:
         name: ``c0`` and so on; also its node's name.
+        backend: What it runs on: asyncio or trio.
+        identity: Of its manager; empty until it has said it.
         token: What it believes to lead with, as it has last said; 0 for nothing.
         wishes: How many of the commands to its work it has begun to fulfil.
     """
@@ -75,6 +77,7 @@ class Candidate:
         self.backend = backend
         self.options = options
         self.journals: list[Path] = []
+        self.identity = ""
         self.token = 0
         self.wishes = 0
         self._network = network
@@ -106,7 +109,7 @@ class Candidate:
         journal = self._folder / f"{self.name}-{self._runs}.jsonl"
         self.journals.append(journal)
         self._tail = Tail(journal)
-        self.token = 0
+        self.identity, self.token = "", 0
         facts = {slot: getattr(self.options, slot) for slot in self.options.__slots__ if slot != "source"}
         facts |= {
             "name": self.name, "backend": self.backend, "endpoints": self.endpoints, "journal": str(journal),
@@ -177,7 +180,9 @@ class Candidate:
         """Take in what it has written since; returns that."""
         lines = self._tail.read() if self._tail is not None else []
         for line in lines:
-            if line["kind"] == "belief":
+            if line["kind"] == "start":
+                self.identity = line["identity"]
+            elif line["kind"] == "belief":
                 self.token = line["token"]
             elif line["kind"] == "over":
                 self.token = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -37,12 +37,14 @@ class RowResult:
     """What one row of the catalogue came to.
 
     Attributes:
+        led_on: How often the leader it met ran on which backend; nobody may have led.
         kept: How often leadership was kept where it should have been; ``expected`` is how often it should have been.
         slack: Seconds from the last belief in the token to the first sight of its key's end, for those that ended.
     """
 
     row: str
     count: int = 0
+    led_on: Counter[str] = field(default_factory=Counter)
     kept: int = 0
     expected: int = 0
     lost: list[str] = field(default_factory=list)
@@ -86,6 +88,7 @@ def row_results(history: History) -> list[RowResult]:
         result = results[injection.row]
         result.row = injection.row
         result.count += 1
+        result.led_on[_backend(history, injection)] += 1
         if injection.keeps:
             result.expected += 1
             kept = _kept(history.beliefs, injection)
@@ -101,6 +104,15 @@ def row_results(history: History) -> list[RowResult]:
                 if following is not None:
                     result.without_leader.append(following.start - belief.end)
     return sorted(results.values(), key=lambda result: _order(result.row))
+
+
+def _backend(history: History, injection: Injection) -> str:
+    leaders = (
+        belief.subject
+        for belief in history.beliefs
+        if belief.token == injection.token and belief.start <= injection.start
+    )
+    return history.backends.get(next(leaders, ""), "")
 
 
 def _released(history: History, injection: Injection) -> list[float]:

@@ -123,6 +123,7 @@ class History:
     """All of it, and the settings that its candidates had.
 
     Attributes:
+        backends: What each candidate ran on.
         keep_alives: When each candidate's keep-alives passed its proxy on their way to a member, in order.
         unfenced: How often a list that nothing guards was written to, and how often of that too late.
     """
@@ -143,6 +144,7 @@ class History:
     believing_children: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
+    backends: dict[str, str] = field(default_factory=dict)
     keep_alives: dict[str, list[float]] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     refused_writes: int = 0
@@ -230,6 +232,8 @@ class _Loader:
             cuts = [Cut(**cut) for cut in line["cuts"]]
             facts = {name: line[name] for name in Injection.__slots__ if name != "cuts"}
             history.injections.append(Injection(**facts, cuts=cuts))
+        elif kind == "candidate":
+            history.backends[line["subject"]] = line["backend"]
         elif kind == "keep-alive":
             history.keep_alives.setdefault(line["subject"], []).append(line["at"])
         elif kind == "stopping":

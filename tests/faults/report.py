@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,27 @@ from tests.faults.history import History, load
 from tests.faults.schedule import MUST_HAVE
 from tests.faults.timeline import timeline
 
-__all__ = ("write_report",)
+__all__ = ("Outcome", "rows_below", "write_report")
 
 
-def write_report(folder: Path, lines: Sequence[dict[str, Any]], facts: Mapping[str, object]) -> tuple[int, int]:
-    """Write everything; returns the numbers of violations and of complaints."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        complaints: What else went wrong.
+        injections: How many there were.
+        few: Rows of the must-have set that were injected fewer than three times.
+    """
+
+    violations: int
+    complaints: int
+    injections: int
+    few: list[str]
+
+
+def write_report(folder: Path, lines: Sequence[dict[str, Any]], facts: Mapping[str, object]) -> Outcome:
+    """Write everything."""
     with (folder / "history.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
     histories = load(lines)
@@ -29,8 +47,12 @@ def write_report(folder: Path, lines: Sequence[dict[str, Any]], facts: Mapping[s
         (folder / "timeline.svg").write_text(timeline(histories["main"], found["main"]), encoding="utf-8")
     text = "\n".join(_report(histories, found, facts))
     (folder / "report.md").write_text(text + "\n", encoding="utf-8")
-    complaints = sum(len(history.faults_of_the_suite) for history in histories.values())
-    return sum(map(len, found.values())), complaints
+    return Outcome(
+        violations=sum(map(len, found.values())),
+        complaints=sum(len(history.faults_of_the_suite) for history in histories.values()),
+        injections=sum(len(history.injections) for history in histories.values()),
+        few=rows_below(histories, 3),
+    )
 
 
 def _report(
@@ -47,15 +69,17 @@ def _report(
     yield ""
     for name, fact in facts.items():
         yield f"- {name}: {fact}"
-    counts = [row for row in MUST_HAVE if _count(histories, row) < 3]
-    yield f"- rows of the must-have set injected fewer than three times: {', '.join(counts) or 'none'}"
+    few = rows_below(histories, 3)
+    yield f"- rows of the must-have set injected fewer than three times: {', '.join(few) or 'none'}"
     yield ""
     for name, history in histories.items():
         yield from _campaign(name, history, found[name])
 
 
-def _count(histories: Mapping[str, History], row: str) -> int:
-    return sum(injection.row == row for history in histories.values() for injection in history.injections)
+def rows_below(histories: Mapping[str, History], floor: int) -> list[str]:
+    """The rows of the must-have set that were injected less often than that."""
+    counts = Counter(injection.row for history in histories.values() for injection in history.injections)
+    return [row for row in MUST_HAVE if counts[row] < floor]
 
 
 def _campaign(name: str, history: History, violations: Sequence[Violation]) -> Iterable[str]:
@@ -98,13 +122,14 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
         "key's end. It may be below zero where an operator takes the key away (A9, B9, D1 to D3)."
     )
     yield ""
-    yield "| row | injected | kept | room | longest without a leader |"
-    yield "| --- | --- | --- | --- | --- |"
+    yield "| row | injected | leader on asyncio, on trio | kept | room | longest without a leader |"
+    yield "| --- | --- | --- | --- | --- | --- |"
     for result in results:
         room = f"{min(result.slack):.3f} s" if result.slack else ""
         gap = f"{max(result.without_leader):.3f} s" if result.without_leader else ""
         keeps = f"{result.kept} of {result.expected}" if result.expected else ""
-        yield f"| {result.row} | {result.count} | {keeps} | {room} | {gap} |"
+        led = f"{result.led_on['asyncio']}, {result.led_on['trio']}"
+        yield f"| {result.row} | {result.count} | {led} | {keeps} | {room} | {gap} |"
     yield ""
     for result in results:
         yield from (f"- {result.row} cost leadership: {note}" for note in result.lost)

@@ -1,5 +1,6 @@
 """Runs the fault suite: ``python -m tests.faults.run``. Exit status 0: every invariant held; 1: one did not, or a
-campaign could not be run; 2: they held, but something else went wrong, which the report names."""
+campaign could not be run; 2: they held, but something else went wrong, which the report names, or a whole run of ten
+minutes or more injected fewer than a hundred faults, or one of them fewer than three times."""
 
 from __future__ import annotations
 
@@ -19,10 +20,13 @@ from typing import Any, NoReturn
 
 from tests.faults.network import why_no_namespaces
 from tests.faults.planted import own_package
-from tests.faults.report import write_report
+from tests.faults.report import Outcome, write_report
 from tests.faults.schedule import PLANS, run_campaign
 
 __all__ = ("main",)
+
+_WHOLE_RUN = 600.0
+_ENOUGH = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reason = "asked for" if options.loopback else why_no_namespaces()
     if reason:
         print(f"On loopback, without the faults that need network namespaces: {reason}.")
+    options.whole = (
+        options.seconds >= _WHOLE_RUN and not reason and options.rows is options.rounds is options.campaigns is None
+    )
     if options.campaigns is None:
         options.campaigns = [
             name for name, rows in PLANS.items() if options.rows is None or set(options.rows) & set(rows)
@@ -49,11 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seconds": f"{options.seconds:g}",
         "network": "namespaces" if not reason else f"loopback ({reason})",
     }
-    violations, complaints = write_report(out, lines, facts)
-    print(f"{violations} violations, {complaints} other complaints. The report is in {out / 'report.md'}")
-    if violations or results.failed:
+    outcome = write_report(out, lines, facts)
+    print(
+        f"{outcome.injections} injections, {outcome.violations} violations, {outcome.complaints} other complaints. "
+        f"The report is in {out / 'report.md'}"
+    )
+    if outcome.violations or results.failed:
         return 1
-    return 2 if complaints else 0
+    return 2 if outcome.complaints or (options.whole and not _enough(outcome)) else 0
+
+
+def _enough(outcome: Outcome) -> bool:
+    if outcome.injections >= _ENOUGH and not outcome.few:
+        return True
+    print(f"Too few to show anything; fewer than three times: {', '.join(outcome.few) or 'no row'}.")
+    return False
 
 
 class _Results:

@@ -6,6 +6,7 @@ import random
 import secrets
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -89,11 +90,16 @@ def run_campaign(
                 campaign.look()
                 failed = 0 if _inject(campaign, row, plan[row], say) else failed + 1
                 if failed == _FAILURES_IN_A_ROW:
-                    raise RuntimeError(f"{name}: {failed} faults in a row could not be injected")
+                    campaign.complain(f"it ended early: {failed} faults in a row could not be injected")
+                    break
             _settle(campaign)
             campaign.finish()
         except AbortedError:
             say(f"{name}: aborted")
+            campaign.abandon()
+        except Exception as error:  # noqa: BLE001 - what happened until then is checked all the same
+            traceback.print_exc()
+            campaign.complain(f"the campaign ended early: {type(error).__name__}: {error}")
             campaign.abandon()
         campaign.look_for(canary)
         return list(campaign.history())

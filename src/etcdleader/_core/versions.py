@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-__all__ = ("known_defects",)
+__all__ = ("known_defects", "survives_given_up_reads")
 
 _SOUND = {(3, 4): 44, (3, 5): 30, (3, 6): 11}
 """The first patch of each release in which the known ones are mended: leases that an isolated leader revoked
 (etcd#15247), reads that were not linearizable after a pause (etcd#20418), keep-alives and grants that asked for no
 permission (CVE-2026-33413)."""
+_SURVIVES = {(3, 4): 23, (3, 5): 7}
+"""The first patch of each release of which a read-only transaction that its client gives up ends nothing but itself
+(etcd#14110, etcd#14891)."""
 
 
 def known_defects(version: str) -> str | None:
     """What is to be said of a version of etcd; None when nothing is known against it, or it cannot be read."""
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    if match is None:
-        return None
-    major, minor, patch = (int(part) for part in match.groups())
-    release = (major, minor)
-    if release > max(_SOUND) or patch >= _SOUND.get(release, 1 << 30):
+    if (parsed := _parsed(version)) is None or _has_patch(parsed, _SOUND):
         return None
     fixed = ", ".join(f"{a}.{b}.{patch}" for (a, b), patch in _SOUND.items())
     return f"etcd {version} has known defects in leases and authentication, which are mended in {fixed}"
+
+
+def survives_given_up_reads(version: str) -> bool:
+    """Whether this etcd goes on when a client gives up a read-only transaction; False when that is not known.
+
+    Others crash, as a whole, when it happens in the moment of reading: by a timeout, or by the client's end.
+    """
+    return (parsed := _parsed(version)) is not None and _has_patch(parsed, _SURVIVES)
+
+
+def _parsed(version: str) -> tuple[int, int, int] | None:
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2]), int(match[3])) if match else None
+
+
+def _has_patch(version: tuple[int, int, int], first: Mapping[tuple[int, int], int]) -> bool:
+    major, minor, patch = version
+    release = (major, minor)
+    return release > max(first) or patch >= first.get(release, 1 << 30)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
+from .._core.versions import survives_given_up_reads
 from .._loop import call_soon_from_threads
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
@@ -60,6 +61,7 @@ class EtcdGateway:
         self._call_soon = call_soon_from_threads()
         self._config = client if isinstance(client, EtcdConfig) else None
         self._number = 0
+        self._survives: int | None = None
         self._opened_at = -math.inf
         self._in_vain = 0
         self._cluster_id: int | None = None
@@ -99,7 +101,10 @@ class EtcdGateway:
 
     async def member_status(self, *, timeout: float) -> MemberStatus:
         request = etcdrpc.StatusRequest()
+        number = self._number
         answer = await self._call(lambda endpoint: endpoint.maintenance.Status, request, timeout)
+        if number == self._number and survives_given_up_reads(answer.version):
+            self._survives = number
         return MemberStatus(answer.version, answer.leader, header(answer.header))
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
@@ -114,7 +119,12 @@ class EtcdGateway:
         *,
         timeout: float,
     ) -> TxnResult:
-        request = txn_request(compare, success, failure)
+        reads = all(isinstance(one, Range) for one in (*success, *failure))
+        if reads and len(success) == 1 and not compare:
+            of_one = await self.range(cast("Range", success[0]), timeout=timeout)
+            return TxnResult(succeeded=True, results=(of_one,), header=of_one.header)
+        # Given up at the wrong moment, by a timeout or by our end, it would end a member of an older etcd.
+        request = txn_request(compare, success, failure, by_consensus=reads and self._survives != self._number)
         return txn_result(await self._call(lambda endpoint: endpoint.kv.Txn, request, timeout))
 
     def watch(

@@ -78,12 +78,23 @@ def range_result(message: Any, of: Header) -> RangeResult:
     return RangeResult(tuple(key_value(kv) for kv in message.kvs), message.count, of)
 
 
-def txn_request(compare: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation]) -> Any:
-    return etcdrpc.TxnRequest(
+def txn_request(
+    compare: Sequence[Compare],
+    success: Sequence[Operation],
+    failure: Sequence[Operation],
+    *,
+    by_consensus: bool = False,
+) -> Any:
+    """``by_consensus`` makes etcd take also one that only reads for one that writes, and so through raft's log: the
+    empty transaction that it gets in one branch does nothing, and its result is left out by ``txn_result``."""
+    message = etcdrpc.TxnRequest(
         compare=[_compare(one) for one in compare],
         success=[_operation(one) for one in success],
         failure=[_operation(one) for one in failure],
     )
+    if by_consensus:
+        message.failure.add(request_txn=etcdrpc.TxnRequest())
+    return message
 
 
 def _compare(one: Compare) -> Any:
@@ -114,7 +125,8 @@ def _operation(one: Operation) -> Any:
 
 def txn_result(message: Any) -> TxnResult:
     of = header(message.header)
-    return TxnResult(message.succeeded, tuple(_result(response, of) for response in message.responses), of)
+    results = (_result(one, of) for one in message.responses if one.WhichOneof("response") != "response_txn")
+    return TxnResult(message.succeeded, tuple(results), of)
 
 
 def _result(response: Any, of: Header) -> RangeResult | PutResult | DeleteRangeResult:

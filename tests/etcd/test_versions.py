@@ -1,0 +1,71 @@
+"""What is learnt of etcd's version, and what is done then."""
+
+from __future__ import annotations
+
+import logging
+
+import anyio
+import pytest
+
+from etcdleader import Config, EtcdConfig, EtcdLeaderManager
+from etcdleader._core.versions import known_defects
+from etcdleader._etcd import gateway as gateways
+from etcdleader._etcd.api import Range
+from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader._etcd.rpc import etcdrpc
+from etcdleader.testing import EtcdServer
+
+pytestmark = pytest.mark.anyio
+
+CONFIG = Config(enabled=True, id="versions", lease=6, renew=0.5, retry=0.5)
+READS = 5
+
+
+async def test_a_version_with_known_defects_is_warned_of_once_for_all_who_share_the_connection(
+    etcd_server: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("etcdleader._connections._VERSION_DELAY", 0.05)
+    monkeypatch.setattr("etcdleader._connections._VERSION_REST", 0.05)
+    first, second = (EtcdLeaderManager(etcd_server.config, CONFIG, f"{election_key}-{name}") for name in "ab")
+    defects = known_defects(etcd_server.version)
+    with caplog.at_level(logging.WARNING, logger="etcdleader"):
+        async with first, second:
+            with anyio.fail_after(60):
+                await first.wait_elected()
+                await second.wait_elected()
+                for _ in range(4):  # renewals, so that there was time to ask again and again
+                    await first.extend()
+                    await anyio.sleep(0.1)
+    told = [record.message for record in caplog.records if "known defects" in record.message]
+    assert told == ([defects] if defects else [])
+
+
+@pytest.mark.parametrize("survives", [True, False])
+async def test_reads_go_through_the_log_of_an_etcd_that_others_would_end(
+    monkeypatch: pytest.MonkeyPatch, survives: bool
+) -> None:
+    """And of one that is known to survive them, they do not."""
+    monkeypatch.setattr(gateways, "survives_given_up_reads", lambda version: survives)
+    async with EtcdServer() as server:  # of its own: nobody else may write
+        endpoint = server.endpoints[0]
+        gateway = EtcdGateway(EtcdConfig(endpoints=[endpoint, endpoint.replace("127.0.0.1", "localhost")]))
+        assert await entries(gateway) == READS  # nothing is known yet
+        await gateway.member_status(timeout=30)
+        assert await entries(gateway) == (0 if survives else READS)
+        gateway.switch_endpoint(gateway.endpoint)
+        assert await entries(gateway) == READS  # nor of another member
+        await gateway.aclose()
+
+
+async def entries(gateway: EtcdGateway) -> int:
+    """How much some reads add to etcd's log."""
+    before = await raft_index(gateway)
+    for _ in range(READS):
+        await gateway.txn((), [Range(b"a"), Range(b"b")], timeout=30)
+    return await raft_index(gateway) - before
+
+
+async def raft_index(gateway: EtcdGateway) -> int:
+    endpoint = gateway._open()
+    answer = await endpoint.call(endpoint.maintenance.Status, etcdrpc.StatusRequest(), (), 30)
+    return int(answer.raftIndex)
