@@ -125,9 +125,9 @@ class Observer:
         while (result := await self._try_read()) is None:  # noqa: ASYNC110 - etcd is asked again
             await anyio.sleep(backoff.next())
         self._listener.watch_stands((self, "read"))
-        if result.header.revision >= self._revision:
-            self._leader = result.kvs[0] if result.kvs else None
-            self._revision = result.header.revision
+        # Never backwards: the connection has held its revision against all that were known when it was asked.
+        self._leader = result.kvs[0] if result.kvs else None
+        self._revision = result.header.revision
 
     async def _try_read(self) -> RangeResult | None:
         self._stale, self._reading = False, True

@@ -10,6 +10,7 @@ import pytest
 from etcdleader import EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError, LeaderRecord
 from etcdleader import _connections as connections
 from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.world import CONFIG, ELECTION, make, until
 
@@ -149,6 +150,39 @@ async def test_a_watch_that_breaks_loses_no_change(etcd: FakeEtcd, clock: Virtua
         assert await next_of(leaders, within=10 * CONFIG.retry) == record
         etcd.delete(record.key)
         assert await next_of(leaders, within=10 * CONFIG.retry) is None
+
+
+async def test_a_change_before_the_watch_stands_is_told_when_it_does(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    client = etcd.client()
+    client.lose_request("watch")
+    first = seat(etcd, "a")
+    async with make(client, clock).observe() as leaders:
+        assert await next_of(leaders) == first
+        etcd.delete(first.key)
+        second = seat(etcd, "b")
+        assert await next_of(leaders, within=1.5 * CONFIG.retry) == second
+
+
+async def test_a_change_while_the_answer_is_under_way_is_told_at_once(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """The leader is not known then, so it cannot be told whether a change concerns it."""
+    client = etcd.client()
+    first = seat(etcd, "a")
+    seat(etcd, "b")
+    async with make(client, clock).observe() as leaders:
+        assert await next_of(leaders) == first
+        client.latency = 0.2
+        etcd.delete(first.key)
+        async with anyio.create_task_group() as group:
+            group.start_soon(overtake, etcd, client, f"{ELECTION}/b")
+            while await next_of(leaders) is not None:
+                pass
+
+
+async def overtake(etcd: FakeEtcd, client: FakeClient, key: str) -> None:
+    """The event is there at 0.2 s, the read reaches etcd at 0.4 s, and its answer will be there at 0.6 s."""
+    await anyio.sleep(0.5)
+    client.latency = 0
+    etcd.delete(key)
 
 
 async def test_a_lagging_member_never_takes_it_back(clock: VirtualClock) -> None:
