@@ -132,7 +132,13 @@ class Cluster:
         self._patiently("cluster/member/add", {"peerURLs": [self._peers[number]]}, avoid=number)
         self.members[number] = self._make(number, "existing")
         self.members[number].launch()
-        self.members[number].wait_healthy()
+        # It catches up on the log, and so fills up with whatever has filled the store some time, and raises the alarm.
+        self.members[number].wait_healthy(self._lower_alarms)
+
+    def _lower_alarms(self) -> None:
+        with contextlib.suppress(OperatorError):
+            if self.alarms():
+                self.make_space()
 
     def _patiently(self, path: str, body: dict[str, Any], *, avoid: int) -> None:
         """etcd calls itself unhealthy for five seconds after a change of its connections, and takes no other."""

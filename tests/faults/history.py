@@ -207,6 +207,10 @@ class _Loader:
             self._gone(line["prev_create"], line["at"], line["mod"], era)
         elif kind == "state":
             self._states.append(line)
+            for key, create, lease in line["standing"]:
+                # Its PUT may have been compacted before any member told of it.
+                seat = Seat(token=create, key=key, lease=lease, put_seen=line["at"], era=era)
+                history.seats.setdefault((era, create), seat)
         elif kind == "read":
             history.reads.append(
                 Read(
@@ -262,8 +266,8 @@ class _Loader:
         for who in list(self._running):
             self._close(who)
         for state in self._states:
-            standing = {create for _, create, _ in state["standing"]}
             era = state.get("era", 0)
+            standing = {create for _, create, _ in state["standing"]}
             for seat in self._history.seats.values():
                 if seat.era == era and seat.token <= state["revision"] and seat.token not in standing:
                     self._gone(seat.token, state["at"], None, era)

@@ -286,6 +286,17 @@ def test_a_key_that_is_absent_after_a_compaction_was_gone_before() -> None:
     assert (seats[0, 2].gone_seen, seats[0, 3].gone_seen) == (4.0, None)
 
 
+def test_a_key_whose_creation_was_compacted_away_is_known_from_what_stands() -> None:
+    lines = [
+        {"campaign": "m", "kind": "settings", "lease": 8, "renew": 1, "retry": 1, "margin": 1},
+        {"campaign": "m", "kind": "state", "revision": 9, "standing": [["e/8", 3, 8]], "at": 4.0},
+        {"campaign": "m", "kind": "delete", "key": "e/8", "mod": 11, "prev_create": 3, "at": 6.0},
+    ]
+    assert load(lines)["m"].seats == {
+        (0, 3): Seat(token=3, key="e/8", lease=8, put_seen=4.0, gone_seen=6.0, gone_revision=11)
+    }
+
+
 def test_figures_and_timeline_show_what_happened() -> None:
     history = good()
     history.name = "main"
