@@ -159,21 +159,20 @@ class EtcdLeaderManager(BaseManager):
                 clock=self._clock,
                 listener=self._announcer,
             )
-            term = await self._candidacy(campaign, connection, candidacy)
+            term = await self._candidacy(campaign, candidacy)
             if term is not None:
                 backoff.reset()
             resigned = term is not None and term.loss_reason is LossReason.RESIGNED
             with campaign.interruptible():
                 await anyio.sleep(self._config.retry if resigned else backoff.next())
 
-    async def _candidacy(self, campaign: Campaign, connection: Connection, candidacy: Candidacy) -> Term | None:
+    async def _candidacy(self, campaign: Campaign, candidacy: Candidacy) -> Term | None:
         """From the grant to the release. Returns the term, if there was one."""
         self._session = candidacy.session
         scope: TermScope | None = None
         try:
             if await self._win(campaign, candidacy) and not campaign.stopping:
                 scope = self._open_term(candidacy)
-                connection.renewals.look()
                 await self._serve(campaign, scope, candidacy.hold, self._overrun_in(scope, candidacy.session))
         finally:
             try:
@@ -224,7 +223,7 @@ class EtcdLeaderManager(BaseManager):
 
         scope = TermScope(term, clock=self._clock, margin=self._config.margin, on_close=close)
         session.on_lost = lambda: scope.seat_lost(session.lost or LossReason.EXPIRED)
-        session.on_tick = lambda: self._tick(scope, session, self._announcer)
+        session.lead(lambda: self._tick(scope, session, self._announcer))
         return scope
 
     @staticmethod

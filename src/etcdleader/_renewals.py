@@ -7,6 +7,7 @@ thousand calls, and every renewal confirms every candidacy, whatever a watch may
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,6 +15,7 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
+from ._core.agenda import Agenda
 from ._etcd.api import EtcdApi, KeepAlive, KeyValue, Operation, Range, RangeResult, TxnResult
 from ._loop import protected
 from .errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
@@ -23,8 +25,14 @@ __all__ = ("Renewable", "Renewals")
 MAX_KEYS_PER_READ = 128
 """etcd's own bound on the operations of one transaction (``--max-txn-ops``)."""
 
+_SHORTEST_PAUSE = 0.001
+"""On a clock slower than the loop's, what is left until a moment shrinks and shrinks before that is there."""
 _LONGEST_PAUSE = 3600.0
 _REST = 1.0
+_PACE = 0.005
+"""Seconds between two full rounds: what is due at the same moment does not go out in one burst."""
+_APART = 0.005
+"""Seconds by which two clocks may move apart before everything is looked after anew."""
 _ATTEMPTS = 2
 """In one round. After the last one a lease waits, by its own backoff."""
 
@@ -33,14 +41,12 @@ class Renewable(Protocol):
     """A lease to keep alive, as seen from here."""
 
     lease_id: int
+    now: Callable[[], float]
+    """The moment, on this lease's own clock."""
 
     @property
     def retry(self) -> float:
         """Bound of one attempt, in seconds."""
-        ...
-
-    def now(self) -> float:
-        """The moment, on this lease's own clock."""
         ...
 
     def check(self) -> float:
@@ -49,7 +55,11 @@ class Renewable(Protocol):
         ...
 
     def due_in(self) -> float | None:
-        """Seconds until the next renewal may start, 0 or less when it may now; None: never again."""
+        """Seconds until the next renewal is to start, 0 or less when it is to start now; None: never again."""
+        ...
+
+    def may_go_along(self) -> bool:
+        """Whether it may be renewed now, although it is not due yet, in one round with others."""
         ...
 
     def keys(self) -> Sequence[bytes]:
@@ -90,6 +100,20 @@ class _Round:
     done: anyio.Event = field(default_factory=anyio.Event)
 
 
+@dataclass(slots=True)
+class _Clock:
+    """A clock that leases go by: how far it is ahead of the loop's, and how many use it."""
+
+    ahead: float
+    users: int = 0
+
+    def moved(self, ahead: float) -> bool:
+        if abs(ahead - self.ahead) <= _APART:
+            return False
+        self.ahead = ahead
+        return True
+
+
 class Renewals:
     """Keeps leases alive, in a task that its connection owns.
 
@@ -100,21 +124,44 @@ class Renewals:
         self._api = api
         self._read = read
         self._leases: dict[Renewable, _Round | None] = {}
+        self._agenda: Agenda[Renewable] = Agenda()
+        self._clocks: dict[Callable[[], float], _Clock] = {}
+        self._ticks: dict[Renewable, float] = {}
+        self._tick = _LONGEST_PAUSE
         self._wake = anyio.Event()
         self._group: TaskGroup | None = None
 
     def add(self, lease: Renewable) -> None:
         """Renew ``lease`` from now on, and look after it."""
         self._leases[lease] = None
-        self._wake.set()
+        clock = self._clocks.setdefault(lease.now, _Clock(lease.now() - anyio.current_time()))
+        clock.users += 1
+        self.look(lease)
 
     def discard(self, lease: Renewable) -> None:
         """Forget it."""
-        self._leases.pop(lease, None)
+        if lease in self._leases:
+            del self._leases[lease]
+            self._agenda.drop(lease)
+            clock = self._clocks[lease.now]
+            clock.users -= 1
+            if not clock.users:
+                del self._clocks[lease.now]
+            if self._ticks.pop(lease, None) == self._tick:
+                self._tick = min(self._ticks.values(), default=_LONGEST_PAUSE)
 
-    def look(self) -> None:
-        """Something is to be looked after sooner than it said before."""
-        self._wake.set()
+    def watch_clock(self, lease: Renewable, every: float) -> None:
+        """Compare the lease's clock with the loop's so often, until it is discarded: loops sleep on clocks that stand
+        still in suspend, and what is on the agenda is there by the loop's."""
+        self._ticks[lease] = every
+        self._tick = min(self._tick, every)
+        self.look(lease)
+
+    def look(self, lease: Renewable) -> None:
+        """It is to be looked after sooner than it said before."""
+        if lease in self._leases:
+            self._agenda.put(lease, -math.inf)
+            self._wake.set()
 
     async def renew_now(self, lease: Renewable) -> None:
         """Take ``lease`` through one round; return when it is over, however it went.
@@ -154,23 +201,61 @@ class Renewals:
 
     def _start_what_is_due(self, group: TaskGroup) -> float:
         """Returns in how many seconds to come back."""
-        pause = _LONGEST_PAUSE
+        now = anyio.current_time()
+        self._compare_clocks(now)
         due: list[Renewable] = []
-        for lease, under_way in list(self._leases.items()):
-            pause = min(pause, lease.check())
-            if under_way is None and (due_in := lease.due_in()) is not None:
-                if due_in <= 0:
-                    due.append(lease)
-                else:
-                    pause = min(pause, due_in)
+        while len(due) < MAX_KEYS_PER_READ and (lease := self._agenda.pop(now)) is not None:
+            if self._look_after(lease, now):
+                due.append(lease)
         if due:
-            self._start(group, due)
-        return pause
+            self._start(group, [*due, *self._companions(now, MAX_KEYS_PER_READ - len(due))])
+        next_look = self._agenda.next()
+        if next_look is None:
+            return self._tick
+        return min(self._tick, max(next_look - now, _PACE if due else _SHORTEST_PAUSE))
+
+    def _look_after(self, lease: Renewable, now: float) -> bool:
+        """Whether it is due; otherwise, it is on the agenda again."""
+        pause = lease.check()
+        if lease not in self._leases:
+            return False
+        if self._leases[lease] is None and (due_in := lease.due_in()) is not None:
+            if due_in <= 0:
+                return True
+            pause = min(pause, due_in)
+        self._agenda.put(lease, now + pause)
+        return False
+
+    def _companions(self, now: float, most: int) -> list[Renewable]:
+        """Others who will be due soon, and spare a round of their own when they go along."""
+        found: list[Renewable] = []
+        left: list[tuple[Renewable, float]] = []
+        while len(found) < most and len(left) < most and (when := self._agenda.next()) is not None:
+            lease = self._agenda.pop(when)
+            assert lease is not None
+            if self._leases[lease] is None and lease.may_go_along():
+                found.append(lease)
+            else:
+                left.append((lease, when))
+                if when > now:
+                    break  # those behind it are due later still
+        for lease, when in left:
+            self._agenda.put(lease, when)
+        return found
+
+    def _compare_clocks(self, now: float) -> None:
+        moved = {read for read, clock in self._clocks.items() if clock.moved(read() - now)}
+        if moved:
+            for lease in self._leases:
+                if lease.now in moved:
+                    self._agenda.put(lease, -math.inf)
 
     def _start(self, group: TaskGroup, leases: Sequence[Renewable]) -> _Round:
         this = _Round()
+        now = anyio.current_time()
         for lease in leases:
             self._leases[lease] = this
+            self._agenda.put(lease, now + lease.check())
         group.start_soon(protected(self._renew), this, leases)
         return this
 
@@ -193,8 +278,8 @@ class Renewals:
             for lease in leases:
                 if self._leases.get(lease) is this:
                     self._leases[lease] = None
+                    self.look(lease)
             this.done.set()
-            self._wake.set()
 
     async def _attempt(self, this: _Round, leases: Sequence[Renewable]) -> Sequence[Renewable]:
         """Renew once, within the shortest ``retry``; returns those that were not confirmed and still want to be."""

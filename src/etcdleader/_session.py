@@ -24,6 +24,10 @@ _TICK = 1.0
 suspend."""
 
 
+_EARLY = 0.1
+"""By which share of ``renew`` a renewal may come too early, to go along with others."""
+
+
 class Session:
     """A lease of ours. Lost once, it is lost for good; nothing of it is ever used again.
 
@@ -32,7 +36,6 @@ class Session:
         lost: Why it must not be believed any more.
         error: The error that came with that, if any.
         on_lost: Called once, when it is lost.
-        on_tick: Called whenever the clock was compared, while a term runs.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class Session:
         self.error: EtcdLeaderError | None = None
         self.on_lost: Callable[[], None] = _nothing
         self.on_predecessor_gone: Callable[[], None] = _nothing
-        self.on_tick: Callable[[], None] | None = None
+        self._on_tick: Callable[[], None] | None = None
         self._clock = LeaseClock(-math.inf, 0, 0)
         self._highest_term = 0
         self._ballot: Ballot | None = None
@@ -86,6 +89,7 @@ class Session:
         if self.lost is None:
             self.lost, self.error = reason, error
             self.on_lost()
+            self._connection.renewals.look(self)
 
     # Its life
 
@@ -124,6 +128,11 @@ class Session:
         """Renew the lease from now on; each renewal confirms that the key of ``ballot`` stands on it."""
         self._ballot = ballot
         self._connection.renewals.add(self)
+
+    def lead(self, on_tick: Callable[[], None]) -> None:
+        """A term runs on it: compare the clocks, and call ``on_tick`` whenever the deadline has moved or comes near."""
+        self._on_tick = on_tick
+        self._connection.renewals.watch_clock(self, self._tick)
 
     def expect_predecessor(self, key: bytes | None) -> None:
         """Let each renewal look whether this key stands, too: that finds a DELETE which a watch has missed."""
@@ -190,11 +199,14 @@ class Session:
         remaining = self._clock.remaining(self.now())
         if remaining <= 0:
             self.lose(LossReason.EXPIRED)
-        if self.on_tick is None:
+        if self._on_tick is None:
             return max(remaining, _TICK)
-        self.on_tick()
-        tick = min(_TICK, self._timing.margin / 2)
-        return min(tick, remaining) if remaining > 0 else tick
+        self._on_tick()
+        return remaining if self.lost is None else self._tick
+
+    @property
+    def _tick(self) -> float:
+        return min(_TICK, self._timing.margin / 2)
 
     def due_in(self) -> float | None:
         """Seconds until the next renewal; None when there will be none."""
@@ -202,6 +214,11 @@ class Session:
         if self.lost is not None or now >= self._renew_until or not self._clock.believed(now):
             return None
         return max(self._clock.sent_at + self._timing.renew, self._not_before) - now
+
+    def may_go_along(self) -> bool:
+        """Whether the next renewal may come by a tenth of ``renew`` too early. Not after one that failed."""
+        due_in = self.due_in()
+        return due_in is not None and due_in <= self._timing.renew * _EARLY and self._not_before <= self.now()
 
     def keys(self) -> Sequence[bytes]:
         """Our key, and the one before it while we wait."""
@@ -239,9 +256,9 @@ class Session:
         self._not_before = -math.inf
         self._confirmed_at = now
         self._listener.renewed(now - sent_at, remaining)
-        if self.on_tick is not None:
+        if self._on_tick is not None:
             # At once, not at the next look: what runs until the old deadline may go on.
-            self.on_tick()
+            self._on_tick()
         if len(read) > 1 and read[1] is None:
             self.on_predecessor_gone()
         return True

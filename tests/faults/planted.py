@@ -34,8 +34,8 @@ _TRUST = """\
         self._backoff.reset()
         self._not_before = -math.inf
         self._confirmed_at = now
-        if self.on_tick is not None:
-            self.on_tick()
+        if self._on_tick is not None:
+            self._on_tick()
 
     def gone(self) -> None:
 """

@@ -40,6 +40,9 @@ __all__ = ("EtcdGateway",)
 
 _CLOSING = 1.0
 """Seconds that the streams' threads get to end."""
+_LOGINS = 3
+"""How often one call logs in again: whoever administers users makes several changes at once, and each of them outdates
+the tokens of before."""
 _REST = 1.0
 """Seconds for which an endpoint is kept when none has answered since the last switch: in an outage the many that fail
 must not open a connection each."""
@@ -177,7 +180,7 @@ class EtcdGateway:
 
     async def _call(self, method: Callable[[Endpoint], Any], request: Any, timeout: float) -> Any:
         deadline = anyio.current_time() + timeout
-        again = True
+        logins = 0
         while True:
             endpoint = self._open()
             left = max(0.001, deadline - anyio.current_time())
@@ -188,9 +191,9 @@ class EtcdGateway:
             try:
                 answer = await endpoint.call(method(endpoint), request, metadata, left)
             except StaleTokenError:
-                if not (again and self._login.forget(metadata)):
+                if logins == _LOGINS or not self._login.forget(metadata):
                     raise
-                again = False
+                logins += 1
             else:
                 if (stranger := self._stranger(endpoint, answer)) is not None:
                     raise stranger

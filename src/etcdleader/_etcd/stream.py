@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,8 @@ class Stream:
         self._on_message = on_message
         self._on_end = on_end
         self._open = True
+        self._inbox: deque[Any] = deque()
+        self._called = False
         self.ended = anyio.Event()
         try:
             # Without `hasleader` a member that lost its leader would keep the stream open, and silent.
@@ -86,7 +89,11 @@ class Stream:
         error: EtcdLeaderError = EtcdUnavailableError("etcd ended the stream")
         try:
             for message in self._call:
-                self._call_soon(self._deliver, message)
+                self._inbox.append(message)
+                if not self._called:
+                    # One way to the loop for all that has come until it looks: waking it costs more than a message.
+                    self._called = True
+                    self._call_soon(self._deliver)
         except grpc.RpcError as failed:
             error = translated(failed, self._endpoint)
             failed.__traceback__ = None  # it is the call itself, and holds itself by that
@@ -98,10 +105,13 @@ class Stream:
             self._call_soon(self.end, error)
             self._call_soon(self.ended.set)
 
-    def _deliver(self, message: Any) -> None:
-        if not self._open:
-            return
-        if (wrong := self._check(message)) is not None:
-            self.end(wrong)
-        else:
-            self._on_message(message)
+    def _deliver(self) -> None:
+        self._called = False  # first, so that what comes from now on calls again
+        while self._inbox:
+            message = self._inbox.popleft()
+            if not self._open:
+                return
+            if (wrong := self._check(message)) is not None:
+                self.end(wrong)
+            else:
+                self._on_message(message)

@@ -1,0 +1,133 @@
+"""Hundreds of elections in one process, on one connection: what they share, and what they do not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from etcdleader import EtcdLeaderManager, LossReason
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import FakeClient
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, Diary, make, until
+
+pytestmark = pytest.mark.anyio
+
+MANY = 300
+PER_READ = 128
+
+
+@asynccontextmanager
+async def leaders(
+    client: FakeClient, clock: VirtualClock, many: int = MANY, *, apart: float = 0
+) -> AsyncIterator[list[EtcdLeaderManager]]:
+    """So many managers of elections of their own, all of which lead."""
+    managers = [make(client, clock, election=f"election-{number}") for number in range(many)]
+    async with anyio.create_task_group() as group:
+        for manager in managers:
+            group.start_soon(manager.campaign)
+            await anyio.sleep(apart)
+        for manager in managers:
+            await manager.wait_elected()
+        yield managers
+        group.cancel_scope.cancel()
+
+
+def tokens(managers: Sequence[EtcdLeaderManager]) -> list[int]:
+    return [0 if (term := manager.term) is None else term.token for manager in managers]
+
+
+async def test_what_is_due_at_once_goes_out_in_rounds_that_fit_into_one_read_each(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    client = etcd.client()
+    async with leaders(client, clock) as managers:
+        before, led = client.calls.copy(), tokens(managers)
+        await anyio.sleep(5 * CONFIG.renew)
+        spent = client.calls - before
+        assert set(spent) - {"member_status"} == {"lease_keep_alive", "txn"}
+        # A round more or less at each end, and each round may come by a tenth too early.
+        assert 4 * MANY <= spent["lease_keep_alive"] <= 6 * MANY
+        assert spent["txn"] <= 6 * (MANY / PER_READ + 1)
+        assert tokens(managers) == led
+
+
+async def test_what_is_due_soon_goes_along_with_what_is_due(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """A hundred leases, a fiftieth of a second apart, are ten rounds in two seconds and not a hundred."""
+    client = etcd.client()
+    async with leaders(client, clock, 100, apart=CONFIG.renew / 100) as managers:
+        before, led = client.calls.copy(), tokens(managers)
+        await anyio.sleep(5 * CONFIG.renew)
+        spent = client.calls - before
+        assert 4 * 100 <= spent["lease_keep_alive"] <= 6 * 100
+        assert spent["txn"] <= 6 * 10
+        assert tokens(managers) == led
+
+
+async def test_one_deleted_key_among_many_ends_its_own_term_though_no_watch_tells(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    client = etcd.client()
+    async with leaders(client, clock) as managers:
+        led = [manager.term for manager in managers]
+        client.stall_watches()
+        victim = led[137]
+        assert victim is not None
+        etcd.delete(victim.key)
+        await until(lambda: victim.loss_reason is not None, timeout=CONFIG.renew + 2 * CONFIG.retry)
+        assert victim.loss_reason is LossReason.DELETED
+        await anyio.sleep(2 * CONFIG.lease)
+        assert [number for number, term in enumerate(led) if term is None or not term.is_valid()] == [137]
+
+
+async def test_one_expired_lease_on_the_stream_ends_its_own_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    client = etcd.client()
+    async with leaders(client, clock) as managers:
+        led = [manager.term for manager in managers]
+        client.stall_watches()
+        victim = led[137]
+        assert victim is not None
+        etcd.revoke(victim.lease_id)
+        await until(lambda: victim.loss_reason is not None, timeout=CONFIG.renew + 2 * CONFIG.retry)
+        assert victim.loss_reason is LossReason.REVOKED
+        await anyio.sleep(2 * CONFIG.lease)
+        assert [number for number, term in enumerate(led) if term is None or not term.is_valid()] == [137]
+
+
+async def test_a_member_that_freezes_in_the_middle_of_a_round_costs_nobody_leadership(clock: VirtualClock) -> None:
+    """The keep-alives were answered, the reads are not: all are made again, on another member, before any deadline."""
+    async with FakeEtcd(members=3) as etcd:
+        client = etcd.client()
+        client.latency = 0.02
+        async with leaders(client, clock) as managers:
+            led = tokens(managers)
+            for _ in range(3):
+                answered = client.calls["txn"]
+                await until(lambda: client.calls["txn"] > answered)  # noqa: B023 - waited for in here
+                member = client.member
+                member.freeze()
+                await anyio.sleep(CONFIG.lease)
+                assert client.member is not member
+                member.recover()
+            assert tokens(managers) == led
+
+
+async def test_a_suspended_machine_is_noticed_by_all_within_a_tick(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """The loop's clock stood still, so that nothing was due by it."""
+    client = etcd.client()
+    ends_at = CONFIG.margin / 2
+    managers = [make(client, clock, election=f"election-{number}") for number in range(MANY)]
+    diaries = [Diary(manager) for manager in managers]
+    async with anyio.create_task_group() as group:
+        for manager in managers:
+            group.start_soon(manager.campaign)
+        for manager in managers:
+            await manager.wait_elected()
+        await anyio.sleep(0.1)
+        clock.advance(CONFIG.lease)
+        assert not any(manager.is_leader() for manager in managers)
+        await until(lambda: all("ousted: EXPIRED" in diary.entries for diary in diaries), timeout=ends_at + 0.01)
+        group.cancel_scope.cancel()
