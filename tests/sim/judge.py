@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -12,18 +12,7 @@ from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from tests.sim.world import ELECTION
 
-__all__ = ("Judge", "ticking")
-
-_TICK = 2.0**-20
-
-
-def ticking(clock: Callable[[], float]) -> Callable[[], float]:
-    """A clock that goes in steps of about a microsecond, as real ones do.
-
-    On virtual time somebody who sleeps, on the loop's clock, for what is left on a slower one gets there in ever
-    smaller steps, and not at all once a step is too small to move the loop's time.
-    """
-    return lambda: clock() // _TICK * _TICK
+__all__ = ("Judge",)
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -16,7 +17,6 @@ from etcdleader import Config, EtcdLeaderManager, LeadershipLostError, LossReaso
 from etcdleader import _etcd_manager as product
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock, VirtualTimeLoop
-from tests.sim.judge import ticking
 from tests.sim.world import CONFIG, ELECTION, Diary, make, until
 
 pytestmark = pytest.mark.anyio
@@ -43,7 +43,7 @@ def stand_still(seconds: float) -> None:
 async def seconds_of_two_leaders(etcd: FakeEtcd, rate: float, config: Config) -> float:
     """Cut a leader off whose clock runs at ``rate``; for how long does it still believe when another leads already?"""
     client = etcd.client("cut off")
-    first = make(client, ticking(VirtualClock(rate)), config=config)
+    first = make(client, VirtualClock(rate), config=config)
     second = make(etcd, VirtualClock(), "successor", config=config)
     async with first:
         term = await first.wait_elected()
@@ -77,12 +77,34 @@ async def test_a_clock_that_runs_apart_by_more_than_the_margin_gives_two_leaders
 @pytest.mark.parametrize("rate", [0.9, 1.1])
 async def test_a_clock_that_runs_apart_costs_a_healthy_leader_nothing(etcd: FakeEtcd, rate: float) -> None:
     """Every renewal starts anew: only what passes since the last one counts."""
-    manager = make(etcd, ticking(VirtualClock(rate)), config=MINUTE)
+    manager = make(etcd, VirtualClock(rate), config=MINUTE)
     async with manager:
         term = await manager.wait_elected()
         await anyio.sleep(3600)
         assert term.is_valid()
         assert manager.statistics().renewals == pytest.approx(3600 * rate / 15, rel=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.9, 0.99])
+async def test_a_clock_that_is_slower_than_the_loops_is_not_asked_again_and_again_while_no_time_passes(
+    etcd: FakeEtcd, rate: float
+) -> None:
+    """What is left on it is slept on the loop's clock, and so shrinks from look to look; below what moves the loop's
+    time at all, the next look would find the same. What the clock raises here costs the term."""
+    slow = VirtualClock(rate)
+    asked: Counter[float] = Counter()
+
+    def clock() -> float:
+        asked[anyio.current_time()] += 1
+        assert asked[anyio.current_time()] < 1000, "time stands still"
+        return slow()
+
+    manager = make(etcd, clock)
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(100 * CONFIG.renew / rate)
+        assert term.is_valid()
+        assert 95 <= manager.statistics().renewals <= 100
 
 
 # The loop's clock stands still in suspend, ours does not.

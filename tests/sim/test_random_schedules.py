@@ -21,7 +21,7 @@ from etcdleader.testing import FakeEtcd
 from etcdleader.testing._cluster import CallKind
 from etcdleader.testing.fake_etcd import Call, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock, virtual_backend
-from tests.sim.judge import Judge, ticking
+from tests.sim.judge import Judge
 from tests.sim.world import ELECTION, make, until
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +72,7 @@ class Schedule:
             members = self.etcd.members if self.rng.random() < 0.6 else [self.rng.choice(self.etcd.members)]
             client = self.etcd.client(f"process {number}", endpoints=members)
             clock = VirtualClock(self.rng.uniform(self.slowest, FASTEST))
-            self.processes.append(Process(make(client, ticking(clock), config=CONFIG), client, clock))
+            self.processes.append(Process(make(client, clock, config=CONFIG), client, clock))
         self.judge = Judge(self.etcd, [process.manager for process in self.processes], excuse=CONFIG.lease)
 
     async def play(self, seconds: float) -> None:
