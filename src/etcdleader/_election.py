@@ -79,7 +79,7 @@ class Candidacy:
         self._ballot = Ballot(b"", b"", 0, 0)
         self._place = Place(0, 0, None)
         self._watches: dict[tuple[bytes, bytes], WatchHandle] = {}
-        self._failed_watches: set[tuple[bytes, bytes]] = set()
+        self._failed_watches: dict[tuple[bytes, bytes], None] = {}
         self._overheard: list[WatchMessage] | None = None
         self._refused_watch: Backoff | None = None
         self._changed = anyio.Event()
@@ -271,25 +271,27 @@ class Candidacy:
         candidate; next in line or leader, the prefix, in which the deletion that elects us is in order with our own."""
         if self._place.rank is Rank.LATER:
             assert self._place.predecessor is not None
-            wanted = {(self._ballot.key, b""), (self._place.predecessor, b"")}
+            wanted: tuple[tuple[bytes, bytes], ...] = ((self._ballot.key, b""), (self._place.predecessor, b""))
         else:
-            wanted = {(self._prefix, prefix_end(self._prefix))}
-        for watched in self._watches.keys() - wanted:
+            wanted = ((self._prefix, prefix_end(self._prefix)),)
+        # Never in the order of a set, which differs from process to process: a schedule must be seen again by its seed.
+        for watched in [watched for watched in self._watches if watched not in wanted]:
             self._watches.pop(watched).close()
-        for watched in self._failed_watches - wanted:
+        for watched in [watched for watched in self._failed_watches if watched not in wanted]:
             self._watch_stands(watched)  # nobody wants it any more
-        for key, end in wanted - self._watches.keys():
-            self._watches[key, end] = self._connection.api.watch(
-                key, end, sink=self._sink(key, end), timeout=self._timing.retry
-            )
+        for key, end in wanted:
+            if (key, end) not in self._watches:
+                self._watches[key, end] = self._connection.api.watch(
+                    key, end, sink=self._sink(key, end), timeout=self._timing.retry
+                )
         self.session.expect_predecessor(self._place.predecessor)
 
     def _watch_failed(self, watched: tuple[bytes, bytes], error: EtcdLeaderError) -> None:
-        self._failed_watches.add(watched)
+        self._failed_watches[watched] = None
         self._listener.watch_failed((self, *watched), error)
 
     def _watch_stands(self, watched: tuple[bytes, bytes]) -> None:
-        self._failed_watches.discard(watched)
+        self._failed_watches.pop(watched, None)
         self._listener.watch_stands((self, *watched))
 
     def _sink(self, key: bytes, end: bytes) -> Callable[[WatchMessage], None]:

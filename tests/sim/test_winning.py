@@ -10,6 +10,7 @@ import pytest
 
 from etcdleader import EtcdLeaderManager
 from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import Call
 from tests.sim.world import ELECTION, make, until
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +83,29 @@ async def test_one_deletion_wakes_one_candidate(etcd: FakeEtcd, clock: Callable[
         spent = Counter(etcd.calls) - before
         assert spent["txn"] == 1
         assert spent["range"] == 0
+        group.cancel_scope.cancel()
+
+
+async def test_a_candidate_that_waits_watches_itself_first_and_then_its_predecessor(
+    etcd: FakeEtcd, clock: Callable[[], float]
+) -> None:
+    """Always in that order: in the order of a set, which differs from process to process, no seed would show the same
+    schedule again."""
+    managers = await queue_up(etcd, clock, 12)
+    watched: dict[str, list[bytes]] = {}
+
+    def see(call: Call) -> None:
+        if call.kind == "watch" and call.stage == "before":
+            watched.setdefault(call.client, []).append(call.arguments[0])
+
+    etcd.hooks.append(see)
+    async with anyio.create_task_group() as group:
+        for manager in managers:
+            await group.start(manager.campaign)
+        await anyio.sleep(0.5)
+        keys = list(etcd.keys())
+        waiting = {f"candidate {number}": [keys[number], keys[number - 1]] for number in range(2, len(managers))}
+        assert {client: watched[client] for client in waiting} == waiting
         group.cancel_scope.cancel()
 
 
