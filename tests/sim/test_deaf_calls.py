@@ -1,0 +1,93 @@
+"""A call of a renewal that ends neither in its time nor when it is cancelled: nothing else may hang on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import anyio
+import pytest
+
+from etcdleader import LeadershipLostError, LossReason
+from etcdleader._etcd.api import Compare, KeepAlive, Operation, TxnResult
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import FakeClient
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, Diary, make
+
+pytestmark = pytest.mark.anyio
+
+BELIEVED = CONFIG.lease - CONFIG.margin
+
+
+class DeafClient(FakeClient):
+    """Calls of one kind go deaf: they end when the test lets them go, and by nothing else."""
+
+    def __init__(self, etcd: FakeEtcd) -> None:
+        super().__init__("deaf", etcd._cluster, etcd.members)
+        self.deaf = ""
+        self.hanging = 0
+        self.let_go = anyio.Event()
+
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+        await self._may_hang("keep-alive")
+        return await super().lease_keep_alive(lease_ids, timeout=timeout)
+
+    async def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        timeout: float,
+    ) -> TxnResult:
+        if not compare:  # a join is no part of a renewal
+            await self._may_hang("read")
+        return await super().txn(compare, success, failure, timeout=timeout)
+
+    async def _may_hang(self, kind: str) -> None:
+        if kind == self.deaf:
+            self.hanging += 1
+            with anyio.CancelScope(shield=True):
+                await self.let_go.wait()
+            self.hanging -= 1
+
+
+@pytest.mark.parametrize("deaf", ["keep-alive", "read"])
+async def test_a_renewal_that_hears_no_cancellation_holds_up_neither_the_deadline_nor_the_next_term(
+    etcd: FakeEtcd, clock: VirtualClock, deaf: str
+) -> None:
+    """Who waits for a renewal, with a time limit around it, waits for as long as the call likes. Here the deadline is
+    looked after beside it, and so are other leases: also the next one of the same candidate."""
+    client = DeafClient(etcd)
+    first, successor = make(client, clock), make(etcd, VirtualClock(), "successor")
+    diary = Diary(first)
+    async with first:
+        term = await first.wait_elected()
+        async with successor:
+            try:
+                await anyio.sleep(0.5)
+                client.deaf = deaf
+                with pytest.raises(LeadershipLostError):
+                    async with first.leading():
+                        await anyio.sleep_forever()
+                assert client.hanging == 1
+                assert clock() == pytest.approx(BELIEVED, abs=0.01), "neither at the backstop nor when the call ends"
+                assert term.loss_reason is LossReason.EXPIRED
+                await anyio.wait_all_tasks_blocked()
+                assert diary.entries == ["elected", "work cancelled", "ousted: EXPIRED"]
+                client.deaf = ""
+                seat = await successor.wait_elected()
+                await anyio.sleep(3 * CONFIG.lease)
+                assert seat.is_valid()
+                await successor.stop()
+                with anyio.fail_after(1):
+                    again = await first.wait_elected()
+                assert again.token > seat.token
+                await anyio.sleep(3 * CONFIG.lease)
+                assert again.is_valid()
+                assert client.hanging == 1, "all the while"
+            finally:
+                client.let_go.set()  # the connection waits for its calls
+            await anyio.sleep(CONFIG.lease)
+            assert client.hanging == 0
+            assert again.is_valid(), "what comes so late means nothing to a later lease"
