@@ -141,3 +141,20 @@ def test_every_link_between_the_pages_leads_somewhere() -> None:
     ]
     assert len(pages) > 5
     assert links == []
+
+
+def test_every_test_that_the_page_of_faults_names_is_in_the_file_that_it_names() -> None:
+    """A row whose test was renamed or taken away looks as if it were held."""
+    page = (ROOT / "docs" / "faults.md").read_text()
+    section = page.partition("\n## Faults that one process can show\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (?!row|schedule|---).*\|$", section, re.MULTILINE)
+    missing = []
+    for row in rows:
+        cells = row.split(" | ")[-1].split("; ")
+        for names, file in (cell.split(" in [", 1) for cell in cells):
+            source = (ROOT / "tests" / file.partition("]")[0]).read_text()
+            named = re.findall(r"`(test_\w+)`", names)
+            assert named, row
+            missing += [name for name in named if f"def {name}(" not in source]
+    assert len(rows) >= 30
+    assert missing == []
