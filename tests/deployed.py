@@ -1,0 +1,24 @@
+"""What the tests of the examples under ``deploy`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from etcdleader._cli._app import app
+
+__all__ = ("DEPLOY", "ROOT", "parsed_run")
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+
+
+def parsed_run(words: Sequence[str]) -> dict[str, Any]:
+    """What ``etcdleader WORDS`` would be run with; an option that there is not raises."""
+    group: Any = typer.main.get_command(app)
+    assert words[0] == "run"
+    parameters: dict[str, Any] = group.commands["run"].make_context("run", list(words[1:])).params
+    return parameters
