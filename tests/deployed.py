@@ -10,10 +10,12 @@ import typer
 
 from etcdleader._cli._app import app
 
-__all__ = ("DEPLOY", "ROOT", "parsed_run")
+__all__ = ("DEPLOY", "ROOT", "TO_END", "parsed_run")
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
+TO_END = 30.0
+"""Seconds that the examples give the command after SIGTERM, as their comments say."""
 
 
 def parsed_run(words: Sequence[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 
 from etcdleader import Config
 from etcdleader._core.durations import parse_duration
-from tests.deployed import DEPLOY, ROOT, parsed_run
+from tests.deployed import DEPLOY, ROOT, TO_END, parsed_run
 
 UNIT = DEPLOY / "etcdleader@.service"
 PROGRAM = "/usr/local/bin/etcdleader"
@@ -77,7 +77,7 @@ def test_it_gives_the_command_its_grace_and_then_the_wrapper_time_to_give_the_se
     service: dict[str, str],
 ) -> None:
     grace = parsed_run(["run", *variables()["OPTIONS"].split(), "--", "true"])["grace"]
-    assert parse_duration(service["TimeoutStopSec"]) >= grace + 2 * RETRY
+    assert parse_duration(service["TimeoutStopSec"]) >= TO_END + grace + 2 * RETRY
     assert parse_duration(service["RestartSec"]) == RETRY
     assert service["KillMode"] == "mixed"  # what the wrapper is to end, systemd must not end before it
     assert "WatchdogSec" not in service  # nobody would send what it waits for
