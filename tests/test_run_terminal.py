@@ -116,6 +116,31 @@ def test_ctrl_z_stops_wrapper_and_command_and_fg_lets_both_go_on(tmp_path: Path)
         screen.wait_for("status 5")
 
 
+@pytest.mark.parametrize("stdin", ["", " <data"], ids=["terminal", "file"])
+def test_a_command_that_answers_ctrl_z_with_sigstop_leaves_the_terminal_to_the_shell(
+    tmp_path: Path, stdin: str
+) -> None:
+    """``top`` does, and ``suspend`` in a shell. Else nobody reads what is typed, and no key ends it."""
+    (tmp_path / "data").write_text("")
+    (tmp_path / "top.py").write_text(
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTSTP, lambda *_: os.kill(os.getpid(), signal.SIGSTOP))\n"
+        "signal.signal(signal.SIGCONT, lambda *_: os._exit(5))\n"
+        "print('rea' + 'dy', flush=True)\n"
+        "while True: time.sleep(0.01)\n"
+    )
+    with shell(tmp_path) as screen:
+        screen.type(f"{RUN} -- {shlex.quote(sys.executable)} top.py{stdin}\n")
+        screen.wait_for("ready")
+        screen.type("\x1a")
+        screen.wait_for("Stopped")
+        screen.type("echo $((40+2))\n")
+        screen.wait_for("42")
+        screen.type("fg\n")
+        screen.type("echo status $?\n")
+        screen.wait_for("status 5")
+
+
 def test_a_command_in_the_background_reads_when_it_comes_to_the_foreground(tmp_path: Path) -> None:
     with shell(tmp_path) as screen:
         screen.type(f"{RUN} -- sh -c 'read x; echo got $x' &\n")

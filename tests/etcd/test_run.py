@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -175,6 +176,30 @@ def test_a_leader_asked_to_step_down_ends_its_command_and_stands_again(
         f"etcdleader: a leads {re.sub(r'[0-9]+', '', repr(election_key))} no longer (token ): resigned",
         f"etcdleader: a leads {re.sub(r'[0-9]+', '', repr(election_key))} with token ",
     ]
+
+
+def test_an_etcd_that_lost_its_history_ends_it_with_a_status_of_its_own(election_key: str, tmp_path: Path) -> None:
+    """And without a traceback. What is to be done at a loss is done before."""
+    lost = tmp_path / "lost"
+    options = (*LONG, "--on-lost", f'sleep 0.5; echo "$ETCDLEADER_REASON" >"{lost}"')
+    with EtcdServer() as server:
+        etcd = Etcd(server, election_key)
+        for number in range(50):
+            etcd.client.put("filler", str(number))
+        words = ("sh", "-c", "echo up; exec sleep 1000")
+        with wrapped("a", server.endpoints[0], election_key, *words, options=options, stdout=subprocess.PIPE) as a:
+            assert output(a) == "up"
+            etcd.client.close()
+            (member,) = server.members
+            member.kill()
+            shutil.rmtree(member.data_dir)
+            member.restart()
+            assert a.process.wait(timeout=60) == 70
+            assert lost.read_text() in {"regressed\n", "revoked\n"}
+            assert a.process.stderr is not None
+            said = a.process.stderr.read()
+    assert "EtcdRegressedError" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("how", ["key deleted", "lease revoked"])

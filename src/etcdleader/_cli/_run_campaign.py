@@ -91,13 +91,20 @@ class Runner(NullMetrics):
 
         Raises:
             EtcdLeaderError: What ended the campaign.
+            OSError: The command could not even be tried.
         """
+        failure: EtcdLeaderError | OSError | None = None
         async with anyio.create_task_group() as group:
             await group.start(self._pass_signals_on, group)
             group.start_soon(self._give_up)
-            await self._manager.campaign()
+            try:
+                await self._manager.campaign()
+            except (EtcdLeaderError, OSError) as error:
+                failure = error  # raised below, not in a group of exceptions
             await self._wait_for_on_lost()
             group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
         return BROKEN if self._status is None else self._status
 
     async def _stop(self, status: int) -> None:
@@ -163,9 +170,12 @@ class Runner(NullMetrics):
                     self._asked_to_stop |= number == signal.SIGTSTP
                     child.signal(number)
 
-    def _command_stopped(self, number: int) -> None:
-        """The command was stopped. When that was for job control, whoever does that wants us stopped, too."""
-        if number != signal.SIGSTOP and (self._asked_to_stop or os.isatty(0)):
+    def _command_stopped(self) -> None:
+        """The command was stopped. When that was for job control, whoever does that wants us stopped, too.
+
+        Any signal may be: ``top`` and a shell's ``suspend`` answer with SIGSTOP. Nobody would have the terminal else.
+        """
+        if self._asked_to_stop or os.isatty(0):
             self._asked_to_stop = False
             self._suspend()
 

@@ -60,7 +60,7 @@ class Child:
         environment: Mapping[str, str],
         deadline: float,
         limits: Limits,
-        on_stopped: Callable[[int], None],
+        on_stopped: Callable[[], None],
     ) -> None:
         """Start them. It takes some hundredths of a second until the command runs.
 
@@ -69,7 +69,7 @@ class Child:
             environment: Its variables.
             deadline: Until when the lease may be believed, on the clock that counts suspend.
             limits: How it is ended.
-            on_stopped: Called with the signal by which the command was stopped.
+            on_stopped: Called when the command was stopped, by whatever signal.
         """
         self.over = anyio.Event()
         self.status: int | None = None
@@ -170,7 +170,7 @@ class Child:
 
     def _take(self, message: dict[str, Any]) -> bool:
         if "stopped" in message:
-            self._on_stopped(message["stopped"])
+            self._on_stopped()
         elif "survivors" in message:
             _logger.error("processes of the command do not die when killed: %s", message["survivors"])
         elif "ending" in message:
