@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +38,37 @@ def test_version_is_that_of_the_package() -> None:
         pytest.skip("etcdleader is on the path, but not installed")
     done = etcdleader("--version")
     assert (done.returncode, done.stdout) == (0, f"etcdleader {expected}\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_has_an_exit_code_of_its_own(tmp_path: Path) -> None:
+    """1 would mean that the answer is no."""
+    (tmp_path / "settings.toml").write_text(
+        '[leader]\nenabled = true\nelection_key = "k"\n[etcd]\nendpoints = ["a:1"]\n'
+    )
+    for options in ((), ("--json",)):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [sys.executable, "-m", "etcdleader", "check-config", *options],
+                cwd=tmp_path,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert (done.returncode, done.stderr.count("\n")) == (74, 1), done.stderr
+
+
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
+def test_closed_standard_streams_are_as_good_as_dev_null(tmp_path: Path, closed: tuple[int, ...]) -> None:
+    """Who starts daemons may close them. A socket that is opened then must not become standard output."""
+    (tmp_path / "settings.toml").write_text('[leader]\nenabled = false\n[etcd]\nendpoints = ["a:1"]\n')
+    redirections = " ".join(f"{fd}>&-" for fd in closed)
+    for words, status in (("check-config", 0), ("run -- sh -c ': <&0 >&1 2>&2 && exit 9'", 9)):
+        line = f"{shlex.quote(sys.executable)} -m etcdleader {words} {redirections}"
+        done = subprocess.run(["sh", "-c", line], cwd=tmp_path, timeout=60, check=False)
+        assert done.returncode == status
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])

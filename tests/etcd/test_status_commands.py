@@ -16,7 +16,7 @@ import pytest
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from tests.etcd.stage import Stage
-from tests.terminal import PATIENCE, Terminal, command, environment
+from tests.terminal import PATIENCE, Terminal, command, environment, run
 
 pytestmark = pytest.mark.anyio
 
@@ -42,6 +42,21 @@ def stage(etcd_server: EtcdServer, election_key: str, tmp_path: Path) -> Stage:
 
 
 # status
+
+
+async def test_what_others_wrote_can_be_shown_where_the_locale_has_no_such_characters(
+    stage: Stage, operator: Any
+) -> None:
+    """Whoever is called at night may have any terminal."""
+    lease = operator.lease(60)
+    operator.put(f"{stage.election}/{lease.id:x}", "hüte-漢", lease)
+    for arguments in ((stage.election,), ("--prefix", stage.election)):
+        words = ("status", *arguments, *stage.endpoint)
+        done = await anyio.to_thread.run_sync(
+            lambda: run(*words, folder=stage.folder, variables={"PYTHONIOENCODING": "ascii"})  # noqa: B023 - awaited
+        )
+        assert done.returncode == 0, done.stderr
+        assert r"h\xfcte-\u6f22" in done.stdout
 
 
 async def test_status_shows_the_leader_its_token_and_lease_and_the_queue_in_order(stage: Stage) -> None:

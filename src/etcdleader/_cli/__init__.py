@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from ._streams import mend_streams
+
 __all__ = ("main",)
 
 
 def main() -> None:
     """Run the command, or say how to install what it needs."""
+    mend_streams()
     try:
         from ._app import app
     except ModuleNotFoundError as missing:

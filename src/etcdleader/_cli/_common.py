@@ -49,6 +49,8 @@ class ExitCode(IntEnum):
     """The answer is no: nobody leads, a problem was found, the question was answered with no."""
     UNAVAILABLE = 69
     """etcd did not answer."""
+    IO = 74
+    """The output cannot be written."""
     NOT_YET = 75
     """The leader has not left in time."""
     REFUSED = 77
@@ -163,10 +165,12 @@ def told() -> Iterator[None]:
         _end(ExitCode.UNAVAILABLE, f"etcd does not answer: {error}")
     except EtcdLeaderError as error:
         _end(ExitCode.NO, str(error))
-    except BrokenPipeError:
-        # Who reads has had enough. What is still in the buffer must not fail when the interpreter ends.
+    except OSError as error:
+        # What is still in the buffer must not fail when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(ExitCode.OK) from None
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(ExitCode.OK) from None  # who reads has had enough
+        _end(ExitCode.IO, f"It cannot go on: {error}")
     except KeyboardInterrupt:
         raise typer.Exit(128 + signal.SIGINT) from None
 
