@@ -325,6 +325,8 @@ def test_nonsense_is_answered_or_dropped_and_the_next_is_served(
 def test_the_port_is_free_again_after_the_block(manager: NoopLeaderManager) -> None:
     with serve(manager, "127.0.0.1", 0) as server:
         port = server.port
+        with pytest.raises(OSError, match="no name of a host"), serve(manager, "a..b", port):
+            pytest.fail("not to be had")
         with pytest.raises(OSError, match="in use"), serve(manager, "127.0.0.1", port):
             pass
     with serve(manager, "127.0.0.1", port) as again:

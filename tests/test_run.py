@@ -58,6 +58,32 @@ def test_the_exit_status_tells_what_happened(words: list[str], status: int, tmp_
     assert run(*words, cwd=tmp_path).returncode == status
 
 
+def test_a_command_that_cannot_even_be_tried_is_told_of_without_a_traceback(tmp_path: Path) -> None:
+    """Here Python is gone, as it is while it is being upgraded."""
+    script = "import sys; from etcdleader._cli import main; sys.executable = '/no/such/python'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", "true"],
+        env=OFF,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 126
+    assert "/no/such/python" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("address", ["a..b:80", "localhost:²", "203.0.113.1:80"])
+def test_an_address_that_cannot_be_had_is_told_of_without_a_traceback(tmp_path: Path, address: str) -> None:
+    done = run("--http", address, "true", cwd=tmp_path, COLUMNS="200")
+    assert done.returncode in {2, 70}
+    assert "--http" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "invalid literal" not in done.stderr
+
+
 def test_what_follows_the_command_is_the_commands_with_and_without_a_dash(tmp_path: Path) -> None:
     for words in (["echo", "--help", "-n"], ["--", "echo", "--help", "-n"]):
         assert run(*words, cwd=tmp_path).stdout == "--help -n\n"
@@ -76,6 +102,14 @@ def test_one_line_on_stderr_tells_that_it_leads(tmp_path: Path) -> None:
 def test_json_lines_have_the_facts_as_fields(tmp_path: Path) -> None:
     line = json.loads(run("--log-format=json", "--election=jobs", "true", cwd=tmp_path).stderr)
     assert (line["election"], line["token"], line["identity"], line["level"]) == ("jobs", 0, "noop", "info")
+
+
+def test_each_json_line_says_of_which_election_and_candidate_it_is(tmp_path: Path) -> None:
+    """Also those that the library logs without fields."""
+    done = run("--log-format=json", "--verbose", "--election=jobs", "true", cwd=tmp_path)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert len(lines) > 1
+    assert {(line["election"], line["identity"]) for line in lines} == {("jobs", "noop")}
 
 
 # The environment
@@ -234,7 +268,9 @@ def test_what_the_command_leaves_behind_ends_before_the_wrapper(tmp_path: Path) 
 
 
 def test_it_gets_sigterm_and_the_grace_first(tmp_path: Path) -> None:
-    script = "(trap 'echo cleaned; exit' TERM; echo up; while :; do sleep 0.01; done) & read x; exit 0"
+    script = (
+        "(trap 'echo cleaned; exit' TERM; echo up; >up; while :; do sleep 0.01; done) & until [ -e up ]; do :; done"
+    )
     with running("--grace", "60s", "sh", "-c", script, cwd=tmp_path) as process:
         assert line(process) == "up"
         assert line(process) == "cleaned"

@@ -285,9 +285,11 @@ class _Server(ThreadingHTTPServer):
         self.site = site
         self.places = threading.BoundedSemaphore(_MOST_AT_ONCE)
         self._stopping = threading.Event()
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV
-        )[0]
+        flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
+        try:
+            family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)[0]
+        except UnicodeError:
+            raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no name of a host") from None
         self.address_family = family
         super().__init__((str(address[0]), port), _Handler)
 

@@ -67,7 +67,7 @@ def _duration(value: str) -> float:
 
 def _address(value: str) -> tuple[str, int]:
     host, _, port = value.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise typer.BadParameter("must be HOST:PORT")
     return host.strip("[]"), int(port)
 
@@ -152,10 +152,12 @@ def run(
         there = Path(command[0]).exists()
         typer.echo(f"etcdleader: {command[0]}: {'cannot be executed' if there else 'no such command'}", err=True)
         raise typer.Exit(126 if there else 127)
-    log_to_stderr(log_format, verbose=verbose)
+    facts: dict[str, object] = {}
+    log_to_stderr(log_format, verbose=verbose, facts=facts)
     overrides = Overrides(id=id, lease=lease, retry=retry, renew=renew, margin=margin, endpoints=endpoint)
     with told():
         manager = make_manager(election, settings, section, overrides)
+        facts.update(election=manager.election_key, identity=manager.identity)
         lead, after = seconds_to_end(manager, grace)
         plan = Plan(
             command=command,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -28,12 +29,17 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
+    def __init__(self, facts: Mapping[str, object]) -> None:
+        super().__init__()
+        self._facts = facts
+
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._facts,
             **{name: value for name, value in vars(record).items() if name not in _ORDINARY},
         }
         if record.exc_info:
@@ -41,10 +47,16 @@ class _Json(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def log_to_stderr(style: LogFormat, *, verbose: bool) -> None:
-    """Log the elections won and lost and what goes wrong; with ``verbose``, all that the library has to say."""
+def log_to_stderr(style: LogFormat, *, verbose: bool, facts: Mapping[str, object]) -> None:
+    """Log the elections won and lost and what goes wrong; with ``verbose``, all that the library has to say.
+
+    Args:
+        style: How lines look.
+        verbose: Whether to log all.
+        facts: What stands in every JSON object, as it is when that is written.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if style is LogFormat.JSON else _Text())
+    handler.setFormatter(_Json(facts) if style is LogFormat.JSON else _Text())
     logger = logging.getLogger("etcdleader")
     logger.handlers = [handler]
     logger.propagate = False
