@@ -293,3 +293,13 @@ def test_what_etcd_refuses_has_an_exit_code_of_its_own(guarded: tuple[Doctor, Gu
     assert (done.returncode, done.stdout) == (77, "")
     assert "permission denied" in done.stderr
     assert CANARY not in done.stderr
+
+
+def test_a_command_that_is_not_to_wait_is_not_run_when_etcd_refuses(guarded: tuple[Doctor, Guarded]) -> None:
+    doctor, _ = guarded
+    (doctor.folder / "settings.toml").write_text(doctor.settings)
+    words = ["--election", doctor.election, "--nowait", "--", "echo", "ran"]
+    done = run("run", *words, folder=doctor.folder, variables=doctor.variables)
+    assert (done.returncode, done.stdout) == (77, "")
+    assert "permission denied" in done.stderr
+    assert CANARY not in done.stderr
