@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 _VERSION_DELAY = 5.0
 """Seconds from the first answer to the question for etcd's version, and between two."""
+_CLOSING = 1.0
+"""Seconds that the renewals get to end."""
 _VERSION_REST = 60.0
 """Seconds between two looks at whether there is another member to ask."""
 
@@ -131,7 +133,8 @@ class Connection:
     async def aclose(self) -> None:
         """End the renewals, then the connection, unless it is the user's."""
         self._scope.cancel()
-        await self._ended.wait()
+        with anyio.move_on_after(_CLOSING):  # a call that hears no cancellation must not hold up whoever stops
+            await self._ended.wait()
         if self._owned:
             await self.api.aclose()
 

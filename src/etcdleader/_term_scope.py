@@ -33,7 +33,7 @@ class TermScope:
         self._clock = clock
         self._margin = margin
         self._on_close = on_close
-        self._scopes: set[anyio.CancelScope] = set()
+        self._scopes: dict[anyio.CancelScope, None] = {}  # in the order of their making: a set has none
         self._left = anyio.Event()
 
     def close(self, reason: LossReason) -> None:
@@ -78,13 +78,13 @@ class TermScope:
             now: The moment on the loop's clock.
         """
         scope.deadline = self._backstop(now)
-        self._scopes.add(scope)
+        self._scopes[scope] = None
         if self.closed:
             scope.cancel()
         try:
             yield
         finally:
-            self._scopes.discard(scope)
+            self._scopes.pop(scope, None)
             if not self._scopes:
                 self._left.set()
 

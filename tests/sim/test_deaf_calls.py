@@ -87,7 +87,32 @@ async def test_a_renewal_that_hears_no_cancellation_holds_up_neither_the_deadlin
                 assert again.is_valid()
                 assert client.hanging == 1, "all the while"
             finally:
-                client.let_go.set()  # the connection waits for its calls
+                client.let_go.set()
             await anyio.sleep(CONFIG.lease)
             assert client.hanging == 0
             assert again.is_valid(), "what comes so late means nothing to a later lease"
+
+
+@pytest.mark.parametrize("deaf", ["keep-alive", "read"])
+async def test_a_renewal_that_hears_no_cancellation_does_not_hold_up_who_stops(
+    etcd: FakeEtcd, clock: VirtualClock, deaf: str
+) -> None:
+    """Nor the seat: it is given back before the connection, whose last user this is, is closed."""
+    client = DeafClient(etcd)
+    manager = make(client, clock)
+    try:
+        async with manager:
+            term = await manager.wait_elected()
+            await anyio.sleep(0.5)
+            client.deaf = deaf
+            await anyio.sleep(CONFIG.renew)
+            assert client.hanging == 1
+            assert term.is_valid()
+            with anyio.fail_after(CONFIG.retry + 1):
+                await manager.stop()
+        assert client.hanging == 1
+        assert term.key.encode() not in etcd.keys()
+    finally:
+        client.let_go.set()
+    await anyio.wait_all_tasks_blocked()
+    assert client.hanging == 0
