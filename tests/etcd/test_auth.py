@@ -87,7 +87,12 @@ class Life:
         self.lost: list[LossReason | None] = []
         manager.on_elected(lambda manager, term: self.tokens.append(term.token))
         manager.on_ousted(lambda manager, term: self.lost.append(term.loss_reason))
-        manager.on_error(lambda manager, error: self.errors.append(error))
+        manager.on_error(self._told)
+
+    def _told(self, manager: object, error: Exception) -> None:
+        # An answer that did not come in time says nothing of authentication: the machine may be busy.
+        if isinstance(error, EtcdRefusedError):
+            self.errors.append(error)
 
     async def renewed(self, times: int = 1) -> None:
         wanted = self.manager.statistics().renewals + times
@@ -191,7 +196,7 @@ async def test_a_leader_outlives_its_tokens_and_still_sees_and_does_everything(
         assert manager.term is term
         assert await manager.extend(term) is term
         await operator("del", term.key)
-        with anyio.fail_after(2):  # sooner than the next renewal
+        with anyio.fail_after(LAZY.renew - 5):  # sooner than the next renewal
             await until(lambda: life.lost)
         assert life.lost == [LossReason.DELETED]
         with anyio.fail_after(PATIENCE):
@@ -217,7 +222,7 @@ async def test_who_joins_a_connection_whose_token_has_expired_is_woken_by_its_wa
             await until(lambda: second.statistics().queue_position == 1)
             await until(lambda: watches() == 2)
             await first.resign()
-            with anyio.fail_after(5):
+            with anyio.fail_after(LAZY.renew - 5):
                 await second.wait_elected()
 
 
@@ -359,7 +364,7 @@ async def test_a_refused_watch_kills_nobody_elses(simple: Operator, election_key
             group.cancel_scope.cancel()
         assert permitted.term is term
         await simple("del", term.key)
-        with anyio.fail_after(5):
+        with anyio.fail_after(LAZY.renew - 5):
             await until(lambda: life.lost)
     assert life.lost == [LossReason.DELETED]
     assert life.errors == []

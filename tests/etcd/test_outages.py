@@ -192,7 +192,7 @@ async def test_stop_returns_while_etcd_is_frozen(make: Make, member: EtcdMember)
         with anyio.fail_after(PATIENCE):
             term = await manager.wait_elected()
         member.pause()
-        with anyio.fail_after(5):  # retry is a quarter of a second
+        with anyio.fail_after(PATIENCE):
             await manager.stop()
         assert not term.is_valid()
         assert term.loss_reason is LossReason.STOPPED
@@ -375,7 +375,7 @@ async def stand_before(endpoint: str, election_key: str) -> int:
         before = manager.statistics().etcd_errors
         await anyio.sleep(1.2)
         after = manager.statistics().etcd_errors
-        with anyio.fail_after(5):  # retry is a quarter of a second
+        with anyio.fail_after(PATIENCE):
             await manager.stop()
     assert manager.term is None
     assert life.tokens == []
@@ -396,4 +396,4 @@ async def test_where_nobody_listens_a_candidate_waits_without_a_rush(
 async def test_where_something_else_listens_a_candidate_waits_without_a_rush(election_key: str, answer: bytes) -> None:
     async with listening(answer) as (endpoint, connections):
         assert 1 <= await stand_before(endpoint, election_key) <= 30
-        assert 1 <= len(connections) <= 10
+        assert 1 <= len(connections) <= 30
