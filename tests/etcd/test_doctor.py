@@ -7,6 +7,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,13 @@ def doctor(etcd_server: EtcdServer, election_key: str, tmp_path: Path) -> Doctor
 
 @pytest.fixture
 def operator(etcd_server: EtcdServer) -> Iterator[Any]:
-    host, _, port = etcd_server.endpoints[0].rpartition(":")
-    client = etcd3.client(host, int(port))
-    yield client
-    client.close()
+    with closing(client_of(etcd_server)) as client:
+        yield client
+
+
+def client_of(server: EtcdServer) -> Any:
+    host, _, port = server.endpoints[0].rpartition(":")
+    return etcd3.client(host, int(port))
 
 
 def test_all_is_well_and_each_check_says_so(doctor: Doctor) -> None:
@@ -79,19 +83,22 @@ def test_all_is_well_and_each_check_says_so(doctor: Doctor) -> None:
     assert found["lease budget"][0] in {"ok", "warning"}  # on a slow machine a read may take long
 
 
-def test_it_writes_nothing_and_leaves_no_lease(doctor: Doctor, operator: Any, etcd_server: EtcdServer) -> None:
+def test_it_writes_nothing_and_leaves_no_lease(election_key: str, tmp_path: Path) -> None:
     """Each key under the prefix would stand in the queue. Every write, of whatever key, would raise the revision."""
+    # An etcd of its own: in the shared one the leases of other tests run out.
+    with EtcdServer() as server, closing(client_of(server)) as operator:
+        doctor = Doctor(tmp_path, election_key, *server.endpoints)
 
-    def leases() -> str:
-        command = [str(etcd_server.etcdctl), "--endpoints", etcd_server.endpoints[0], "lease", "list"]
-        environment = {**os.environ, "ETCDCTL_API": "3"}
-        return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+        def leases() -> str:
+            command = [str(server.etcdctl), "--endpoints", server.endpoints[0], "lease", "list"]
+            environment = {**os.environ, "ETCDCTL_API": "3"}
+            return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
 
-    operator.put(f"{doctor.election}-elsewhere", "")
-    before, revision = leases(), operator.get_response("nothing").header.revision
-    assert doctor.examine()["permissions"][0] == "ok"
-    assert operator.get_response("nothing").header.revision == revision
-    assert leases() == before
+        operator.put(f"{doctor.election}-elsewhere", "")
+        before, revision = leases(), operator.get_response("nothing").header.revision
+        assert doctor.examine()["permissions"][0] == "ok"
+        assert operator.get_response("nothing").header.revision == revision
+        assert leases() == before
 
 
 def test_for_people_it_is_lines_with_what_to_do_below(doctor: Doctor) -> None:
