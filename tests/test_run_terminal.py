@@ -35,6 +35,11 @@ class Screen:
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
 
+    def enter(self, line: str, *, shows: str) -> None:
+        """Type a line, and wait for what comes of it."""
+        self.type(f"{line}\n")
+        self.wait_for(shows)
+
     def wait_for(self, text: str) -> None:
         """Wait until it is shown, after what was waited for before."""
         ends_at = time.monotonic() + PATIENCE
@@ -67,28 +72,22 @@ def shell(cwd: Path) -> Iterator[Screen]:
 
 def test_an_interactive_program_has_the_terminal_and_ctrl_c_is_for_it(tmp_path: Path) -> None:
     with shell(tmp_path) as screen:
-        screen.type(f"{RUN} -- {PYTHON}\n")
-        screen.wait_for(">>> ")
-        screen.type("import os; print('in front:', os.tcgetpgrp(0) == os.getpgrp())\n")
-        screen.wait_for("in front: True")
-        screen.type("import time; print('sl' + 'eeps', flush=True); time.sleep(1000)\n")
-        screen.wait_for("sleeps")
+        screen.enter(f"{RUN} -- {PYTHON}", shows=">>> ")
+        screen.enter("import os; print('in front:', os.tcgetpgrp(0) == os.getpgrp())", shows="in front: True")
+        screen.enter("import time; print('sl' + 'eeps', flush=True); time.sleep(1000)", shows="sleeps")
         screen.type("\x03")
         screen.wait_for("KeyboardInterrupt")
         screen.wait_for(">>> ")
         screen.type("raise SystemExit(40 + 2)\n")
-        screen.type("echo status $?\n")
-        screen.wait_for("status 42")
+        screen.enter("echo status $?", shows="status 42")
 
 
 def test_ctrl_c_ends_a_command_that_does_not_mind_it(tmp_path: Path) -> None:
     """A shell's loop around it can tell by the status."""
     with shell(tmp_path) as screen:
-        screen.type(f"{RUN} -- sh -c 'echo $((40+2)); exec sleep 1000'\n")
-        screen.wait_for("42")
+        screen.enter(f"{RUN} -- sh -c 'echo $((40+2)); exec sleep 1000'", shows="42")
         screen.type("\x03")
-        screen.type("echo status $?\n")
-        screen.wait_for("status 130")
+        screen.enter("echo status $?", shows="status 130")
 
 
 def test_the_terminal_is_given_back_as_it_was(tmp_path: Path) -> None:
@@ -96,24 +95,19 @@ def test_the_terminal_is_given_back_as_it_was(tmp_path: Path) -> None:
     with shell(tmp_path) as screen:
         screen.type("stty -a >before\n")
         screen.type(f"{RUN} -- sh -c 'stty raw -echo; kill -9 $$'\n")
-        screen.type("stty -a >after; cmp before after && echo sa''me\n")
-        screen.wait_for("same")
+        screen.enter("stty -a >after; cmp before after && echo sa''me", shows="same")
 
 
 def test_ctrl_z_stops_wrapper_and_command_and_fg_lets_both_go_on(tmp_path: Path) -> None:
     with shell(tmp_path) as screen:
-        screen.type(f"{RUN} -- {PYTHON}\n")
-        screen.wait_for(">>> ")
+        screen.enter(f"{RUN} -- {PYTHON}", shows=">>> ")
         screen.type("\x1a")
         screen.wait_for("Stopped")
-        screen.type("echo $((40+2))\n")
-        screen.wait_for("42")
+        screen.enter("echo $((40+2))", shows="42")
         screen.type("fg\n")
-        screen.type("print(60 + 6)\n")
-        screen.wait_for("66")
+        screen.enter("print(60 + 6)", shows="66")
         screen.type("raise SystemExit(5)\n")
-        screen.type("echo status $?\n")
-        screen.wait_for("status 5")
+        screen.enter("echo status $?", shows="status 5")
 
 
 @pytest.mark.parametrize("stdin", ["", " <data"], ids=["terminal", "file"])
@@ -143,18 +137,13 @@ def test_a_command_that_answers_ctrl_z_with_sigstop_leaves_the_terminal_to_the_s
 
 def test_a_command_in_the_background_reads_when_it_comes_to_the_foreground(tmp_path: Path) -> None:
     with shell(tmp_path) as screen:
-        screen.type(f"{RUN} -- sh -c 'read x; echo got $x' &\n")
-        screen.wait_for("leads")
-        screen.type("fg\n")
-        screen.wait_for("read x; echo got")
-        screen.type("wo''rd\n")
-        screen.wait_for("got wo''rd")
+        screen.enter(f"{RUN} -- sh -c 'read x; echo got $x' &", shows="leads")
+        screen.enter("fg", shows="read x; echo got")
+        screen.enter("wo''rd", shows="got wo''rd")
 
 
 def test_in_a_pipeline_the_other_end_keeps_the_terminal(tmp_path: Path) -> None:
     """It may be a pager."""
     with shell(tmp_path) as screen:
-        screen.type(f"{RUN} -- echo hidden | sh -c 'read x </dev/tty; echo $((40+2)) $x'\n")
-        screen.wait_for("leads")
-        screen.type("typed\n")
-        screen.wait_for("42 typed")
+        screen.enter(f"{RUN} -- echo hidden | sh -c 'read x </dev/tty; echo $((40+2)) $x'", shows="leads")
+        screen.enter("typed", shows="42 typed")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from etcdleader.testing import EtcdServer
+from tests.etcd.programs import line, python
 
 PROGRAM = """
     import signal, sys
@@ -84,22 +84,17 @@ LONG = 60
 def program(
     server: EtcdServer, election_key: str, backend: str, run: str, lease: float = LONG
 ) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), server.endpoints[0], election_key, backend, str(lease), run],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    arguments = (server.endpoints[0], election_key, backend, str(lease), run)
+    with python(textwrap.dedent(PROGRAM), *arguments) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
+def interrupted(process: subprocess.Popen[str], number: signal.Signals) -> tuple[list[str], str]:
+    """Send a leader the signal; the lines that it still wrote, and its stderr."""
+    assert line(process) == "elected"
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    return output.splitlines(), errors
 
 
 def candidates(server: EtcdServer, election_key: str) -> list[str]:
@@ -119,10 +114,8 @@ def test_ctrl_c_at_a_leader_ends_the_work_then_gives_the_seat_back(
 ) -> None:
     """While the work cleans up, the seat is still its own; nothing of ours is on stderr."""
     with program(etcd_server, election_key, backend, run) as process:
-        assert line(process) == "elected"
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-        assert output.splitlines() == ["cleaning", "cleaned True"]
+        output, errors = interrupted(process, signal.SIGINT)
+        assert output == ["cleaning", "cleaned True"]
         # One line of the log may say so, where trio has raised it in the very code that leads.
         assert "Traceback" not in errors
         assert process.returncode == 130
@@ -150,10 +143,8 @@ def test_sigterm_turned_into_cancellation_gives_the_seat_back(
     etcd_server: EtcdServer, election_key: str, backend: str
 ) -> None:
     with program(etcd_server, election_key, backend, "with_sigterm") as process:
-        assert line(process) == "elected"
-        process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=60)
-        assert output.splitlines() == ["cleaning", "cleaned True", "stopped"]
+        output, errors = interrupted(process, signal.SIGTERM)
+        assert output == ["cleaning", "cleaned True", "stopped"]
         assert (errors, process.returncode) == ("", 0)
         assert candidates(etcd_server, election_key) == []
 
@@ -164,9 +155,7 @@ def test_sigterm_by_itself_ends_the_process_and_the_lease_runs_out(
 ) -> None:
     """No handler of ours stands in the way of what the system does."""
     with program(etcd_server, election_key, backend, "plain") as process:
-        assert line(process) == "elected"
-        process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=60) == ("", "")
+        assert interrupted(process, signal.SIGTERM) == ([], "")
         assert process.returncode == -signal.SIGTERM
         assert len(candidates(etcd_server, election_key)) == 1
     with program(etcd_server, f"{election_key}-short", backend, "plain", lease=3) as process:

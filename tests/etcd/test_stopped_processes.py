@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from etcdleader.testing import EtcdServer
+from tests.etcd.programs import line, python
 
 PROGRAM = """
     import select, sys, time
@@ -66,23 +66,8 @@ def program(
 ) -> Iterator[subprocess.Popen[str]]:
     source = textwrap.dedent(PROGRAM).replace("EXIT", str(exit_on_overrun))
     source = source.replace("        BODY\n", textwrap.indent(textwrap.dedent(body), "        "))
-    process = subprocess.Popen(
-        [sys.executable, "-c", source, server.endpoints[0], election_key, backend],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
+    with python(source, server.endpoints[0], election_key, backend) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])

@@ -10,7 +10,7 @@ from etcdleader.etcd3 import etcd3
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, ELECTION, Diary, make, until
+from tests.sim.world import CONFIG, ELECTION, Diary, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -61,9 +61,7 @@ async def test_a_key_that_was_taken_off_its_lease_guards_no_write_before_its_lea
 ) -> None:
     """It keeps its create_revision, so only the lease tells."""
     client = etcd.client()
-    manager = make(client, clock)
-    async with manager:
-        term = await manager.wait_elected()
+    async with leading(client, clock) as (manager, term):
         await anyio.sleep(0.1)
         client.stall_watches()
         put = etcd3.transactions.Put("data", "x")

@@ -17,7 +17,7 @@ from etcdleader import Config, EtcdLeaderManager, LeadershipLostError, LossReaso
 from etcdleader import _etcd_manager as product
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock, VirtualTimeLoop
-from tests.sim.world import CONFIG, ELECTION, Diary, make, until
+from tests.sim.world import CONFIG, ELECTION, Diary, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -114,9 +114,7 @@ async def test_a_leader_that_was_suspended_for_less_than_its_lease_renews_within
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The loop's timer for the next renewal has not moved; the ticker notices."""
-    manager = make(etcd, clock)
-    async with manager:
-        term = await manager.wait_elected()
+    async with leading(etcd, clock) as (manager, term):
         await anyio.sleep(0.1)
         clock.advance(8)
         assert term.is_valid()
@@ -163,9 +161,7 @@ async def test_a_candidate_that_was_suspended_past_its_lease_does_not_win_on_it(
 async def test_a_process_that_was_stopped_for_less_than_its_lease_still_leads(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    manager = make(etcd, clock)
-    async with manager:
-        term = await manager.wait_elected()
+    async with leading(etcd, clock) as (manager, term):
         await anyio.sleep(0.5)
         stand_still(CONFIG.lease - CONFIG.margin - 0.6)
         assert term.is_valid()

@@ -10,7 +10,7 @@ import pytest
 from etcdleader import EtcdRegressedError, LeadershipLostError, LossReason, Term
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, Diary, make, until
+from tests.sim.world import CONFIG, Diary, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -74,9 +74,7 @@ async def test_a_leader_that_etcd_does_not_answer_gives_up_a_margin_before_the_l
 
 
 async def test_one_lost_renewal_costs_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    manager = make(etcd, clock)
-    async with manager:
-        term = await manager.wait_elected()
+    async with leading(etcd, clock) as (_, term):
         for _ in range(10):
             etcd.members[0].freeze()
             await anyio.sleep(1.5)
@@ -89,9 +87,7 @@ async def test_a_leader_that_was_suspended_past_its_lease_says_no_at_the_first_l
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The loop's clock stood still meanwhile; ours has not."""
-    manager = make(etcd, clock)
-    async with manager:
-        term = await manager.wait_elected()
+    async with leading(etcd, clock) as (manager, term):
         await anyio.sleep(1)
         clock.advance(20)
         assert not manager.is_leader()
@@ -118,9 +114,7 @@ async def test_a_key_that_went_while_the_watch_was_stalled_is_found_by_the_next_
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
-    manager = make(client, clock)
-    async with manager:
-        term = await manager.wait_elected()
+    async with leading(client, clock) as (_, term):
         await anyio.sleep(0.5)
         client.stall_watches()
         etcd.delete(term.key)

@@ -14,7 +14,7 @@ from etcdleader._etcd.api import KeyValue
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, ELECTION, make, until
+from tests.sim.world import CONFIG, ELECTION, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -351,9 +351,7 @@ async def test_a_request_to_step_down_that_no_watch_brought_is_found_by_the_read
 ) -> None:
     """It came while the leader's watch was broken, so it lies before the read that follows."""
     client = etcd.client()
-    manager = make(client, clock)
-    async with manager:
-        term = await manager.wait_elected()
+    async with leading(client, clock) as (_, term):
         await anyio.sleep(0.5)
         client.partition()
         client.break_streams()

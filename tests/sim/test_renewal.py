@@ -7,12 +7,12 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LossReason, Term
+from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LeadershipLostError, LossReason, Term
 from etcdleader._etcd.api import Range
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, make, until
+from tests.sim.world import CONFIG, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -273,15 +273,13 @@ async def test_an_extension_is_confirmed_by_a_read_that_left_after_it_was_asked_
 ) -> None:
     """It promises that the seat was ours at some moment after the call, so an older answer will not do."""
     client = etcd.client()
-    manager = make(client, clock)
-    async with manager:
-        term = await manager.wait_elected()
+    async with leading(client, clock) as (manager, term):
         client.stall_watches()
         client.delay("txn", answer=0.5)
         await until(lambda: client.calls["lease_keep_alive"] == 1)
         await anyio.sleep(0.1)  # the read was answered with our key standing; its answer is on the way
         etcd.delete(term.key)
-        with pytest.raises(Exception, match="no longer leads"):
+        with pytest.raises(LeadershipLostError, match="no longer leads"):
             await manager.extend(term)
         assert term.loss_reason is LossReason.DELETED
 
@@ -290,9 +288,7 @@ async def test_an_extension_that_etcd_does_not_answer_says_so_and_leaves_the_ter
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
-    manager = make(client, clock)
-    async with manager:
-        term = await manager.wait_elected()
+    async with leading(client, clock) as (manager, term):
         client.lose_answer("lease_keep_alive", times=3)
         asked_at = clock()
         with pytest.raises(EtcdUnavailableError):

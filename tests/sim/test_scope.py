@@ -23,7 +23,7 @@ from etcdleader import _connections as connections
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock, virtual_backend
-from tests.sim.world import CONFIG, make, until
+from tests.sim.world import CONFIG, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -372,9 +372,7 @@ async def test_extend_fails_within_retry_and_the_term_stays(etcd: FakeEtcd, cloc
 async def test_extend_of_a_key_that_is_gone_says_so(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Though the watch has brought nothing."""
     client = etcd.client()
-    manager = make(client, clock)
-    async with manager:
-        term = await manager.wait_elected()
+    async with leading(client, clock) as (manager, term):
         await anyio.sleep(0.5)
         client.stall_watches()
         etcd.delete(term.key)

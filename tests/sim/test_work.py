@@ -82,6 +82,21 @@ def provoke(etcd: FakeEtcd, client: FakeClient, place: str) -> None:
         client.fail("lease_keep_alive", EtcdUnavailableError("for a moment"))
 
 
+async def asking(ask: Callable[[], Awaitable[object]], told: list[str]) -> None:
+    """Ask for it, and tell how that came out; it must have taken no time."""
+    asked_at = anyio.current_time()
+    told.append("asked")
+    try:
+        await ask()
+    except anyio.get_cancelled_exc_class():
+        told.append("cancelled")
+        raise
+    else:
+        told.append("returned")
+    finally:
+        assert anyio.current_time() == asked_at
+
+
 @pytest.mark.parametrize("place", PLACES)
 async def test_stop_from_inside_asks_and_never_waits_for_itself(
     etcd: FakeEtcd, clock: VirtualClock, place: str
@@ -92,17 +107,7 @@ async def test_stop_from_inside_asks_and_never_waits_for_itself(
     told: list[str] = []
 
     async def act() -> None:
-        asked_at = anyio.current_time()
-        told.append("asked")
-        try:
-            await manager.stop()
-        except anyio.get_cancelled_exc_class():
-            told.append("cancelled")
-            raise
-        else:
-            told.append("returned")
-        finally:
-            assert anyio.current_time() == asked_at
+        await asking(manager.stop, told)
 
     with anyio.fail_after(CONFIG.lease):
         async with campaigning(manager, place, act) as ended:
@@ -127,17 +132,7 @@ async def test_resign_from_inside_asks_and_the_candidate_stands_again(
     async def act() -> None:
         if told:
             return
-        asked_at = anyio.current_time()
-        told.append("asked")
-        try:
-            await manager.resign()
-        except anyio.get_cancelled_exc_class():
-            told.append("cancelled")
-            raise
-        else:
-            told.append("returned")
-        finally:
-            assert anyio.current_time() == asked_at
+        await asking(manager.resign, told)
 
     with anyio.fail_after(2 * CONFIG.lease):
         async with campaigning(manager, place, act) as ended:

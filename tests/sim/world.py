@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -27,6 +28,16 @@ def make(
     """A manager, by default in a place of its own in the network."""
     client = etcd.client(name) if isinstance(etcd, FakeEtcd) else etcd
     return EtcdLeaderManager(client, config, election, clock=clock)
+
+
+@asynccontextmanager
+async def leading(
+    etcd: FakeEtcd | FakeClient, clock: Callable[[], float]
+) -> AsyncIterator[tuple[EtcdLeaderManager, Term]]:
+    """A manager alone in its election, and the term that it has won."""
+    manager = make(etcd, clock)
+    async with manager:
+        yield manager, await manager.wait_elected()
 
 
 async def until(holds: Callable[[], Any], timeout: float = 60) -> None:

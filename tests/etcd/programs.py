@@ -1,0 +1,33 @@
+"""Programs in a process of their own, given as text, that say line by line how far they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ("line", "python")
+
+
+@contextmanager
+def python(source: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run it, and end it with the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", source, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next that it says."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
