@@ -8,34 +8,18 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from prometheus_client import CollectorRegistry
 
 from etcdleader import EtcdLeaderManager, LeaderManager, LossReason, Term
 from etcdleader.metrics import Health, HealthState, NullMetrics
-from etcdleader.prometheus import PrometheusMetrics
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.scrape import Scrape
 from tests.sim.world import CONFIG, ELECTION, make, until
 
 pytestmark = pytest.mark.anyio
 
 BELIEVED = CONFIG.lease - CONFIG.margin
 SILENCE = CONFIG.renew + 2 * CONFIG.retry
-
-
-class Scrape:
-    """What Prometheus would see of one election."""
-
-    def __init__(self, clock: VirtualClock) -> None:
-        self.registry = CollectorRegistry()
-        self.metrics = PrometheusMetrics(self.registry, clock=clock)
-
-    def __call__(self, name: str, election: str = ELECTION, **labels: str) -> float | None:
-        return self.registry.get_sample_value(f"etcdleader_{name}", {"election": election, **labels})
-
-    def watching(self, manager: EtcdLeaderManager) -> EtcdLeaderManager:
-        self.metrics.watch(manager)
-        return manager
 
 
 @pytest.fixture
@@ -182,17 +166,6 @@ async def test_one_object_counts_for_many_elections(etcd: FakeEtcd, clock: Virtu
         await second.resign()
         assert [scrape("is_leader", name) for name in ("one", "two")] == [1, 0]
         assert [scrape("losses_total", name, reason="resigned") for name in ("one", "two")] == [0, 1]
-
-
-async def test_two_managers_of_one_election_are_counted_together(
-    etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
-) -> None:
-    """Two leaders in one process would be seen as 2, like two in two processes."""
-    first, second = scrape.watching(make(etcd, clock)), scrape.watching(make(etcd, clock, "b"))
-    async with first, second:
-        await until(lambda: first.is_leader() or second.is_leader())
-        await until(lambda: scrape("health", state="standing_by") == 1)
-        assert (scrape("is_leader"), scrape("health", state="leading"), scrape("queue_position")) == (1, 1, 0)
 
 
 class Broken(NullMetrics):
