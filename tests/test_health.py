@@ -147,10 +147,33 @@ async def test_get_head_and_options_have_one_status(
                 assert got.status == (200 if leads else 503)
                 assert got.headers["allow"] == "GET, HEAD, OPTIONS"
                 assert got.headers["cache-control"] == "no-store"
+                assert got.headers["x-content-type-options"] == "nosniff"
                 assert bool(got.body) is (method != "HEAD")
         for method in ("POST", "PUT", "DELETE", "PATCH"):
             assert ask(server, "/leader", method).status == 405
             assert (await ask_app(app, "/leader", method)).status == 405
+
+
+def test_the_answer_to_head_ends_with_its_headers(manager: NoopLeaderManager) -> None:
+    """What came after them would be taken for the next answer; Python's own client reads none, and does not tell."""
+    with serve(manager, "127.0.0.1", 0) as server, connected(server, b"HEAD /livez HTTP/1.0\r\n\r\n") as client:
+        got = b"".join(iter(lambda: client.recv(4096), b""))
+    assert got.startswith(b"HTTP/1.0 200 ")
+    assert got.partition(b"\r\n\r\n")[1:] == (b"\r\n\r\n", b"")
+
+
+async def test_a_page_that_fails_says_so_and_keeps_the_reason_for_the_log(
+    anyio_backend: str, manager: NoopLeaderManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError(SECRET)
+
+    monkeypatch.setattr(manager, "health", fail)
+    with serve(manager, "127.0.0.1", 0) as server:
+        for got in (ask(server, "/livez"), await ask_app(asgi_app(manager), "/livez")):
+            assert got.status == 500
+            assert SECRET.encode() not in got.body
+    assert caplog.text.count(f"ValueError: {SECRET}") == 2
 
 
 async def test_several_elections_are_told_apart_by_name(anyio_backend: str) -> None:

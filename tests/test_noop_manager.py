@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -21,6 +22,7 @@ from etcdleader import (
     NotLeaderError,
     Term,
 )
+from etcdleader.metrics import HealthState
 
 pytestmark = pytest.mark.anyio
 
@@ -300,3 +302,13 @@ async def test_on_ousted_may_take_retry_and_no_longer(caplog: pytest.LogCaptureF
         async with manager:
             await manager.wait_elected()
     assert any("on_ousted" in record.message for record in caplog.records)
+
+
+async def test_it_is_healthy_for_as_long_as_it_leads(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It renews nothing, so that no renewal was tried for long is no sign of a blocked loop."""
+    manager = NoopLeaderManager()
+    async with manager:
+        await manager.wait_elected()
+        monkeypatch.setattr(manager._announcer._vitals, "_clock", lambda: time.monotonic() + 3600)
+        health = manager.health()
+        assert (health.state, health.live, health.ready) == (HealthState.LEADING, True, True)
