@@ -10,9 +10,9 @@ import pytest
 from etcdleader import EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError, LeaderRecord
 from etcdleader import _connections as connections
 from etcdleader.testing import FakeEtcd
-from etcdleader.testing.fake_etcd import FakeClient
+from etcdleader.testing.fake_etcd import CallKind, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, ELECTION, make, until
+from tests.sim.world import CONFIG, ELECTION, Diary, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -213,6 +213,17 @@ async def test_a_lagging_member_never_takes_it_back(clock: VirtualClock) -> None
         assert tokens == sorted(set(tokens))
 
 
+async def test_a_watch_that_brings_nothing_is_not_trusted_for_long(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """A member that stands still sends no error either: only a question finds it out."""
+    client = etcd.client()
+    async with make(client, clock).observe() as leaders:
+        assert await next_of(leaders) is None
+        await anyio.wait_all_tasks_blocked()
+        client.stall_watches()
+        record = seat(etcd, "a")
+        assert await next_of(leaders, within=3 * CONFIG.retry + 1) == record
+
+
 async def test_a_timeout_around_the_next_item_loses_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Neither at the first look, of which it would otherwise say "nobody", nor later."""
     client = etcd.client()
@@ -246,6 +257,42 @@ async def test_a_watch_that_is_refused_for_ever_is_asked_for_with_pauses(etcd: F
         assert await next_of(leaders) is None
         assert await quiet(leaders)
     assert client.calls["watch"] <= 3 * 100 / CONFIG.retry
+
+
+@pytest.mark.parametrize("kind", ["watch", "range"])
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_what_an_observer_could_not_see_hides_no_later_outage(
+    etcd: FakeEtcd, clock: VirtualClock, kind: CallKind, leaves: bool
+) -> None:
+    """Its trouble is over when it sees again, and when it looks no longer: what comes after that is told of anew."""
+    client = etcd.client()
+    manager = make(client, clock)
+    diary = Diary(manager)
+
+    async def read(leaders: AsyncIterator[LeaderRecord | None]) -> None:
+        with anyio.move_on_after(5):
+            while True:
+                await anext(leaders)
+
+    async def two_outages() -> None:
+        for _ in range(2):
+            client.partition()
+            await anyio.sleep(CONFIG.renew + CONFIG.retry + 0.5)
+            client.heal()
+            await anyio.sleep(CONFIG.lease)
+
+    async with manager:
+        await manager.wait_elected()
+        async with manager.observe() as leaders:
+            client.refuse(kind, times=1e9)
+            await read(leaders)
+            client.clear_faults()
+            if not leaves:
+                await read(leaders)
+                await two_outages()
+        if leaves:
+            await two_outages()
+    assert [type(error) for error in diary.errors] == [EtcdRefusedError, EtcdUnavailableError, EtcdUnavailableError]
 
 
 async def test_a_cluster_that_went_back_in_time_is_an_error_and_not_a_state(

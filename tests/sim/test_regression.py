@@ -7,7 +7,14 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from etcdleader import EtcdLeaderManager, EtcdRegressedError, LeadershipLostError, LossReason
+from etcdleader import (
+    EtcdLeaderManager,
+    EtcdRefusedError,
+    EtcdRegressedError,
+    EtcdUnavailableError,
+    LeadershipLostError,
+    LossReason,
+)
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, FakeClient, Snapshot
 from etcdleader.testing.virtual_time import VirtualClock
@@ -237,3 +244,38 @@ async def test_headers_of_a_lagging_member_are_no_evidence(clock: VirtualClock, 
                 await other.stop()
                 await outcome.manager.wait_elected()
             await outcome.manager.stop()
+
+
+async def test_an_answer_that_a_newer_one_has_overtaken_is_no_regression(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """It is held against what was known when it was asked for, not against what has come in since."""
+    client = etcd.client()
+    manager = make(client, clock)
+    answers: list[object] = []
+
+    async def ask() -> None:
+        answers.append(await manager.leader())
+
+    async with manager.observe() as leaders:  # so that both ask over one connection
+        await anext(leaders)
+        client.delay("range", answer=0.5)
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await anyio.sleep(0.1)
+            etcd.put("other", "x")
+            await ask()
+            assert len(answers) == 1
+    assert answers == [None, None]
+
+
+async def test_what_every_member_would_refuse_moves_nobody(clock: VirtualClock) -> None:
+    """Another member would say the same, and going over to it breaks the streams of all who share the connection."""
+    async with FakeEtcd(members=3) as etcd:
+        client = etcd.client()
+        client.refuse("range")
+        with pytest.raises(EtcdRefusedError):
+            await make(client, clock).leader()
+        assert client.calls["switch_endpoint"] == 0
+        client.fail("range", EtcdUnavailableError("no answer"))
+        with pytest.raises(EtcdUnavailableError):
+            await make(client, clock).leader()
+        assert client.calls["switch_endpoint"] == 1
