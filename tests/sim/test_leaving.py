@@ -6,14 +6,23 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio.abc import TaskGroup
 
-from etcdleader import EtcdLeaderManager, LeaderManager, LeaderStatus, LossReason, Term
+from etcdleader import (
+    EtcdLeaderManager,
+    EtcdUnavailableError,
+    LeaderManager,
+    LeadershipLostError,
+    LeaderStatus,
+    LossReason,
+    Term,
+)
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, make, until
+from tests.sim.world import CONFIG, ELECTION, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -218,3 +227,95 @@ async def test_a_body_that_swallows_cancellation_keeps_the_seat_for_one_lease_an
         assert any("still runs past the end" in record.message for record in caplog.records)
         assert any("still runs" in str(error) for error in errors)
         assert term.loss_reason is LossReason.STOPPED
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_stop_at_the_moment_of_the_election_ends_the_campaign(
+    etcd: FakeEtcd, clock: VirtualClock, steps: int
+) -> None:
+    """Too late to interrupt the wait for the turn, and too early for there to be a term."""
+    etcd.put(f"{ELECTION}/by-hand", "the leader")
+    manager = make(etcd, clock)
+    async with manager:
+        await until(lambda: manager.statistics().queue_position == 1)
+        await anyio.sleep(0.5)
+        etcd.delete(f"{ELECTION}/by-hand")
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(CONFIG.retry):
+            await manager.stop()
+        assert not etcd.keys()
+        assert not etcd.leases()
+
+
+async def test_a_callback_for_errors_that_hangs_holds_the_end_up_for_no_longer_than_retry(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    client = etcd.client()
+    manager = make(client, clock)
+    called = anyio.Event()
+
+    @manager.on_error
+    async def hang(manager: object, error: object) -> None:
+        called.set()
+        await anyio.sleep_forever()
+
+    client.fail("lease_grant", EtcdUnavailableError("for a moment"))
+    with anyio.fail_after(CONFIG.lease):
+        async with manager:
+            await called.wait()
+            await manager.wait_elected()
+            asked_at = anyio.current_time()
+            await manager.stop()
+            assert anyio.current_time() - asked_at <= CONFIG.retry + 0.1
+    assert not etcd.leases()
+
+
+async def test_a_callback_for_errors_that_raises_while_leading_ends_the_term(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    client = etcd.client()
+    manager = make(client, clock)
+    terms: list[Term] = []
+    manager.on_elected(lambda manager, term: terms.append(term))
+
+    @manager.on_error
+    def fail(manager: object, error: object) -> None:
+        raise Boom
+
+    async def cut_off() -> None:
+        await manager.wait_elected()
+        client.fail("lease_keep_alive", EtcdUnavailableError("for a moment"))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(cut_off)
+        with anyio.fail_after(CONFIG.lease), pytest.raises(Boom):
+            await manager.campaign()
+    assert [term.loss_reason for term in terms] == [LossReason.FAILED]
+    assert not etcd.leases()
+
+
+async def test_work_that_returns_after_its_term_is_over_has_not_done_it(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """``while term.is_valid()`` ends so; the next term does it again."""
+    manager = make(etcd, clock)
+
+    async def work(term: Term) -> int:
+        if manager.statistics().terms == 1:
+            clock.advance(CONFIG.lease)
+        return term.token
+
+    tokens: list[int] = []
+    manager.on_elected(lambda manager, term: tokens.append(term.token))
+    with anyio.fail_after(2 * CONFIG.lease):
+        assert await manager.run(work) == tokens[1]
+    assert manager.statistics().losses == {LossReason.EXPIRED: 1, LossReason.RESIGNED: 1}
+
+
+async def test_a_block_that_ends_after_its_term_is_over_says_so(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Though nothing in it was there to be cancelled."""
+    manager = make(etcd, clock)
+    async with manager:
+        with pytest.raises(LeadershipLostError) as caught:
+            async with manager.leading():
+                clock.advance(CONFIG.lease)
+        assert caught.value.term.loss_reason is LossReason.EXPIRED
