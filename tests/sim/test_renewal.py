@@ -300,10 +300,13 @@ async def test_an_extension_that_etcd_does_not_answer_says_so_and_leaves_the_ter
         assert term.is_valid()
 
 
-async def test_the_renewals_of_one_connection_share_their_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """One keep-alive for each lease, and one transaction for all, in which each candidacy is looked after."""
+@pytest.mark.parametrize(("number", "reads"), [(20, 1), (129, 2)])
+async def test_the_renewals_of_one_connection_share_their_read(
+    etcd: FakeEtcd, clock: VirtualClock, number: int, reads: int
+) -> None:
+    """One keep-alive for each lease, and one transaction for every 128, which is what etcd allows in one."""
     client = etcd.client()
-    managers: list[EtcdLeaderManager] = [make(client, clock, election=f"election-{n}") for n in range(20)]
+    managers: list[EtcdLeaderManager] = [make(client, clock, election=f"election-{n}") for n in range(number)]
     async with anyio.create_task_group() as group:
         for manager in managers:
             group.start_soon(manager.campaign)
@@ -313,5 +316,5 @@ async def test_the_renewals_of_one_connection_share_their_read(etcd: FakeEtcd, c
         before = client.calls.copy()
         await anyio.sleep(CONFIG.renew)
         spent = client.calls - before
-        assert dict(spent) == {"lease_keep_alive": 20, "txn": 1}
+        assert dict(spent) == {"lease_keep_alive": number, "txn": reads}
         group.cancel_scope.cancel()
