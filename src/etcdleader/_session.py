@@ -236,6 +236,9 @@ class Session:
             key_stands=self._ballot.stands(read[0]),
         )
         self._highest_term = max(self._highest_term, answer.header.raft_term, read_term)
+        if verdict is Renewal.LEASE_LOST:
+            self.gone()
+            return True
         if verdict is Renewal.KEY_LOST:
             self.lose(LossReason.DELETED)
             return True
