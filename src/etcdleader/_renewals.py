@@ -42,7 +42,7 @@ class Renewable(Protocol):
 
     lease_id: int
     now: Callable[[], float]
-    """The moment, on this lease's own clock."""
+    """The moment, on this lease's own clock: always the same object."""
 
     @property
     def retry(self) -> float:
@@ -97,17 +97,24 @@ class _Round:
 
     reading: bool = False
     elsewhere: bool = False
-    done: anyio.Event = field(default_factory=anyio.Event)
+    news: anyio.Event = field(default_factory=anyio.Event)
+    """Set when it is over for some of its leases; then another one takes its place."""
+
+    def tell(self) -> None:
+        self.news.set()
+        self.news = anyio.Event()
 
 
 @dataclass(slots=True)
 class _Clock:
     """A clock that leases go by: how far it is ahead of the loop's, and how many use it."""
 
+    read: Callable[[], float]
     ahead: float
     users: int = 0
 
-    def moved(self, ahead: float) -> bool:
+    def moved(self, now: float) -> bool:
+        ahead = self.read() - now
         if abs(ahead - self.ahead) <= _APART:
             return False
         self.ahead = ahead
@@ -125,7 +132,8 @@ class Renewals:
         self._read = read
         self._leases: dict[Renewable, _Round | None] = {}
         self._agenda: Agenda[Renewable] = Agenda()
-        self._clocks: dict[Callable[[], float], _Clock] = {}
+        self._clocks: dict[int, _Clock] = {}
+        """By their ids: a user's own clock need not be hashable, and one that equals another is not that other."""
         self._ticks: dict[Renewable, float] = {}
         self._tick = _LONGEST_PAUSE
         self._wake = anyio.Event()
@@ -134,7 +142,7 @@ class Renewals:
     def add(self, lease: Renewable) -> None:
         """Renew ``lease`` from now on, and look after it."""
         self._leases[lease] = None
-        clock = self._clocks.setdefault(lease.now, _Clock(lease.now() - anyio.current_time()))
+        clock = self._clocks.setdefault(id(lease.now), _Clock(lease.now, lease.now() - anyio.current_time()))
         clock.users += 1
         self.look(lease)
 
@@ -143,10 +151,10 @@ class Renewals:
         if lease in self._leases:
             del self._leases[lease]
             self._agenda.drop(lease)
-            clock = self._clocks[lease.now]
+            clock = self._clocks[id(lease.now)]
             clock.users -= 1
             if not clock.users:
-                del self._clocks[lease.now]
+                del self._clocks[id(lease.now)]
             if self._ticks.pop(lease, None) == self._tick:
                 self._tick = min(self._ticks.values(), default=_LONGEST_PAUSE)
 
@@ -164,17 +172,18 @@ class Renewals:
             self._wake.set()
 
     async def renew_now(self, lease: Renewable) -> None:
-        """Take ``lease`` through one round; return when it is over, however it went.
+        """Take ``lease`` through one round; return when that is over for it, however it went.
 
         A round under way will do, unless its read has left already: what that shows may be older than this call.
         """
         while lease in self._leases and self._group is not None:
             under_way = self._leases[lease]
             if under_way is None:
-                await self._start(self._group, [lease]).done.wait()
-                return
-            may_join = not under_way.reading
-            await under_way.done.wait()
+                under_way, may_join = self._start(self._group, [lease]), True
+            else:
+                may_join = not under_way.reading
+            while self._leases.get(lease) is under_way:
+                await under_way.news.wait()
             if may_join:
                 return
 
@@ -244,10 +253,10 @@ class Renewals:
         return found
 
     def _compare_clocks(self, now: float) -> None:
-        moved = {read for read, clock in self._clocks.items() if clock.moved(read() - now)}
+        moved = {number for number, clock in self._clocks.items() if clock.moved(now)}
         if moved:
             for lease in self._leases:
-                if lease.now in moved:
+                if id(lease.now) in moved:
                     self._agenda.put(lease, -math.inf)
 
     def _start(self, group: TaskGroup, leases: Sequence[Renewable]) -> _Round:
@@ -261,25 +270,33 @@ class Renewals:
 
     async def _renew(self, this: _Round, leases: Sequence[Renewable]) -> None:
         try:
-            left = leases
+            left = self._wanting(leases)  # the loop may have been blocked since they were due
             for _ in range(_ATTEMPTS):
-                used = self._api.endpoint
-                left = await self._attempt(this, left)
                 if not left:
                     break
+                used = self._api.endpoint
+                left = await self._attempt(this, left)
                 # What stood in the way may be the member we speak to, so the next attempt goes to another one, and the
                 # second at once: most failures are over with that.
-                if this.elsewhere:
+                if left and this.elsewhere:
                     self._api.switch_endpoint(used)
                 this.reading = this.elsewhere = False
             for lease in left:
                 lease.postpone()
         finally:
-            for lease in leases:
-                if self._leases.get(lease) is this:
-                    self._leases[lease] = None
-                    self.look(lease)
-            this.done.set()
+            self._release(this, leases)
+
+    def _release(self, this: _Round, leases: Sequence[Renewable]) -> None:
+        """The round is over for these, whatever becomes of its others."""
+        for lease in leases:
+            if self._leases.get(lease) is this:
+                self._leases[lease] = None
+                self.look(lease)
+        this.tell()
+
+    def _wanting(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
+        """Those that want to be renewed still."""
+        return [lease for lease in leases if lease in self._leases and lease.due_in() is not None]
 
     async def _attempt(self, this: _Round, leases: Sequence[Renewable]) -> Sequence[Renewable]:
         """Renew once, within the shortest ``retry``; returns those that were not confirmed and still want to be."""
@@ -307,7 +324,7 @@ class Renewals:
         async with anyio.create_task_group() as group:
             for some in _portions(to_read):
                 group.start_soon(protected(self._confirm), this, some, sent_at, give_up_at, left)
-        return [lease for lease in left if lease in self._leases and lease.due_in() is not None]
+        return self._wanting(left)
 
     async def _confirm(
         self,
@@ -338,12 +355,15 @@ class Renewals:
                 lease.failed(error)
                 left.append(lease)
             return
-        found = iter(result.results)
+        found, settled = iter(result.results), []
         for (lease, answer), of_one in zip(some, keys, strict=True):
             read = [_only(next(found)) for _ in of_one]
-            if not lease.answered(sent_at[lease.lease_id], answer, read, result.header.raft_term):
+            if lease.answered(sent_at[lease.lease_id], answer, read, result.header.raft_term):
+                settled.append(lease)
+            else:
                 this.elsewhere = True
                 left.append(lease)
+        self._release(this, settled)
 
 
 def _portions(

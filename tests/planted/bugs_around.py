@@ -84,6 +84,22 @@ BUGS_AROUND = (
         "tests/sim/test_many.py::test_what_is_due_soon_goes_along_with_what_is_due",
     ),
     Bug(
+        "a round holds its leases until it is over for all",
+        "confirmed renewal",
+        "_renewals.py",
+        "                settled.append(lease)\n",
+        "                pass\n",
+        "tests/sim/test_rounds.py::test_an_extension_does_not_wait_for_a_round_that_is_over_for_its_lease",
+    ),
+    Bug(
+        "an extension renews what is lost",
+        "confirmed renewal",
+        "_renewals.py",
+        "left = self._wanting(leases)",
+        "left = leases",
+        "tests/sim/test_rounds.py::test_an_extension_that_waited_past_the_deadline_renews_nothing",
+    ),
+    Bug(
         "a read that is given up ends the member",
         "sparing etcd",
         "_etcd/gateway.py",
