@@ -111,7 +111,15 @@ class Stream:
             message = self._inbox.popleft()
             if not self._open:
                 return
-            if (wrong := self._check(message)) is not None:
-                self.end(wrong)
-            else:
-                self._on_message(message)
+            try:
+                if (wrong := self._check(message)) is not None:
+                    self.end(wrong)
+                else:
+                    self._on_message(message)
+            except Exception as error:  # noqa: BLE001 - raised below, where it holds up none of the messages after it
+                self._call_soon(_raise, error)
+
+
+def _raise(error: Exception) -> None:
+    """In a callback of the loop's own, which tells it as it tells all."""
+    raise error

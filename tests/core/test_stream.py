@@ -1,0 +1,60 @@
+"""The real stream, with its thread and a scripted call: what a message that cannot be taken does to those after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from etcdleader._etcd.stream import Stream
+from etcdleader._loop import call_soon_from_threads
+from tests.core.test_keep_alive_stream import ScriptedCall
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio itself ends a loop of which a callback fails
+async def test_a_message_that_cannot_be_taken_holds_up_none_after_it() -> None:
+    calls: list[ScriptedCall] = []
+
+    def method(requests: Iterator[Any], metadata: object) -> ScriptedCall:
+        calls.append(ScriptedCall(requests, metadata))
+        for message in ("bad", "good", "bad", "better"):  # all there before the loop looks
+            calls[0].messages.put(message)
+        return calls[0]
+
+    class BadMessage(Exception):
+        pass
+
+    got: list[Any] = []
+    came = anyio.Event()
+
+    def on_message(message: Any) -> None:
+        if message == "bad":
+            raise BadMessage
+        got.append(message)
+        if message == "better":
+            came.set()
+
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
+    stream = Stream(
+        method,
+        (),
+        "127.0.0.1:1",
+        call_soon_from_threads(),
+        check=lambda message: None,
+        on_message=on_message,
+        on_end=lambda error: None,
+        name="scripted",
+    )
+    with anyio.fail_after(30):
+        await came.wait()
+    assert got == ["good", "better"]
+    assert [type(error) for error in told] == [BadMessage, BadMessage]
+    calls[0].messages.put(None)
+    with anyio.fail_after(30):
+        await stream.ended.wait()
