@@ -126,8 +126,11 @@ class EtcdGateway:
         if reads and len(success) == 1 and not compare:
             of_one = await self.range(cast("Range", success[0]), timeout=timeout)
             return TxnResult(succeeded=True, results=(of_one,), header=of_one.header)
-        # Given up at the wrong moment, by a timeout or by our end, it would end a member of an older etcd.
-        request = txn_request(compare, success, failure, by_consensus=reads and self._survives != self._number)
+
+        def request() -> Any:
+            # Given up at the wrong moment, by a timeout or by our end, it would end a member of an older etcd.
+            return txn_request(compare, success, failure, by_consensus=reads and self._survives != self._number)
+
         return txn_result(await self._call(lambda endpoint: endpoint.kv.Txn, request, timeout))
 
     def watch(
@@ -179,6 +182,7 @@ class EtcdGateway:
         return self._endpoint
 
     async def _call(self, method: Callable[[Endpoint], Any], request: Any, timeout: float) -> Any:
+        """``request`` is a message, or makes the one for the member that it goes to: that may be another one by then."""
         deadline = anyio.current_time() + timeout
         logins = 0
         while True:
@@ -189,7 +193,8 @@ class EtcdGateway:
                 continue  # it was left while we logged in
             left = max(0.001, deadline - anyio.current_time())
             try:
-                answer = await endpoint.call(method(endpoint), request, metadata, left)
+                message = request() if callable(request) else request
+                answer = await endpoint.call(method(endpoint), message, metadata, left)
             except StaleTokenError:
                 if logins == _LOGINS or not self._login.forget(metadata):
                     raise

@@ -1,0 +1,65 @@
+"""A call that goes over to another member while it is being made is made for that member."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from etcdleader import EtcdConfig
+from etcdleader._etcd import gateway as product
+from etcdleader._etcd.api import Range
+from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader._etcd.rpc import etcdrpc
+
+pytestmark = pytest.mark.anyio
+
+HEADER = etcdrpc.ResponseHeader(cluster_id=1, member_id=2, revision=3, raft_term=2)
+
+
+class Member:
+    """An endpoint that answers at once, and keeps what it was asked."""
+
+    def __init__(self, name: str, version: str) -> None:
+        self.name = name
+        self.version = version
+        self.asked: list[Any] = []
+        self.kv = SimpleNamespace(Txn="Txn", Range="Range")
+        self.maintenance = SimpleNamespace(Status="Status")
+
+    async def call(self, method: str, request: Any, metadata: object, timeout: float) -> Any:
+        if method == "Status":
+            return etcdrpc.StatusResponse(header=HEADER, version=self.version)
+        self.asked.append(request)
+        return etcdrpc.TxnResponse(header=HEADER, succeeded=True)
+
+    def leave(self) -> None:
+        pass
+
+    close = leave
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through_its_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was left for the other one while we logged in; what the first would have survived may end the second."""
+    sound, old = Member("sound", "3.5.21"), Member("old", "3.5.1")
+    monkeypatch.setattr(product, "open_endpoint", lambda address, *_: {"sound:1": sound, "old:1": old}[address])
+    gateway = EtcdGateway(EtcdConfig(["sound:1", "old:1"]))
+    reads = [Range(b"a"), Range(b"b")]
+    await gateway.member_status(timeout=5)
+    await gateway.txn((), reads, timeout=5)
+    assert not sound.asked[0].failure, "it is known to survive"
+    login = gateway._login.metadata
+
+    async def switched_meanwhile(endpoint: Any, timeout: float) -> Any:
+        gateway.switch_endpoint(0)
+        return await login(endpoint, timeout)
+
+    monkeypatch.setattr(gateway._login, "metadata", switched_meanwhile)
+    await gateway.txn((), reads, timeout=5)
+    assert len(sound.asked) == 1
+    assert old.asked[0].failure
+    await gateway.aclose()
