@@ -119,7 +119,8 @@ class Connection:
         while True:
             await anyio.sleep(_VERSION_DELAY if asked != self.api.endpoint else _VERSION_REST)
             if asked != (endpoint := self.api.endpoint):
-                with suppress(EtcdLeaderError):
+                # Whatever goes wrong: not to know it costs little, and the renewals run beside this.
+                with suppress(Exception):
                     version = (await self.api.member_status(timeout=_VERSION_DELAY)).version
                     asked = endpoint
                     self._learned(version)

@@ -48,3 +48,15 @@ async def test_a_start_that_fails_before_the_candidate_stands_raises_there(etcd:
     async with anyio.create_task_group() as group:
         with pytest.raises(Boom):
             await group.start(manager.campaign)
+
+
+async def test_a_question_for_the_version_that_breaks_costs_no_renewals(
+    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = etcd.client()
+    manager = make(client, clock)
+    monkeypatch.setattr(client, "member_status", lambda **_: None)  # not awaitable: a TypeError
+    async with manager:
+        term = await manager.wait_elected()
+        await anyio.sleep(3 * CONFIG.lease)
+        assert term.is_valid()
