@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import secrets
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
@@ -80,7 +79,11 @@ class EtcdLeaderManager(BaseManager):
         self._session: Session | None = None
 
     def _draw_identity(self) -> str:
-        name = self._config.id.replace("{host}", socket.gethostname()).replace("{pid}", str(os.getpid()))
+        name = self._config.id.replace("{pid}", str(os.getpid()))
+        if "{host}" in name:
+            import socket
+
+            name = name.replace("{host}", socket.gethostname())
         return f"{name}#{secrets.token_hex(4)}"
 
     def _renewal_age(self) -> float | None:

@@ -8,14 +8,12 @@ that etcd3 imports. Nothing of the installed package is run for that, and nothin
 
 from __future__ import annotations
 
-import ast
 import sys
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 __all__ = ("install",)
 
@@ -33,7 +31,8 @@ def install() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
-class _Finder(MetaPathFinder):
+# Neither has a base of importlib.abc: that takes longer to import than all of this.
+class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -43,10 +42,10 @@ class _Finder(MetaPathFinder):
         found = PathFinder.find_spec(fullname, path)
         if found is None or found.origin is None:
             return None
-        return ModuleSpec(fullname, _Loader(Path(found.origin).parent), origin=found.origin)
+        return ModuleSpec(fullname, cast("Any", _Loader(Path(found.origin).parent)), origin=found.origin)
 
 
-class _Loader(Loader):
+class _Loader:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
@@ -73,6 +72,8 @@ def _filled_pool(folder: Path) -> Any:
 
 def _serialized(generated: Path) -> bytes:
     """The serialized descriptor, as the generated code spells it: ``serialized_pb=_b('...')``, in Latin-1."""
+    import ast
+
     for node in ast.walk(ast.parse(generated.read_text(encoding="utf-8"))):
         if isinstance(node, ast.keyword) and node.arg == "serialized_pb":
             literal = node.value.args[0] if isinstance(node.value, ast.Call) else node.value
