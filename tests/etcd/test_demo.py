@@ -32,7 +32,7 @@ def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "etcdleader", "demo"],
         cwd=working,
-        env={**os.environ, "TMPDIR": str(temporary), MARK: mark},
+        env={**os.environ, "TMPDIR": str(temporary), MARK: mark, "PYTHONFAULTHANDLER": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -48,6 +48,15 @@ def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert left == []
+
+
+def end_of(process: subprocess.Popen[str]) -> str:
+    """What it wrote to stderr until it ended. Where it does not end, it is asked what it is doing instead."""
+    try:
+        return process.communicate(timeout=20)[1]
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        pytest.fail(f"it did not end: {process.communicate()[1]}")
 
 
 def marked(mark: str) -> list[int]:
@@ -92,7 +101,7 @@ def test_ctrl_c_ends_the_demo_at_once_and_leaves_nothing(tmp_path: Path, moment:
     with demo(tmp_path) as process:
         read_until(process, moment)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, err = process.communicate(timeout=20)
+        err = end_of(process)
         assert process.returncode == 130
         assert "Interrupted" in err
         assert "Traceback" not in err

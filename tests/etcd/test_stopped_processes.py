@@ -6,10 +6,11 @@ import signal
 import subprocess
 import textwrap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
+from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from tests.etcd.programs import line, python
 
@@ -20,7 +21,7 @@ PROGRAM = """
     from etcdleader.etcd3 import etcd3
 
     endpoint, election, backend = sys.argv[1:4]
-    config = Config(enabled=True, id="stopped", lease=3, renew=0.5, retry=0.25, margin=0.5, exit_on_overrun=EXIT)
+    config = Config(enabled=True, id="stopped", lease=4, renew=0.5, retry=0.25, margin=2, exit_on_overrun=EXIT)
     manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election)
 
     def say(*words):
@@ -94,19 +95,21 @@ def test_a_process_whose_work_does_not_end_is_ended_before_the_seat_can_pass_on(
     etcd_server: EtcdServer, election_key: str, backend: str, body: str
 ) -> None:
     """Status 70, and one line that says why; the lease runs out by itself, so its key still stands at that moment."""
-    with program(etcd_server, election_key, backend, body, exit_on_overrun=True) as process:
+    host, _, port = etcd_server.endpoints[0].rpartition(":")
+    with (
+        closing(etcd3.client(host, int(port))) as client,
+        program(etcd_server, election_key, backend, body, exit_on_overrun=True) as process,
+    ):
         line(process)
         assert line(process) in ("blocking", "swallowing")
-        _, errors = process.communicate(timeout=30)
-        keys = subprocess.run(
-            [etcd_server.etcdctl, f"--endpoints={etcd_server.endpoints[0]}", "get", "--prefix", f"{election_key}/"],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+        assert next(value for value, _ in client.get_prefix(f"{election_key}/")).startswith(b"stopped#")
+        process.wait(timeout=60)
+        # At once, on a connection that is open: there is half a margin left.
+        keys = [value for value, _ in client.get_prefix(f"{election_key}/")]
+        _, errors = process.communicate(timeout=60)
         assert process.returncode == 70
         assert "outlived its lease" in errors
-        assert "stopped#" in keys
+        assert len(keys) == 1
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
