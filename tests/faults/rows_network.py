@@ -40,7 +40,8 @@ def half_open(campaign: Campaign) -> None:
 def slow_answers(campaign: Campaign) -> None:
     holder = campaign.settle()
     if campaign.chance.random() < 0.4:
-        delay = campaign.chance.choice([0.05, 0.15, 0.25])
+        # A renewal takes two round trips, and an attempt no longer than `retry`, which is 1 s.
+        delay = campaign.chance.choice([0.05, 0.1, 0.2]) * campaign.options.retry
         with campaign.injection("B3", f"{delay:g} s each way for {holder.name}", keeps=True):
             holder.link(delay_up=delay, delay_down=delay)
             campaign.sleep(4.0)
