@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import cache
 from typing import IO, Any
 
@@ -26,6 +27,9 @@ _DIE_WITH_PARENT = (
     f"ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, {int(signal.SIGKILL)})\n"
     "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])\n"
 )
+
+_A_MOMENT = 0.2
+"""Seconds."""
 
 _Streams = int | IO[Any] | None
 _Request = tuple[Callable[[], "subprocess.Popen[bytes]"], Future["subprocess.Popen[bytes]"]]
@@ -69,7 +73,18 @@ def spawn(
 def kill(process: subprocess.Popen[bytes]) -> None:
     """End a child at once, stopped or not, and take its exit status. It may have ended already."""
     process.kill()
-    process.wait()
+    while process.returncode is None:
+        # Not without a limit: Ctrl-C between two steps of Popen's own leaves a lock of its closed for ever.
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_A_MOMENT)
+            return
+        if not hasattr(os, "waitid"):
+            continue  # elsewhere than on Linux that cannot be found out
+        with suppress(ChildProcessError):
+            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                continue  # it has not ended yet
+            os.waitpid(process.pid, 0)
+        process.returncode = -signal.SIGKILL
 
 
 @cache
