@@ -88,7 +88,8 @@ class Trace:
     def lines(self) -> list[Line]:
         if not self.path.exists():
             return []
-        words = [line.split() for line in self.path.read_text().splitlines()]
+        whole, _, _ = self.path.read_text().rpartition("\n")  # a line that is just being written is none yet
+        words = [line.split() for line in whole.splitlines()]
         return [Line(name, int(token), int(pid), what) for name, token, pid, what in words]
 
     def is_of_a_stopped_command(self) -> bool:

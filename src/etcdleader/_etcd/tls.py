@@ -101,10 +101,9 @@ class TlsExaminer:
             if "ALERT" in (error.reason or ""):
                 return self._alert(str(error.reason))
             return await self._plaintext() or f"{self._name} does not speak TLS as it should: {error.reason}"
-        except anyio.EndOfStream:
+        except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+            # Who does not know what TLS is hangs up, by an end or by a reset: it may have read all of our hello, or not.
             return await self._plaintext()
-        except (OSError, anyio.BrokenResourceError):
-            return None
         return None
 
     def _alert(self, alert: str) -> str:
