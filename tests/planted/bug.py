@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ("ROOT", "Bug", "plant", "run_tests")
+__all__ = ("ROOT", "Bug", "check_that_its_test_turns_red", "plant", "run_tests")
 
 ROOT = Path(__file__).parents[2]
 _TIME_LIMIT = 120
@@ -76,3 +76,10 @@ def run_tests(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
     except subprocess.TimeoutExpired as hung:
         output = hung.stdout.decode(errors="replace") if isinstance(hung.stdout, bytes) else str(hung.stdout)
         return subprocess.CompletedProcess(command, 1, f"{output}\n1 failed: it hung", "")
+
+
+def check_that_its_test_turns_red(bug: Bug, folder: Path) -> None:
+    """Plant it in ``folder``, and run the test that must notice."""
+    done = run_tests(plant(bug, folder), bug.test)
+    assert done.returncode == 1, f"{bug.test} did not notice:\n{done.stdout}{done.stderr}"
+    assert "failed" in done.stdout
