@@ -22,8 +22,6 @@ __all__ = ("Session",)
 _TICK = 1.0
 """How often, at least, a running term's deadline is compared with the clock: loops sleep on clocks that stand still in
 suspend."""
-
-
 _EARLY = 0.1
 """By which share of ``renew`` a renewal may come too early, to go along with others."""
 
