@@ -67,8 +67,9 @@ async def test_what_is_due_soon_goes_along_with_what_is_due(etcd: FakeEtcd, cloc
         assert tokens(managers) == led
 
 
-async def test_one_deleted_key_among_many_ends_its_own_term_though_no_watch_tells(
-    etcd: FakeEtcd, clock: VirtualClock
+@pytest.mark.parametrize("reason", [LossReason.DELETED, LossReason.REVOKED])
+async def test_one_key_or_lease_that_is_gone_among_many_ends_its_own_term_though_no_watch_tells(
+    etcd: FakeEtcd, clock: VirtualClock, reason: LossReason
 ) -> None:
     client = etcd.client()
     async with leaders(client, clock) as managers:
@@ -76,23 +77,12 @@ async def test_one_deleted_key_among_many_ends_its_own_term_though_no_watch_tell
         client.stall_watches()
         victim = led[137]
         assert victim is not None
-        etcd.delete(victim.key)
+        if reason is LossReason.DELETED:
+            etcd.delete(victim.key)
+        else:
+            etcd.revoke(victim.lease_id)
         await until(lambda: victim.loss_reason is not None, timeout=CONFIG.renew + 2 * CONFIG.retry)
-        assert victim.loss_reason is LossReason.DELETED
-        await anyio.sleep(2 * CONFIG.lease)
-        assert [number for number, term in enumerate(led) if term is None or not term.is_valid()] == [137]
-
-
-async def test_one_expired_lease_on_the_stream_ends_its_own_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    client = etcd.client()
-    async with leaders(client, clock) as managers:
-        led = [manager.term for manager in managers]
-        client.stall_watches()
-        victim = led[137]
-        assert victim is not None
-        etcd.revoke(victim.lease_id)
-        await until(lambda: victim.loss_reason is not None, timeout=CONFIG.renew + 2 * CONFIG.retry)
-        assert victim.loss_reason is LossReason.REVOKED
+        assert victim.loss_reason is reason
         await anyio.sleep(2 * CONFIG.lease)
         assert [number for number, term in enumerate(led) if term is None or not term.is_valid()] == [137]
 
