@@ -10,7 +10,7 @@ General layout, from the bottom up. A module imports only from those before it.
 - ``_guard``, ``_renewals``, ``_connections``, ``_session``, ``_observer``, ``_election``: one candidacy, from the grant
   of its lease to its release. Start reading in ``_election``.
 - ``_announcer``, ``_term_scope``, ``_campaign``, ``manager``, ``_base_manager``: what a manager promises, and the one
-  way out of a term.
+  way out of a term. ``_contest``, ``_seat``: the candidacies of one campaign, and one that was won.
 - ``_etcd_manager``, ``_noop_manager``, ``_settings``: the managers; where settings come from.
 - ``factory``, ``fencing``, ``testing``: for programs, and for their tests.
 - ``_cli``: the command.

@@ -9,14 +9,13 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup, TaskStatus
 
-from . import _guard
 from ._announcer import Announcer
 from ._campaign import Campaign, failures_to, is_inside, within
 from ._loop import protected
@@ -288,7 +287,11 @@ class BaseManager(LeaderManager):
     # Serving a term
 
     async def _serve(
-        self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]], overrun_in: Callable[[], Any]
+        self,
+        campaign: Campaign,
+        scope: TermScope,
+        hold: Callable[[], Awaitable[None]],
+        overrun_in: Callable[[], float | None],
     ) -> None:
         """Lead until the term ends by whatever, then mark, cancel, join, tell; the caller releases after that.
 
@@ -299,11 +302,7 @@ class BaseManager(LeaderManager):
             overrun_in: Seconds until work that still runs is an overrun, or None; called from the guard's thread.
         """
         self._scope = scope
-        guarded = (
-            _guard.watching(overrun_in, lambda: f"work for {scope.term.election!r} outlived its lease")
-            if self._config.exit_on_overrun
-            else nullcontext()
-        )
+        guarded = self._guarded(scope, overrun_in)
         try:
             with guarded:
                 try:
@@ -316,6 +315,13 @@ class BaseManager(LeaderManager):
             closed_at = scope.closed_at if scope.closed_at is not None else self._clock()
             self._announcer.ousted(scope.term, self._clock() - closed_at)
             await self._tell_ousted(campaign, scope)
+
+    def _guarded(self, scope: TermScope, overrun_in: Callable[[], float | None]) -> AbstractContextManager[None]:
+        if not self._config.exit_on_overrun:
+            return nullcontext()
+        from ._guard import watching
+
+        return watching(overrun_in, lambda: f"work for {scope.term.election!r} outlived its lease")
 
     async def _work(self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]]) -> None:
         async with anyio.create_task_group() as group:

@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 
+from ._loop import LazyEvent
 from .model import Term
 
 __all__ = ("Campaign", "failures_to", "is_inside", "within")
@@ -35,9 +36,9 @@ class Campaign:
         self.stopping = False
         self.result: Any = None
         self.failures: list[BaseException] = []
-        self.standing = anyio.Event()
-        self.over = anyio.Event()
-        self.finished = anyio.Event()
+        self.standing = LazyEvent()
+        self.over = LazyEvent()
+        self.finished = LazyEvent()
         self._on_failure = on_failure
         self._interruptible: anyio.CancelScope | None = None
 

@@ -32,6 +32,7 @@ from ._etcd.api import (
     WatchMessage,
 )
 from ._listener import Listener
+from ._loop import LazyEvent
 from ._session import Session
 from .errors import EtcdLeaderError, EtcdRegressedError
 from .model import LossReason
@@ -82,7 +83,7 @@ class Candidacy:
         self._failed_watches: dict[tuple[bytes, bytes], None] = {}
         self._overheard: list[WatchMessage] | None = None
         self._refused_watch: Backoff | None = None
-        self._changed = anyio.Event()
+        self._changed = LazyEvent()
 
     @property
     def key(self) -> bytes:
@@ -205,7 +206,7 @@ class Candidacy:
             await self._look()
             return
         # Made before anything is awaited, so that no change falls between the look and the wait.
-        changed = self._changed = anyio.Event()
+        changed = self._changed = LazyEvent()
         if self._refused_watch is not None:
             await anyio.sleep(self._refused_watch.next())
         self._watch()

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import os
-import random
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 
-from ._announcer import Announcer
 from ._base_manager import BaseManager
 from ._campaign import Campaign
-from ._connections import Connection, connect
-from ._core.backoff import Backoff
-from ._core.lease import Timing
-from ._election import Candidacy, CandidacyOverError
-from ._etcd.api import Compare, EtcdApi
-from ._observer import Observer, read_queue
-from ._process import boottime, process_id
-from ._session import Session
-from ._term_scope import TermScope
+from ._process import boottime
 from .config import SHORT_LEASE, Config, EtcdConfig, check_election_key
-from .errors import EtcdRegressedError, LeadershipLostError, NotLeaderError
+from .errors import LeadershipLostError, NotLeaderError
 from .metrics import Metrics
-from .model import LeaderRecord, LossReason, Term
+from .model import LeaderRecord, Term
+
+# What speaks to etcd is loaded at the first campaign or question: it would take half of the time of `import etcdleader`,
+# and a factory call at import, a command line or a parent that forks has no use for it.
+if TYPE_CHECKING:
+    from ._connections import Connection
+    from ._contest import Contest
+    from ._etcd.api import EtcdApi
 
 __all__ = ("EtcdLeaderManager",)
 
@@ -66,17 +60,17 @@ class EtcdLeaderManager(BaseManager):
         """
         if not isinstance(config, Config):
             raise TypeError(f"config must be a Config, not {type(config).__name__}")
-        if not isinstance(client, EtcdConfig | EtcdApi) and not _is_etcd3_client(client):
+        self._is_port = not isinstance(client, EtcdConfig) and not _is_etcd3_client(client)
+        if self._is_port and not _implements_port(client):
             raise TypeError(f"client must be an EtcdConfig or an etcd3.Etcd3Client, not {type(client).__name__}")
         check_election_key(election_key)
-        self._client = client
+        self._client: Any = client
         self._known_revisions: Mapping[int, int] = {}
         super().__init__(config, election_key, clock=clock or boottime, metrics=metrics)
-        self._timing = Timing(config.lease, config.retry, config.renew, config.margin)
 
     def _begin_anew(self) -> None:
         super()._begin_anew()
-        self._session: Session | None = None
+        self._contest: Contest | None = None
 
     def _draw_identity(self) -> str:
         name = self._config.id.replace("{pid}", str(os.getpid()))
@@ -84,15 +78,18 @@ class EtcdLeaderManager(BaseManager):
             import socket
 
             name = name.replace("{host}", socket.gethostname())
-        return f"{name}#{secrets.token_hex(4)}"
+        return f"{name}#{os.urandom(4).hex()}"
 
     def _renewal_age(self) -> float | None:
-        session = self._session  # once: this may be asked from another thread
+        contest = self._contest  # each once: this may be asked from another thread
+        session = None if contest is None else contest.session
         return None if session is None else session.age()
 
     def _connect(self) -> AbstractAsyncContextManager[Connection]:
+        from ._connections import connect
+
         client = self._client
-        if isinstance(client, EtcdApi):
+        if self._is_port:
             return connect(id(client), lambda: client, owned=False)
         key: Hashable = client if isinstance(client, EtcdConfig) else id(client)
 
@@ -113,11 +110,15 @@ class EtcdLeaderManager(BaseManager):
         return await self._read_queue(limit=0)
 
     async def _read_queue(self, *, limit: int) -> list[LeaderRecord]:
+        from ._observer import read_queue
+
         async with self._connect() as connection:
             return await read_queue(connection, self._election_key, limit=limit, timeout=self._config.retry)
 
     @asynccontextmanager
     async def observe(self) -> AsyncGenerator[AsyncIterator[LeaderRecord | None], None]:
+        from ._observer import Observer
+
         self._here()
         async with (
             self._connect() as connection,
@@ -129,145 +130,51 @@ class EtcdLeaderManager(BaseManager):
 
     async def extend(self, term: Term | None = None) -> Term:
         await anyio.lowlevel.checkpoint()
-        current, session = self.term, self._session
+        current, contest = self.term, self._contest
         if term is not None and term is not current:
             raise LeadershipLostError(term)
-        if current is None or session is None:
+        if current is None or contest is None or contest.session is None:
             raise NotLeaderError(f"{self.identity} does not lead {self._election_key!r}")
-        await session.renew_now()
+        await contest.session.renew_now()
         if not current.is_valid():
             raise LeadershipLostError(current)
         return current
 
     async def _contend(self, campaign: Campaign) -> None:
-        if self._config.lease < SHORT_LEASE:
-            self._announcer.short_lease(self._config.lease)
+        from ._contest import Contest
+        from ._core.lease import Timing
+
+        config = self._config
+        if config.lease < SHORT_LEASE:
+            self._announcer.short_lease(config.lease)
+        self._contest = contest = Contest(
+            campaign,
+            identity=self._identity,
+            election_key=self._election_key,
+            timing=Timing(config.lease, config.retry, config.renew, config.margin),
+            clock=self._clock,
+            announcer=self._announcer,
+            connect=self._connect,
+            serve=self._serve,
+            released=self._release_told,
+        )
         async with self._connect() as connection:
             # A manager remembers what it saw in earlier campaigns, too: a cluster can be wiped between two.
             connection.revisions.learn(self._known_revisions)
             connection.tell_version(self._announcer.etcd_version)
             try:
-                await self._stand_again_and_again(campaign, connection)
+                await contest.run(connection)
             finally:
                 self._known_revisions = connection.revisions.known()
-
-    async def _stand_again_and_again(self, campaign: Campaign, connection: Connection) -> None:
-        backoff = Backoff(self._config.retry, random.uniform)
-        while not campaign.stopping:
-            candidacy = Candidacy(
-                connection,
-                self._election_key,
-                self._identity,
-                self._timing,
-                clock=self._clock,
-                listener=self._announcer,
-            )
-            term = await self._candidacy(campaign, candidacy)
-            if term is not None:
-                backoff.reset()
-            resigned = term is not None and term.loss_reason is LossReason.RESIGNED
-            with campaign.interruptible():
-                await anyio.sleep(self._config.retry if resigned else backoff.next())
-
-    async def _candidacy(self, campaign: Campaign, candidacy: Candidacy) -> Term | None:
-        """From the grant to the release. Returns the term, if there was one."""
-        self._session = candidacy.session
-        scope: TermScope | None = None
-        try:
-            if await self._win(campaign, candidacy) and not campaign.stopping:
-                scope = self._open_term(candidacy)
-                await self._serve(campaign, scope, candidacy.hold, self._overrun_in(scope, candidacy.session))
-        finally:
-            try:
-                # Last of all: until here the seat was ours, and nobody else's work could begin.
-                await candidacy.withdraw()
-            finally:
-                self._session = None
-                self._announcer.candidacy_ended()
-                if scope is not None:
-                    self._release_told(scope)
-        if isinstance(candidacy.session.error, EtcdRegressedError):
-            # Also when etcd has meanwhile come past the revision that was known, so that the next join would not tell.
-            raise candidacy.session.error
-        return None if scope is None else scope.term
-
-    async def _win(self, campaign: Campaign, candidacy: Candidacy) -> bool:
-        with campaign.interruptible():
-            try:
-                await candidacy.stand()
-                campaign.standing.set()
-                await candidacy.wait_turn()
-            except CandidacyOverError as over:
-                self._announcer.candidacy_lost(over.reason)
-            else:
-                return True
-        return False
-
-    def _open_term(self, candidacy: Candidacy) -> TermScope:
-        """The seat is ours. Nothing is awaited from the look that showed it to here."""
-        session, process = candidacy.session, self._process
-        key, token, lease_id = candidacy.key, candidacy.token, session.lease_id
-        term = Term(
-            token=token,
-            identity=self._identity,
-            election=self._election_key,
-            key=key.decode(),
-            lease_id=lease_id,
-            elected_at=datetime.now(UTC),
-            _believed=lambda: process == process_id() and session.believed(),
-            _remaining=session.lease_remaining,
-            _guard=partial(_guard_compares, key.decode(), token, lease_id),
-            _transact=partial(self._transact, session, key, token, lease_id),
-        )
-
-        def close() -> None:
-            session.drain()
-            self._announcer.ending(term)
-
-        scope = TermScope(term, clock=self._clock, margin=self._config.margin, on_close=close)
-        session.on_lost = lambda: scope.seat_lost(session.lost or LossReason.EXPIRED)
-        session.lead(lambda: self._tick(scope, session, self._announcer))
-        return scope
-
-    @staticmethod
-    def _overrun_in(scope: TermScope, session: Session) -> Callable[[], float | None]:
-        return lambda: scope.overrun_in(session.lease_remaining())
-
-    @staticmethod
-    def _tick(scope: TermScope, session: Session, announcer: Announcer) -> None:
-        remaining = session.lease_remaining()
-        scope.extend_backstop(anyio.current_time())
-        left = scope.overrun_in(remaining)
-        if left is not None and left <= 0 and scope.had_time_to_end() and not scope.overrun_told:
-            scope.overrun_told = True
-            announcer.overrun(scope.term)
-
-    async def _transact(
-        self,
-        session: Session,
-        key: bytes,
-        token: int,
-        lease_id: int,
-        success: Sequence[Any],
-        failure: Sequence[Any],
-    ) -> tuple[bool, list[Any]]:
-        from ._etcd.transactions import transact
-
-        compares = [Compare(key, "create", token), Compare(key, "lease", lease_id)]
-        async with self._connect() as connection:
-            try:
-                return await transact(connection.txn, compares, success, failure, timeout=self._config.retry)
-            except EtcdRegressedError as error:
-                session.lose(LossReason.REGRESSED, error)
-                raise
-
-
-def _guard_compares(key: str, token: int, lease_id: int) -> list[Any]:
-    from .etcd3 import guard_compares
-
-    return list(guard_compares(key, token, lease_id))
+                self._contest = None
 
 
 def _is_etcd3_client(client: object) -> bool:
     """Whether it is etcd3's, without importing etcd3: who has such a client has imported it."""
     return any(base.__module__.startswith("etcd3.") and base.__name__ == "Etcd3Client" for base in type(client).__mro__)
+
+
+def _implements_port(client: object) -> bool:
+    from ._etcd.api import EtcdApi
+
+    return isinstance(client, EtcdApi)

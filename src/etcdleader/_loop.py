@@ -1,4 +1,4 @@
-"""What differs between event loops: coming back from a thread, and a task that belongs to nobody."""
+"""What differs between event loops: coming back from a thread, a task that belongs to nobody, and what an event costs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,44 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import anyio
 import anyio.lowlevel
 
-__all__ = ("CallSoon", "call_soon_from_threads", "protected", "spawn")
+__all__ = ("CallSoon", "LazyEvent", "call_soon_from_threads", "protected", "spawn")
 
 CallSoon = Callable[..., None]
 """``call_soon(function, *arguments)``."""
 
 _tasks: set[object] = set()
+
+
+class LazyEvent:
+    """An event that costs next to nothing until somebody waits for it.
+
+    On asyncio, one of anyio's takes a kilobyte. A campaign has half a dozen, of which two are waited for while nothing
+    happens, and a process may have ten thousand campaigns.
+    """
+
+    __slots__ = ("_event", "_is_set")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._event: anyio.Event | None = None
+
+    def set(self) -> None:
+        """Wake whoever waits, now and from now on."""
+        self._is_set = True
+        if self._event is not None:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Return when it was set."""
+        if self._is_set:
+            await anyio.lowlevel.checkpoint()
+            return
+        if self._event is None:
+            self._event = anyio.Event()
+        await self._event.wait()
 
 
 def call_soon_from_threads() -> CallSoon:

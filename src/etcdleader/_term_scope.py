@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import anyio
 
+from ._loop import LazyEvent
 from .model import LossReason, Term
 
 __all__ = ("TermScope",)
@@ -26,7 +27,7 @@ class TermScope:
     def __init__(self, term: Term, *, clock: Callable[[], float], margin: float, on_close: Callable[[], None]) -> None:
         self.term = term
         self.joined = False
-        self.released = anyio.Event()
+        self.released = LazyEvent()
         self.overrun_told = False
         self.closed_at: float | None = None
         self._seat_lost_at = math.inf
@@ -34,7 +35,7 @@ class TermScope:
         self._margin = margin
         self._on_close = on_close
         self._scopes: dict[anyio.CancelScope, None] = {}  # in the order of their making: a set has none
-        self._left = anyio.Event()
+        self._left = LazyEvent()
 
     def close(self, reason: LossReason) -> None:
         """End the term: first the mark, so that the work's own clean-up finds ``is_valid()`` False; then cancel."""
@@ -107,7 +108,7 @@ class TermScope:
         """
         interruption: BaseException | None = None
         while self._scopes:
-            self._left = anyio.Event()
+            self._left = LazyEvent()
             try:
                 await self._left.wait()
             except anyio.get_cancelled_exc_class() as error:

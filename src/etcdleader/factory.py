@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._core.sections import Section
 from ._etcd_manager import EtcdLeaderManager
 from ._noop_manager import NoopLeaderManager
-from ._settings import Settings, read_settings
 from .config import Config, EtcdConfig, check_election_key
 from .errors import ConfigError
 from .manager import LeaderManager
+
+if TYPE_CHECKING:
+    from ._core.sections import Section
+    from ._settings import Settings
 
 __all__ = ("must_new_leader_manager_from_config",)
 
@@ -53,6 +55,10 @@ def must_new_leader_manager_from_config(
             shown.
         TypeError: ``client`` or ``settings`` is none of the above.
     """
+    from ._settings import (
+        read_settings,
+    )  # with what reads files: an app that makes its managers itself needs none of it
+
     read = read_settings(settings, section)
     problems = list(read.unreadable)
     config = _config(read, problems)

@@ -22,7 +22,8 @@ from tests.etcd.certificates import Authority, Pair, encrypted
 
 pytestmark = pytest.mark.anyio
 
-CONFIG = Config(enabled=True, id="tls", lease=60, renew=0.25, retry=1)
+# A call also looks into why it fails, for as long as `retry` lets it: on a busy machine a second is too short.
+CONFIG = Config(enabled=True, id="tls", lease=60, renew=0.25, retry=2)
 PATIENCE = 30
 OPTIONS = ["--heartbeat-interval=20", "--election-timeout=200"]
 BARE_TEXT = ("failed to connect to all addresses", "Socket closed", "rpc error", "_ssl.c")
@@ -170,7 +171,7 @@ async def test_what_is_wrong_is_told_once_in_words_of_its_own_and_the_candidate_
     manager = EtcdLeaderManager(make(site, tmp_path), CONFIG, election_key)
     life = Life(manager)
     async with manager:
-        await until(lambda: manager.statistics().etcd_errors >= 4)
+        await until(lambda: manager.statistics().etcd_errors >= 2)
         with pytest.raises(EtcdRefusedError, match=words):
             await manager.leader()
     (told,) = life.refused()

@@ -115,7 +115,7 @@ BUGS = (
     Bug(
         "released before the work has ended",
         (
-            ("_etcd_manager.py", "scope, candidacy.hold,", "scope, candidacy.hold_and_let_go,"),
+            ("_contest.py", "scope, candidacy.hold,", "scope, candidacy.hold_and_let_go,"),
             (
                 "_election.py",
                 "    async def withdraw(self) -> None:\n",

@@ -172,8 +172,8 @@ BUGS = (
     Bug(
         "nobody compares the clock while the loop sleeps",
         "scope",
-        "_etcd_manager.py",
-        "        session.lead(lambda: self._tick(scope, session, self._announcer))\n",
+        "_seat.py",
+        "        self._session.lead(self._tick)\n",
         "",
         "tests/sim/test_scope.py::test_the_ticker_cancels_the_work_although_the_loops_clock_stood_still",
     ),
@@ -197,8 +197,8 @@ BUGS = (
     Bug(
         "an overrun is not reported",
         "overrun",
-        "_etcd_manager.py",
-        "            announcer.overrun(scope.term)\n",
+        "_seat.py",
+        "            self._announcer.overrun(scope.term)\n",
         "",
         "tests/sim/test_overrun.py::test_an_overrun_is_reported_once_everywhere_and_the_lease_is_not_released",
     ),
@@ -314,7 +314,7 @@ BUGS = (
     Bug(
         "the campaign goes on after a regression",
         "token",
-        "_etcd_manager.py",
+        "_contest.py",
         "        if isinstance(candidacy.session.error, EtcdRegressedError):",
         "        if False:",
         "tests/sim/test_token.py::test_the_campaign_ends_though_etcd_has_come_past_what_was_known",
@@ -322,9 +322,9 @@ BUGS = (
     Bug(
         "the guard does not compare the lease",
         "token",
-        "_etcd_manager.py",
-        'Compare(key, "create", token), Compare(key, "lease", lease_id)]',
-        'Compare(key, "create", token)]',
+        "_seat.py",
+        'Compare(key, "create", term.token), Compare(key, "lease", term.lease_id)]',
+        'Compare(key, "create", term.token)]',
         "tests/sim/test_candidacy.py::test_a_key_that_was_taken_off_its_lease_guards_no_write",
     ),
     # state

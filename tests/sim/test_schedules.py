@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 
 import anyio
 import pytest
 
-from etcdleader import EtcdUnavailableError, LossReason, Term
+from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LossReason, Term
 from etcdleader._etcd.api import KeepAlive
 from etcdleader._etcd.keep_alives import KeepAlives
 from etcdleader._etcd.rpc import etcdrpc
@@ -306,7 +305,7 @@ async def test_two_electors_of_one_process_and_one_identity_are_two_candidates(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, connection: str
 ) -> None:
     """The identity is a label: leases, keys and tokens are each one's own."""
-    monkeypatch.setattr(secrets, "token_hex", lambda size: "ab" * size)
+    monkeypatch.setattr(EtcdLeaderManager, "_draw_identity", lambda _: "sim#abababab")
     shared = etcd.client()
     managers = [make(shared if connection == "shared" else etcd.client(), clock) for _ in range(2)]
     first, second = managers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from ipaddress import AddressValueError, IPv6Address, ip_address
 
 __all__ = ("is_this_machine", "normal_endpoint")
 
@@ -32,6 +31,8 @@ def normal_endpoint(endpoint: object) -> str:
 
 def _normal_host(host: str) -> str:
     if host.startswith("[") and host.endswith("]"):
+        from ipaddress import AddressValueError, IPv6Address
+
         try:
             return f"[{IPv6Address(host[1:-1])}]"
         except AddressValueError:
@@ -45,6 +46,8 @@ def _normal_host(host: str) -> str:
 
 def is_this_machine(endpoint: str) -> bool:
     """Whether a normal endpoint is reached without leaving the machine."""
+    from ipaddress import ip_address
+
     host = endpoint.removeprefix("https://").rpartition(":")[0].strip("[]")
     try:
         return ip_address(host).is_loopback

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from .problems import Problem
@@ -92,6 +91,8 @@ class Section:
         elif setting in self.known:
             self.problems.append(f"{self.name}.{setting}: must not be a table{_from(found)}")
         elif setting not in _MARKERS:
+            from difflib import get_close_matches
+
             nearest = get_close_matches(setting, self.known, 1)
             advice = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(self.known)}"
             self.problems.append(f"{self.name}.{setting}: no such setting; {advice}{_from(found)}")
@@ -135,6 +136,8 @@ def meant_variable(rest: str, section: Section) -> str | None:
         if squeezed in {(table + setting).replace("_", ""), setting.replace("_", "")}:
             return "__".join((*section.path, setting)).upper()
     if "__" not in rest and normal(rest).startswith(f"{table}_"):
+        from difflib import get_close_matches
+
         for setting in get_close_matches(normal(rest)[len(table) + 1 :], section.known, 1):
             return "__".join((*section.path, setting)).upper()
     return None

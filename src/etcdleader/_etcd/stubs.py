@@ -11,9 +11,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
-from pathlib import Path
 from types import ModuleType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ("install",)
 
@@ -31,7 +33,7 @@ def install() -> None:
         sys.meta_path.insert(0, _Finder())
 
 
-# Neither has a base of importlib.abc: that takes longer to import than all of this.
+# Neither has a base of importlib.abc, and nothing here is a Path: these take longer to import than all of this.
 class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -42,26 +44,30 @@ class _Finder:
         found = PathFinder.find_spec(fullname, path)
         if found is None or found.origin is None:
             return None
-        return ModuleSpec(fullname, cast("Any", _Loader(Path(found.origin).parent)), origin=found.origin)
+        return ModuleSpec(fullname, cast("Any", _Loader(found.origin)), origin=found.origin)
 
 
 class _Loader:
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, generated: str) -> None:
+        self._generated = generated
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         del spec
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        pool = _filled_pool(self._folder)
+        pool = _filled_pool(self._generated)
         _publish(module, pool.FindFileByName(_NAMES[module.__name__]), pool)
 
 
-def _filled_pool(folder: Path) -> Any:
+def _filled_pool(generated: str) -> Any:
     global _pool  # noqa: PLW0603 - descriptors of one pool know each other, so there is one for all three modules
     if _pool is None:
+        from pathlib import Path
+
         from google.protobuf.descriptor_pool import DescriptorPool
+
+        folder = Path(generated).parent
 
         pool = DescriptorPool()
         for name in _FILES:
