@@ -7,7 +7,7 @@ General layout, from the bottom up. A module imports only from those before it.
   a candidate stands in the queue.
 - ``config``, ``metrics``, ``_process``: settings as values; what is counted; the clock.
 - ``_etcd``: the port to etcd (``_etcd.api``) and the gateway behind it, on etcd3's stubs. ``etcd3`` is its public face.
-- ``_guard``, ``_renewals``, ``_connections``, ``_session``, ``_observer``, ``_election``: one candidacy, from the grant
+- ``_guard``, ``_rounds``, ``_renewals``, ``_connections``, ``_session``, ``_observer``, ``_election``: one candidacy, from the grant
   of its lease to its release. Start reading in ``_election``.
 - ``_announcer``, ``_term_scope``, ``_campaign``, ``manager``, ``_base_manager``: what a manager promises, and the one
   way out of a term. ``_contest``, ``_seat``: the candidacies of one campaign, and one that was won.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ("Announcer",)
 
 _logger = logging.getLogger("etcdleader")
+
+_NONE: frozenset[Any] = frozenset()
+"""The same for all: a set of one's own, even an empty one, takes 216 bytes, and there may be ten thousand managers."""
 
 
 @dataclass(slots=True)
@@ -46,6 +49,24 @@ class Announcer:
         on_resign_request: Called when an operator asks the leader to step down.
     """
 
+    __slots__ = (
+        "_alarmed",
+        "_campaigning",
+        "_config",
+        "_counts",
+        "_failed_watches",
+        "_leader_seen",
+        "_metrics",
+        "_name",
+        "_outage",
+        "_renewals_fail",
+        "_vitals",
+        "_waiting",
+        "on_resign_request",
+        "on_trouble",
+        "status",
+    )
+
     def __init__(self, name: str, config: Config, metrics: Metrics, clock: Callable[[], float]) -> None:
         self.status = LeaderStatus.INIT
         self.on_trouble: Callable[[EtcdLeaderError], None] = _ignore
@@ -55,8 +76,8 @@ class Announcer:
         self._metrics = metrics
         self._counts = _Counts()
         self._waiting: list[anyio.Event] = []
-        self._outage: set[type[EtcdLeaderError]] = set()
-        self._failed_watches: set[object] = set()
+        self._outage: frozenset[type[EtcdLeaderError]] = _NONE
+        self._failed_watches: frozenset[object] = _NONE
         self._renewals_fail = False
         self._alarmed = False
         self._vitals = Vitals(config, clock)
@@ -193,12 +214,13 @@ class Announcer:
 
     def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
         """``watcher`` has no watch: that is an outage until it has one, whatever else works."""
-        self._failed_watches.add(watcher)
+        self._failed_watches |= {watcher}
         self._count_trouble(error, log=True)
 
     def watch_stands(self, watcher: object) -> None:
         """``watcher`` has its watch, or wants none any more."""
-        self._failed_watches.discard(watcher)
+        if watcher in self._failed_watches:
+            self._failed_watches = self._failed_watches - {watcher} or _NONE
         if not self._campaigning and not self._failed_watches:
             self._recovered()
 
@@ -258,7 +280,7 @@ class Announcer:
         kind = type(error)
         if kind in self._outage:
             return
-        self._outage.add(kind)
+        self._outage |= {kind}
         if log:
             _logger.warning("%s has trouble with etcd: %s", self._name, error)
         self.on_trouble(error)
@@ -268,7 +290,7 @@ class Announcer:
             return
         if self._outage or self._renewals_fail:
             _logger.info("%s has etcd back", self._name)
-        self._outage.clear()
+        self._outage = _NONE
         self._renewals_fail = self._alarmed = False
 
     def _see(self, *, leader: bool | None) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import anyio
 
-from ._loop import LazyEvent
+from ._loop import LightEvent
 from .model import Term
 
 __all__ = ("Campaign", "failures_to", "is_inside", "within")
@@ -29,6 +30,18 @@ class Campaign:
         finished: Set when it has ended.
     """
 
+    __slots__ = (
+        "_interruptible",
+        "_on_failure",
+        "failures",
+        "finished",
+        "over",
+        "result",
+        "standing",
+        "stopping",
+        "work",
+    )
+
     def __init__(
         self, work: Callable[[Term], Awaitable[Any]] | None, on_failure: Callable[[BaseException], None]
     ) -> None:
@@ -36,9 +49,9 @@ class Campaign:
         self.stopping = False
         self.result: Any = None
         self.failures: list[BaseException] = []
-        self.standing = LazyEvent()
-        self.over = LazyEvent()
-        self.finished = LazyEvent()
+        self.standing = LightEvent()
+        self.over = LightEvent()
+        self.finished = LightEvent()
         self._on_failure = on_failure
         self._interruptible: anyio.CancelScope | None = None
 
@@ -73,14 +86,23 @@ class Campaign:
         return self.failures[0] if self.failures else None
 
 
-@contextmanager
-def failures_to(tell: Callable[[BaseException], None]) -> Iterator[None]:
+class failures_to:  # noqa: N801 - it reads as what it does
     """Tell what the block raises, as it was raised, but for cancellation, which goes on: it is no error."""
-    try:
-        yield
-    except GeneratorExit:
-        raise
-    except BaseException as error:  # noqa: BLE001 - groups may be made of anything
+
+    # No generator: every campaign is in such a block for as long as it runs.
+    __slots__ = ("_tell",)
+
+    def __init__(self, tell: Callable[[BaseException], None]) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        if error is None or isinstance(error, GeneratorExit):
+            return False
         cancelled = anyio.get_cancelled_exc_class()
         failure: BaseException | None = error
         cancellation: BaseException | None = None
@@ -91,9 +113,10 @@ def failures_to(tell: Callable[[BaseException], None]) -> Iterator[None]:
         elif isinstance(error, cancelled):
             cancellation, failure = error, None
         if failure is not None:
-            tell(failure)
-        if cancellation is not None:
-            raise cancellation from None
+            self._tell(failure)
+        if cancellation is None or cancellation is error:
+            return cancellation is None
+        raise cancellation from None
 
 
 @dataclass(slots=True)

@@ -32,7 +32,7 @@ from ._etcd.api import (
     WatchMessage,
 )
 from ._listener import Listener
-from ._loop import LazyEvent
+from ._loop import LightEvent
 from ._session import Session
 from .errors import EtcdLeaderError, EtcdRegressedError
 from .model import LossReason
@@ -57,6 +57,23 @@ class CandidacyOverError(EtcdLeaderError):
 class Candidacy:
     """One candidacy has one lease, one key, and at most one term. Nothing of it is used again: a late request of an
     old one finds its lease gone, and fails."""
+
+    __slots__ = (
+        "_ballot",
+        "_changed",
+        "_connection",
+        "_election_key",
+        "_failed_watches",
+        "_identity",
+        "_listener",
+        "_overheard",
+        "_place",
+        "_prefix",
+        "_refused_watch",
+        "_timing",
+        "_watches",
+        "session",
+    )
 
     def __init__(
         self,
@@ -83,7 +100,7 @@ class Candidacy:
         self._failed_watches: dict[tuple[bytes, bytes], None] = {}
         self._overheard: list[WatchMessage] | None = None
         self._refused_watch: Backoff | None = None
-        self._changed = LazyEvent()
+        self._changed = LightEvent()
 
     @property
     def key(self) -> bytes:
@@ -206,7 +223,7 @@ class Candidacy:
             await self._look()
             return
         # Made before anything is awaited, so that no change falls between the look and the wait.
-        changed = self._changed = LazyEvent()
+        changed = self._changed = LightEvent()
         if self._refused_watch is not None:
             await anyio.sleep(self._refused_watch.next())
         self._watch()

@@ -6,12 +6,13 @@ import contextvars
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 
-__all__ = ("CallSoon", "LazyEvent", "call_soon_from_threads", "protected", "spawn")
+__all__ = ("CallSoon", "LightEvent", "call_soon_from_threads", "protected", "spawn")
 
 CallSoon = Callable[..., None]
 """``call_soon(function, *arguments)``."""
@@ -19,33 +20,55 @@ CallSoon = Callable[..., None]
 _tasks: set[object] = set()
 
 
-class LazyEvent:
-    """An event that costs next to nothing until somebody waits for it.
+class LightEvent:
+    """An event for those of which there are many.
 
-    On asyncio, one of anyio's takes a kilobyte. A campaign has half a dozen, of which two are waited for while nothing
-    happens, and a process may have ten thousand campaigns.
+    On asyncio, one of anyio's takes a kilobyte, waited for or not. A campaign has half a dozen, and a process may have
+    ten thousand campaigns.
     """
 
-    __slots__ = ("_event", "_is_set")
+    __slots__ = ("_is_set", "_waiting")
 
     def __init__(self) -> None:
         self._is_set = False
-        self._event: anyio.Event | None = None
+        self._waiting: tuple[Callable[[], None], ...] = ()
 
     def set(self) -> None:
-        """Wake whoever waits, now and from now on."""
+        """Wake whoever waits, now and from now on. On the event loop only."""
         self._is_set = True
-        if self._event is not None:
-            self._event.set()
+        for wake in self._waiting:
+            wake()
 
     async def wait(self) -> None:
         """Return when it was set."""
         if self._is_set:
             await anyio.lowlevel.checkpoint()
             return
-        if self._event is None:
-            self._event = anyio.Event()
-        await self._event.wait()
+        if (trio := _running_trio()) is not None:
+            event = trio.Event()
+            wake, woken = event.set, event.wait()
+        else:
+            import asyncio
+
+            # One for each who waits: to cancel a task is to cancel the future that it waits for.
+            woken = asyncio.get_running_loop().create_future()
+            wake = partial(_resolve, woken)
+        self._waiting = (*self._waiting, wake)
+        try:
+            await woken
+        finally:
+            self._waiting = tuple(other for other in self._waiting if other is not wake)
+
+
+def _resolve(future: Any) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _running_trio() -> Any:
+    """The module, where its loop is the one that runs here."""
+    trio = sys.modules.get("trio")
+    return trio if trio is not None and trio.lowlevel.in_trio_run() else None
 
 
 def call_soon_from_threads() -> CallSoon:
@@ -78,8 +101,7 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]], name: str, on_end: 
 
     ``on_end`` is called when the task has ended, also when it was cancelled before it began.
     """
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if (trio := _running_trio()) is not None:
 
         async def run() -> None:
             try:
@@ -103,8 +125,8 @@ def protected(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
 
     trio protects its system tasks so, but not the tasks that these start.
     """
-    trio = sys.modules.get("trio")
-    if trio is None or not trio.lowlevel.in_trio_run():
+    trio = _running_trio()
+    if trio is None:
         return function
 
     async def run(*arguments: Any) -> None:

@@ -7,12 +7,13 @@ import time
 
 __all__ = ("boottime", "process_id")
 
-_forks = 0
+_this = (os.getpid(), 0)
+"""The pid, and how many forks led here."""
 
 
 def _forked() -> None:
-    global _forks  # noqa: PLW0603 - a count per process
-    _forks += 1
+    global _this  # noqa: PLW0603 - one per process
+    _this = (os.getpid(), _this[1] + 1)
 
 
 # The pid alone is not enough: in another pid namespace, or after many forks, a child can have its ancestor's pid.
@@ -23,7 +24,8 @@ if hasattr(os, "register_at_fork"):
 
 def process_id() -> tuple[int, int]:
     """A value that is equal for two calls only if they were made in the same process."""
-    return os.getpid(), _forks
+    pid = os.getpid()
+    return _this if _this[0] == pid else (pid, _this[1])
 
 
 if hasattr(time, "CLOCK_BOOTTIME"):

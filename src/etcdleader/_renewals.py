@@ -9,22 +9,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
 
 from ._core.agenda import Agenda
-from ._etcd.api import EtcdApi, KeepAlive, KeyValue, Operation, Range, RangeResult, TxnResult
+from ._etcd.api import EtcdApi
 from ._loop import protected
-from .errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
+from ._rounds import MAX_KEYS_PER_READ, Read, Renewable, Round
+from .errors import EtcdUnavailableError
 
-__all__ = ("Renewable", "Renewals")
-
-MAX_KEYS_PER_READ = 128
-"""etcd's own bound on the operations of one transaction (``--max-txn-ops``)."""
+__all__ = ("Renewals",)
 
 _SHORTEST_PAUSE = 0.001
 """On a clock slower than the loop's, what is left until a moment shrinks and shrinks before that is there."""
@@ -34,76 +31,6 @@ _PACE = 0.005
 """Seconds between two full rounds: what is due at the same moment does not go out in one burst."""
 _APART = 0.005
 """Seconds by which two clocks may move apart before everything is looked after anew."""
-_ATTEMPTS = 2
-"""In one round. After the last one a lease waits, by its own backoff."""
-
-
-class Renewable(Protocol):
-    """A lease to keep alive, as seen from here."""
-
-    lease_id: int
-    now: Callable[[], float]
-    """The moment, on this lease's own clock: always the same object."""
-
-    @property
-    def retry(self) -> float:
-        """Bound of one attempt, in seconds."""
-        ...
-
-    def check(self) -> float:
-        """Compare the clock with the deadlines and act on what has passed. Returns in how many seconds to look again,
-        at the latest."""
-        ...
-
-    def due_in(self) -> float | None:
-        """Seconds until the next renewal is to start, 0 or less when it is to start now; None: never again."""
-        ...
-
-    def may_go_along(self) -> bool:
-        """Whether it may be renewed now, although it is not due yet, in one round with others."""
-        ...
-
-    def keys(self) -> Sequence[bytes]:
-        """The keys whose reading confirms it."""
-        ...
-
-    def answered(self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], read_term: int) -> bool:
-        """Take in a keep-alive's answer and the read after it; False when they confirm nothing."""
-        ...
-
-    def gone(self) -> None:
-        """The keep-alive's answer says that etcd has no such lease."""
-        ...
-
-    def failed(self, error: EtcdLeaderError) -> None:
-        """An attempt brought no answer."""
-        ...
-
-    def postpone(self) -> None:
-        """Two attempts in a row brought no confirmation: wait before the next."""
-        ...
-
-    def regressed(self, error: EtcdRegressedError) -> None:
-        """The cluster went back in time."""
-        ...
-
-    def unattended(self, error: EtcdLeaderError) -> None:
-        """It was not looked after for a while, by a fault of ours."""
-        ...
-
-
-@dataclass(eq=False, slots=True)
-class _Round:
-    """One renewal, of one lease or of many, under way."""
-
-    reading: bool = False
-    elsewhere: bool = False
-    news: anyio.Event = field(default_factory=anyio.Event)
-    """Set when it is over for some of its leases; then another one takes its place."""
-
-    def tell(self) -> None:
-        self.news.set()
-        self.news = anyio.Event()
 
 
 @dataclass(slots=True)
@@ -128,16 +55,18 @@ class Renewals:
     Rounds run beside each other, so that a slow answer holds up no lease but those of its own round.
     """
 
-    def __init__(self, api: EtcdApi, read: Callable[[Sequence[Operation], float], Awaitable[TxnResult]]) -> None:
+    def __init__(self, api: EtcdApi, read: Read) -> None:
         self._api = api
         self._read = read
-        self._leases: dict[Renewable, _Round | None] = {}
+        self._leases: dict[Renewable, Round | None] = {}
         self._agenda: Agenda[Renewable] = Agenda()
         self._clocks: dict[int, _Clock] = {}
         """By their ids: a user's own clock need not be hashable, and one that equals another is not that other."""
         self._ticks: dict[Renewable, float] = {}
         self._tick_counts: Counter[float] = Counter()
         self._wake = anyio.Event()
+        self._sleeps_until = -math.inf
+        """When the task looks at the agenda by itself; while it does, it needs no waking."""
         self._group: TaskGroup | None = None
 
     def add(self, lease: Renewable) -> None:
@@ -212,8 +141,11 @@ class Renewals:
             async with anyio.create_task_group() as self._group:
                 while True:
                     self._wake = anyio.Event()
-                    with anyio.move_on_after(self._start_what_is_due(self._group)):
+                    pause = self._start_what_is_due(self._group)
+                    self._sleeps_until = anyio.current_time() + pause
+                    with anyio.move_on_after(pause):
                         await self._wake.wait()
+                    self._sleeps_until = -math.inf
         finally:
             self._group = None
 
@@ -241,7 +173,9 @@ class Renewals:
             if due_in <= 0:
                 return True
             pause = min(pause, due_in)
-        self._agenda.put(lease, now + pause)
+        self._agenda.put(lease, when := now + pause)
+        if when < self._sleeps_until:
+            self._wake.set()
         return False
 
     def _companions(self, now: float, most: int) -> list[Renewable]:
@@ -268,129 +202,25 @@ class Renewals:
                 if id(lease.now) in moved:
                     self._agenda.put(lease, -math.inf)
 
-    def _start(self, group: TaskGroup, leases: Sequence[Renewable]) -> _Round:
-        this = _Round()
+    def _start(self, group: TaskGroup, leases: Sequence[Renewable]) -> Round:
+        this = Round(self._api, self._read, leases, wanted=self._wanted, release=self._release)
         now = anyio.current_time()
         for lease in leases:
             self._leases[lease] = this
             self._agenda.put(lease, now + lease.check())
-        group.start_soon(protected(self._renew), this, leases)
+        group.start_soon(protected(this.run))
         return this
 
-    async def _renew(self, this: _Round, leases: Sequence[Renewable]) -> None:
-        try:
-            left = self._wanting(leases)  # the loop may have been blocked since they were due
-            for _ in range(_ATTEMPTS):
-                if not left:
-                    break
-                used = self._api.endpoint
-                left = await self._attempt(this, left)
-                # What stood in the way may be the member we speak to, so the next attempt goes to another one, and the
-                # second at once: most failures are over with that.
-                if left and this.elsewhere:
-                    self._api.switch_endpoint(used)
-                this.reading = this.elsewhere = False
-            for lease in left:
-                lease.postpone()
-        finally:
-            self._release(this, leases)
-
-    def _release(self, this: _Round, leases: Sequence[Renewable]) -> None:
+    def _release(self, this: Round, leases: Sequence[Renewable]) -> None:
         """The round is over for these, whatever becomes of its others."""
+        now = anyio.current_time()
         for lease in leases:
             if self._leases.get(lease) is this:
                 self._leases[lease] = None
-                self.look(lease)
+                if self._look_after(lease, now):
+                    self.look(lease)
         this.tell()
 
-    def _wanting(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
-        """Those that want to be renewed still."""
-        return [lease for lease in leases if lease in self._leases and lease.due_in() is not None]
-
-    async def _attempt(self, this: _Round, leases: Sequence[Renewable]) -> Sequence[Renewable]:
-        """Renew once, within the shortest ``retry``; returns those that were not confirmed and still want to be."""
-        timeout = min(lease.retry for lease in leases)
-        give_up_at = anyio.current_time() + timeout
-        sent_at = {lease.lease_id: lease.now() for lease in leases}
-        unanswered: EtcdLeaderError = EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s")
-        try:
-            answers = await self._api.lease_keep_alive(list(sent_at), timeout=timeout)
-        except EtcdLeaderError as error:
-            unanswered, answers = error, {}
-        left: list[Renewable] = []
-        to_read: list[tuple[Renewable, KeepAlive]] = []
-        for lease in leases:
-            answer = answers.get(lease.lease_id)
-            if answer is None:
-                this.elsewhere |= unanswered._elsewhere  # noqa: SLF001 - of this package
-                lease.failed(unanswered)
-                left.append(lease)
-            elif answer.ttl <= 0:
-                lease.gone()
-            else:
-                to_read.append((lease, answer))
-        this.reading = True
-        async with anyio.create_task_group() as group:
-            for some in _portions(to_read):
-                group.start_soon(protected(self._confirm), this, some, sent_at, give_up_at, left)
-        return self._wanting(left)
-
-    async def _confirm(
-        self,
-        this: _Round,
-        some: Sequence[tuple[Renewable, KeepAlive]],
-        sent_at: dict[int, float],
-        give_up_at: float,
-        left: list[Renewable],
-    ) -> None:
-        """One read for some leases: it must be sent after their keep-alives were answered."""
-        keys = [tuple(lease.keys()) for lease, _ in some]
-        operations = [Range(key) for of_one in keys for key in of_one]
-        try:
-            result = await self._read(operations, max(give_up_at - anyio.current_time(), 0.001))
-        except EtcdRegressedError as error:
-            for lease, _ in some:
-                lease.regressed(error)
-            return
-        except EtcdLeaderError as error:
-            if isinstance(error, EtcdRefusedError) and len(some) > 1:
-                # One key that may not be read, and etcd refuses them all: that must not cost the others.
-                async with anyio.create_task_group() as group:
-                    for one in some:
-                        group.start_soon(protected(self._confirm), this, [one], sent_at, give_up_at, left)
-                return
-            this.elsewhere |= error._elsewhere  # noqa: SLF001 - of this package
-            for lease, _ in some:
-                lease.failed(error)
-                left.append(lease)
-            return
-        found, settled = iter(result.results), []
-        for (lease, answer), of_one in zip(some, keys, strict=True):
-            read = [_only(next(found)) for _ in of_one]
-            if lease.answered(sent_at[lease.lease_id], answer, read, result.header.raft_term):
-                settled.append(lease)
-            else:
-                this.elsewhere = True
-                left.append(lease)
-        self._release(this, settled)
-
-
-def _portions(
-    answered: Sequence[tuple[Renewable, KeepAlive]],
-) -> Iterator[Sequence[tuple[Renewable, KeepAlive]]]:
-    portion: list[tuple[Renewable, KeepAlive]] = []
-    size = 0
-    for lease, answer in answered:
-        wanted = len(lease.keys())
-        if portion and size + wanted > MAX_KEYS_PER_READ:
-            yield portion
-            portion, size = [], 0
-        portion.append((lease, answer))
-        size += wanted
-    if portion:
-        yield portion
-
-
-def _only(result: object) -> KeyValue | None:
-    assert isinstance(result, RangeResult)
-    return result.kvs[0] if result.kvs else None
+    def _wanted(self, lease: Renewable) -> bool:
+        """Whether it is to be renewed still."""
+        return lease in self._leases and lease.due_in() is not None

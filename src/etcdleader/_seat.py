@@ -103,7 +103,9 @@ class Seat:
     def _tick(self) -> None:
         scope = self.scope
         scope.extend_backstop(anyio.current_time())
+        if not scope.had_time_to_end() or scope.overrun_told:
+            return
         left = self.overrun_in()
-        if left is not None and left <= 0 and scope.had_time_to_end() and not scope.overrun_told:
+        if left is not None and left <= 0:
             scope.overrun_told = True
             self._announcer.overrun(scope.term)

@@ -36,6 +36,28 @@ class Session:
         on_lost: Called once, when it is lost.
     """
 
+    __slots__ = (
+        "_backoff",
+        "_ballot",
+        "_clock",
+        "_confirmed_at",
+        "_connection",
+        "_highest_term",
+        "_last_error",
+        "_listener",
+        "_not_before",
+        "_on_tick",
+        "_predecessor",
+        "_renew_until",
+        "_timing",
+        "error",
+        "lease_id",
+        "lost",
+        "now",
+        "on_lost",
+        "on_predecessor_gone",
+    )
+
     def __init__(
         self,
         connection: Connection,

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 
 import anyio
 
-from ._loop import LazyEvent
+from ._loop import LightEvent
 from .model import LossReason, Term
 
 __all__ = ("TermScope",)
+
+_SLACK = 0.001
+"""Seconds by which a scope's deadline may be off: to set it is to set a timer, and two clocks never say quite the same."""
 
 
 class TermScope:
@@ -24,10 +28,24 @@ class TermScope:
         overrun_told: The overrun was reported.
     """
 
+    __slots__ = (
+        "_clock",
+        "_left",
+        "_margin",
+        "_on_close",
+        "_scopes",
+        "_seat_lost_at",
+        "closed_at",
+        "joined",
+        "overrun_told",
+        "released",
+        "term",
+    )
+
     def __init__(self, term: Term, *, clock: Callable[[], float], margin: float, on_close: Callable[[], None]) -> None:
         self.term = term
         self.joined = False
-        self.released = LazyEvent()
+        self.released = LightEvent()
         self.overrun_told = False
         self.closed_at: float | None = None
         self._seat_lost_at = math.inf
@@ -35,7 +53,7 @@ class TermScope:
         self._margin = margin
         self._on_close = on_close
         self._scopes: dict[anyio.CancelScope, None] = {}  # in the order of their making: a set has none
-        self._left = LazyEvent()
+        self._left = LightEvent()
 
     def close(self, reason: LossReason) -> None:
         """End the term: first the mark, so that the work's own clean-up finds ``is_valid()`` False; then cancel."""
@@ -70,30 +88,32 @@ class TermScope:
         """Whether the work was cancelled half a margin ago: that of a process which was frozen hears of it late."""
         return self.closed_at is not None and self._clock() - self.closed_at >= self._margin / 2
 
-    @contextmanager
-    def work(self, scope: anyio.CancelScope, now: float) -> Iterator[None]:
-        """Something runs in the term's name, in ``scope``: it is cancelled when the term ends, and waited for.
+    def work(self, scope: anyio.CancelScope, now: float) -> AbstractContextManager[None]:
+        """The block runs in the term's name, in ``scope``: it is cancelled when the term ends, and waited for.
 
         Args:
             scope: Already entered.
             now: The moment on the loop's clock.
         """
+        return _Work(self, scope, now)
+
+    def _begins(self, scope: anyio.CancelScope, now: float) -> None:
         scope.deadline = self._backstop(now)
         self._scopes[scope] = None
         if self.closed:
             scope.cancel()
-        try:
-            yield
-        finally:
-            self._scopes.pop(scope, None)
-            if not self._scopes:
-                self._left.set()
+
+    def _ends(self, scope: anyio.CancelScope) -> None:
+        self._scopes.pop(scope, None)
+        if not self._scopes:
+            self._left.set()
 
     def extend_backstop(self, now: float) -> None:
-        """The lease was renewed: the scopes may last longer."""
+        """The lease may have been renewed: then the scopes may last longer."""
         deadline = self._backstop(now)
         for scope in self._scopes:
-            scope.deadline = deadline
+            if abs(scope.deadline - deadline) > _SLACK:
+                scope.deadline = deadline
 
     def _backstop(self, now: float) -> float:
         """When a scope ends anyhow, on the loop's clock. That clock may stand still in suspend, and it knows no reason
@@ -108,7 +128,7 @@ class TermScope:
         """
         interruption: BaseException | None = None
         while self._scopes:
-            self._left = LazyEvent()
+            self._left = LightEvent()
             try:
                 await self._left.wait()
             except anyio.get_cancelled_exc_class() as error:
@@ -116,3 +136,21 @@ class TermScope:
         self.joined = True
         if interruption is not None:
             raise interruption
+
+
+class _Work(AbstractContextManager[None]):
+    # No generator: a term is in such a block for as long as it lasts.
+    __slots__ = ("_now", "_of", "_scope")
+
+    def __init__(self, of: TermScope, scope: anyio.CancelScope, now: float) -> None:
+        self._of = of
+        self._scope = scope
+        self._now = now
+
+    def __enter__(self) -> None:
+        self._of._begins(self._scope, self._now)  # noqa: SLF001 - a part of it
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._of._ends(self._scope)  # noqa: SLF001 - a part of it

@@ -20,6 +20,16 @@ __all__ = ("Vitals",)
 class Vitals:
     """Written on the event loop; read, and judged, from anywhere. Nothing is locked: each field is read once."""
 
+    __slots__ = (
+        "_campaigning",
+        "_clock",
+        "_config",
+        "_failure",
+        "_heard_at",
+        "_renewals_heard_at",
+        "_since",
+    )
+
     def __init__(self, config: Config, clock: Callable[[], float]) -> None:
         self._config = config
         self._clock = clock

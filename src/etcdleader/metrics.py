@@ -97,9 +97,11 @@ class GuardedMetrics:
     """Tells any number of ``Metrics``, none of which can hurt the election: the first thing that one raises is logged,
     and it is told on, like the others."""
 
+    __slots__ = ("_complained", "_told")
+
     def __init__(self) -> None:
         self._told: tuple[Metrics, ...] = ()
-        self._complained: set[int] = set()
+        self._complained: tuple[int, ...] = ()
 
     def add(self, metrics: Metrics, manager: LeaderManager) -> None:
         """Tell this one, too, from now on. What its ``for_manager`` raises is raised: nothing is at stake yet."""
@@ -148,7 +150,7 @@ class GuardedMetrics:
                 getattr(metrics, what)(*arguments)
             except Exception as error:
                 if id(metrics) not in self._complained:
-                    self._complained.add(id(metrics))
+                    self._complained = (*self._complained, id(metrics))
                     _logger.exception(
                         "%s.%s raised %s; the election goes on, and further errors of it are not logged",
                         type(metrics).__name__,

@@ -86,7 +86,7 @@ BUGS = (
         "a keep-alive alone counts",
         (
             (
-                "_renewals.py",
+                "_rounds.py",
                 "                to_read.append((lease, answer))\n",
                 "                lease.trust(sent_at[lease.lease_id], answer)\n",
             ),

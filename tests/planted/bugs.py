@@ -106,7 +106,7 @@ BUGS = (
     Bug(
         "no second attempt at once",
         "confirmed renewal",
-        "_renewals.py",
+        "_rounds.py",
         "_ATTEMPTS = 2",
         "_ATTEMPTS = 1",
         "tests/sim/test_renewal.py::test_a_failed_renewal_is_made_again_at_once_and_costs_nothing",
@@ -373,7 +373,7 @@ BUGS = (
         "a forked child leads as its parent does",
         "fork",
         "_process.py",
-        "    return os.getpid(), _forks",
+        "    return _this if _this[0] == pid else (pid, _this[1])",
         "    return 0, 0",
         "tests/etcd/test_fork.py::test_a_forked_child_is_somebody_else",
     ),

@@ -86,7 +86,7 @@ BUGS_AROUND = (
     Bug(
         "a round holds its leases until it is over for all",
         "confirmed renewal",
-        "_renewals.py",
+        "_rounds.py",
         "                settled.append(lease)\n",
         "                pass\n",
         "tests/sim/test_rounds.py::test_an_extension_does_not_wait_for_a_round_that_is_over_for_its_lease",
@@ -94,9 +94,9 @@ BUGS_AROUND = (
     Bug(
         "an extension renews what is lost",
         "confirmed renewal",
-        "_renewals.py",
-        "left = self._wanting(leases)",
-        "left = leases",
+        "_rounds.py",
+        "left = self._wanting(self._leases)",
+        "left = self._leases",
         "tests/sim/test_rounds.py::test_an_extension_that_waited_past_the_deadline_renews_nothing",
     ),
     Bug(

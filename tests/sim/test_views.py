@@ -336,8 +336,8 @@ class EndsMeanwhile(EtcdLeaderManager):
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if name == "_session" and self.armed:
-            self._session = None
+        if name == "_contest" and self.armed:
+            self._contest = None
         return value
 
 
@@ -347,13 +347,13 @@ async def test_a_candidacy_that_ends_while_statistics_are_asked_for_does_no_harm
     manager = EndsMeanwhile(etcd, CONFIG, "jobs", clock=clock)
     async with manager:
         await manager.wait_elected()
-        session = manager._session
+        contest = manager._contest
         manager.armed = True
         try:
             assert manager.statistics().last_renewal_age is not None
         finally:
             manager.armed = False
-            manager._session = session
+            manager._contest = contest
 
 
 # Secrets
