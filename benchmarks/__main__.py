@@ -1,0 +1,136 @@
+"""The command: measure, print, and write down. How it measures stands in the package's docstring."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from benchmarks import plots
+from benchmarks.lab import Lab
+from benchmarks.registry import BUILD, PEERS, Peer
+from benchmarks.results import Row, verdicts
+from benchmarks.rows import acquire, extend, hand_over, herd, kill, many, starts
+from benchmarks.table import as_markdown, as_text
+
+Measure = Callable[[Lab], Iterable[Row]]
+
+
+def several(*measures: Callable[[Lab], Row]) -> Measure:
+    return lambda lab: (measure(lab) for measure in measures)
+
+
+def herds(lab: Lab) -> Iterable[Row]:
+    return (herd.measure(lab, size) for size in (herd.QUICK_SIZES if lab.quick else herd.SIZES))
+
+
+ROWS: dict[str, Measure] = {
+    "acquire": several(partial(acquire.measure, members=1), partial(acquire.measure, members=3)),
+    "handover": several(*(partial(hand_over.measure, variant=variant) for variant in hand_over.VARIANTS[:2])),
+    "fresh": several(*(partial(hand_over.measure, variant=variant) for variant in hand_over.VARIANTS[2:])),
+    "herd": herds,
+    "kill": several(kill.measure),
+    "extend": several(extend.measure),
+    "import": starts.imports,
+    "spawn": starts.spawn,
+    "pair": many.pair,
+    "many": many.many,
+}
+# What `many` measures in passing.
+LEFT_OUT_OF_ALL = {"pair"}
+
+
+def chosen(text: str, among: Iterable[str], what: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    known = list(among)
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(f"no such {what}: {name!r}; there are {', '.join(known)}")
+    return names
+
+
+def arguments(given: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="etcdleader beside its rivals.")
+    parser.add_argument(
+        "--rows",
+        type=lambda text: chosen(text, ROWS, "row"),
+        default=[name for name in ROWS if name not in LEFT_OUT_OF_ALL],
+        help=f"of {', '.join(ROWS)}; pair is a part of many",
+    )
+    parser.add_argument(
+        "--peers",
+        type=lambda text: chosen(text, (peer.slug for peer in PEERS), "peer"),
+        default=[peer.slug for peer in PEERS],
+        help=f"of {', '.join(peer.slug for peer in PEERS)}",
+    )
+    parser.add_argument("--rounds", type=int, help="of each timed row, instead of its own number")
+    parser.add_argument("--quick", action="store_true", help="few rounds, small sizes: to see that it works")
+    parser.add_argument("--into", type=Path, default=BUILD, help="where the results go (build/bench)")
+    return parser.parse_args(given)
+
+
+def present(slugs: Sequence[str]) -> tuple[list[Peer], list[str]]:
+    """The peers that are here, and a line for each that is not."""
+    peers, left_out = [], []
+    for peer in PEERS:
+        if peer.slug in slugs:
+            missing = peer.missing()
+            if missing:
+                left_out.append(f"left out: {peer.title}: {missing}")
+            else:
+                peers.append(peer)
+    return peers, left_out
+
+
+def main(given: Sequence[str] | None = None) -> None:
+    asked_for = arguments(given)
+    # As Ctrl-C does: every server and worker ends on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    peers, left_out = present(asked_for.peers)
+    lab = Lab(peers, asked_for.rounds, quick=asked_for.quick)
+    print("\n".join(left_out), flush=True)
+    rows: list[Row] = []
+    try:
+        for name in asked_for.rows:
+            for row in ROWS[name](lab):
+                print(as_text(row), flush=True)
+                rows.append(row)
+    finally:
+        if rows:
+            write(rows, lab, left_out, asked_for)
+
+
+def write(rows: Sequence[Row], lab: Lab, left_out: Sequence[str], asked_for: argparse.Namespace) -> None:
+    facts = [
+        f"Python {platform.python_version()}, etcd {lab.etcd_version}, {os.cpu_count()} processors, Linux "
+        f"{platform.release()}",
+        "few rounds, small sizes: no figures to quote" if lab.quick else "a full run of the rows below",
+    ]
+    folder: Path = asked_for.into
+    folder.mkdir(parents=True, exist_ok=True)
+    results = {
+        "facts": facts,
+        "left_out": list(left_out),
+        "verdicts": verdicts(rows),
+        "rows": [row.as_json() for row in rows],
+    }
+    written = [folder / "results.json", folder / "table.md"]
+    written[0].write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    written[1].write_text(as_markdown(rows, facts, left_out), encoding="utf-8")
+    if plots.missing():
+        print(f"no plots: {plots.missing()}")
+    else:
+        written += plots.draw(rows, folder)
+    found = verdicts(rows)
+    print("\nbounds: " + ", ".join(f"{count} {word}" for word, count in found.items()))
+    print("written: " + ", ".join(os.path.relpath(path) for path in written))
+
+
+if __name__ == "__main__":
+    main()

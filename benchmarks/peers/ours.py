@@ -1,0 +1,163 @@
+"""The peer "etcdleader": as its users would call it, on asyncio, trio or uvloop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from typing import Any
+
+import anyio
+import anyio.abc
+
+from etcdleader import Config, EtcdConfig, EtcdLeaderManager, LossReason, Term
+from benchmarks.peers.protocol import SECOND, Answer, die, now, options, say
+
+STDIN = 0
+
+
+class Ours:
+    """Candidates by name, all on one connection. Where nothing else is said, a candidate is named as its election."""
+
+    def __init__(self, group: anyio.abc.TaskGroup) -> None:
+        self.options = options()
+        self.client = EtcdConfig(endpoints=self.options.endpoints)
+        self.config = Config(
+            enabled=True,
+            id="bench",
+            lease=self.options.lease,
+            renew=self.options.renew,
+            retry=self.options.retry,
+            margin=self.options.margin,
+        )
+        self.group = group
+        self.managers: dict[str, EtcdLeaderManager] = {}
+        self.lost = 0
+
+    def manager(self, election: str, name: str = "") -> EtcdLeaderManager:
+        manager = EtcdLeaderManager(self.client, self.config, election)
+
+        @manager.on_ousted
+        def _(_: object, term: Term) -> None:
+            self.lost += term.loss_reason not in {LossReason.RESIGNED, LossReason.STOPPED}
+
+        self.managers[name or election] = manager
+        return manager
+
+    async def do_connect(self) -> None:
+        """A connection stands as long as somebody uses it."""
+        manager = self.manager(f"warm-{os.getpid()}")
+        self.group.start_soon(manager.campaign)
+        await manager.wait_elected()
+
+    async def do_acquire(self, election: str, times: int) -> Answer:
+        took = []
+        for number in range(times):
+            began = now()
+            manager = self.manager(f"{election}-{number}")
+            self.group.start_soon(manager.campaign)
+            await manager.wait_elected()
+            took.append(now() - began)
+        return {"took": took}
+
+    async def do_stand(self, election: str, name: str = "") -> None:
+        await self.group.start(self.manager(election, name).campaign)
+
+    async def do_crowd(self, election: str, many: int) -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(many):
+                group.start_soon(self.do_stand, election, f"{election}#{number}")
+
+    async def do_wait(self, name: str) -> Answer:
+        await self.managers[name].wait_elected()
+        return {"elected": now()}
+
+    async def do_resign(self, name: str) -> Answer:
+        called = now()
+        await self.managers[name].resign()
+        return {"called": called, "done": now()}
+
+    async def do_drop(self, name: str) -> None:
+        await self.managers.pop(name).stop()
+
+    async def do_extend(self, name: str, times: int) -> Answer:
+        manager = self.managers[name]
+        took = []
+        for _ in range(times):
+            began = now()
+            await manager.extend()
+            took.append(now() - began)
+        return {"took": took}
+
+    async def do_observe_renewals(self, name: str) -> None:
+        """Nothing to prepare: the term knows how long it is believed."""
+
+    async def do_die(self, name: str, number: int) -> None:
+        term = self.managers[name].term
+        left = -1.0 if term is None else term.remaining() + self.config.margin
+        die(number, now() + int(left * SECOND))
+
+    async def do_hold(self, election: str, many: int) -> Answer:
+        began = now()
+        managers = [self.manager(f"{election}-{number}") for number in range(many)]
+        for manager in managers:
+            self.group.start_soon(manager.campaign)
+        for manager in managers:
+            await manager.wait_elected()
+        return {"began": began, "done": now()}
+
+    async def do_stand_many(self, election: str, many: int) -> None:
+        async with anyio.create_task_group() as group:
+            for number in range(many):
+                group.start_soon(self.do_stand, f"{election}-{number}")
+
+    async def do_wait_many(self, election: str, many: int) -> Answer:
+        for number in range(many):
+            await self.managers[f"{election}-{number}"].wait_elected()
+        return {"last": now()}
+
+    async def do_drop_many(self, election: str, many: int) -> Answer:
+        called = now()
+        async with anyio.create_task_group() as group:
+            for number in range(many):
+                group.start_soon(self.do_drop, f"{election}-{number}")
+        return {"called": called}
+
+    async def do_lost(self) -> Answer:
+        return {"lost": self.lost}
+
+    async def run(self, number: int, name: str, arguments: dict[str, Any]) -> None:
+        if name == "die":
+            arguments["number"] = number
+        try:
+            operation = getattr(self, f"do_{name}", None)
+            answer = {"error": f"unknown command {name}"} if operation is None else await operation(**arguments) or {}
+        except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        say(number, answer)
+
+
+async def main() -> None:
+    unread = b""
+    async with anyio.create_task_group() as group:
+        peer = Ours(group)
+        while True:
+            # No thread waits for the commands: those of the library are counted.
+            await anyio.wait_readable(STDIN)
+            some = os.read(STDIN, 65536)
+            if not some:
+                break
+            *lines, unread = (unread + some).split(b"\n")
+            for line in lines:
+                command = json.loads(line)
+                group.start_soon(peer.run, command.pop("id"), command.pop("op"), command)
+        os._exit(0)  # what is held goes with the server
+
+
+if __name__ == "__main__":
+    logging.disable()
+    backend = options().backend
+    if backend == "uvloop":
+        anyio.run(main, backend="asyncio", backend_options={"use_uvloop": True})
+    else:
+        anyio.run(main, backend=backend)

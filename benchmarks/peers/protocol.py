@@ -1,0 +1,98 @@
+"""How a worker is spoken to: it reads commands as lines of JSON, and answers each by a line with the command's id.
+
+Times are those of CLOCK_MONOTONIC in nanoseconds, which all processes of a machine share: so a moment in one worker can
+be subtracted from a moment in another, and the way to the parent and back is in no measurement.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Answer = dict[str, Any]
+SECOND = 1_000_000_000
+
+now = time.monotonic_ns
+_speaking = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every worker is told at its start, as JSON in its first argument.
+
+    Attributes:
+        endpoints: Where the server is.
+        lease: Seconds that the seat stays taken when its holder is gone.
+        renew: Seconds between two renewals.
+        retry: Of etcdleader's settings.
+        margin: Of etcdleader's settings.
+        backend: The loop: asyncio, trio or uvloop.
+        shared: One session for all elections, where the peer has such a thing.
+        reads: Whether the bare calls confirm a renewal by a read, as etcdleader does.
+    """
+
+    endpoints: tuple[str, ...]
+    lease: int = 600
+    renew: float = 200.0
+    retry: float = 5.0
+    margin: float | None = None
+    backend: str = "asyncio"
+    shared: bool = False
+    reads: bool = False
+
+
+def options() -> Options:
+    found = json.loads(sys.argv[1])
+    found["endpoints"] = tuple(found["endpoints"])
+    return Options(**found)
+
+
+def say(number: int, answer: Answer) -> None:
+    line = json.dumps({"id": number, **answer}) + "\n"
+    with _speaking:
+        sys.stdout.write(line)
+        sys.stdout.flush()
+
+
+def die(number: int, lease_ends: int) -> None:
+    """Say how long the lease stands, and be killed at once."""
+    say(number, {"died": now(), "lease_ends": lease_ends})
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Election(Protocol):
+    """What a peer that blocks can do; the rest is refused."""
+
+    def close(self) -> None: ...
+
+
+def serve(peer: Election) -> None:
+    """Do what is asked, each in a thread of its own, until there is nobody to ask."""
+
+    def run(number: int, operation: Callable[..., Answer | None], arguments: dict[str, Any]) -> None:
+        try:
+            answer = operation(**arguments) or {}
+        except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        say(number, answer)
+
+    try:
+        for line in sys.stdin:
+            command = json.loads(line)
+            number, name = command.pop("id"), command.pop("op")
+            operation = getattr(peer, f"do_{name}", None)
+            if operation is None:
+                say(number, {"error": f"unknown command {name}"})
+            else:
+                if name == "die":
+                    command["number"] = number
+                threading.Thread(target=run, args=(number, operation, command), daemon=True).start()
+    finally:
+        peer.close()

@@ -1,0 +1,117 @@
+"""The tables of what elections cost at rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from benchmarks.lab import Lab
+from benchmarks.noise import Noise
+from benchmarks.registry import BARE, GO, GO_SHARED, OURS, PEERS
+from benchmarks.results import Bound, Measured, Row
+from benchmarks.rows.rest import KILO, LEASE, MEGA, RENEW, Holder, measure
+
+TOGETHER = (1, 10, 100, 1_000)
+JUDGED = 10_000
+MOST = 20_000
+QUICK = (1, 20)
+
+Figure = Callable[[Holder], Sequence[float]]
+
+
+def pair(lab: Lab) -> list[Row]:
+    """One leader and one that waits."""
+    return list(of_a_pair(*measure(lab, [1], hands_over=[])))
+
+
+def many(lab: Lab) -> Iterator[Row]:
+    """All sizes. What can rest together does; the large ones are alone."""
+    groups: Sequence[Sequence[int]] = [QUICK] if lab.quick else [TOGETHER, [JUDGED], [MOST]]
+    for sizes in groups:
+        holders, noise = measure(lab, sizes, hands_over=[20, 1_000, JUDGED])
+        holders.sort(key=lambda holder: (holder.size, [peer.slug for peer in PEERS].index(holder.peer.slug)))
+        for size, group in groupby(holders, lambda holder: holder.size):
+            yield from of_a_pair(list(group), noise) if size == 1 else of_many(list(group), noise, size)
+
+
+def table(name: str, title: str, unit: str, holders: Sequence[Holder], noise: Noise, figure: Figure) -> Row:
+    peers = {holder.peer.title: Measured(list(figure(holder))) for holder in holders}
+    return Row(name, title, unit, peers, noise, points=holders[0].size)
+
+
+def of_a_pair(holders: Sequence[Holder], noise: Noise) -> Iterator[Row]:
+    holders = [holder for holder in holders if holder.peer is not GO_SHARED]
+    what = f"one leader, one waiting, lease {LEASE} s, renewed every {RENEW:g} s (Go: {LEASE / 3:g} s)"
+    row = table("pair-cpu", f"At rest: {what}: processor", "%", holders, noise, lambda holder: holder.used.cpu)
+    row.at_most("of a processor", OURS.title, 0.1)
+    for holder in holders:
+        measured = row.peers[holder.peer.title]
+        # A request of etcd's counters is none of the peer's. What is counted is for both, by the renewal.
+        measured.count(holder.used.asked, int(max(1, holder.used.asked.get("LeaseKeepAlive", 0))))
+    if OURS.title in row.peers:
+        asked = row.peers[OURS.title].per_operation()
+        row.asks_at_most("<= 2 requests per renewal", sum(asked.values()), 2)
+    yield row
+    row = table(
+        "pair-memory",
+        "At rest: one leader, one waiting: memory",
+        "MB",
+        holders,
+        noise,
+        lambda holder: [resident / MEGA for resident in holder.used.resident],
+    )
+    for holder in holders:
+        row.peers[holder.peer.title].note = f"threads {holder.used.threads}"
+    row.at_most("", OURS.title, 48)
+    yield row
+
+
+def of_many(holders: Sequence[Holder], noise: Noise, size: int) -> Iterator[Row]:
+    what = f"{size:,} elections held by one process"
+    row = table(f"many-{size}-cpu", f"At rest: {what}: processor", "%", holders, noise, lambda holder: holder.used.cpu)
+    for holder in holders:
+        row.peers[holder.peer.title].count(holder.used.asked, size)
+        row.peers[holder.peer.title].note = f"{holder.used.lost} lost meanwhile, {holder.used.threads[0]} threads"
+    row.at_most("of a processor", OURS.title, {1_000: 0.8, JUDGED: 5.0}.get(size, float("inf")))
+    judge_the_rest(row, holders, size)
+    yield row
+    row = table(
+        f"many-{size}-memory",
+        f"{what}: memory of each",
+        "KB",
+        holders,
+        noise,
+        lambda holder: [(holder.used.resident[0] - holder.used.before) / KILO / size],
+    )
+    if size == JUDGED:
+        row.at_most("each", OURS.title, 20)
+    yield row
+    row = table(f"many-{size}-acquired", f"{what}: until all lead", "s", holders, noise, lambda h: [h.used.acquired])
+    if size == JUDGED:
+        row.at_most("until all lead", OURS.title, 10)
+    yield row
+    if all(holder.used.handed_over is not None for holder in holders):
+        row = table(
+            f"many-{size}-handed-over",
+            f"{what}: until another process leads in all of them",
+            "s",
+            holders,
+            noise,
+            lambda holder: [holder.used.handed_over or 0.0],
+        )
+        if size == JUDGED:
+            row.at_most("until all are handed over", OURS.title, 15)
+        yield row
+
+
+def judge_the_rest(row: Row, holders: Sequence[Holder], size: int) -> None:
+    by_peer = {holder.peer: holder.used for holder in holders}
+    if OURS not in by_peer:
+        return
+    ours = by_peer[OURS]
+    row.bounds.append(Bound("none lost", f"{ours.lost} lost", ours.lost == 0))
+    if size == JUDGED and BARE in by_peer:
+        more = ours.threads[0] - by_peer[BARE].threads[0]
+        row.bounds.append(Bound("<= 6 threads", f"{ours.threads[0]} in all, {more:+} beside the bare calls", None))
+    if GO in by_peer and not by_peer[GO].lost == 0:
+        row.bounds.append(Bound("Go lost none, either", f"{by_peer[GO].lost} lost", None))

@@ -1,0 +1,89 @@
+"""The tables, for a terminal and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from benchmarks.registry import BARE, GO
+from benchmarks.results import Row, verdicts
+from benchmarks.stats import Summary
+
+HEAD = ("", "n", "median", "p99", "IQR", "drift", "x Go", "x bare", "requests")
+
+
+def ratio(row: Row, title: str, reference: str) -> str:
+    """How many times the reference a peer's median is; empty when there is none, or nothing to divide by."""
+    if title == reference or not row.has(title, reference) or not row.peers[reference].median:
+        return ""
+    return f"{row.peers[title].median / row.peers[reference].median:.2f}"
+
+
+def lines(row: Row) -> Iterator[tuple[str, ...]]:
+    """A line of cells for each peer."""
+    for title, measured in row.peers.items():
+        if not measured.samples:
+            continue
+        of = Summary.of(measured.samples)
+        alone = of.n == 1
+        yield (
+            title,
+            str(of.n),
+            number(of.median, row.unit),
+            "" if alone else number(of.p99, row.unit),
+            "" if alone else number(of.iqr, row.unit),
+            "" if of.n < 4 else f"{of.drift:.2f}",
+            ratio(row, title, GO.title),
+            ratio(row, title, BARE.title),
+            measured.requests(),
+        )
+
+
+def number(value: float, unit: str) -> str:
+    """With its unit, in about three digits."""
+    size = abs(value)
+    digits = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 or size == 0 else 4
+    return f"{value:.{digits}f} {unit}"
+
+
+def notes(row: Row) -> Iterator[str]:
+    for title, measured in row.peers.items():
+        if measured.note and measured.samples:
+            yield f"{title}: {measured.note}"
+
+
+def as_text(row: Row) -> str:
+    """For a terminal."""
+    cells = [HEAD, *lines(row)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
+    out = [f"\n{row.title}", f"  ({row.noise})"]
+    for line in cells:
+        first, *rest = line
+        out.append(
+            "  "
+            + "  ".join(
+                [first.ljust(widths[0])] + [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
+            )
+        )
+    out += [f"  {note}" for note in notes(row)]
+    out += [f"  {bound.word.upper() if bound.reached is False else bound.word:10} {bound.text}: {bound.found}" for bound in row.bounds]
+    return "\n".join(out)
+
+
+def as_markdown(rows: Sequence[Row], facts: Sequence[str], left_out: Sequence[str]) -> str:
+    """The whole report."""
+    out = ["# Benchmarks", ""]
+    out += [f"- {fact}" for fact in (*facts, *left_out)]
+    found = verdicts(rows)
+    out += ["", "Of the bounds, " + ", ".join(f"{count} {word}" for word, count in found.items()) + ".", ""]
+    out += [
+        "`requests` are round trips + messages on open streams (a watch created or cancelled, a keep-alive), as etcd",
+        "counted them, for one operation. `drift` is the second half's median over the first half's.",
+    ]
+    for row in rows:
+        out += ["", f"## {row.title}", "", f"{row.noise}.", ""]
+        out.append("| " + " | ".join(HEAD) + " |")
+        out.append("| --- |" + " ---: |" * (len(HEAD) - 1))
+        out += ["| " + " | ".join(line) + " |" for line in lines(row)]
+        out += [""] * bool(row.bounds) + [f"- {bound.word}: {bound.text}: {bound.found}" for bound in row.bounds]
+        out += [f"- {note}" for note in notes(row)]
+    return "\n".join(out) + "\n"

@@ -1,0 +1,121 @@
+"""The workers, as the parent has them: processes that are asked for things, and that never outlive their parent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 180.0
+"""Seconds; more than any command takes that is going to be answered."""
+FAREWELL = 5.0
+
+
+class WorkerError(Exception):
+    """A worker could not do what it was asked, or is gone."""
+
+
+def environment() -> dict[str, str]:
+    """That of a Python worker: `benchmarks` is to be found, whatever folder the parent was started in."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def python_peer(module: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", f"benchmarks.peers.{module}")
+
+
+class Worker:
+    """One process of one peer.
+
+    It has a process group of its own, so that Ctrl-C reaches the parent alone, who then ends its workers in order. The
+    worker ends by itself when its standard input does: also when the parent was killed.
+    """
+
+    def __init__(self, command: list[str], options: dict[str, Any]) -> None:
+        self._process = subprocess.Popen(
+            [*command, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+            start_new_session=True,
+        )
+        self._lock = threading.Lock()
+        self._asked: dict[int, Future[dict[str, Any]]] = {}
+        self._number = 0
+        self._over = False
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def begin(self, op: str, **arguments: Any) -> Future[dict[str, Any]]:
+        """Ask; the answer comes later."""
+        future: Future[dict[str, Any]] = Future()
+        with self._lock:
+            if self._over:
+                raise WorkerError(f"the worker is gone, before {op}")
+            self._number += 1
+            self._asked[self._number] = future
+            line = json.dumps({"id": self._number, "op": op, **arguments}).encode() + b"\n"
+            assert self._process.stdin is not None
+            try:
+                self._process.stdin.write(line)
+                self._process.stdin.flush()
+            except OSError as error:
+                raise WorkerError(f"the worker is gone, at {op}") from error
+        return future
+
+    def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """Ask, and wait for the answer."""
+        return self.begin(op, **arguments).result(PATIENCE)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            with self._lock:
+                future = self._asked.pop(answer.pop("id"))
+            if "error" in answer:
+                future.set_exception(WorkerError(answer["error"]))
+            else:
+                future.set_result(answer)
+        with self._lock:
+            self._over = True
+            left = list(self._asked.values())
+            self._asked.clear()
+        for future in left:
+            future.set_exception(WorkerError("the worker ended without an answer"))
+
+    def close(self) -> None:
+        """Let it go; by force when it does not."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.close()
+        except OSError:
+            pass  # it is gone already
+        try:
+            self._process.wait(FAREWELL)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(FAREWELL)
+        self._process.stdout.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
