@@ -15,14 +15,15 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench faults protobuf-matrix clean another-python
+.PHONY: help demo test lint format bench bench-losing faults protobuf-matrix clean another-python
 
 help:
 	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
 	@echo 'make test             lint, types, floors, and the whole suite, with real etcd servers'
 	@echo 'make lint             the same without the suite'
 	@echo 'make format           put the code in form, and mend what ruff can mend by itself'
-	@echo 'make bench            the benchmarks'
+	@echo 'make bench            what elections cost, beside Go, kazoo and others: about 15 minutes; BENCH=--quick for a look'
+	@echo 'make bench-losing     how soon a leader knows that it leads no longer'
 	@echo 'make faults           faults of 32 kinds on a cluster of three, for FAULTS_SECONDS=600, by FAULTS_SEED=...; as root'
 	@echo 'make protobuf-matrix  etcd3 under the major versions of protobuf, each in a virtual environment of its own'
 	@echo 'make clean            remove .venv, caches and builds'
@@ -45,8 +46,14 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/dev.stamp
-	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+# Peers that are no Python are measured when they are there. Debian has them: golang-go golang-etcd-server-dev zookeeper.
+BENCH ?=
+
+bench: $(VENV)/bench.stamp
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-losing: $(VENV)/dev.stamp
+	$(BIN)/python benchmarks/bench_losing.py
 
 # Kills, freezes, cuts off and confuses members and candidates for some time, in an order that the seed decides (a random
 # one is printed), and checks that nobody led who should not have. The report is build/faults/report.md.
@@ -76,3 +83,8 @@ $(VENV)/dev.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
 	@echo 'Installing etcdleader, its extras and the tools of its developers into $(VENV) ...'
 	@$(INSTALL) --editable '.[cli,embedded,prometheus,trio]' --group dev
 	@touch $@ $(VENV)/demo.stamp
+
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	@echo 'Installing whom the benchmarks measure, too, into $(VENV) ...'
+	@$(INSTALL) --group bench
+	@touch $@

@@ -107,9 +107,9 @@ def main(given: Sequence[str] | None = None) -> None:
 
 
 def write(rows: Sequence[Row], lab: Lab, left_out: Sequence[str], asked_for: argparse.Namespace) -> None:
+    machine = f"{os.cpu_count()} processors, Linux {platform.release()}"
     facts = [
-        f"Python {platform.python_version()}, etcd {lab.etcd_version}, {os.cpu_count()} processors, Linux "
-        f"{platform.release()}",
+        f"Python {platform.python_version()}, etcd {lab.etcd_version}, {machine}",
         "few rounds, small sizes: no figures to quote" if lab.quick else "a full run of the rows below",
     ]
     folder: Path = asked_for.into

@@ -68,7 +68,9 @@ class Bench:
 
     def passing_worker(self, peer: Peer, **options: Any) -> Worker:
         """A worker that somebody else ends."""
-        return Worker(list(peer.command), {"lease": LEASE, "endpoints": self.endpoints(peer), **peer.options, **options})
+        return Worker(
+            list(peer.command), {"lease": LEASE, "endpoints": self.endpoints(peer), **peer.options, **options}
+        )
 
     def endpoints(self, peer: Peer) -> Sequence[str]:
         if peer.on_etcd:

@@ -29,7 +29,7 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
 
     mpl.use("svg")
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "etcdleader", "font.size": 11})
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     written = []
     for name, (pattern, across, up) in CURVES.items():
@@ -38,7 +38,7 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
         )
         if len(points) < 2:
             continue
-        figure, axes = pyplot.subplots(figsize=(7, 4.2))
+        figure, axes = plt.subplots(figsize=(7, 4.2))
         for title, (colour, mark) in SHOWN.items():
             curve = [(row.points, row.peers[title].median) for row in points if row.has(title)]
             if curve:
@@ -51,6 +51,6 @@ def draw(rows: Sequence[Row], folder: Path) -> list[Path]:
         axes.legend(frameon=False)
         path = folder / f"{name}.svg"
         figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
-        pyplot.close(figure)
+        plt.close(figure)
         written.append(path)
     return written

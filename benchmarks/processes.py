@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+INNER = ("event_engine", "grpc_", "lifeguard", "resolver", "timer_manager")
+"""What gRPC's core calls its threads."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -19,8 +21,15 @@ def cpu(pid: int) -> int:
     return total
 
 
-def threads(pid: int) -> int:
-    return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
+def threads(pid: int) -> tuple[int, int]:
+    """All that it has, and those of them that are neither its first one nor the inner ones of gRPC."""
+    names = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            names.append((task / "comm").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+    return len(names), sum(not name.startswith(INNER) for name in names) - 1
 
 
 def resident(pid: int) -> int:

@@ -120,9 +120,7 @@ PEERS = (
         frozenset({ACQUIRE, HAND_OVER, SPAWN}),
         etcdctl_missing,
     ),
-    Peer(
-        "etcd3", "etcd3 Lock", python_peer("etcd3_lock"), frozenset({ACQUIRE, HAND_OVER}), module_missing("tenacity")
-    ),
+    Peer("etcd3", "etcd3 Lock", python_peer("etcd3_lock"), frozenset({ACQUIRE, HAND_OVER}), module_missing("tenacity")),
     Peer("aetcd", "aetcd Lock", python_peer("aetcd_lock"), frozenset({ACQUIRE, HAND_OVER}), module_missing("aetcd")),
     Peer(
         "kazoo",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks import asked
+from benchmarks.asked import Counters, calls, messages
 from benchmarks.noise import Noise
 from benchmarks.stats import Summary
 
@@ -24,11 +24,11 @@ class Measured:
     """
 
     samples: list[float] = field(default_factory=list)
-    asked: asked.Counters = field(default_factory=dict)
+    asked: Counters = field(default_factory=dict)
     operations: int = 0
     note: str = ""
 
-    def count(self, counters: asked.Counters, operations: int = 1) -> None:
+    def count(self, counters: Counters, operations: int = 1) -> None:
         self.operations += operations
         for method, count in counters.items():
             self.asked[method] = self.asked.get(method, 0) + count
@@ -37,7 +37,7 @@ class Measured:
     def median(self) -> float:
         return statistics.median(self.samples)
 
-    def per_operation(self) -> asked.Counters:
+    def per_operation(self) -> Counters:
         return {method: count / self.operations for method, count in self.asked.items()} if self.operations else {}
 
     def requests(self) -> str:
@@ -45,7 +45,7 @@ class Measured:
         if not self.operations:
             return ""
         each = self.per_operation()
-        return f"{asked.calls(each):.2f} + {asked.messages(each):.2f}"
+        return f"{calls(each):.2f} + {messages(each):.2f}"
 
 
 @dataclass(frozen=True)

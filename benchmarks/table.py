@@ -65,7 +65,10 @@ def as_text(row: Row) -> str:
             )
         )
     out += [f"  {note}" for note in notes(row)]
-    out += [f"  {bound.word.upper() if bound.reached is False else bound.word:10} {bound.text}: {bound.found}" for bound in row.bounds]
+    out += [
+        f"  {bound.word.upper() if bound.reached is False else bound.word:10} {bound.text}: {bound.found}"
+        for bound in row.bounds
+    ]
     return "\n".join(out)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,9 +25,14 @@ class WorkerError(Exception):
 
 
 def environment() -> dict[str, str]:
-    """That of a Python worker: `benchmarks` is to be found, whatever folder the parent was started in."""
+    """That of a process that is measured: with its bytecode kept, as that of an installed package is."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def workers_environment() -> dict[str, str]:
+    """That of a worker, which has to find `benchmarks`, whatever folder the parent was started in."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path}
+    return {**environment(), "PYTHONPATH": path}
 
 
 def python_peer(module: str) -> tuple[str, ...]:
@@ -44,7 +51,7 @@ class Worker:
             [*command, json.dumps(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(),
+            env=workers_environment(),
             start_new_session=True,
         )
         self._lock = threading.Lock()
@@ -100,14 +107,13 @@ class Worker:
         """Let it go; by force when it does not."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        try:
+        with contextlib.suppress(OSError):  # it is gone already
             self._process.stdin.close()
-        except OSError:
-            pass  # it is gone already
         try:
             self._process.wait(FAREWELL)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            # With what it has started itself.
+            os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._reader.join(FAREWELL)
         self._process.stdout.close()

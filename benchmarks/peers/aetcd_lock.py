@@ -13,10 +13,10 @@ from typing import Any
 
 import aetcd
 
-from benchmarks.peers.protocol import Answer, now, options, serve
+from benchmarks.peers.protocol import Answer, BlockingPeer, now, options, serve
 
 
-class Locks:
+class Locks(BlockingPeer):
     """One client for all, on a loop in a thread; times are taken on the loop."""
 
     def __init__(self) -> None:
@@ -40,9 +40,6 @@ class Locks:
         lock = self.locks[name] = self.client.lock(name.encode(), ttl=self.options.lease)
         assert await lock.acquire(timeout=120)
         return now()
-
-    def close(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
 
     def do_connect(self) -> None:
         self.run(self.client.get(b"warm"))

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import grpc
 
-from benchmarks.peers.protocol import SECOND, Answer, die, now, options, serve
+from benchmarks.peers.protocol import SECOND, Answer, BlockingPeer, die, now, options, serve
 from etcdleader.etcd3 import etcd3
 
 RPC = etcd3.etcdrpc
@@ -49,7 +49,7 @@ class Candidate:
         self.won.set()
 
 
-class Bare:
+class Bare(BlockingPeer):
     """Blocking stubs, one stream of keep-alives, one of watches, and a thread that reads each."""
 
     def __init__(self) -> None:
@@ -67,9 +67,6 @@ class Bare:
         self.to_check: queue.SimpleQueue[Candidate] = queue.SimpleQueue()
         self.written = 0
         self.answered: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def close(self) -> None:
-        self.channel.close()
 
     # Renewals
 
@@ -95,11 +92,11 @@ class Bare:
         """All leases once per ``renew``, in portions, and the keys read if that is asked for."""
         begin = time.monotonic()
         for number in range(1, 1_000_000):
+            time.sleep(max(0.0, begin + self.options.renew * number - time.monotonic()))
             with self.lock:
-                everyone = list(self.by_lease.values())
-            portions = list(in_waves(everyone))
-            for place, portion in enumerate(portions or [[]]):
-                due = begin + self.options.renew * (number + place / max(1, len(portions)))
+                portions = list(in_waves(list(self.by_lease.values())))
+            for place, portion in enumerate(portions):
+                due = begin + self.options.renew * (number + place / len(portions))
                 time.sleep(max(0.0, due - time.monotonic()))
                 self.renew_some(portion)
 

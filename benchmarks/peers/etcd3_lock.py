@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from benchmarks.peers.protocol import Answer, now, options, serve
+from benchmarks.peers.protocol import Answer, BlockingPeer, now, options, serve
 from etcdleader.etcd3 import etcd3
 
 
@@ -27,7 +27,7 @@ class Lock:
         self.won.set()
 
 
-class Locks:
+class Locks(BlockingPeer):
     """One client for all."""
 
     def __init__(self) -> None:
@@ -35,9 +35,6 @@ class Locks:
         host, _, port = self.options.endpoints[0].rpartition(":")
         self.client = etcd3.client(host=host, port=int(port))
         self.locks: dict[str, Lock] = {}
-
-    def close(self) -> None:
-        self.client.close()
 
     def lock(self, name: str) -> Lock:
         self.locks[name] = Lock(self.client, name, self.options.lease)

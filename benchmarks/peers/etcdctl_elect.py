@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 
-from benchmarks.peers.protocol import Answer, now, options, serve
+from benchmarks.peers.protocol import Answer, BlockingPeer, now, options, serve
 from etcdleader.testing._etcd_binary import find_etcd, find_etcdctl
 
 JOINS_WITHIN = 0.25
@@ -45,7 +45,7 @@ class Candidate:
             self.process.wait()
 
 
-class Elections:
+class Elections(BlockingPeer):
     """The candidates by name."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import threading
 
 from kazoo.client import KazooClient
 
-from benchmarks.peers.protocol import Answer, now, options, serve
+from benchmarks.peers.protocol import Answer, BlockingPeer, now, options, serve
 
 
 class Candidate:
@@ -31,16 +31,13 @@ class Candidate:
         self.leave.wait()
 
 
-class Elections:
+class Elections(BlockingPeer):
     """One session for all."""
 
     def __init__(self) -> None:
         self.client = KazooClient(hosts=options().endpoints[0], timeout=10)
         self.client.start(timeout=30)
         self.candidates: dict[str, Candidate] = {}
-
-    def close(self) -> None:
-        self.client.stop()
 
     def do_connect(self) -> None:
         self.client.exists("/warm")

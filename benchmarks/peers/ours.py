@@ -10,8 +10,8 @@ from typing import Any
 import anyio
 import anyio.abc
 
-from etcdleader import Config, EtcdConfig, EtcdLeaderManager, LossReason, Term
 from benchmarks.peers.protocol import SECOND, Answer, die, now, options, say
+from etcdleader import Config, EtcdConfig, EtcdLeaderManager, LossReason, Term
 
 STDIN = 0
 

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 Answer = dict[str, Any]
 SECOND = 1_000_000_000
@@ -67,13 +67,14 @@ def die(number: int, lease_ends: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Election(Protocol):
-    """What a peer that blocks can do; the rest is refused."""
+class BlockingPeer:
+    """A peer whose methods block. Each `do_...` is a command; the rest is refused."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Before the process ends. What is held in etcd goes with the server."""
 
 
-def serve(peer: Election) -> None:
+def serve(peer: BlockingPeer) -> None:
     """Do what is asked, each in a thread of its own, until there is nobody to ask."""
 
     def run(number: int, operation: Callable[..., Answer | None], arguments: dict[str, Any]) -> None:
@@ -96,3 +97,4 @@ def serve(peer: Election) -> None:
                 threading.Thread(target=run, args=(number, operation, command), daemon=True).start()
     finally:
         peer.close()
+        os._exit(0)  # no thread is to complain that its stream is gone

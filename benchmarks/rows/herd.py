@@ -31,7 +31,9 @@ class Queue:
         self.first = min(size, changes + 1) + 1
         for place in range(self.first):
             self.worker(place).ask("stand", election=self.election, name=self.name(place))
-        for worker, half in zip(self.workers, ((size + 1 - self.first) // 2, (size + 2 - self.first) // 2), strict=True):
+        for worker, half in zip(
+            self.workers, ((size + 1 - self.first) // 2, (size + 2 - self.first) // 2), strict=True
+        ):
             if half > 0:
                 worker.ask("crowd", election=self.election, many=half)
         self.worker(0).ask("wait", name=self.name(0))

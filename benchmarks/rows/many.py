@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
 
 from benchmarks.lab import Lab
 from benchmarks.noise import Noise
-from benchmarks.registry import BARE, GO, GO_SHARED, OURS, PEERS
+from benchmarks.registry import GO_SHARED, OURS, PEERS
 from benchmarks.results import Bound, Measured, Row
 from benchmarks.rows.rest import KILO, LEASE, MEGA, RENEW, Holder, measure
 
 TOGETHER = (1, 10, 100, 1_000)
 JUDGED = 10_000
 MOST = 20_000
+AT_REST = {1_000: 0.8, JUDGED: 5.0}
 QUICK = (1, 20)
 
 Figure = Callable[[Holder], Sequence[float]]
@@ -29,9 +29,10 @@ def many(lab: Lab) -> Iterator[Row]:
     groups: Sequence[Sequence[int]] = [QUICK] if lab.quick else [TOGETHER, [JUDGED], [MOST]]
     for sizes in groups:
         holders, noise = measure(lab, sizes, hands_over=[20, 1_000, JUDGED])
-        holders.sort(key=lambda holder: (holder.size, [peer.slug for peer in PEERS].index(holder.peer.slug)))
-        for size, group in groupby(holders, lambda holder: holder.size):
-            yield from of_a_pair(list(group), noise) if size == 1 else of_many(list(group), noise, size)
+        holders.sort(key=lambda holder: PEERS.index(holder.peer))
+        for size in sizes:
+            of_size = [holder for holder in holders if holder.size == size]
+            yield from of_a_pair(of_size, noise) if size == 1 else of_many(of_size, noise, size)
 
 
 def table(name: str, title: str, unit: str, holders: Sequence[Holder], noise: Noise, figure: Figure) -> Row:
@@ -61,7 +62,7 @@ def of_a_pair(holders: Sequence[Holder], noise: Noise) -> Iterator[Row]:
         lambda holder: [resident / MEGA for resident in holder.used.resident],
     )
     for holder in holders:
-        row.peers[holder.peer.title].note = f"threads {holder.used.threads}"
+        row.peers[holder.peer.title].note = f"{max(all_of_them for all_of_them, _ in holder.used.threads)} threads"
     row.at_most("", OURS.title, 48)
     yield row
 
@@ -71,8 +72,9 @@ def of_many(holders: Sequence[Holder], noise: Noise, size: int) -> Iterator[Row]
     row = table(f"many-{size}-cpu", f"At rest: {what}: processor", "%", holders, noise, lambda holder: holder.used.cpu)
     for holder in holders:
         row.peers[holder.peer.title].count(holder.used.asked, size)
-        row.peers[holder.peer.title].note = f"{holder.used.lost} lost meanwhile, {holder.used.threads[0]} threads"
-    row.at_most("of a processor", OURS.title, {1_000: 0.8, JUDGED: 5.0}.get(size, float("inf")))
+        row.peers[holder.peer.title].note = f"{holder.used.lost} lost meanwhile, {holder.used.threads[0][0]} threads"
+    if size in AT_REST:
+        row.at_most("of a processor", OURS.title, AT_REST[size])
     judge_the_rest(row, holders, size)
     yield row
     row = table(
@@ -105,13 +107,11 @@ def of_many(holders: Sequence[Holder], noise: Noise, size: int) -> Iterator[Row]
 
 
 def judge_the_rest(row: Row, holders: Sequence[Holder], size: int) -> None:
-    by_peer = {holder.peer: holder.used for holder in holders}
-    if OURS not in by_peer:
-        return
-    ours = by_peer[OURS]
-    row.bounds.append(Bound("none lost", f"{ours.lost} lost", ours.lost == 0))
-    if size == JUDGED and BARE in by_peer:
-        more = ours.threads[0] - by_peer[BARE].threads[0]
-        row.bounds.append(Bound("<= 6 threads", f"{ours.threads[0]} in all, {more:+} beside the bare calls", None))
-    if GO in by_peer and not by_peer[GO].lost == 0:
-        row.bounds.append(Bound("Go lost none, either", f"{by_peer[GO].lost} lost", None))
+    for holder in holders:
+        if holder.peer is OURS:
+            used = holder.used
+            row.bounds.append(Bound("none lost", f"{used.lost} lost", used.lost == 0))
+            if size == JUDGED:
+                every, not_of_grpc = used.threads[0]
+                found = f"{not_of_grpc} of the {every}"
+                row.bounds.append(Bound("<= 6 threads that are not gRPC's own", found, not_of_grpc <= 6))

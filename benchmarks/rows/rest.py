@@ -32,7 +32,7 @@ class Used:
         acquired: Seconds until it held all of them.
         handed_over: Seconds from the first resignation until a second process held all of them.
         resident: Bytes of its processes at rest: of the holder, and of the one that waits.
-        threads: Of them.
+        threads: Of them: all, and those that are not gRPC's own.
         cpu: Percent of a processor at rest, of each of them.
         asked: Of etcd, at rest.
         lost: Elections that were lost at rest.
@@ -42,7 +42,7 @@ class Used:
     acquired: float = 0.0
     handed_over: float | None = None
     resident: list[int] = field(default_factory=list)
-    threads: list[int] = field(default_factory=list)
+    threads: list[tuple[int, int]] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
     asked: asked.Counters = field(default_factory=dict)
     lost: int = 0

@@ -51,7 +51,7 @@ def imports(lab: Lab) -> list[Row]:
         for number in range(lab.rounds(25, 3) + 1):
             for what in lab.chance.sample(list(PROGRAMS), len(PROGRAMS)):
                 began = time.monotonic_ns()
-                subprocess.run([sys.executable, "-c", PROGRAMS[what]], cwd=folder, check=True)
+                subprocess.run([sys.executable, "-c", PROGRAMS[what]], cwd=folder, env=environment(), check=True)
                 if number:  # the first round writes what Python caches
                     took[what].append((time.monotonic_ns() - began) * MILLI)
     nothing = statistics.median(took.pop(NOTHING))
