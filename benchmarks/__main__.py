@@ -22,8 +22,8 @@ from benchmarks.table import as_markdown, as_text
 Measure = Callable[[Lab], Iterable[Row]]
 
 
-def several(*measures: Callable[[Lab], Row]) -> Measure:
-    return lambda lab: (measure(lab) for measure in measures)
+def one(measure: Callable[[Lab], Row]) -> Measure:
+    return lambda lab: [measure(lab)]
 
 
 def herds(lab: Lab) -> Iterable[Row]:
@@ -31,12 +31,12 @@ def herds(lab: Lab) -> Iterable[Row]:
 
 
 ROWS: dict[str, Measure] = {
-    "acquire": several(partial(acquire.measure, members=1), partial(acquire.measure, members=3)),
-    "handover": several(*(partial(hand_over.measure, variant=variant) for variant in hand_over.VARIANTS[:2])),
-    "fresh": several(*(partial(hand_over.measure, variant=variant) for variant in hand_over.VARIANTS[2:])),
+    "acquire-1": one(partial(acquire.measure, members=1)),
+    "acquire-3": one(partial(acquire.measure, members=3)),
+    **{variant.name: one(partial(hand_over.measure, variant=variant)) for variant in hand_over.VARIANTS},
     "herd": herds,
-    "kill": several(kill.measure),
-    "extend": several(extend.measure),
+    "kill": one(kill.measure),
+    "extend": one(extend.measure),
     "import": starts.imports,
     "spawn": starts.spawn,
     "pair": many.pair,
@@ -46,26 +46,40 @@ ROWS: dict[str, Measure] = {
 LEFT_OUT_OF_ALL = {"pair"}
 
 
-def chosen(text: str, among: Iterable[str], what: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    known = list(among)
-    for name in names:
-        if name not in known:
-            raise argparse.ArgumentTypeError(f"no such {what}: {name!r}; there are {', '.join(known)}")
-    return names
+def words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def chosen_rows(text: str) -> list[str]:
+    """By their names, or by what several names begin with: `acquire` is `acquire-1` and `acquire-3`."""
+    found = []
+    for word in words(text):
+        of_word = [name for name in ROWS if name == word or name.startswith(f"{word}-")]
+        if not of_word:
+            raise argparse.ArgumentTypeError(f"no such row: {word!r}; there are {', '.join(ROWS)}")
+        found += of_word
+    return found
+
+
+def chosen_peers(text: str) -> list[str]:
+    known = [peer.slug for peer in PEERS]
+    for word in words(text):
+        if word not in known:
+            raise argparse.ArgumentTypeError(f"no such peer: {word!r}; there are {', '.join(known)}")
+    return words(text)
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="etcdleader beside its rivals.")
     parser.add_argument(
         "--rows",
-        type=lambda text: chosen(text, ROWS, "row"),
+        type=chosen_rows,
         default=[name for name in ROWS if name not in LEFT_OUT_OF_ALL],
-        help=f"of {', '.join(ROWS)}; pair is a part of many",
+        help=f"of {', '.join(ROWS)}, or what these begin with; pair is a part of many",
     )
     parser.add_argument(
         "--peers",
-        type=lambda text: chosen(text, (peer.slug for peer in PEERS), "peer"),
+        type=chosen_peers,
         default=[peer.slug for peer in PEERS],
         help=f"of {', '.join(peer.slug for peer in PEERS)}",
     )

@@ -1,0 +1,143 @@
+"""The benchmarks work: what they say about samples is right, and the smallest run ends with all that it promises.
+
+Nothing that is timed is asserted: this machine may be doing anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import asked, plots
+from benchmarks.noise import Noise, watched
+from benchmarks.registry import BARE, GO, OURS
+from benchmarks.results import Measured, Row, verdicts
+from benchmarks.stats import Summary, difference
+from benchmarks.table import as_markdown, as_text, number
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def row(ours: float, go: float | None = 2.0) -> Row:
+    peers = {OURS.title: Measured([ours] * 4), BARE.title: Measured([1.0, 1.0, 3.0, 3.0])}
+    if go is not None:
+        peers[GO.title] = Measured([go] * 4)
+    return Row("test", "A row", "ms", peers, Noise())
+
+
+def test_a_summary_is_that_of_the_samples() -> None:
+    """Nearest rank for p99; the drift compares the halves in the order of measuring."""
+    of = Summary.of([float(sample) for sample in range(1, 101)])
+    assert (of.n, of.median, of.p99, of.iqr) == (100, 50.5, 99.0, 49.5)
+    assert of.drift == pytest.approx(75.5 / 25.5)
+
+
+def test_one_sample_is_its_own_summary() -> None:
+    """What is measured once, such as memory, stands in the same table."""
+    assert Summary.of([3.0]) == Summary(n=1, median=3.0, p99=3.0, iqr=0.0, drift=1.0)
+
+
+def test_the_interval_of_a_difference_holds_it_and_is_the_same_each_time() -> None:
+    """The same figures give the same report."""
+    ours, theirs = [float(n % 10) for n in range(50)], [float(n % 10) + 5 for n in range(50)]
+    middle, low, high = difference(ours, theirs)
+    assert low <= middle <= high
+    assert middle == pytest.approx(-5.0)
+    assert difference(ours, theirs) == (middle, low, high)
+
+
+@pytest.mark.parametrize(("ours", "word"), [(2.0, "reached"), (2.3, "reached"), (2.31, "missed")])
+def test_a_bound_is_judged_by_what_was_measured_beside_it(ours: float, word: str) -> None:
+    """No figure of another day decides."""
+    found = row(ours)
+    found.at_most_times(1.15, OURS.title, GO.title)
+    assert [bound.word for bound in found.bounds] == [word]
+
+
+def test_without_its_reference_a_bound_is_not_judged() -> None:
+    """Neither reached nor missed, and it says so."""
+    found = row(1.0, go=None)
+    found.at_most_times(1.15, OURS.title, GO.title)
+    assert verdicts([found]) == {"reached": 0, "missed": 0, "not judged": 1}
+    assert "was not measured" in as_text(found)
+
+
+def test_the_tables_show_ratios_requests_noise_and_what_was_missed() -> None:
+    """A missed bound is not hidden."""
+    found = row(4.0)
+    found.peers[OURS.title].count({"Txn": 4, "LeaseGrant": 4, "Watch": 2}, 4)
+    found.at_most_times(1.0, OURS.title, GO.title)
+    text = as_text(found)
+    assert "MISSED" in text
+    assert "2.00 + 0.50" in text
+    markdown = as_markdown([found], ["a fact"], ["left out: somebody"])
+    assert "| etcdleader | 4 | 4.00 ms | 4.00 ms | 0.00 ms | 1.00 | 2.00 | 2.00 | 2.00 + 0.50 |" in markdown
+    assert "1 missed" in markdown
+    assert "left out: somebody" in markdown
+    assert str(found.noise) in markdown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "0.00 s"), (0.0123, "0.0123 s"), (1.234, "1.23 s"), (56.78, "56.8 s"), (1234.5, "1234 s")],
+)
+def test_figures_have_about_three_digits(value: float, shown: str) -> None:
+    """No more than the measurement can tell."""
+    assert number(value, "s") == shown
+
+
+def test_requests_are_told_apart_from_messages_on_streams() -> None:
+    """A round trip is waited for; a message is not."""
+    between = asked.since({"Txn": 1.0, "Put": 2.0}, {"Txn": 3.0, "Put": 2.0, "Watch": 4.0})
+    assert between == {"Txn": 2.0, "Watch": 4.0}
+    assert (asked.calls(between), asked.messages(between)) == (2.0, 4.0)
+
+
+def test_the_noise_of_a_block_is_known_when_it_is_left() -> None:
+    """Also of a row that failed."""
+    with pytest.raises(ZeroDivisionError), watched() as noise:
+        _ = 1 / 0
+    assert noise.seconds > 0
+    assert 0 <= noise.busy <= 100
+
+
+def test_plots_come_out_the_same_from_the_same_figures(tmp_path: Path) -> None:
+    """So a picture in the repository changes when a figure did."""
+    if plots.missing():
+        pytest.skip(plots.missing())
+    rows = []
+    for size in (1, 10):
+        point = row(2.0)
+        point.name, point.points = f"herd-{size}", size
+        rows.append(point)
+    first = [path.read_bytes() for path in plots.draw(rows, tmp_path)]
+    assert len(first) == 1
+    assert first == [path.read_bytes() for path in plots.draw(rows, tmp_path)]
+
+
+@pytest.mark.etcd
+def test_the_smallest_run_measures_prints_and_writes(tmp_path: Path) -> None:
+    """With the library and the bare calls, which are everywhere."""
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--peers", "ours,bare"]
+    ran = subprocess.run(
+        [*command, "--rows", "acquire-1,handover-1,extend", "--into", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=150,
+    )
+    assert "Traceback" not in ran.stderr
+    results = json.loads((tmp_path / "results.json").read_text())
+    measured = {found["name"]: found["peers"] for found in results["rows"]}
+    assert set(measured) == {"acquire-1", "handover-1", "extend"}
+    for name, peers in measured.items():
+        assert set(peers) == {OURS.title, BARE.title}, name
+    assert measured["acquire-1"][BARE.title]["requests"] == {"LeaseGrant": 1.0, "Txn": 1.0}
+    assert "not judged" in (tmp_path / "table.md").read_text()
