@@ -68,9 +68,8 @@ class Bench:
 
     def passing_worker(self, peer: Peer, **options: Any) -> Worker:
         """A worker that somebody else ends."""
-        return Worker(
-            list(peer.command), {"lease": LEASE, "endpoints": self.endpoints(peer), **peer.options, **options}
-        )
+        told = {"lease": LEASE, "endpoints": self.endpoints(peer), **peer.options, **options}
+        return Worker(peer.title, peer.command, told)
 
     def endpoints(self, peer: Peer) -> Sequence[str]:
         if peer.on_etcd:

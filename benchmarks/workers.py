@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +22,29 @@ FAREWELL = 5.0
 
 
 class WorkerError(Exception):
-    """A worker could not do what it was asked, or is gone."""
+    """A worker could not do what it was asked, or is gone.
+
+    Attributes:
+        title: The peer's.
+    """
+
+    def __init__(self, title: str, words: str) -> None:
+        super().__init__(words)
+        self.title = title
+
+
+class Pending:
+    """An answer that is to come."""
+
+    def __init__(self, title: str, op: str) -> None:
+        self.future: Future[dict[str, Any]] = Future()
+        self._title, self._op = title, op
+
+    def result(self, seconds: float) -> dict[str, Any]:
+        try:
+            return self.future.result(seconds)
+        except TimeoutError as error:
+            raise WorkerError(self._title, f"{self._op} was not answered in {seconds:g} s") from error
 
 
 def environment() -> dict[str, str]:
@@ -46,7 +69,8 @@ class Worker:
     worker ends by itself when its standard input does: also when the parent was killed.
     """
 
-    def __init__(self, command: list[str], options: dict[str, Any]) -> None:
+    def __init__(self, title: str, command: Sequence[str], options: dict[str, Any]) -> None:
+        self._title = title
         self._process = subprocess.Popen(
             [*command, json.dumps(options)],
             stdin=subprocess.PIPE,
@@ -55,7 +79,7 @@ class Worker:
             start_new_session=True,
         )
         self._lock = threading.Lock()
-        self._asked: dict[int, Future[dict[str, Any]]] = {}
+        self._asked: dict[int, Pending] = {}
         self._number = 0
         self._over = False
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -65,22 +89,22 @@ class Worker:
     def pid(self) -> int:
         return self._process.pid
 
-    def begin(self, op: str, **arguments: Any) -> Future[dict[str, Any]]:
+    def begin(self, op: str, **arguments: Any) -> Pending:
         """Ask; the answer comes later."""
-        future: Future[dict[str, Any]] = Future()
+        pending = Pending(self._title, op)
         with self._lock:
             if self._over:
-                raise WorkerError(f"the worker is gone, before {op}")
+                raise WorkerError(self._title, f"the worker is gone, before {op}")
             self._number += 1
-            self._asked[self._number] = future
+            self._asked[self._number] = pending
             line = json.dumps({"id": self._number, "op": op, **arguments}).encode() + b"\n"
             assert self._process.stdin is not None
             try:
                 self._process.stdin.write(line)
                 self._process.stdin.flush()
             except OSError as error:
-                raise WorkerError(f"the worker is gone, at {op}") from error
-        return future
+                raise WorkerError(self._title, f"the worker is gone, at {op}") from error
+        return pending
 
     def ask(self, op: str, **arguments: Any) -> dict[str, Any]:
         """Ask, and wait for the answer."""
@@ -91,17 +115,17 @@ class Worker:
         for line in self._process.stdout:
             answer = json.loads(line)
             with self._lock:
-                future = self._asked.pop(answer.pop("id"))
+                future = self._asked.pop(answer.pop("id")).future
             if "error" in answer:
-                future.set_exception(WorkerError(answer["error"]))
+                future.set_exception(WorkerError(self._title, answer["error"]))
             else:
                 future.set_result(answer)
         with self._lock:
             self._over = True
-            left = list(self._asked.values())
+            left = [pending.future for pending in self._asked.values()]
             self._asked.clear()
         for future in left:
-            future.set_exception(WorkerError("the worker ended without an answer"))
+            future.set_exception(WorkerError(self._title, "the worker ended without an answer"))
 
     def close(self) -> None:
         """Let it go; by force when it does not."""

@@ -19,6 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Leaders with a lease shorter than this, in seconds, are going to be killed, and are asked how long it stands.
+const watchedBelow = 10
+
 type options struct {
 	Endpoints []string `json:"endpoints"`
 	Lease     int      `json:"lease"`
@@ -87,7 +90,12 @@ func (w *worker) campaign(name string) (*candidate, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &candidate{session: session, cancel: cancel, done: make(chan struct{})}
+	c := &candidate{session: session, cancel: cancel, done: make(chan struct{}), renewed: now()}
+	if w.options.Lease < watchedBelow {
+		if err := w.watchRenewals(c); err != nil {
+			return nil, err
+		}
+	}
 	c.election = concurrency.NewElection(session, name)
 	go func() {
 		c.err = c.election.Campaign(ctx, "bench")
@@ -177,7 +185,6 @@ func (w *worker) watchRenewals(c *candidate) error {
 	if err != nil {
 		return err
 	}
-	c.renewed = now()
 	go func() {
 		for range answers {
 			w.mutex.Lock()
@@ -231,6 +238,19 @@ func (w *worker) do(c command) (answer, error) {
 			took = append(took, one)
 		}
 		return answer{"took": took}, nil
+	case "acquire_cold":
+		began := now()
+		cold, err := connect(w.options)
+		if err != nil {
+			return nil, err
+		}
+		defer cold.Close()
+		one := &worker{options: w.options, client: cold, candidates: map[string]*candidate{}}
+		if _, err := one.acquire(c.Election); err != nil {
+			return nil, err
+		}
+		elected := one.candidates[c.Election].elected
+		return answer{"took": []int64{elected - began}}, one.drop(c.Election)
 	case "stand":
 		return answer{}, w.standAs(c.Name, c.Election)
 	case "crowd":
@@ -253,12 +273,6 @@ func (w *worker) do(c command) (answer, error) {
 		return answer{"called": called, "done": now()}, err
 	case "drop":
 		return answer{}, w.drop(c.Name)
-	case "observe_renewals":
-		found, err := w.find(c.Name)
-		if err != nil {
-			return nil, err
-		}
-		return answer{}, w.watchRenewals(found)
 	case "die":
 		found, err := w.find(c.Name)
 		if err != nil {
@@ -319,12 +333,16 @@ func (w *worker) say(id int, words answer) {
 	os.Stdout.Write(append(line, '\n'))
 }
 
+func connect(options options) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{Endpoints: options.Endpoints, DialTimeout: 10 * time.Second})
+}
+
 func main() {
 	w := &worker{candidates: map[string]*candidate{}}
 	if err := json.Unmarshal([]byte(os.Args[1]), &w.options); err != nil {
 		panic(err)
 	}
-	client, err := clientv3.New(clientv3.Config{Endpoints: w.options.Endpoints, DialTimeout: 10 * time.Second})
+	client, err := connect(w.options)
 	if err != nil {
 		panic(err)
 	}

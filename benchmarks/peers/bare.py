@@ -54,9 +54,7 @@ class Bare(BlockingPeer):
 
     def __init__(self) -> None:
         self.options = options()
-        # The first endpoint, as any client of one connection: with three members it may be a follower.
-        self.channel = grpc.insecure_channel(self.options.endpoints[0])
-        self.leases, self.kv = RPC.LeaseStub(self.channel), RPC.KVStub(self.channel)
+        self.connect()
         self.candidates: dict[str, Candidate] = {}
         self.by_lease: dict[int, Candidate] = {}
         self.by_watch: dict[int, Candidate] = {}
@@ -67,6 +65,12 @@ class Bare(BlockingPeer):
         self.to_check: queue.SimpleQueue[Candidate] = queue.SimpleQueue()
         self.written = 0
         self.answered: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def connect(self) -> None:
+        """To the first endpoint, as any client of one connection: with three members it may be a follower."""
+        # Else gRPC gives a new channel the connection of an old one.
+        self.channel = grpc.insecure_channel(self.options.endpoints[0], [("grpc.use_local_subchannel_pool", 1)])
+        self.leases, self.kv = RPC.LeaseStub(self.channel), RPC.KVStub(self.channel)
 
     # Renewals
 
@@ -209,6 +213,7 @@ class Bare(BlockingPeer):
     def join(self, name: str) -> Candidate:
         candidate, grant, join = self.begin(name)
         self.leases.LeaseGrant(grant, timeout=TIMEOUT)
+        candidate.renewed = now()
         self.joined(candidate, self.kv.Txn(join, timeout=TIMEOUT))
         return candidate
 
@@ -241,6 +246,15 @@ class Bare(BlockingPeer):
             took.append(candidate.elected - began)
             self.keep(name, candidate)
         return {"took": took}
+
+    def do_acquire_cold(self, election: str) -> Answer:
+        self.channel.close()
+        began = now()
+        self.connect()
+        candidate = self.join(election)
+        took = candidate.elected - began
+        self.leases.LeaseRevoke(RPC.LeaseRevokeRequest(ID=candidate.lease), timeout=TIMEOUT)
+        return {"took": [took]}
 
     def do_stand(self, election: str, name: str = "") -> None:
         candidate = self.join(election)
@@ -307,9 +321,6 @@ class Bare(BlockingPeer):
             self.kv.Range(request, timeout=TIMEOUT)
             took.append(now() - began)
         return {"took": took}
-
-    def do_observe_renewals(self, name: str) -> None:
-        """Nothing to prepare: each is noted."""
 
     def do_die(self, name: str, number: int) -> None:
         die(number, self.candidates[name].renewed + self.options.lease * SECOND)

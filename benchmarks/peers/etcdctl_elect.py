@@ -74,6 +74,11 @@ class Elections(BlockingPeer):
             took.append(candidate.elected - began)
         return {"took": took}
 
+    def do_acquire_cold(self, election: str) -> Answer:
+        took = self.do_acquire(election, 1)
+        self.do_drop(f"{election}-0")
+        return took
+
     def do_stand(self, election: str) -> None:
         self.candidate(election).won.wait(JOINS_WITHIN)
 

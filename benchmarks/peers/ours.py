@@ -60,6 +60,12 @@ class Ours:
             took.append(now() - began)
         return {"took": took}
 
+    async def do_acquire_cold(self, election: str) -> Answer:
+        """With nobody else on it, the connection goes with its only user."""
+        took = await self.do_acquire(election, 1)
+        await self.do_drop(f"{election}-0")
+        return took
+
     async def do_stand(self, election: str, name: str = "") -> None:
         await self.group.start(self.manager(election, name).campaign)
 
@@ -88,9 +94,6 @@ class Ours:
             await manager.extend()
             took.append(now() - began)
         return {"took": took}
-
-    async def do_observe_renewals(self, name: str) -> None:
-        """Nothing to prepare: the term knows how long it is believed."""
 
     async def do_die(self, name: str, number: int) -> None:
         term = self.managers[name].term

@@ -10,7 +10,7 @@ from benchmarks import asked, noise
 from benchmarks.lab import Lab, new_election
 from benchmarks.registry import BARE, GO, HAND_OVER, OURS, Peer
 from benchmarks.results import Measured, Row
-from benchmarks.rows.acquire import MILLI, SETTLE
+from benchmarks.rows.acquire import MILLI, SETTLE, connect
 from benchmarks.workers import Worker
 
 WRITES = 700.0
@@ -78,9 +78,7 @@ def measure(lab: Lab, variant: Variant) -> Row:
     found = {peer.title: Measured() for peer in peers}
     with lab.bench(variant.members) as bench, noise.watched() as noises:
         pairs = {peer: (bench.worker(peer), bench.worker(peer)) for peer in peers}
-        for pair in pairs.values():
-            for worker in pair:
-                worker.ask("connect")
+        connect(worker for pair in pairs.values() for worker in pair)
         writer = bench.worker(BARE) if variant.writes else None
         if writer is not None:
             writer.begin("write", rate=WRITES)

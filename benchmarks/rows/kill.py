@@ -74,7 +74,6 @@ def kill(lab: Lab, bench: Bench, peer: Peer, successor: Worker) -> int:
     with worker(bench, peer) as leader:
         leader.ask("stand", election=election)
         leader.ask("wait", name=election)
-        leader.ask("observe_renewals", name=election)
         time.sleep(lab.chance.uniform(0, 0.5))
         successor.ask("stand", election=election)
         elected = successor.begin("wait", name=election)
