@@ -17,7 +17,7 @@ from benchmarks.lab import Lab
 from benchmarks.registry import BUILD, OURS, PEERS, Peer
 from benchmarks.results import Row, verdicts
 from benchmarks.rows import acquire, extend, hand_over, herd, kill, many, starts
-from benchmarks.table import as_markdown, as_text
+from benchmarks.table import as_markdown, as_text, bounds_as_text
 from benchmarks.workers import WorkerError
 
 Measure = Callable[[Lab], Iterable[Row]]
@@ -165,8 +165,7 @@ def write(rows: Sequence[Row], lab: Lab, left_out: Sequence[str], asked_for: arg
         print(f"no plots: {plots.missing()}")
     else:
         written += plots.draw(rows, folder)
-    found = verdicts(rows)
-    print("\nbounds: " + ", ".join(f"{count} {word}" for word, count in found.items()))
+    print(bounds_as_text(rows))
     print("written: " + ", ".join(os.path.relpath(path) for path in written))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.registry import BARE, GO
-from benchmarks.results import Row, verdicts
+from benchmarks.results import Bound, Row, verdicts
 from benchmarks.stats import Summary
 
 HEAD = ("", "n", "median", "p99", "IQR", "drift", "x Go", "x bare", "requests")
@@ -65,11 +65,24 @@ def as_text(row: Row) -> str:
             )
         )
     out += [f"  {note}" for note in notes(row)]
-    out += [
-        f"  {bound.word.upper() if bound.reached is False else bound.word:10} {bound.text}: {bound.found}"
-        for bound in row.bounds
-    ]
+    out += [f"  {shown(bound):10} {bound.text}: {bound.found}" for bound in row.bounds]
     return "\n".join(out)
+
+
+def shown(bound: Bound) -> str:
+    """A missed bound is to be seen at once."""
+    return bound.word.upper() if bound.reached is False else bound.word
+
+
+def bounds_as_text(rows: Sequence[Row]) -> str:
+    """All bounds once more, the missed ones last: that is where one looks first."""
+    found = verdicts(rows)
+    judged = [(row, bound) for row in rows for bound in row.bounds]
+    judged.sort(key=lambda pair: pair[1].reached is False)
+    return "\n".join(
+        ["\nBounds: " + ", ".join(f"{count} {word}" for word, count in found.items())]
+        + [f"  {shown(bound):10} {row.title}: {bound.text}: {bound.found}" for row, bound in judged]
+    )
 
 
 def as_markdown(rows: Sequence[Row], facts: Sequence[str], left_out: Sequence[str]) -> str:
@@ -77,8 +90,11 @@ def as_markdown(rows: Sequence[Row], facts: Sequence[str], left_out: Sequence[st
     out = ["# Benchmarks", ""]
     out += [f"- {fact}" for fact in (*facts, *left_out)]
     found = verdicts(rows)
-    out += ["", "Of the bounds, " + ", ".join(f"{count} {word}" for word, count in found.items()) + ".", ""]
+    out += ["", "## Bounds", "", "Of them, " + ", ".join(f"{count} {word}" for word, count in found.items()) + ".", ""]
+    out += ["| row | to reach | found | |", "| --- | --- | ---: | --- |"]
+    out += [f"| {row.title} | {bound.text} | {bound.found} | {shown(bound)} |" for row in rows for bound in row.bounds]
     out += [
+        "",
         "`requests` are round trips + messages on open streams (a watch created or cancelled, a keep-alive), as etcd",
         "counted them, for one operation. `drift` is the second half's median over the first half's.",
     ]
@@ -87,6 +103,6 @@ def as_markdown(rows: Sequence[Row], facts: Sequence[str], left_out: Sequence[st
         out.append("| " + " | ".join(HEAD) + " |")
         out.append("| --- |" + " ---: |" * (len(HEAD) - 1))
         out += ["| " + " | ".join(line) + " |" for line in lines(row)]
-        out += [""] * bool(row.bounds) + [f"- {bound.word}: {bound.text}: {bound.found}" for bound in row.bounds]
-        out += [f"- {note}" for note in notes(row)]
+        said = [*(f"{shown(bound)}: {bound.text}: {bound.found}" for bound in row.bounds), *notes(row)]
+        out += [""] * bool(said) + [f"- {line}" for line in said]
     return "\n".join(out) + "\n"

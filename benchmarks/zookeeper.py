@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from etcdleader.testing._children import kill, spawn
+
 ZOOKEEPER = Path("/usr/share/java/zookeeper.jar")
 STARTS_WITHIN = 60.0
 
@@ -40,15 +42,16 @@ class ZooKeeper:
             port = found.getsockname()[1]
         config = Path(self._folder, "zoo.cfg")
         config.write_text(CONFIG.format(folder=self._folder, port=port), encoding="ascii")
-        self._process = subprocess.Popen(
+        java = shutil.which("java")
+        assert java is not None
+        self._process = spawn(
             [
-                *("java", "-Xmx256m", "-Dzookeeper.forceSync=no", "-Dlog4j.threshold=OFF", "-cp", str(ZOOKEEPER)),
+                *(java, "-Xmx256m", "-Dzookeeper.forceSync=no", "-Dlog4j.threshold=OFF", "-cp", str(ZOOKEEPER)),
                 "org.apache.zookeeper.server.ZooKeeperServerMain",
                 str(config),
             ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
         )
         self.endpoints = (f"127.0.0.1:{port}",)
         try:
@@ -74,8 +77,7 @@ class ZooKeeper:
 
     def close(self) -> None:
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            kill(self._process)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __exit__(

@@ -5,20 +5,25 @@ Nothing that is timed is asserted: this machine may be doing anything.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks import __main__ as command
 from benchmarks import asked, plots
+from benchmarks.lab import Lab
 from benchmarks.noise import Noise, watched
 from benchmarks.registry import BARE, GO, OURS
 from benchmarks.results import Measured, Row, verdicts
 from benchmarks.stats import Summary, difference
 from benchmarks.table import as_markdown, as_text, number
+from benchmarks.workers import WorkerError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -120,12 +125,34 @@ def test_plots_come_out_the_same_from_the_same_figures(tmp_path: Path) -> None:
     assert first == [path.read_bytes() for path in plots.draw(rows, tmp_path)]
 
 
+def test_a_group_of_rows_has_the_name_that_its_rows_begin_with() -> None:
+    """`--rows acquire` is one member and three."""
+    assert command.chosen_rows("acquire,extend") == ["acquire-1", "acquire-3", "extend"]
+    with pytest.raises(argparse.ArgumentTypeError, match="no such row: 'acq'"):
+        command.chosen_rows("acq")
+
+
+def test_a_peer_that_fails_is_left_out_of_the_row_and_only_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rival that an update broke must not cost the run."""
+
+    def measure(lab: Lab) -> Iterator[Row]:
+        if BARE in lab.peers:
+            raise WorkerError(BARE.title, "it is broken")
+        yield row(1.0)
+
+    monkeypatch.setitem(command.ROWS, "broken", measure)
+    lab, left_out = Lab([OURS, BARE]), list[str]()
+    assert len(list(command.measured("broken", lab, left_out))) == 1
+    assert left_out == ["left out of broken: bare calls: it is broken"]
+    assert lab.peers == [OURS, BARE]
+
+
 @pytest.mark.etcd
 def test_the_smallest_run_measures_prints_and_writes(tmp_path: Path) -> None:
     """With the library and the bare calls, which are everywhere."""
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--peers", "ours,bare"]
+    program = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--peers", "ours,bare"]
     ran = subprocess.run(
-        [*command, "--rows", "acquire-1,handover-1,extend", "--into", str(tmp_path)],
+        [*program, "--rows", "acquire-1,handover-1,extend", "--into", str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -97,8 +97,9 @@ class Ours:
 
     async def do_die(self, name: str, number: int) -> None:
         term = self.managers[name].term
-        left = -1.0 if term is None else term.remaining() + self.config.margin
-        die(number, now() + int(left * SECOND))
+        assert term is not None, "it does not lead"
+        # Counted from before the renewal was sent: a little less than from its answer, as the others count.
+        die(number, now() + int((term.remaining() + self.config.margin) * SECOND))
 
     async def do_hold(self, election: str, many: int) -> Answer:
         began = now()
