@@ -37,7 +37,7 @@ ROWS: dict[str, Measure] = {
     "cold": one(acquire.cold),
     **{variant.name: one(partial(hand_over.measure, variant=variant)) for variant in hand_over.VARIANTS},
     "herd": herds,
-    "kill": one(kill.measure),
+    "kill": kill.measure,
     "extend": one(extend.measure),
     "import": starts.imports,
     "spawn": starts.spawn,

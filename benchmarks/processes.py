@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 INNER = ("event_engine", "grpc_", "lifeguard", "resolver", "timer_manager")
@@ -19,6 +20,12 @@ def cpu(pid: int) -> int:
         except FileNotFoundError:
             continue  # a thread that has just ended
     return total
+
+
+def cpu_of_children() -> float:
+    """Seconds that all children that have ended have run."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def threads(pid: int) -> tuple[int, int]:

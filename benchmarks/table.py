@@ -13,7 +13,7 @@ HEAD = ("", "n", "median", "p99", "IQR", "drift", "x Go", "x bare", "requests")
 
 def ratio(row: Row, title: str, reference: str) -> str:
     """How many times the reference a peer's median is; empty when there is none, or nothing to divide by."""
-    if title == reference or not row.has(title, reference) or not row.peers[reference].median:
+    if title == reference or not row.has(title, reference) or row.peers[reference].median <= 0:
         return ""
     return f"{row.peers[title].median / row.peers[reference].median:.2f}"
 

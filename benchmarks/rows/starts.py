@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import noise
+from benchmarks import noise, processes
 from benchmarks.lab import Lab, new_election
 from benchmarks.registry import BARE, OURS, SPAWN, Peer
 from benchmarks.results import Measured, Row
@@ -46,16 +46,22 @@ endpoints = ["127.0.0.1:2379"]
 
 def imports(lab: Lab) -> list[Row]:
     took: dict[str, list[float]] = {what: [] for what in PROGRAMS}
+    cpu: dict[str, list[float]] = {what: [] for what in PROGRAMS}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, noise.watched() as noises:
         Path(folder, "settings.toml").write_text(FILE, encoding="utf-8")
         for number in range(lab.rounds(25, 3) + 1):
             for what in lab.chance.sample(list(PROGRAMS), len(PROGRAMS)):
+                used = processes.cpu_of_children()
                 began = time.monotonic_ns()
                 subprocess.run([sys.executable, "-c", PROGRAMS[what]], cwd=folder, env=environment(), check=True)
                 if number:  # the first round writes what Python caches
                     took[what].append((time.monotonic_ns() - began) * MILLI)
+                    cpu[what].append((processes.cpu_of_children() - used) * 1000)
     nothing = statistics.median(took.pop(NOTHING))
     found = {what: Measured([one - nothing for one in samples]) for what, samples in took.items()}
+    for what, measured in found.items():
+        spent = statistics.median(cpu[what]) - statistics.median(cpu[NOTHING])
+        measured.note = f"{spent:.0f} ms of a processor"
     row = Row("import", f"Import, without the {nothing:.0f} ms of `{NOTHING}`", "ms", found, noises)
     row.at_most("for the import alone", IMPORT, 40)
     row.at_most_times(1.15, FACTORY, IMPORTS)
