@@ -82,5 +82,6 @@ def measure(lab: Lab, size: int) -> Row:
         row.at_most_times(1.3, OURS.title, GO.title)
         if OURS in peers:
             each = found[OURS.title].per_operation()
+            row.asks_at_most("<= 3 round trips per change", asked.calls(each), 3)
             row.asks_at_most("<= 3 requests per change, those on streams with them", sum(each.values()), 3)
     return row
