@@ -73,6 +73,8 @@ def of_many(holders: Sequence[Holder], noise: Noise, size: int) -> Iterator[Row]
     for holder in holders:
         row.peers[holder.peer.title].count(holder.used.asked, size)
         row.peers[holder.peer.title].note = f"{holder.used.lost} lost meanwhile, {holder.used.threads[0][0]} threads"
+        if holder.used.failed:
+            row.peers[holder.peer.title].note += f"; {holder.used.failed}"
     if size in AT_REST:
         row.at_most("of a processor", OURS.title, AT_REST[size])
     judge_the_rest(row, holders, size)
@@ -92,17 +94,19 @@ def of_many(holders: Sequence[Holder], noise: Noise, size: int) -> Iterator[Row]
     if size == JUDGED:
         row.at_most("until all lead", OURS.title, 10)
     yield row
-    if all(holder.used.handed_over is not None for holder in holders):
+    if any(holder.used.handed_over is not None for holder in holders):
         row = table(
             f"many-{size}-handed-over",
             f"{what}: until another process leads in all of them",
             "s",
             holders,
             noise,
-            lambda holder: [holder.used.handed_over or 0.0],
+            lambda holder: [] if holder.used.handed_over is None else [holder.used.handed_over],
         )
         if size == JUDGED:
             row.at_most("until all are handed over", OURS.title, 15)
+            if OURS.title in row.peers and not row.has(OURS.title):
+                row.bounds.append(Bound("<= 15 s until all are handed over", "they were not", reached=False))
         yield row
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from benchmarks import asked, noise, processes
 from benchmarks.lab import Bench, Lab, new_election
 from benchmarks.registry import MANY, Peer
-from benchmarks.workers import Worker
+from benchmarks.workers import Worker, WorkerError
 
 LEASE, RENEW = 60, 15.0
 REST = 60.0
@@ -36,6 +36,7 @@ class Used:
         cpu: Percent of a processor at rest, of each of them.
         asked: Of etcd, at rest.
         lost: Elections that were lost at rest.
+        failed: Why it was not handed over.
     """
 
     before: int = 0
@@ -46,6 +47,7 @@ class Used:
     cpu: list[float] = field(default_factory=list)
     asked: asked.Counters = field(default_factory=dict)
     lost: int = 0
+    failed: str = ""
 
 
 @dataclass
@@ -120,5 +122,9 @@ def measure(lab: Lab, sizes: Sequence[int], *, hands_over: Sequence[int]) -> tup
         rest(holders, QUICK_REST if lab.quick else REST)
         for holder in holders:
             if holder.size in hands_over:
-                holder.hand_over()
+                try:
+                    holder.hand_over()
+                except WorkerError as error:
+                    # What was found at rest stays found.
+                    holder.used.failed = f"not handed over: {error}"
     return holders, noises
