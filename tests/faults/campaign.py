@@ -17,7 +17,7 @@ from typing import Any, Self
 from tests.faults.candidate import Candidate, Options, end, python_in
 from tests.faults.cluster import OPERATOR, Cluster, OperatorError, b64
 from tests.faults.history import Cut, Injection, read_lines
-from tests.faults.journal import Journal, now
+from tests.faults.journal import Journal, folded, now, unfenced
 from tests.faults.network import Network
 
 __all__ = ("AbortedError", "Campaign", "NoHolderError")
@@ -85,6 +85,38 @@ class Campaign:
         self.cluster.kill_all()
         self._journal.close()
 
+    # The election that faults are aimed at
+
+    @property
+    def prefix(self) -> str:
+        """Of its candidates' keys."""
+        return f"{self.options.election}/"
+
+    def standing(self, *, avoid: int | None = None) -> list[dict[str, str]]:
+        """Its keys, as etcd's JSON has them, the oldest first.
+
+        Raises:
+            OperatorError: etcd does not tell.
+        """
+        return self._keys(self.range, avoid)
+
+    def standing_anywhere(self, *, avoid: int | None = None) -> list[dict[str, str]]:
+        """Those of all elections.
+
+        Raises:
+            OperatorError: etcd does not tell.
+        """
+        return self._keys(_range(f"{self.options.election}/"), avoid)
+
+    @property
+    def range(self) -> dict[str, str]:
+        """All of its keys, as a request for etcd's JSON has them."""
+        return _range(self.prefix)
+
+    def _keys(self, body: dict[str, str], avoid: int | None) -> list[dict[str, str]]:
+        found = self.cluster.call("kv/range", body, avoid=avoid).get("kvs", ())
+        return sorted(found, key=lambda kv: int(kv["create_revision"]))
+
     # Who takes part
 
     def record(self) -> None:
@@ -95,7 +127,8 @@ class Campaign:
         self._recorders.append((journal, self._era))
         options = {
             "journal": str(journal),
-            "prefix": f"{ELECTION}/",
+            "prefix": f"{self.options.election}/",
+            "many": bool(self.options.elections),
             "register": REGISTER,
             "endpoints": [f"{host}:{port}" for host, port in self.cluster.clients],
             "login": self.login,
@@ -218,11 +251,14 @@ class Campaign:
         """How many of those who run stand in the queue behind the first; keys of the dead do not count."""
         self.look()
         with contextlib.suppress(OperatorError):
-            body = {"key": b64(f"{ELECTION}/"), "range_end": b64(f"{ELECTION}0")}
-            standing = {kv["value"] for kv in self.cluster.call("kv/range", body).get("kvs", ())}
+            standing = {kv["value"] for kv in self.standing()}
             living = {b64(candidate.identity) for candidate in self.candidates if candidate.running}
             return len(standing & living) - 1
         return 0
+
+    def tokens(self) -> dict[str, int]:
+        """Where there are many elections: what each is led with, as last said."""
+        return {}
 
     # Faults
 
@@ -231,8 +267,9 @@ class Campaign:
         """A fault, from the block's beginning to its end."""
         holder = self.holder()
         injection = Injection(
-            row=row, note=note, start=now(), end=0.0, token=holder.token if holder else 0, keeps=keeps
-        )
+            row=row, note=note, start=now(), end=0.0, token=holder.token if holder else 0, keeps=keeps,
+            tokens=self.tokens(),
+        )  # fmt: skip
         try:
             yield injection
         finally:
@@ -295,10 +332,10 @@ class Campaign:
             self.died(candidate)
 
     def _left(self) -> list[str]:
-        keys = self.cluster.call("kv/range", {"key": b64(f"{ELECTION}/"), "range_end": b64(f"{ELECTION}0")})
+        keys = self.standing_anywhere()
         leases = self.cluster.call("lease/leases", {})
         return [
-            *(f"key {kv['key']}" for kv in keys.get("kvs", ())),
+            *(f"key {kv['key']}" for kv in keys),
             *(f"lease {x['ID']}" for x in leases.get("leases", ())),
         ]
 
@@ -314,47 +351,31 @@ class Campaign:
         options = self.options
         yield {
             **common, "kind": "settings", "lease": options.lease, "renew": options.renew, "retry": options.retry,
-            "margin": options.margin,
+            "margin": options.margin, "elections": options.elections,
         }  # fmt: skip
         for path, era in self._recorders:
             for line in read_lines(path):
-                extra = {"register": line["key"].startswith(REGISTER)} if line["kind"] == "put" else {}
-                yield {**common, "era": era, **line, **extra}
+                yield {**common, "era": era, **line, **self._about(line)}
         for candidate in self.candidates:
             yield {**common, "kind": "candidate", "subject": candidate.name, "backend": candidate.backend}
             passed = {**common, "subject": candidate.name}
             yield from ({**passed, **line} for line in read_lines(candidate.proxy_journal))
             for path in filter(Path.exists, candidate.journals):
                 facts = {**common, "who": path.stem, "subject": candidate.name, "era": self._eras[path]}
-                yield from ({**facts, **line} for line in _folded(read_lines(path)))
+                yield from ({**facts, **line} for line in folded(read_lines(path)))
         yield from ({**common, **line} for line in read_lines(self.folder / "campaign.jsonl"))
-        written, late = _unfenced(Path(options.shared_list))
+        written, late = unfenced(Path(options.shared_list))
         yield {**common, "kind": "unfenced", "written": written, "late": late}
 
-
-def _unfenced(path: Path) -> tuple[int, int]:
-    """How much was written without fencing, and how much of that after somebody with a higher token had written."""
-    written = late = highest = 0
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        token = int(line.split()[0])
-        written += 1
-        late += token < highest
-        highest = max(highest, token)
-    return written, late
+    def _about(self, line: dict[str, Any]) -> dict[str, Any]:
+        """What is told of: the register, or which election's key."""
+        if line["kind"] not in ("put", "delete"):
+            return {}
+        key: str = line["key"]
+        if key.startswith(REGISTER):
+            return {"register": True, "election": key.removeprefix(REGISTER).removeprefix("/")}
+        return {"register": False, "election": key.removeprefix(f"{self.options.election}/").rpartition("/")[0]}
 
 
-def _folded(lines: Iterator[dict[str, Any]] | Any) -> Iterator[dict[str, Any]]:
-    """Without those of the "still" lines that a later one repeats."""
-    still: dict[str, Any] | None = None
-    for line in lines:
-        if line["kind"] == "still":
-            still = line
-            continue
-        if line["kind"] == "over" and still is not None:
-            still = None
-        if line["kind"] == "belief" and still is not None:
-            yield still
-            still = None
-        yield line
-    if still is not None:
-        yield still
+def _range(prefix: str) -> dict[str, str]:
+    return {"key": b64(prefix), "range_end": b64(f"{prefix[:-1]}0")}

@@ -26,6 +26,8 @@ class Options:
     """What all candidates of a campaign have in common.
 
     Attributes:
+        elections: The names of those below ``election`` in which each process stands; none: in that one alone.
+        pace: How many times as slowly as usual the work of a term goes: hundreds write to one etcd.
         source: A folder with another copy of the package to run, or None for the installed one.
     """
 
@@ -38,6 +40,8 @@ class Options:
     margin: float = 1.0
     user: str | None = None
     password: str | None = None
+    elections: tuple[str, ...] = ()
+    pace: float = 1.0
     source: Path | None = None
 
 
@@ -64,8 +68,8 @@ class Candidate:
     Attributes:
         name: ``c0`` and so on; also its node's name.
         backend: What it runs on: asyncio or trio.
-        identity: Of its manager; empty until it has said it.
-        token: What it believes to lead with, as it has last said; 0 for nothing.
+        aim: Of many elections, the one that is talked of; empty where there is one only.
+        tokens: What it believes to lead with in which election, as it has last said.
         wishes: How many of the commands to its work it has begun to fulfil.
     """
 
@@ -77,9 +81,10 @@ class Candidate:
         self.backend = backend
         self.options = options
         self.journals: list[Path] = []
-        self.identity = ""
-        self.token = 0
+        self.aim = ""
+        self.tokens: dict[str, int] = {}
         self.wishes = 0
+        self._identities: dict[str, str] = {}
         self._network = network
         self._folder = folder
         self._runs = 0
@@ -109,7 +114,7 @@ class Candidate:
         journal = self._folder / f"{self.name}-{self._runs}.jsonl"
         self.journals.append(journal)
         self._tail = Tail(journal)
-        self.identity, self.token = "", 0
+        self._identities, self.tokens = {}, {}
         facts = {slot: getattr(self.options, slot) for slot in self.options.__slots__ if slot != "source"}
         facts |= {
             "name": self.name, "backend": self.backend, "endpoints": self.endpoints, "journal": str(journal),
@@ -141,7 +146,7 @@ class Candidate:
         if self._process is not None:
             _children.kill(self._process)
         self.look()
-        self.token = 0
+        self.tokens.clear()
 
     def freeze(self) -> None:
         """SIGSTOP, and return when it stands still."""
@@ -154,11 +159,11 @@ class Candidate:
             os.kill(self.pid, signal.SIGCONT)
 
     def tell(self, command: str) -> None:
-        """Give it a command."""
+        """Give it a command, for the election that is talked of."""
         assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(command.encode() + b"\n")
+            self._process.stdin.write(f"{self.aim or '-'} {command}\n".encode())
             self._process.stdin.flush()
 
     def wait(self, timeout: float) -> bool:
@@ -176,16 +181,26 @@ class Candidate:
 
     # What it says
 
+    @property
+    def token(self) -> int:
+        """What it believes to lead with, as it has last said; 0 for nothing."""
+        return self.tokens.get(self.aim, 0)
+
+    @property
+    def identity(self) -> str:
+        """Of its manager; empty until it has said it."""
+        return self._identities.get(self.aim, "")
+
     def look(self) -> list[dict[str, Any]]:
         """Take in what it has written since; returns that."""
         lines = self._tail.read() if self._tail is not None else []
         for line in lines:
             if line["kind"] == "start":
-                self.identity = line["identity"]
+                self._identities = line["identities"]
             elif line["kind"] == "belief":
-                self.token = line["token"]
+                self.tokens[line["election"]] = line["token"]
             elif line["kind"] == "over":
-                self.token = 0
+                self.tokens.pop(line["election"], None)
             elif line["kind"] == "wish":
                 self.wishes += 1
         return lines

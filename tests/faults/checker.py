@@ -12,7 +12,7 @@ import sys
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -37,13 +37,16 @@ class Violation:
 def check(history: History) -> list[Violation]:
     """Everything that did not hold, in order of time."""
     found = [violation for one in CHECKS for violation in one(history)]
+    for part in history.parts:
+        found += [replace(violation, text=f"election {part.name}: {violation.text}") for violation in check(part)]
     return sorted(found, key=lambda violation: violation.at)
 
 
 def worst_overlap(history: History) -> float:
     """The longest time for which two believed, but for those whose key an operator took away. 0 or less: nobody; minus
     infinity: there were no two."""
-    return max((overlap for overlap, _, _ in _overlaps(history)), default=-math.inf)
+    own = max((overlap for overlap, _, _ in _overlaps(history)), default=-math.inf)
+    return max((worst_overlap(part) for part in history.parts), default=own)
 
 
 def _deleted(history: History) -> set[int]:
@@ -148,12 +151,13 @@ def _extended_while_cut_off(history: History, belief: Belief) -> Iterator[Violat
 
 
 def _unrenewed(history: History, belief: Belief) -> Iterator[Violation]:
-    """Each belief rests on a request that left less than a lease, and a margin, before. Those that passed the proxy are
-    no earlier than those that left, and a term begins after its lease was asked for: so this bound is never too
-    short."""
-    passed = history.keep_alives.get(belief.subject)
-    if not passed:
+    """Each belief rests on a request for its own lease that left less than a lease, and a margin, before. Those that
+    passed the proxy are no earlier than those that left, and a term begins after its lease was asked for: so this bound
+    is never too short."""
+    seat = history.seats.get((belief.era, belief.token))
+    if not history.keep_alives or seat is None:
         return
+    passed = history.keep_alives.get((belief.subject, seat.lease), ())
     before = bisect_right(passed, belief.end)
     newest = max(belief.start, passed[before - 1] if before else belief.start)
     deadline = newest + history.lease - history.margin + _BLINK
@@ -248,7 +252,8 @@ def main() -> int:
     status = 0
     for name, history in load(line for path in sys.argv[1:] for line in read_lines(Path(path))).items():
         found = check(history)
-        print(f"{name}: {len(history.beliefs)} beliefs, worst overlap {worst_overlap(history):.3f} s")
+        beliefs = sum(len(one.beliefs) for one in (history, *history.parts))
+        print(f"{name}: {beliefs} beliefs, worst overlap {worst_overlap(history):.3f} s")
         for violation in found:
             print(f"  {violation.rule} at {violation.at:.3f}: {violation.text}")
         status |= bool(found)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 
 from tests.faults.history import Belief, History, Injection
 
 __all__ = ("Figure", "RowResult", "figures", "row_results")
 
 
+_GIVEN_UP = ("resigned", "stopped", "failed")
 _KILLED = 0.1
 """How much of its belief a process that is killed, by the next fault perhaps, may have had no time to write down."""
 
@@ -53,7 +54,14 @@ class RowResult:
 
 
 def figures(history: History) -> list[Figure]:
-    """The liveness figures of one history."""
+    """The liveness figures of one history; of many elections, those of all together."""
+    if not history.parts:
+        return _figures(history)
+    by_name = zip(*(_figures(part) for part in history.parts), strict=True)
+    return [replace(same[0], values=tuple(value for figure in same for value in figure.values)) for same in by_name]
+
+
+def _figures(history: History) -> list[Figure]:
     crash: list[float] = []
     heal: list[float] = []
     noticed: list[float] = []
@@ -64,8 +72,9 @@ def figures(history: History) -> list[Figure]:
             crash += _until(_next(history, injection.token, injection.start), injection.start)
         elif not _led_at(history, injection.end):
             heal += _until(_next(history, -1, injection.end), injection.end)
-        if injection.row in ("D1", "D2", "D3"):
-            noticed += [belief.end - injection.start for belief, _ in _ended(history, [injection.token])]
+        if injection.row in ("D1", "D2", "D3", "M1", "M2"):
+            taken = {injection.token} & set(injection.deleted)
+            noticed += [belief.end - injection.start for belief, _ in _ended(history, taken)]
         if injection.row in ("C6", "C8", "stop"):
             releases += _released(history, injection)
     bound = history.lease + 1
@@ -81,7 +90,22 @@ def figures(history: History) -> list[Figure]:
 
 
 def row_results(history: History) -> list[RowResult]:
-    """What each row came to: L6, and the room that was left."""
+    """What each row came to: L6, and the room that was left. Of many elections, in all together."""
+    if not history.parts:
+        return _row_results(history)
+    merged: dict[str, RowResult] = {}
+    for result in (result for part in history.parts for result in _row_results(part)):
+        whole = merged.setdefault(result.row, RowResult(result.row, count=result.count))
+        whole.led_on += result.led_on
+        whole.kept += result.kept
+        whole.expected += result.expected
+        whole.lost += [note for note in result.lost if note not in whole.lost]
+        whole.slack += result.slack
+        whole.without_leader += result.without_leader
+    return sorted(merged.values(), key=lambda result: _order(result.row))
+
+
+def _row_results(history: History) -> list[RowResult]:
     results: dict[str, RowResult] = defaultdict(lambda: RowResult(""))
     deleted_by = {token: injection.row for injection in history.injections for token in injection.deleted}
     for injection in history.injections:
@@ -119,7 +143,8 @@ def _released(history: History, injection: Injection) -> list[float]:
     """From the end of a work that was given up to the next belief."""
     found = []
     for work in history.works:
-        if work.token == injection.token and work.end is not None:
+        given_up = work.end is not None and injection.start <= work.end <= injection.end + 1
+        if work.token == injection.token and work.end is not None and given_up and work.reason in _GIVEN_UP:
             found += _until(_next(history, work.token, work.end), work.end)
     return found
 
@@ -131,7 +156,7 @@ def _kept(beliefs: Iterable[Belief], injection: Injection) -> bool:
     )
 
 
-def _ended(history: History, tokens: Sequence[int]) -> list[tuple[Belief, float]]:
+def _ended(history: History, tokens: Collection[int]) -> list[tuple[Belief, float]]:
     """Beliefs in these tokens whose keys are gone, and when that was first seen."""
     found = []
     for belief in history.beliefs:

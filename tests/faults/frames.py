@@ -9,8 +9,8 @@ _HEADER = 9
 _DATA = 0
 _END_STREAM = 1
 _GRPC_PREFIX = 5
-_KEEP_ALIVE = 0x08
-_CREATE_REQUEST = 0x0A
+_KEEP_ALIVE = b"\x08"
+_CREATE_REQUEST = b"\x0a"
 """The first bytes of a LeaseKeepAliveRequest, and of a WatchRequest that creates. Unary calls, which may begin alike,
 end their stream with the same frame."""
 
@@ -19,12 +19,13 @@ class WatchFilter:
     """Looks at one connection, in both directions.
 
     Attributes:
-        keep_alives: How many have gone up.
+        renewed: The leases whose keep-alives have gone up, in order; whoever reads it may empty it.
     """
 
     def __init__(self) -> None:
-        self.keep_alives = 0
+        self.renewed: list[int] = []
         self._watches: set[int] = set()
+        self._messages: dict[int, bytearray] = {}
         self._up = bytearray()
         self._down = bytearray()
         self._begun = False
@@ -42,10 +43,24 @@ class WatchFilter:
                 continue
             if flags & _END_STREAM:
                 self._watches.discard(stream)
-            elif len(payload) > _GRPC_PREFIX and payload[_GRPC_PREFIX] == _CREATE_REQUEST:
+                self._messages.pop(stream, None)
+            else:
+                self._sent(stream, payload)
+
+    def _sent(self, stream: int, payload: bytes) -> None:
+        """Messages that follow each other closely share frames, and one may begin in one and end in the next."""
+        waiting = self._messages.setdefault(stream, bytearray())
+        waiting += payload
+        while len(waiting) >= _GRPC_PREFIX:
+            whole = _GRPC_PREFIX + int.from_bytes(waiting[1:_GRPC_PREFIX], "big")
+            if len(waiting) < whole:
+                return
+            message = bytes(waiting[_GRPC_PREFIX:whole])
+            del waiting[:whole]
+            if message[:1] == _CREATE_REQUEST:
                 self._watches.add(stream)
-            elif len(payload) > _GRPC_PREFIX and payload[_GRPC_PREFIX] == _KEEP_ALIVE:
-                self.keep_alives += 1
+            elif message[:1] == _KEEP_ALIVE:
+                self.renewed.append(_varint(message[1:]))
 
     def down(self, data: bytes, *, drop: bool) -> bytes:
         """What passes of what the member sends. Only whole frames do, so that dropping can begin at any time."""
@@ -60,6 +75,15 @@ class WatchFilter:
             stream = int.from_bytes(frame[5:9], "big") & 0x7FFFFFFF
             if not (drop and frame[3] == _DATA and stream in self._watches):
                 passed += frame
+
+
+def _varint(data: bytes) -> int:
+    number = 0
+    for place, byte in enumerate(data):
+        number |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            break
+    return number
 
 
 def _length(buffer: bytearray) -> int | None:

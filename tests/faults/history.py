@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,8 @@ class Injection:
     """A fault.
 
     Attributes:
-        token: Who led when it began, if anybody.
+        token: Who led when it began, if anybody; where there are many elections, in the one that it was aimed at.
+        tokens: Where there are many elections: who led in each when it began.
         keeps: It should cost no leadership.
         crashed: The leading process was killed, or made to stand still, at ``start``.
         deleted: Tokens of those whose key or lease the operator took away.
@@ -107,6 +108,7 @@ class Injection:
     crashed: bool = False
     cuts: list[Cut] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
+    tokens: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,8 @@ class History:
 
     Attributes:
         backends: What each candidate ran on.
-        keep_alives: When each candidate's keep-alives passed its proxy on their way to a member, in order.
+        keep_alives: When the keep-alives of each candidate's leases passed its proxy on their way to a member, in order.
+        parts: Where there are many elections: each one's own, and here is only what belongs to none of them.
         unfenced: How often a list that nothing guards was written to, and how often of that too late.
     """
 
@@ -145,11 +148,12 @@ class History:
     secrets: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     backends: dict[str, str] = field(default_factory=dict)
-    keep_alives: dict[str, list[float]] = field(default_factory=dict)
+    keep_alives: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     refused_writes: int = 0
     unfenced: tuple[int, int] = (0, 0)
     faults_of_the_suite: list[str] = field(default_factory=list)
+    parts: list[History] = field(default_factory=list)
 
 
 def read_lines(path: Path) -> Iterable[dict[str, Any]]:
@@ -162,25 +166,20 @@ def read_lines(path: Path) -> Iterable[dict[str, Any]]:
 
 def load(lines: Iterable[dict[str, Any]]) -> dict[str, History]:
     """Put each campaign's history together."""
-    histories: dict[str, History] = {}
     loaders: dict[str, _Loader] = {}
     for line in lines:
         name = line["campaign"]
         if line["kind"] == "settings":
-            histories[name] = History(
-                name=name, lease=line["lease"], renew=line["renew"], retry=line["retry"], margin=line["margin"]
-            )
-            loaders[name] = _Loader(histories[name])
+            loaders[name] = _ManyLoader(line) if line.get("elections") else _Loader(line)
         else:
             loaders[name].take(line)
-    for loader in loaders.values():
-        loader.finish()
-    return histories
+    return {name: loader.finish() for name, loader in loaders.items()}
 
 
 class _Loader:
-    def __init__(self, history: History) -> None:
-        self._history = history
+    def __init__(self, settings: dict[str, Any], name: str = "") -> None:
+        durations = {what: settings[what] for what in ("lease", "renew", "retry", "margin")}
+        self._history = History(name=name or settings["campaign"], **durations)
         self._running: dict[str, Belief] = {}
         self._works: dict[tuple[str, int], Work] = {}
         self._asked: dict[str, float] = {}
@@ -194,11 +193,8 @@ class _Loader:
                 who=who, subject=line["subject"], token=line["token"], start=line["since"], end=line["since"], era=era
             )
         elif kind in ("still", "over"):
-            running = self._running[who]
-            self._running[who] = Belief(
-                who=who, subject=running.subject, token=running.token, start=running.start,
-                end=max(running.end, line["last"]), era=era,
-            )  # fmt: skip
+            if (running := self._running.get(who)) is not None:
+                self._running[who] = replace(running, end=max(running.end, line["last"]))
             if kind == "over":
                 self._close(who)
         elif kind == "put":
@@ -234,12 +230,13 @@ class _Loader:
                 found.reason = line["reason"]
         elif kind == "injection":
             cuts = [Cut(**cut) for cut in line["cuts"]]
-            facts = {name: line[name] for name in Injection.__slots__ if name != "cuts"}
+            facts = {name: line[name] for name in Injection.__slots__ if name != "cuts" and name in line}
             history.injections.append(Injection(**facts, cuts=cuts))
         elif kind == "candidate":
             history.backends[line["subject"]] = line["backend"]
         elif kind == "keep-alive":
-            history.keep_alives.setdefault(line["subject"], []).append(line["at"])
+            for lease in line["leases"]:
+                history.keep_alives.setdefault((line["subject"], lease), []).append(line["at"])
         elif kind == "stopping":
             self._asked[who] = line["at"]
         elif kind == "stopped":
@@ -262,7 +259,7 @@ class _Loader:
         elif kind == "fault of the suite":
             history.faults_of_the_suite.append(line["what"])
 
-    def finish(self) -> None:
+    def finish(self) -> History:
         for who in list(self._running):
             self._close(who)
         for state in self._states:
@@ -272,6 +269,7 @@ class _Loader:
                 if seat.era == era and seat.token <= state["revision"] and seat.token not in standing:
                     self._gone(seat.token, state["at"], None, era)
         self._history.injections.sort(key=lambda injection: injection.start)
+        return self._history
 
     def _close(self, who: str) -> None:
         if (belief := self._running.pop(who, None)) is not None:
@@ -290,3 +288,61 @@ class _Loader:
         if seat is not None and (seat.gone_seen is None or at < seat.gone_seen):
             seat.gone_seen = at
             seat.gone_revision = revision if revision is not None else seat.gone_revision
+
+
+class _ManyLoader(_Loader):
+    """Of a campaign with many elections: each line goes to those that it tells of."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self._parts = {name: _Loader(settings, name) for name in settings["elections"]}
+
+    def take(self, line: dict[str, Any]) -> None:
+        kind = line["kind"]
+        if kind == "read":
+            for name, part in self._parts.items():
+                part.take({**line, "owner": line["owners"].get(name, 0)})
+        elif kind == "state":
+            standing: dict[str, list[Any]] = {name: [] for name in self._parts}
+            for key, create, lease in line["standing"]:
+                standing[_election_of(key)].append([key, create, lease])
+            for name, part in self._parts.items():
+                part.take({**line, "standing": standing[name]})
+        elif kind == "still":
+            for part in self._parts.values():
+                part.take(line)
+        elif (part_or_none := self._parts.get(line.get("election", ""))) is not None and kind not in _OF_ALL:
+            part_or_none.take(line)
+        else:
+            super().take(line)
+
+    def finish(self) -> History:
+        whole = super().finish()
+        whole.parts = [part.finish() for part in self._parts.values()]
+        subjects = {belief.token: belief.subject for part in whole.parts for belief in part.beliefs}
+        for part in whole.parts:
+            # What all have in common is there once.
+            part.backends, part.died, part.keep_alives = whole.backends, whole.died, whole.keep_alives
+            part.injections = [_as_seen_by(part, injection, subjects) for injection in whole.injections]
+        return whole
+
+
+_OF_ALL = ("error", "write refused", "child")
+"""What is counted for all elections together."""
+
+
+def _election_of(key: str) -> str:
+    """The last part but one: ``faults/many/017/694d8f`` is a key of the election 017."""
+    return key.split("/")[-2]
+
+
+def _as_seen_by(part: History, injection: Injection, subjects: Mapping[int, str]) -> Injection:
+    """A fault as one election of many saw it: whom it hit may not have led there."""
+    token = injection.tokens.get(part.name, 0)
+    return replace(
+        injection,
+        token=token,
+        tokens={},
+        crashed=injection.crashed and token > 0 and subjects.get(token) == subjects.get(injection.token),
+        deleted=[deleted for deleted in injection.deleted if (0, deleted) in part.seats],
+    )

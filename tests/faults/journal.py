@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ("Journal", "Tail", "now")
+__all__ = ("Journal", "Tail", "folded", "now", "unfenced")
 
 
 def now() -> float:
@@ -55,3 +56,32 @@ class Tail:
             return []
         self._offset += len(whole) + 1
         return [json.loads(line) for line in whole.split(b"\n")]
+
+
+def unfenced(path: Path) -> tuple[int, int]:
+    """How much was written without fencing, and how much of that after somebody with a higher token had written."""
+    written = late = 0
+    highest: dict[str, int] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        token, _, *election = line.split()
+        name = "".join(election)
+        written += 1
+        late += int(token) < highest.get(name, 0)
+        highest[name] = max(highest.get(name, 0), int(token))
+    return written, late
+
+
+def folded(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Without those of the "still" lines that a later one repeats. One goes for all beliefs that have begun before it
+    and are not over, so only a new belief makes the next one say something else."""
+    still: dict[str, Any] | None = None
+    for line in lines:
+        if line["kind"] == "still":
+            still = line
+            continue
+        if line["kind"] == "belief" and still is not None:
+            yield still
+            still = None
+        yield line
+    if still is not None:
+        yield still

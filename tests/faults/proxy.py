@@ -1,8 +1,8 @@
 """A TCP proxy between one candidate and the members, with faults on request. A process of its own.
 
-Arguments: a journal, and for each member ``listen_port:host:port``. It writes down when keep-alives pass. On stdin, one JSON object a line: ``{"member": 1, "stall": true}``
-sets what is named for that member's link; ``{"ask": "used"}`` is answered on stdout with the number of the member that
-was spoken to last.
+Arguments: a journal, and for each member ``listen_port:host:port``. It writes down when which lease's
+keep-alives pass. On stdin, one JSON object a line: ``{"member": 1, "stall": true}`` sets what is named for that
+member's link; ``{"ask": "used"}`` is answered on stdout with the number of the member that was spoken to last.
 """
 
 from __future__ import annotations
@@ -132,10 +132,10 @@ class Connection:
                     continue  # a stream with a hole in it is no stream
                 link.spoken = time.monotonic()
                 if up:
-                    seen = self._filter.keep_alives
                     self._filter.up(data)
-                    if self._filter.keep_alives > seen:
-                        link.journal.write("keep-alive")
+                    if self._filter.renewed:
+                        link.journal.write("keep-alive", leases=self._filter.renewed)
+                        self._filter.renewed = []
                 else:
                     data = self._filter.down(data, drop=link.drop_watch)
                 queue.put_nowait((time.monotonic() + (link.delay_up if up else link.delay_down), data))

@@ -21,6 +21,8 @@ from tests.faults.journal import Journal, now
 
 etcdrpc = etcd3.etcdrpc
 _READ_EVERY = 0.1
+_READ_ALL_EVERY = 0.5
+"""Where there are many elections: who owns the seat of each."""
 _TIMEOUT = 1.0
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -38,6 +40,7 @@ class Recorder:
     def __init__(self, options: dict[str, Any]) -> None:
         self._journal = Journal(options["journal"])
         self._prefix = options["prefix"].encode()
+        self._many = bool(options["many"])
         self._ranges = [self._prefix, options["register"].encode()]
         self._login = options.get("login")
         self._seen: set[tuple[int, bytes]] = set()
@@ -53,13 +56,13 @@ class Recorder:
         while True:
             for channel in self._channels:
                 self._read(channel)
-                time.sleep(_READ_EVERY)
+                time.sleep(_READ_ALL_EVERY if self._many else _READ_EVERY)
 
     # Reads
 
     def _read(self, channel: Any) -> None:
         request = etcdrpc.RangeRequest(
-            key=self._prefix, range_end=_end(self._prefix), limit=1,
+            key=self._prefix, range_end=_end(self._prefix), limit=0 if self._many else 1, keys_only=True,
             sort_order=etcdrpc.RangeRequest.ASCEND, sort_target=etcdrpc.RangeRequest.CREATE,
         )  # fmt: skip
         sent = now()
@@ -68,8 +71,14 @@ class Recorder:
         except grpc.RpcError:
             self._tokens.pop(channel, None)
             return
-        owner = answer.kvs[0].create_revision if answer.kvs else 0
-        self._journal.write("read", sent=sent, received=now(), revision=answer.header.revision, owner=owner)
+        received = now()
+        facts: dict[str, Any] = {"owner": answer.kvs[0].create_revision if answer.kvs else 0}
+        if self._many:
+            oldest: dict[str, int] = {}
+            for kv in answer.kvs:
+                oldest.setdefault(kv.key[len(self._prefix) :].decode().rpartition("/")[0], kv.create_revision)
+            facts = {"owners": oldest}
+        self._journal.write("read", sent=sent, received=received, revision=answer.header.revision, **facts)
 
     def _metadata(self, channel: Any, *, anew: bool = False) -> list[tuple[str, str]]:
         if not self._login:

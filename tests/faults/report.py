@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,9 @@ def _report(
 
 
 def rows_below(histories: Mapping[str, History], floor: int) -> list[str]:
-    """The rows of the must-have set that were injected less often than that."""
-    counts = Counter(injection.row for history in histories.values() for injection in history.injections)
+    """The rows of the must-have set that were injected less often than that; those in many elections do not count."""
+    alone = [history for history in histories.values() if not history.parts]
+    counts = Counter(injection.row for history in alone for injection in history.injections)
     return [row for row in MUST_HAVE if counts[row] < floor]
 
 
@@ -86,10 +88,17 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
     yield f"## Campaign `{name}`"
     yield ""
     yield f"Lease {history.lease:g} s, renew {history.renew:g} s, retry {history.retry:g} s, margin {history.margin:g} s."
+    each = history.parts or [history]
+    if history.parts:
+        yield (
+            f"{len(history.parts)} elections, in all of which each of {len(history.backends)} processes stands; each "
+            f"is checked by itself. {_hand_overs(history)}"
+        )
+    beliefs = [belief for one in each for belief in one.beliefs]
     yield (
-        f"{len(history.injections)} injections, {len(history.beliefs)} terms, {len(history.seats)} candidate keys, "
-        f"{len(history.writes)} fenced writes accepted and {history.refused_writes} refused, "
-        f"{len(history.reads)} linearizable reads. [Timeline](timeline-{name}.svg)."
+        f"{len(history.injections)} injections, {len(beliefs)} terms, {sum(len(one.seats) for one in each)} candidate "
+        f"keys, {sum(len(one.writes) for one in each)} fenced writes accepted and {history.refused_writes} refused, "
+        f"{len(each[0].reads)} linearizable reads. [Timeline](timeline-{name}.svg)."
     )
     if name != "memory":  # where tokens begin anew
         written, late = history.unfenced
@@ -138,14 +147,32 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
     yield ""
     yield "| from | to | row | what | led before |"
     yield "| --- | --- | --- | --- | --- |"
-    zero = min((belief.start for belief in history.beliefs), default=0.0)
-    who = {belief.token: belief.who for belief in history.beliefs}
+    zero = min((belief.start for belief in beliefs), default=0.0)
+    who = {belief.token: belief.who for belief in beliefs}
     for injection in history.injections:
         led = f"{who.get(injection.token, '?')} ({injection.token})" if injection.token else "nobody"
         yield (
             f"| {injection.start - zero:.1f} | {injection.end - zero:.1f} | {injection.row} | {injection.note} | {led} |"
         )
     yield ""
+    if not history.parts:  # else there are thousands
+        yield from _terms(history, zero)
+    yield "### What candidates said of etcd"
+    yield ""
+    yield from (f"- {count} times: {error}" for error, count in sorted(history.errors.items()))
+    yield ""
+
+
+def _hand_overs(history: History) -> str:
+    """How the elections changed hands."""
+    changes = []
+    for part in history.parts:
+        beliefs = sorted(part.beliefs, key=lambda belief: belief.start)
+        changes.append(sum(one.who != other.who for one, other in pairwise(beliefs)))
+    return f"Hand-overs to another process: {sum(changes)}, of one election {min(changes)} to {max(changes)}."
+
+
+def _terms(history: History, zero: float) -> Iterable[str]:
     yield "### Terms"
     yield ""
     yield "| token | process | from | to | seconds | ended by |"
@@ -156,8 +183,4 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
             f"| {belief.token} | {belief.who} | {belief.start - zero:.3f} | {belief.end - zero:.3f} | "
             f"{belief.end - belief.start:.3f} | {reasons.get((belief.who, belief.token)) or 'the end of its process'} |"
         )
-    yield ""
-    yield "### What candidates said of etcd"
-    yield ""
-    yield from (f"- {count} times: {error}" for error, count in sorted(history.errors.items()))
     yield ""

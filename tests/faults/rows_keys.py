@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from tests.faults.campaign import Campaign
-from tests.faults.cluster import b64
 from tests.faults.history import Injection
 
 __all__ = ("ROWS",)
-
-_PREFIX = {"key": b64("faults/election/"), "range_end": b64("faults/election0")}
 
 
 def delete_key(campaign: Campaign) -> None:
@@ -30,16 +27,14 @@ def revoke_lease(campaign: Campaign) -> None:
 def delete_prefix(campaign: Campaign) -> None:
     campaign.settle()
     with campaign.injection("D3", "every key of the election deleted") as injection:
-        keys = campaign.cluster.call("kv/range", _PREFIX)["kvs"]
-        injection.deleted += [int(kv["create_revision"]) for kv in keys]
-        campaign.cluster.call("kv/deleterange", _PREFIX)
+        injection.deleted += [int(kv["create_revision"]) for kv in campaign.standing()]
+        campaign.cluster.call("kv/deleterange", campaign.range)
         _await_next(campaign, injection)
 
 
 def _first(campaign: Campaign, injection: Injection) -> dict[str, str]:
     """Who stands first, which is noted as taken away before it is."""
-    keys: list[dict[str, str]] = campaign.cluster.call("kv/range", _PREFIX)["kvs"]
-    first = min(keys, key=lambda kv: int(kv["create_revision"]))
+    first = campaign.standing()[0]
     injection.deleted.append(int(first["create_revision"]))
     return first
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from tests.faults.campaign import Campaign
 from tests.faults.candidate import Candidate
 from tests.faults.cluster import OperatorError, b64
+from tests.faults.history import Injection
 
 __all__ = ("ROWS",)
 
@@ -54,16 +55,22 @@ def freeze_etcd_leader(campaign: Campaign) -> None:
     seconds = campaign.chance.choice([3.0, 3.0, 10.0])
     note = f"m{leader}, the leader of etcd, frozen for {seconds:g} s"
     with campaign.injection("A7", note, keeps=True) as injection:
-        campaign.cluster.members[leader].pause()
-        try:
-            campaign.sleep(seconds)
-            stood = _lease_of(campaign, injection.token, avoid=leader) != _NONE
-        finally:
-            campaign.cluster.members[leader].resume()
-        if stood and _lease_of(campaign, injection.token) == _NONE:
-            # etcd#15247: until 3.5.13 a leader that wakes up revokes what has run out by its own clock, though it was
-            # renewed with its successor. For who holds the lease that is an operator who takes it away.
-            injection.deleted.append(injection.token)
+        freeze(campaign, injection, leader, seconds)
+
+
+def freeze(campaign: Campaign, injection: Injection, member: int, seconds: float) -> None:
+    """Let a member, which may be the leader of etcd, stand still for a while."""
+    campaign.cluster.members[member].pause()
+    try:
+        campaign.sleep(seconds)
+        stood = _standing(campaign, avoid=member)
+    finally:
+        campaign.cluster.members[member].resume()
+    campaign.sleep(0.3)
+    # etcd#15247: until 3.5.13 a leader that wakes up revokes what has run out by its own clock, though it was renewed
+    # with its successor. For who holds the lease that is an operator who takes it away.
+    led = {injection.token, *injection.tokens.values()}
+    injection.deleted += sorted(led & (stood - _standing(campaign)))
 
 
 def isolate_leader_with_holder(campaign: Campaign) -> None:
@@ -194,13 +201,28 @@ def _lease_of(campaign: Campaign, token: int, *, avoid: int | None = None) -> st
     until = time.monotonic() + 6
     while time.monotonic() < until:
         with contextlib.suppress(OperatorError):
-            body = {"key": b64("faults/election/"), "range_end": b64("faults/election0")}
-            for kv in campaign.cluster.call("kv/range", body, avoid=avoid).get("kvs", ()):
+            for kv in campaign.standing(avoid=avoid):
                 if int(kv["create_revision"]) == token:
                     return str(kv["lease"])
             break
         time.sleep(0.05)
     return _NONE
+
+
+def _standing(campaign: Campaign, *, avoid: int | None = None) -> set[int]:
+    """The create_revisions of all keys; waits for a leader, if need be.
+
+    Raises:
+        OperatorError: There is none for too long.
+    """
+    until = time.monotonic() + 6
+    while True:
+        try:
+            return {int(kv["create_revision"]) for kv in campaign.standing_anywhere(avoid=avoid)}
+        except OperatorError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)
 
 
 def _revoke(campaign: Campaign, lease: str, *, avoid: int | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.faults.campaign import Campaign
-from tests.faults.cluster import b64
 
 __all__ = ("ROWS",)
 
@@ -103,8 +102,7 @@ def reset(campaign: Campaign) -> None:
 
 
 def _delete_key_of(campaign: Campaign, token: int) -> None:
-    body = {"key": b64("faults/election/"), "range_end": b64("faults/election0")}
-    for kv in campaign.cluster.call("kv/range", body).get("kvs", ()):
+    for kv in campaign.standing():
         if int(kv["create_revision"]) == token:
             campaign.cluster.call("kv/deleterange", {"key": kv["key"]})
 

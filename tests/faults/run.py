@@ -40,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.seconds >= _WHOLE_RUN and not reason and options.rows is options.rounds is options.campaigns is None
     )
     if options.campaigns is None:
-        options.campaigns = [
-            name for name, rows in PLANS.items() if options.rows is None or set(options.rows) & set(rows)
-        ]
+        options.campaigns = _with(options.rows)
     print(f"seed {options.seed}, {options.seconds:g} s, campaigns: {', '.join(options.campaigns)}", flush=True)
     signal.signal(signal.SIGTERM, _terminate)
     with tempfile.TemporaryDirectory(prefix="etcdleader-faults-") as folder:
@@ -73,6 +71,18 @@ def _enough(outcome: Outcome) -> bool:
     return False
 
 
+def _with(rows: Sequence[str] | None) -> list[str]:
+    """The campaigns that inject these rows, each in one of them: not what one election shows in hundreds again."""
+    if rows is None:
+        return list(PLANS)
+    left, names = set(rows), []
+    for name, plan in PLANS.items():
+        if left & set(plan):
+            names.append(name)
+            left -= set(plan)
+    return names
+
+
 class _Results:
     def __init__(self) -> None:
         self.lines: dict[str, list[dict[str, Any]]] = {}
@@ -80,18 +90,20 @@ class _Results:
 
 
 def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Results:
-    """The main campaign, and beside it, one after another, those that want a cluster of their own kind."""
+    """The main campaign, and beside it, one after another, those that want a cluster of their own kind. They take
+    turns, for as long as their rows need."""
     results, aborted, begun = _Results(), threading.Event(), time.monotonic()
     source = _own_copy(options.src, folder / "src")
     subject_options = {"source": source, "margin": options.margin, "retry": options.retry}
 
     def follow(names: Sequence[str]) -> None:
         for number, name in enumerate(names, 1):
+            share = sum(map(_share, names[:number])) / sum(map(_share, names))
             try:
                 results.lines[name] = run_campaign(
-                    name, folder / name, until=begun + options.seconds * number / len(names), seed=options.seed,
+                    name, folder / name, until=begun + options.seconds * share, seed=options.seed,
                     isolate=isolate, options=subject_options, aborted=aborted, rows=options.rows,
-                    rounds=options.rounds, say=lambda text: print(f"{time.monotonic() - begun:6.1f} {text}", flush=True),
+                    rounds=options.rounds, elections=options.elections, say=lambda text: print(f"{time.monotonic() - begun:6.1f} {text}", flush=True),
                 )  # fmt: skip
             except Exception:  # noqa: BLE001 - the other campaigns go on, and the exit status tells
                 traceback.print_exc()
@@ -111,6 +123,10 @@ def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Result
             aborted.set()
             wait(running)
     return results
+
+
+def _share(name: str) -> int:
+    return 4 if name == "many" else 1
 
 
 def _own_copy(source: str | None, to: Path) -> Path:
@@ -135,6 +151,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--src", help="a folder with another copy of the package for the candidates to run on")
     parser.add_argument("--margin", type=float, default=1.0, help="of the candidates (1)")
     parser.add_argument("--retry", type=float, default=1.0, help="of the candidates (1)")
+    parser.add_argument("--elections", type=int, default=200, help="in how many each process of `many` stands (200)")
     parser.add_argument("--loopback", action="store_true", help="no network namespaces, even if there could be")
     parser.add_argument("--keep", help="a folder to copy every journal and log to")
     return parser.parse_args(arguments)

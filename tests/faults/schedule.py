@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from etcdleader.testing import EtcdServerError
-from tests.faults import rows_auth, rows_keys, rows_members, rows_memory, rows_network, rows_processes
+from tests.faults import rows_auth, rows_keys, rows_many, rows_members, rows_memory, rows_network, rows_processes
 from tests.faults.campaign import ELECTION, REGISTER, AbortedError, Campaign, NoHolderError
 from tests.faults.candidate import Options
 from tests.faults.cluster import OperatorError
+from tests.faults.many import MANY_ELECTIONS, ManyCampaign
 from tests.faults.network import LoopbackNetwork, Network
 
 __all__ = ("MUST_HAVE", "PLANS", "run_campaign")
@@ -24,7 +25,12 @@ __all__ = ("MUST_HAVE", "PLANS", "run_campaign")
 Row = Callable[[Campaign], None]
 
 MAIN: Mapping[str, Row] = {**rows_members.ROWS, **rows_network.ROWS, **rows_processes.ROWS, **rows_keys.ROWS}
-PLANS: Mapping[str, Mapping[str, Row]] = {"main": MAIN, "auth": rows_auth.ROWS, "memory": rows_memory.ROWS}
+PLANS: Mapping[str, Mapping[str, Row]] = {
+    "main": MAIN,
+    "auth": rows_auth.ROWS,
+    "memory": rows_memory.ROWS,
+    "many": {**MAIN, **rows_many.ROWS},
+}
 """A campaign's name, and its rows."""
 MUST_HAVE = (
     *(f"A{number}" for number in (*range(1, 11), 13, 15, 17)),
@@ -32,9 +38,15 @@ MUST_HAVE = (
 )
 _NEED_NAMESPACES = rows_members.NEEDS_NAMESPACES | rows_network.NEEDS_NAMESPACES
 _FAILURES_IN_A_ROW = 5
-_QUOTA = 24 * 1024 * 1024
-_ETCD_ARGS = {"main": ("--quota-backend-bytes", str(_QUOTA)), "auth": rows_auth.ETCD_ARGS, "memory": ()}
-_CANDIDATES = {"main": 4, "auth": 2, "memory": 2}
+_ETCD_ARGS = {
+    "main": ("--quota-backend-bytes", str(24 * 1024 * 1024)),
+    "auth": rows_auth.ETCD_ARGS,
+    "memory": (),
+    "many": ("--quota-backend-bytes", str(48 * 1024 * 1024)),
+}
+_CANDIDATES = {"main": 4, "auth": 2, "memory": 2, "many": 3}
+_PACE = 30.0
+"""Hundreds of works are to write some hundred times a second together, not thousands."""
 
 
 def in_rounds(rows: Sequence[str], chance: random.Random) -> Iterator[str]:
@@ -46,7 +58,7 @@ def in_rounds(rows: Sequence[str], chance: random.Random) -> Iterator[str]:
 def run_campaign(
     name: str, folder: Path, *, until: float, seed: str, isolate: bool, options: Mapping[str, Any],
     aborted: threading.Event, rows: Sequence[str] | None = None, rounds: int | None = None,
-    say: Callable[[str], None] = print, candidates: int | None = None,
+    say: Callable[[str], None] = print, candidates: int | None = None, elections: int = 200,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Run one campaign to its end and return its history.
 
@@ -62,6 +74,7 @@ def run_campaign(
         rounds: No more than so many.
         say: Where progress is told.
         candidates: How many; by default as many as suit the campaign.
+        elections: Of "many": in how many each candidate stands.
     """
     plan = PLANS[name]
     chosen = [row for row in plan if (rows is None or row in rows) and (isolate or row not in _NEED_NAMESPACES)]
@@ -71,9 +84,13 @@ def run_campaign(
     canary = f"canary-{secrets.token_hex(8)}"
     if name == "auth":
         setting = replace(setting, user=rows_auth.USER, password=canary)
+    if name == "many":
+        names = tuple(f"{number:03}" for number in range(elections))
+        setting = replace(setting, election=MANY_ELECTIONS, elections=names, pace=_PACE)
+    kind = ManyCampaign if name == "many" else Campaign
     with (
         (Network() if isolate else LoopbackNetwork()) as network,
-        Campaign(
+        kind(
             name, network, folder, setting, seed=seed, etcd_args=_ETCD_ARGS[name], aborted=aborted,
             candidates=candidates or _CANDIDATES[name],
         ) as campaign,

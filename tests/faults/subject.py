@@ -1,9 +1,11 @@
-"""A candidate under test: a process on the public interface only, that writes down what it believes and does.
+"""A candidate under test: a process on the public interface only, that writes down what it believes and does. It stands
+in one election, or in hundreds at once, as managers of one program do.
 
-Its argument is JSON (see :class:`tests.faults.candidate.Options`); commands come on stdin, a line each: ``stop``,
-``resign``, ``raise``, ``fork``, ``block SECONDS``, ``swallow SECONDS``.
+Its argument is JSON (see :class:`tests.faults.candidate.Options`); commands come on stdin, a line each, an election's
+name and what to do there: ``stop`` (which goes for all), ``resign``, ``raise``, ``fork``, ``block SECONDS``,
+``swallow SECONDS``.
 
-What it believes is asked from outside of the manager: a thread calls ``is_leader()`` every few milliseconds, with a
+What it believes is asked from outside of the managers: a thread calls ``is_leader()`` every few milliseconds, with a
 stamp before and after each call. A belief is written down as lasting from the stamp after the first True to the stamp
 before the last one: no longer than it truly lasted. So what the checker finds to overlap, has overlapped.
 """
@@ -13,10 +15,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,6 +33,8 @@ from etcdleader.etcd3 import etcd3
 from tests.faults.journal import Journal, now
 
 _ASK_EVERY = 0.004
+_ASK_ALL_EVERY = 0.02
+"""Where there are hundreds: to ask them all takes a millisecond, in which nothing else of the process runs."""
 _STILL_EVERY = 0.05
 _LOOK = 0.05
 _STEP = 0.07
@@ -38,95 +44,90 @@ class PlannedError(Exception):
     """What the work raises when it is told to."""
 
 
-class Subject:
-    """One process's manager, its work, and what is known of both."""
+class Stand:
+    """One election of this process: its manager, its work, and what is known of both."""
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, options: dict[str, Any], client: EtcdConfig, journal: Journal, shared: int, name: str) -> None:
+        self.name = name
+        self.stopped = False
         self._options = options
-        self._name = str(options["name"])
-        self._journal = Journal(options["journal"])
-        self._shared = os.open(options["shared_list"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._journal = journal
+        self._shared = shared
+        self._step = _STEP * options["pace"]
+        self._register = "/".join(filter(None, (options["register"], name)))
         self._wish: tuple[str, float] | None = None
-        self._stopped = False
         self._number = 0
+        self._token = 0
+        self._last = 0.0
         config = Config(
             enabled=True,
-            id=self._name,
+            id=options["name"],
             lease=options["lease"],
             renew=options["renew"],
             retry=options["retry"],
             margin=options["margin"],
         )
-        client = EtcdConfig(endpoints=options["endpoints"], user=options.get("user"), password=options.get("password"))
-        self._manager = EtcdLeaderManager(client, config, options["election"])
-        self._manager.on_elected(self._work)
-        self._manager.on_ousted(self._ousted)
-        self._manager.on_error(self._error)
+        self.manager = EtcdLeaderManager(client, config, "/".join(filter(None, (options["election"], name))))
+        self.manager.on_elected(self._work)
+        self.manager.on_ousted(self._ousted)
+        self.manager.on_error(self._error)
+
+    def _write(self, kind: str, **facts: Any) -> None:
+        self._journal.write(kind, election=self.name, **facts)
 
     # What it believes
 
-    def watch_belief(self) -> None:
-        """Ask for ever; a thread."""
-        token, last, told = 0, 0.0, 0.0
-        while True:
-            before = now()
-            term = self._manager.term
-            leads = self._manager.is_leader()
-            after = now()
-            asked = term.token if leads and term is not None else token if leads else 0
-            if token and asked != token:
-                self._journal.write("over", token=token, last=last, first_false=after)
-                token = 0
-            if asked and not token:
-                self._journal.write("belief", token=asked, since=after)
-                token, told = asked, after
-            if token:
-                last = before
-                if before - told > _STILL_EVERY:
-                    self._journal.write("still", token=token, last=last)
-                    told = before
-            time.sleep(_ASK_EVERY)
+    def ask(self) -> bool:
+        """Ask whether it leads, and write down what has changed."""
+        before = now()
+        term = self.manager.term
+        leads = self.manager.is_leader()
+        after = now()
+        asked = term.token if leads and term is not None else self._token if leads else 0
+        if self._token and asked != self._token:
+            self._write("over", token=self._token, last=self._last, first_false=after)
+            self._token = 0
+        if asked and not self._token:
+            self._write("belief", token=asked, since=after)
+            self._token = asked
+        if self._token:
+            self._last = before
+        return self._token > 0
 
     # What it does
 
     async def run(self) -> None:
         """Campaign until told to stop, again after each failure that was asked for."""
-        self._journal.write("start", identity=self._manager.identity, pid=os.getpid())
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._obey)
-            while not self._stopped:
-                try:
-                    await self._manager.campaign()
-                except EtcdRegressedError as error:
-                    self._journal.write("regressed", error=str(error))
-                    break
-                except PlannedError:
-                    self._journal.write("campaign failed as planned")
-            self._journal.write("end", statistics=_plain(self._manager.statistics()))
-            group.cancel_scope.cancel()
+        while not self.stopped:
+            try:
+                await self.manager.campaign()
+            except EtcdRegressedError as error:
+                self._write("regressed", error=str(error))
+                break
+            except PlannedError:
+                self._write("campaign failed as planned")
+        self._write("end", statistics=_plain(self.manager.statistics()))
 
-    async def _obey(self) -> None:
-        while True:
-            line = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
-            if not line:
-                return
-            command, _, argument = line.strip().partition(" ")
-            if command == "stop":
-                self._stopped = True
-                self._journal.write("stopping")
-                await self._manager.stop()
-                self._journal.write("stopped")
-            elif command == "resign":
-                self._journal.write("resigning")
-                await self._manager.resign()
-                self._journal.write("resigned")
-            else:
-                self._wish = (command, float(argument or 0))
+    async def stop(self) -> None:
+        """For good."""
+        self.stopped = True
+        self._write("stopping")
+        await self.manager.stop()
+        self._write("stopped")
+
+    async def obey(self, command: str, seconds: float) -> None:
+        """Do what is asked here; or let the work do it, if it works."""
+        if command == "resign":
+            self._write("resigning")
+            await self.manager.resign()
+            self._write("resigned")
+        else:
+            self._wish = (command, seconds)
 
     async def _work(self, manager: object, term: Term) -> None:
         late: list[float] = []
         last = now()
-        self._journal.write("work", token=term.token, key=term.key, lease=term.lease_id)
+        self._write("work", token=term.token, key=term.key, lease=term.lease_id)
         try:
             while True:
                 last = now()
@@ -136,25 +137,27 @@ class Subject:
                 if term.is_valid():
                     # The very gap that fencing is for: looked, then waited, then wrote.
                     await anyio.sleep(_LOOK)
-                    os.write(self._shared, f"{term.token} {now():.6f}\n".encode())
+                    os.write(self._shared, f"{term.token} {now():.6f} {self.name}\n".encode())
                 await self._write_fenced(term)
-                await anyio.sleep(_STEP)
+                # Not in step with the work of hundreds of others that began at the same moment.
+                await anyio.sleep(self._step * random.uniform(0.5, 1.5))
         finally:
-            self._journal.write("work over", token=term.token, last=last, late=late[:1] + late[-1:])
+            self._write("work over", token=term.token, last=last, late=late[:1] + late[-1:])
 
     async def _write_fenced(self, term: Term) -> None:
         self._number += 1
-        put = etcd3.Transactions().put(self._options["register"], f"{term.token}:{self._name}:{self._number}")
+        value = f"{term.token}:{self._options['name']}:{self._number}"
+        put = etcd3.Transactions().put(self._register, value)
         with suppress(EtcdLeaderError):
             done, _ = await term.transaction([put])
             if not done:
-                self._journal.write("write refused", token=term.token)
+                self._write("write refused", token=term.token)
 
     async def _grant_wish(self, term: Term) -> None:
         if self._wish is None:
             return
         (wish, seconds), self._wish = self._wish, None
-        self._journal.write("wish", wish=wish, seconds=seconds, token=term.token)
+        self._write("wish", wish=wish, seconds=seconds, token=term.token)
         if wish == "raise":
             raise PlannedError
         if wish == "fork":
@@ -172,19 +175,68 @@ class Subject:
         if pid == 0:
             believed = 0
             for _ in range(20):
-                believed += self._manager.is_leader() or term.is_valid() or self._manager.term is not None
+                believed += self.manager.is_leader() or term.is_valid() or self.manager.term is not None
                 time.sleep(0.02)  # noqa: ASYNC251 - this is the child: there is no loop any more
-            self._journal.write("child", believed=believed)
+            self._write("child", believed=believed)
             os._exit(0)
         await anyio.to_thread.run_sync(os.waitpid, pid, 0)
 
     async def _ousted(self, manager: object, term: Term) -> None:
         self._wish = None  # it was meant for that term
         reason = term.loss_reason
-        self._journal.write("ousted", token=term.token, reason=reason.value if reason else None)
+        self._write("ousted", token=term.token, reason=reason.value if reason else None)
 
     async def _error(self, manager: object, error: EtcdLeaderError) -> None:
-        self._journal.write("error", error=f"{type(error).__name__}: {error}")
+        self._write("error", error=f"{type(error).__name__}: {error}")
+
+
+class Subject:
+    """One process, and the elections in which it stands."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._journal = Journal(options["journal"])
+        shared = os.open(options["shared_list"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        client = EtcdConfig(endpoints=options["endpoints"], user=options.get("user"), password=options.get("password"))
+        names: Sequence[str] = options["elections"] or [""]
+        self._stands = {name: Stand(options, client, self._journal, shared, name) for name in names}
+
+    def watch_beliefs(self) -> None:
+        """Ask for ever; a thread."""
+        stands = list(self._stands.values())
+        pause = _ASK_EVERY if len(stands) == 1 else _ASK_ALL_EVERY
+        told = 0.0
+        while True:
+            begun = now()
+            leading = [stand for stand in stands if stand.ask()]
+            if leading and begun - told > _STILL_EVERY:
+                # Of each that was found to lead, and it was asked after this moment.
+                self._journal.write("still", last=begun)
+                told = begun
+            time.sleep(pause)
+
+    async def run(self) -> None:
+        """Campaign everywhere until told to stop, or until there is nothing left to campaign for."""
+        identities = {name: stand.manager.identity for name, stand in self._stands.items()}
+        self._journal.write("start", identities=identities, pid=os.getpid())
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._obey)
+            async with anyio.create_task_group() as stands:
+                for stand in self._stands.values():
+                    stands.start_soon(stand.run)
+            group.cancel_scope.cancel()
+
+    async def _obey(self) -> None:
+        while True:
+            line = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+            if not line:
+                return
+            name, command, *argument = line.split()
+            if command == "stop":
+                async with anyio.create_task_group() as group:
+                    for stand in self._stands.values():
+                        group.start_soon(stand.stop)
+            else:
+                await self._stands[name.removeprefix("-")].obey(command, float(argument[0]) if argument else 0.0)
 
 
 def _plain(statistics: Any) -> dict[str, Any]:
@@ -206,7 +258,7 @@ def main() -> None:
         filename=Path(options["journal"]).with_suffix(".log"), level=logging.INFO, format="%(created).3f %(message)s"
     )
     subject = Subject(options)
-    threading.Thread(target=subject.watch_belief, name="belief", daemon=True).start()
+    threading.Thread(target=subject.watch_beliefs, name="belief", daemon=True).start()
     try:
         anyio.run(subject.run, backend=options["backend"])
     except BaseException:  # noqa: BLE001 - it ends the process, and who looks finds it

@@ -43,7 +43,10 @@ def good() -> History:
         ],
         writes=[Write(revision=4, token=2), Write(revision=8, token=2), Write(revision=12, token=3)],
         works=[work(2, 10, 20.01), work(3, 20.1, 30, "c1")],
-        keep_alives={"c0": [10.5 + number for number in range(10)], "c1": [10.7 + number for number in range(20)]},
+        keep_alives={
+            ("c0", 2): [10.5 + number for number in range(10)],
+            ("c1", 3): [10.7 + number for number in range(20)],
+        },
     )
 
 
@@ -150,10 +153,16 @@ def test_s3_a_belief_that_was_extended_while_it_was_cut_off() -> None:
 
 def test_s3_a_belief_that_its_newest_keep_alive_cannot_justify() -> None:
     history = good()
-    history.keep_alives["c0"] = [10.5, 12.9]
+    history.keep_alives["c0", 2] = [10.5, 12.9]
     assert rules(history) == {"S3"}
-    history.keep_alives["c0"] = [10.5, 13.1]
+    history.keep_alives["c0", 2] = [10.5, 13.1]
     assert rules(history) == set()
+
+
+def test_s3_a_belief_that_rests_on_the_keep_alives_of_another_lease() -> None:
+    history = good()
+    history.keep_alives["c0", 7] = history.keep_alives.pop(("c0", 2))
+    assert rules(history) == {"S3"}
 
 
 def test_s4_a_write_accepted_after_one_with_a_higher_token() -> None:

@@ -60,7 +60,7 @@ def test_the_filter_drops_what_comes_on_watch_streams_and_nothing_else() -> None
     sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(1, watch_request) + frame(3, keep_alive)
     for byte in sent + frame(5, watch_request, flags=1):
         looked_at.up(bytes([byte]))
-    assert looked_at.keep_alives == 1
+    assert looked_at.renewed == [7]
     on_watch, on_unary = frame(1, b"event"), frame(5, b"answer")
     headers = frame(1, b"headers", kind=1)
     assert looked_at.down(on_watch + on_unary, drop=False) == on_watch + on_unary

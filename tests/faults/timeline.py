@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
 from tests.faults.checker import Violation
@@ -21,7 +22,12 @@ _INJECTION = "#f4e4b8"
 
 
 def timeline(history: History, violations: Sequence[Violation]) -> str:
-    """Lanes for etcd's own keys and for each candidate, in strips of some hundred seconds."""
+    """Lanes for etcd's own keys and for each candidate, in strips of some hundred seconds. Of many elections, those of
+    the one that had the most terms."""
+    if history.parts:
+        shown = max(history.parts, key=lambda part: len(part.beliefs))
+        of_it = [violation for violation in violations if violation.text.startswith(f"election {shown.name}:")]
+        return timeline(replace(shown, name=f"{history.name}, election {shown.name}"), of_it)
     subjects = sorted({belief.subject for belief in history.beliefs})
     moments = [moment for injection in history.injections for moment in (injection.start, injection.end)]
     moments += [moment for belief in history.beliefs for moment in (belief.start, belief.end)]

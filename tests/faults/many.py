@@ -1,0 +1,77 @@
+"""A campaign of hundreds of elections, in all of which each candidate's process stands.
+
+The rows are those of one election. Each aims at one of the many, drawn anew each time: where a row deletes a key, it is
+that one's. What a row does to processes, members and networks all elections feel, and each has its own history, which
+is checked as if it were alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+from tests.faults.campaign import Campaign, NoHolderError
+from tests.faults.candidate import Candidate
+
+__all__ = ("MANY_ELECTIONS", "ManyCampaign")
+
+MANY_ELECTIONS = "faults/many"
+_LOOK_EVERY = 0.05
+
+
+class ManyCampaign(Campaign):
+    """Everything of one campaign with many elections."""
+
+    @property
+    def elections(self) -> tuple[str, ...]:
+        """Their names."""
+        return self.options.elections
+
+    @property
+    def prefix(self) -> str:
+        return f"{super().prefix}{self.aim}/"
+
+    @property
+    def aim(self) -> str:
+        """The election that the next fault is aimed at."""
+        return self.candidates[0].aim if self.candidates else self.elections[0]
+
+    def field(self) -> None:
+        super().field()
+        self.take_aim(self.elections[0])
+
+    def take_aim(self, name: str) -> None:
+        """Talk of this election from now on."""
+        for candidate in self.candidates:
+            candidate.aim = name
+
+    def tokens(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for candidate in self.candidates:
+            if candidate.running:
+                for name, token in candidate.tokens.items():
+                    found[name] = max(found.get(name, 0), token)
+        return found
+
+    def settle(self, *, everybody: bool = False) -> Candidate:
+        self.take_aim(self.chance.choice(self.elections))
+        super().settle(everybody=everybody)
+        self.wait_all_led(self.elections)
+        return self.wait_holder()
+
+    def wait_all_led(self, names: Collection[str], timeout: float = 25.0) -> None:
+        """Wait until each of these elections has a leader.
+
+        Raises:
+            NoHolderError: Some have none.
+        """
+        until = time.monotonic() + timeout
+        while left := set(names) - self.tokens().keys():
+            if time.monotonic() > until:
+                break
+            self.look()
+            time.sleep(_LOOK_EVERY)
+        else:
+            return
+        some = ", ".join(sorted(left)[:5])
+        raise NoHolderError(f"nobody leads in {len(left)} of {len(names)} elections after {timeout:g} s: {some}")
