@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -27,3 +28,20 @@ async def etcd(anyio_backend: object) -> AsyncIterator[FakeEtcd]:
 async def clock(anyio_backend: object) -> VirtualClock:
     """The loop's time, until a test moves it apart."""
     return VirtualClock()
+
+
+@pytest.fixture
+def seeded(monkeypatch: pytest.MonkeyPatch, anyio_backend: tuple[str, Any]) -> Callable[[int], None]:
+    """Makes all that is drawn in this process depend on a seed."""
+
+    def seed_all(seed: int) -> None:
+        random.seed(seed)
+        lease_ids = random.Random(seed)
+        monkeypatch.setattr(random, "SystemRandom", lambda: lease_ids)
+        if anyio_backend[0] == "trio":
+            import trio._core._run
+
+            monkeypatch.setattr(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+            trio._core._run._r.seed(seed)
+
+    return seed_all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ import anyio
 from etcdleader import EtcdLeaderManager, LeaderManager, Term
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
-from tests.sim.world import ELECTION
+from tests.sim.world import ELECTION, Oldest, oldest_keys
 
 __all__ = ("Judge",)
 
@@ -28,11 +29,14 @@ class Judge:
     - The work of one manager's terms never overlaps, and `on_ousted` comes once for each, after the work.
 
     Attributes:
+        managers: All that stand in one election.
         excuse: Seconds after a deed by hand for which its victim may still believe.
         verdicts: What was found wrong; empty at the end, or else.
         tokens: Of all terms, in the order in which they were won.
         looks: How often it has looked.
         excused: How often it found a victim of a deed by hand who still believed.
+        election: Theirs.
+        at_requests: Look at each request, whosever it is: too often where there are hundreds of elections.
     """
 
     etcd: FakeEtcd
@@ -42,16 +46,20 @@ class Judge:
     tokens: list[int] = field(default_factory=list)
     looks: int = 0
     excused: int = 0
+    election: str = ELECTION
+    at_requests: bool = True
     _by_hand: dict[int, float] = field(default_factory=dict)
     _terms: dict[Term, bool] = field(default_factory=dict)
     _at_work: dict[LeaderManager, Term] = field(default_factory=dict)
     _ousted: set[Term] = field(default_factory=set)
+    _ends: Counter[LeaderManager] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         for manager in self.managers:
             manager.on_elected(self._elected)
             manager.on_ousted(self._was_ousted)
-        self.etcd.hooks.append(self._at_a_request)
+        if self.at_requests:
+            self.etcd.hooks.append(self._at_a_request)
 
     def deed(self, token: int) -> None:
         """The key of this token is about to be deleted, changed or taken off its lease by hand."""
@@ -66,8 +74,8 @@ class Judge:
     def _at_a_request(self, call: Call) -> None:
         self.look()
 
-    def look(self) -> None:
-        """Look at everybody, now."""
+    def look(self, oldest: Mapping[str, Oldest] | None = None) -> None:
+        """Look at everybody, now; at the oldest key of each election, too, unless it is given."""
         self.looks += 1
         believers = [term for manager in self.managers if (term := manager.term) is not None]
         for term, was_valid in self._terms.items():
@@ -81,22 +89,14 @@ class Judge:
             self._wrong(f"two leaders: {strict}")
         if not strict:
             return
-        oldest = self._oldest()
+        first = (oldest_keys(self.etcd, self.election) if oldest is None else oldest).get(self.election)
         for term in strict:
-            if oldest is None or oldest != (term.key, term.token, term.lease_id):
-                self._wrong(f"{term} leads, but the oldest key is {oldest}")
+            if first != (term.key, term.token, term.lease_id):
+                self._wrong(f"{term} leads, but the oldest key is {first}")
 
     def _is_excused(self, term: Term) -> bool:
         done = self._by_hand.get(term.token)
         return done is not None and anyio.current_time() <= done + self.excuse
-
-    def _oldest(self) -> tuple[str, int, int] | None:
-        """The truth, without a copy of everything for each look."""
-        prefix = f"{ELECTION}/".encode()
-        for kv in self.etcd._cluster.store.keys.values():
-            if kv.key.startswith(prefix):
-                return kv.key.decode(), kv.create_revision, kv.lease
-        return None
 
     async def _elected(self, manager: LeaderManager, term: Term) -> None:
         if self.tokens and term.token <= self.tokens[-1]:
@@ -119,6 +119,7 @@ class Judge:
         if manager in self._at_work or term in self._ousted:
             self._wrong(f"{term} was ousted twice, or while it worked")
         self._ousted.add(term)
+        self._ends[manager] += 1
 
     def _puts_of(self, revision: int) -> Mapping[str, int]:
         """The keys that were made in a revision, and their leases."""
@@ -128,6 +129,17 @@ class Judge:
             for event in commit.events
             if event.type == "put" and event.kv.create_revision == revision
         }
+
+    def check_counts(self) -> None:
+        """Hold against each manager's own figures that each term was begun once, and each loss counted once. Everybody
+        must have left."""
+        for manager in self.managers:
+            counted = manager.statistics()
+            lost = sum(counted.losses.values())
+            if not counted.terms == lost == self._ends[manager]:
+                self._wrong(f"{manager} counted {counted.terms} terms and {lost} losses, and had {self._ends[manager]}")
+        if len(self.tokens) != len(self._ousted):
+            self._wrong(f"{len(self.tokens)} terms began, and {len(self._ousted)} ended")
 
     def _wrong(self, what: str) -> None:
         self.verdicts.append(f"at {anyio.current_time():.3f} s: {what}")

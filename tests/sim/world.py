@@ -47,6 +47,22 @@ async def until(holds: Callable[[], Any], timeout: float = 60) -> None:
             await anyio.sleep(0.005)
 
 
+Oldest = tuple[str, int, int]
+"""A key, its create_revision, its lease."""
+
+
+def oldest_keys(etcd: FakeEtcd, election: str | None = None) -> dict[str, Oldest]:
+    """Of each election, or of one, without a copy of everything for each look."""
+    found: dict[str, Oldest] = {}
+    for kv in etcd._cluster.store.keys.values():
+        name = kv.key.decode().rpartition("/")[0]
+        if name not in found and election in (None, name):
+            found[name] = (kv.key.decode(), kv.create_revision, kv.lease)
+            if election is not None:
+                break
+    return found
+
+
 class Diary:
     """What a manager's work and callbacks lived through, with the virtual moments."""
 

@@ -1,0 +1,318 @@
+"""What may go wrong, drawn by chance: a seed is a schedule."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from etcdleader import Config, EtcdLeaderManager, EtcdUnavailableError
+from etcdleader._etcd.api import KeyValue
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing._cluster import CallKind
+from etcdleader.testing.fake_etcd import Call, FakeClient
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.judge import Judge
+from tests.sim.world import ELECTION, make
+
+T = TypeVar("T")
+
+__all__ = ("CONFIG", "ELECTION_TIMEOUT", "SLOWEST", "Process", "Schedule")
+
+KINDS: tuple[CallKind | None, ...] = (None, "lease_grant", "txn", "lease_keep_alive", "range", "watch", "lease_revoke")
+CONFIG = Config(enabled=True, id="sim", lease=10, renew=2, retry=3, margin=1)
+"""An answer may be later by more than the margin and still count, so what is counted from it is counted wrongly."""
+SLOWEST, FASTEST = 0.94, 1.06
+"""Rates of the managers' clocks: the margin is a tenth of the lease."""
+ELECTION_TIMEOUT = 3.0
+"""etcd's own. A member that was deposed may go on acknowledging keep-alives for twice as long, measured."""
+
+
+@dataclass
+class Process:
+    """Managers, of one election or of many, their connection and their clock."""
+
+    managers: Sequence[EtcdLeaderManager]
+    client: FakeClient
+    clock: VirtualClock
+    leaving: bool = False
+
+    @property
+    def leads(self) -> bool:
+        """In any election."""
+        return any(manager.is_leader() for manager in self.managers)
+
+
+@dataclass
+class Schedule:
+    """What happens, drawn from one seed.
+
+    Attributes:
+        judges: One for each election.
+        by_hand: Whether keys and leases are touched by hand, too. Where they are not, nobody is ever excused.
+        slowest: The slowest rate that a manager's clock may go at.
+        log: What was done, and when.
+    """
+
+    etcd: FakeEtcd
+    group: TaskGroup
+    rng: random.Random
+    by_hand: bool
+    slowest: float
+    processes: list[Process] = field(default_factory=list)
+    log: list[tuple[float, str]] = field(default_factory=list)
+    elections: Sequence[str] = (ELECTION,)
+    config: Config = CONFIG
+    judges: dict[str, Judge] = field(init=False)
+    _cluster_is_ill: bool = False
+
+    def __post_init__(self) -> None:
+        for number in range(self.how_many_processes()):
+            members = self.etcd.members if self.rng.random() < 0.6 else [self.rng.choice(self.etcd.members)]
+            client = self.etcd.client(f"process {number}", endpoints=members)
+            clock = VirtualClock(self.rng.uniform(self.slowest, FASTEST))
+            managers = [make(client, clock, election=election, config=self.config) for election in self.elections]
+            self.processes.append(Process(managers, client, clock))
+        self.judges = {
+            election: Judge(
+                self.etcd, managers, self.config.lease, election=election, at_requests=len(self.elections) == 1
+            )
+            for election, *managers in zip(
+                self.elections, *(process.managers for process in self.processes), strict=True
+            )
+        }
+
+    def how_many_processes(self) -> int:
+        """Who compete."""
+        return self.rng.randint(3, 5)
+
+    async def play(self, seconds: float) -> None:
+        """Let it all happen, then let everything be well."""
+        for process in self.processes:
+            self._start(process)
+        deeds = [self._delay, self._lose, self._fail, self._silence, self._latency, self._clock, self._leave]
+        deeds += [self._cluster, self._cluster, self._compact, self._last_word]
+        if self.by_hand:
+            deeds += [self._touch_a_key]
+        end = anyio.current_time() + seconds
+        while anyio.current_time() < end:
+            await anyio.sleep(self.rng.expovariate(1 / 2))
+            self.rng.choice(deeds)(self._victim())
+        await anyio.sleep(4 * self.config.lease)  # whatever lasts for a while is over by then
+        for process in self.processes:
+            process.client.clear_faults()
+            process.client.latency = 0.0
+        await self.recover()
+
+    async def recover(self) -> None:
+        """Nothing goes wrong any more."""
+        await anyio.sleep(3 * self.config.lease)
+
+    def _start(self, process: Process) -> None:
+        for manager in process.managers:
+            self.group.start_soon(manager.campaign)
+
+    def _victim(self) -> Process:
+        """The leader more often than the others: what is done to it matters more."""
+        leaders = [process for process in self.processes if process.leads]
+        return self.rng.choice(leaders if leaders and self.rng.random() < 0.5 else self.processes)
+
+    def _one(self, things: Sequence[T]) -> T:
+        return things[0] if len(things) == 1 else self.rng.choice(things)
+
+    def _note(self, what: str) -> None:
+        self.log.append((round(anyio.current_time(), 6), what))
+
+    def _for_a_while(self, begin: Callable[[], object], end: Callable[[], object], longest: float, what: str) -> None:
+        seconds = self.rng.uniform(0, longest)
+        self._note(f"{what} for {seconds:.3f} s")
+
+        async def wait_and_end() -> None:
+            await anyio.sleep(seconds)
+            end()
+
+        begin()
+        self.group.start_soon(wait_and_end)
+
+    # Deeds
+
+    def _delay(self, process: Process) -> None:
+        kind, rng = self.rng.choice(KINDS), self.rng
+        request, answer = rng.choice((0, rng.uniform(0, 3), rng.uniform(0, 30))), rng.choice((0, rng.uniform(0, 3)))
+        self._note(f"{process.client.name}: {kind} delayed by {request:.3f} and {answer:.3f}")
+        process.client.delay(kind, request=request, answer=answer, times=rng.randint(1, 4))
+
+    def _lose(self, process: Process) -> None:
+        kind, what = self.rng.choice(KINDS), self.rng.choice(("request", "answer"))
+        self._note(f"{process.client.name}: {what} of {kind} lost")
+        lose = process.client.lose_request if what == "request" else process.client.lose_answer
+        lose(kind, times=self.rng.randint(1, 6))
+
+    def _fail(self, process: Process) -> None:
+        kind, applied = self.rng.choice(KINDS), self.rng.random() < 0.5
+        self._note(f"{process.client.name}: {kind} failed, applied: {applied}")
+        process.client.fail(
+            kind, EtcdUnavailableError("UNAVAILABLE: drawn"), applied=applied, times=self.rng.randint(1, 3)
+        )
+
+    def _silence(self, process: Process) -> None:
+        client = process.client
+        if client.partitioned or client.stalled:
+            client.break_streams()
+            self._note(f"{client.name}: streams broken")
+        elif self.rng.random() < 0.5:
+            self._for_a_while(client.partition, client.heal, 20, f"{client.name}: partitioned")
+        else:
+            self._for_a_while(client.stall_watches, client.resume_watches, 20, f"{client.name}: watches stalled")
+
+    def _last_word(self, process: Process) -> None:
+        """Chance alone seldom makes the last renewal before an outage a doubtful one, and only then does it matter."""
+        if process.client.partitioned or self._cluster_is_ill:
+            return
+        deposed = self.rng.random() < 0.5
+        self._note(f"{process.client.name}: a last word, deposed: {deposed}")
+        self.group.start_soon(
+            self._hear_it_of_a_deposed_leader if deposed else self._hear_it_late, process, self.rng.uniform(0, 1)
+        )
+
+    async def _hear_it_late(self, process: Process, drawn: float) -> None:
+        """A keep-alive's answer takes longer than the margin, and is the last that comes through."""
+        process.client.latency = 0.0
+        late = 1 + drawn * 0.95
+        process.client.delay("lease_keep_alive", answer=late)
+        if await self._sees_a_keep_alive_of(process.client):
+            await anyio.sleep(late + 0.01)
+            await self._cut_off(process.client)
+
+    async def _hear_it_of_a_deposed_leader(self, process: Process, drawn: float) -> None:
+        """The keep-alive is acknowledged by one that leads no more, the read after it by one that knows who does."""
+        client, member = process.client, process.client.member
+        client.latency = 0.0
+        self._cluster_is_ill = True
+        member.depose()
+        await anyio.sleep((1 + drawn) * ELECTION_TIMEOUT - 0.1)
+        if await self._sees_a_keep_alive_of(client):
+            await anyio.sleep(0.05)
+        member.recover()
+        await anyio.sleep(0.01)
+        self._cluster_is_ill = False
+        await self._cut_off(client)
+
+    async def _sees_a_keep_alive_of(self, client: FakeClient) -> bool:
+        seen = anyio.Event()
+
+        def hook(call: Call) -> None:
+            if call.client == client.name and call.kind == "lease_keep_alive" and call.stage == "after":
+                seen.set()
+
+        self.etcd.hooks.append(hook)
+        with anyio.move_on_after(2 * self.config.renew):
+            await seen.wait()
+        self.etcd.hooks.remove(hook)
+        return seen.is_set()
+
+    async def _cut_off(self, client: FakeClient) -> None:
+        if not client.partitioned:
+            client.partition()
+            await anyio.sleep(2 * self.config.lease)
+            client.heal()
+
+    def _latency(self, process: Process) -> None:
+        process.client.latency = self.rng.choice((0.0, (0.001, 0.05), (0.0, 0.2)))
+        self._note(f"{process.client.name}: latency {process.client.latency}")
+
+    def _clock(self, process: Process) -> None:
+        if self.rng.random() < 0.5:
+            process.clock.rate = self.rng.uniform(self.slowest, FASTEST)
+        else:
+            process.clock.advance(self.rng.choice((self.rng.uniform(0, 1), self.rng.uniform(0, 20))))
+        self._note(f"{process.client.name}: clock at {process.clock()}")
+
+    def _leave(self, process: Process) -> None:
+        if self.rng.random() < 0.5:
+            self._note(f"{process.client.name}: resigns")
+            self.group.start_soon(self._one(process.managers).resign)
+        elif not process.leaving:
+            process.leaving = True
+            self.group.start_soon(self._stop_and_start, process, self.rng.uniform(0, 20))
+
+    async def _stop_and_start(self, process: Process, pause: float) -> None:
+        self._note(f"{process.client.name}: stops")
+        async with anyio.create_task_group() as group:
+            for manager in process.managers:
+                group.start_soon(manager.stop)
+        await anyio.sleep(pause)
+        self._note(f"{process.client.name}: starts")
+        self._start(process)
+        process.leaving = False
+
+    def _cluster(self, process: Process) -> None:
+        if self._cluster_is_ill:
+            return
+        member, rng = self.rng.choice(self.etcd.members), self.rng
+        ills: dict[str, tuple[Callable[[], object], Callable[[], object], float]] = {
+            "frozen": (member.freeze, member.recover, 12),
+            "lagging": (member.lag, member.recover, 12),
+            "deposed": (member.depose, member.recover, 2 * ELECTION_TIMEOUT),
+            "killed": (member.kill, member.recover, 12),
+            "leaderless": (self.etcd.lose_leader, self.etcd.change_leader, 12),
+            "a new leader": (self.etcd.change_leader, lambda: None, 0.1),
+            "no space": (lambda: self._space(full=True), lambda: self._space(full=False), 12),
+        }
+        name = rng.choice(list(ills))
+        begin, end, longest = ills[name]
+        self._cluster_is_ill = True
+
+        def recover() -> None:
+            end()
+            self._cluster_is_ill = False
+
+        self._for_a_while(begin, recover, longest, f"etcd {member.member_id:x}: {name}")
+
+    def _space(self, *, full: bool) -> None:
+        self.etcd.no_space = full
+
+    def _compact(self, process: Process) -> None:
+        if self.etcd.revision > self.etcd._cluster.store.compacted:
+            self.etcd.compact()
+            self._note("compacted")
+
+    def _touch_a_key(self, process: Process) -> None:
+        election = self._one(self.elections)
+        prefix = f"{election}/"
+        keys = [kv for kv in self.etcd.keys().values() if kv.lease and kv.key.startswith(prefix.encode())]
+        if not keys or self.etcd.no_space:
+            return
+        judge = self.judges[election]
+        kv = self.rng.choice((keys[0], self.rng.choice(keys)))
+        deeds: list[Callable[[KeyValue], object]] = [
+            lambda kv: self.etcd.delete(kv.key),
+            lambda kv: self.etcd.revoke(kv.lease),
+            lambda kv: self.etcd.put(kv.key, b"thief", lease=kv.lease),
+            lambda kv: (self.etcd.delete(kv.key), self.etcd.put(kv.key, kv.value, lease=kv.lease)),
+            self._rob,
+        ]
+        number = self.rng.randrange(len(deeds) + 2)
+        self._note(f"by hand {number} to {kv.create_revision}")
+        if number == len(deeds):
+            self.etcd.request_step_down(kv.key)  # which takes nothing away
+        elif number > len(deeds):
+            for victim in keys:
+                judge.deed(victim.create_revision)
+            self.etcd.delete_prefix(prefix)
+        else:
+            judge.deed(kv.create_revision)
+            deeds[number](kv)
+
+    def _rob(self, kv: KeyValue) -> None:
+        """Take a key off its lease; it is given back after a while, or it would block the election for good."""
+        self._for_a_while(
+            lambda: self.etcd.put(kv.key, b"thief"),
+            lambda: self.etcd.delete(kv.key),
+            20,
+            f"{kv.create_revision} robbed",
+        )

@@ -1,0 +1,111 @@
+"""Everything going wrong at once for hundreds of elections in each of two or three processes. Each has a judge of its
+own, as if it were alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import anyio
+import pytest
+
+from etcdleader import Config
+from etcdleader.testing import FakeEtcd
+from tests.sim.judge import Judge
+from tests.sim.schedule import ELECTION_TIMEOUT, SLOWEST, Schedule
+from tests.sim.world import oldest_keys, until
+
+pytestmark = pytest.mark.anyio
+
+MANY = 300
+VICTIMS = 40
+SEEDS = range(2)
+SECONDS = 120.0
+CONFIG = Config(enabled=True, id="sim", lease=12, renew=3, retry=2, margin=1)
+LED_AGAIN = CONFIG.lease + ELECTION_TIMEOUT + 2 * CONFIG.retry + 1
+"""Seconds: a lease that nobody renews any more, with the time that a new leader of etcd adds; etcd looks for what has run
+out every half second, and a candidate's next try is at most two attempts away."""
+
+
+@dataclass
+class ManySchedule(Schedule):
+    """As one election's, but what is done by hand is done to several at once."""
+
+    def how_many_processes(self) -> int:
+        return self.rng.randint(2, 3)
+
+    async def look_on(self) -> None:
+        """In steps; and at each election's own changes, its own judge looks."""
+        while True:
+            oldest = oldest_keys(self.etcd)
+            for judge in self.judges.values():
+                judge.look(oldest)
+            await anyio.sleep(0.5)
+
+    async def recover(self) -> None:
+        await until(lambda: len(self.led()) == len(self.elections), timeout=LED_AGAIN)
+
+    def led(self) -> dict[str, int]:
+        """The elections that have a leader, and its token."""
+        return {
+            manager.election_key: term.token
+            for process in self.processes
+            for manager in process.managers
+            if (term := manager.term) is not None
+        }
+
+    def take_away(self, election: str, *, lease: bool) -> None:
+        """The key of its leader, or the lease."""
+        key, token, lease_id = oldest_keys(self.etcd, election)[election]
+        self.judges[election].deed(token)
+        if lease:
+            self.etcd.revoke(lease_id)
+        else:
+            self.etcd.delete(key)
+
+
+def verdicts(judges: dict[str, Judge]) -> list[str]:
+    return [f"{election}: {verdict}" for election, judge in judges.items() for verdict in judge.verdicts]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_no_schedule_gives_any_of_hundreds_of_elections_two_leaders_and_each_is_led_again(
+    seeded: Callable[[int], None], seed: int
+) -> None:
+    """By hand, too. In the end, when all is well, what is done to some is done to those and to no other."""
+    seeded(seed)
+    elections = [f"election-{number}" for number in range(MANY)]
+    async with FakeEtcd(members=3, election_timeout=ELECTION_TIMEOUT, seed=seed) as etcd:
+        async with anyio.create_task_group() as group:
+            schedule = ManySchedule(
+                etcd, group, random.Random(seed), by_hand=True, slowest=SLOWEST, elections=elections, config=CONFIG
+            )
+            looking = anyio.CancelScope()
+
+            async def look_on() -> None:
+                with looking:
+                    await schedule.look_on()
+
+            group.start_soon(look_on)
+            await schedule.play(SECONDS)
+            assert len(schedule.log) > SECONDS / 4, "it was no quiet time"
+            await until(lambda: len(etcd.keys()) == MANY * len(schedule.processes), timeout=2 * CONFIG.lease)
+            before = schedule.led()
+            victims = schedule.rng.sample(elections, VICTIMS)
+            for number, election in enumerate(victims):
+                schedule.take_away(election, lease=bool(number % 2))
+            await anyio.sleep(2 * CONFIG.lease)
+            after = schedule.led()
+            assert {election for election in elections if before[election] != after.get(election)} == set(victims)
+            assert all(after[election] > before[election] for election in victims)
+            async with anyio.create_task_group() as leaving:
+                for process in schedule.processes:
+                    for manager in process.managers:
+                        leaving.start_soon(manager.stop)
+            looking.cancel()
+            for judge in schedule.judges.values():
+                judge.check_counts()
+        assert verdicts(schedule.judges) == []
+        await until(lambda: not etcd.leases())
+        assert not etcd.keys()
