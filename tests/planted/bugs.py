@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug
 from tests.planted.bugs_around import BUGS_AROUND
+from tests.planted.bugs_many import BUGS_MANY
 
 __all__ = ("BUGS", "RULES")
 
@@ -28,6 +29,7 @@ RULES = (
 
 BUGS = (
     *BUGS_AROUND,
+    *BUGS_MANY,
     # clock
     Bug(
         "the clock stands still in suspend",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import anyio
 import pytest
 
 from etcdleader import EtcdLeaderManager, LossReason
+from etcdleader._etcd.api import KeepAlive
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
@@ -34,6 +35,17 @@ async def leaders(
             await manager.wait_elected()
         yield managers
         group.cancel_scope.cancel()
+
+
+def leave_out(client: FakeClient, lease_id: int) -> None:
+    """From now on, let no keep-alive of this lease go out, and nobody wait for its answer."""
+    send = client.lease_keep_alive
+
+    async def send_the_others(lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+        others = [one for one in lease_ids if one != lease_id]
+        return await send(others, timeout=timeout) if others else {}
+
+    client.lease_keep_alive = send_the_others  # type: ignore[method-assign]
 
 
 def tokens(managers: Sequence[EtcdLeaderManager]) -> list[int]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import anyio
 import pytest
 
-from etcdleader import Config, LeadershipLostError, Term
+from etcdleader import Config, EtcdRefusedError, LeadershipLostError, LossReason, Term
 from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.test_many import PER_READ, leaders, leave_out
 from tests.sim.test_renewal import KeepAlives
 from tests.sim.world import CONFIG, make, until
 
@@ -98,3 +102,162 @@ async def test_a_clock_need_not_be_hashable(etcd: FakeEtcd) -> None:
         term = await manager.wait_elected()
         await anyio.sleep(2 * CONFIG.lease)
         assert term.is_valid()
+
+
+async def test_a_lease_is_not_renewed_by_the_answers_to_others(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Of hundreds in one round it is the only one that etcd does not answer for."""
+    client = etcd.client()
+    async with leaders(client, clock) as managers:
+        led = [term for manager in managers if (term := manager.term) is not None]
+        victim = led[137]
+        leave_out(client, victim.lease_id)
+        believed = victim.remaining()
+        await anyio.sleep(believed - 0.01)
+        assert victim.is_valid()
+        await anyio.sleep(0.02)
+        assert not victim.is_valid()
+        await anyio.sleep(2 * CONFIG.lease)
+        assert victim.loss_reason is LossReason.EXPIRED
+        assert [number for number, term in enumerate(led) if not term.is_valid()] == [137]
+
+
+async def test_a_key_that_is_gone_is_not_confirmed_by_those_that_stand_in_the_same_read(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    client = etcd.client()
+    async with leaders(client, clock) as managers:
+        led = [term for manager in managers if (term := manager.term) is not None]
+        client.stall_watches()
+        victims = range(0, len(led), 7)
+        for number in victims:
+            etcd.delete(led[number].key)
+        await anyio.sleep(CONFIG.renew + CONFIG.retry)
+        assert [number for number, term in enumerate(led) if not term.is_valid()] == list(victims)
+        assert {led[number].loss_reason for number in victims} == {LossReason.DELETED}
+
+
+async def test_leases_that_are_gone_take_none_of_their_round_along(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    client = etcd.client()
+    async with leaders(client, clock) as managers:
+        led = [term for manager in managers if (term := manager.term) is not None]
+        client.stall_watches()
+        victims = range(0, len(led), 7)
+        for number in victims:
+            etcd.revoke(led[number].lease_id)
+        await anyio.sleep(CONFIG.renew + CONFIG.retry)
+        assert [number for number, term in enumerate(led) if not term.is_valid()] == list(victims)
+        assert {led[number].loss_reason for number in victims} == {LossReason.REVOKED}
+        before = [manager.statistics().renewal_failures for manager in managers]
+        assert not any(before), "nobody else so much as failed"
+
+
+async def test_one_lease_that_etcd_refuses_to_renew_costs_no_other_its_seat(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """The refusal ends the stream, and with it what was under way for the others, each time."""
+    client = etcd.client()
+    client.latency = 0.005
+    async with leaders(client, clock) as managers:
+        led = [term for manager in managers if (term := manager.term) is not None]
+        victim = led[137].lease_id
+
+        def refuse(call: Call) -> None:
+            if call.kind == "lease_keep_alive" and call.stage == "before" and call.arguments == (victim,):
+                raise EtcdRefusedError("etcdserver: permission denied")
+
+        etcd.hooks.append(refuse)
+        await anyio.sleep(3 * CONFIG.lease)
+        assert [number for number, term in enumerate(led) if not term.is_valid()] == [137]
+
+
+async def test_one_lease_that_has_run_out_holds_the_others_on_the_stream_up_for_no_longer_than_its_revocation_takes(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """etcd serves a stream in order, and answers for such a lease when it has revoked it: twice a second it does."""
+    client = etcd.client()
+    client.latency = 0.005
+    async with leaders(client, clock) as managers:
+        led = [term for manager in managers if (term := manager.term) is not None]
+        victim = led[137].lease_id
+
+        def run_out(call: Call) -> None:
+            if call.kind == "lease_keep_alive" and call.stage == "before" and call.arguments == (victim,):
+                etcd._cluster.lessor._leases[victim].expires_at = clock()
+                etcd._cluster._expires_sooner.send()
+
+        etcd.hooks.append(run_out)
+        least = CONFIG.lease
+        while led[137].is_valid() or clock() < 2 * CONFIG.lease:
+            least = min(least, *(term.remaining() for term in led if term.lease_id != victim))
+            await anyio.sleep(0.05)
+        assert [number for number, term in enumerate(led) if not term.is_valid()] == [137]
+        assert led[137].loss_reason in (LossReason.REVOKED, LossReason.DELETED)
+        assert sum(manager.statistics().renewal_failures for manager in managers) == 0
+        assert least > CONFIG.lease - CONFIG.margin - CONFIG.renew - 0.6
+
+
+async def test_one_lease_that_etcd_never_answers_for_costs_no_other_its_seat(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """It stands in the way of all behind it on the stream, and again at the next attempt."""
+    client = etcd.client()
+    client.latency = 0.005
+    async with leaders(client, clock) as managers:
+        led = [term for manager in managers if (term := manager.term) is not None]
+        victim = led[137].lease_id
+
+        async def hold_up(call: Call) -> None:
+            if call.kind == "lease_keep_alive" and call.stage == "before" and call.arguments == (victim,):
+                await anyio.sleep_forever()
+
+        etcd.hooks.append(hold_up)
+        await anyio.sleep(3 * CONFIG.lease)
+        assert [number for number, term in enumerate(led) if not term.is_valid()] == [137]
+
+
+async def test_a_slow_keep_alive_holds_up_no_lease_of_another_round_and_those_of_its_own_no_longer_than_an_attempt(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    client = etcd.client()
+    async with leaders(client, clock) as managers:
+        led = [term for manager in managers if (term := manager.term) is not None]
+        slow = 0.9 * CONFIG.retry
+        victim = led[137].lease_id
+        begun = math.inf
+
+        async def hold_up(call: Call) -> None:
+            nonlocal begun
+            if call.kind == "lease_keep_alive" and call.stage == "before" and call.arguments == (victim,):
+                begun = clock()
+                await anyio.sleep(slow)
+
+        etcd.hooks.append(hold_up)
+        await until(lambda: not math.isinf(begun))
+        etcd.hooks.clear()
+        await anyio.sleep(0.2)
+        fresh = [term for term in led if term.remaining() > CONFIG.lease - CONFIG.margin - 0.3]
+        assert len(led) - PER_READ <= len(fresh) < len(led)
+        await anyio.sleep(slow)
+        assert all(term.remaining() > CONFIG.lease - CONFIG.margin - 1.5 for term in led)
+        assert sum(manager.statistics().renewal_failures for manager in managers) == 0
+
+
+async def test_a_slow_read_holds_up_no_lease_of_another_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Those who wait are confirmed by two keys each, so that one round takes two reads."""
+    ahead, client = etcd.client("ahead"), etcd.client("behind")
+    async with leaders(ahead, clock, PER_READ), anyio.create_task_group() as group:
+        waiting = [make(client, clock, election=f"election-{number}") for number in range(PER_READ)]
+        for manager in waiting:
+            group.start_soon(manager.campaign)
+        await until(lambda: all(manager.statistics().queue_position == 1 for manager in waiting))
+        await anyio.sleep(0.5)
+        reads = client.calls["txn"]
+        client.delay("txn", answer=0.9 * CONFIG.retry)
+        await until(lambda: client.calls["txn"] > reads)
+        await anyio.sleep(0.01)
+        assert client.calls["txn"] == reads + 2, "all of them at once, in two reads"
+        renewed = sorted(manager.statistics().renewals for manager in waiting)
+        assert renewed == [0] * (PER_READ // 2) + [1] * (PER_READ // 2)
+        await anyio.sleep(CONFIG.retry)
+        assert sum(manager.statistics().renewal_failures for manager in waiting) == 0
+        group.cancel_scope.cancel()

@@ -1,0 +1,76 @@
+"""Bugs planted in what many leases share: their rounds, their stream, their reads."""
+
+from __future__ import annotations
+
+from tests.planted.bug import Bug
+
+__all__ = ("BUGS_MANY",)
+
+_ONE_FOR_ALL = """\
+            read = [_only(next(found)) for _ in of_one]
+            if settled and read[0] is None:
+                lease._clock.confirm(sent_at[lease.lease_id], answer.ttl, lease.now())
+                settled.append(lease)
+                continue
+"""
+
+BUGS_MANY = (
+    Bug(
+        "a lease is renewed by the answer to another one",
+        "confirmed renewal",
+        "_renewals.py",
+        "answer = answers.get(lease.lease_id)",
+        "answer = answers.get(lease.lease_id) or next(iter(answers.values()), None)",
+        "tests/sim/test_rounds.py::test_a_lease_is_not_renewed_by_the_answers_to_others",
+    ),
+    Bug(
+        "one key that stands confirms all that are read with it",
+        "own key",
+        "_renewals.py",
+        "            read = [_only(next(found)) for _ in of_one]\n",
+        _ONE_FOR_ALL,
+        "tests/sim/test_rounds.py::test_a_key_that_is_gone_is_not_confirmed_by_those_that_stand_in_the_same_read",
+    ),
+    Bug(
+        "in none of many elections a keep-alive needs to be confirmed",
+        "confirmed renewal",
+        "_core/lease.py",
+        "if keep_alive_term != read_term or read_term < highest_term:",
+        "if False:",
+        "tests/sim/test_many_schedules.py::test_no_schedule_of_ten_minutes",
+    ),
+    Bug(
+        "a lease that is gone takes its round along",
+        "confirmed renewal",
+        "_renewals.py",
+        "            elif answer.ttl <= 0:\n                lease.gone()\n",
+        "            elif answer.ttl <= 0:\n                for one in leases:\n                    one.gone()\n",
+        "tests/sim/test_rounds.py::test_leases_that_are_gone_take_none_of_their_round_along",
+    ),
+    Bug(
+        "what is due at once leaves in one burst",
+        "sparing etcd",
+        "_renewals.py",
+        "_PACE = 0.005",
+        "_PACE = 0.0",
+        "tests/sim/test_spread.py::test_ten_thousand_leases_that_began_together_do_not_leave_in_one_burst",
+    ),
+    Bug(
+        "the reads of a round wait for each other",
+        "confirmed renewal",
+        "_renewals.py",
+        "                group.start_soon(protected(self._confirm), this, some, sent_at, give_up_at, left)\n"
+        "        return self._wanting(left)\n",
+        "                await self._confirm(this, some, sent_at, give_up_at, left)\n        return self._wanting(left)\n",
+        "tests/sim/test_rounds.py::test_a_slow_read_holds_up_no_lease_of_another_read",
+    ),
+    Bug(
+        "rounds wait for each other",
+        "confirmed renewal",
+        "_renewals.py",
+        "                left = await self._attempt(this, left)\n",
+        '                async with self.__dict__.setdefault("_lock", anyio.Lock()):\n'
+        "                    left = await self._attempt(this, left)\n",
+        "tests/sim/test_rounds.py::test_a_slow_keep_alive_holds_up_no_lease_of_another_round",
+    ),
+)

@@ -1,0 +1,107 @@
+"""Ten thousand leases on one connection: when their keep-alives and reads leave."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from etcdleader._core.lease import Timing
+from etcdleader._core.queue import Ballot
+from etcdleader._etcd.api import Header, KeepAlive, KeyValue, LeaseGranted, Operation, Range, RangeResult, TxnResult
+from etcdleader._renewals import Renewals
+from etcdleader._session import Session
+from etcdleader.testing.virtual_time import VirtualClock
+
+pytestmark = pytest.mark.anyio
+
+MANY = 10_000
+PER_READ = 128
+TIMING = Timing(lease=60, retry=5, renew=15, margin=3)
+HEADER = Header(1, 1, 1, 1)
+
+
+class Silent:
+    """A listener whom nothing interests but what fails."""
+
+    failures = 0
+
+    def renewal_failed(self, error: Exception, remaining: float) -> None:
+        self.failures += 1
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: None
+
+
+class AllIsWell:
+    """A connection to an etcd that renews every lease, and in which every key stands."""
+
+    endpoint = 0
+
+    def __init__(self) -> None:
+        self.renewals = Renewals(self, self._read)  # type: ignore[arg-type]
+        self.listener = Silent()
+        self.rounds: list[tuple[float, int]] = []
+        self.reads: list[int] = []
+
+    async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
+        return LeaseGranted(lease_id, ttl, HEADER)
+
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+        self.rounds.append((anyio.current_time(), len(lease_ids)))
+        await anyio.sleep(0.002)
+        return {lease_id: KeepAlive(lease_id, int(TIMING.lease), HEADER) for lease_id in lease_ids}
+
+    async def _read(self, operations: Sequence[Operation], timeout: float) -> TxnResult:
+        self.reads.append(len(operations))
+        await anyio.sleep(0.002)
+        results = tuple(RangeResult((_key(operation),), 1, HEADER) for operation in operations)
+        return TxnResult(True, results, HEADER)
+
+    @asynccontextmanager
+    async def leases(self, clock: VirtualClock, many: int) -> AsyncIterator[list[Session]]:
+        """So many, granted at the same moment, kept alive."""
+        sessions = [Session(self, TIMING, clock=clock, listener=self.listener) for _ in range(many)]  # type: ignore[arg-type]
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.renewals.run)
+            for session in sessions:
+                await session.open()
+            for session in sessions:
+                session.keep_alive(Ballot(b"e/%x" % session.lease_id, b"me", 7, session.lease_id))
+            yield sessions
+            group.cancel_scope.cancel()
+
+    def busiest(self, window: float) -> int:
+        """The most keep-alives that left within so many seconds."""
+        most = first = inside = 0
+        for at, count in self.rounds:
+            inside += count
+            while self.rounds[first][0] < at - window:
+                inside -= self.rounds[first][1]
+                first += 1
+            most = max(most, inside)
+        return most
+
+
+def _key(operation: Operation) -> KeyValue:
+    assert isinstance(operation, Range)
+    lease_id = int(operation.key.partition(b"/")[2], 16)
+    return KeyValue(operation.key, b"me", 7, 7, 1, lease_id)
+
+
+async def test_ten_thousand_leases_that_began_together_do_not_leave_in_one_burst(clock: VirtualClock) -> None:
+    """Neither at first nor after a while. They go out in rounds that fit into one read each, one after another, and each
+    lease once in its time."""
+    etcd = AllIsWell()
+    async with etcd.leases(clock, MANY) as sessions:
+        for _ in range(5):
+            await anyio.sleep(TIMING.renew)
+        assert all(session.believed() for session in sessions)
+        assert min(session.lease_remaining() for session in sessions) > TIMING.lease - TIMING.margin - TIMING.renew - 1
+    assert etcd.listener.failures == 0
+    assert max(etcd.reads) <= PER_READ
+    assert 4 * MANY <= sum(count for _, count in etcd.rounds) <= 6 * MANY
+    assert etcd.busiest(0.05) <= MANY / 4
