@@ -51,6 +51,15 @@ _LET_GO = """\
 """
 
 
+_ONE_FOR_ALL = """\
+            read = [_only(next(found)) for _ in of_one]
+            if settled and read[0] is None:
+                lease._clock.confirm(sent_at[lease.lease_id], answer.ttl, lease.now())
+                settled.append(lease)
+                continue
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Bug:
     """A bug, and what brings it to light.
@@ -60,6 +69,7 @@ class Bug:
         rows: The faults that provoke it.
         rules: The invariants of which one, at least, must break.
         options: What differs from the candidates' usual settings.
+        campaign: Where those faults are injected.
     """
 
     name: str
@@ -67,6 +77,7 @@ class Bug:
     rows: tuple[str, ...]
     rules: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    campaign: str = "main"
 
 
 BUGS = (
@@ -125,6 +136,13 @@ BUGS = (
         rows=("C8",),
         rules=("S7",),
     ),
+    Bug(
+        "one key that stands confirms all that are read with it",
+        (("_renewals.py", "            read = [_only(next(found)) for _ in of_one]\n", _ONE_FOR_ALL),),
+        rows=("B9",),
+        rules=("S1", "S3"),
+        campaign="many",
+    ),
 )
 
 
@@ -157,7 +175,7 @@ def find(bug: Bug, package: Path, folder: Path, aborted: threading.Event) -> str
     source = plant(bug, package, folder / "src")
     for attempt in range(_ATTEMPTS):
         lines = run_campaign(
-            "main",
+            bug.campaign,
             folder / f"attempt-{attempt}",
             until=time.monotonic() + 120,
             seed=f"{bug.name} {attempt}",
@@ -168,7 +186,7 @@ def find(bug: Bug, package: Path, folder: Path, aborted: threading.Event) -> str
             rounds=2,
             candidates=3,
         )
-        for violation in check(load(lines)["main"]):
+        for violation in check(load(lines)[bug.campaign]):
             if violation.rule in bug.rules:
                 return f"{violation.rule}: {violation.text}"
     return None
