@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +27,8 @@ class Member:
         self.name = name
         self.version = version
         self.asked: list[Any] = []
+        self.heard_at = -math.inf
+        self.left = False
         self.kv = SimpleNamespace(Txn="Txn", Range="Range")
         self.maintenance = SimpleNamespace(Status="Status")
 
@@ -35,7 +39,7 @@ class Member:
         return etcdrpc.TxnResponse(header=HEADER, succeeded=True)
 
     def leave(self) -> None:
-        pass
+        self.left = True
 
     close = leave
 
@@ -62,4 +66,36 @@ async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through
     await gateway.txn((), reads, timeout=5)
     assert len(sound.asked) == 1
     assert old.asked[0].failure
+    await gateway.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(
+    ("endpoints", "heard", "goes"),
+    [
+        pytest.param(["one:1"], 0.0, False, id="the only one, which talks"),
+        pytest.param(["one:1"], 1.0, True, id="the only one, silent"),
+        pytest.param(["one:1"], None, True, id="the only one, never heard"),
+        pytest.param(["one:1", "other:1"], 0.0, True, id="one of two"),
+    ],
+)
+async def test_the_only_endpoint_is_not_left_while_it_talks(
+    monkeypatch: pytest.MonkeyPatch, endpoints: list[str], heard: float | None, goes: bool
+) -> None:
+    """When it is slow because a thousand ask at once, a new connection would have all of their watches to make anew."""
+    opened: list[Member] = []
+
+    def open_endpoint(address: str, *_: object) -> Member:
+        opened.append(Member(address, "3.5.21"))
+        return opened[-1]
+
+    monkeypatch.setattr(product, "open_endpoint", open_endpoint)
+    monkeypatch.setattr(product, "_REST", 0.0)
+    gateway = EtcdGateway(EtcdConfig(endpoints))
+    await gateway.member_status(timeout=5)
+    if heard is not None:
+        # Ahead of now, so that a machine that stops here for a while changes nothing.
+        opened[0].heard_at = time.monotonic() + (60 if heard == 0 else -heard)
+    gateway.switch_endpoint(gateway.endpoint)
+    assert opened[0].left is goes
     await gateway.aclose()

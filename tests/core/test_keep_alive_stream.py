@@ -230,6 +230,7 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
         check=lambda message: None,
         on_message=on_message,
         on_end=on_end,
+        heard=lambda: None,
         name="scripted",
     )
     calls[0].messages.put("in time")

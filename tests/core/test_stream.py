@@ -49,6 +49,7 @@ async def test_a_message_that_cannot_be_taken_holds_up_none_after_it() -> None:
         check=lambda message: None,
         on_message=on_message,
         on_end=lambda error: None,
+        heard=lambda: None,
         name="scripted",
     )
     with anyio.fail_after(30):

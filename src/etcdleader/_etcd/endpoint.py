@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,12 +47,14 @@ class Endpoint:
 
     Attributes:
         name: Its address.
+        heard_at: When something came from it, by ``time.monotonic``: an answer, or a message on a stream.
     """
 
     def __init__(
         self, name: str, channel: Any, call_soon: CallSoon, *, owned: bool, examiner: TlsExaminer | None = None
     ) -> None:
         self.name = name
+        self.heard_at = -math.inf
         self._examiner = examiner
         self._channel = channel
         self._call_soon = call_soon
@@ -75,7 +79,13 @@ class Endpoint:
         except ValueError as closed:  # as gRPC says it: a user's own client, perhaps
             raise EtcdUnavailableError(f"{self.name}: the channel was closed") from closed
         over = anyio.Event()
-        future.add_done_callback(lambda _: self._call_soon(over.set))
+
+        def ended(_: object) -> None:
+            if future.code() is grpc.StatusCode.OK:
+                self.heard()
+            self._call_soon(over.set)
+
+        future.add_done_callback(ended)
         self._calls += 1
         try:
             await over.wait()
@@ -92,6 +102,10 @@ class Endpoint:
                 if (reason := await self._examiner.reason()) is not None:
                     raise NoTlsError(reason) from error
         raise error
+
+    def heard(self) -> None:
+        """Something came from it. Called as it comes, in gRPC's threads: the loop may be late to look."""
+        self.heard_at = time.monotonic()
 
     def leave(self) -> None:
         """Close it when the calls under way are over: one that does not answer *this* caller may answer others."""

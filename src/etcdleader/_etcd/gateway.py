@@ -46,6 +46,9 @@ the tokens of before."""
 _REST = 1.0
 """Seconds for which an endpoint is kept when none has answered since the last switch: in an outage the many that fail
 must not open a connection each."""
+_TALKING = 0.1
+"""Seconds after its last word for which the only endpoint counts as alive. What it has not answered in time is late, not
+lost: over a new connection it would have all watches to make anew, and be later still."""
 
 
 class EtcdGateway:
@@ -146,7 +149,10 @@ class EtcdGateway:
         if used != self._number or self._config is None or self._closed:
             return
         now = time.monotonic()  # the loop's own clock cannot be had in what a stream calls
-        if self._in_vain >= len(self._config.endpoints) - 1 and now < self._opened_at + _REST:
+        others = len(self._config.endpoints) - 1
+        if self._in_vain >= others and now < self._opened_at + _REST:
+            return
+        if not others and self._endpoint is not None and now < self._endpoint.heard_at + _TALKING:
             return
         self._number += 1
         self._in_vain += 1
@@ -245,6 +251,7 @@ class EtcdGateway:
                 check=lambda message: self._stranger(endpoint, message),
                 on_message=on_message,
                 on_end=ended,
+                heard=endpoint.heard,
                 name=f"etcdleader {name}",
             )
 

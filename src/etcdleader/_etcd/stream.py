@@ -37,6 +37,7 @@ class Stream:
         check: Callable[[Any], EtcdLeaderError | None],
         on_message: Callable[[Any], None],
         on_end: Callable[[EtcdLeaderError], None],
+        heard: Callable[[], None],
         name: str,
     ) -> None:
         """Open it.
@@ -49,6 +50,7 @@ class Stream:
             check: Says what is wrong with a message, if anything: then the stream ends with that.
             on_message: Takes each message.
             on_end: Told once, why it ended.
+            heard: Called for each message as it comes, in the stream's thread.
             name: Its thread's.
 
         Raises:
@@ -61,6 +63,7 @@ class Stream:
         self._check = check
         self._on_message = on_message
         self._on_end = on_end
+        self._heard = heard
         self._open = True
         self._inbox: deque[Any] = deque()
         self._called = False
@@ -89,6 +92,7 @@ class Stream:
         error: EtcdLeaderError = EtcdUnavailableError("etcd ended the stream")
         try:
             for message in self._call:
+                self._heard()
                 self._inbox.append(message)
                 if not self._called:
                     # One way to the loop for all that has come until it looks: waking it costs more than a message.
