@@ -50,7 +50,23 @@ def worst_overlap(history: History) -> float:
 
 
 def _deleted(history: History) -> set[int]:
-    return {token for injection in history.injections for token in injection.deleted}
+    """Those whose key or lease was taken away by the operator, or by an etcd that does what it must not: until 3.5.13 a
+    leader that wakes up revokes what has run out by its own clock, though it was renewed with its successor (etcd#15247).
+    Only what was renewed less than a lease before counts for that."""
+    found = {token for injection in history.injections for token in injection.deleted}
+    woken = {token for injection in history.injections for token in injection.woken} - found
+    return found | {token for token in woken if _was_renewed(history, token)}
+
+
+def _was_renewed(history: History, token: int) -> bool:
+    """Whether a keep-alive of the token's lease passed the proxy less than a lease before its key went."""
+    for seat in history.seats.values():
+        if seat.token == token and seat.gone_seen is not None:
+            return any(
+                lease == seat.lease and any(seat.gone_seen - history.lease < at < seat.gone_seen for at in passed)
+                for (_, lease), passed in history.keep_alives.items()
+            )
+    return False
 
 
 def _overlaps(history: History) -> Iterator[tuple[float, Belief, Belief]]:
@@ -94,8 +110,9 @@ def s2_tokens(history: History) -> Iterator[Violation]:
 
 
 def s3_subset(history: History) -> Iterator[Violation]:
+    deleted = _deleted(history)
     for belief in history.beliefs:
-        tail = _tail(history, belief)
+        tail = _tail(history, belief, deleted)
         seat = history.seats.get((belief.era, belief.token))
         gone = seat.gone_seen if seat is not None else None
         if gone is not None and belief.end > gone + tail:
@@ -107,10 +124,10 @@ def s3_subset(history: History) -> Iterator[Violation]:
         yield from _unrenewed(history, belief)
 
 
-def _tail(history: History, belief: Belief) -> float:
+def _tail(history: History, belief: Belief, deleted: set[int]) -> float:
     """How long a belief may outlast its key: not at all, but where an operator took it away; then until the next
     confirmed renewal, and for one that is cut off, until its deadline."""
-    if belief.token not in _deleted(history):
+    if belief.token not in deleted:
         return 0.0
     cut_off = any(
         cut.subject == belief.subject and cut.start < belief.end and belief.start < cut.end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -97,6 +98,7 @@ class Injection:
         keeps: It should cost no leadership.
         crashed: The leading process was killed, or made to stand still, at ``start``.
         deleted: Tokens of those whose key or lease the operator took away.
+        woken: Tokens of those whose keys went when a member of etcd woke up.
     """
 
     row: str
@@ -108,6 +110,7 @@ class Injection:
     crashed: bool = False
     cuts: list[Cut] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
+    woken: list[int] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)
 
 
@@ -250,7 +253,8 @@ class _Loader:
         elif kind == "leftover":
             history.leftovers.append(line["what"])
         elif kind == "error":
-            text = line["error"].partition("(")[0][:90]
+            # Whose it was, and in which election, is not told: of many, each would be a line of its own.
+            text = re.sub(r"\w+#[0-9a-f]{8} for '[^']*'", "a candidate", line["error"]).partition("(")[0][:90]
             history.errors[text] = history.errors.get(text, 0) + 1
         elif kind == "unfenced":
             history.unfenced = (line["written"], line["late"])
@@ -345,4 +349,5 @@ def _as_seen_by(part: History, injection: Injection, subjects: Mapping[int, str]
         tokens={},
         crashed=injection.crashed and token > 0 and subjects.get(token) == subjects.get(injection.token),
         deleted=[deleted for deleted in injection.deleted if (0, deleted) in part.seats],
+        woken=[woken for woken in injection.woken if (0, woken) in part.seats],
     )

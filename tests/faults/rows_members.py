@@ -66,11 +66,16 @@ def freeze(campaign: Campaign, injection: Injection, member: int, seconds: float
         stood = _standing(campaign, avoid=member)
     finally:
         campaign.cluster.members[member].resume()
-    campaign.sleep(0.3)
     # etcd#15247: until 3.5.13 a leader that wakes up revokes what has run out by its own clock, though it was renewed
-    # with its successor. For who holds the lease that is an operator who takes it away.
-    led = {injection.token, *injection.tokens.values()}
-    injection.deleted += sorted(led & (stood - _standing(campaign)))
+    # with its successor. For who holds the lease that is an operator who takes it away. Of hundreds it takes seconds.
+    gone: set[int] = set()
+    quiet_since = woke = time.monotonic()
+    while time.monotonic() < min(quiet_since + 2, woke + 10):
+        campaign.sleep(0.2)
+        now_gone = stood - _standing(campaign)
+        if now_gone - gone:
+            gone, quiet_since = now_gone, time.monotonic()
+    injection.woken += sorted(gone)
 
 
 def isolate_leader_with_holder(campaign: Campaign) -> None:

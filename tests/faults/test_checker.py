@@ -124,6 +124,20 @@ def test_s3_an_operators_deletion_is_noticed_a_moment_late_and_no_later() -> Non
     assert rules(history) == {"S3"}
 
 
+def test_s3_etcd_takes_a_lease_away_that_was_renewed_and_not_one_that_was_not() -> None:
+    """When a member wakes up; a lease that nobody renewed has run out, and was to be given up before."""
+    history = good()
+    history.seats[0, 2].gone_seen = 19.0
+    history.works[0].reason = "deleted"
+    history.injections = [injection("A7", 16, 19.5, woken=[2], token=2)]
+    assert rules(history) == set()
+    history.injections[0].woken = [3]
+    assert rules(history) == {"S3"}
+    history.injections[0].woken = [2]
+    history.keep_alives["c0", 2] = [10.5]
+    assert rules(history) == {"S3"}
+
+
 @pytest.mark.parametrize(
     "read",
     [
