@@ -131,6 +131,9 @@ class History:
         backends: What each candidate ran on.
         keep_alives: When the keep-alives of each candidate's leases passed its proxy on their way to a member, in order.
         parts: Where there are many elections: each one's own, and here is only what belongs to none of them.
+        of_many: Whether it is one of these.
+        corrupted: When, and from which revision on, etcd's members were seen to disagree about what they hold: etcd 3.5.0
+            to 3.5.2 come to that when they are killed at work (etcd#13766). What comes after shows nothing.
         unfenced: How often a list that nothing guards was written to, and how often of that too late.
     """
 
@@ -157,6 +160,8 @@ class History:
     unfenced: tuple[int, int] = (0, 0)
     faults_of_the_suite: list[str] = field(default_factory=list)
     parts: list[History] = field(default_factory=list)
+    of_many: bool = False
+    corrupted: tuple[float, int] | None = None
 
 
 def read_lines(path: Path) -> Iterable[dict[str, Any]]:
@@ -187,6 +192,7 @@ class _Loader:
         self._works: dict[tuple[str, int], Work] = {}
         self._asked: dict[str, float] = {}
         self._states: list[dict[str, Any]] = []
+        self._created: dict[tuple[int, str], int] = {}
 
     def take(self, line: dict[str, Any]) -> None:
         history, kind, who, era = self._history, line["kind"], line.get("who", ""), line.get("era", 0)
@@ -273,6 +279,8 @@ class _Loader:
                 if seat.era == era and seat.token <= state["revision"] and seat.token not in standing:
                     self._gone(seat.token, state["at"], None, era)
         self._history.injections.sort(key=lambda injection: injection.start)
+        if self._history.corrupted is not None and not self._history.of_many:
+            self._history.faults_of_the_suite.append(_CORRUPTED)
         return self._history
 
     def _close(self, who: str) -> None:
@@ -286,6 +294,11 @@ class _Loader:
             return
         seat = Seat(token=line["create"], key=line["key"], lease=line["lease"], put_seen=line["at"], era=era)
         self._history.seats.setdefault((era, seat.token), seat)
+        # A lease, and so a candidate's key, is made once.
+        if self._created.setdefault((era, seat.key), seat.token) != seat.token and line["mod"] == seat.token:
+            at, revision = self._history.corrupted or (line["at"], seat.token)
+            lower = min(seat.token, self._created[era, seat.key])
+            self._history.corrupted = (min(at, line["at"]), min(revision, lower))
 
     def _gone(self, token: int, at: float, revision: int | None, era: int) -> None:
         seat = self._history.seats.get((era, token))
@@ -300,6 +313,8 @@ class _ManyLoader(_Loader):
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
         self._parts = {name: _Loader(settings, name) for name in settings["elections"]}
+        for part in self._parts.values():
+            part._history.of_many = True
 
     def take(self, line: dict[str, Any]) -> None:
         kind = line["kind"]
@@ -323,14 +338,20 @@ class _ManyLoader(_Loader):
     def finish(self) -> History:
         whole = super().finish()
         whole.parts = [part.finish() for part in self._parts.values()]
+        corrupted = [part.corrupted for part in whole.parts if part.corrupted is not None]
+        if corrupted:
+            whole.corrupted = (min(at for at, _ in corrupted), min(revision for _, revision in corrupted))
+            whole.faults_of_the_suite.append(_CORRUPTED)
         subjects = {belief.token: belief.subject for part in whole.parts for belief in part.beliefs}
         for part in whole.parts:
             # What all have in common is there once.
+            part.corrupted = whole.corrupted
             part.backends, part.died, part.keep_alives = whole.backends, whole.died, whole.keep_alives
             part.injections = [_as_seen_by(part, injection, subjects) for injection in whole.injections]
         return whole
 
 
+_CORRUPTED = "etcd's own members disagree about what they hold (etcd#13766); nothing after that was checked"
 _OF_ALL = ("error", "write refused", "child")
 """What is counted for all elections together."""
 

@@ -17,6 +17,11 @@ __all__ = ("ROWS",)
 _NONE = "0"
 
 
+def corrupts_when_killed(version: str) -> bool:
+    """Whether an etcd killed under load may come back with other data than the others have (etcd#13766)."""
+    return version in ("3.5.0", "3.5.1", "3.5.2")
+
+
 def kill_etcd_leader(campaign: Campaign) -> None:
     campaign.settle()
     leader = campaign.cluster.wait_leader()
@@ -247,4 +252,6 @@ ROWS = {
     "A15": compact_behind,
     "A17": replace_member,
 }
+KILLS = {"A1", "A2", "A3"}
+"""Those that kill members at work."""
 NEEDS_NAMESPACES = {"A8", "A9", "A10"}

@@ -320,6 +320,23 @@ def test_a_key_whose_creation_was_compacted_away_is_known_from_what_stands() -> 
     }
 
 
+def test_what_comes_after_etcds_members_disagree_is_told_of_and_not_checked() -> None:
+    """A candidate's key is made once: where two revisions are told for it, two members hold different data."""
+    at = {"campaign": "m", "kind": "put", "value": "", "register": False}
+    lines = [
+        {"campaign": "m", "kind": "settings", "lease": 8.0, "renew": 1.0, "retry": 1.0, "margin": 1.0},
+        {**at, "key": "e/7", "mod": 2, "create": 2, "lease": 7, "at": 1.0},
+        {**at, "key": "e/8", "mod": 4, "create": 4, "lease": 8, "at": 3.0},
+        {**at, "key": "e/8", "mod": 5, "create": 5, "lease": 8, "at": 3.1},
+    ]  # fmt: skip
+    history = load(lines)["m"]
+    assert history.corrupted == (3.1, 4)
+    assert len(history.faults_of_the_suite) == 1
+    history.beliefs = [belief(2, 1, 2.5), belief(3, 2, 2.6, "c1"), belief(4, 3.2, 9), belief(5, 4, 9, "c1")]
+    assert [violation.at for violation in check(history) if violation.rule == "S1"] == [2]
+    assert load(lines[:3])["m"].corrupted is None
+
+
 def test_figures_and_timeline_show_what_happened() -> None:
     history = good()
     history.name = "main"
