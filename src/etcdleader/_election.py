@@ -321,20 +321,24 @@ class Candidacy:
 
     def _sink(self, key: bytes, end: bytes) -> Callable[[WatchMessage], None]:
         def sink(message: WatchMessage) -> None:
+            # Before we have joined, the calls that try to tell of the same trouble, and know more of its cause.
+            stands = bool(self.token)
             if isinstance(message, WatchBroken):
-                self._watch_failed((key, end), message.error)
+                if stands:
+                    self._watch_failed((key, end), message.error)
                 return
             if isinstance(message, WatchCanceled):
                 self._watches.pop((key, end), None)
                 if not message.compact_revision:
-                    self._watch_failed((key, end), message.error)
+                    if stands:
+                        self._watch_failed((key, end), message.error)
                     self._refused_watch = self._refused_watch or Backoff(self._timing.retry, random.uniform)
             elif isinstance(message, WatchCreated):
                 self._refused_watch = None
                 self._watch_stands((key, end))
             if self._overheard is not None:
                 self._overheard.append(message)
-            if not self.token:
+            if not stands:
                 return  # there is no place yet: see `stand`
             self._apply(message)
             self._tell_place()

@@ -138,7 +138,7 @@ BUGS = (
     ),
     Bug(
         "one key that stands confirms all that are read with it",
-        (("_renewals.py", "            read = [_only(next(found)) for _ in of_one]\n", _ONE_FOR_ALL),),
+        (("_rounds.py", "            read = [_only(next(found)) for _ in of_one]\n", _ONE_FOR_ALL),),
         rows=("B9",),
         rules=("S1", "S3"),
         campaign="many",

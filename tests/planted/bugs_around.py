@@ -111,7 +111,7 @@ BUGS_AROUND = (
         "an event from before the join counts at once",
         "state",
         "_election.py",
-        "            if not self.token:\n                return  #",
+        "            if not stands:\n                return  #",
         "            if False:\n                return  #",
         "tests/sim/test_winning.py::",
     ),

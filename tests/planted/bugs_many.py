@@ -18,7 +18,7 @@ BUGS_MANY = (
     Bug(
         "a lease is renewed by the answer to another one",
         "confirmed renewal",
-        "_renewals.py",
+        "_rounds.py",
         "answer = answers.get(lease.lease_id)",
         "answer = answers.get(lease.lease_id) or next(iter(answers.values()), None)",
         "tests/sim/test_rounds.py::test_a_lease_is_not_renewed_by_the_answers_to_others",
@@ -26,7 +26,7 @@ BUGS_MANY = (
     Bug(
         "one key that stands confirms all that are read with it",
         "own key",
-        "_renewals.py",
+        "_rounds.py",
         "            read = [_only(next(found)) for _ in of_one]\n",
         _ONE_FOR_ALL,
         "tests/sim/test_rounds.py::test_a_key_that_is_gone_is_not_confirmed_by_those_that_stand_in_the_same_read",
@@ -42,7 +42,7 @@ BUGS_MANY = (
     Bug(
         "a lease that is gone takes its round along",
         "confirmed renewal",
-        "_renewals.py",
+        "_rounds.py",
         "            elif answer.ttl <= 0:\n                lease.gone()\n",
         "            elif answer.ttl <= 0:\n                for one in leases:\n                    one.gone()\n",
         "tests/sim/test_rounds.py::test_leases_that_are_gone_take_none_of_their_round_along",
@@ -58,19 +58,19 @@ BUGS_MANY = (
     Bug(
         "the reads of a round wait for each other",
         "confirmed renewal",
-        "_renewals.py",
-        "                group.start_soon(protected(self._confirm), this, some, sent_at, give_up_at, left)\n"
+        "_rounds.py",
+        "                group.start_soon(protected(self._confirm), some, sent_at, give_up_at, left)\n"
         "        return self._wanting(left)\n",
-        "                await self._confirm(this, some, sent_at, give_up_at, left)\n        return self._wanting(left)\n",
+        "                await self._confirm(some, sent_at, give_up_at, left)\n        return self._wanting(left)\n",
         "tests/sim/test_rounds.py::test_a_slow_read_holds_up_no_lease_of_another_read",
     ),
     Bug(
         "rounds wait for each other",
         "confirmed renewal",
-        "_renewals.py",
-        "                left = await self._attempt(this, left)\n",
-        '                async with self.__dict__.setdefault("_lock", anyio.Lock()):\n'
-        "                    left = await self._attempt(this, left)\n",
+        "_rounds.py",
+        "                left = await self._attempt(left)\n",
+        '                async with vars(self._api).setdefault("_lock", anyio.Lock()):\n'
+        "                    left = await self._attempt(left)\n",
         "tests/sim/test_rounds.py::test_a_slow_keep_alive_holds_up_no_lease_of_another_round",
     ),
 )

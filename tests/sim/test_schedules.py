@@ -106,9 +106,10 @@ async def test_an_old_deletion_of_a_name_that_was_used_again_elects_nobody(clock
                 client.switch_endpoint(client.endpoint)
 
         etcd.hooks.append(move)
+        client.delay("watch", request=0.1)  # so that it is the lagging member which creates it
         async with manager:
-            await until(lambda: client.calls["watch"] == 1)
-            await anyio.sleep(0.2)
+            await until(lambda: len(etcd.keys()) == 2)
+            await anyio.sleep(0.5)
             assert client.member is behind
             behind.recover()
             await anyio.sleep(0.2)

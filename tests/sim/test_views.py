@@ -133,7 +133,6 @@ async def test_each_kind_of_trouble_is_told_once_while_it_lasts(
         assert manager.statistics().etcd_errors >= 40
         client.clear_faults()
         await manager.wait_elected()
-        await anyio.sleep(2 * CONFIG.renew)  # its watch stands again a little later, and that is a part of the outage
         assert sum("etcd back" in line for line in lines(log, logging.INFO)) == 1
         await manager.stop()
 
