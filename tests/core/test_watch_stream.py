@@ -272,3 +272,15 @@ async def test_a_watch_may_be_begun_and_closed_while_no_stream_stands(world: Wor
     world.created(1, revision=5)
     assert {type(message) for message in silent} == {WatchBroken}
     assert got[-1] == WatchCreated(5)
+
+
+async def test_creations_that_are_answered_one_after_another_do_not_end_the_stream(world: World) -> None:
+    """Hundreds are asked for at once when a stream has broken. So long as answers come, etcd is at it; to begin anew
+    would only make it begin anew, too."""
+    got = [world.watch(b"%d" % number)[1] for number in range(40)]
+    await anyio.sleep(0.1)
+    for number in range(40):
+        await anyio.sleep(0.2)
+        world.created(number, 7)
+    assert len(world.opener.streams) == 1
+    assert [type(message) for messages in got for message in messages] == [WatchCreated] * 40

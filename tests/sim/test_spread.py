@@ -105,3 +105,13 @@ async def test_ten_thousand_leases_that_began_together_do_not_leave_in_one_burst
     assert max(etcd.reads) <= PER_READ
     assert 4 * MANY <= sum(count for _, count in etcd.rounds) <= 6 * MANY
     assert etcd.busiest(0.05) <= MANY / 4
+
+
+async def test_ten_thousand_leases_that_began_together_are_spread_over_their_interval(clock: VirtualClock) -> None:
+    """After some renewals, a tenth of the interval holds no more than a third of them."""
+    etcd = AllIsWell()
+    async with etcd.leases(clock, MANY):
+        await anyio.sleep(4 * TIMING.renew)
+        etcd.rounds.clear()
+        await anyio.sleep(2 * TIMING.renew)
+    assert etcd.busiest(TIMING.renew / 10) <= MANY / 3
