@@ -369,6 +369,8 @@ class BaseManager(LeaderManager):
             await _call(callback, self, scope.term)
 
     def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
+        if campaign.over.is_set():
+            return  # the group may be closing already
         for callback in list(self._error_callbacks):
             group.start_soon(self._call_on_error, campaign, callback, error)
 

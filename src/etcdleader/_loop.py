@@ -33,6 +33,10 @@ class LightEvent:
         self._is_set = False
         self._waiting: tuple[Callable[[], None], ...] = ()
 
+    def is_set(self) -> bool:
+        """Whether it was set."""
+        return self._is_set
+
     def set(self) -> None:
         """Wake whoever waits, now and from now on. On the event loop only."""
         self._is_set = True

@@ -29,6 +29,9 @@ _LONGEST_PAUSE = 3600.0
 _REST = 1.0
 _PACE = 0.005
 """Seconds between two full rounds: what is due at the same moment does not go out in one burst."""
+_SPREAD_FROM = 10 * MAX_KEYS_PER_READ
+"""Leases from which on new ones are spread over their interval. In a tenth of it, within which one may go along with
+others, there are enough to fill a round then: fewer would cost rounds of their own."""
 _APART = 0.005
 """Seconds by which two clocks may move apart before everything is looked after anew."""
 
@@ -74,6 +77,8 @@ class Renewals:
         self._leases[lease] = None
         clock = self._clocks.setdefault(id(lease.now), _Clock(lease.now, lease.now() - anyio.current_time()))
         clock.users += 1
+        if len(self._leases) > _SPREAD_FROM:
+            lease.spread()
         self.look(lease)
 
     def discard(self, lease: Renewable) -> None:

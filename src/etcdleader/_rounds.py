@@ -40,6 +40,10 @@ class Renewable(Protocol):
         at the latest."""
         ...
 
+    def spread(self) -> None:
+        """Let the next renewal be due some time before it would be, at random: leases that began together are many."""
+        ...
+
     def due_in(self) -> float | None:
         """Seconds until the next renewal is to start, 0 or less when it is to start now; None: never again."""
         ...

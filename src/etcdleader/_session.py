@@ -42,6 +42,7 @@ class Session:
         "_clock",
         "_confirmed_at",
         "_connection",
+        "_early",
         "_highest_term",
         "_last_error",
         "_listener",
@@ -82,6 +83,7 @@ class Session:
         self._predecessor: bytes | None = None
         self._backoff = Backoff(timing.retry, random.uniform)
         self._not_before = -math.inf
+        self._early = 0.0
         self._renew_until = math.inf
         self._confirmed_at = -math.inf
         self._last_error: EtcdLeaderError | None = None
@@ -228,12 +230,16 @@ class Session:
     def _tick(self) -> float:
         return min(_TICK, self._timing.margin / 2)
 
+    def spread(self) -> None:
+        """Let the next renewal be due after a part of ``renew``, at random: later ones keep that distance."""
+        self._early = random.uniform(0.0, 0.9) * self._timing.renew  # noqa: S311 - no secret
+
     def due_in(self) -> float | None:
         """Seconds until the next renewal; None when there will be none."""
         now = self.now()
         if self.lost is not None or now >= self._renew_until or not self._clock.believed(now):
             return None
-        return max(self._clock.sent_at + self._timing.renew, self._not_before) - now
+        return max(self._clock.sent_at + self._timing.renew - self._early, self._not_before) - now
 
     def may_go_along(self) -> bool:
         """Whether the next renewal may come by a tenth of ``renew`` too early. Not after one that failed."""
@@ -277,6 +283,7 @@ class Session:
             return True
         self._backoff.reset()
         self._not_before = -math.inf
+        self._early = 0.0
         self._confirmed_at = now
         self._listener.renewed(now - sent_at, remaining)
         if self._on_tick is not None:

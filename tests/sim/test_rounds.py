@@ -261,24 +261,3 @@ async def test_a_slow_read_holds_up_no_lease_of_another_read(etcd: FakeEtcd, clo
         await anyio.sleep(CONFIG.retry)
         assert sum(manager.statistics().renewal_failures for manager in waiting) == 0
         group.cancel_scope.cancel()
-
-
-async def test_one_lease_that_etcd_never_answers_for_holds_up_nobody_else_past_retry(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
-    client = etcd.client()
-    client.latency = 0.005
-    async with leaders(client, clock) as managers:
-        led = [term for manager in managers if (term := manager.term) is not None]
-        victim = led[137].lease_id
-
-        async def hold_up(call: Call) -> None:
-            if call.kind == "lease_keep_alive" and call.stage == "before" and call.arguments == (victim,):
-                await anyio.sleep_forever()
-
-        etcd.hooks.append(hold_up)
-        least = CONFIG.lease
-        while clock() < 2 * CONFIG.lease:
-            least = min(least, *(term.remaining() for term in led if term.lease_id != victim))
-            await anyio.sleep(0.05)
-        assert least > CONFIG.lease - CONFIG.margin - CONFIG.renew - CONFIG.retry - 0.2

@@ -203,6 +203,10 @@ class Watches:
     def _created(self, message: Any) -> None:
         self._useful = True
         watch = self._asked.popleft()
+        if self._asked:
+            # Hundreds may have been asked for at once. While answers come, etcd is at it, and to begin anew would only
+            # make it begin anew, too.
+            self._asked[0].asked_at = anyio.current_time()
         self._wake()
         if message.canceled:
             # Refused. Its watch_id means nothing: etcd 3.5 gives that of somebody else's.
