@@ -119,19 +119,12 @@ class Candidacy:
             CandidacyOverError: The lease ended first.
             EtcdRegressedError: etcd went back in time.
         """
-        # Asked for before the queue is joined, so that nothing can have been missed when it stands at a revision before
-        # that of our own key: then the join has shown all that must be known, also where others write all the time.
-        overheard = self._overheard = []
-        self._watch()
         await self.session.open()
         key = candidate_key(self._election_key, self.session.lease_id)
         self._ballot = Ballot(key, self._identity, 0, self.session.lease_id)
         backoff = Backoff(self._timing.retry, random.uniform)
         while not await self._join():  # noqa: ASYNC110 - etcd is asked again; it sends no event
             await anyio.sleep(backoff.next())
-        self._overheard = None
-        for message in overheard:
-            self._apply(message)
         self._listener.etcd_answered()
         self.session.keep_alive(self._ballot)
         self._tell_place()
@@ -321,25 +314,19 @@ class Candidacy:
 
     def _sink(self, key: bytes, end: bytes) -> Callable[[WatchMessage], None]:
         def sink(message: WatchMessage) -> None:
-            # Before we have joined, the calls that try to tell of the same trouble, and know more of its cause.
-            stands = bool(self.token)
             if isinstance(message, WatchBroken):
-                if stands:
-                    self._watch_failed((key, end), message.error)
+                self._watch_failed((key, end), message.error)
                 return
             if isinstance(message, WatchCanceled):
                 self._watches.pop((key, end), None)
                 if not message.compact_revision:
-                    if stands:
-                        self._watch_failed((key, end), message.error)
+                    self._watch_failed((key, end), message.error)
                     self._refused_watch = self._refused_watch or Backoff(self._timing.retry, random.uniform)
             elif isinstance(message, WatchCreated):
                 self._refused_watch = None
                 self._watch_stands((key, end))
             if self._overheard is not None:
                 self._overheard.append(message)
-            if not stands:
-                return  # there is no place yet: see `stand`
             self._apply(message)
             self._tell_place()
             self._wake()

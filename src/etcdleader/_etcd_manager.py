@@ -36,7 +36,7 @@ class EtcdLeaderManager(BaseManager):
 
     def __init__(
         self,
-        client: EtcdConfig | EtcdApi | Any,
+        client: EtcdConfig | Any,
         config: Config,
         election_key: str,
         *,

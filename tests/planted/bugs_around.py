@@ -100,22 +100,6 @@ BUGS_AROUND = (
         "tests/sim/test_rounds.py::test_an_extension_that_waited_past_the_deadline_renews_nothing",
     ),
     Bug(
-        "the watch is asked for when the queue was joined",
-        "sparing etcd",
-        "_election.py",
-        "        self._watch()\n        await self.session.open()",
-        "        await self.session.open()",
-        "tests/sim/test_winning.py::test_where_others_write_all_the_time_a_candidate_needs_no_further_read",
-    ),
-    Bug(
-        "an event from before the join counts at once",
-        "state",
-        "_election.py",
-        "            if not stands:\n                return  #",
-        "            if False:\n                return  #",
-        "tests/sim/test_winning.py::",
-    ),
-    Bug(
         "a read that is given up ends the member",
         "sparing etcd",
         "_etcd/gateway.py",

@@ -18,10 +18,10 @@ from tests.sim.world import oldest_keys, until
 
 pytestmark = pytest.mark.anyio
 
-MANY = 200
-VICTIMS = 40
-SEEDS = range(2)
-SECONDS = 40.0
+MANY = 120
+VICTIMS = 20
+SEEDS = range(1)
+SECONDS = 30.0
 CONFIG = Config(enabled=True, id="sim", lease=12, renew=3, retry=2, margin=1)
 LED_AGAIN = CONFIG.lease + ELECTION_TIMEOUT + 2 * CONFIG.retry + 1
 """Seconds: a lease that nobody renews any more, with the time that a new leader of etcd adds; etcd looks for what has run

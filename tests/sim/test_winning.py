@@ -86,7 +86,7 @@ async def test_one_deletion_wakes_one_candidate(etcd: FakeEtcd, clock: Callable[
         group.cancel_scope.cancel()
 
 
-async def test_a_candidate_that_waits_watches_all_while_it_joins_then_itself_and_its_predecessor(
+async def test_a_candidate_that_waits_watches_itself_first_and_then_its_predecessor(
     etcd: FakeEtcd, clock: Callable[[], float]
 ) -> None:
     """Always in that order: in the order of a set, which differs from process to process, no seed would show the same
@@ -104,34 +104,8 @@ async def test_a_candidate_that_waits_watches_all_while_it_joins_then_itself_and
             await group.start(manager.campaign)
         await anyio.sleep(0.5)
         keys = list(etcd.keys())
-        waiting = {
-            f"candidate {number}": [f"{ELECTION}/".encode(), keys[number], keys[number - 1]]
-            for number in range(2, len(managers))
-        }
+        waiting = {f"candidate {number}": [keys[number], keys[number - 1]] for number in range(2, len(managers))}
         assert {client: watched[client] for client in waiting} == waiting
-        group.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("candidates", [1, 2])
-async def test_where_others_write_all_the_time_a_candidate_needs_no_further_read(
-    etcd: FakeEtcd, clock: Callable[[], float], candidates: int
-) -> None:
-    """Its watch stands before it joins: so nothing between the two can have been missed, whatever was written."""
-    managers = await queue_up(etcd, clock, candidates)
-
-    def write(call: Call) -> None:
-        etcd.put("others/busy", call.kind)
-
-    etcd.hooks.append(write)
-    async with anyio.create_task_group() as group:
-        for manager in managers:
-            before = Counter(etcd.calls)
-            await group.start(manager.campaign)
-            await anyio.sleep(0.5)
-            spent = Counter(etcd.calls) - before
-            assert (spent["lease_grant"], spent["txn"], spent["range"]) == (1, 1, 0)
-        assert managers[0].is_leader()
-        etcd.hooks.clear()
         group.cancel_scope.cancel()
 
 
@@ -157,34 +131,6 @@ async def test_a_candidate_that_joined_while_the_leader_left_leads_at_once(
             assert not etcd.hooks
             # The first one stands again, behind it.
             assert first.term is not leader
-
-
-async def test_what_happens_between_the_watch_and_the_join_is_no_news(
-    etcd: FakeEtcd, clock: Callable[[], float]
-) -> None:
-    """The watch tells of a predecessor's end that the join has seen already: it stands in nobody's queue any more."""
-    first, second, third = await queue_up(etcd, clock, 3)
-    async with anyio.create_task_group() as group:
-        await group.start(first.campaign)
-        await group.start(second.campaign)
-        await anyio.sleep(0.5)
-        gone = list(etcd.keys())[1]
-
-        def delete_before_the_join(call: Call) -> None:
-            if call.kind == "txn" and call.stage == "before" and call.client == "candidate 2":
-                etcd.hooks.clear()
-                etcd.delete(gone)
-
-        etcd.hooks.append(delete_before_the_join)
-        await group.start(third.campaign)
-        await anyio.sleep(0.5)
-        assert not etcd.hooks
-        assert not third.is_leader()
-        assert third.statistics().queue_position == 1
-        await first.stop()
-        with anyio.fail_after(1):
-            await third.wait_elected()
-        group.cancel_scope.cancel()
 
 
 async def test_a_foreign_key_without_a_lease_blocks_the_queue_as_it_does_in_go(

@@ -219,6 +219,7 @@ class EtcdGateway:
         if self._cluster_id is None:
             self._cluster_id = cluster_id
         if cluster_id != self._cluster_id:
+            endpoint.heard_at = -math.inf  # what a stranger says is no reason to stay, where there is no other
             return AnotherClusterError(
                 f"{endpoint.name} belongs to cluster {cluster_id:x}; this connection began with {self._cluster_id:x}"
             )
