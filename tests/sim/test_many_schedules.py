@@ -1,4 +1,4 @@
-"""Everything going wrong at once for hundreds of elections in each of two or three processes. Each has a judge of its
+"""Everything going wrong at once for more than a hundred elections in each of two or three processes. Each has a judge of its
 own, as if it were alone."""
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ async def run(seed: int, seconds: float, *, many: int = MANY, victims: int = VIC
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_no_schedule_gives_any_of_hundreds_of_elections_two_leaders_and_each_is_led_again(
+async def test_no_schedule_gives_any_of_many_elections_two_leaders_and_each_is_led_again(
     seeded: Callable[[int], None], seed: int
 ) -> None:
     """By hand, too. In the end, when all is well, what is done to some is done to those and to no other."""
