@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etcdleader import EtcdConfig
+from etcdleader import EtcdConfig, EtcdLeaderError
 from etcdleader._etcd import gateway as product
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.gateway import EtcdGateway
@@ -98,4 +98,28 @@ async def test_the_only_endpoint_is_not_left_while_it_talks(
         opened[0].heard_at = time.monotonic() + (60 if heard == 0 else -heard)
     gateway.switch_endpoint(gateway.endpoint)
     assert opened[0].left is goes
+    await gateway.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_the_only_endpoint_is_left_when_it_turns_out_to_be_another_clusters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its name may lead home again: that it talks, and how much, is no reason to stay."""
+    opened: list[Member] = []
+
+    def open_endpoint(address: str, *_: object) -> Member:
+        opened.append(Member(address, "3.5.21"))
+        return opened[-1]
+
+    monkeypatch.setattr(product, "open_endpoint", open_endpoint)
+    monkeypatch.setattr(product, "_REST", 0.0)
+    gateway = EtcdGateway(EtcdConfig(["one:1"]))
+    await gateway.member_status(timeout=5)
+    gateway._cluster_id = 2  # that of home; the member says 1
+    opened[0].heard_at = time.monotonic() + 60
+    with pytest.raises(EtcdLeaderError, match="belongs to cluster 1"):
+        await gateway.member_status(timeout=5)
+    gateway.switch_endpoint(gateway.endpoint)
+    assert opened[0].left
     await gateway.aclose()
