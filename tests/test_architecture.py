@@ -98,6 +98,12 @@ def test_every_public_module_says_what_it_is_and_what_is_public_in_it() -> None:
         assert sorted(set(module.__all__)) == sorted(module.__all__), module.__name__
 
 
+@pytest.mark.parametrize("manager", ["EtcdLeaderManager", "NoopLeaderManager"])
+def test_the_hints_of_a_managers_constructor_can_be_resolved(manager: str) -> None:
+    """Containers that inject what a constructor asks for resolve them, in a process that has loaded nothing else."""
+    run(f"import typing, etcdleader\nassert typing.get_type_hints(etcdleader.{manager}.__init__)['config']")
+
+
 def test_every_public_name_and_method_has_a_docstring() -> None:
     """What is public is documented where it stands, for the editor and for help()."""
     undocumented = []
