@@ -21,6 +21,7 @@ from tests.faults.checker import check
 from tests.faults.history import load
 from tests.faults.network import why_no_namespaces
 from tests.faults.schedule import run_campaign
+from tests.planted.bugs_many import ONE_FOR_ALL
 
 __all__ = ("BUGS", "Bug", "plant")
 
@@ -48,15 +49,6 @@ _LET_GO = """\
                 await self.withdraw()
 
     async def withdraw(self) -> None:
-"""
-
-
-_ONE_FOR_ALL = """\
-            read = [_only(next(found)) for _ in of_one]
-            if settled and read[0] is None:
-                lease._clock.confirm(sent_at[lease.lease_id], answer.ttl, lease.now())
-                settled.append(lease)
-                continue
 """
 
 
@@ -138,7 +130,7 @@ BUGS = (
     ),
     Bug(
         "one key that stands confirms all that are read with it",
-        (("_rounds.py", "            read = [_only(next(found)) for _ in of_one]\n", _ONE_FOR_ALL),),
+        (("_rounds.py", "            read = [_only(next(found)) for _ in of_one]\n", ONE_FOR_ALL),),
         rows=("B9",),
         rules=("S1", "S3"),
         campaign="many",

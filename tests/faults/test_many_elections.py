@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,13 +182,6 @@ def test_keep_alives_that_share_a_frame_or_are_cut_in_two_are_seen_one_by_one() 
         begin = b"" if looked_at._begun else b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
         looked_at.up(begin + frame(3, data[:cut]) + frame(3, data[cut:]))
         assert looked_at.renewed == [7, 300, 9]
-
-
-@pytest.fixture
-def aborted() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 @pytest.mark.etcd

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +16,6 @@ from tests.faults.planted import BUGS, Bug, own_package, plant
 from tests.faults.schedule import MUST_HAVE, PLANS, run_campaign
 
 SLICE = ("A1", "A10", "B9", "C6", "C8", "C13", "D1")
-
-
-@pytest.fixture
-def aborted() -> Iterator[threading.Event]:
-    """Ends the campaign when the test is interrupted."""
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 @pytest.mark.etcd

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tests.planted.bug import Bug
 
-__all__ = ("BUGS_MANY",)
+__all__ = ("BUGS_MANY", "ONE_FOR_ALL")
 
-_ONE_FOR_ALL = """\
+ONE_FOR_ALL = """\
             read = [_only(next(found)) for _ in of_one]
             if settled and read[0] is None:
                 lease._clock.confirm(sent_at[lease.lease_id], answer.ttl, lease.now())
@@ -28,7 +28,7 @@ BUGS_MANY = (
         "own key",
         "_rounds.py",
         "            read = [_only(next(found)) for _ in of_one]\n",
-        _ONE_FOR_ALL,
+        ONE_FOR_ALL,
         "tests/sim/test_rounds.py::test_a_key_that_is_gone_is_not_confirmed_by_those_that_stand_in_the_same_read",
     ),
     Bug(
