@@ -14,6 +14,9 @@ ANOTHER_PYTHON := another-python
 endif
 endif
 
+# The suite and the benchmarks start hundreds of Pythons: each would compile what it loads for itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench bench-losing faults protobuf-matrix clean another-python
 

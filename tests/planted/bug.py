@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,11 +10,26 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ("ROOT", "Bug", "check_that_its_test_turns_red", "plant", "run_tests")
+from tests.planted.forker import HUNG
+
+__all__ = ("ROOT", "Bug", "Forker", "plant")
 
 ROOT = Path(__file__).parents[2]
 _TIME_LIMIT = 120
 """Seconds. Far more than any of these tests takes on virtual time; a bug that makes one hang is found by that, too."""
+_OPTIONS = (
+    "-q",
+    "-x",
+    "--no-header",
+    "--tb=line",
+    "--import-mode=importlib",
+    "--override-ini=addopts=",
+    # What these bugs' tests do not need, and which takes its time to load or to write.
+    "-pno:cacheprovider",
+    "-pno:hypothesispytest",
+    "-pno:xdist",
+    "--assert=plain",
+)
 
 
 @dataclass(frozen=True)
@@ -48,38 +64,46 @@ def plant(bug: Bug | None, folder: Path) -> Path:
     return folder
 
 
-def run_tests(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
-    """Run a test on the package in ``folder``; one that hangs has failed."""
-    file, _, name = test.partition("::")
-    options = [
-        "-q",
-        "-x",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:xdist",
-        "--no-header",
-        "--tb=line",
-        "--override-ini=addopts=",
-    ]
-    command = [sys.executable, "-m", "pytest", *options, "--import-mode=importlib", file]
-    try:
-        return subprocess.run(
-            [*command, "-k", name],
+class Forker:
+    """Runs tests, each time in a process of its own that need not load pytest, both loops and gRPC first."""
+
+    def __init__(self) -> None:
+        """Start it."""
+        environment = {**os.environ, "PYTHONPATH": ""}
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__).with_name("forker.py"))],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(folder)},
-            capture_output=True,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=_TIME_LIMIT,
-            check=False,
         )
-    except subprocess.TimeoutExpired as hung:
-        output = hung.stdout.decode(errors="replace") if isinstance(hung.stdout, bytes) else str(hung.stdout)
-        return subprocess.CompletedProcess(command, 1, f"{output}\n1 failed: it hung", "")
 
+    def run_tests(self, folder: Path, test: str, *, seconds: float = _TIME_LIMIT) -> subprocess.CompletedProcess[str]:
+        """Run a test on the package in ``folder``; one that hangs has failed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        file, _, name = test.partition("::")
+        arguments = [*_OPTIONS, file, "-k", name]
+        output = folder / "output"
+        order = {"folder": str(folder), "arguments": arguments, "output": str(output), "seconds": seconds}
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        code = json.loads(self._process.stdout.readline())
+        said = output.read_text(encoding="utf-8")
+        if code == HUNG:
+            return subprocess.CompletedProcess(arguments, 1, f"{said}\n1 failed: it hung")
+        return subprocess.CompletedProcess(arguments, code, said)
 
-def check_that_its_test_turns_red(bug: Bug, folder: Path) -> None:
-    """Plant it in ``folder``, and run the test that must notice."""
-    done = run_tests(plant(bug, folder), bug.test)
-    assert done.returncode == 1, f"{bug.test} did not notice:\n{done.stdout}{done.stderr}"
-    assert "failed" in done.stdout
+    def check_that_its_test_turns_red(self, bug: Bug, folder: Path) -> None:
+        """Plant it in ``folder``, and run the test that must notice."""
+        done = self.run_tests(plant(bug, folder), bug.test)
+        assert done.returncode == 1, f"{bug.test} did not notice:\n{done.stdout}"
+        assert "failed" in done.stdout
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()

@@ -5,21 +5,18 @@ What this holds to account is the tests: one that passes with the bug in place s
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.planted.bug import ROOT, Bug, check_that_its_test_turns_red, plant, run_tests
+from tests.planted.bug import Bug, Forker, plant
 from tests.planted.bugs import BUGS, RULES
 
 
 @pytest.mark.parametrize("bug", BUGS[::2], ids=lambda bug: bug.name)
-def test_a_planted_bug_turns_its_test_red(bug: Bug, tmp_path: Path) -> None:
+def test_a_planted_bug_turns_its_test_red(bug: Bug, tmp_path: Path, forker: Forker) -> None:
     """The other half is in ``test_planted_bugs_too.py``: a file's tests run one after another."""
-    check_that_its_test_turns_red(bug, tmp_path)
+    forker.check_that_its_test_turns_red(bug, tmp_path)
 
 
 def test_each_rule_is_broken_at_least_once() -> None:
@@ -27,17 +24,27 @@ def test_each_rule_is_broken_at_least_once() -> None:
     assert len({bug.name for bug in BUGS}) == len(BUGS) >= 20
 
 
-def test_the_copy_is_what_is_tested_and_without_a_bug_nothing_is_red(tmp_path: Path) -> None:
+def test_the_copy_is_what_is_tested_and_without_a_bug_nothing_is_red(tmp_path: Path, forker: Forker) -> None:
     """Otherwise red would say nothing."""
-    folder = plant(None, tmp_path)
-    script = "import etcdleader; print(etcdleader.__file__)"
-    shown = subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        check=True,
+    test = tmp_path / "test_which.py"
+    test.write_text(
+        "import subprocess, sys\n"
+        "import etcdleader\n\n"
+        "def test_which():\n"
+        "    assert etcdleader.__file__.startswith(FOLDER)\n"
+        "    script = 'import etcdleader; print(etcdleader.__file__)'\n"
+        "    assert subprocess.check_output([sys.executable, '-c', script], text=True).startswith(FOLDER)\n".replace(
+            "FOLDER", repr(str(tmp_path))
+        )
     )
-    assert shown.stdout.startswith(str(tmp_path))
-    assert run_tests(folder, "tests/sim/test_winning.py::test_a_lone_candidate").returncode == 0
+    folder = plant(None, tmp_path)
+    assert forker.run_tests(folder, f"{test}::test_which").returncode == 0
+    assert forker.run_tests(folder, "tests/sim/test_winning.py::test_a_lone_candidate").returncode == 0
+
+
+def test_a_test_that_hangs_has_failed(tmp_path: Path, forker: Forker) -> None:
+    test = tmp_path / "test_hanging.py"
+    test.write_text("import time\n\ndef test_hanging():\n    print('it began', flush=True)\n    time.sleep(600)\n")
+    done = forker.run_tests(tmp_path, f"{test}::test_hanging", seconds=5)
+    assert done.returncode == 1
+    assert "it hung" in done.stdout

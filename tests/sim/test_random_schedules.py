@@ -22,8 +22,8 @@ from tests.sim.world import ELECTION, until
 
 pytestmark = pytest.mark.anyio
 
-SEEDS = range(8)
-HOURS = 0.2
+SEEDS = range(6)
+HOURS = 0.15
 
 
 @dataclass
@@ -70,7 +70,7 @@ async def test_no_schedule_gives_two_leaders(seeded: Callable[[int], None], seed
     by_hand = bool(seed % 2)
     record = await run(seed, 3600 * HOURS, by_hand=by_hand)
     assert record.judge.verdicts == []
-    assert len(record.judge.tokens) > 20, "it was no quiet hour"
+    assert len(record.judge.tokens) > 15, "it was no quiet time"
     assert by_hand or not record.judge.excused
 
 
@@ -87,9 +87,9 @@ def test_a_seed_is_a_schedule(seeded: Callable[[int], None], anyio_backend: tupl
     for _ in range(2):
         backend, options = virtual_backend(anyio_backend[0])
         seeded(7)
-        records.append(anyio.run(partial(run, 7, 300, by_hand=True), backend=backend, backend_options=dict(options)))
+        records.append(anyio.run(partial(run, 7, 200, by_hand=True), backend=backend, backend_options=dict(options)))
     first, second = records
-    assert len(first.log) > 50
+    assert len(first.log) > 30
     assert first.log == second.log
     assert first.judge.tokens == second.judge.tokens
     assert first.commits == second.commits
