@@ -80,9 +80,9 @@ def succession(pair: dict[str, Wrapper], trace: Trace, fault: Fault) -> Iterator
     ("fault", "kinds"),
     [
         (freeze, ("deaf", "daemon", "stopped")),
-        (kill, ("deaf", "daemon", "stopped")),
-        (cut_off, ("deaf", "daemon", "stopped")),
-        (block_the_event_loop, ("deaf", "daemon")),
+        (kill, ("daemon", "stopped")),
+        (cut_off, ("deaf", "daemon")),
+        (block_the_event_loop, ("deaf",)),
         (freeze_the_supervisor, ("daemon", "stopped")),
         (kill_the_supervisor, ("daemon", "stopped")),
     ],
