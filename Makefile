@@ -36,7 +36,7 @@ demo: $(VENV)/demo.stamp
 
 # A file stays together: the servers that its tests share are started once.
 test: lint
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
