@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import anyio
@@ -162,6 +164,23 @@ def test_settings_for_etcd_in_the_environment_are_not_taken(monkeypatch: pytest.
     monkeypatch.setenv("ETCD_LISTEN_CLIENT_URLS", "http://127.0.0.1:1")
     with EtcdServer() as etcd:
         assert healthy(etcd.endpoints[0])
+
+
+def test_ctrl_c_while_its_folder_is_made_leaves_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = []
+    real = os.mkdir
+
+    def mkdir(*arguments: Any, **options: Any) -> None:
+        real(*arguments, **options)
+        made.append(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with pytest.raises(KeyboardInterrupt):
+        EtcdServer().start()
+    assert made
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_port_is_answered_by_other_ports(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ class EtcdServer:
         fallen = [words for member in self._members if (words := member.last_words) is not None]
         for member in self._members:
             member.kill()
-        if self._data_dir is None and self._folder is not None and not fallen:
+        if self._data_dir is None and self._folder is not None and self._folder.exists() and not fallen:
             shutil.rmtree(self._folder)
         self._members, self._folder, self._owner = (), None, None
         # Last of all: a stop that was interrupted is done again at the interpreter's end.
@@ -171,11 +171,12 @@ class EtcdServer:
         if self._owner == process_id():
             raise RuntimeError("this EtcdServer runs already")
         binary = find_etcd(self._binary)
-        folder = self._make_folder()
+        folder = self._data_dir or Path(tempfile.gettempdir()) / f"etcdleader-{secrets.token_hex(8)}"
         self._folder, self._owner = folder, process_id()
-        # Registered before anything is started: the interpreter may be told to end in between.
+        # Known and registered before anything is made or started: Ctrl-C may come in between.
         atexit.register(self.stop)
         try:
+            self._make_folder(folder)
             self._bring_up(binary, folder, checkpoint)
         except EtcdServerError:
             for member in self._members:
@@ -204,13 +205,13 @@ class EtcdServer:
                 return
         raise EtcdServerError(f"found no free ports in {_ATTEMPTS} attempts. The logs are in {folder}")
 
-    def _make_folder(self) -> Path:
+    def _make_folder(self, folder: Path) -> None:
         if self._data_dir is None:
-            return Path(tempfile.mkdtemp(prefix="etcdleader-"))
-        self._data_dir.mkdir(parents=True, exist_ok=True)
-        if any(self._data_dir.iterdir()):
-            raise FileExistsError(f"{self._data_dir} is not empty, and each start makes a new cluster")
-        return self._data_dir
+            folder.mkdir(mode=0o700)
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise FileExistsError(f"{folder} is not empty, and each start makes a new cluster")
 
     def _make_members(self, binary: Path, folder: Path) -> tuple[EtcdMember, ...]:
         addresses = [f"127.0.0.1:{port}" for port in _free_ports(3 * self._size)]
