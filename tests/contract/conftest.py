@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any
 
@@ -56,14 +57,18 @@ async def world(anyio_backend: object, subject: Subject, request: pytest.Fixture
             yield World(etcd.client("one"), etcd.client("other"), etcd.compact)
         return
     from etcdleader._etcd.gateway import EtcdGateway
+    from etcdleader.etcd3 import etcd3
 
-    server: EtcdServer = request.getfixturevalue(f"{subject.etcd}_server")
-    api, other = EtcdGateway(server.config), EtcdGateway(server.config)
-    try:
-        yield World(api, other, partial(_compact, server))
-    finally:
-        await other.aclose()
-        await api.aclose()
+    users_own = subject.etcd == "client"
+    server: EtcdServer = request.getfixturevalue("wheel_server" if users_own else f"{subject.etcd}_server")
+    other = EtcdGateway(server.config)
+    with closing(etcd3.client(*server.endpoints[0].split(":"))) if users_own else nullcontext(server.config) as client:
+        api = EtcdGateway(client)
+        try:
+            yield World(api, other, partial(_compact, server))
+        finally:
+            await other.aclose()
+            await api.aclose()
 
 
 def _compact(server: EtcdServer, revision: int) -> None:

@@ -43,6 +43,9 @@ class Member:
 
     close = leave
 
+    async def closed(self) -> None:
+        """It has nothing that runs."""
+
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through_its_log(

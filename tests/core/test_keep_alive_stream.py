@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -12,7 +13,7 @@ import pytest
 from etcdleader._etcd.api import KeepAlive
 from etcdleader._etcd.keep_alives import KeepAlives
 from etcdleader._etcd.rpc import etcdrpc
-from etcdleader._etcd.stream import Stream
+from etcdleader._etcd.stream import ChannelStream, Method
 from etcdleader._loop import call_soon_from_threads
 from etcdleader.errors import EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
@@ -222,16 +223,14 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
         came.set()
 
     on_end: Callable[[Exception], None] = ends.append
-    stream = Stream(
-        method,
+    stream = ChannelStream(
+        Method("scripted", "/scripted", lambda serialized: serialized, lambda endpoint: method),
         (),
-        "127.0.0.1:1",
-        call_soon_from_threads(),
+        SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
         check=lambda message: None,
         on_message=on_message,
         on_end=on_end,
-        heard=lambda: None,
-        name="scripted",
+        call_soon=call_soon_from_threads(),
     )
     calls[0].messages.put("in time")
     await came.wait()

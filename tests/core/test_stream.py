@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
-from etcdleader._etcd.stream import Stream
+from etcdleader._etcd.stream import ChannelStream, Method
 from etcdleader._loop import call_soon_from_threads
 from tests.core.test_keep_alive_stream import ScriptedCall
 
@@ -41,16 +42,14 @@ async def test_a_message_that_cannot_be_taken_holds_up_none_after_it() -> None:
 
     told: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
-    stream = Stream(
-        method,
+    stream = ChannelStream(
+        Method("scripted", "/scripted", lambda serialized: serialized, lambda endpoint: method),
         (),
-        "127.0.0.1:1",
-        call_soon_from_threads(),
+        SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
         check=lambda message: None,
         on_message=on_message,
         on_end=lambda error: None,
-        heard=lambda: None,
-        name="scripted",
+        call_soon=call_soon_from_threads(),
     )
     with anyio.fail_after(30):
         await came.wait()

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 import anyio
 import pytest
 
 from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_threads_of_streams_sleep_until_they_are_woken(
+async def open_both_streams(gateway: EtcdGateway, key: str) -> None:
+    created = anyio.Event()
+    gateway.watch(key.encode(), sink=lambda message: created.set(), timeout=30)
+    await created.wait()
+    lease_id = (await gateway.lease_grant(60, 0, timeout=30)).lease_id
+    for _ in range(3):
+        assert (await gateway.lease_keep_alive([lease_id], timeout=30))[lease_id].ttl > 0
+    await gateway.lease_revoke(lease_id, timeout=30)
+
+
+def threads_of_ours() -> list[str]:
+    """But for the one that starts servers for tests."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("etcdleader") and name != "etcdleader spawner"]
+
+
+async def test_streams_have_no_threads(etcd_server: EtcdServer, election_key: str) -> None:
+    gateway = EtcdGateway(etcd_server.config)
+    with anyio.fail_after(30):
+        before = threads_of_ours()
+        await open_both_streams(gateway, election_key)
+        assert threads_of_ours() == before
+    await gateway.aclose()
+
+
+async def test_the_threads_of_streams_on_a_users_own_client_sleep_until_they_are_woken(
     etcd_server: EtcdServer, election_key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """gRPC's own way is to look ten times a second."""
@@ -25,19 +52,15 @@ async def test_the_threads_of_streams_sleep_until_they_are_woken(
         return real(condition, timeout)
 
     monkeypatch.setattr(threading.Condition, "wait", wait)
-    gateway = EtcdGateway(etcd_server.config)
-    before = set(threading.enumerate())
-    created = anyio.Event()
-    gateway.watch(election_key.encode(), sink=lambda message: created.set(), timeout=30)
-    await gateway.lease_grant(60, 4712, timeout=30)
-    with anyio.fail_after(30):
-        await created.wait()
-        for _ in range(3):
-            assert (await gateway.lease_keep_alive([4712], timeout=30))[4712].ttl > 0
-        readers = [one.name for one in set(threading.enumerate()) - before if one.name.startswith("etcdleader")]
-        assert len(readers) == 2
+    host, _, port = etcd_server.endpoints[0].rpartition(":")
+    with closing(etcd3.client(host, int(port))) as client, anyio.fail_after(30):
+        gateway = EtcdGateway(client)
+        await open_both_streams(gateway, election_key)
+        readers = threads_of_ours()
+        assert sorted(readers) == ["etcdleader keep-alives", "etcdleader watches"]
         while not waits.keys() >= set(readers):
             await anyio.sleep(0.01)
-    await gateway.lease_revoke(4712, timeout=30)
-    await gateway.aclose()  # nor does one that sleeps miss the end
-    assert {timeout for reader in readers for timeout in waits[reader]} == {None}
+        await gateway.aclose()  # nor does one that sleeps miss the end
+        while threads_of_ours():
+            await anyio.sleep(0.01)
+        assert {timeout for reader in readers for timeout in waits[reader]} == {None}

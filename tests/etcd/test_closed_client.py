@@ -52,14 +52,16 @@ async def test_a_client_that_was_closed_before_is_an_etcd_that_does_not_answer(
     assert manager.statistics().etcd_errors > 0
 
 
-async def test_a_closed_connection_leaves_no_stream_to_the_end_of_the_interpreter(
+async def test_a_connection_that_is_closed_leaves_no_stream_of_grpcs_to_the_end_of_the_interpreter(
     etcd_server: EtcdServer, election_key: str
 ) -> None:
     """Its finalizer would wait there for a lock that a thread which runs no more may hold: 2 of 360 programs hung."""
     gc.collect()  # what other tests have left
     gc.disable()  # the end comes before the next collection, too
     try:
-        gateway = EtcdGateway(etcd_server.config)
+        host, _, port = etcd_server.endpoints[0].rpartition(":")
+        client = etcd3.client(host, int(port))
+        gateway = EtcdGateway(client)
         created = anyio.Event()
         gateway.watch(election_key.encode(), sink=lambda _: created.set(), timeout=30)
         await gateway.lease_keep_alive([1], timeout=30)
@@ -68,6 +70,7 @@ async def test_a_closed_connection_leaves_no_stream_to_the_end_of_the_interprete
         assert streams_alive() == 2
         await gateway.aclose()
         assert streams_alive() == 0
+        client.close()
     finally:
         gc.enable()
 

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -234,9 +233,7 @@ async def test_where_grpc_only_says_that_the_other_side_hung_up_nothing_is_made_
 )
 def test_what_grpc_says_of_a_handshake_is_explained_and_kept(text: str, meaning: str) -> None:
     """Where there is nothing else: of a stream. The texts are those of several releases."""
-    error = translated(
-        SimpleNamespace(code=lambda: SimpleNamespace(name="UNAVAILABLE"), details=lambda: text), "etcd-1:2379"
-    )
+    error = translated("UNAVAILABLE", text, "etcd-1:2379")
     assert isinstance(error, EtcdRefusedError)
     assert str(error).startswith("no TLS connection: ")
     assert f"{meaning}{text}" in str(error)

@@ -1,4 +1,5 @@
-"""One member of etcd, as gRPC reaches it: a channel, the stubs on it, and calls without a thread each."""
+"""One member of etcd, and the ways to it: a channel of gRPC's with the stubs on it, for calls without a thread each, and a
+connection for streams."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import grpc
@@ -15,8 +16,11 @@ from .._loop import CallSoon
 from ..config import EtcdConfig
 from ..errors import EtcdRefusedError, EtcdUnavailableError
 from .rpc import etcdrpc
-from .tls import TlsExaminer, check_files
+from .tls import TlsExaminer, check_files, client_context
 from .translation import NoTlsError, translated
+
+if TYPE_CHECKING:
+    from .http2 import Http2
 
 __all__ = ("Endpoint", "Metadata", "open_endpoint")
 
@@ -50,17 +54,18 @@ class Endpoint:
         heard_at: When something came from it, by ``time.monotonic``: an answer, or a message on a stream.
     """
 
-    def __init__(
-        self, name: str, channel: Any, call_soon: CallSoon, *, owned: bool, examiner: TlsExaminer | None = None
-    ) -> None:
+    def __init__(self, name: str, channel: Any, call_soon: CallSoon, config: EtcdConfig | None = None) -> None:
+        """Make one; without ``config`` the channel is a user's own, and left as it is."""
         self.name = name
         self.heard_at = -math.inf
-        self._examiner = examiner
+        self._config = config
+        self._examiner = None if config is None else TlsExaminer(name.removeprefix("https://"), config)
         self._channel = channel
         self._call_soon = call_soon
-        self._owned = owned
         self._calls = 0
-        self._left = False
+        self._left = self._closed = False
+        self._streams: Http2 | None = None
+        self._connecting = anyio.Lock()
         self.kv = etcdrpc.KVStub(channel)
         self.lease = etcdrpc.LeaseStub(channel)
         self.watch = etcdrpc.WatchStub(channel)
@@ -96,12 +101,47 @@ class Endpoint:
         if future.code() is grpc.StatusCode.OK:
             self._examiner = None
             return future.result()
-        error = translated(future, self.name)
+        error = translated(future.code().name, future.details(), self.name)
         if future.code() is grpc.StatusCode.UNAVAILABLE and self._examiner is not None:
             with anyio.move_on_at(deadline):
                 if (reason := await self._examiner.reason()) is not None:
-                    raise NoTlsError(reason) from error
+                    error = NoTlsError(reason)
+        if isinstance(error, NoTlsError):
+            # The channel keeps the certificates that it was made with. That streams come about with those of today is no
+            # reason to keep it.
+            self.heard_at = -math.inf
         raise error
+
+    async def streams(self) -> Http2 | None:
+        """The connection for streams, which is made when there is none. None: this member is reached by a user's own client
+        only.
+
+        Raises:
+            EtcdLeaderError: There is no connection.
+        """
+        if self._config is None:
+            return None
+        from .http2 import Http2  # it takes a while to load, and a leader is elected without any stream
+
+        async with self._connecting:
+            if self._streams is None or not self._streams.is_open:
+                connection = Http2(self.name.removeprefix("https://"), self.heard)
+                try:
+                    # Certificates are read each time: they may have been renewed.
+                    await connection.connect(client_context(self._config) if self._config.tls else None)
+                except OSError as error:
+                    raise translated("UNAVAILABLE", str(error), self.name) from error
+                self._streams = connection
+                if self._closed:
+                    self.close()
+            if not self._streams.is_open:
+                raise EtcdUnavailableError(f"{self.name}: the connection was closed")
+            return self._streams
+
+    async def closed(self) -> None:
+        """Wait until nothing of it runs any more, once it was closed."""
+        if self._streams is not None:
+            await self._streams.ended.wait()
 
     def heard(self) -> None:
         """Something came from it. Called as it comes, in gRPC's threads: the loop may be late to look."""
@@ -118,7 +158,10 @@ class Endpoint:
 
     def close(self) -> None:
         """End its calls and streams."""
-        if self._owned:
+        self._closed = True
+        if self._streams is not None:
+            self._streams.close()
+        if self._config is not None:
             self._channel.close()
 
 
@@ -136,7 +179,7 @@ def open_endpoint(endpoint: str, config: EtcdConfig, call_soon: CallSoon) -> End
         channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(*contents), options=_OPTIONS)
     else:
         channel = grpc.insecure_channel(address, options=_OPTIONS)
-    return Endpoint(endpoint, channel, call_soon, owned=True, examiner=TlsExaminer(address, config))
+    return Endpoint(endpoint, channel, call_soon, config)
 
 
 def _read(name: str, path: str | None) -> bytes | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -32,9 +32,12 @@ from .keep_alives import KeepAlives, OpenStream
 from .login import BorrowedToken, Login
 from .messages import header, range_request, range_result, txn_request, txn_result
 from .rpc import etcdrpc
-from .stream import Stream
+from .stream import KEEP_ALIVES, WATCHES, ChannelStream, Http2Stream, Method, Stream
 from .translation import AnotherClusterError, StaleTokenError
 from .watches import Watches
+
+if TYPE_CHECKING:
+    from .http2 import Http2
 
 __all__ = ("EtcdGateway",)
 
@@ -43,6 +46,8 @@ _CLOSING = 1.0
 _LOGINS = 3
 """How often one call logs in again: whoever administers users makes several changes at once, and each of them outdates
 the tokens of before."""
+_CONNECTING = 0.75
+"""Part of the time for a stream that connecting may take. Then who waits is told, and the endpoint may be left."""
 _REST = 1.0
 """Seconds for which an endpoint is kept when none has answered since the last switch: in an outage the many that fail
 must not open a connection each."""
@@ -76,14 +81,10 @@ class EtcdGateway:
         if isinstance(client, EtcdConfig):
             self._login: Login = Login(client.user, client.password, several=len(client.endpoints) > 1)
         else:
-            self._endpoint = Endpoint("the given client", client.channel, self._call_soon, owned=False)
+            self._endpoint = Endpoint("the given client", client.channel, self._call_soon)
             self._login = BorrowedToken(client)
-        self._keep_alives = KeepAlives(
-            self._stream_opener(lambda endpoint: endpoint.lease.LeaseKeepAlive, "keep-alives")
-        )
-        self._watches = Watches(
-            self._stream_opener(lambda endpoint: endpoint.watch.Watch, "watches"), self._log_out, self._outdated
-        )
+        self._keep_alives = KeepAlives(self._stream_opener(KEEP_ALIVES))
+        self._watches = Watches(self._stream_opener(WATCHES), self._log_out, self._outdated)
 
     # The port
 
@@ -174,6 +175,8 @@ class EtcdGateway:
         with anyio.move_on_after(_CLOSING):
             for stream in streams:
                 await stream.ended.wait()
+            if self._endpoint is not None:
+                await self._endpoint.closed()
 
     # Calls
 
@@ -227,15 +230,21 @@ class EtcdGateway:
             self._in_vain = 0
         return None
 
-    def _stream_opener(self, method: Callable[[Endpoint], Any], name: str) -> OpenStream:
+    def _stream_opener(self, method: Method) -> OpenStream:
         async def open_stream(
             on_message: Callable[[Any], None], on_end: Callable[[EtcdLeaderError], None], timeout: float
         ) -> Stream:
             while True:
                 endpoint, number = self._open(), self._number
                 metadata = await self._login.metadata(endpoint, timeout)
+                try:
+                    connection = await self._connected(endpoint, _CONNECTING * timeout)
+                except EtcdLeaderError as error:
+                    if error._elsewhere:  # noqa: SLF001 - of this package
+                        self.switch_endpoint(number)
+                    raise
                 if endpoint is self._endpoint:
-                    break  # else it was left while we logged in
+                    break  # else it was left meanwhile
 
             def ended(error: EtcdLeaderError) -> None:
                 if isinstance(error, StaleTokenError):
@@ -244,19 +253,23 @@ class EtcdGateway:
                 if error._elsewhere:  # noqa: SLF001 - of this package
                     self.switch_endpoint(number)
 
-            return Stream(
-                method(endpoint),
-                metadata,
-                endpoint.name,
-                self._call_soon,
-                check=lambda message: self._stranger(endpoint, message),
-                on_message=on_message,
-                on_end=ended,
-                heard=endpoint.heard,
-                name=f"etcdleader {name}",
-            )
+            uses = {
+                "check": lambda message: self._stranger(endpoint, message),
+                "on_message": on_message,
+                "on_end": ended,
+                "call_soon": self._call_soon,
+            }
+            if connection is not None:
+                return Http2Stream(method, metadata, endpoint.name, connection, **uses)
+            return ChannelStream(method, metadata, endpoint, **uses)
 
         return open_stream
+
+    @staticmethod
+    async def _connected(endpoint: Endpoint, timeout: float) -> Http2 | None:
+        with anyio.move_on_after(timeout):
+            return await endpoint.streams()
+        raise EtcdUnavailableError(f"{endpoint.name}: no connection within {timeout:g} s")
 
     def _outdated(self) -> bool:
         """Whether somebody has logged in again, or off, since the watch stream was opened."""

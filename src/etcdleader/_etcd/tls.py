@@ -15,7 +15,7 @@ from anyio.abc import ByteStream
 from ..config import EtcdConfig
 from ..errors import EtcdRefusedError
 
-__all__ = ("TlsExaminer", "check_files")
+__all__ = ("TlsExaminer", "check_files", "client_context")
 
 _HANDSHAKE = 5.0
 """Seconds that finding out why there is no connection may take."""
@@ -57,6 +57,21 @@ class _EncryptedError(Exception):
 
 def _password() -> NoReturn:
     raise _EncryptedError
+
+
+def client_context(config: EtcdConfig) -> ssl.SSLContext:
+    """Accepts and shows what gRPC does, which the calls go through: a member is trusted by both or by none.
+
+    Raises:
+        OSError: A file cannot be read or used, as ``ssl.SSLError`` too.
+    """
+    context = ssl.create_default_context(cafile=config.ca_cert)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as of Python 3.13; many an authority made by hand does not pass
+    context.set_alpn_protocols(["h2"])
+    if config.cert is not None:
+        context.load_cert_chain(config.cert, config.key)
+    return context
 
 
 class TlsExaminer:

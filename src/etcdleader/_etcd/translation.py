@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import LeaseExistsError, LeaseNotFoundError
 
@@ -63,15 +61,15 @@ class OverloadedError(EtcdUnavailableError):
     _elsewhere = False
 
 
-def translated(error: Any, endpoint: str) -> EtcdLeaderError:
+def translated(code: str, details: str | None, endpoint: str) -> EtcdLeaderError:
     """What a failed call, or a stream that broke, means for who waits for it.
 
     Args:
-        error: A ``grpc.RpcError``, or a finished call: it has a code and details.
+        code: The name of gRPC's status code.
+        details: What goes with it.
         endpoint: Who was asked.
     """
-    code = error.code().name if error.code() is not None else "UNKNOWN"
-    text = _shortened(error.details() or "no reason was given")
+    text = _shortened(details or "no reason was given")
     lower = text.lower()
     if _LEASE_GONE in lower:
         return LeaseNotFoundError(text)

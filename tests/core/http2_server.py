@@ -1,0 +1,120 @@
+"""A gRPC server that does what a test says, on a loopback socket: HTTP/2 by the same library, from its other side."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import anyio
+import h2.config
+import h2.connection
+import h2.events
+from anyio.abc import SocketAttribute, SocketStream
+
+__all__ = ("Server", "framed", "serving")
+
+HEADERS = [(":status", "200"), ("content-type", "application/grpc")]
+
+
+def framed(message: bytes, *, compressed: bool = False) -> bytes:
+    return bytes([compressed]) + len(message).to_bytes(4, "big") + message
+
+
+class Server:
+    """What one connection to it has brought, and what it sends.
+
+    Attributes:
+        connection: The other side's.
+        headers: Of each stream.
+        data: What has come on each stream.
+        reset: The streams that the client gave up.
+        generous: Whether what has come is acknowledged, so that more may come.
+    """
+
+    def __init__(self, socket: SocketStream) -> None:
+        self._socket = socket
+        self._changed = anyio.Event()
+        self._writing = anyio.Lock()
+        self.connection = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
+        )
+        self.headers: dict[int, dict[str, str]] = {}
+        self.data: dict[int, bytearray] = {}
+        self.reset: list[int] = []
+        self.pings = 0
+        self.deaf = False
+        self.generous = True
+
+    async def run(self) -> None:
+        self.connection.initiate_connection()
+        await self.flush()
+        while True:
+            data = await self._socket.receive()
+            if self.deaf:
+                continue
+            for event in self.connection.receive_data(data):
+                self._happened(event)
+            await self.flush()
+            self._changed.set()
+            self._changed = anyio.Event()
+
+    def _happened(self, event: object) -> None:
+        if isinstance(event, h2.events.RequestReceived):
+            self.headers[event.stream_id] = {str(name): str(value) for name, value in event.headers}
+            self.data[event.stream_id] = bytearray()
+            self.connection.send_headers(event.stream_id, HEADERS)
+        elif isinstance(event, h2.events.DataReceived):
+            self.data[event.stream_id] += event.data
+            if self.generous:
+                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, h2.events.StreamReset):
+            self.reset.append(event.stream_id)
+        elif isinstance(event, h2.events.PingReceived):
+            self.pings += 1
+
+    async def flush(self) -> None:
+        async with self._writing:
+            if data := self.connection.data_to_send():
+                await self._socket.send(data)
+
+    async def send(self, number: int, data: bytes) -> None:
+        """As much as the client's windows let pass, in frames of its size."""
+        at = 0
+        while at < len(data):
+            size = min(self.connection.local_flow_control_window(number), self.connection.max_outbound_frame_size)
+            if size <= 0:
+                await self._changed.wait()
+                continue
+            self.connection.send_data(number, data[at : at + size])
+            at += size
+            await self.flush()
+
+    async def end(self, number: int, *trailers: tuple[str, str]) -> None:
+        self.connection.send_headers(number, list(trailers), end_stream=True)
+        await self.flush()
+
+    async def until_there_is(self, number: int, size: int = 0) -> None:
+        """A stream, with so much on it."""
+        while number not in self.data or len(self.data[number]) < size:
+            await self._changed.wait()
+
+    async def hang_up(self) -> None:
+        await self._socket.aclose()
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[str, list[Server]]]:
+    """Its address, and the connections that came, in order."""
+    servers: list[Server] = []
+
+    async def serve(socket: SocketStream) -> None:
+        async with socket:
+            servers.append(Server(socket))
+            with suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                await servers[-1].run()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        port = listener.extra(SocketAttribute.local_port)
+        group.start_soon(listener.serve, serve)
+        yield f"127.0.0.1:{port}", servers
+        group.cancel_scope.cancel()

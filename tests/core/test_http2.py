@@ -1,0 +1,335 @@
+"""HTTP/2 for streams, against a server that does what a test says."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import h2.settings
+import hpack
+import pytest
+
+from etcdleader import EtcdUnavailableError
+from etcdleader._etcd import http2
+from etcdleader._etcd.http2 import Http2, Status
+from etcdleader._etcd.stream import WATCHES, Http2Stream
+from etcdleader._loop import CallSoon, call_soon_from_threads
+from tests.core.http2_server import Server, framed, serving
+
+pytestmark = pytest.mark.anyio
+
+PATH = "/some.Service/Method"
+PATIENCE = 60
+
+
+@pytest.fixture
+async def call_soon(anyio_backend: str) -> CallSoon:
+    return call_soon_from_threads()
+
+
+@dataclass
+class Client:
+    """A connection with one stream on it, and what it has told.
+
+    Attributes:
+        server: What it leads to.
+        heard: How often something came.
+    """
+
+    connection: Http2
+    server: Server
+    number: int = 0
+    messages: list[bytes] = field(default_factory=list)
+    ends: list[Status] = field(default_factory=list)
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+    def open(self, *metadata: tuple[str, str]) -> None:
+        self.number = self.connection.open(PATH, metadata, self.took, self.ended)
+
+    def took(self, message: bytes) -> None:
+        self.messages.append(message)
+        self.tell()
+
+    def ended(self, status: Status) -> None:
+        self.ends.append(status)
+        self.tell()
+
+    def tell(self) -> None:
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    async def end(self) -> Status:
+        while not self.ends:
+            await self.changed.wait()
+        assert len(self.ends) == 1
+        return self.ends[0]
+
+    async def received(self, count: int) -> list[bytes]:
+        while len(self.messages) < count:
+            await self.changed.wait()
+        return self.messages
+
+
+@asynccontextmanager
+async def client() -> AsyncIterator[Client]:
+    with anyio.fail_after(PATIENCE):
+        async with serving() as (address, servers):
+            connection = Http2(address, lambda: None)
+            await connection.connect(None)
+            while not servers:
+                await anyio.sleep(0.001)
+            one = Client(connection, servers[0])
+            one.open()
+            await one.server.until_there_is(one.number)
+            try:
+                yield one
+            finally:
+                connection.close()
+                await connection.ended.wait()
+
+
+async def test_a_stream_is_a_post_with_its_metadata() -> None:
+    async with client() as one:
+        one.open(("token", "secret"), ("hasleader", "true"))
+        await one.server.until_there_is(one.number)
+        headers = one.server.headers[one.number]
+        assert headers[":method"] == "POST"
+        assert headers[":path"] == PATH
+        assert headers[":scheme"] == "http"
+        assert headers["content-type"] == "application/grpc"
+        assert headers["te"] == "trailers"
+        assert headers["token"] == "secret"
+        assert headers["hasleader"] == "true"
+
+
+async def test_messages_go_and_come_in_order_and_whole_however_they_are_cut() -> None:
+    async with client() as one:
+        sent = [bytes([number]) * number for number in range(50)]
+        for message in sent:
+            one.connection.send(one.number, message)
+        data = b"".join(framed(message) for message in sent)
+        await one.server.until_there_is(one.number, len(data))
+        assert one.server.data[one.number] == data
+        for at in range(0, len(data), 7):
+            await one.server.send(one.number, data[at : at + 7])
+        assert await one.received(50) == sent
+
+
+async def test_more_than_any_window_goes_and_comes() -> None:
+    async with client() as one:
+        long = bytes(range(256)) * 1200  # four times what may be under way at first
+        one.connection.send(one.number, long)
+        one.connection.send(one.number, b"short")
+        await one.server.until_there_is(one.number, len(long) + 15)
+        assert one.server.data[one.number] == framed(long) + framed(b"short")
+        huge = long * 120  # more than may be under way to us
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.server.send, one.number, framed(huge) + framed(b"short"))
+            assert await one.received(2) == [huge, b"short"]
+
+
+async def test_a_peer_that_takes_nothing_holds_up_no_other_stream_and_what_waits_goes_later() -> None:
+    async with client() as one:
+        one.server.generous = False
+        first, long = one.number, b"x" * 40_000
+        one.connection.send(first, long)
+        one.connection.send(first, long)  # more than a stream's window
+        await one.server.until_there_is(first, 65_535)
+        # The connection's window is used up by now, too: give that one back alone.
+        one.server.connection.increment_flow_control_window(65_535)
+        await one.server.flush()
+        one.open()
+        one.connection.send(one.number, b"other")
+        await one.server.until_there_is(one.number, 10)
+        assert len(one.server.data[first]) == 65_535
+        one.server.connection.increment_flow_control_window(65_535, first)
+        await one.server.flush()
+        await one.server.until_there_is(first, 2 * len(framed(long)))
+        assert one.server.data[first] == 2 * framed(long)
+
+
+@pytest.mark.parametrize(
+    ("trailers", "status"),
+    [
+        ([("grpc-status", "0")], Status("OK", "")),
+        (
+            [("grpc-status", "16"), ("grpc-message", "etcdserver: invalid auth token, 100%25 sure%21")],
+            Status("UNAUTHENTICATED", "etcdserver: invalid auth token, 100% sure!"),
+        ),
+        ([("grpc-status", "99")], Status("UNKNOWN", "")),
+        ([("grpc-status", "many")], Status("UNKNOWN", "")),
+        ([("something", "else")], Status("UNAVAILABLE", "no gRPC is spoken there: HTTP status 200")),
+    ],
+)
+async def test_a_stream_ends_with_what_its_trailers_say(trailers: list[tuple[str, str]], status: Status) -> None:
+    async with client() as one:
+        await one.server.send(one.number, framed(b"last"))
+        await one.server.end(one.number, *trailers)
+        assert await one.end() == status
+        assert one.messages == [b"last"]
+        assert one.connection.is_open
+        one.connection.send(one.number, b"too late")
+        one.open()
+        await one.server.until_there_is(one.number)
+
+
+async def test_a_stream_that_the_server_resets_ends_alone() -> None:
+    async with client() as one:
+        one.server.connection.reset_stream(one.number, 7)
+        await one.server.flush()
+        assert (await one.end()).code == "UNAVAILABLE"
+        assert one.connection.is_open
+
+
+async def test_an_end_and_a_reset_in_one_breath_are_the_end_of_that_stream_only() -> None:
+    """As etcd does it: our half of the stream is open when its own has ended."""
+    async with client() as one:
+        one.server.connection.send_headers(one.number, [("grpc-status", "0")], end_stream=True)
+        one.server.connection.reset_stream(one.number, 0)
+        await one.server.flush()
+        assert await one.end() == Status("OK", "")
+        one.open()
+        await one.server.until_there_is(one.number)
+        assert one.connection.is_open
+
+
+async def test_a_stream_that_is_closed_from_here_tells_nothing_more_and_is_given_up() -> None:
+    async with client() as one:
+        first = one.number
+        one.connection.close_stream(first)
+        one.connection.close_stream(first)
+        one.connection.send(first, b"too late")
+        one.open()
+        await one.server.until_there_is(one.number)
+        assert one.server.reset == [first]
+        assert one.server.data[first] == b""
+        assert one.ends == []
+
+
+async def test_a_stream_may_be_closed_by_what_it_brings() -> None:
+    async with client() as one:
+        took = one.took
+
+        def take(message: bytes) -> None:
+            took(message)
+            one.connection.close_stream(one.number)
+
+        one.took = take  # type: ignore[method-assign]
+        one.open()
+        await one.server.until_there_is(one.number)
+        await one.server.send(one.number, framed(b"one") + framed(b"two"))
+        await one.received(1)
+        while one.number not in one.server.reset:
+            await anyio.sleep(0.001)
+        assert one.messages == [b"one"]
+
+
+async def test_a_compressed_message_ends_its_stream() -> None:
+    """Nobody asked for it, and without the whole of a stream no part of it can be believed."""
+    async with client() as one:
+        await one.server.send(one.number, framed(b"one") + framed(b"two", compressed=True) + framed(b"three"))
+        assert (await one.end()).code == "INTERNAL"
+        assert one.messages == [b"one"]
+
+
+@pytest.mark.parametrize("how", ["hangs up", "says goodbye", "talks nonsense"])
+async def test_a_server_that_goes_ends_all_streams(how: str) -> None:
+    async with client() as one:
+        ends = one.ends
+        one.open()
+        await one.server.until_there_is(one.number)
+        if how == "hangs up":
+            await one.server.hang_up()
+        elif how == "says goodbye":
+            one.server.connection.close_connection(additional_data=b"so long")
+            await one.server.flush()
+        else:
+            await one.server._socket.send(b"\0\0\1\0\0\0\0\0\0x")  # data, on no stream
+        while len(ends) < 2:
+            await one.changed.wait()
+        assert [end.code for end in ends] == ["UNAVAILABLE", "UNAVAILABLE"]
+        assert ("so long" in ends[0].details) == (how == "says goodbye")
+        assert not one.connection.is_open
+        one.connection.send(one.number, b"too late")
+        await one.connection.ended.wait()
+
+
+async def test_a_connection_that_is_closed_from_here_tells_its_streams_and_hangs_up() -> None:
+    async with client() as one:
+        one.connection.close()
+        assert await one.end() == Status("CANCELLED", "the connection was closed")
+        await one.connection.ended.wait()
+        assert not one.connection.is_open
+        one.connection.close_stream(one.number)
+        one.connection.close()
+
+
+async def test_a_connection_that_was_never_made_can_be_closed() -> None:
+    connection = Http2("127.0.0.1:1", lambda: None)
+    with pytest.raises(OSError) as refused:
+        await connection.connect(None)
+    assert refused.value.errno in {errno.ECONNREFUSED, None}
+    connection.close()
+    await connection.ended.wait()
+
+
+async def test_a_peer_that_is_silent_is_pinged_and_one_that_is_dead_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "_PING_EVERY", 0.05)
+    async with client() as one:
+        while one.server.pings < 3:
+            await anyio.sleep(0.01)
+        assert one.ends == []
+        one.server.deaf = True
+        status = await one.end()
+        assert status.code == "UNAVAILABLE"
+        assert "ping" in status.details
+
+
+async def test_nobody_is_pinged_without_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """etcd hangs up on who does that."""
+    monkeypatch.setattr(http2, "_PING_EVERY", 0.02)
+    async with client() as one:
+        one.connection.close_stream(one.number)
+        while one.number not in one.server.reset:
+            await anyio.sleep(0.001)
+        before = one.server.pings
+        await anyio.sleep(0.2)
+        assert one.server.pings <= before + 1  # one may have been under way
+        assert one.connection.is_open
+
+
+async def test_a_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The library that packs headers would write each into its own; what others pack with it, it may."""
+    connection = Http2("127.0.0.1:1", lambda: None)
+    connection._h2.initiate_connection()
+    with caplog.at_level(logging.DEBUG):
+        for number in range(200):  # more than its table holds
+            stream = connection.open(PATH, [("token", f"secret-{number}")], lambda message: None, lambda status: None)
+            connection.close_stream(stream)
+        assert "secret-" not in caplog.text
+        hpack.Encoder().encode([("name", "of-others")])
+        assert "of-others" in caplog.text
+
+
+async def test_a_server_that_allows_no_more_streams_is_unavailable(call_soon: CallSoon) -> None:
+    async with client() as one:
+        one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+        await one.server.flush()
+        while one.connection._h2.remote_settings.max_concurrent_streams != 1:
+            await anyio.sleep(0.001)
+        with pytest.raises(EtcdUnavailableError):
+            Http2Stream(
+                WATCHES,
+                (),
+                "etcd-1:2379",
+                one.connection,
+                check=lambda message: None,
+                on_message=lambda message: None,
+                on_end=lambda error: None,
+                call_soon=call_soon,
+            )
+        assert one.connection.is_open
