@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -47,16 +47,43 @@ class LightEvent:
         """Return when it was set."""
         if self._is_set:
             await anyio.lowlevel.checkpoint()
-            return
-        if (trio := _running_trio()) is not None:
+        elif (trio := _running_trio()) is not None:
             event = trio.Event()
-            wake, woken = event.set, event.wait()
+            await self._woken(event.set, event.wait())
+        else:
+            await self._wait_on_asyncio()
+
+    async def wait_for(self, timeout: float) -> None:
+        """Return when it was set, or after so many seconds. A fifth of what ``anyio.move_on_after`` costs."""
+        if self._is_set:
+            await anyio.lowlevel.checkpoint()
+        elif (trio := _running_trio()) is not None:
+            event = trio.Event()
+            with trio.move_on_after(timeout):
+                await self._woken(event.set, event.wait())
         else:
             import asyncio
 
-            # One for each who waits: to cancel a task is to cancel the future that it waits for.
-            woken = asyncio.get_running_loop().create_future()
-            wake = partial(_resolve, woken)
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + timeout
+            while loop.time() < deadline and not self.is_set():  # timers of asyncio's may be a hair too early
+                await self._wait_on_asyncio(deadline)
+
+    async def _wait_on_asyncio(self, deadline: float | None = None) -> None:
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        # One for each who waits: to cancel a task is to cancel the future that it waits for.
+        woken = loop.create_future()
+        wake = partial(_resolve, woken)
+        timer = None if deadline is None else loop.call_at(deadline, wake)
+        try:
+            await self._woken(wake, woken)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _woken(self, wake: Callable[[], None], woken: Awaitable[object]) -> None:
         self._waiting = (*self._waiting, wake)
         try:
             await woken

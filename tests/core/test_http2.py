@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator
@@ -248,7 +249,8 @@ async def test_a_server_that_goes_ends_all_streams(how: str) -> None:
             one.server.connection.close_connection(additional_data=b"so long")
             await one.server.flush()
         else:
-            await one.server._socket.send(b"\0\0\1\0\0\0\0\0\0x")  # data, on no stream
+            async with one.server._writing:
+                await one.server._socket.send(b"\0\0\1\0\0\0\0\0\0x")  # data, on no stream
         while len(ends) < 2:
             await one.changed.wait()
         assert [end.code for end in ends] == ["UNAVAILABLE", "UNAVAILABLE"]
@@ -313,6 +315,40 @@ async def test_a_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
         assert "secret-" not in caplog.text
         hpack.Encoder().encode([("name", "of-others")])
         assert "of-others" in caplog.text
+
+
+async def test_a_stream_that_is_given_up_with_nothing_heard_since_it_sent_ends_the_connection() -> None:
+    """The next one would be opened on the same dead connection, for as long as other ways to the member are alive."""
+    async with client() as one:
+        first = one.number
+        one.open()
+        await one.server.until_there_is(one.number)
+        await one.server.send(one.number, framed(b"nothing else is under way"))
+        await one.received(1)
+        one.server.deaf = True
+        one.connection.send(first, b"anybody there?")
+        await anyio.sleep(2 * http2._SUSPICIOUS)
+        assert one.ends == []
+        one.connection.close_stream(first)
+        assert not one.connection.is_open
+        assert (await one.end()).code == "UNAVAILABLE"  # of the other
+
+
+async def test_a_stream_that_is_given_up_at_once_costs_the_connection_nothing() -> None:
+    async with client() as one:
+        one.connection.send(one.number, b"never mind")
+        one.connection.close_stream(one.number)
+        assert one.connection.is_open
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio nobody else can cancel it
+async def test_a_connection_whose_task_is_cancelled_tells_its_streams() -> None:
+    async with client() as one:
+        for task in asyncio.all_tasks():
+            if task.get_name() == "etcdleader streams":
+                task.cancel()
+        assert (await one.end()).code == "CANCELLED"
+        assert not one.connection.is_open
 
 
 async def test_a_server_that_allows_no_more_streams_is_unavailable(call_soon: CallSoon) -> None:

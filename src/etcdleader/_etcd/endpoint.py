@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import grpc
 
-from .._loop import CallSoon
+from .._loop import CallSoon, LightEvent
 from ..config import EtcdConfig
 from ..errors import EtcdRefusedError, EtcdUnavailableError
 from .rpc import etcdrpc
@@ -46,6 +46,10 @@ _OPTIONS = (
 )
 
 
+_NO_CONNECTION = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, UnicodeError)
+"""The last one is what names that cannot be names of hosts raise."""
+
+
 class Endpoint:
     """The stubs of one channel.
 
@@ -63,9 +67,11 @@ class Endpoint:
         self._channel = channel
         self._call_soon = call_soon
         self._calls = 0
-        self._left = self._closed = False
+        self._left = False
         self._streams: Http2 | None = None
         self._connecting = anyio.Lock()
+        self._connect_scope: anyio.CancelScope | None = None
+        self._given_up = False
         self.kv = etcdrpc.KVStub(channel)
         self.lease = etcdrpc.LeaseStub(channel)
         self.watch = etcdrpc.WatchStub(channel)
@@ -83,7 +89,7 @@ class Endpoint:
             future = method.future(request, timeout=timeout, metadata=metadata)
         except ValueError as closed:  # as gRPC says it: a user's own client, perhaps
             raise EtcdUnavailableError(f"{self.name}: the channel was closed") from closed
-        over = anyio.Event()
+        over = LightEvent()
 
         def ended(_: object) -> None:
             if future.code() is grpc.StatusCode.OK:
@@ -121,36 +127,50 @@ class Endpoint:
         """
         if self._config is None:
             return None
-        from .http2 import Http2  # it takes a while to load, and a leader is elected without any stream
-
         async with self._connecting:
-            if self._streams is None or not self._streams.is_open:
-                connection = Http2(self.name.removeprefix("https://"), self.heard)
-                try:
-                    # Certificates are read each time: they may have been renewed.
-                    await connection.connect(client_context(self._config) if self._config.tls else None)
-                except OSError as error:
-                    raise translated("UNAVAILABLE", str(error), self.name) from error
-                self._streams = connection
-                if self._closed:
-                    self.close()
-            if not self._streams.is_open:
+            if not self._given_up and (self._streams is None or not self._streams.is_open):
+                with anyio.CancelScope() as self._connect_scope:
+                    self._streams = await self._connected(self._config)
+            if self._given_up and self._streams is not None:
+                self._streams.close()  # it may have come about all the same
+            if self._given_up or self._streams is None or not self._streams.is_open:
                 raise EtcdUnavailableError(f"{self.name}: the connection was closed")
             return self._streams
 
+    async def _connected(self, config: EtcdConfig) -> Http2:
+        from .http2 import Http2  # it takes a while to load, and a leader is elected without any stream
+
+        connection = Http2(self.name.removeprefix("https://"), self.heard)
+        context = None
+        if config.tls:
+            read_files(config)  # each time: they may have been renewed, and be wrong now
+            context = client_context(config)
+        try:
+            await connection.connect(context)
+        except _NO_CONNECTION as error:
+            raise translated("UNAVAILABLE", _why(error), self.name) from error
+        return connection
+
     async def closed(self) -> None:
         """Wait until nothing of it runs any more, once it was closed."""
-        if self._streams is not None:
-            await self._streams.ended.wait()
+        async with self._connecting:
+            if self._streams is not None:
+                await self._streams.ended.wait()
 
     def heard(self) -> None:
-        """Something came from it. Called as it comes, in gRPC's threads: the loop may be late to look."""
+        """Something came from it. Called as it comes, in gRPC's threads, too: the loop may be late to look."""
         self.heard_at = time.monotonic()
 
     def leave(self) -> None:
         """Close it when the calls under way are over: one that does not answer *this* caller may answer others."""
         self._left = True
+        self._give_up_connecting()
         self._close_if_done()
+
+    def _give_up_connecting(self) -> None:
+        self._given_up = True
+        if self._connect_scope is not None:
+            self._connect_scope.cancel()
 
     def _close_if_done(self) -> None:
         if self._left and not self._calls:
@@ -158,7 +178,7 @@ class Endpoint:
 
     def close(self) -> None:
         """End its calls and streams."""
-        self._closed = True
+        self._give_up_connecting()
         if self._streams is not None:
             self._streams.close()
         if self._config is not None:
@@ -173,13 +193,33 @@ def open_endpoint(endpoint: str, config: EtcdConfig, call_soon: CallSoon) -> End
     """
     address = endpoint.removeprefix("https://")
     if config.tls:
-        contents = [_read(name, getattr(config, name)) for name in ("ca_cert", "key", "cert")]
-        # Not by gRPC, which writes what is wrong with a file to stderr and says to us only that something is.
-        check_files(config)
+        contents = read_files(config)
         channel = grpc.secure_channel(address, grpc.ssl_channel_credentials(*contents), options=_OPTIONS)
     else:
         channel = grpc.insecure_channel(address, options=_OPTIONS)
     return Endpoint(endpoint, channel, call_soon, config)
+
+
+def read_files(config: EtcdConfig) -> list[bytes | None]:
+    """What is in the files of authority, key and certificate.
+
+    Raises:
+        EtcdRefusedError: One cannot be used.
+    """
+    contents = [_read(name, getattr(config, name)) for name in ("ca_cert", "key", "cert")]
+    # Not by gRPC, which writes what is wrong with a file to stderr and says to us only that something is.
+    check_files(config)
+    return contents
+
+
+def _why(error: Exception) -> str:
+    """Why there is no connection: anyio says of several attempts only that they failed."""
+    if isinstance(error, OSError):
+        cause = error.__cause__
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        return str(cause or error)
+    return str(error) or "the member hung up while the connection was made"
 
 
 def _read(name: str, path: str | None) -> bytes | None:

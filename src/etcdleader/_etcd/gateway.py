@@ -59,8 +59,8 @@ lost: over a new connection it would have all watches to make anew, and be later
 class EtcdGateway:
     """Implements ``EtcdApi``. It is made on the event loop that it is used on, and opens nothing before the first call.
 
-    One endpoint is spoken to at a time. Its threads are gRPC's own and one for each of the two streams, however many
-    calls and watches there are.
+    One endpoint is spoken to at a time. The threads are gRPC's own, however many calls and watches there are; on a user's own
+    client there is one for each of the two streams.
     """
 
     def __init__(self, client: EtcdConfig | Any) -> None:
@@ -240,6 +240,8 @@ class EtcdGateway:
                 try:
                     connection = await self._connected(endpoint, _CONNECTING * timeout)
                 except EtcdLeaderError as error:
+                    if endpoint is not self._endpoint and not self._closed:
+                        continue  # it was left meanwhile: what of it
                     if error._elsewhere:  # noqa: SLF001 - of this package
                         self.switch_endpoint(number)
                     raise

@@ -8,7 +8,10 @@ them one read: a tenth of that, and nothing while nothing happens. The protocol 
 from __future__ import annotations
 
 import logging
+import math
+import socket
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -17,13 +20,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import anyio
+import anyio.lowlevel
 import h2.config
 import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
 import h2.settings
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 
 from .._loop import LightEvent, protected, spawn
 
@@ -37,6 +41,8 @@ _READ = 2**16
 _PING_EVERY = 10.0
 """Seconds. Also how long a peer may be silent after one, so that one that vanished is noticed some time; nothing that matters
 waits for it. Below 5 s etcd hangs up."""
+_SUSPICIOUS = 0.1
+"""Seconds of silence after something was sent."""
 _CODES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
     "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
@@ -62,6 +68,7 @@ class Status:
 class _Stream:
     on_message: Callable[[bytes], None]
     on_end: Callable[[Status], None]
+    sent_at: float = -math.inf
     to_send: bytearray = field(default_factory=bytearray)
     received: bytearray = field(default_factory=bytearray)
     headers: dict[str, str] = field(default_factory=dict)
@@ -94,6 +101,7 @@ class Http2:
         self._wake = LightEvent()
         self._scope = anyio.CancelScope()
         self._silent = False
+        self._heard_at = -math.inf
         self._broken: Status | None = None
 
     async def connect(self, context: ssl.SSLContext | None) -> None:
@@ -162,13 +170,18 @@ class Http2:
     def send(self, number: int, message: bytes) -> None:
         """Send a message after those before it. What is sent in one go leaves in one go."""
         if (stream := self._streams.get(number)) is not None:
+            stream.sent_at = time.monotonic()
             stream.to_send += b"\0" + len(message).to_bytes(_PREFIX - 1, "big") + message
             self._wake.set()
 
     def close_stream(self, number: int) -> None:
-        """No more of it. Nothing is told."""
-        if self._streams.pop(number, None) is not None and self._broken is None:
-            self._reset(number)
+        """No more of it. Nothing is told. Where nothing at all has come since it sent something, the connection is at fault, and
+        ends: the next stream would fare no better."""
+        if (stream := self._streams.pop(number, None)) is not None and self._broken is None:
+            if self._heard_at < stream.sent_at < time.monotonic() - _SUSPICIOUS:
+                self._break(Status("UNAVAILABLE", "nothing came any more"))
+            else:
+                self._reset(number)
 
     def close(self) -> None:
         """Hang up. Streams that are open are told."""
@@ -191,6 +204,10 @@ class Http2:
                     for task in (self._write, self._read, self._ping):
                         group.start_soon(protected(self._guarded), task)
         finally:
+            self._break(Status("CANCELLED", "its task was cancelled"))
+            with suppress(OSError):
+                # A forked child may hold the descriptor, too: to close ours would tell the member nothing.
+                self._socket.extra(SocketAttribute.raw_socket).shutdown(socket.SHUT_RDWR)  # noqa: S610 - no Django
             await anyio.aclose_forcefully(self._socket)
 
     async def _guarded(self, task: Callable[[], Any]) -> None:
@@ -232,6 +249,8 @@ class Http2:
     async def _ping(self) -> None:
         while True:
             await anyio.sleep(_PING_EVERY)
+            for _ in range(2 * self._silent):
+                await anyio.lowlevel.checkpoint()  # the loop may have been blocked, with an answer waiting to be read
             if self._silent:
                 self._break(
                     Status("UNAVAILABLE", f"nothing was heard for {_PING_EVERY:g} s, no answer to a ping either")
@@ -246,6 +265,7 @@ class Http2:
         while True:
             data = await self._socket.receive(_READ)
             self._heard()
+            self._heard_at = time.monotonic()
             self._silent = False
             for event in self._h2.receive_data(data):
                 self._happened(event)

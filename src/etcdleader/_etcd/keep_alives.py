@@ -13,6 +13,7 @@ from typing import Any
 
 import anyio
 
+from .._loop import LightEvent
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import KeepAlive
 from .messages import header
@@ -29,7 +30,7 @@ OpenStream = Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None],
 class _Round:
     waiting: set[int]
     answers: dict[int, KeepAlive] = field(default_factory=dict)
-    over: anyio.Event = field(default_factory=anyio.Event)
+    over: LightEvent = field(default_factory=LightEvent)
     error: EtcdLeaderError | None = None
 
 
@@ -51,10 +52,11 @@ class KeepAlives:
         this = _Round(set(lease_ids))
         try:
             with anyio.move_on_after(timeout):
-                async with self._opening:
-                    stream = self._stream = self._stream or await self._open_stream(
-                        self._answered, self._ended, timeout
-                    )
+                if (stream := self._stream) is None:
+                    async with self._opening:
+                        stream = self._stream = self._stream or await self._open_stream(
+                            self._answered, self._ended, timeout
+                        )
                 # Nothing is awaited in between, so that each lease's send time is that of its keep-alive.
                 for lease_id in lease_ids:
                     self._rounds[lease_id] = this

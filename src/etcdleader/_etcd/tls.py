@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pkgutil
 import re
 import ssl
 from contextlib import suppress
@@ -62,15 +64,24 @@ def _password() -> NoReturn:
 def client_context(config: EtcdConfig) -> ssl.SSLContext:
     """Accepts and shows what gRPC does, which the calls go through: a member is trusted by both or by none.
 
-    Raises:
-        OSError: A file cannot be read or used, as ``ssl.SSLError`` too.
+    The files have been checked.
     """
     context = ssl.create_default_context(cafile=config.ca_cert)
+    if config.ca_cert is None:
+        # The system's authorities are what was asked for. gRPC has some of its own, and may be told of others.
+        told = os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
+        if told:
+            with suppress(OSError):
+                context.load_verify_locations(told)
+        if roots := pkgutil.get_data("grpc", "_cython/_credentials/roots.pem"):
+            context.load_verify_locations(cadata=roots.decode("ascii"))
+    # gRPC's own suites. Whether a key is long enough, the two ends decide, as in `check_files`.
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=0")
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as of Python 3.13; many an authority made by hand does not pass
     context.set_alpn_protocols(["h2"])
     if config.cert is not None:
-        context.load_cert_chain(config.cert, config.key)
+        context.load_cert_chain(config.cert, config.key, _password)
     return context
 
 

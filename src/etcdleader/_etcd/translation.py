@@ -11,7 +11,7 @@ _LEASE_GONE = "requested lease not found"
 _LEASE_EXISTS = "lease already exists"
 _STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "auth: revision in header is old")
 _NO_USER = "user name is empty"
-_TLS = ("certificate", "handshake", "ssl_error", "tls:", "verification check failed", "security handshaker")
+_TLS = ("[ssl:", "certificate", "handshake", "ssl_error", "tls:", "verification check failed", "security handshaker")
 _UNKNOWN_AUTHORITY = "the member's certificate is of an authority that ca_cert does not hold"
 _TLS_REASONS = {
     "hostname verification": "the member's certificate is for another name",

@@ -1,0 +1,72 @@
+"""The connection for streams, when it does not come about."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from anyio.abc import SocketAttribute, SocketStream
+
+from etcdleader import EtcdConfig, EtcdUnavailableError
+from etcdleader._etcd.endpoint import Endpoint, open_endpoint
+from etcdleader._loop import CallSoon, call_soon_from_threads
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE = 60
+
+
+@pytest.fixture
+async def call_soon(anyio_backend: str) -> CallSoon:
+    return call_soon_from_threads()
+
+
+@asynccontextmanager
+async def endpoint_at(serve: Callable[[SocketStream], Awaitable[None]], call_soon: CallSoon) -> AsyncIterator[Endpoint]:
+    """One that speaks TLS to whom it finds there."""
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, serve)
+        address = f"https://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        endpoint = open_endpoint(address, EtcdConfig([address]), call_soon)
+        with anyio.fail_after(PATIENCE):
+            yield endpoint
+            endpoint.close()
+            await endpoint.closed()
+        group.cancel_scope.cancel()
+
+
+async def test_who_hangs_up_during_the_handshake_is_unavailable(call_soon: CallSoon) -> None:
+    async def hang_up(socket: SocketStream) -> None:
+        await socket.aclose()
+
+    async with endpoint_at(hang_up, call_soon) as endpoint:
+        with pytest.raises(EtcdUnavailableError):
+            await endpoint.streams()
+
+
+@pytest.mark.parametrize("way", ["leave", "close"])
+async def test_who_connects_to_an_endpoint_that_is_left_does_not_wait_for_it(call_soon: CallSoon, way: str) -> None:
+    came = anyio.Event()
+
+    async def say_nothing(socket: SocketStream) -> None:
+        async with socket:
+            came.set()
+            await anyio.sleep_forever()
+
+    raised: list[str] = []
+
+    async def connect(endpoint: Endpoint) -> None:
+        try:
+            await endpoint.streams()
+        except EtcdUnavailableError as error:
+            raised.append(str(error))
+
+    async with endpoint_at(say_nothing, call_soon) as endpoint:
+        async with anyio.create_task_group() as group:
+            for _ in range(2):  # the second one waits for the first one's connection
+                group.start_soon(connect, endpoint)
+            await came.wait()
+            getattr(endpoint, way)()
+        assert len(raised) == 2
