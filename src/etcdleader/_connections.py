@@ -19,12 +19,15 @@ from ._etcd.api import Compare, EtcdApi, Header, LeaseGranted, Operation, Range,
 from ._loop import protected, spawn
 from ._process import process_id
 from ._renewals import Renewals
+from ._turns import Turns
 from .errors import EtcdLeaderError
 
 __all__ = ("Connection", "connect")
 
 T = TypeVar("T")
 
+_AT_A_TIME = 64
+"""Calls of candidacies: enough to keep etcd busy, and few enough for each to be answered soon. Renewals are not among them."""
 _VERSION_DELAY = 5.0
 """Seconds from the first answer to the question for etcd's version, and between two."""
 _CLOSING = 1.0
@@ -38,6 +41,7 @@ class Connection:
     revision known, and the renewals.
 
     Attributes:
+        turns: Of the calls that candidacies make.
         version: That of the member that was asked last; None before.
     """
 
@@ -45,6 +49,7 @@ class Connection:
         self.api = api
         self.revisions = Watermark()
         self.renewals = Renewals(api, lambda operations, timeout: self.txn((), operations, timeout=timeout))
+        self.turns = Turns(_AT_A_TIME)
         self.users = 0
         self.version: str | None = None
         self._version_wanted: Callable[[str], None] | None = None
@@ -92,6 +97,17 @@ class Connection:
             if error._elsewhere:  # noqa: SLF001 - of this package
                 self.api.switch_endpoint(used)
             raise
+        return answer
+
+    async def in_turn(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What a call of a candidacy brings, made when there are few others."""
+        await self.turns.take()
+        answered = False
+        try:
+            answer = await call()
+            answered = True
+        finally:
+            self.turns.give_back(answered=answered)
         return answer
 
     def tell_version(self, tell: Callable[[str], None]) -> None:

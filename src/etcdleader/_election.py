@@ -167,14 +167,16 @@ class Candidacy:
             raise CandidacyOverError(LossReason.EXPIRED)
         own, end = self._ballot.key, prefix_end(self._prefix)
         try:
-            result = await self._connection.txn(
-                [Compare(own, "create", 0)],
-                [
-                    Put(own, self._ballot.value, lease=self._ballot.lease_id),
-                    Range(self._prefix, end, limit=2, order="create-descending"),
-                ],
-                [Range(own)],
-                timeout=self._timing.retry,
+            result = await self._connection.in_turn(
+                lambda: self._connection.txn(
+                    [Compare(own, "create", 0)],
+                    [
+                        Put(own, self._ballot.value, lease=self._ballot.lease_id),
+                        Range(self._prefix, end, limit=2, order="create-descending"),
+                    ],
+                    [Range(own)],
+                    timeout=self._timing.retry,
+                )
             )
         except LeaseNotFoundError as error:
             raise CandidacyOverError(LossReason.REVOKED, error) from error
@@ -194,8 +196,9 @@ class Candidacy:
 
     async def _find_own(self) -> bool:
         try:
+            own = Range(self._ballot.key)
             return self._adopt(
-                await self._connection.range(Range(self._ballot.key), timeout=self._timing.retry),
+                await self._connection.in_turn(lambda: self._connection.range(own, timeout=self._timing.retry))
             )
         except EtcdRegressedError:
             raise
@@ -273,7 +276,9 @@ class Candidacy:
         overheard: list[WatchMessage] = []
         self._overheard = overheard
         try:
-            result = await self._connection.txn((), requests, timeout=self._timing.retry)
+            result = await self._connection.in_turn(
+                lambda: self._connection.txn((), requests, timeout=self._timing.retry)
+            )
         except EtcdRegressedError as error:
             self.session.lose(LossReason.REGRESSED, error)
             raise

@@ -17,7 +17,7 @@ from anyio.abc import TaskGroup
 
 from ._core.agenda import Agenda
 from ._etcd.api import EtcdApi
-from ._loop import protected
+from ._loop import LightEvent, protected
 from ._rounds import MAX_KEYS_PER_READ, Read, Renewable, Round
 from .errors import EtcdUnavailableError
 
@@ -67,7 +67,7 @@ class Renewals:
         """By their ids: a user's own clock need not be hashable, and one that equals another is not that other."""
         self._ticks: dict[Renewable, float] = {}
         self._tick_counts: Counter[float] = Counter()
-        self._wake = anyio.Event()
+        self._wake = LightEvent()
         self._sleeps_until = -math.inf
         """When the task looks at the agenda by itself; while it does, it needs no waking."""
         self._group: TaskGroup | None = None
@@ -145,11 +145,10 @@ class Renewals:
         try:
             async with anyio.create_task_group() as self._group:
                 while True:
-                    self._wake = anyio.Event()
+                    self._wake = LightEvent()
                     pause = self._start_what_is_due(self._group)
                     self._sleeps_until = anyio.current_time() + pause
-                    with anyio.move_on_after(pause):
-                        await self._wake.wait()
+                    await self._wake.wait_for(pause)
                     self._sleeps_until = -math.inf
         finally:
             self._group = None

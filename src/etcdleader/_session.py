@@ -12,7 +12,7 @@ from ._connections import Connection
 from ._core.backoff import Backoff
 from ._core.lease import LeaseClock, Renewal, Timing, judge_renewal
 from ._core.queue import Ballot
-from ._etcd.api import KeepAlive, KeyValue, LeaseExistsError, LeaseNotFoundError
+from ._etcd.api import KeepAlive, KeyValue, LeaseExistsError, LeaseGranted, LeaseNotFoundError
 from ._listener import Listener
 from .errors import EtcdLeaderError, EtcdRegressedError, EtcdUnavailableError
 from .model import LossReason
@@ -126,11 +126,8 @@ class Session:
             if not tried:
                 # Ours, not the server's: a grant whose answer was lost can then be found and taken back.
                 self.lease_id = random.SystemRandom().randrange(1, 1 << 63)
-            sent_at = self.now()
             try:
-                granted = await self._connection.lease_grant(
-                    math.ceil(self._timing.lease), self.lease_id, timeout=self._timing.retry
-                )
+                sent_at, granted = await self._connection.in_turn(self._grant)
             except LeaseExistsError:
                 # After a lost answer it is ours, but from when is not known; before any try it is a stranger's.
                 if tried:
@@ -145,6 +142,12 @@ class Session:
                 self._clock = LeaseClock(sent_at, granted.ttl, self._timing.margin)
                 self._highest_term = granted.header.raft_term
                 return
+
+    async def _grant(self) -> tuple[float, LeaseGranted]:
+        """Returns when it was asked for, too."""
+        sent_at = self.now()
+        seconds = math.ceil(self._timing.lease)
+        return sent_at, await self._connection.lease_grant(seconds, self.lease_id, timeout=self._timing.retry)
 
     def keep_alive(self, ballot: Ballot) -> None:
         """Renew the lease from now on; each renewal confirms that the key of ``ballot`` stands on it."""
@@ -185,16 +188,25 @@ class Session:
         )
 
     async def close(self) -> None:
-        """Let the lease go, which deletes the key, in at most ``retry`` seconds. What does not reach etcd by then ends
-        with the lease."""
+        """Let the lease go, which deletes the key. What does not reach etcd within ``retry`` seconds ends with the lease; they
+        are counted from when etcd has answered anybody else's call last, where many wait for their turn."""
         self._connection.renewals.discard(self)
         # Whatever way led here, belief ends before the seat can pass on.
         self.on_lost = _nothing
         self.lose(LossReason.STOPPED)
-        if self.lease_id:
-            with anyio.move_on_after(self._timing.retry, shield=True):
-                # Half of it for each try, so that one lost answer does not leave the seat taken.
-                await self._revoke(self._timing.retry / 2)
+        if not self.lease_id:
+            return
+        begun, turns, retry = anyio.current_time(), self._connection.turns, self._timing.retry
+        with anyio.CancelScope(shield=True) as scope:
+            if await turns.take(retry):
+                answered = False
+                try:
+                    scope.deadline = max(begun, turns.passed_at) + retry
+                    # Half of it for each try, so that one lost answer does not leave the seat taken.
+                    await self._revoke(retry / 2)
+                    answered = True
+                finally:
+                    turns.give_back(answered=answered)
 
     async def _revoke(self, timeout: float) -> None:
         backoff = Backoff(self._timing.retry, random.uniform)

@@ -81,4 +81,20 @@ BUGS_MANY = (
         "                    left = await self._attempt(left)\n",
         "tests/sim/test_rounds.py::test_a_slow_keep_alive_holds_up_no_lease_of_another_round",
     ),
+    Bug(
+        "all candidacies ask at once",
+        "sparing etcd",
+        "_connections.py",
+        "_AT_A_TIME = 64",
+        "_AT_A_TIME = 1_000",
+        "tests/sim/test_turns.py::test_no_more_than_so_many_calls_of_candidacies_are_under_way",
+    ),
+    Bug(
+        "a turn that comes too late is lost",
+        "sparing etcd",
+        "_turns.py",
+        "            if turn.is_set():\n                self._hand_on()\n",
+        "            if turn.is_set():\n                pass\n",
+        "tests/sim/test_turns.py::test_who_does_not_wait_any_more",
+    ),
 )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -17,6 +17,8 @@ from etcdleader._session import Session
 from etcdleader.testing.virtual_time import VirtualClock
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 MANY = 10_000
 PER_READ = 128
@@ -49,6 +51,9 @@ class AllIsWell:
 
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
         return LeaseGranted(lease_id, ttl, HEADER)
+
+    async def in_turn(self, call: Callable[[], Awaitable[T]]) -> T:
+        return await call()
 
     async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
         self.rounds.append((anyio.current_time(), len(lease_ids)))

@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from etcdleader import LossReason
+from etcdleader._rounds import Round
 from etcdleader.errors import EtcdLeaderError
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
@@ -23,13 +24,30 @@ async def test_renewals_that_break_end_the_term_and_are_begun_anew(
     async with manager:
         term = await manager.wait_elected()
         with monkeypatch.context() as broken:
-            broken.setattr(client, "lease_keep_alive", None)  # not callable: a TypeError
+            broken.setattr(Round, "_attempt", None)  # not callable: a TypeError
             await until(lambda: term.loss_reason is not None)
         assert term.loss_reason is LossReason.EXPIRED
         assert any("renewing broke" in str(error) for error in diary.errors)
         again = await manager.wait_elected()
         await anyio.sleep(3 * CONFIG.lease)
         assert again.is_valid()
+
+
+async def test_a_keep_alive_that_breaks_costs_an_attempt_and_no_term(
+    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises: that is a fault of ours, for which not all leases of the connection are to pay."""
+    client = etcd.client()
+    manager = make(client, clock)
+    diary = Diary(manager)
+    async with manager:
+        term = await manager.wait_elected()
+        with monkeypatch.context() as broken:
+            broken.setattr(client, "lease_keep_alive", None)
+            await until(lambda: manager.statistics().renewal_failures > 1)
+        await anyio.sleep(3 * CONFIG.lease)
+        assert manager.term is term
+        assert any("no keep-alive could be sent" in str(error) for error in diary.errors)
 
 
 async def test_a_start_that_fails_before_the_candidate_stands_raises_there(etcd: FakeEtcd, clock: VirtualClock) -> None:
