@@ -54,7 +54,7 @@ class LightEvent:
             await self._wait_on_asyncio()
 
     async def wait_for(self, timeout: float) -> None:
-        """Return when it was set, or after so many seconds. A fifth of what ``anyio.move_on_after`` costs."""
+        """Return when it was set, or after so many seconds, without a cancel scope on asyncio."""
         if self._is_set:
             await anyio.lowlevel.checkpoint()
         elif (trio := _running_trio()) is not None:

@@ -97,4 +97,12 @@ BUGS_MANY = (
         "            if turn.is_set():\n                pass\n",
         "tests/sim/test_turns.py::test_who_does_not_wait_any_more",
     ),
+    Bug(
+        "who leaves waits for its turn for ever",
+        "one way out",
+        "_session.py",
+        "if await turns.take(retry):",
+        "if await turns.take():",
+        "tests/sim/test_turns.py::test_who_stops_does_not_wait_for_the_turns",
+    ),
 )

@@ -9,11 +9,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from etcdleader import Config
 from etcdleader._turns import Turns
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.test_many import leaders, tokens
-from tests.sim.world import CONFIG
+from tests.sim.world import CONFIG, make
 
 pytestmark = pytest.mark.anyio
 
@@ -143,3 +144,22 @@ async def test_with_etcd_gone_many_who_stop_do_so_within_retry(etcd: FakeEtcd, c
             for manager in managers:
                 group.start_soon(manager.stop)
         assert clock() - begun <= CONFIG.retry + 0.1
+
+
+async def test_who_stops_does_not_wait_for_the_turns_of_those_with_more_patience(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    client = etcd.client()
+    patient = Config(enabled=True, id="sim", lease=1000, renew=100, retry=300, margin=10)
+    leader = make(client, clock)
+    async with anyio.create_task_group() as group:
+        group.start_soon(leader.campaign)
+        await leader.wait_elected()
+        client.delay("lease_grant", answer=10_000, times=AT_A_TIME)
+        for number in range(AT_A_TIME):
+            group.start_soon(make(client, clock, election=f"election-{number}", config=patient).campaign)
+        await anyio.sleep(0.1)
+        begun = clock()
+        await leader.stop()
+        assert clock() - begun <= CONFIG.retry + 0.1
+        group.cancel_scope.cancel()

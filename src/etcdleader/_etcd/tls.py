@@ -114,10 +114,7 @@ class TlsExaminer:
     async def _with_tls(self) -> str | None:
         config = self._config
         try:
-            context = ssl.create_default_context(cafile=config.ca_cert)
-            if config.cert is not None:
-                context.load_cert_chain(config.cert, config.key)
-            async with await self._connect(context) as stream:
+            async with await self._connect(client_context(config)) as stream:
                 # In TLS 1.3 the other side looks at our certificate when for us all is done.
                 await stream.receive()
         except ssl.SSLCertVerificationError as error:
@@ -127,6 +124,8 @@ class TlsExaminer:
             if "ALERT" in (error.reason or ""):
                 return self._alert(str(error.reason))
             return await self._plaintext() or f"{self._name} does not speak TLS as it should: {error.reason}"
+        except _EncryptedError:
+            return None  # the key was replaced a moment ago: whoever connects next is told
         except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
             # Who does not know what TLS is hangs up, by an end or by a reset: it may have read all of our hello, or not.
             return await self._plaintext()
