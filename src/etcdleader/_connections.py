@@ -18,6 +18,7 @@ from ._core.watermark import Watermark
 from ._etcd.api import Compare, EtcdApi, Header, LeaseGranted, Operation, Range, RangeResult, TxnResult
 from ._loop import protected, spawn
 from ._process import process_id
+from ._reads import Reads
 from ._renewals import Renewals
 from ._turns import Turns
 from .errors import EtcdLeaderError
@@ -42,6 +43,7 @@ class Connection:
 
     Attributes:
         turns: Of the calls that candidacies make.
+        reads: Of candidacies, in turn.
         version: That of the member that was asked last; None before.
     """
 
@@ -50,6 +52,7 @@ class Connection:
         self.revisions = Watermark()
         self.renewals = Renewals(api, lambda operations, timeout: self.txn((), operations, timeout=timeout))
         self.turns = Turns(_AT_A_TIME)
+        self.reads = Reads(lambda requests, timeout: self.txn((), requests, timeout=timeout), self.turns)
         self.users = 0
         self.version: str | None = None
         self._version_wanted: Callable[[str], None] | None = None

@@ -276,9 +276,7 @@ class Candidacy:
         overheard: list[WatchMessage] = []
         self._overheard = overheard
         try:
-            result = await self._connection.in_turn(
-                lambda: self._connection.txn((), requests, timeout=self._timing.retry)
-            )
+            result = await self._connection.reads.read(requests, self._timing.retry)
         except EtcdRegressedError as error:
             self.session.lose(LossReason.REGRESSED, error)
             raise

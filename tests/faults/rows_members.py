@@ -73,8 +73,9 @@ def freeze(campaign: Campaign, injection: Injection, member: int, seconds: float
         campaign.cluster.members[member].resume()
     # etcd#15247: until 3.5.13 a leader that wakes up revokes what has run out by its own clock, though it was renewed
     # with its successor. For who holds the lease that is an operator who takes it away. Of hundreds it takes seconds,
-    # and what it fails to revoke it tries again when its request has timed out, after seven.
-    quiet = 9 if seconds > campaign.lease - campaign.options.renew else 2
+    # and what it fails to revoke it tries again when its request has timed out, after seven. A short freeze does it too:
+    # what ran out by that clock may have been renewed by an earlier leader of etcd.
+    quiet = 9
     gone: set[int] = set()
     quiet_since = woke = time.monotonic()
     while time.monotonic() < min(quiet_since + quiet, woke + 40):

@@ -105,4 +105,20 @@ BUGS_MANY = (
         "if await turns.take():",
         "tests/sim/test_turns.py::test_who_stops_does_not_wait_for_the_turns",
     ),
+    Bug(
+        "one read that is refused costs all who shared it",
+        "sparing etcd",
+        "_reads.py",
+        "if isinstance(batch.error, EtcdRefusedError):",
+        "if batch.error is None:",
+        "tests/sim/test_reads.py::test_a_key_that_may_not_be_read_costs_only_who_wanted_it",
+    ),
+    Bug(
+        "who comes when the read has left is shown what is older than its call",
+        "own key",
+        "_reads.py",
+        "            self._close(batch, timeout)\n            batch.result",
+        "            batch.result",
+        "tests/sim/test_reads.py::test_who_comes_when_the_read_has_left_gets_a_newer_one",
+    ),
 )

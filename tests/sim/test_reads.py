@@ -1,0 +1,217 @@
+"""Many candidacies that have to read do so in one transaction, and none pays for another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from etcdleader import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+from etcdleader._etcd.api import Header, KeyValue, Range, RangeResult, TxnResult
+from etcdleader._reads import Reads
+from etcdleader._turns import Turns
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.test_many import leaders, tokens
+
+pytestmark = pytest.mark.anyio
+
+KEYS_AT_A_TIME = 128
+MANY = 192
+
+
+class Etcd:
+    """Answers each read with the key that was asked for, when it is let."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[bytes]] = []
+        self.timeouts: list[float] = []
+        self.refused: set[bytes] = set()
+        self.error: EtcdLeaderError | None = None
+        self.may_answer = anyio.Event()
+
+    async def read(self, requests: Sequence[Range], timeout: float) -> TxnResult:
+        keys = [request.key for request in requests]
+        self.asked.append(keys)
+        self.timeouts.append(timeout)
+        await self.may_answer.wait()
+        if self.error is not None:
+            raise self.error
+        if self.refused.intersection(keys):
+            raise EtcdRefusedError("not yours")
+        header = Header(1, 1, len(self.asked), 1)
+        results = tuple(RangeResult((KeyValue(key, b"", 1, 1, 1, 0),), 1, header) for key in keys)
+        return TxnResult(succeeded=True, results=results, header=header)
+
+
+class Readers:
+    def __init__(self, etcd: Etcd, places: int = 64) -> None:
+        self.turns = Turns(places)
+        self.reads = Reads(etcd.read, self.turns)
+        self.got: dict[str, list[bytes]] = {}
+        self.failed: dict[str, EtcdLeaderError] = {}
+
+    async def read(self, name: str, keys: int = 2, timeout: float = 5, scope: anyio.CancelScope | None = None) -> None:
+        with scope or anyio.CancelScope():
+            try:
+                result = await self.reads.read([Range(f"{name}/{key}".encode()) for key in range(keys)], timeout)
+            except EtcdLeaderError as error:
+                self.failed[name] = error
+            else:
+                found = [one for one in result.results if isinstance(one, RangeResult)]
+                self.got[name] = [one.kvs[0].key for one in found]
+
+    def all_turns_given_back(self, places: int = 64) -> bool:
+        return self.turns._free == places
+
+
+async def settled() -> None:
+    for _ in range(5):
+        await anyio.lowlevel.checkpoint()
+
+
+def own(*names: str) -> dict[str, list[bytes]]:
+    return {name: [f"{name}/0".encode(), f"{name}/1".encode()] for name in names}
+
+
+async def test_those_who_read_in_the_same_moment_share_a_transaction_and_get_each_their_own(
+    anyio_backend: object,
+) -> None:
+    etcd = Etcd()
+    readers = Readers(etcd)
+    etcd.may_answer.set()
+    async with anyio.create_task_group() as group:
+        for name in "abc":
+            group.start_soon(readers.read, name)
+    assert [sorted(keys) for keys in etcd.asked] == [[b"a/0", b"a/1", b"b/0", b"b/1", b"c/0", b"c/1"]]
+    assert readers.got == own("a", "b", "c")
+    assert readers.all_turns_given_back()
+
+
+async def test_who_comes_when_the_read_has_left_gets_a_newer_one(anyio_backend: object) -> None:
+    etcd = Etcd()
+    readers = Readers(etcd)
+    async with anyio.create_task_group() as group:
+        group.start_soon(readers.read, "early")
+        await settled()
+        assert len(etcd.asked) == 1
+        group.start_soon(readers.read, "late")
+        await settled()
+        assert etcd.asked == [[b"early/0", b"early/1"], [b"late/0", b"late/1"]]
+        etcd.may_answer.set()
+    assert readers.got == own("early", "late")
+
+
+async def test_who_waits_for_a_turn_goes_along_with_others_up_to_what_etcd_takes(anyio_backend: object) -> None:
+    etcd = Etcd()
+    readers = Readers(etcd, places=1)
+    names = [f"r{number}" for number in range(KEYS_AT_A_TIME // 2 + 1)]
+    assert await readers.turns.take()
+    async with anyio.create_task_group() as group:
+        for name in names:
+            group.start_soon(readers.read, name)
+            await settled()
+        assert not etcd.asked
+        etcd.may_answer.set()
+        readers.turns.give_back(answered=True)
+    assert [len(keys) for keys in etcd.asked] == [KEYS_AT_A_TIME, 2]
+    assert readers.got == own(*names)
+    assert readers.all_turns_given_back(1)
+
+
+@pytest.mark.parametrize("moment", ["before its turn", "while etcd is asked"])
+async def test_when_who_sends_is_cancelled_the_others_read_all_the_same(anyio_backend: object, moment: str) -> None:
+    etcd = Etcd()
+    readers = Readers(etcd, places=1)
+    assert await readers.turns.take()
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(readers.read, "sender", 2, 5, scope)
+        await settled()
+        for name in "ab":
+            group.start_soon(readers.read, name)
+        await settled()
+        if moment == "before its turn":
+            scope.cancel()
+            await settled()
+            readers.turns.give_back(answered=True)
+        else:
+            readers.turns.give_back(answered=True)
+            await settled()
+            assert len(etcd.asked) == 1
+            scope.cancel()
+        etcd.may_answer.set()
+    assert readers.got == own("a", "b")
+    assert sorted(etcd.asked[-1]) == [b"a/0", b"a/1", b"b/0", b"b/1"]
+    assert readers.all_turns_given_back(1)
+
+
+async def test_one_of_the_others_who_is_cancelled_costs_nobody_anything(anyio_backend: object) -> None:
+    etcd = Etcd()
+    readers = Readers(etcd, places=1)
+    assert await readers.turns.take()
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(readers.read, "sender")
+        await settled()
+        group.start_soon(readers.read, "gone", 2, 5, scope)
+        await settled()
+        group.start_soon(readers.read, "other")
+        await settled()
+        scope.cancel()
+        await settled()
+        etcd.may_answer.set()
+        readers.turns.give_back(answered=True)
+    assert readers.got == own("sender", "other")
+    assert readers.all_turns_given_back(1)
+
+
+async def test_a_key_that_may_not_be_read_costs_only_who_wanted_it(anyio_backend: object) -> None:
+    etcd = Etcd()
+    etcd.refused = {b"b/1"}
+    readers = Readers(etcd)
+    etcd.may_answer.set()
+    async with anyio.create_task_group() as group:
+        for name in "abc":
+            group.start_soon(readers.read, name)
+    assert readers.got == own("a", "c")
+    assert isinstance(readers.failed.pop("b"), EtcdRefusedError)
+    assert not readers.failed
+    assert readers.all_turns_given_back()
+
+
+async def test_a_read_that_fails_is_told_to_all_of_them(anyio_backend: object) -> None:
+    etcd = Etcd()
+    etcd.error = EtcdUnavailableError("nobody there")
+    readers = Readers(etcd)
+    etcd.may_answer.set()
+    async with anyio.create_task_group() as group:
+        for name in "abc":
+            group.start_soon(readers.read, name)
+    assert readers.failed == dict.fromkeys("abc", etcd.error)
+    assert len(etcd.asked) == 1
+    assert readers.all_turns_given_back()
+
+
+async def test_nobody_waits_longer_for_an_answer_because_another_one_would(anyio_backend: object) -> None:
+    etcd = Etcd()
+    readers = Readers(etcd)
+    etcd.may_answer.set()
+    async with anyio.create_task_group() as group:
+        for name, timeout in (("a", 1), ("b", 30), ("c", 1)):
+            group.start_soon(readers.read, name, 2, timeout)
+    assert sorted(zip(etcd.timeouts, map(len, etcd.asked), strict=True)) == [(1, 4), (30, 2)]
+    assert readers.got == own("a", "b", "c")
+
+
+async def test_of_many_who_begin_at_once_hardly_any_has_a_read_of_its_own(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Each finds, when its watch stands, that others have written since it joined: it must read once more."""
+    client = etcd.client()
+    client.latency = 0.01
+    async with leaders(client, clock, MANY) as managers:
+        await anyio.sleep(1)
+        joins, reads = MANY, client.calls["txn"] - MANY
+        assert 0 < reads < joins / 8
+        assert all(tokens(managers))
