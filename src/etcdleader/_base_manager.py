@@ -324,6 +324,11 @@ class BaseManager(LeaderManager):
         return watching(overrun_in, lambda: f"work for {scope.term.election!r} outlived its lease")
 
     async def _work(self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]]) -> None:
+        if not self._elected_callbacks and campaign.work is None:
+            # No tasks, no group: ten thousand may lead so, with the work in their `leading()` blocks.
+            with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()):
+                await hold()
+            return
         async with anyio.create_task_group() as group:
             with scope.work(group.cancel_scope, anyio.current_time()):
                 for callback in list(self._elected_callbacks):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -67,23 +67,36 @@ class Campaign:
         self._on_failure(error)
         self.stop()
 
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
+    def interruptible(self) -> AbstractContextManager[None]:
         """What is awaited in the block ends at once when the campaign is to end."""
-        with anyio.CancelScope() as scope:
-            self._interruptible = scope
-            if self.stopping:
-                scope.cancel()
-            try:
-                yield
-            finally:
-                self._interruptible = None
+        return _Interruptible(self)
 
     def error(self) -> BaseException | None:
         """What it ends with: one exception as itself, several as a group."""
         if len(self.failures) > 1:
             return BaseExceptionGroup("several callbacks of one campaign failed", self.failures)
         return self.failures[0] if self.failures else None
+
+
+class _Interruptible(AbstractContextManager[None]):
+    __slots__ = ("_campaign", "_scope")
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._campaign = campaign
+        self._scope = anyio.CancelScope()
+
+    def __enter__(self) -> None:
+        campaign, scope = self._campaign, self._scope
+        scope.__enter__()
+        campaign._interruptible = scope  # noqa: SLF001 - a part of it
+        if campaign.stopping:
+            scope.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._campaign._interruptible = None  # noqa: SLF001 - a part of it
+        return self._scope.__exit__(kind, error, traceback)
 
 
 class failures_to:  # noqa: N801 - it reads as what it does

@@ -7,8 +7,8 @@ kind, one ticker. It is opened for its first user and closed when the last one l
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import anyio
@@ -177,26 +177,40 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-@asynccontextmanager
-async def connect(key: Hashable, open_api: Callable[[], EtcdApi], *, owned: bool) -> AsyncIterator[Connection]:
-    """Use the connection to the etcd that ``key`` stands for, opening it if nobody on this loop does already.
+class connect:  # noqa: N801 - it reads as what it does
+    """Use the connection to the etcd that ``key`` stands for, opening it if nobody on this loop does already."""
 
-    Args:
-        key: What is equal for those who may share.
-        open_api: Makes the port, without waiting.
-        owned: Whether it is closed when the last user leaves.
-    """
-    place = (process_id(), anyio.lowlevel.current_token(), key)
-    connection = _connections.get(place)
-    if connection is None:
-        connection = _connections[place] = Connection(open_api(), owned=owned)
-        connection.start()
-    connection.users += 1
-    try:
-        yield connection
-    finally:
+    # No generator: every campaign is in such a block for as long as it runs.
+    __slots__ = ("_connection", "_key", "_open_api", "_owned", "_place")
+
+    def __init__(self, key: Hashable, open_api: Callable[[], EtcdApi], *, owned: bool) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            key: What is equal for those who may share.
+            open_api: Makes the port, without waiting.
+            owned: Whether it is closed when the last user leaves.
+        """
+        self._key = key
+        self._open_api = open_api
+        self._owned = owned
+
+    async def __aenter__(self) -> Connection:
+        """The connection."""
+        self._place = place = (process_id(), anyio.lowlevel.current_token(), self._key)
+        connection = _connections.get(place)
+        if connection is None:
+            connection = _connections[place] = Connection(self._open_api(), owned=self._owned)
+            connection.start()
+        connection.users += 1
+        self._connection = connection
+        return connection
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it, if nobody else uses it."""
+        connection = self._connection
         connection.users -= 1
         if connection.users == 0:
-            del _connections[place]
+            del _connections[self._place]
             with anyio.CancelScope(shield=True):
                 await connection.aclose()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextvars
+import math
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import anyio
@@ -27,11 +27,14 @@ class LightEvent:
     ten thousand campaigns.
     """
 
-    __slots__ = ("_is_set", "_waiting")
+    # What waits for one is a single coroutine, and what it waits for is woken without a callable of its own: a candidate at
+    # rest is a handful of them.
+    __slots__ = ("_is_set", "_waiters")
 
     def __init__(self) -> None:
         self._is_set = False
-        self._waiting: tuple[Callable[[], None], ...] = ()
+        self._waiters: tuple[Any, ...] = ()
+        """Futures of asyncio's, events of trio's."""
 
     def is_set(self) -> bool:
         """Whether it was set."""
@@ -40,60 +43,62 @@ class LightEvent:
     def set(self) -> None:
         """Wake whoever waits, now and from now on. On the event loop only."""
         self._is_set = True
-        for wake in self._waiting:
-            wake()
+        for waiter in self._waiters:
+            _wake(waiter)
 
-    async def wait(self) -> None:
+    def wait(self) -> Coroutine[Any, Any, None]:
         """Return when it was set."""
-        if self._is_set:
-            await anyio.lowlevel.checkpoint()
-        elif (trio := _running_trio()) is not None:
-            event = trio.Event()
-            await self._woken(event.set, event.wait())
-        else:
-            await self._wait_on_asyncio()
+        return self._wait_on_asyncio(None) if (trio := _running_trio()) is None else self._wait_on_trio(trio, math.inf)
 
-    async def wait_for(self, timeout: float) -> None:
+    def wait_for(self, timeout: float) -> Coroutine[Any, Any, None]:
         """Return when it was set, or after so many seconds, without a cancel scope on asyncio."""
+        if (trio := _running_trio()) is not None:
+            return self._wait_on_trio(trio, timeout)
+        return self._wait_on_asyncio(timeout)
+
+    async def _wait_on_trio(self, trio: Any, timeout: float) -> None:
         if self._is_set:
             await anyio.lowlevel.checkpoint()
-        elif (trio := _running_trio()) is not None:
-            event = trio.Event()
+            return
+        waiter = trio.Event()
+        self._waiters = (*self._waiters, waiter)
+        try:
             with trio.move_on_after(timeout):
-                await self._woken(event.set, event.wait())
-        else:
-            import asyncio
+                await waiter.wait()
+        finally:
+            self._forget(waiter)
 
-            loop = asyncio.get_running_loop()
-            deadline = loop.time() + timeout
-            while loop.time() < deadline and not self.is_set():  # timers of asyncio's may be a hair too early
-                await self._wait_on_asyncio(deadline)
-
-    async def _wait_on_asyncio(self, deadline: float | None = None) -> None:
+    async def _wait_on_asyncio(self, timeout: float | None) -> None:
+        if self._is_set:
+            await anyio.lowlevel.checkpoint()
+            return
         import asyncio
 
         loop = asyncio.get_running_loop()
-        # One for each who waits: to cancel a task is to cancel the future that it waits for.
-        woken = loop.create_future()
-        wake = partial(_resolve, woken)
-        timer = None if deadline is None else loop.call_at(deadline, wake)
-        try:
-            await self._woken(wake, woken)
-        finally:
-            if timer is not None:
-                timer.cancel()
+        deadline = None if timeout is None else loop.time() + timeout
+        while not self.is_set() and (deadline is None or loop.time() < deadline):
+            # One for each who waits: to cancel a task is to cancel the future that it waits for.
+            waiter = loop.create_future()
+            self._waiters = (*self._waiters, waiter)
+            timer = None if deadline is None else loop.call_at(deadline, _wake, waiter)  # it may be a hair too early
+            try:
+                await waiter
+            finally:
+                self._forget(waiter)
+                if timer is not None:
+                    timer.cancel()
 
-    async def _woken(self, wake: Callable[[], None], woken: Awaitable[object]) -> None:
-        self._waiting = (*self._waiting, wake)
-        try:
-            await woken
-        finally:
-            self._waiting = tuple(other for other in self._waiting if other is not wake)
+    def _forget(self, waiter: Any) -> None:
+        waiters = self._waiters
+        self._waiters = () if len(waiters) == 1 else tuple([other for other in waiters if other is not waiter])
 
 
-def _resolve(future: Any) -> None:
-    if not future.done():
-        future.set_result(None)
+def _wake(waiter: Any) -> None:
+    if hasattr(waiter, "set_result"):
+        if not waiter.done():
+            waiter.set_result(None)
+    else:
+        waiter.set()
 
 
 def _running_trio() -> Any:

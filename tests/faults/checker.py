@@ -101,13 +101,17 @@ def s1_no_overlap(history: History) -> Iterator[Violation]:
 
 
 def s2_tokens(history: History) -> Iterator[Violation]:
+    deleted = _deleted(history)
     holders: dict[tuple[int, int], str] = {}
     highest = (0, 0)
     for belief in sorted(history.beliefs, key=lambda belief: belief.start):
         token = (belief.era, belief.token)
         if holders.setdefault(token, belief.who) != belief.who:
             yield Violation("S2", f"{belief.who} and {holders[token]} had the same token {belief.token}", belief.start)
-        if token < highest:
+        # Whose key was taken away in the moment in which it won notices both a moment late; S3 bounds that moment.
+        seat = history.seats.get(token)
+        too_late = seat is not None and seat.gone_seen is not None and seat.gone_seen < belief.start
+        if token < highest and not (too_late and belief.token in deleted):
             yield Violation("S2", f"{belief.who} won with {belief.token} after {highest[1]} had won", belief.start)
         highest = max(highest, token)
     for work in history.works:

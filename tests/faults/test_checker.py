@@ -94,6 +94,22 @@ def test_s2_a_token_that_does_not_rise_in_the_order_of_winning() -> None:
     assert "S2" in rules(history)
 
 
+def test_s2_who_wins_in_the_moment_in_which_an_operator_takes_its_key_notices_both_a_moment_late() -> None:
+    """Two leases are taken away in a row: the second one's successor may have begun before it saw that it had won."""
+    history = good()
+    history.beliefs += [belief(4, 30.3, 30.5, "c2"), belief(5, 30.2, 35, "c3")]
+    history.seats |= {(0, 3): seat(3, 9.95, 30.05), (0, 4): seat(4, 10, 30.1), (0, 5): seat(5, 10, None)}
+    history.keep_alives |= {
+        ("c2", 4): [10.7 + number for number in range(20)],
+        ("c3", 5): [10.7 + number for number in range(24)],
+    }
+    assert "S2" in rules(history)
+    history.injections = [injection("D1", 30, 31, deleted=[3, 4], token=3)]
+    assert rules(history) == set()
+    history.seats[0, 4].gone_seen = 30.4  # it won while its key stood, and so before its successor could
+    assert "S2" in rules(history)
+
+
 def test_s2_a_token_that_two_have() -> None:
     history = good()
     history.beliefs.append(belief(3, 31, 32, "c2"))

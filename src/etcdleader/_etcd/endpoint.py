@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,8 @@ class Endpoint:
         self._channel = channel
         self._call_soon = call_soon
         self._calls = 0
+        self._over: deque[LightEvent] = deque()
+        self._told = False
         self._left = False
         self._streams: Http2 | None = None
         self._connecting = anyio.Lock()
@@ -94,7 +97,11 @@ class Endpoint:
         def ended(_: object) -> None:
             if future.code() is grpc.StatusCode.OK:
                 self.heard()
-            self._call_soon(over.set)
+            self._over.append(over)
+            if not self._told:
+                # One way to the loop for all that ends until it looks: waking it costs more than all else here.
+                self._told = True
+                self._call_soon(self._tell)
 
         future.add_done_callback(ended)
         self._calls += 1
@@ -117,6 +124,11 @@ class Endpoint:
             # reason to keep it.
             self.heard_at = -math.inf
         raise error
+
+    def _tell(self) -> None:
+        self._told = False  # first, so that what ends from now on tells again
+        while self._over:
+            self._over.popleft().set()
 
     async def streams(self) -> Http2 | None:
         """The connection for streams, which is made when there is none. None: this member is reached by a user's own client
