@@ -77,6 +77,46 @@ def test_the_library_works_without(module: str) -> None:
     run(f"import sys\nsys.modules[{module!r}] = None\nimport etcdleader\netcdleader.NoopLeaderManager()")
 
 
+def test_to_import_the_package_loads_nothing_of_it_but_what_makes_etcd3_importable() -> None:
+    """A program that runs a command, or only fences, does not pay for managers."""
+    loaded = run(
+        "import sys, etcdleader\nprint(*sorted(name for name in sys.modules if name.startswith('etcdleader')))"
+    )
+    assert loaded.split() == ["etcdleader", "etcdleader._etcd", "etcdleader._etcd.stubs"]
+
+
+def test_what_is_public_is_there_all_the_same() -> None:
+    """Whether by its name, through a module that nobody has imported, or for an editor that asks what there is."""
+    found = run(
+        "import etcdleader, json\n"
+        "shown = set(dir(etcdleader)) >= set(etcdleader.__all__)\n"
+        "named = {name: getattr(etcdleader, name).__module__ for name in etcdleader.__all__}\n"
+        "twice = all(getattr(etcdleader, name) is vars(etcdleader)[name] for name in named)\n"
+        "print(json.dumps([shown, twice, named]))"
+    )
+    shown, twice, named = json.loads(found)
+    assert shown
+    assert twice
+    for name, module in named.items():
+        assert getattr(importlib.import_module(module), name) is getattr(etcdleader, name)
+    run(
+        "import etcdleader\nassert etcdleader.errors.ConfigError is etcdleader.ConfigError\netcdleader.testing.EtcdServer"
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "error"), [("etcdleader.no", "AttributeError"), ("from etcdleader import no", "Import")]
+)
+def test_what_is_not_there_is_missed_as_python_says_it(script: str, error: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import etcdleader\n{script}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert error in done.stderr
+    assert "etcdleader" in done.stderr
+    assert "no" in done.stderr
+
+
 def test_no_file_is_longer_than_can_be_held_in_the_head() -> None:
     """A file that grows past this holds two ideas, and wants to be two files."""
     lengths = {

@@ -19,21 +19,25 @@ General layout, from the bottom up. A module imports only from those before it.
 from __future__ import annotations
 
 from ._etcd import stubs
-from ._etcd_manager import EtcdLeaderManager
-from ._noop_manager import NoopLeaderManager
-from .config import Config, EtcdConfig
-from .errors import (
-    ConfigError,
-    EtcdLeaderError,
-    EtcdRefusedError,
-    EtcdRegressedError,
-    EtcdUnavailableError,
-    LeadershipLostError,
-    NotLeaderError,
-)
-from .factory import must_new_leader_manager_from_config
-from .manager import LeaderManager
-from .model import ElectionStatistics, LeaderRecord, LeaderStatus, LossReason, Term
+
+# Not typing's, which takes a while to load: most of what is here is not loaded before it is used.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ._etcd_manager import EtcdLeaderManager
+    from ._noop_manager import NoopLeaderManager
+    from .config import Config, EtcdConfig
+    from .errors import (
+        ConfigError,
+        EtcdLeaderError,
+        EtcdRefusedError,
+        EtcdRegressedError,
+        EtcdUnavailableError,
+        LeadershipLostError,
+        NotLeaderError,
+    )
+    from .factory import must_new_leader_manager_from_config
+    from .manager import LeaderManager
+    from .model import ElectionStatistics, LeaderRecord, LeaderStatus, LossReason, Term
 
 __all__ = (
     "Config",
@@ -55,6 +59,48 @@ __all__ = (
     "Term",
     "must_new_leader_manager_from_config",
 )
+
+_HOMES = {
+    "Config": "config",
+    "ConfigError": "errors",
+    "ElectionStatistics": "model",
+    "EtcdConfig": "config",
+    "EtcdLeaderError": "errors",
+    "EtcdLeaderManager": "_etcd_manager",
+    "EtcdRefusedError": "errors",
+    "EtcdRegressedError": "errors",
+    "EtcdUnavailableError": "errors",
+    "LeaderManager": "manager",
+    "LeaderRecord": "model",
+    "LeaderStatus": "model",
+    "LeadershipLostError": "errors",
+    "LossReason": "model",
+    "NoopLeaderManager": "_noop_manager",
+    "NotLeaderError": "errors",
+    "Term": "model",
+    "must_new_leader_manager_from_config": "factory",
+}
+_MODULES = {"config", "errors", "factory", "fencing", "health", "manager", "metrics", "model", "testing"}
+"""The public ones, without those that need more than the library does."""
+
+
+def __getattr__(name: str) -> object:
+    """PEP 562: to import this package costs little; a part of it is loaded by whoever uses it first."""
+    from importlib import import_module
+
+    if name in _HOMES:
+        value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    elif name in _MODULES:
+        value = import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 # From here on `import etcd3` works under every protobuf, in whatever order; nothing of it is loaded by this.
 stubs.install()

@@ -8,14 +8,12 @@ from importlib.metadata import version
 from types import FrameType
 from typing import NoReturn
 
+import rich  # noqa: F401 - most of it is loaded when it is needed; that it is missing is said at once
 import typer
-from rich.console import Console
 
-from ..testing import EtcdServerError
 from ._check_config import EPILOG as CHECK_CONFIG_EXAMPLES
 from ._check_config import check_config
 from ._common import paragraphs
-from ._demo import DemoError, play
 from ._doctor import EPILOG as DOCTOR_EXAMPLES
 from ._doctor import doctor
 from ._observe import EPILOG as OBSERVE_EXAMPLES
@@ -59,6 +57,11 @@ def demo() -> None:
     Starts an etcd of its own and three candidates, each a process of its own, reads no settings, and ends by itself
     in less than 40 seconds. Ctrl-C ends it at once. Nothing is left behind.
     """
+    from rich.console import Console
+
+    from ..testing import EtcdServerError
+    from ._demo import DemoError, play
+
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # so that the terminal and the temporary folder are cleaned up then, too
     try:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import signal
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
-import anyio
 import typer
 
 from .._core.durations import parse_duration
-from .._etcd_manager import EtcdLeaderManager
-from .._noop_manager import NoopLeaderManager
-from ..errors import EtcdRegressedError
 from ._common import EndpointOption, SectionOption, SettingsOption, told
-from ._run_campaign import BROKEN, Plan, Runner
-from ._run_child import Limits
 from ._run_log import LogFormat, log_to_stderr
-from ._run_settings import Overrides, make_manager, seconds_to_end
-from ._supervisor import LINUX, become_subreaper
 
 __all__ = ("CONTEXT", "EPILOG", "HELP", "run")
 
@@ -152,6 +142,9 @@ def run(
         there = Path(command[0]).exists()
         typer.echo(f"etcdleader: {command[0]}: {'cannot be executed' if there else 'no such command'}", err=True)
         raise typer.Exit(126 if there else 127)
+    # Not before: for the other commands it would be a third of their start.
+    from ._run_process import Limits, Overrides, Plan, conduct, ignored_signals, make_manager, seconds_to_end
+
     facts: dict[str, object] = {}
     log_to_stderr(log_format, verbose=verbose, facts=facts)
     overrides = Overrides(id=id, lease=lease, retry=retry, renew=renew, margin=margin, endpoints=endpoint)
@@ -161,60 +154,10 @@ def run(
         lead, after = seconds_to_end(manager, grace)
         plan = Plan(
             command=command,
-            limits=Limits(grace, lead, after, _ignored_signals()),
+            limits=Limits(grace, lead, after, ignored_signals()),
             restart=restart,
             nowait=nowait,
             wait=wait,
             on_lost=on_lost,
         )
-        raise typer.Exit(_campaign(manager, plan, http))
-
-
-def _ignored_signals() -> frozenset[int]:
-    """Those that this process was started with ignored, such as SIGHUP by ``nohup``: so shall the command be."""
-    ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
-    return frozenset(ignored - {signal.SIGPIPE, signal.SIGXFSZ})  # Python itself ignores these
-
-
-def _campaign(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan, http: tuple[str, int] | None) -> int:
-    if not LINUX:
-        typer.echo(
-            "etcdleader: warning: this is not Linux. What leaves the command's process group is not found when it has "
-            "to be ended, nothing ends the command when its supervisor is killed, and the clock may not count suspend.",
-            err=True,
-        )
-    become_subreaper()
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # the command has the terminal; a line on stderr must not stop us
-    try:
-        serving = nullcontext() if http is None else _serving(manager, *http)
-        with serving:
-            return _outcome(manager, plan)
-    except OSError as error:
-        typer.echo(f"etcdleader: --http: {error}", err=True)
-        return BROKEN
-
-
-def _outcome(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan) -> int:
-    # What ends a campaign is in the log already.
-    try:
-        return anyio.run(Runner(manager, plan).run)
-    except EtcdRegressedError:
-        return BROKEN
-    except OSError:
-        return 126  # the command could not even be tried: its arguments are too long, or there is no more memory
-
-
-def _serving(manager: EtcdLeaderManager | NoopLeaderManager, host: str, port: int) -> AbstractContextManager[object]:
-    from ..health import serve
-
-    registry = None
-    try:
-        from prometheus_client import REGISTRY
-
-        from ..prometheus import PrometheusMetrics
-    except ModuleNotFoundError:
-        pass
-    else:
-        PrometheusMetrics().watch(manager)
-        registry = REGISTRY
-    return serve(manager, host, port, registry=registry)
+        raise typer.Exit(conduct(manager, plan, http))
