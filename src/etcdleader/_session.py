@@ -22,6 +22,9 @@ __all__ = ("Session",)
 _TICK = 1.0
 """How often, at least, a running term's deadline is compared with the clock: loops sleep on clocks that stand still in
 suspend."""
+_NO_SOONER = 0.05
+"""Seconds after a look at a term in which another one shows nothing new, by the lease's own clock: a renewal is looked at from
+several sides."""
 _EARLY = 0.1
 """By which share of ``renew`` a renewal may come too early, to go along with others."""
 
@@ -50,6 +53,7 @@ class Session:
         "_on_tick",
         "_predecessor",
         "_renew_until",
+        "_ticked_at",
         "_timing",
         "error",
         "lease_id",
@@ -77,6 +81,7 @@ class Session:
         self.on_lost: Callable[[], None] = _nothing
         self.on_predecessor_gone: Callable[[], None] = _nothing
         self._on_tick: Callable[[], None] | None = None
+        self._ticked_at = -math.inf
         self._clock = LeaseClock(-math.inf, 0, 0)
         self._highest_term = 0
         self._ballot: Ballot | None = None
@@ -230,12 +235,15 @@ class Session:
 
     def check(self) -> float:
         """Notice a deadline that has passed; says when to look again."""
-        remaining = self._clock.remaining(self.now())
+        now = self.now()
+        remaining = self._clock.remaining(now)
         if remaining <= 0:
             self.lose(LossReason.EXPIRED)
         if self._on_tick is None:
             return max(remaining, _TICK)
-        self._on_tick()
+        if self.lost is not None or now >= self._ticked_at + _NO_SOONER:
+            self._ticked_at = now
+            self._on_tick()
         return remaining if self.lost is None else self._tick
 
     @property
@@ -300,6 +308,7 @@ class Session:
         self._listener.renewed(now - sent_at, remaining)
         if self._on_tick is not None:
             # At once, not at the next look: what runs until the old deadline may go on.
+            self._ticked_at = now
             self._on_tick()
         if len(read) > 1 and read[1] is None:
             self.on_predecessor_gone()
