@@ -211,6 +211,19 @@ def of_election(election_key: str) -> list[int]:
     return found
 
 
+def kill_all(election_key: str) -> None:
+    """Again and again: one that forks while they are looked for leaves a child that was not found, and one that holds a pipe
+    would be waited for for ever."""
+    until(lambda: not _killed(election_key))
+
+
+def _killed(election_key: str) -> list[int]:
+    found = of_election(election_key)
+    for pid in found:
+        signal_if_there(pid, signal.SIGKILL)
+    return found
+
+
 @contextmanager
 def wrapped(
     name: str, endpoint: str, election_key: str, *words: str, options: tuple[str, ...] = LEASE, **popen: object
@@ -229,8 +242,7 @@ def wrapped(
         yield Wrapper(name, process, forwarder)
     finally:
         process.kill()
-        for pid in of_election(election_key):
-            signal_if_there(pid, signal.SIGKILL)
+        kill_all(election_key)
         process.communicate()
         forwarder.close()
 
