@@ -17,7 +17,7 @@ BEFORE = """
     # Python 3.12 warns of any fork beside threads, which gRPC has.
     warnings.simplefilter("ignore", DeprecationWarning)
     endpoint, election, backend = sys.argv[1:]
-    config = Config(enabled=True, id="forked", lease=6, renew=1, retry=0.5)
+    config = Config(enabled=True, id="forked", lease=6, renew=1, retry=2)
     manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election)
 
     async def lead(term):
