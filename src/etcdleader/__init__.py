@@ -84,22 +84,23 @@ _MODULES = {"config", "errors", "factory", "fencing", "health", "manager", "metr
 """The public ones, without those that need more than the library does."""
 
 
-def __getattr__(name: str) -> object:
-    """PEP 562: to import this package costs little; a part of it is loaded by whoever uses it first."""
-    from importlib import import_module
+if not TYPE_CHECKING:  # it would make every name one of this package's, also a mistyped one
 
-    if name in _HOMES:
-        value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    elif name in _MODULES:
-        value = import_module(f".{name}", __name__)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """PEP 562: to import this package costs little; a part of it is loaded by whoever uses it first."""
+        from importlib import import_module
 
+        if name in _HOMES:
+            value: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        elif name in _MODULES:
+            value = import_module(f".{name}", __name__)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
 
 # From here on `import etcd3` works under every protobuf, in whatever order; nothing of it is loaded by this.

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
 from dataclasses import replace
+from functools import partial
 from typing import TypeAlias
 
 import anyio.lowlevel
 
 from ._etcd.api import Range, TxnResult
-from ._loop import LightEvent
-from ._rounds import MAX_KEYS_PER_READ
+from ._loop import LightEvent, spawn
 from ._turns import Turns
-from .errors import EtcdLeaderError, EtcdRefusedError
+from .errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 
 __all__ = ("Reads",)
 
 ReadTogether: TypeAlias = Callable[[Sequence[Range], float], Awaitable[TxnResult]]
 """``await read(requests, timeout)``: in one linearizable transaction."""
 
+_MOST = 32
+"""Requests in one transaction: sixteen candidacies, two each. Where thousands stand in one queue etcd reads all of it for each."""
+_AT_A_TIME = 4
+"""Such transactions: no more candidacies are under way than when each reads on its own."""
+
 
 class _Batch:
-    """What goes out together. Its first reader sends it; the others wait for what becomes of it."""
+    """What goes out together."""
 
     __slots__ = ("error", "over", "requests", "result")
 
-    def __init__(self) -> None:
-        self.requests: list[Range] = []
+    def __init__(self, requests: Sequence[Range]) -> None:
+        self.requests = list(requests)
         self.result: TxnResult | None = None
         self.error: EtcdLeaderError | None = None
         self.over = LightEvent()
@@ -45,6 +51,7 @@ class Reads:
         """
         self._read = read
         self._turns = turns
+        self._batches = Turns(_AT_A_TIME)
         self._gathering: dict[float, _Batch] = {}
         """By how long their readers wait for an answer: none waits longer because another one would."""
 
@@ -56,43 +63,57 @@ class Reads:
         """
         while True:
             batch = self._gathering.get(timeout)
-            if batch is None or len(batch.requests) + len(requests) > MAX_KEYS_PER_READ:
-                return await self._send(requests, timeout)
-            first = len(batch.requests)
-            batch.requests += requests
+            if batch is None or len(batch.requests) + len(requests) > _MOST:
+                batch, first = _Batch(requests), 0
+                if await self._goes_alone(batch, timeout):
+                    return await self._in_turn(requests, timeout)
+            else:
+                first = len(batch.requests)
+                batch.requests += requests
             await batch.over.wait()
             if batch.result is not None:
-                return _part(batch.result, first, len(requests))
+                return replace(batch.result, results=batch.result.results[first : first + len(requests)])
             if isinstance(batch.error, EtcdRefusedError):
                 # One key that may not be read, and etcd refuses them all: that must not cost the others.
-                return await self._alone(requests, timeout)
+                return await self._in_turn(requests, timeout)
             if batch.error is not None:
-                raise batch.error
-            # Who was to send it was cancelled.
+                raise copy(batch.error)  # one for each: they are raised in tasks of different campaigns
+            # Whoever was to send it was cancelled: once more.
 
-    async def _send(self, requests: Sequence[Range], timeout: float) -> TxnResult:
-        batch = self._gathering[timeout] = _Batch()
-        batch.requests += requests
+    async def _goes_alone(self, batch: _Batch, timeout: float) -> bool:
+        """Whether nobody has come along in this pass of the loop, and a turn is free. Else the batch is on its way, in a task
+        of its own: whichever of its readers goes, the others are served."""
+        count = len(batch.requests)
+        self._gathering[timeout] = batch
         try:
-            await anyio.lowlevel.checkpoint()  # whoever reads in this pass of the loop goes along
+            await anyio.lowlevel.checkpoint()
+        except BaseException:
+            self._is_over(batch, timeout)
+            raise
+        if len(batch.requests) == count and self._turns.any_free:
+            self._close(batch, timeout)
+            return True
+        spawn(partial(self._send, batch, timeout), "etcdleader reads", partial(self._is_over, batch, timeout))
+        return False
+
+    async def _send(self, batch: _Batch, timeout: float) -> None:
+        await self._batches.take()
+        try:
             await self._turns.take()
             self._close(batch, timeout)
-            batch.result = await self._in_turn(batch.requests, timeout)
+            batch.result = await self._given_a_turn(batch.requests, timeout)
         except EtcdLeaderError as error:
             batch.error = error
-            if isinstance(error, EtcdRefusedError) and len(batch.requests) > len(requests):
-                return await self._alone(requests, timeout)
-            raise
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to those who read
+            batch.error = EtcdUnavailableError(f"reading broke: {error!r}")
         finally:
-            self._close(batch, timeout)
-            batch.over.set()
-        return _part(batch.result, 0, len(requests))
-
-    async def _alone(self, requests: Sequence[Range], timeout: float) -> TxnResult:
-        await self._turns.take()
-        return await self._in_turn(requests, timeout)
+            self._batches.give_back(answered=batch.result is not None)
 
     async def _in_turn(self, requests: Sequence[Range], timeout: float) -> TxnResult:
+        await self._turns.take()
+        return await self._given_a_turn(requests, timeout)
+
+    async def _given_a_turn(self, requests: Sequence[Range], timeout: float) -> TxnResult:
         answered = False
         try:
             result = await self._read(requests, timeout)
@@ -105,8 +126,6 @@ class Reads:
         if self._gathering.get(timeout) is batch:
             del self._gathering[timeout]
 
-
-def _part(whole: TxnResult, first: int, count: int) -> TxnResult:
-    if len(whole.results) == count:
-        return whole
-    return replace(whole, results=whole.results[first : first + count])
+    def _is_over(self, batch: _Batch, timeout: float) -> None:
+        self._close(batch, timeout)
+        batch.over.set()

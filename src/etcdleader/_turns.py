@@ -27,6 +27,11 @@ class Turns:
         self._free = places
         self._waiting: OrderedDict[LightEvent, None] = OrderedDict()
 
+    @property
+    def any_free(self) -> bool:
+        """Whether one can be taken without waiting."""
+        return self._free > 0
+
     async def take(self, patience: float = math.inf) -> bool:
         """Wait for a turn. False: for so many seconds nobody has got an answer, and it is given up.
 

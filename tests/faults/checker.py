@@ -22,6 +22,8 @@ __all__ = ("CHECKS", "Violation", "check", "worst_overlap")
 
 _RELEASED = ("resigned", "stopped", "failed")
 _BLINK = 0.02
+_BUSY = 0.5
+"""Seconds that a process which is busy with hundreds of elections may need to see what has happened to one of them."""
 """Seconds by which a bound that is computed, not observed, may be missed."""
 
 
@@ -108,10 +110,11 @@ def s2_tokens(history: History) -> Iterator[Violation]:
         token = (belief.era, belief.token)
         if holders.setdefault(token, belief.who) != belief.who:
             yield Violation("S2", f"{belief.who} and {holders[token]} had the same token {belief.token}", belief.start)
-        # Whose key was taken away in the moment in which it won notices both a moment late; S3 bounds that moment.
+        # Whose key was taken away in the moment in which it won notices both a moment late.
         seat = history.seats.get(token)
-        too_late = seat is not None and seat.gone_seen is not None and seat.gone_seen < belief.start
-        if token < highest and not (too_late and belief.token in deleted):
+        gone = seat.gone_seen if seat is not None and belief.token in deleted else None
+        too_late = gone is not None and gone < belief.start <= gone + _BUSY
+        if token < highest and not too_late:
             yield Violation("S2", f"{belief.who} won with {belief.token} after {highest[1]} had won", belief.start)
         highest = max(highest, token)
     for work in history.works:

@@ -106,6 +106,9 @@ def test_s2_who_wins_in_the_moment_in_which_an_operator_takes_its_key_notices_bo
     assert "S2" in rules(history)
     history.injections = [injection("D1", 30, 31, deleted=[3, 4], token=3)]
     assert rules(history) == set()
+    history.beliefs[-2] = belief(4, 32.5, 32.6, "c2")  # by what it had read long before
+    assert "S2" in rules(history)
+    history.beliefs[-2] = belief(4, 30.3, 30.5, "c2")
     history.seats[0, 4].gone_seen = 30.4  # it won while its key stood, and so before its successor could
     assert "S2" in rules(history)
 

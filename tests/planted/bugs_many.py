@@ -110,15 +110,15 @@ BUGS_MANY = (
         "sparing etcd",
         "_reads.py",
         "if isinstance(batch.error, EtcdRefusedError):",
-        "if batch.error is None:",
+        "if batch.error is self:",
         "tests/sim/test_reads.py::test_a_key_that_may_not_be_read_costs_only_who_wanted_it",
     ),
     Bug(
         "who comes when the read has left is shown what is older than its call",
         "own key",
         "_reads.py",
-        "            self._close(batch, timeout)\n            batch.result",
-        "            batch.result",
+        "            self._close(batch, timeout)\n            return True",
+        "            return True",
         "tests/sim/test_reads.py::test_who_comes_when_the_read_has_left_gets_a_newer_one",
     ),
 )

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from etcdleader import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+from etcdleader import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from etcdleader._etcd.api import Header, KeyValue, Range, RangeResult, TxnResult
 from etcdleader._reads import Reads
 from etcdleader._turns import Turns
@@ -18,7 +18,8 @@ from tests.sim.test_many import leaders, tokens
 
 pytestmark = pytest.mark.anyio
 
-KEYS_AT_A_TIME = 128
+KEYS_AT_A_TIME = 32
+BATCHES_AT_A_TIME = 4
 MANY = 192
 
 
@@ -121,31 +122,76 @@ async def test_who_waits_for_a_turn_goes_along_with_others_up_to_what_etcd_takes
     assert readers.all_turns_given_back(1)
 
 
-@pytest.mark.parametrize("moment", ["before its turn", "while etcd is asked"])
-async def test_when_who_sends_is_cancelled_the_others_read_all_the_same(anyio_backend: object, moment: str) -> None:
+@pytest.mark.parametrize("moment", ["at once", "before its turn", "while etcd is asked"])
+async def test_when_the_first_one_is_cancelled_the_others_read_all_the_same(anyio_backend: object, moment: str) -> None:
     etcd = Etcd()
     readers = Readers(etcd, places=1)
     assert await readers.turns.take()
     scope = anyio.CancelScope()
     async with anyio.create_task_group() as group:
-        group.start_soon(readers.read, "sender", 2, 5, scope)
-        await settled()
-        for name in "ab":
-            group.start_soon(readers.read, name)
-        await settled()
-        if moment == "before its turn":
-            scope.cancel()
-            await settled()
-            readers.turns.give_back(answered=True)
+        for name, of_it in (("first", scope), ("a", None), ("b", None)):
+            group.start_soon(readers.read, name, 2, 5, of_it)
+        if moment == "at once":
+            await anyio.lowlevel.checkpoint()
         else:
+            await settled()
+        if moment == "while etcd is asked":
             readers.turns.give_back(answered=True)
             await settled()
             assert len(etcd.asked) == 1
-            scope.cancel()
+        scope.cancel()
+        await settled()
+        if moment != "while etcd is asked":
+            readers.turns.give_back(answered=True)
         etcd.may_answer.set()
     assert readers.got == own("a", "b")
-    assert sorted(etcd.asked[-1]) == [b"a/0", b"a/1", b"b/0", b"b/1"]
+    assert len(etcd.asked) == 1
+    assert {b"a/0", b"a/1", b"b/0", b"b/1"} <= set(etcd.asked[0])
     assert readers.all_turns_given_back(1)
+
+
+async def test_when_the_first_one_is_cancelled_the_others_keep_their_place_among_those_who_wait(
+    anyio_backend: object,
+) -> None:
+    etcd = Etcd()
+    etcd.may_answer.set()
+    readers = Readers(etcd, places=1)
+    assert await readers.turns.take()
+    asked: list[int] = []
+
+    async def come_later() -> None:
+        assert await readers.turns.take()
+        asked.append(len(etcd.asked))
+        readers.turns.give_back(answered=True)
+
+    scope = anyio.CancelScope()
+    async with anyio.create_task_group() as group:
+        group.start_soon(readers.read, "first", 2, 5, scope)
+        await settled()
+        group.start_soon(readers.read, "other")
+        await settled()
+        group.start_soon(come_later)
+        await settled()
+        scope.cancel()
+        await settled()
+        readers.turns.give_back(answered=True)
+    assert asked == [1]
+    assert readers.got == own("other")
+
+
+async def test_no_more_than_so_many_transactions_of_reads_are_under_way(anyio_backend: object) -> None:
+    """Each weighs as much as many calls."""
+    etcd = Etcd()
+    readers = Readers(etcd)
+    names = [f"r{number}" for number in range(KEYS_AT_A_TIME // 2 * (BATCHES_AT_A_TIME + 2))]
+    async with anyio.create_task_group() as group:
+        for name in names:
+            group.start_soon(readers.read, name)
+        await settled()
+        assert [len(keys) for keys in etcd.asked] == [KEYS_AT_A_TIME] * BATCHES_AT_A_TIME
+        etcd.may_answer.set()
+    assert readers.got == own(*names)
+    assert readers.all_turns_given_back()
 
 
 async def test_one_of_the_others_who_is_cancelled_costs_nobody_anything(anyio_backend: object) -> None:
@@ -172,26 +218,50 @@ async def test_a_key_that_may_not_be_read_costs_only_who_wanted_it(anyio_backend
     etcd = Etcd()
     etcd.refused = {b"b/1"}
     readers = Readers(etcd)
-    etcd.may_answer.set()
     async with anyio.create_task_group() as group:
         for name in "abc":
             group.start_soon(readers.read, name)
+        await settled()
+        first, etcd.may_answer = etcd.may_answer, anyio.Event()
+        first.set()
+        await settled()
+        assert len(etcd.asked) == 4  # none waits for the other's second read
+        etcd.may_answer.set()
     assert readers.got == own("a", "c")
     assert isinstance(readers.failed.pop("b"), EtcdRefusedError)
     assert not readers.failed
     assert readers.all_turns_given_back()
 
 
-async def test_a_read_that_fails_is_told_to_all_of_them(anyio_backend: object) -> None:
+@pytest.mark.parametrize("error", [EtcdUnavailableError("nobody there"), EtcdRegressedError(7, 9, 3)])
+async def test_a_read_that_fails_is_told_to_all_of_them_and_to_each_by_itself(
+    anyio_backend: object, error: EtcdLeaderError
+) -> None:
     etcd = Etcd()
-    etcd.error = EtcdUnavailableError("nobody there")
+    etcd.error = error
     readers = Readers(etcd)
     etcd.may_answer.set()
     async with anyio.create_task_group() as group:
         for name in "abc":
             group.start_soon(readers.read, name)
-    assert readers.failed == dict.fromkeys("abc", etcd.error)
     assert len(etcd.asked) == 1
+    assert {str(failed) for failed in readers.failed.values()} == {str(error)}
+    assert {type(failed) for failed in readers.failed.values()} == {type(error)}
+    assert len({id(failed) for failed in readers.failed.values()}) == 3
+    assert readers.all_turns_given_back()
+
+
+async def test_a_fault_of_ours_is_told_to_all_of_them(anyio_backend: object) -> None:
+    async def broken(requests: Sequence[Range], timeout: float) -> TxnResult:
+        raise ZeroDivisionError
+
+    readers = Readers(Etcd())
+    readers.reads = Reads(broken, readers.turns)
+    async with anyio.create_task_group() as group:
+        for name in "ab":
+            group.start_soon(readers.read, name)
+    assert all("ZeroDivisionError" in str(error) for error in readers.failed.values())
+    assert len(readers.failed) == 2
     assert readers.all_turns_given_back()
 
 

@@ -12,6 +12,7 @@ from typing import Any, assert_type
 
 import anyio
 
+import etcdleader
 from etcdleader import (
     Config,
     ConfigError,
@@ -222,3 +223,8 @@ async def fail(manager: LeaderManager) -> None:
         raise as_value_error from None
     except EtcdLeaderError:
         raise
+
+
+def mistype() -> None:
+    """A name that there is not is found, though the package is loaded when it is used."""
+    etcdleader.EtcdLeaderManger  # type: ignore[attr-defined]  # noqa: B018 - it is not run
