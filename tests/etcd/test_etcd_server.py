@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -188,8 +190,8 @@ def test_a_taken_port_is_answered_by_other_ports(monkeypatch: pytest.MonkeyPatch
     real, calls = etcd_server._free_ports, []
     with socket.create_server(("127.0.0.1", 0)) as taken:
 
-        def unlucky(count: int) -> list[int]:
-            ports = real(count)
+        def unlucky(count: int, reserve: Callable[[int], bool]) -> list[int]:
+            ports = real(count, reserve)
             calls.append(ports)
             return ports if len(calls) > 2 else [taken.getsockname()[1], *ports[1:]]
 
@@ -197,6 +199,26 @@ def test_a_taken_port_is_answered_by_other_ports(monkeypatch: pytest.MonkeyPatch
         with EtcdServer() as etcd:
             assert healthy(etcd.endpoints[0])
     assert len(calls) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ports are reserved by abstract names, which Linux has")
+def test_a_port_of_a_member_that_is_down_is_not_taken_by_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens there, so it looks free; and when it is the server's no more, it is."""
+    choose = secrets.choice
+    with EtcdServer() as one:
+        port = int(one.endpoints[0].rpartition(":")[2])
+        one.members[0].kill()
+        wanted = [port]
+        monkeypatch.setattr(secrets, "choice", lambda ports: wanted.pop() if wanted else choose(ports))
+        with EtcdServer() as another:
+            assert not wanted
+            assert another.endpoints != one.endpoints
+            one.members[0].restart()
+            assert healthy(one.endpoints[0])
+            assert healthy(another.endpoints[0])
+    later = EtcdServer()
+    assert later._reserve(port)
+    os.close(later._reserved.pop())
 
 
 def test_an_etcd_that_does_not_start_shows_its_log_and_keeps_it() -> None:

@@ -140,12 +140,15 @@ class EtcdMember:
             EtcdServerError: It ended, or is not healthy within the server's ``start_timeout``.
         """
         deadline = time.monotonic() + self._start_timeout
-        while not self._is_healthy():
+        while True:
+            healthy = self._is_healthy()
             checkpoint()
-            if not self.running:
+            if not self.running:  # also when somebody is healthy there: then it is somebody else
                 log = self._log_ends()
                 kind = PortTakenError if "address already in use" in log else EtcdServerError
                 raise kind(f"etcd ended while it was starting. {log}")
+            if healthy:
+                return
             if time.monotonic() > deadline:
                 raise EtcdServerError(f"etcd was not healthy after {self._start_timeout:g} s. {self._log_ends()}")
             time.sleep(_POLL)

@@ -8,6 +8,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ __all__ = ("EtcdMember", "EtcdServer", "EtcdServerError")
 # connection of anybody can sit on its port.
 _PORTS = range(15000, 32000)
 _ATTEMPTS = 10
+_ABSTRACT = sys.platform == "linux"
+"""Whether a socket can have a name that is nowhere on the disk, and goes with its process."""
 
 
 class EtcdServer:
@@ -85,6 +88,7 @@ class EtcdServer:
         self._members: tuple[EtcdMember, ...] = ()
         self._folder: Path | None = None
         self._owner: tuple[int, int] | None = None
+        self._reserved: list[int] = []
         self._version = ""
 
     def __repr__(self) -> str:
@@ -143,6 +147,8 @@ class EtcdServer:
         if self._data_dir is None and self._folder is not None and self._folder.exists() and not fallen:
             shutil.rmtree(self._folder)
         self._members, self._folder, self._owner = (), None, None
+        while self._reserved:
+            os.close(self._reserved.pop())
         # Last of all: a stop that was interrupted is done again at the interpreter's end.
         atexit.unregister(self.stop)
         if fallen:
@@ -214,7 +220,7 @@ class EtcdServer:
             raise FileExistsError(f"{folder} is not empty, and each start makes a new cluster")
 
     def _make_members(self, binary: Path, folder: Path) -> tuple[EtcdMember, ...]:
-        addresses = [f"127.0.0.1:{port}" for port in _free_ports(3 * self._size)]
+        addresses = [f"127.0.0.1:{port}" for port in _free_ports(3 * self._size, self._reserve)]
         clients = addresses[: self._size]
         peers = [f"http://{address}" for address in addresses[self._size : 2 * self._size]]
         # Where clients need TLS, a member is asked for its health elsewhere.
@@ -256,6 +262,19 @@ class EtcdServer:
             )
         return tuple(members)
 
+    def _reserve(self, port: int) -> bool:
+        """Keep a port from other servers of this kind, on Linux: another one that asks the same moment would be taken for ours,
+        and one that asks while a member is down would take its place."""
+        if not _ABSTRACT:
+            return True
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as name:
+            try:
+                name.bind(f"\0etcdleader/port/{port}")
+            except OSError:
+                return False
+            self._reserved.append(name.detach())
+        return True
+
 
 def _tls_options(
     cert: str | os.PathLike[str] | None, key: str | os.PathLike[str] | None, client_ca: str | os.PathLike[str] | None
@@ -265,12 +284,13 @@ def _tls_options(
     return options if client_ca is None else [*options, "--client-cert-auth=true"]
 
 
-def _free_ports(count: int) -> list[int]:
-    """Find ports that nobody listens on. They are not reserved: etcd has to bind them itself."""
+def _free_ports(count: int, reserve: Callable[[int], bool] = lambda _: True) -> list[int]:
+    """Find ports that nobody listens on, and nobody has reserved: etcd has to bind them itself."""
     ports: set[int] = set()
     while len(ports) < count:
         port = secrets.choice(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            ports.add(port)
+            if port not in ports and reserve(port):
+                ports.add(port)
     return list(ports)
