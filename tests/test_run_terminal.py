@@ -74,7 +74,10 @@ def test_an_interactive_program_has_the_terminal_and_ctrl_c_is_for_it(tmp_path: 
     with shell(tmp_path) as screen:
         screen.enter(f"{RUN} -- {PYTHON}", shows=">>> ")
         screen.enter("import os; print('in front:', os.tcgetpgrp(0) == os.getpgrp())", shows="in front: True")
-        screen.enter("import time; print('sl' + 'eeps', flush=True); time.sleep(1000)", shows="sleeps")
+        # Not one long sleep: a signal that comes just before it begins does not interrupt it.
+        screen.enter(
+            "import time; print('sl' + 'eeps', flush=True); [time.sleep(0.1) for _ in range(9999)]", shows="sleeps"
+        )
         screen.type("\x03")
         screen.wait_for("KeyboardInterrupt")
         screen.wait_for(">>> ")
