@@ -102,17 +102,6 @@ class Connection:
             raise
         return answer
 
-    async def in_turn(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What a call of a candidacy brings, made when there are few others."""
-        await self.turns.take()
-        answered = False
-        try:
-            answer = await call()
-            answered = True
-        finally:
-            self.turns.give_back(answered=answered)
-        return answer
-
     def tell_version(self, tell: Callable[[str], None]) -> None:
         """Tell etcd's version when it is known, to whoever asks first: it concerns all alike, and once is enough."""
         if self._version_wanted is None:

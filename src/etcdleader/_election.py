@@ -167,7 +167,7 @@ class Candidacy:
             raise CandidacyOverError(LossReason.EXPIRED)
         own, end = self._ballot.key, prefix_end(self._prefix)
         try:
-            result = await self._connection.in_turn(
+            result = await self._connection.turns.ask(
                 lambda: self._connection.txn(
                     [Compare(own, "create", 0)],
                     [
@@ -198,7 +198,7 @@ class Candidacy:
         try:
             own = Range(self._ballot.key)
             return self._adopt(
-                await self._connection.in_turn(lambda: self._connection.range(own, timeout=self._timing.retry))
+                await self._connection.turns.ask(lambda: self._connection.range(own, timeout=self._timing.retry))
             )
         except EtcdRegressedError:
             raise

@@ -66,7 +66,7 @@ class Reads:
             if batch is None or len(batch.requests) + len(requests) > _MOST:
                 batch, first = _Batch(requests), 0
                 if await self._goes_alone(batch, timeout):
-                    return await self._in_turn(requests, timeout)
+                    return await self._turns.ask(partial(self._read, requests, timeout))
             else:
                 first = len(batch.requests)
                 batch.requests += requests
@@ -75,7 +75,7 @@ class Reads:
                 return replace(batch.result, results=batch.result.results[first : first + len(requests)])
             if isinstance(batch.error, EtcdRefusedError):
                 # One key that may not be read, and etcd refuses them all: that must not cost the others.
-                return await self._in_turn(requests, timeout)
+                return await self._turns.ask(partial(self._read, requests, timeout))
             if batch.error is not None:
                 raise copy(batch.error)  # one for each: they are raised in tasks of different campaigns
             # Whoever was to send it was cancelled: once more.
@@ -97,30 +97,17 @@ class Reads:
         return False
 
     async def _send(self, batch: _Batch, timeout: float) -> None:
-        await self._batches.take()
+        leave = partial(self._leave, batch, timeout)
         try:
-            await self._turns.take()
-            self._close(batch, timeout)
-            batch.result = await self._given_a_turn(batch.requests, timeout)
+            batch.result = await self._batches.ask(lambda: self._turns.ask(leave))
         except EtcdLeaderError as error:
             batch.error = error
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to those who read
             batch.error = EtcdUnavailableError(f"reading broke: {error!r}")
-        finally:
-            self._batches.give_back(answered=batch.result is not None)
 
-    async def _in_turn(self, requests: Sequence[Range], timeout: float) -> TxnResult:
-        await self._turns.take()
-        return await self._given_a_turn(requests, timeout)
-
-    async def _given_a_turn(self, requests: Sequence[Range], timeout: float) -> TxnResult:
-        answered = False
-        try:
-            result = await self._read(requests, timeout)
-            answered = True
-        finally:
-            self._turns.give_back(answered=answered)
-        return result
+    async def _leave(self, batch: _Batch, timeout: float) -> TxnResult:
+        self._close(batch, timeout)
+        return await self._read(batch.requests, timeout)
 
     def _close(self, batch: _Batch, timeout: float) -> None:
         if self._gathering.get(timeout) is batch:

@@ -132,7 +132,7 @@ class Session:
                 # Ours, not the server's: a grant whose answer was lost can then be found and taken back.
                 self.lease_id = random.SystemRandom().randrange(1, 1 << 63)
             try:
-                sent_at, granted = await self._connection.in_turn(self._grant)
+                sent_at, granted = await self._connection.turns.ask(self._grant)
             except LeaseExistsError:
                 # After a lost answer it is ours, but from when is not known; before any try it is a stranger's.
                 if tried:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 
 from ._loop import LightEvent
 
 __all__ = ("Turns",)
+
+T = TypeVar("T")
 
 
 class Turns:
@@ -60,6 +64,17 @@ class Turns:
                 del self._waiting[turn]
             raise
         return True
+
+    async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What a call brings, made when it is its turn."""
+        await self.take()
+        answered = False
+        try:
+            answer = await call()
+            answered = True
+        finally:
+            self.give_back(answered=answered)
+        return answer
 
     def give_back(self, *, answered: bool) -> None:
         """The next one may. ``answered`` says whether it was worth it."""

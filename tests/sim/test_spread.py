@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio
 import pytest
@@ -14,11 +14,10 @@ from etcdleader._core.queue import Ballot
 from etcdleader._etcd.api import Header, KeepAlive, KeyValue, LeaseGranted, Operation, Range, RangeResult, TxnResult
 from etcdleader._renewals import Renewals
 from etcdleader._session import Session
+from etcdleader._turns import Turns
 from etcdleader.testing.virtual_time import VirtualClock
 
 pytestmark = pytest.mark.anyio
-
-T = TypeVar("T")
 
 MANY = 10_000
 PER_READ = 128
@@ -45,15 +44,13 @@ class AllIsWell:
 
     def __init__(self) -> None:
         self.renewals = Renewals(self, self._read)  # type: ignore[arg-type]
+        self.turns = Turns(64)
         self.listener = Silent()
         self.rounds: list[tuple[float, int]] = []
         self.reads: list[int] = []
 
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
         return LeaseGranted(lease_id, ttl, HEADER)
-
-    async def in_turn(self, call: Callable[[], Awaitable[T]]) -> T:
-        return await call()
 
     async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
         self.rounds.append((anyio.current_time(), len(lease_ids)))
