@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.python_process import Python, run_python
+
 __all__ = ("PATIENCE", "Terminal", "command", "environment", "run")
 
 PATIENCE = 60.0
@@ -36,16 +38,7 @@ def command(*arguments: str) -> list[str]:
 
 def run(*arguments: str, folder: Path, variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run it in a folder, without a terminal, to its end."""
-    return subprocess.run(
-        command(*arguments),
-        cwd=folder,
-        env=environment(**(variables or {})),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return run_python(command(*arguments), folder, environment(**(variables or {})), seconds=PATIENCE)
 
 
 class Terminal:
@@ -71,7 +64,7 @@ class Terminal:
     def __enter__(self) -> Self:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-        self.process = subprocess.Popen(
+        self.process = Python(
             command(*self._arguments),
             cwd=self._folder,
             env=environment(**self._variables),

@@ -20,6 +20,7 @@ from etcdleader._cli._run_settings import Overrides, command_environment, make_m
 from etcdleader._cli._supervisor import descendants
 from etcdleader._noop_manager import NoopLeaderManager
 from etcdleader.errors import ConfigError
+from tests.python_process import Python, run_python
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
@@ -28,9 +29,7 @@ RUN = [sys.executable, "-m", "etcdleader", "run"]
 
 
 def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*RUN, *words], env={**OFF, **environment}, cwd=cwd, capture_output=True, text=True, timeout=60, check=False
-    )
+    return run_python([*RUN, *words], cwd, {**OFF, **environment}, seconds=60)
 
 
 # Exit statuses
@@ -196,7 +195,7 @@ def test_the_grace_begins_so_early_that_it_fits_and_so_late_that_one_lost_answer
 
 @contextmanager
 def running(*words: str, cwd: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
+    process = Python(
         [*RUN, *words], env={**OFF, **environment}, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:

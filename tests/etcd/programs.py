@@ -7,13 +7,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.python_process import Python
+
 __all__ = ("line", "python")
 
 
 @contextmanager
 def python(source: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Run it, and end it with the block."""
-    process = subprocess.Popen(
+    process = Python(
         [sys.executable, "-c", source, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

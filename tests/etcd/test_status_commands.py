@@ -16,6 +16,7 @@ import pytest
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from tests.etcd.stage import Stage
+from tests.python_process import Python
 from tests.terminal import PATIENCE, Terminal, command, environment, run
 
 pytestmark = pytest.mark.anyio
@@ -148,7 +149,7 @@ class Observed:
     """The command's output, line by line."""
 
     def __init__(self, stage: Stage, *arguments: str) -> None:
-        self.process = subprocess.Popen(
+        self.process = Python(
             command("observe", stage.election, *arguments, *stage.endpoint),
             cwd=stage.folder,
             env=environment(),

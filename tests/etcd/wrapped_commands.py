@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.python_process import Python
+
 COMMAND = """
     import os, signal, sys, time
 
@@ -230,7 +232,7 @@ def wrapped(
 ) -> Iterator[Wrapper]:
     """``etcdleader run`` on its own way to etcd. Whatever is left in the end is killed."""
     forwarder = Forwarder(endpoint)
-    process: subprocess.Popen[str] = subprocess.Popen(
+    process: subprocess.Popen[str] = Python(
         [
             *(sys.executable, "-c", textwrap.dedent(PROGRAM), "run", "--election", election_key, "--id", name),
             *(f"--endpoint={forwarder.endpoint}", *options, "--", *words),

@@ -1,0 +1,126 @@
+"""Runs Python programs, each in a process forked off this one, which has loaded the libraries that take long to load.
+
+Spoken to by one message and one answer for each, over a socket; see ``Python`` in ``python_process.py``. It never loads
+etcdleader, nor what it makes of etcd3: each program loads the package itself, as its user's would.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import struct
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# For the processes that are forked off.
+import anyio._backends._asyncio
+import anyio._backends._trio
+import dynaconf
+import grpc
+import rich.console
+import rich.live
+import rich.table
+import tenacity
+import trio
+import typer
+from google.protobuf import descriptor_pool, message_factory
+
+LOADED = (anyio, dynaconf, grpc, rich, tenacity, trio, typer, descriptor_pool, message_factory)
+STATUS = struct.Struct("i")
+_STREAMS = 3
+_LONGEST = 1 << 20
+
+
+def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next order, and its files: standard input, output and errors, and where the status is to be told."""
+    data, ancillary, _, _ = control.recvmsg(_LONGEST, socket.CMSG_SPACE((_STREAMS + 1) * array.array("i").itemsize))
+    if not data:
+        return None
+    files = array.array("i")
+    for _, _, sent in ancillary:
+        files.frombytes(sent)
+    return json.loads(data), files.tolist()
+
+
+def _open_streams() -> None:
+    """As an interpreter does when it begins."""
+    sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)  # type: ignore[misc]
+    buffering = 1 if os.isatty(1) else -1
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering, closefd=False)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)  # type: ignore[misc]
+
+
+def _become(order: dict[str, Any], files: list[int]) -> Callable[[], object]:
+    """Take on what an ``execve`` would have given this process; returns what is left to do: the program."""
+    if order["start_new_session"]:
+        os.setsid()
+    os.chdir(order["cwd"])
+    for number, file in enumerate(files[:_STREAMS]):
+        os.dup2(file, number)
+    os.closerange(_STREAMS, os.sysconf("SC_OPEN_MAX"))
+    _open_streams()
+    for number in order["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
+    os.environ.clear()
+    os.environ.update(order["env"])
+    options = list(order["arguments"])
+    if options[0] == "-P":
+        options.pop(0)
+    else:
+        sys.path.insert(0, "" if options[0] == "-c" else str(Path.cwd()))
+    kind, what, *words = options
+    if kind == "-m":
+        sys.argv = [kind, *words]
+        return lambda: runpy.run_module(what, run_name="__main__", alter_sys=True)
+    sys.argv = [kind, *words]
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    code = compile(what, "<string>", "exec")
+    return lambda: exec(code, main.__dict__)
+
+
+def serve(control: socket.socket) -> Callable[[], object] | None:
+    """Fork for each order, and tell how each process ended. Returns in those processes; here when nobody asks any more."""
+    processes = selectors.DefaultSelector()
+    processes.register(control, selectors.EVENT_READ)
+    while True:
+        for key, _ in processes.select():
+            if key.fileobj is not control:
+                pid, status = key.data
+                os.write(status, STATUS.pack(os.waitpid(pid, 0)[1]))
+                os.close(status)
+                processes.unregister(key.fileobj)
+                os.close(key.fd)
+                continue
+            if (order := _receive(control)) is None:
+                return None
+            pid = os.fork()
+            if not pid:
+                processes.close()
+                control.close()
+                return _become(*order)
+            *streams, status = order[1]
+            for file in streams:
+                os.close(file)
+            processes.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, status))
+            control.send(STATUS.pack(pid))
+
+
+if __name__ == "__main__":
+    gc.collect()
+    gc.freeze()  # a collection in one of the processes would copy what all of them share
+    # What is sent to a process that has hardly begun waits until it can be taken for what it is.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    program = serve(socket.socket(fileno=int(sys.argv[1])))
+    if program is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        program()
