@@ -10,6 +10,7 @@ import anyio
 
 from etcdleader import EtcdLeaderManager, LeaderManager, Term
 from etcdleader.testing import FakeEtcd
+from etcdleader.testing._store import Revision
 from etcdleader.testing.fake_etcd import Call
 from tests.sim.world import ELECTION, Oldest, oldest_keys
 
@@ -18,7 +19,10 @@ __all__ = ("Judge",)
 
 @dataclass
 class Judge:
-    """Judges who may believe what, at each request, at each election and every 50 virtual milliseconds.
+    """Judges who may believe what, at each request, each commit, each election and every virtual second.
+
+    That is whenever it may begin to be wrong: etcd's truth changes by commits alone, and who believes begins by winning or goes
+    on by a renewal. Time by itself only ends what is believed.
 
     - At most one manager leads.
     - Who leads has the oldest key of the election, on its own lease. For a key that was taken away *by hand* nothing
@@ -60,19 +64,24 @@ class Judge:
             manager.on_ousted(self._was_ousted)
         if self.at_requests:
             self.etcd.hooks.append(self._at_a_request)
+        self.etcd.commit_hooks.append(self._at_a_commit)
 
     def deed(self, token: int) -> None:
         """The key of this token is about to be deleted, changed or taken off its lease by hand."""
         self._by_hand.setdefault(token, anyio.current_time())
 
     async def look_on(self) -> None:
-        """Look every 50 ms, until cancelled."""
+        """Look every second, until cancelled."""
         while True:
             self.look()
-            await anyio.sleep(0.05)
+            await anyio.sleep(1)
 
     def _at_a_request(self, call: Call) -> None:
         self.look()
+
+    def _at_a_commit(self, commit: Revision) -> None:
+        if any(event.kv.key.rpartition(b"/")[0] == self.election.encode() for event in commit.events):
+            self.look()
 
     def look(self, oldest: Mapping[str, Oldest] | None = None) -> None:
         """Look at everybody, now; at the oldest key of each election, too, unless it is given."""

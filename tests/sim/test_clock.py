@@ -48,7 +48,7 @@ async def seconds_of_two_leaders(etcd: FakeEtcd, rate: float, config: Config) ->
     async with first:
         term = await first.wait_elected()
         async with second:
-            await until(lambda: first.statistics().renewals >= 3, timeout=5 * config.renew / rate)
+            await until(lambda: first.statistics().renewals >= 3, timeout=5 * config.renew / rate, step=0.1)
             client.partition()
             await second.wait_elected()
             began = anyio.current_time()

@@ -36,13 +36,13 @@ class ManySchedule(Schedule):
         return self.rng.randint(2, 3)
 
     async def look_on(self) -> None:
-        """In steps; and at each election's own changes, its own judge looks."""
+        """In steps; and at each election's own commits and wins, its own judge looks."""
         while True:
             oldest = oldest_keys(self.etcd)
             for judge in self.judges.values():
                 judge.look(oldest)
             assert verdicts(self.judges) == []
-            await anyio.sleep(0.5)
+            await anyio.sleep(1)
 
     async def recover(self) -> None:
         await until(lambda: len(self.led()) == len(self.elections), timeout=LED_AGAIN)

@@ -40,11 +40,11 @@ async def leading(
         yield manager, await manager.wait_elected()
 
 
-async def until(holds: Callable[[], Any], timeout: float = 60) -> None:
-    """Wait, in small steps of virtual time, until something holds."""
+async def until(holds: Callable[[], Any], timeout: float = 60, *, step: float = 0.005) -> None:
+    """Wait, in steps of virtual time, until something holds: small ones where the moment matters."""
     with anyio.fail_after(timeout):
         while not holds():
-            await anyio.sleep(0.005)
+            await anyio.sleep(step)
 
 
 Oldest = tuple[str, int, int]

@@ -26,7 +26,7 @@ from .._etcd.api import (
 from ..errors import EtcdRefusedError, EtcdUnavailableError
 from ._lessor import Lessor
 from ._signal import Signal
-from ._store import MAX_TXN_OPS, Store
+from ._store import MAX_TXN_OPS, Revision, Store
 
 if TYPE_CHECKING:
     from ._member import FakeMember
@@ -95,6 +95,7 @@ class Cluster:
         self.random = random.Random(seed)  # noqa: S311 - chance, not secrecy
         self.calls: Counter[CallKind] = Counter()
         self.hooks: list[Hook] = []
+        self.commit_hooks: list[Callable[[Revision], None]] = []
         self._group: TaskGroup | None = None
         self._next_expiry = math.inf
         self._expires_sooner = Signal()
@@ -212,6 +213,8 @@ class Cluster:
         for commit in self.store.since(before + 1):
             for member in self.members:
                 member.applied(commit)
+            for hook in list(self.commit_hooks):
+                hook(commit)
         self.changed.send()
 
     def _need_space(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -115,6 +115,11 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         """Called for each request, once when it has reached etcd and once when it is done; they may be async. What one
         raises is raised by the call; for a watch, when the fake is left."""
         return self._cluster.hooks
+
+    @property
+    def commit_hooks(self) -> list[Callable[[Revision], None]]:
+        """Called with each commit, before anybody else can have heard of it. They must not raise."""
+        return self._cluster.commit_hooks
 
     @property
     def calls(self) -> Counter[CallKind]:
