@@ -53,10 +53,11 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
 def _open_streams() -> None:
     """As an interpreter does when it begins."""
-    sys.stdin = sys.__stdin__ = os.fdopen(0, closefd=False)  # type: ignore[misc]
-    buffering = 1 if os.isatty(1) else -1
-    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering, closefd=False)  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)  # type: ignore[misc]
+    encoding = sys.stdout.encoding
+    sys.stdin = sys.__stdin__ = os.fdopen(0, encoding=encoding, closefd=False)  # type: ignore[misc]
+    buffering = 1 if os.isatty(1) or os.environ.get("PYTHONUNBUFFERED") else -1
+    sys.stdout = sys.__stdout__ = os.fdopen(1, "w", buffering, encoding, closefd=False)  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = os.fdopen(2, "w", 1, encoding, "backslashreplace", closefd=False)  # type: ignore[misc]
 
 
 def _become(order: dict[str, Any], files: list[int]) -> Callable[[], object]:

@@ -12,6 +12,7 @@ from typing import Any, Literal, assert_type
 import anyio
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, EtcdUnavailableError
+from etcdleader._etcd.api import Event
 from etcdleader.testing import EtcdServer, EtcdServerError, FakeEtcd
 from etcdleader.testing.etcd_server import EtcdMember
 from etcdleader.testing.fake_etcd import Call, CallKind, FakeClient, FakeMember, Revision, Snapshot
@@ -83,6 +84,11 @@ async def fake() -> None:
         happen(etcd)
         etcd.hooks.append(hook)
         etcd.hooks.append(async_hook)
+        etcd.commit_hooks.append(commit_hook)
+
+
+def commit_hook(commit: Revision) -> None:
+    assert_type(commit.events, tuple[Event, ...])
 
 
 def see(etcd: FakeEtcd) -> None:
