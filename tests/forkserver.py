@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -21,20 +22,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# For the processes that are forked off.
-import anyio._backends._asyncio
-import anyio._backends._trio
-import dynaconf
-import grpc
-import rich.console
-import rich.live
-import rich.table
-import tenacity
-import trio
-import typer
-from google.protobuf import descriptor_pool, message_factory
-
-LOADED = (anyio, dynaconf, grpc, rich, tenacity, trio, typer, descriptor_pool, message_factory)
+LOADED = (
+    "anyio._backends._asyncio", "anyio._backends._trio", "dynaconf", "google.protobuf.message_factory", "grpc", "rich.console",
+    "rich.live", "rich.table", "tenacity", "trio", "typer",
+)  # fmt: skip
+"""For the processes that are forked off."""
 STATUS = struct.Struct("i")
 _STREAMS = 3
 _LONGEST = 1 << 20
@@ -79,10 +71,9 @@ def _become(order: dict[str, Any], files: list[int]) -> Callable[[], object]:
     else:
         sys.path.insert(0, "" if options[0] == "-c" else str(Path.cwd()))
     kind, what, *words = options
-    if kind == "-m":
-        sys.argv = [kind, *words]
-        return lambda: runpy.run_module(what, run_name="__main__", alter_sys=True)
     sys.argv = [kind, *words]
+    if kind == "-m":
+        return lambda: runpy.run_module(what, run_name="__main__", alter_sys=True)
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     code = compile(what, "<string>", "exec")
@@ -117,6 +108,8 @@ def serve(control: socket.socket) -> Callable[[], object] | None:
 
 
 if __name__ == "__main__":
+    for name in LOADED:
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a collection in one of the processes would copy what all of them share
     # What is sent to a process that has hardly begun waits until it can be taken for what it is.

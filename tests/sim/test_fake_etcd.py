@@ -12,6 +12,8 @@ from etcdleader._etcd.api import (
     Put,
     Range,
     WatchCanceled,
+    WatchCreated,
+    WatchEvents,
     WatchMessage,
 )
 from etcdleader.errors import EtcdUnavailableError
@@ -69,6 +71,19 @@ async def test_history_tells_when_each_revision_was_committed(etcd: FakeEtcd) ->
     (commit,) = etcd.history
     assert (commit.revision, commit.events[0].kv.key) == (2, b"k")
     assert commit.time == anyio.current_time()
+
+
+async def test_a_commit_is_told_before_anybody_else_hears_of_it(etcd: FakeEtcd) -> None:
+    told: list[object] = []
+    etcd.client().watch(b"k", sink=lambda message: told.append(type(message)), timeout=5)
+    await anyio.sleep(1)
+    etcd.commit_hooks.append(told.append)
+    etcd.put(b"k", b"v")
+    await anyio.sleep(1)
+    etcd.delete(b"k")
+    await anyio.sleep(1)
+    put, delete = etcd.history[-2:]
+    assert told == [WatchCreated, put, WatchEvents, delete, WatchEvents]
 
 
 async def test_hooks_act_between_arrival_and_answer(etcd: FakeEtcd) -> None:

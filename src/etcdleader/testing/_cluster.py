@@ -211,10 +211,10 @@ class Cluster:
         before = self.store.revision
         yield
         for commit in self.store.since(before + 1):
-            for member in self.members:
-                member.applied(commit)
             for hook in list(self.commit_hooks):
                 hook(commit)
+            for member in self.members:
+                member.applied(commit)
         self.changed.send()
 
     def _need_space(self) -> None:
