@@ -58,6 +58,7 @@ class Connection:
         self._version_wanted: Callable[[str], None] | None = None
         self._answered = anyio.Event()
         self._owned = owned
+        self._process = process_id()
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
 
@@ -101,6 +102,11 @@ class Connection:
                 self.api.switch_endpoint(used)
             raise
         return answer
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it is the connection of the process that this one was forked from: its leases are none of ours."""
+        return self._process != process_id()
 
     def tell_version(self, tell: Callable[[str], None]) -> None:
         """Tell etcd's version when it is known, to whoever asks first: it concerns all alike, and once is enough."""
@@ -152,8 +158,8 @@ _Key = tuple[tuple[int, int], anyio.lowlevel.EventLoopToken, Hashable]
 
 _connections: dict[_Key, Connection] = {}
 _parents: list[object] = []
-"""What a forked child inherited. It is kept, untouched: to free or close gRPC's objects there can hang the child, or
-speak to etcd in the parent's name."""
+"""What a forked child inherited. It is kept, untouched: to free or close gRPC's objects, of a user's own client, can hang the
+child there, or speak to etcd in the parent's name."""
 
 
 def _forked() -> None:
@@ -199,7 +205,7 @@ class connect:  # noqa: N801 - it reads as what it does
         """Close it, if nobody else uses it."""
         connection = self._connection
         connection.users -= 1
-        if connection.users == 0:
+        if connection.users == 0 and not connection.inherited:
             del _connections[self._place]
             with anyio.CancelScope(shield=True):
                 await connection.aclose()

@@ -199,7 +199,7 @@ class Session:
         # Whatever way led here, belief ends before the seat can pass on.
         self.on_lost = _nothing
         self.lose(LossReason.STOPPED)
-        if not self.lease_id:
+        if not self.lease_id or self._connection.inherited:
             return
         begun, turns, retry = anyio.current_time(), self._connection.turns, self._timing.retry
         with anyio.CancelScope(shield=True) as scope:

@@ -1,16 +1,18 @@
-"""The port, on etcd3's stubs: one connection to one etcd cluster."""
+"""The port, in etcd3's messages: one connection to one etcd cluster."""
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import anyio
 
 from .._core.versions import survives_given_up_reads
 from .._loop import call_soon_from_threads
+from .._process import process_id
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import (
@@ -28,16 +30,25 @@ from .api import (
     WatchSink,
 )
 from .endpoint import Endpoint, open_endpoint
+from .grpc_words import Metadata
 from .keep_alives import KeepAlives, OpenStream
 from .login import BorrowedToken, Login
 from .messages import header, range_request, range_result, txn_request, txn_result
+from .methods import (
+    KEEP_ALIVES,
+    LEASE_GRANT,
+    LEASE_REVOKE,
+    LEASE_TIME_TO_LIVE,
+    RANGE,
+    STATUS,
+    TXN,
+    WATCHES,
+    Method,
+)
 from .rpc import etcdrpc
-from .stream import KEEP_ALIVES, WATCHES, ChannelStream, Http2Stream, Method, Stream
+from .stream import Stream, StreamUse
 from .translation import AnotherClusterError, StaleTokenError
 from .watches import Watches
-
-if TYPE_CHECKING:
-    from .http2 import Http2
 
 __all__ = ("EtcdGateway",)
 
@@ -59,8 +70,8 @@ lost: over a new connection it would have all watches to make anew, and be later
 class EtcdGateway:
     """Implements ``EtcdApi``. It is made on the event loop that it is used on, and opens nothing before the first call.
 
-    One endpoint is spoken to at a time. The threads are gRPC's own, however many calls and watches there are; on a user's own
-    client there is one for each of the two streams.
+    One endpoint is spoken to at a time, over one connection, without a thread. On a user's own client there are gRPC's, and one
+    for each of the two streams.
     """
 
     def __init__(self, client: EtcdConfig | Any) -> None:
@@ -78,10 +89,13 @@ class EtcdGateway:
         self._cluster_id: int | None = None
         self._endpoint: Endpoint | None = None
         self._closed = False
+        self._process = process_id()
         if isinstance(client, EtcdConfig):
             self._login: Login = Login(client.user, client.password, several=len(client.endpoints) > 1)
         else:
-            self._endpoint = Endpoint("the given client", client.channel, self._call_soon)
+            from .channel import ChannelEndpoint  # it brings gRPC along, which nobody else needs
+
+            self._endpoint = ChannelEndpoint(client.channel, self._call_soon)
             self._login = BorrowedToken(client)
         self._keep_alives = KeepAlives(self._stream_opener(KEEP_ALIVES))
         self._watches = Watches(self._stream_opener(WATCHES), self._log_out, self._outdated)
@@ -90,12 +104,12 @@ class EtcdGateway:
 
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
         request = etcdrpc.LeaseGrantRequest(TTL=ttl, ID=lease_id)
-        answer = await self._call(lambda endpoint: endpoint.lease.LeaseGrant, request, timeout)
+        answer = await self._call(LEASE_GRANT, request, timeout)
         return LeaseGranted(answer.ID, answer.TTL, header(answer.header))
 
     async def lease_revoke(self, lease_id: int, *, timeout: float) -> Header:
         request = etcdrpc.LeaseRevokeRequest(ID=lease_id)
-        answer = await self._call(lambda endpoint: endpoint.lease.LeaseRevoke, request, timeout)
+        answer = await self._call(LEASE_REVOKE, request, timeout)
         return header(answer.header)
 
     async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
@@ -103,19 +117,19 @@ class EtcdGateway:
 
     async def lease_time_to_live(self, lease_id: int, *, keys: bool = False, timeout: float) -> LeaseTimeToLive:
         request = etcdrpc.LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
-        answer = await self._call(lambda endpoint: endpoint.lease.LeaseTimeToLive, request, timeout)
+        answer = await self._call(LEASE_TIME_TO_LIVE, request, timeout)
         return LeaseTimeToLive(answer.ID, answer.TTL, answer.grantedTTL, tuple(answer.keys), header(answer.header))
 
     async def member_status(self, *, timeout: float) -> MemberStatus:
         request = etcdrpc.StatusRequest()
         number = self._number
-        answer = await self._call(lambda endpoint: endpoint.maintenance.Status, request, timeout)
+        answer = await self._call(STATUS, request, timeout)
         if number == self._number and survives_given_up_reads(answer.version):
             self._survives = number
         return MemberStatus(answer.version, answer.leader, header(answer.header))
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
-        answer = await self._call(lambda endpoint: endpoint.kv.Range, range_request(request), timeout)
+        answer = await self._call(RANGE, range_request(request), timeout)
         return range_result(answer, header(answer.header))
 
     async def txn(
@@ -135,7 +149,7 @@ class EtcdGateway:
             # Given up at the wrong moment, by a timeout or by our end, it would end a member of an older etcd.
             return txn_request(compare, success, failure, by_consensus=reads and self._survives != self._number)
 
-        return txn_result(await self._call(lambda endpoint: endpoint.kv.Txn, request, timeout))
+        return txn_result(await self._call(TXN, request, timeout))
 
     def watch(
         self, key: bytes, range_end: bytes = b"", *, start_revision: int = 0, sink: WatchSink, timeout: float
@@ -183,14 +197,16 @@ class EtcdGateway:
     def _open(self) -> Endpoint:
         if self._closed:
             raise EtcdUnavailableError("the connection was closed")
+        if self._process != process_id():
+            raise EtcdUnavailableError("the connection is another process's: this one was forked while it was in use")
         if self._endpoint is None:
             assert self._config is not None
             self._opened_at = time.monotonic()
             endpoints = self._config.endpoints
-            self._endpoint = open_endpoint(endpoints[self._number % len(endpoints)], self._config, self._call_soon)
+            self._endpoint = open_endpoint(endpoints[self._number % len(endpoints)], self._config)
         return self._endpoint
 
-    async def _call(self, method: Callable[[Endpoint], Any], request: Any, timeout: float) -> Any:
+    async def _call(self, method: Method, request: Any, timeout: float) -> Any:
         """``request`` is a message, or makes the one for the member that it goes to: that may be another one by then."""
         deadline = anyio.current_time() + timeout
         logins = 0
@@ -203,7 +219,7 @@ class EtcdGateway:
             left = max(0.001, deadline - anyio.current_time())
             try:
                 message = request() if callable(request) else request
-                answer = await endpoint.call(method(endpoint), message, metadata, left)
+                answer = await endpoint.call(method, message, metadata, left)
             except StaleTokenError:
                 if logins == _LOGINS or not self._login.forget(metadata):
                     raise
@@ -237,41 +253,28 @@ class EtcdGateway:
             while True:
                 endpoint, number = self._open(), self._number
                 metadata = await self._login.metadata(endpoint, timeout)
+                if endpoint is not self._endpoint:
+                    continue  # it was left meanwhile
+
+                def ended(error: EtcdLeaderError, metadata: Metadata = metadata, number: int = number) -> None:
+                    if isinstance(error, StaleTokenError):
+                        self._login.forget(metadata)
+                    on_end(error)
+                    if error._elsewhere:  # noqa: SLF001 - of this package
+                        self.switch_endpoint(number)
+
+                check = functools.partial(self._stranger, endpoint)
+                use = StreamUse(check, on_message, ended, self._call_soon)
                 try:
-                    connection = await self._connected(endpoint, _CONNECTING * timeout)
+                    return await endpoint.open_stream(method, metadata, use, _CONNECTING * timeout)
                 except EtcdLeaderError as error:
                     if endpoint is not self._endpoint and not self._closed:
                         continue  # it was left meanwhile: what of it
                     if error._elsewhere:  # noqa: SLF001 - of this package
                         self.switch_endpoint(number)
                     raise
-                if endpoint is self._endpoint:
-                    break  # else it was left meanwhile
-
-            def ended(error: EtcdLeaderError) -> None:
-                if isinstance(error, StaleTokenError):
-                    self._login.forget(metadata)
-                on_end(error)
-                if error._elsewhere:  # noqa: SLF001 - of this package
-                    self.switch_endpoint(number)
-
-            uses = {
-                "check": lambda message: self._stranger(endpoint, message),
-                "on_message": on_message,
-                "on_end": ended,
-                "call_soon": self._call_soon,
-            }
-            if connection is not None:
-                return Http2Stream(method, metadata, endpoint.name, connection, **uses)
-            return ChannelStream(method, metadata, endpoint, **uses)
 
         return open_stream
-
-    @staticmethod
-    async def _connected(endpoint: Endpoint, timeout: float) -> Http2 | None:
-        with anyio.move_on_after(timeout):
-            return await endpoint.streams()
-        raise EtcdUnavailableError(f"{endpoint.name}: no connection within {timeout:g} s")
 
     def _outdated(self) -> bool:
         """Whether somebody has logged in again, or off, since the watch stream was opened."""

@@ -1,40 +1,34 @@
-"""HTTP/2 as gRPC speaks it, for the two streams: on the event loop, without a thread.
+"""One connection to one member: gRPC's calls and streams over HTTP/2, on the event loop, without a thread.
 
-gRPC's Python layer hands each message of a stream from thread to thread, some 200 microseconds of CPU in all, and looks
-for the next one many times a second. Here a hundred messages that leave together are one write, and most answers to
-them one read: a tenth of that, and nothing while nothing happens. The protocol itself is the library h2's.
+gRPC's Python layer hands each answer from thread to thread, 300 microseconds of a processor for a call and 200 for a message
+of a stream, and looks for the next one many times a second. Here a hundred that leave together are one write, and most
+answers to them one read: a third of that, and nothing while nothing happens. What the bytes mean is decided in
+``frames.py`` and ``grpc_words.py``, neither of which knows a socket.
 """
 
 from __future__ import annotations
 
-import logging
 import math
+import os
 import socket
 import ssl
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import unquote
 
 import anyio
 import anyio.lowlevel
-import h2.config
-import h2.connection
-import h2.errors
-import h2.events
-import h2.exceptions
-import h2.settings
 from anyio.abc import ByteStream, SocketAttribute
 
 from .._loop import LightEvent, protected, spawn
+from .frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError, packed
+from .grpc_words import Metadata, Status, Unframed, framed, status, timeout_header
 
-__all__ = ("Http2", "Status")
+__all__ = ("Http2",)
 
-_PREFIX = 5
-"""Bytes before each message: whether it is compressed, and its length."""
 _WINDOW = 2**24
 """Bytes that may be under way to us. A watch may have to catch up with much."""
 _READ = 2**16
@@ -43,39 +37,48 @@ _PING_EVERY = 10.0
 waits for it. Below 5 s etcd hangs up."""
 _SUSPICIOUS = 0.1
 """Seconds of silence after something was sent."""
-_CODES = (
-    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
-    "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
-)  # fmt: skip
-"""gRPC's, by their numbers."""
-_packing = ContextVar("packing", default=False)
-for _name in ("hpack.hpack", "hpack.table"):
-    # It writes to its log, at DEBUG, each header that it packs: the token of a user who has logged in is one.
-    logging.getLogger(_name).addFilter(lambda _: not _packing.get())
+_RESERVED = 2
+"""Places that calls leave to the two streams, where the peer allows so few that it matters: etcd itself allows any number."""
+_BLOCKS = 32
+"""More than there are methods."""
 _BROKEN = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """How a stream ended, in gRPC's words."""
-
-    code: str
-    details: str
 
 
 @dataclass(slots=True)
 class _Stream:
     on_message: Callable[[bytes], None]
     on_end: Callable[[Status], None]
+    is_call: bool
     sent_at: float = -math.inf
-    to_send: bytearray = field(default_factory=bytearray)
-    received: bytearray = field(default_factory=bytearray)
+    unframed: Unframed = field(default_factory=Unframed)
     headers: dict[str, str] = field(default_factory=dict)
 
 
+class _Call:
+    """What a call has brought."""
+
+    __slots__ = ("messages", "over", "status")
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.status: Status | None = None
+        self.over = LightEvent()
+
+    def end(self, how: Status) -> None:
+        self.status = how
+        self.over.set()
+
+    def result(self) -> tuple[Status, bytes]:
+        assert self.status is not None
+        if self.status.code != "OK":
+            return self.status, b""
+        if len(self.messages) != 1:
+            return Status("INTERNAL", f"{len(self.messages)} answers to one request"), b""
+        return self.status, self.messages[0]
+
+
 class Http2:
-    """One connection to one member. When it broke it stays so: another one is made.
+    """It is connected once. When it broke it stays so: another one is made.
 
     Attributes:
         ended: Set when nothing of it runs any more.
@@ -86,26 +89,27 @@ class Http2:
 
         Args:
             name: Whom it leads to: a host, a colon and a port.
-            heard: Called when something came.
+            heard: Called when a message came, or a part of one.
         """
         self.ended = anyio.Event()
         self._name = name
         self._heard = heard
-        self._h2 = h2.connection.H2Connection(
-            # Headers are compared as bytes, and what is wrong with those of a server that works is no matter of ours.
-            h2.config.H2Configuration(header_encoding=None, validate_inbound_headers=False)
-        )
+        self._frames = Frames(_WINDOW)
         self._socket: ByteStream | None = None
         self._scheme = b"http"
+        self._blocks: dict[tuple[str, Metadata], bytes] = {}
         self._streams: dict[int, _Stream] = {}
+        self._calls = 0
         self._wake = LightEvent()
+        self._freed = LightEvent()
         self._scope = anyio.CancelScope()
         self._silent = False
         self._heard_at = -math.inf
         self._broken: Status | None = None
+        self._retired: Status | None = None
 
     async def connect(self, context: ssl.SSLContext | None) -> None:
-        """Connect, and shake hands.
+        """Connect, and say who we are.
 
         Raises:
             OSError: There is nobody, or TLS fails (``ssl.SSLError``).
@@ -119,80 +123,170 @@ class Http2:
             self._socket = await anyio.connect_tcp(
                 host, int(port), ssl_context=context, tls_standard_compatible=False, tls_hostname=host
             )
-        self._h2.initiate_connection()
-        self._h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: _WINDOW})
-        self._h2.increment_flow_control_window(_WINDOW)
-        spawn(self._run, "etcdleader streams", self.ended.set)
+        _connected.add(self)
+        spawn(self._run, "etcdleader connection", self.ended.set)
 
     @property
     def is_open(self) -> bool:
-        """Whether a stream can be opened."""
-        return self._socket is not None and self._broken is None
+        """Whether a call can be made on it, and a stream be opened."""
+        return self._socket is not None and self._broken is None and self._retired is None
+
+    # Calls
+
+    async def call(self, path: str, metadata: Metadata, message: bytes, timeout: float) -> tuple[Status, bytes]:
+        """Send one request and wait for its answer; cancelled, the request is withdrawn.
+
+        Returns:
+            How it ended; and the answer, as it is serialized, when that is OK.
+        """
+        deadline = anyio.current_time() + timeout
+        left = timeout
+        while self.is_open and not self._has_room(_RESERVED if self._calls else 0):
+            self._freed = self._freed if not self._freed.is_set() else LightEvent()
+            await self._freed.wait_for(left)
+            if (left := deadline - anyio.current_time()) <= 0:
+                return Status("DEADLINE_EXCEEDED", "the member allows no more calls at a time"), b""
+        if not self.is_open:
+            return replace(self._why_not(), untouched=True), b""
+        call = _Call()
+        stream = _Stream(call.messages.append, call.end, is_call=True)
+        number = self._open(stream, path, metadata, (b"grpc-timeout", timeout_header(left).encode()))
+        self._calls += 1
+        try:
+            self._send(number, stream, message, last=True)
+            await call.over.wait_for(left)
+        finally:
+            self._calls -= 1
+            if call.status is None:
+                self.leave(number)
+            self._freed.set()
+            self._hang_up_if_done()
+        if call.status is None:
+            return Status("DEADLINE_EXCEEDED", f"no answer within {timeout:g} s"), b""
+        return call.result()
+
+    def _has_room(self, reserved: int) -> bool:
+        return len(self._streams) + reserved < self._frames.room
+
+    def _why_not(self) -> Status:
+        return self._broken or self._retired or Status("UNAVAILABLE", "there is no connection")
+
+    # Streams
 
     def open(
         self,
         path: str,
-        metadata: Any,
+        metadata: Metadata,
         on_message: Callable[[bytes], None],
         on_end: Callable[[Status], None],
-    ) -> int:
-        """Open a stream; returns its number.
+    ) -> int | None:
+        """Open a stream; returns its number, or None: the member allows no more of them, or the connection is over.
 
         Args:
             path: The method's.
-            metadata: What goes with it: pairs of names and values.
+            metadata: What goes with it.
             on_message: Takes each message, as it is serialized.
-            on_end: Told once how it ended, unless it was closed from here.
-
-        Raises:
-            h2.exceptions.H2Error: The member allows no more of them.
+            on_end: Told once how it ended, unless it was left from here.
         """
-        number = self._h2.get_next_available_stream_id()
-        headers = [
-            (b":method", b"POST"),
-            (b":scheme", self._scheme),
-            (b":path", path.encode()),
-            (b":authority", self._name.encode()),
-            (b"te", b"trailers"),
-            (b"content-type", b"application/grpc"),
-            (b"user-agent", b"etcdleader"),
-            *((name.encode(), value.encode()) for name, value in metadata),
-        ]
-        packing = _packing.set(True)
-        try:
-            self._h2.send_headers(number, headers)
-        finally:
-            _packing.reset(packing)
-        self._streams[number] = _Stream(on_message, on_end)
+        if not self.is_open or not self._has_room(0):
+            return None
+        return self._open(_Stream(on_message, on_end, is_call=False), path, metadata)
+
+    def _open(self, stream: _Stream, path: str, metadata: Metadata, *more: tuple[bytes, bytes]) -> int:
+        number = self._frames.open(self._block(path, metadata) + packed(more))
+        self._streams[number] = stream
         self._wake.set()
+        if self._frames.exhausted:
+            self._retire(math.inf, Status("UNAVAILABLE", "the connection has no number left for a stream"))
         return number
+
+    def _block(self, path: str, metadata: Metadata) -> bytes:
+        """Headers, packed: they are the same for each call of a method, until somebody logs in anew."""
+        key = path, metadata
+        if (block := self._blocks.get(key)) is None:
+            block = packed(
+                (
+                    (b":method", b"POST"),
+                    (b":scheme", self._scheme),
+                    (b":path", path.encode()),
+                    (b":authority", self._name.encode()),
+                    (b"te", b"trailers"),
+                    (b"content-type", b"application/grpc"),
+                    (b"user-agent", b"etcdleader"),
+                )
+            )
+            block += packed(((name.encode(), value.encode()) for name, value in metadata), secret=True)
+            if len(self._blocks) > _BLOCKS:  # of tokens that are gone
+                self._blocks.clear()
+            self._blocks[key] = block
+        return block
 
     def send(self, number: int, message: bytes) -> None:
         """Send a message after those before it. What is sent in one go leaves in one go."""
         if (stream := self._streams.get(number)) is not None:
-            stream.sent_at = time.monotonic()
-            stream.to_send += b"\0" + len(message).to_bytes(_PREFIX - 1, "big") + message
-            self._wake.set()
+            self._send(number, stream, message)
 
-    def close_stream(self, number: int) -> None:
+    def _send(self, number: int, stream: _Stream, message: bytes, *, last: bool = False) -> None:
+        stream.sent_at = time.monotonic()
+        self._frames.send(number, framed(message), last=last)
+        self._wake.set()
+
+    def leave(self, number: int) -> None:
         """No more of it. Nothing is told. Where nothing at all has come since it sent something, the connection is at fault, and
         ends: the next stream would fare no better."""
         if (stream := self._streams.pop(number, None)) is not None and self._broken is None:
+            self._freed.set()
             if self._heard_at < stream.sent_at < time.monotonic() - _SUSPICIOUS:
                 self._break(Status("UNAVAILABLE", "nothing came any more"))
             else:
                 self._reset(number)
 
     def close(self) -> None:
-        """Hang up. Streams that are open are told."""
+        """Hang up. Calls and streams that are open are told."""
         self._break(Status("CANCELLED", "the connection was closed"))
         if self._socket is None:
             self.ended.set()
 
     def _reset(self, number: int) -> None:
-        with suppress(h2.exceptions.ProtocolError):  # it is over on the other side, too
-            self._h2.reset_stream(number, h2.errors.ErrorCodes.CANCEL)
-            self._wake.set()
+        self._frames.reset(number)
+        self._wake.set()
+
+    def _descriptor(self) -> int:
+        assert self._socket is not None
+        return int(self._socket.extra(SocketAttribute.raw_socket).fileno())
+
+    # Its end
+
+    def _retire(self, last: float, why: Status) -> None:
+        """Nothing more can be asked for. Calls up to ``last`` are waited for, while streams must find another home: nothing
+        ends them but us."""
+        self._retired = why
+        for number, stream in list(self._streams.items()):
+            if number > last:
+                self._end(number, stream, replace(why, untouched=True))
+            elif not stream.is_call:
+                self._end(number, stream, why)
+        self._freed.set()
+        self._hang_up_if_done()
+
+    def _hang_up_if_done(self) -> None:
+        if self._retired is not None and not self._streams:
+            self._break(self._retired)
+
+    def _end(self, number: int, stream: _Stream, how: Status) -> None:
+        self._streams.pop(number, None)
+        self._reset(number)  # our half may still be open
+        self._freed.set()
+        stream.on_end(how)
+
+    def _break(self, how: Status) -> None:
+        if self._broken is None:
+            self._broken = how
+            self._scope.cancel()
+            self._freed.set()
+            streams, self._streams = list(self._streams.values()), {}
+            for stream in streams:
+                stream.on_end(how)
 
     # The task
 
@@ -205,46 +299,33 @@ class Http2:
                         group.start_soon(protected(self._guarded), task)
         finally:
             self._break(Status("CANCELLED", "its task was cancelled"))
+            _connected.discard(self)
             with suppress(OSError):
-                # A forked child may hold the descriptor, too: to close ours would tell the member nothing.
-                self._socket.extra(SocketAttribute.raw_socket).shutdown(socket.SHUT_RDWR)  # noqa: S610 - no Django
+                # A forked child that knows nothing of us may hold the descriptor, too: to close ours would tell the member
+                # nothing. By a descriptor of its own: that of a loop's may not be used so.
+                raw = self._socket.extra(SocketAttribute.raw_socket)
+                with socket.fromfd(raw.fileno(), raw.family, raw.type) as same:
+                    same.shutdown(socket.SHUT_RDWR)
             await anyio.aclose_forcefully(self._socket)
 
     async def _guarded(self, task: Callable[[], Any]) -> None:
         try:
             await task()
-        except (*_BROKEN, h2.exceptions.H2Error) as error:
+        except (*_BROKEN, ProtocolError) as error:
             self._break(Status("UNAVAILABLE", str(error) or type(error).__name__))
-        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever uses the streams
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever uses the connection
             self._break(Status("INTERNAL", repr(error)))
-
-    def _break(self, status: Status) -> None:
-        if self._broken is None:
-            self._broken = status
-            self._scope.cancel()
-            streams, self._streams = list(self._streams.values()), {}
-            for stream in streams:
-                stream.on_end(status)
 
     async def _write(self) -> None:
         assert self._socket is not None
+        frames = self._frames
         while True:
             self._wake = LightEvent()
-            for number, stream in self._streams.items():
-                self._fill(number, stream)
-            if data := self._h2.data_to_send():
+            if frames.to_send:
+                data, frames.to_send = bytes(frames.to_send), bytearray()
                 await self._socket.send(data)
             else:
                 await self._wake.wait()
-
-    def _fill(self, number: int, stream: _Stream) -> None:
-        """Hand over what may leave now; the peer's window may keep the rest."""
-        while stream.to_send:
-            size = min(self._h2.local_flow_control_window(number), self._h2.max_outbound_frame_size)
-            if size <= 0:
-                return
-            self._h2.send_data(number, bytes(stream.to_send[:size]))
-            del stream.to_send[:size]
 
     async def _ping(self) -> None:
         while True:
@@ -257,73 +338,78 @@ class Http2:
                 )
             self._silent = bool(self._streams)
             if self._silent:
-                self._h2.ping(b"etcdlead")
+                self._frames.ping()
                 self._wake.set()
 
     async def _read(self) -> None:
         assert self._socket is not None
         while True:
             data = await self._socket.receive(_READ)
-            self._heard()
             self._heard_at = time.monotonic()
             self._silent = False
-            for event in self._h2.receive_data(data):
-                self._happened(event)
-            # Acknowledgements, mostly. An answer to a ping or a wider window lets more leave, too.
-            self._wake.set()
+            room = self._frames.room
+            for happening in self._frames.receive(data):
+                self._happened(happening)
+            if room != self._frames.room:
+                self._freed.set()
+            if self._frames.to_send:
+                self._wake.set()
 
-    def _happened(self, event: Any) -> None:
-        if isinstance(event, h2.events.DataReceived):
-            if event.flow_controlled_length:
-                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            if (stream := self._streams.get(event.stream_id)) is not None:
-                self._received(event.stream_id, stream, event.data)
-        elif isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
-            if (stream := self._streams.get(event.stream_id)) is not None:
-                stream.headers.update({_text(name): _text(value) for name, value in event.headers})
-        elif isinstance(event, h2.events.StreamEnded):
-            if (stream := self._streams.pop(event.stream_id, None)) is not None:
-                self._reset(event.stream_id)  # our half was still open
-                stream.on_end(_status(stream.headers))
-        elif isinstance(event, h2.events.StreamReset):
-            if (stream := self._streams.pop(event.stream_id, None)) is not None:
-                stream.on_end(Status("UNAVAILABLE", f"the stream was reset: {event.error_code!r}"))
-        elif isinstance(event, h2.events.ConnectionTerminated):
-            self._break(
-                Status(
-                    "UNAVAILABLE", f"the member hangs up: {_text(event.additional_data or b'') or event.error_code!r}"
-                )
-            )
+    def _happened(self, happening: Happening) -> None:
+        if isinstance(happening, GoneAway):
+            why = happening.why or f"code {happening.code}"
+            self._retire(happening.last, Status("UNAVAILABLE", f"the member hangs up: {why}"))
+            return
+        number = happening.number
+        if isinstance(happening, Arrived):
+            self._heard()
+        if (stream := self._streams.get(number)) is None:
+            return
+        if isinstance(happening, Ended):
+            what = f"the stream was reset: code {happening.code}"
+            self._end(number, stream, Status("UNAVAILABLE", what, untouched=happening.untouched))
+            return
+        if isinstance(happening, Headers):
+            stream.headers.update(happening.headers)
+        else:
+            self._received(number, stream, happening.data)
+        if happening.ended and self._streams.get(number) is stream:
+            if stream.is_call:
+                # Asked and answered. Where it was refused before all of it was sent, the rest is not.
+                self._frames.finish(number)
+                del self._streams[number]
+                self._freed.set()
+                stream.on_end(status(stream.headers))
+            else:
+                self._end(number, stream, status(stream.headers))
 
     def _received(self, number: int, stream: _Stream, data: bytes) -> None:
         """Hand on the messages that are whole now."""
-        received = stream.received
-        received += data
-        at = 0
-        while len(received) - at >= _PREFIX:
-            end = at + _PREFIX + int.from_bytes(received[at + 1 : at + _PREFIX], "big")
-            if len(received) < end:
-                break
-            message, compressed = bytes(received[at + _PREFIX : end]), received[at]
-            at = end
-            if compressed:
-                self.close_stream(number)
-                stream.on_end(Status("INTERNAL", "a compressed message, which was not asked for"))
-                return
+        for message in stream.unframed.take(data):
             stream.on_message(message)
-            if number not in self._streams:
-                return  # closed by what it was told
-        del received[:at]
+            if self._streams.get(number) is not stream:
+                return  # left by what it was told
+        if stream.unframed.compressed:
+            self._end(number, stream, Status("INTERNAL", "a compressed message, which was not asked for"))
 
 
-def _text(value: bytes) -> str:
-    return value.decode(errors="replace")
+_connected: weakref.WeakSet[Http2] = weakref.WeakSet()
 
 
-def _status(headers: dict[str, str]) -> Status:
-    """From the headers and trailers of a stream that has ended."""
-    if "grpc-status" not in headers:
-        return Status("UNAVAILABLE", f"no gRPC is spoken there: HTTP status {headers.get(':status', 'none')}")
-    number = headers["grpc-status"]
-    code = _CODES[int(number)] if number.isdecimal() and int(number) < len(_CODES) else "UNKNOWN"
-    return Status(code, unquote(headers.get("grpc-message", "")))
+def _forked() -> None:
+    """What a child does to the connections that it inherited: it lets go of them, unseen by the other side.
+
+    Whatever it runs of its parent's loop, as it does when it leaves by ``sys.exit`` inside of it, can then neither speak to
+    etcd in the parent's name, nor read what was meant for the parent, nor take the parent's sockets out of the loop's
+    selector, which the two share.
+    """
+    nobody, other = socket.socketpair()
+    other.close()
+    for connection in list(_connected):
+        with suppress(Exception):
+            os.dup2(nobody.fileno(), connection._descriptor())  # noqa: SLF001 - of this module
+    nobody.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

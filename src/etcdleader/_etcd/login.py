@@ -8,7 +8,9 @@ import anyio
 import anyio.lowlevel
 
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
-from .endpoint import Endpoint, Metadata
+from .endpoint import Endpoint
+from .grpc_words import Metadata
+from .methods import AUTHENTICATE
 from .rpc import etcdrpc
 from .translation import NoLoginError
 
@@ -59,7 +61,7 @@ class Login:
     async def _authenticate(self, endpoint: Endpoint, timeout: float) -> Metadata:
         request = etcdrpc.AuthenticateRequest(name=self._user, password=self._password)
         try:
-            answer = await endpoint.call(endpoint.auth.Authenticate, request, (), timeout)
+            answer = await endpoint.call(AUTHENTICATE, request, (), timeout)
         except EtcdRefusedError as error:
             if "authentication is not enabled" in str(error):
                 # It may be switched on later: then calls without a token are refused, and we come here again.

@@ -1,4 +1,4 @@
-"""etcd3's message classes and stubs, importable under whatever protobuf there is."""
+"""etcd3's message classes, under whatever protobuf there is, and without its client."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from . import stubs
 
 stubs.install()
 
-from etcd3 import etcdrpc  # noqa: E402 - only now can it be imported
+etcdrpc = stubs.messages()
 
 __all__ = ("etcdrpc",)

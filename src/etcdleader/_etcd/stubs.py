@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ("install",)
+__all__ = ("install", "messages")
 
 _PACKAGE = "etcd3.etcdrpc"
 # In this order: each is built after those that it imports.
@@ -25,12 +25,38 @@ _FILES = ("kv", "auth", "rpc")
 _NAMES = {f"{_PACKAGE}.{name}_pb2": f"{name}.proto" for name in _FILES}
 
 _pool: Any = None
+_factory: Any = None
+_messages: Any = None
 
 
 def install() -> None:
     """Stand ready for the first ``import etcd3``. Where a working one was imported already, that one is used."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def messages() -> Any:
+    """etcd3's message classes, by their names; its client is not loaded for that.
+
+    They are the very classes that ``import etcd3`` brings, whichever of the two comes first.
+
+    Raises:
+        ImportError: etcd3 is not installed, or it is not 0.12.
+    """
+    global _messages  # noqa: PLW0603 - as below
+    if (loaded := sys.modules.get(_PACKAGE)) is not None:
+        return loaded
+    if _messages is None:
+        found = PathFinder.find_spec("etcd3")
+        if found is None or not found.submodule_search_locations:
+            raise ImportError("etcd3 is not installed, whose messages are used", name="etcd3")
+        from pathlib import Path
+
+        pool = _filled_pool(str(Path(found.submodule_search_locations[0], "etcdrpc", "rpc_pb2.py")))
+        _messages = ModuleType(_PACKAGE)  # not published: whoever imports etcd3 gets its own package, with these classes
+        for name in _NAMES.values():
+            _publish(_messages, pool.FindFileByName(name), pool)
+    return _messages
 
 
 # Neither has a base of importlib.abc, and nothing here is a Path: these take longer to import than all of this.
@@ -109,4 +135,7 @@ def _message_class(descriptor: Any, pool: Any) -> Any:
 
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)
-    return message_factory.MessageFactory(pool).GetPrototype(descriptor)  # protobuf 3.20
+    global _factory  # noqa: PLW0603 - the classes of one factory are made once
+    if _factory is None:
+        _factory = message_factory.MessageFactory(pool)
+    return _factory.GetPrototype(descriptor)  # protobuf 3.20

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import pkgutil
 import re
 import ssl
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NoReturn
 
@@ -21,16 +21,24 @@ __all__ = ("TlsExaminer", "check_files", "client_context")
 
 _HANDSHAKE = 5.0
 """Seconds that finding out why there is no connection may take."""
+_NOTHING = (OSError, UnicodeError, anyio.EndOfStream, anyio.BrokenResourceError)
+"""Nothing was found out. The second one is what names that cannot be names of hosts raise."""
 # In a certificate: from when, until when. The first two digits of the year are left out before 2050.
 _VALIDITY = re.compile(rb"0.(?:\x17\r\d{12}|\x18\x0f\d{14})Z(?:\x17\r(\d{12})|\x18\x0f(\d{14}))Z", re.DOTALL)
 
 
 def check_files(config: EtcdConfig) -> None:
-    """Find out what gRPC would not tell of.
+    """Find out what is wrong with a file, and with which.
 
     Raises:
-        EtcdRefusedError: A file holds no certificate or key, an encrypted one, or one of another certificate.
+        EtcdRefusedError: A file cannot be read, or holds no certificate or key, an encrypted one, or one of another certificate.
     """
+    for name, path in (("ca_cert", config.ca_cert), ("key", config.key), ("cert", config.cert)):
+        if path is not None:
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise EtcdRefusedError(f"cannot read {name} = {path!r}: {error.strerror}") from error
     scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     scratch.set_ciphers("DEFAULT:@SECLEVEL=0")  # whether a key is long enough, the two ends of the connection decide
     for name, path in (("ca_cert", config.ca_cert), ("cert", config.cert)):
@@ -53,7 +61,7 @@ def check_files(config: EtcdConfig) -> None:
         raise EtcdRefusedError(f"key = {config.key!r} holds no private key in PEM") from None
 
 
-class _EncryptedError(Exception):
+class _EncryptedError(ValueError):
     """A password was asked for."""
 
 
@@ -62,9 +70,12 @@ def _password() -> NoReturn:
 
 
 def client_context(config: EtcdConfig) -> ssl.SSLContext:
-    """Accepts and shows what gRPC does, which the calls go through: a member is trusted by both or by none.
+    """Accepts and shows what gRPC does, which etcd3's own client goes through: a member is trusted by both or by none.
 
     The files have been checked.
+
+    Raises:
+        OSError: One was replaced since (``ssl.SSLError``), or is gone.
     """
     context = ssl.create_default_context(cafile=config.ca_cert)
     if config.ca_cert is None:
@@ -73,8 +84,10 @@ def client_context(config: EtcdConfig) -> ssl.SSLContext:
         if told:
             with suppress(OSError):
                 context.load_verify_locations(told)
-        if roots := pkgutil.get_data("grpc", "_cython/_credentials/roots.pem"):
-            context.load_verify_locations(cadata=roots.decode("ascii"))
+        grpc = PathFinder.find_spec("grpc")  # found, not loaded
+        for folder in (grpc and grpc.submodule_search_locations) or ():
+            with suppress(OSError):
+                context.load_verify_locations(Path(folder, "_cython", "_credentials", "roots.pem"))
     # gRPC's own suites. Whether a key is long enough, the two ends decide, as in `check_files`.
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=0")
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -126,7 +139,7 @@ class TlsExaminer:
             return await self._plaintext() or f"{self._name} does not speak TLS as it should: {error.reason}"
         except _EncryptedError:
             return None  # the key was replaced a moment ago: whoever connects next is told
-        except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+        except _NOTHING:
             # Who does not know what TLS is hangs up, by an end or by a reset: it may have read all of our hello, or not.
             return await self._plaintext()
         return None
@@ -152,7 +165,7 @@ class TlsExaminer:
                 await stream.send(b"GET /version HTTP/1.0\r\n\r\n")
                 if not (await stream.receive()).startswith(b"HTTP/"):
                     return None
-        except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+        except _NOTHING:
             return None
         return f"{self._name} does not speak TLS: reach it by http:// and without ca_cert, or give etcd a certificate"
 
@@ -166,7 +179,7 @@ class TlsExaminer:
         except ssl.SSLError as error:
             if "ALERT" not in (error.reason or ""):
                 return None
-        except (OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+        except _NOTHING:
             return None
         return f"{self._name} speaks TLS: reach it by https://, or set ca_cert"
 
