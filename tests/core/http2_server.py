@@ -28,6 +28,7 @@ class Server:
         headers: Of each stream.
         data: What has come on each stream.
         reset: The streams that the client gave up.
+        ended: The streams whose client has said all.
         generous: Whether what has come is acknowledged, so that more may come.
     """
 
@@ -41,6 +42,7 @@ class Server:
         self.headers: dict[int, dict[str, str]] = {}
         self.data: dict[int, bytearray] = {}
         self.reset: list[int] = []
+        self.ended: list[int] = []
         self.pings = 0
         self.deaf = False
         self.generous = True
@@ -67,6 +69,8 @@ class Server:
             self.data[event.stream_id] += event.data
             if self.generous:
                 self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+        elif isinstance(event, h2.events.StreamEnded):
+            self.ended.append(event.stream_id)
         elif isinstance(event, h2.events.StreamReset):
             self.reset.append(event.stream_id)
         elif isinstance(event, h2.events.PingReceived):
@@ -97,6 +101,11 @@ class Server:
         """A stream, with so much on it."""
         while number not in self.data or len(self.data[number]) < size:
             await self._changed.wait()
+
+    async def say_goodbye(self, last: int) -> None:
+        """GOAWAY, by hand: h2 would take no stream's end after it."""
+        async with self._writing:
+            await self._socket.send(b"\0\0\x08\x07\0" + bytes(4) + last.to_bytes(4, "big") + bytes(4))
 
     async def hang_up(self) -> None:
         await self._socket.aclose()

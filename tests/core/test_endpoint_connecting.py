@@ -11,25 +11,32 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from etcdleader import EtcdConfig, EtcdUnavailableError
 from etcdleader._etcd.endpoint import Endpoint, open_endpoint
-from etcdleader._loop import CallSoon, call_soon_from_threads
+from etcdleader._etcd.methods import RANGE, WATCHES
+from etcdleader._etcd.rpc import etcdrpc
+from etcdleader._etcd.stream import StreamUse
 
 pytestmark = pytest.mark.anyio
 
 PATIENCE = 60
 
 
-@pytest.fixture
-async def call_soon(anyio_backend: str) -> CallSoon:
-    return call_soon_from_threads()
+USE = StreamUse(lambda message: None, lambda message: None, lambda error: None, lambda *_: None)
+
+
+async def ask(endpoint: Endpoint, how: str, timeout: float = PATIENCE) -> None:
+    if how == "call":
+        await endpoint.call(RANGE, etcdrpc.RangeRequest(key=b"a"), (), timeout)
+    else:
+        await endpoint.open_stream(WATCHES, (), USE, timeout)
 
 
 @asynccontextmanager
-async def endpoint_at(serve: Callable[[SocketStream], Awaitable[None]], call_soon: CallSoon) -> AsyncIterator[Endpoint]:
+async def endpoint_at(serve: Callable[[SocketStream], Awaitable[None]]) -> AsyncIterator[Endpoint]:
     """One that speaks TLS to whom it finds there."""
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, serve)
         address = f"https://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
-        endpoint = open_endpoint(address, EtcdConfig([address]), call_soon)
+        endpoint = open_endpoint(address, EtcdConfig([address]))
         with anyio.fail_after(PATIENCE):
             yield endpoint
             endpoint.close()
@@ -37,17 +44,19 @@ async def endpoint_at(serve: Callable[[SocketStream], Awaitable[None]], call_soo
         group.cancel_scope.cancel()
 
 
-async def test_who_hangs_up_during_the_handshake_is_unavailable(call_soon: CallSoon) -> None:
+@pytest.mark.parametrize("how", ["call", "stream"])
+async def test_who_hangs_up_during_the_handshake_is_unavailable(how: str) -> None:
     async def hang_up(socket: SocketStream) -> None:
         await socket.aclose()
 
-    async with endpoint_at(hang_up, call_soon) as endpoint:
+    async with endpoint_at(hang_up) as endpoint:
         with pytest.raises(EtcdUnavailableError):
-            await endpoint.streams()
+            await ask(endpoint, how)
 
 
+@pytest.mark.parametrize("how", ["call", "stream"])
 @pytest.mark.parametrize("way", ["leave", "close"])
-async def test_who_connects_to_an_endpoint_that_is_left_does_not_wait_for_it(call_soon: CallSoon, way: str) -> None:
+async def test_who_connects_to_an_endpoint_that_is_left_does_not_wait_for_it(how: str, way: str) -> None:
     came = anyio.Event()
 
     async def say_nothing(socket: SocketStream) -> None:
@@ -59,11 +68,11 @@ async def test_who_connects_to_an_endpoint_that_is_left_does_not_wait_for_it(cal
 
     async def connect(endpoint: Endpoint) -> None:
         try:
-            await endpoint.streams()
+            await ask(endpoint, how)
         except EtcdUnavailableError as error:
             raised.append(str(error))
 
-    async with endpoint_at(say_nothing, call_soon) as endpoint:
+    async with endpoint_at(say_nothing) as endpoint:
         async with anyio.create_task_group() as group:
             for _ in range(2):  # the second one waits for the first one's connection
                 group.start_soon(connect, endpoint)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from etcdleader import EtcdConfig, EtcdLeaderError
 from etcdleader._etcd import gateway as product
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader._etcd.methods import STATUS, Method
 from etcdleader._etcd.rpc import etcdrpc
 
 pytestmark = pytest.mark.anyio
@@ -29,11 +29,9 @@ class Member:
         self.asked: list[Any] = []
         self.heard_at = -math.inf
         self.left = False
-        self.kv = SimpleNamespace(Txn="Txn", Range="Range")
-        self.maintenance = SimpleNamespace(Status="Status")
 
-    async def call(self, method: str, request: Any, metadata: object, timeout: float) -> Any:
-        if method == "Status":
+    async def call(self, method: Method, request: Any, metadata: object, timeout: float) -> Any:
+        if method is STATUS:
             return etcdrpc.StatusResponse(header=HEADER, version=self.version)
         self.asked.append(request)
         return etcdrpc.TxnResponse(header=HEADER, succeeded=True)

@@ -5,93 +5,21 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import anyio
 import h2.settings
-import hpack
 import pytest
 
 from etcdleader import EtcdUnavailableError
 from etcdleader._etcd import http2
-from etcdleader._etcd.http2 import Http2, Status
-from etcdleader._etcd.stream import WATCHES, Http2Stream
-from etcdleader._loop import CallSoon, call_soon_from_threads
-from tests.core.http2_server import Server, framed, serving
+from etcdleader._etcd.grpc_words import Status
+from etcdleader._etcd.http2 import Http2
+from etcdleader._etcd.methods import WATCHES
+from etcdleader._etcd.stream import Http2Stream, StreamUse
+from tests.core.http2_client import PATH, client
+from tests.core.http2_server import framed
 
 pytestmark = pytest.mark.anyio
-
-PATH = "/some.Service/Method"
-PATIENCE = 60
-
-
-@pytest.fixture
-async def call_soon(anyio_backend: str) -> CallSoon:
-    return call_soon_from_threads()
-
-
-@dataclass
-class Client:
-    """A connection with one stream on it, and what it has told.
-
-    Attributes:
-        server: What it leads to.
-        heard: How often something came.
-    """
-
-    connection: Http2
-    server: Server
-    number: int = 0
-    messages: list[bytes] = field(default_factory=list)
-    ends: list[Status] = field(default_factory=list)
-    changed: anyio.Event = field(default_factory=anyio.Event)
-
-    def open(self, *metadata: tuple[str, str]) -> None:
-        self.number = self.connection.open(PATH, metadata, self.took, self.ended)
-
-    def took(self, message: bytes) -> None:
-        self.messages.append(message)
-        self.tell()
-
-    def ended(self, status: Status) -> None:
-        self.ends.append(status)
-        self.tell()
-
-    def tell(self) -> None:
-        self.changed.set()
-        self.changed = anyio.Event()
-
-    async def end(self) -> Status:
-        while not self.ends:
-            await self.changed.wait()
-        assert len(self.ends) == 1
-        return self.ends[0]
-
-    async def received(self, count: int) -> list[bytes]:
-        while len(self.messages) < count:
-            await self.changed.wait()
-        return self.messages
-
-
-@asynccontextmanager
-async def client() -> AsyncIterator[Client]:
-    with anyio.fail_after(PATIENCE):
-        async with serving() as (address, servers):
-            connection = Http2(address, lambda: None)
-            await connection.connect(None)
-            while not servers:
-                await anyio.sleep(0.001)
-            one = Client(connection, servers[0])
-            one.open()
-            await one.server.until_there_is(one.number)
-            try:
-                yield one
-            finally:
-                connection.close()
-                await connection.ended.wait()
-
 
 async def test_a_stream_is_a_post_with_its_metadata() -> None:
     async with client() as one:
@@ -201,8 +129,8 @@ async def test_an_end_and_a_reset_in_one_breath_are_the_end_of_that_stream_only(
 async def test_a_stream_that_is_closed_from_here_tells_nothing_more_and_is_given_up() -> None:
     async with client() as one:
         first = one.number
-        one.connection.close_stream(first)
-        one.connection.close_stream(first)
+        one.connection.leave(first)
+        one.connection.leave(first)
         one.connection.send(first, b"too late")
         one.open()
         await one.server.until_there_is(one.number)
@@ -217,7 +145,7 @@ async def test_a_stream_may_be_closed_by_what_it_brings() -> None:
 
         def take(message: bytes) -> None:
             took(message)
-            one.connection.close_stream(one.number)
+            one.connection.leave(one.number)
 
         one.took = take  # type: ignore[method-assign]
         one.open()
@@ -266,7 +194,7 @@ async def test_a_connection_that_is_closed_from_here_tells_its_streams_and_hangs
         assert await one.end() == Status("CANCELLED", "the connection was closed")
         await one.connection.ended.wait()
         assert not one.connection.is_open
-        one.connection.close_stream(one.number)
+        one.connection.leave(one.number)
         one.connection.close()
 
 
@@ -296,7 +224,7 @@ async def test_nobody_is_pinged_without_a_stream(monkeypatch: pytest.MonkeyPatch
     """etcd hangs up on who does that."""
     monkeypatch.setattr(http2, "_PING_EVERY", 0.02)
     async with client() as one:
-        one.connection.close_stream(one.number)
+        one.connection.leave(one.number)
         while one.number not in one.server.reset:
             await anyio.sleep(0.001)
         before = one.server.pings
@@ -305,17 +233,20 @@ async def test_nobody_is_pinged_without_a_stream(monkeypatch: pytest.MonkeyPatch
         assert one.connection.is_open
 
 
+async def test_a_token_is_in_no_table_that_the_two_sides_share() -> None:
+    async with client(stream=False) as one:
+        one.open(("token", "secret"))
+        await one.server.until_there_is(one.number)
+        assert one.server.headers[one.number]["token"] == "secret"
+        assert not one.server.connection.decoder.header_table.dynamic_entries
+
+
 async def test_a_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
-    """The library that packs headers would write each into its own; what others pack with it, it may."""
+    """The library hpack would write each header that it packs into its own."""
     connection = Http2("127.0.0.1:1", lambda: None)
-    connection._h2.initiate_connection()
     with caplog.at_level(logging.DEBUG):
-        for number in range(200):  # more than its table holds
-            stream = connection.open(PATH, [("token", f"secret-{number}")], lambda message: None, lambda status: None)
-            connection.close_stream(stream)
-        assert "secret-" not in caplog.text
-        hpack.Encoder().encode([("name", "of-others")])
-        assert "of-others" in caplog.text
+        assert b"secret" in connection._block(PATH, (("token", "secret"),))
+        assert "secret" not in caplog.text
 
 
 async def test_a_stream_that_is_given_up_with_nothing_heard_since_it_sent_ends_the_connection() -> None:
@@ -330,7 +261,7 @@ async def test_a_stream_that_is_given_up_with_nothing_heard_since_it_sent_ends_t
         one.connection.send(first, b"anybody there?")
         await anyio.sleep(2 * http2._SUSPICIOUS)
         assert one.ends == []
-        one.connection.close_stream(first)
+        one.connection.leave(first)
         assert not one.connection.is_open
         assert (await one.end()).code == "UNAVAILABLE"  # of the other
 
@@ -338,7 +269,7 @@ async def test_a_stream_that_is_given_up_with_nothing_heard_since_it_sent_ends_t
 async def test_a_stream_that_is_given_up_at_once_costs_the_connection_nothing() -> None:
     async with client() as one:
         one.connection.send(one.number, b"never mind")
-        one.connection.close_stream(one.number)
+        one.connection.leave(one.number)
         assert one.connection.is_open
 
 
@@ -346,27 +277,19 @@ async def test_a_stream_that_is_given_up_at_once_costs_the_connection_nothing() 
 async def test_a_connection_whose_task_is_cancelled_tells_its_streams() -> None:
     async with client() as one:
         for task in asyncio.all_tasks():
-            if task.get_name() == "etcdleader streams":
+            if task.get_name() == "etcdleader connection":
                 task.cancel()
         assert (await one.end()).code == "CANCELLED"
         assert not one.connection.is_open
 
 
-async def test_a_server_that_allows_no_more_streams_is_unavailable(call_soon: CallSoon) -> None:
+async def test_a_server_that_allows_no_more_streams_is_unavailable() -> None:
     async with client() as one:
         one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
         await one.server.flush()
-        while one.connection._h2.remote_settings.max_concurrent_streams != 1:
+        while one.connection._frames.room != 1:
             await anyio.sleep(0.001)
+        use = StreamUse(lambda message: None, lambda message: None, lambda error: None, lambda *_: None)
         with pytest.raises(EtcdUnavailableError):
-            Http2Stream(
-                WATCHES,
-                (),
-                "etcd-1:2379",
-                one.connection,
-                check=lambda message: None,
-                on_message=lambda message: None,
-                on_end=lambda error: None,
-                call_soon=call_soon,
-            )
+            Http2Stream(WATCHES, (), use, "etcd-1:2379", one.connection)
         assert one.connection.is_open

@@ -13,7 +13,9 @@ import pytest
 from etcdleader._etcd.api import KeepAlive
 from etcdleader._etcd.keep_alives import KeepAlives
 from etcdleader._etcd.rpc import etcdrpc
-from etcdleader._etcd.stream import ChannelStream, Method
+from etcdleader._etcd.channel import ChannelStream
+from etcdleader._etcd.methods import Method
+from etcdleader._etcd.stream import StreamUse
 from etcdleader._loop import call_soon_from_threads
 from etcdleader.errors import EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
@@ -224,13 +226,11 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
 
     on_end: Callable[[Exception], None] = ends.append
     stream = ChannelStream(
-        Method("scripted", "/scripted", lambda serialized: serialized, lambda endpoint: method),
+        Method("scripted", "/scripted", lambda serialized: serialized),
         (),
+        StreamUse(lambda message: None, on_message, on_end, call_soon_from_threads()),
         SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
-        check=lambda message: None,
-        on_message=on_message,
-        on_end=on_end,
-        call_soon=call_soon_from_threads(),
+        SimpleNamespace(stream_stream=lambda path, **_: method),
     )
     calls[0].messages.put("in time")
     await came.wait()

@@ -10,7 +10,9 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._etcd.stream import ChannelStream, Method
+from etcdleader._etcd.channel import ChannelStream
+from etcdleader._etcd.methods import Method
+from etcdleader._etcd.stream import StreamUse
 from etcdleader._loop import call_soon_from_threads
 from tests.core.test_keep_alive_stream import ScriptedCall
 
@@ -43,13 +45,11 @@ async def test_a_message_that_cannot_be_taken_holds_up_none_after_it() -> None:
     told: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
     stream = ChannelStream(
-        Method("scripted", "/scripted", lambda serialized: serialized, lambda endpoint: method),
+        Method("scripted", "/scripted", lambda serialized: serialized),
         (),
+        StreamUse(lambda message: None, on_message, lambda error: None, call_soon_from_threads()),
         SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
-        check=lambda message: None,
-        on_message=on_message,
-        on_end=lambda error: None,
-        call_soon=call_soon_from_threads(),
+        SimpleNamespace(stream_stream=lambda path, **_: method),
     )
     with anyio.fail_after(30):
         await came.wait()

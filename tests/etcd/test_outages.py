@@ -24,7 +24,8 @@ from etcdleader import (
 )
 from etcdleader import _connections as connections
 from etcdleader._etcd import gateway
-from etcdleader._etcd.stream import Http2Stream, Method
+from etcdleader._etcd.methods import Method
+from etcdleader._etcd.stream import Http2Stream
 from etcdleader._process import boottime
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
@@ -270,7 +271,7 @@ async def test_a_freeze_longer_than_retry_costs_streams_and_not_the_term(
             opened.append(method.name)
             super().__init__(method, *args, **options)
 
-    monkeypatch.setattr(gateway, "Http2Stream", CountedStream)
+    monkeypatch.setattr(endpoint, "Http2Stream", CountedStream)
     manager = make(LONG)
     life = Life(manager)
     async with manager:
