@@ -60,7 +60,7 @@ def test_h2_understands_what_is_said_from_the_first_byte_on() -> None:
     frames.send(number, b"asked", last=True)
     events = other.receive_data(taken(frames))
     (request,) = (event for event in events if isinstance(event, h2.events.RequestReceived))
-    assert dict(request.headers) == {
+    assert {str(name): str(value) for name, value in request.headers} == {
         ":method": "POST", ":scheme": "http", ":path": "/a", ":authority": "etcd:1", "token": "secret",
     }  # fmt: skip
     (data,) = (event for event in events if isinstance(event, h2.events.DataReceived))
@@ -72,7 +72,7 @@ def test_h2_understands_what_is_said_from_the_first_byte_on() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1), st.booleans())
-def test_what_comes_is_the_same_however_it_is_cut(cuts: list[int], huffman: bool) -> None:  # noqa: FBT001
+def test_what_comes_is_the_same_however_it_is_cut(cuts: list[int], huffman: bool) -> None:
     frames, other = Frames(WINDOW), server()
     number = frames.open(ASK)
     other.receive_data(taken(frames))
@@ -105,7 +105,7 @@ def test_what_comes_is_the_same_however_it_is_cut(cuts: list[int], huffman: bool
 )
 def test_what_is_packed_is_unpacked_by_others_and_leaves_nothing_in_their_table(
     headers: list[tuple[bytes, bytes]],
-    secret: bool,  # noqa: FBT001
+    secret: bool,
 ) -> None:
     decoder = hpack.Decoder(max_header_list_size=2**30)
     assert [tuple(pair) for pair in decoder.decode(packed(headers, secret=secret), raw=True)] == headers
@@ -124,7 +124,7 @@ def test_headers_that_are_longer_than_a_frame_go_in_several() -> None:
     frames.open(ASK + packed([(b"token", b"t" * 50_000)], secret=True))
     events = other.receive_data(taken(frames))
     (request,) = (event for event in events if isinstance(event, h2.events.RequestReceived))
-    assert dict(request.headers)["token"] == "t" * 50_000
+    assert ("token", "t" * 50_000) in [tuple(pair) for pair in request.headers]
 
 
 def test_a_table_that_the_peer_makes_smaller_is_no_matter() -> None:
@@ -237,7 +237,7 @@ def test_a_ping_is_answered_and_an_answer_is_not() -> None:
 
 
 @pytest.mark.parametrize(("code", "untouched"), [(7, True), (8, False), (0, False)])
-def test_only_a_stream_that_was_refused_is_untouched(code: int, untouched: bool) -> None:  # noqa: FBT001
+def test_only_a_stream_that_was_refused_is_untouched(code: int, untouched: bool) -> None:
     frames = greeted()
     number = frames.open(ASK)
     assert list(frames.receive(frame(3, 0, number, code.to_bytes(4, "big")))) == [Ended(number, code, untouched)]

@@ -21,6 +21,7 @@ from tests.core.http2_server import framed
 
 pytestmark = pytest.mark.anyio
 
+
 async def test_a_stream_is_a_post_with_its_metadata() -> None:
     async with client() as one:
         one.open(("token", "secret"), ("hasleader", "true"))

@@ -11,10 +11,10 @@ import anyio
 import pytest
 
 from etcdleader._etcd.api import KeepAlive
-from etcdleader._etcd.keep_alives import KeepAlives
-from etcdleader._etcd.rpc import etcdrpc
 from etcdleader._etcd.channel import ChannelStream
+from etcdleader._etcd.keep_alives import KeepAlives
 from etcdleader._etcd.methods import Method
+from etcdleader._etcd.rpc import etcdrpc
 from etcdleader._etcd.stream import StreamUse
 from etcdleader._loop import call_soon_from_threads
 from etcdleader.errors import EtcdUnavailableError

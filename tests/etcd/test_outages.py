@@ -23,7 +23,7 @@ from etcdleader import (
     LossReason,
 )
 from etcdleader import _connections as connections
-from etcdleader._etcd import gateway
+from etcdleader._etcd import endpoint, gateway
 from etcdleader._etcd.methods import Method
 from etcdleader._etcd.stream import Http2Stream
 from etcdleader._process import boottime

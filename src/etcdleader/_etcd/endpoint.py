@@ -99,22 +99,23 @@ class DirectEndpoint(Endpoint):
             self._examiner = None
             try:
                 return method.answer(answer)
-            except Exception as error:  # of protobuf's
-                raise EtcdUnavailableError(f"{self.name}: an answer that cannot be read: {error}") from error
+            except Exception as unreadable:  # of protobuf's
+                raise EtcdUnavailableError(f"{self.name}: an answer that cannot be read: {unreadable}") from unreadable
         error = translated(status.code, status.details, self.name)
         if status.code == "UNAVAILABLE":
             error = await self._explained(error, deadline)
         raise error
 
     async def _answer(self, path: str, metadata: Metadata, message: bytes, deadline: float) -> tuple[Status, bytes]:
-        for last_try in (False, True):
+        again = False
+        while True:
             connection = await self._connection(deadline)
             left = max(0.001, deadline - anyio.current_time())
             status, answer = await connection.call(path, metadata, message, left)
-            if not status.untouched or last_try or self._left:
-                break
+            if not status.untouched or again or self._left:
+                return status, answer
             # It did nothing of it, and says so: a server that is about to end, or a connection that had just broken.
-        return status, answer
+            again = True
 
     async def _explained(self, error: EtcdLeaderError, deadline: float) -> EtcdLeaderError:
         """A connection that fails may fail because of TLS, whatever it looks like."""
@@ -191,7 +192,9 @@ class DirectEndpoint(Endpoint):
         try:
             return client_context(self._config)
         except (OSError, ValueError) as error:  # it was replaced between the two
-            raise EtcdUnavailableError(f"{self.name}: the certificates changed while they were read: {error}") from error
+            raise EtcdUnavailableError(
+                f"{self.name}: the certificates changed while they were read: {error}"
+            ) from error
 
     # Its end
 

@@ -16,7 +16,9 @@ import hpack
 __all__ = ("Arrived", "Ended", "Frames", "GoneAway", "Happening", "Headers", "ProtocolError", "packed")
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = range(10)
+_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = (
+    range(10)
+)
 _END_STREAM = _ACK = 0x1
 _END_HEADERS = 0x4
 _PADDED = 0x8

@@ -53,7 +53,9 @@ def messages() -> Any:
         from pathlib import Path
 
         pool = _filled_pool(str(Path(found.submodule_search_locations[0], "etcdrpc", "rpc_pb2.py")))
-        _messages = ModuleType(_PACKAGE)  # not published: whoever imports etcd3 gets its own package, with these classes
+        _messages = ModuleType(
+            _PACKAGE
+        )  # not published: whoever imports etcd3 gets its own package, with these classes
         for name in _NAMES.values():
             _publish(_messages, pool.FindFileByName(name), pool)
     return _messages
