@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -108,7 +109,8 @@ def test_what_is_packed_is_unpacked_by_others_and_leaves_nothing_in_their_table(
     secret: bool,
 ) -> None:
     decoder = hpack.Decoder(max_header_list_size=2**30)
-    assert [tuple(pair) for pair in decoder.decode(packed(headers, secret=secret), raw=True)] == headers
+    unpacked: list[Any] = [tuple(pair) for pair in decoder.decode(packed(headers, secret=secret), raw=True)]
+    assert unpacked == headers
     assert not decoder.header_table.dynamic_entries
 
 
@@ -124,7 +126,8 @@ def test_headers_that_are_longer_than_a_frame_go_in_several() -> None:
     frames.open(ASK + packed([(b"token", b"t" * 50_000)], secret=True))
     events = other.receive_data(taken(frames))
     (request,) = (event for event in events if isinstance(event, h2.events.RequestReceived))
-    assert ("token", "t" * 50_000) in [tuple(pair) for pair in request.headers]
+    headers: list[Any] = [tuple(pair) for pair in request.headers]
+    assert ("token", "t" * 50_000) in headers
 
 
 def test_a_table_that_the_peer_makes_smaller_is_no_matter() -> None:

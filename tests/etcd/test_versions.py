@@ -12,6 +12,7 @@ from etcdleader._core.versions import known_defects
 from etcdleader._etcd import gateway as gateways
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader._etcd.methods import STATUS
 from etcdleader._etcd.rpc import etcdrpc
 from etcdleader.testing import EtcdServer
 
@@ -67,5 +68,5 @@ async def entries(gateway: EtcdGateway) -> int:
 
 async def raft_index(gateway: EtcdGateway) -> int:
     endpoint = gateway._open()
-    answer = await endpoint.call(endpoint.maintenance.Status, etcdrpc.StatusRequest(), (), 30)
+    answer = await endpoint.call(STATUS, etcdrpc.StatusRequest(), (), 30)
     return int(answer.raftIndex)

@@ -5,13 +5,15 @@ By gRPC's own page "gRPC over HTTP2".
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-__all__ = ("Metadata", "Status", "Unframed", "framed", "status", "timeout_header")
+from .frames import packed
 
-Metadata = Sequence[tuple[str, str]]
+__all__ = ("Metadata", "RequestHeaders", "Status", "Unframed", "framed", "status", "timeout_header")
+
+Metadata = tuple[tuple[str, str], ...]
 """What goes with a call: pairs of names and values."""
 
 _PREFIX = 5
@@ -24,6 +26,8 @@ _CODES = (
 """gRPC's, by their numbers."""
 _MOST = 10**8
 """A timeout has eight digits at most."""
+_KEPT = 32
+"""More than there are methods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,37 @@ class Status:
     code: str
     details: str
     untouched: bool = False
+
+
+class RequestHeaders:
+    """The headers of requests, packed: they are the same for each one of a method, until somebody logs in anew."""
+
+    def __init__(self, scheme: str, authority: str) -> None:
+        """For one connection, by ``http`` or ``https``, to a host and a port."""
+        self._scheme = scheme
+        self._authority = authority
+        self._kept: dict[tuple[str, Metadata], bytes] = {}
+
+    def packed(self, path: str, metadata: Metadata) -> bytes:
+        """Those of a request of the method with this path."""
+        key = path, metadata
+        if (block := self._kept.get(key)) is None:
+            block = packed(
+                (
+                    (b":method", b"POST"),
+                    (b":scheme", self._scheme.encode()),
+                    (b":path", path.encode()),
+                    (b":authority", self._authority.encode()),
+                    (b"te", b"trailers"),
+                    (b"content-type", b"application/grpc"),
+                    (b"user-agent", b"etcdleader"),
+                )
+            )
+            block += packed(((name.encode(), value.encode()) for name, value in metadata), secret=True)
+            if len(self._kept) > _KEPT:  # of tokens that are gone
+                self._kept.clear()
+            self._kept[key] = block
+        return block
 
 
 def framed(message: bytes) -> bytes:

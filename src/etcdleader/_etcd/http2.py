@@ -25,7 +25,7 @@ from anyio.abc import ByteStream, SocketAttribute
 
 from .._loop import LightEvent, protected, spawn
 from .frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError, packed
-from .grpc_words import Metadata, Status, Unframed, framed, status, timeout_header
+from .grpc_words import Metadata, RequestHeaders, Status, Unframed, framed, status, timeout_header
 
 __all__ = ("Http2",)
 
@@ -39,8 +39,6 @@ _SUSPICIOUS = 0.1
 """Seconds of silence after something was sent."""
 _RESERVED = 2
 """Places that calls leave to the two streams, where the peer allows so few that it matters: etcd itself allows any number."""
-_BLOCKS = 32
-"""More than there are methods."""
 _BROKEN = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
@@ -96,8 +94,7 @@ class Http2:
         self._heard = heard
         self._frames = Frames(_WINDOW)
         self._socket: ByteStream | None = None
-        self._scheme = b"http"
-        self._blocks: dict[tuple[str, Metadata], bytes] = {}
+        self._headers = RequestHeaders("http", name)
         self._streams: dict[int, _Stream] = {}
         self._calls = 0
         self._wake = LightEvent()
@@ -119,7 +116,7 @@ class Http2:
         if context is None:
             self._socket = await anyio.connect_tcp(host, int(port))
         else:
-            self._scheme = b"https"
+            self._headers = RequestHeaders("https", self._name)
             self._socket = await anyio.connect_tcp(
                 host, int(port), ssl_context=context, tls_standard_compatible=False, tls_hostname=host
             )
@@ -193,33 +190,12 @@ class Http2:
         return self._open(_Stream(on_message, on_end, is_call=False), path, metadata)
 
     def _open(self, stream: _Stream, path: str, metadata: Metadata, *more: tuple[bytes, bytes]) -> int:
-        number = self._frames.open(self._block(path, metadata) + packed(more))
+        number = self._frames.open(self._headers.packed(path, metadata) + packed(more))
         self._streams[number] = stream
         self._wake.set()
         if self._frames.exhausted:
             self._retire(math.inf, Status("UNAVAILABLE", "the connection has no number left for a stream"))
         return number
-
-    def _block(self, path: str, metadata: Metadata) -> bytes:
-        """Headers, packed: they are the same for each call of a method, until somebody logs in anew."""
-        key = path, metadata
-        if (block := self._blocks.get(key)) is None:
-            block = packed(
-                (
-                    (b":method", b"POST"),
-                    (b":scheme", self._scheme),
-                    (b":path", path.encode()),
-                    (b":authority", self._name.encode()),
-                    (b"te", b"trailers"),
-                    (b"content-type", b"application/grpc"),
-                    (b"user-agent", b"etcdleader"),
-                )
-            )
-            block += packed(((name.encode(), value.encode()) for name, value in metadata), secret=True)
-            if len(self._blocks) > _BLOCKS:  # of tokens that are gone
-                self._blocks.clear()
-            self._blocks[key] = block
-        return block
 
     def send(self, number: int, message: bytes) -> None:
         """Send a message after those before it. What is sent in one go leaves in one go."""
@@ -251,9 +227,9 @@ class Http2:
         self._frames.reset(number)
         self._wake.set()
 
-    def _descriptor(self) -> int:
+    def _raw_socket(self) -> socket.socket:
         assert self._socket is not None
-        return int(self._socket.extra(SocketAttribute.raw_socket).fileno())
+        return self._socket.extra(SocketAttribute.raw_socket)  # noqa: S610 - Django's is another one
 
     # Its end
 
@@ -303,7 +279,7 @@ class Http2:
             with suppress(OSError):
                 # A forked child that knows nothing of us may hold the descriptor, too: to close ours would tell the member
                 # nothing. By a descriptor of its own: that of a loop's may not be used so.
-                raw = self._socket.extra(SocketAttribute.raw_socket)
+                raw = self._raw_socket()
                 with socket.fromfd(raw.fileno(), raw.family, raw.type) as same:
                     same.shutdown(socket.SHUT_RDWR)
             await anyio.aclose_forcefully(self._socket)
@@ -407,7 +383,7 @@ def _forked() -> None:
     other.close()
     for connection in list(_connected):
         with suppress(Exception):
-            os.dup2(nobody.fileno(), connection._descriptor())  # noqa: SLF001 - of this module
+            os.dup2(nobody.fileno(), connection._raw_socket().fileno())  # noqa: SLF001 - of this module
     nobody.close()
 
 
