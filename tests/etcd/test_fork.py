@@ -11,11 +11,9 @@ import pytest
 from etcdleader.testing import EtcdServer
 
 BEFORE = """
-    import json, os, sys, warnings
+    import os, sys
     import anyio
     from etcdleader import Config, EtcdConfig, EtcdLeaderManager
-    # Python 3.12 warns of any fork beside threads, which gRPC has.
-    warnings.simplefilter("ignore", DeprecationWarning)
     endpoint, election, backend = sys.argv[1:]
     config = Config(enabled=True, id="forked", lease=6, renew=1, retry=2)
     manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election)
@@ -36,13 +34,16 @@ BEFORE = """
 """
 
 PRELOADED = """
-    # As a preloading server does it: made at import, then forked, then each worker runs a loop of its own.
+    # As a preloading server does it: made at import, then forked, then each worker runs a loop of its own. Workers that are
+    # started later are forked from a process that has led.
     mine = manager.identity
     def work():
         assert manager.identity != mine
         assert anyio.run(manager.run, lead, backend=backend) > 0
     assert [child(work) for _ in range(3)] == [0, 0, 0]
     assert manager.identity == mine
+    assert anyio.run(manager.run, lead, backend=backend) > 0
+    assert child(work) == 0
     assert anyio.run(manager.run, lead, backend=backend) > 0
 """
 
@@ -65,14 +66,39 @@ WHILE_LEADING = """
     anyio.run(main, backend=backend)
 """
 
+LEAVES_ALL_BLOCKS = """
+    # A child that is written carelessly: it leaves by an exception, so all that its parent's tasks do at their ends, it does.
+    async def main():
+        async with manager, manager.leading() as term:
+            if (pid := os.fork()) == 0:
+                sys.exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != 0
+            for _ in range(2):
+                assert await manager.extend(term) is term
+            record = await manager.leader()
+            assert record is not None and record.key == term.key, record
+    anyio.run(main, backend=backend)
+"""
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@pytest.mark.parametrize("program", [PRELOADED, WHILE_LEADING], ids=["preloaded", "while leading"])
+
+@pytest.mark.parametrize(
+    ("program", "backend"),
+    [
+        (PRELOADED, "asyncio"),
+        (PRELOADED, "trio"),
+        (WHILE_LEADING, "asyncio"),
+        (WHILE_LEADING, "trio"),
+        # Not on trio: there the child goes on in its parent's loop, and takes from the selector, and from the socket that
+        # wakes it, what the two share. No library can mend that.
+        (LEAVES_ALL_BLOCKS, "asyncio"),
+    ],
+    ids=["preloaded-asyncio", "preloaded-trio", "while leading-asyncio", "while leading-trio", "leaves all blocks"],
+)
 def test_a_forked_child_is_somebody_else(
     etcd_server: EtcdServer, election_key: str, program: str, backend: str
 ) -> None:
     """A new identity, no leadership, and neither the parent's lease nor its connection is touched."""
     source = textwrap.dedent(BEFORE) + textwrap.dedent(program)
     subprocess.run(
-        [sys.executable, "-c", source, etcd_server.endpoints[0], election_key, backend], check=True, timeout=60
+        [sys.executable, "-W", "error", "-c", source, etcd_server.endpoints[0], election_key, backend], check=True, timeout=60
     )

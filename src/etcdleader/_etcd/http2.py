@@ -94,6 +94,7 @@ class Http2:
         self._heard = heard
         self._frames = Frames(_WINDOW)
         self._socket: ByteStream | None = None
+        self._raw_socket: socket.socket
         self._headers = RequestHeaders("http", name)
         self._streams: dict[int, _Stream] = {}
         self._calls = 0
@@ -120,6 +121,8 @@ class Http2:
             self._socket = await anyio.connect_tcp(
                 host, int(port), ssl_context=context, tls_standard_compatible=False, tls_hostname=host
             )
+        # Now: a forked child cannot ask for it any more.
+        self._raw_socket = self._socket.extra(SocketAttribute.raw_socket)  # noqa: S610 - Django's is another one
         _connected.add(self)
         spawn(self._run, "etcdleader connection", self.ended.set)
 
@@ -227,10 +230,6 @@ class Http2:
         self._frames.reset(number)
         self._wake.set()
 
-    def _raw_socket(self) -> socket.socket:
-        assert self._socket is not None
-        return self._socket.extra(SocketAttribute.raw_socket)  # noqa: S610 - Django's is another one
-
     # Its end
 
     def _retire(self, last: float, why: Status) -> None:
@@ -279,7 +278,7 @@ class Http2:
             with suppress(OSError):
                 # A forked child that knows nothing of us may hold the descriptor, too: to close ours would tell the member
                 # nothing. By a descriptor of its own: that of a loop's may not be used so.
-                raw = self._raw_socket()
+                raw = self._raw_socket
                 with socket.fromfd(raw.fileno(), raw.family, raw.type) as same:
                     same.shutdown(socket.SHUT_RDWR)
             await anyio.aclose_forcefully(self._socket)
@@ -383,7 +382,7 @@ def _forked() -> None:
     other.close()
     for connection in list(_connected):
         with suppress(Exception):
-            os.dup2(nobody.fileno(), connection._raw_socket().fileno())  # noqa: SLF001 - of this module
+            os.dup2(nobody.fileno(), connection._raw_socket.fileno())  # noqa: SLF001 - of this module
     nobody.close()
 
 
