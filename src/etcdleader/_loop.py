@@ -12,7 +12,15 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-__all__ = ("CallSoon", "LightEvent", "call_soon_from_threads", "protected", "spawn")
+__all__ = (
+    "CallSoon",
+    "LightEvent",
+    "call_soon_from_threads",
+    "context_of_no_task",
+    "protected",
+    "running_trio",
+    "spawn",
+)
 
 CallSoon = Callable[..., None]
 """``call_soon(function, *arguments)``."""
@@ -48,11 +56,11 @@ class LightEvent:
 
     def wait(self) -> Coroutine[Any, Any, None]:
         """Return when it was set."""
-        return self._wait_on_asyncio(None) if (trio := _running_trio()) is None else self._wait_on_trio(trio, math.inf)
+        return self._wait_on_asyncio(None) if (trio := running_trio()) is None else self._wait_on_trio(trio, math.inf)
 
     def wait_for(self, timeout: float) -> Coroutine[Any, Any, None]:
         """Return when it was set, or after so many seconds, without a cancel scope on asyncio."""
-        if (trio := _running_trio()) is not None:
+        if (trio := running_trio()) is not None:
             return self._wait_on_trio(trio, timeout)
         return self._wait_on_asyncio(timeout)
 
@@ -101,10 +109,22 @@ def _wake(waiter: Any) -> None:
         waiter.set()
 
 
-def _running_trio() -> Any:
-    """The module, where its loop is the one that runs here."""
+def running_trio() -> Any:
+    """The module, where its loop is the one that runs here; else None."""
     trio = sys.modules.get("trio")
     return trio if trio is not None and trio.lowlevel.in_trio_run() else None
+
+
+def context_of_no_task() -> contextvars.Context:
+    """Where asyncio's callbacks run that are no task's.
+
+    By its task sniffio knows the loop: without this, anyio could start no task from there, such as one for an ``on_error``
+    callback.
+    """
+    context = contextvars.Context()
+    if (sniffio := sys.modules.get("sniffio")) is not None:
+        context.run(sniffio.current_async_library_cvar.set, "asyncio")
+    return context
 
 
 def call_soon_from_threads() -> CallSoon:
@@ -117,11 +137,7 @@ def call_soon_from_threads() -> CallSoon:
     options: dict[str, Any] = {}
     if hasattr(native, "call_soon_threadsafe"):
         run: Callable[..., Any] = native.call_soon_threadsafe
-        # A callback of asyncio's runs in no task, and by its task sniffio knows the loop: without this, anyio could
-        # start no task from there, such as one for an `on_error` callback.
-        options["context"] = context = contextvars.Context()
-        if (sniffio := sys.modules.get("sniffio")) is not None:
-            context.run(sniffio.current_async_library_cvar.set, "asyncio")
+        options["context"] = context_of_no_task()
     else:
         run = native.run_sync_soon
 
@@ -137,7 +153,7 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]], name: str, on_end: 
 
     ``on_end`` is called when the task has ended, also when it was cancelled before it began.
     """
-    if (trio := _running_trio()) is not None:
+    if (trio := running_trio()) is not None:
 
         async def run() -> None:
             try:
@@ -161,7 +177,7 @@ def protected(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..
 
     trio protects its system tasks so, but not the tasks that these start.
     """
-    trio = _running_trio()
+    trio = running_trio()
     if trio is None:
         return function
 

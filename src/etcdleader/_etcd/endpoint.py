@@ -18,10 +18,11 @@ from .methods import Method
 from .stream import Http2Stream, Stream, StreamUse
 from .tls import TlsExaminer, check_files, client_context
 from .translation import NoTlsError, translated
+from .wire import HUNG_UP
 
 __all__ = ("DirectEndpoint", "Endpoint", "open_endpoint")
 
-_NO_CONNECTION = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, UnicodeError)
+_NO_CONNECTION = (*HUNG_UP, ValueError)
 """The last one is what names that cannot be names of hosts raise."""
 
 
@@ -179,7 +180,7 @@ class DirectEndpoint(Endpoint):
             raise await self._explained(unavailable, deadline) from error
         finally:
             self._connect_scope = None
-        if self._left or not connection.is_open:
+        if self._left:
             connection.close()
             raise EtcdUnavailableError(f"{self.name}: the connection was closed")
         return connection

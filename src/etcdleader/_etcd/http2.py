@@ -14,24 +14,22 @@ import socket
 import ssl
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import ByteStream, SocketAttribute
 
 from .._loop import LightEvent, protected, spawn
 from .frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError, packed
 from .grpc_words import Metadata, RequestHeaders, Status, Unframed, framed, status, timeout_header
+from .wire import HUNG_UP, Wire, open_wire
 
 __all__ = ("Http2",)
 
 _WINDOW = 2**24
 """Bytes that may be under way to us. A watch may have to catch up with much."""
-_READ = 2**16
 _PING_EVERY = 10.0
 """Seconds. Also how long a peer may be silent after one, so that one that vanished is noticed some time; nothing that matters
 waits for it. Below 5 s etcd hangs up."""
@@ -39,7 +37,6 @@ _SUSPICIOUS = 0.1
 """Seconds of silence after something was sent."""
 _RESERVED = 2
 """Places that calls leave to the two streams, where the peer allows so few that it matters: etcd itself allows any number."""
-_BROKEN = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 @dataclass(slots=True)
@@ -93,12 +90,10 @@ class Http2:
         self._name = name
         self._heard = heard
         self._frames = Frames(_WINDOW)
-        self._socket: ByteStream | None = None
-        self._raw_socket: socket.socket
+        self._wire: Wire | None = None
         self._headers = RequestHeaders("http", name)
         self._streams: dict[int, _Stream] = {}
         self._calls = 0
-        self._wake = LightEvent()
         self._freed = LightEvent()
         self._scope = anyio.CancelScope()
         self._silent = False
@@ -113,23 +108,17 @@ class Http2:
             OSError: There is nobody, or TLS fails (``ssl.SSLError``).
         """
         host, _, port = self._name.rpartition(":")
-        host = host.strip("[]")
-        if context is None:
-            self._socket = await anyio.connect_tcp(host, int(port))
-        else:
+        if context is not None:
             self._headers = RequestHeaders("https", self._name)
-            self._socket = await anyio.connect_tcp(
-                host, int(port), ssl_context=context, tls_standard_compatible=False, tls_hostname=host
-            )
-        # Now: a forked child cannot ask for it any more.
-        self._raw_socket = self._socket.extra(SocketAttribute.raw_socket)  # noqa: S610 - Django's is another one
+        self._wire = await open_wire(host.strip("[]"), int(port), context, self._take, self._received)
+        self._wire.wake()
         _connected.add(self)
         spawn(self._run, "etcdleader connection", self.ended.set)
 
     @property
     def is_open(self) -> bool:
         """Whether a call can be made on it, and a stream be opened."""
-        return self._socket is not None and self._broken is None and self._retired is None
+        return self._wire is not None and self._broken is None and self._retired is None
 
     # Calls
 
@@ -195,7 +184,7 @@ class Http2:
     def _open(self, stream: _Stream, path: str, metadata: Metadata, *more: tuple[bytes, bytes]) -> int:
         number = self._frames.open(self._headers.packed(path, metadata) + packed(more))
         self._streams[number] = stream
-        self._wake.set()
+        self._wake()
         if self._frames.exhausted:
             self._retire(math.inf, Status("UNAVAILABLE", "the connection has no number left for a stream"))
         return number
@@ -208,7 +197,7 @@ class Http2:
     def _send(self, number: int, stream: _Stream, message: bytes, *, last: bool = False) -> None:
         stream.sent_at = time.monotonic()
         self._frames.send(number, framed(message), last=last)
-        self._wake.set()
+        self._wake()
 
     def leave(self, number: int) -> None:
         """No more of it. Nothing is told. Where nothing at all has come since it sent something, the connection is at fault, and
@@ -223,12 +212,12 @@ class Http2:
     def close(self) -> None:
         """Hang up. Calls and streams that are open are told."""
         self._break(Status("CANCELLED", "the connection was closed"))
-        if self._socket is None:
+        if self._wire is None:
             self.ended.set()
 
     def _reset(self, number: int) -> None:
         self._frames.reset(number)
-        self._wake.set()
+        self._wake()
 
     # Its end
 
@@ -266,41 +255,22 @@ class Http2:
     # The task
 
     async def _run(self) -> None:
-        assert self._socket is not None
+        assert self._wire is not None
         try:
             with self._scope:
                 async with anyio.create_task_group() as group:
-                    for task in (self._write, self._read, self._ping):
+                    for task in (*self._wire.tasks, self._ping):
                         group.start_soon(protected(self._guarded), task)
         finally:
             self._break(Status("CANCELLED", "its task was cancelled"))
             _connected.discard(self)
-            with suppress(OSError):
-                # A forked child that knows nothing of us may hold the descriptor, too: to close ours would tell the member
-                # nothing. By a descriptor of its own: that of a loop's may not be used so.
-                raw = self._raw_socket
-                with socket.fromfd(raw.fileno(), raw.family, raw.type) as same:
-                    same.shutdown(socket.SHUT_RDWR)
-            await anyio.aclose_forcefully(self._socket)
+            await self._wire.aclose()
 
-    async def _guarded(self, task: Callable[[], Any]) -> None:
+    async def _guarded(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
-        except (*_BROKEN, ProtocolError) as error:
+        except HUNG_UP as error:
             self._break(Status("UNAVAILABLE", str(error) or type(error).__name__))
-        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever uses the connection
-            self._break(Status("INTERNAL", repr(error)))
-
-    async def _write(self) -> None:
-        assert self._socket is not None
-        frames = self._frames
-        while True:
-            self._wake = LightEvent()
-            if frames.to_send:
-                data, frames.to_send = bytes(frames.to_send), bytearray()
-                await self._socket.send(data)
-            else:
-                await self._wake.wait()
 
     async def _ping(self) -> None:
         while True:
@@ -314,21 +284,38 @@ class Http2:
             self._silent = bool(self._streams)
             if self._silent:
                 self._frames.ping()
-                self._wake.set()
+                self._wake()
 
-    async def _read(self) -> None:
-        assert self._socket is not None
-        while True:
-            data = await self._socket.receive(_READ)
-            self._heard_at = time.monotonic()
-            self._silent = False
-            room = self._frames.room
-            for happening in self._frames.receive(data):
-                self._happened(happening)
-            if room != self._frames.room:
-                self._freed.set()
-            if self._frames.to_send:
-                self._wake.set()
+    # What goes, and what comes
+
+    def _wake(self) -> None:
+        if self._wire is not None:
+            self._wire.wake()
+
+    def _take(self) -> bytes:
+        if self._broken is not None:
+            return b""
+        data, self._frames.to_send = bytes(self._frames.to_send), bytearray()
+        return data
+
+    def _received(self, data: bytes) -> None:
+        try:
+            self._read(data)
+        except ProtocolError as error:
+            self._break(Status("UNAVAILABLE", str(error)))
+        except Exception as error:  # noqa: BLE001 - nobody waits for this: it is told to whoever uses the connection
+            self._break(Status("INTERNAL", repr(error)))
+
+    def _read(self, data: bytes) -> None:
+        self._heard_at = time.monotonic()
+        self._silent = False
+        room = self._frames.room
+        for happening in self._frames.receive(data):
+            self._happened(happening)
+        if room != self._frames.room:
+            self._freed.set()
+        if self._frames.to_send:
+            self._wake()
 
     def _happened(self, happening: Happening) -> None:
         if isinstance(happening, GoneAway):
@@ -347,7 +334,7 @@ class Http2:
         if isinstance(happening, Headers):
             stream.headers.update(happening.headers)
         else:
-            self._received(number, stream, happening.data)
+            self._arrived(number, stream, happening.data)
         if happening.ended and self._streams.get(number) is stream:
             if stream.is_call:
                 # Asked and answered. Where it was refused before all of it was sent, the rest is not.
@@ -358,7 +345,7 @@ class Http2:
             else:
                 self._end(number, stream, status(stream.headers))
 
-    def _received(self, number: int, stream: _Stream, data: bytes) -> None:
+    def _arrived(self, number: int, stream: _Stream, data: bytes) -> None:
         """Hand on the messages that are whole now."""
         for message in stream.unframed.take(data):
             stream.on_message(message)
@@ -382,7 +369,7 @@ def _forked() -> None:
     other.close()
     for connection in list(_connected):
         with suppress(Exception):
-            os.dup2(nobody.fileno(), connection._raw_socket.fileno())  # noqa: SLF001 - of this module
+            os.dup2(nobody.fileno(), connection._wire.descriptor)  # type: ignore[union-attr] # noqa: SLF001 - of this module
     nobody.close()
 
 
