@@ -100,5 +100,7 @@ def test_a_forked_child_is_somebody_else(
     """A new identity, no leadership, and neither the parent's lease nor its connection is touched."""
     source = textwrap.dedent(BEFORE) + textwrap.dedent(program)
     subprocess.run(
-        [sys.executable, "-W", "error", "-c", source, etcd_server.endpoints[0], election_key, backend], check=True, timeout=60
+        [sys.executable, "-W", "error", "-c", source, etcd_server.endpoints[0], election_key, backend],
+        check=True,
+        timeout=60,
     )

@@ -1,9 +1,7 @@
 """HTTP/2's frames, as far as a client of gRPC needs them (RFC 9113). No I/O: told what came, it says what it means and what is
 to be sent.
 
-What a peer sends is checked as far as anything here leans on it; what concerns only the peer's own tidiness is not. Headers
-are unpacked by the library hpack. Ours are packed without its table: they are few, a token among them stays out of every
-table and log, and what was packed once can be sent again.
+What a peer sends is checked as far as anything here leans on it; what concerns only the peer's own tidiness is not.
 """
 
 from __future__ import annotations
@@ -11,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import hpack
+from .headers import Unpacker
 
-__all__ = ("Arrived", "Ended", "Frames", "GoneAway", "Happening", "Headers", "ProtocolError", "packed")
+__all__ = ("Arrived", "Ended", "Frames", "GoneAway", "Happening", "Headers", "ProtocolError")
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = (
@@ -116,7 +114,7 @@ class Frames:
         self._block: tuple[int, bool] | None = None
         self._fragments = bytearray()
         self._greeted = self._settled = False
-        self._unpacker = hpack.Decoder()
+        self._unpacker = Unpacker()
         self.to_send = bytearray(_PREFACE)
         settings = ((_ENABLE_PUSH, 0), (_INITIAL_WINDOW, window))
         payload = b"".join(name.to_bytes(2, "big") + value.to_bytes(4, "big") for name, value in settings)
@@ -302,14 +300,12 @@ class Frames:
             return ()
         block, self._fragments, self._block = bytes(self._fragments), bytearray(), None
         try:
-            # Of each block, whatever becomes of it: the peer's table is changed by it.
-            unpacked = self._unpacker.decode(block, raw=True)
-        except Exception as error:
-            raise ProtocolError(f"headers that cannot be unpacked: {error!r}") from error
-        if number not in self._streams:
-            return ()
-        headers = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in unpacked}
-        return (Headers(number, headers, ended),)
+            headers = self._unpacker.unpack(
+                block
+            )  # of each block, whatever becomes of it: it may change the peer's table
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        return (Headers(number, headers, ended),) if number in self._streams else ()
 
     def _settings(self, flags: int, number: int, payload: bytes) -> None:
         self._expect(number == 0, len(payload) % 6 == 0)
@@ -351,43 +347,3 @@ def _unpadded(flags: int, payload: bytes) -> bytes:
     if not payload or payload[0] >= len(payload):
         raise ProtocolError("more padding than there is")
     return payload[1 : len(payload) - payload[0]]
-
-
-_KNOWN = {b":authority": 1, b":path": 4, b"content-type": 31, b"user-agent": 58}
-"""Their places in the table that everybody has."""
-_WHOLE = {(b":method", b"POST"): 3, (b":scheme", b"http"): 6, (b":scheme", b"https"): 7}
-
-
-def packed(headers: Iterable[tuple[bytes, bytes]], *, secret: bool = False) -> bytes:
-    """Headers as they are sent, without any use of the table that the two sides share.
-
-    Args:
-        headers: Names in lower case, and values.
-        secret: Whether nobody on the way may put them into such a table either.
-    """
-    block = bytearray()
-    for name, value in headers:
-        if (place := _WHOLE.get((name, value))) is not None:
-            block.append(0x80 | place)
-            continue
-        kind = 0x10 if secret else 0x00
-        if (place := _KNOWN.get(name)) is not None:
-            block += _integer(place, 4, kind)
-        else:
-            block.append(kind)
-            block += _integer(len(name), 7, 0) + name
-        block += _integer(len(value), 7, 0) + value
-    return bytes(block)
-
-
-def _integer(value: int, bits: int, first: int) -> bytes:
-    """A number behind the first bits of a byte (RFC 7541, 5.1)."""
-    most = (1 << bits) - 1
-    if value < most:
-        return bytes((first | value,))
-    result, value = bytearray((first | most,)), value - most
-    while value > 0x7F:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    result.append(value)
-    return bytes(result)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from .frames import packed
+from .headers import packed
 
 __all__ = ("Metadata", "RequestHeaders", "Status", "Unframed", "framed", "status", "timeout_header")
 

@@ -22,8 +22,9 @@ import anyio
 import anyio.lowlevel
 
 from .._loop import LightEvent, protected, spawn
-from .frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError, packed
+from .frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError
 from .grpc_words import Metadata, RequestHeaders, Status, Unframed, framed, status, timeout_header
+from .headers import packed
 from .wire import HUNG_UP, Wire, open_wire
 
 __all__ = ("Http2",)

@@ -203,6 +203,7 @@ async def _connected(host: str, port: int, loop: asyncio.AbstractEventLoop) -> s
         one = socket.socket(family, socket.SOCK_STREAM)
         try:
             one.settimeout(0)
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not every loop does so with a socket of others
             await loop.sock_connect(one, address)
             won.append(one)
             group.cancel_scope.cancel()

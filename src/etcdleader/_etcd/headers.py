@@ -1,0 +1,87 @@
+"""Headers as HTTP/2 packs them (RFC 7541). No I/O.
+
+The peer's are unpacked by the library hpack. Ours are packed without its table: they are few, a token among them stays out of
+every table and log, and what was packed once can be sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import hpack
+
+__all__ = ("Unpacker", "packed")
+
+_KEPT = 32
+"""Blocks: an answer has two, and etcd few kinds of them."""
+_IN_TABLE, _LONG_PLACE = 0x80, 0xFF
+"""A byte from here on is a whole header, by its place in the table; the last one is only the first of several."""
+
+
+class Unpacker:
+    """For the headers of one connection: they lean on a table that the peer fills as it goes."""
+
+    def __init__(self) -> None:
+        """Begin with an empty table."""
+        self._decoder = hpack.Decoder()
+        self._unpacked: dict[bytes, dict[str, str]] = {}
+
+    def unpack(self, block: bytes) -> dict[str, str]:
+        """Unpack a block. All of them are to be given, in order.
+
+        Raises:
+            ValueError: It cannot be unpacked; the connection is of no use any more.
+        """
+        if (headers := self._unpacked.get(block)) is not None:
+            return headers
+        try:
+            unpacked = self._decoder.decode(block, raw=True)
+        except Exception as error:
+            raise ValueError(f"headers that cannot be unpacked: {error!r}") from error
+        headers = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in unpacked}
+        # Answers have the same headers again and again. Places in the table mean the same for as long as it does not change.
+        if len(self._unpacked) > _KEPT or not all(_IN_TABLE <= byte < _LONG_PLACE for byte in block):
+            self._unpacked.clear()
+        else:
+            self._unpacked[block] = headers
+        return headers
+
+
+_KNOWN = {b":authority": 1, b":path": 4, b"content-type": 31, b"user-agent": 58}
+"""Their places in the table that everybody has."""
+_WHOLE = {(b":method", b"POST"): 3, (b":scheme", b"http"): 6, (b":scheme", b"https"): 7}
+
+
+def packed(headers: Iterable[tuple[bytes, bytes]], *, secret: bool = False) -> bytes:
+    """Headers as they are sent, without any use of the table that the two sides share.
+
+    Args:
+        headers: Names in lower case, and values.
+        secret: Whether nobody on the way may put them into such a table either.
+    """
+    block = bytearray()
+    for name, value in headers:
+        if (place := _WHOLE.get((name, value))) is not None:
+            block.append(0x80 | place)
+            continue
+        kind = 0x10 if secret else 0x00
+        if (place := _KNOWN.get(name)) is not None:
+            block += _integer(place, 4, kind)
+        else:
+            block.append(kind)
+            block += _integer(len(name), 7, 0) + name
+        block += _integer(len(value), 7, 0) + value
+    return bytes(block)
+
+
+def _integer(value: int, bits: int, first: int) -> bytes:
+    """A number behind the first bits of a byte (RFC 7541, 5.1)."""
+    most = (1 << bits) - 1
+    if value < most:
+        return bytes((first | value,))
+    result, value = bytearray((first | most,)), value - most
+    while value > 0x7F:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    result.append(value)
+    return bytes(result)
