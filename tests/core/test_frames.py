@@ -377,27 +377,14 @@ def test_a_code_that_is_none_is_unknown(number: str) -> None:
     assert status({"grpc-status": number}) == Status(expected, "")
 
 
-def test_headers_are_unpacked_as_by_others_though_most_are_known_by_heart() -> None:
-    """The same bytes mean something else when the table has moved on."""
-    encoder, decoder, unpacker = hpack.Encoder(), hpack.Decoder(), Unpacker()
-    answer = [(":status", "200"), ("content-type", "application/grpc")]
-    kinds = [
-        answer,
-        [("grpc-status", "0"), ("grpc-message", "")],
-        answer,
-        [("grpc-status", "5")],
-        answer,
-        [("grpc-status", "0"), ("grpc-message", "")],
-        [(f"x-{number}", "y") for number in range(70)],  # places that need more than one byte
-        answer,
-    ]
-    seen: dict[bytes, set[str]] = {}
-    for headers in kinds * 3:
-        block = encoder.encode(headers)
-        theirs = {str(name): str(value) for name, value in decoder.decode(block)}
-        assert unpacker.unpack(block) == theirs == dict(headers)
-        seen.setdefault(block, set()).add(str(headers))
-    assert len(seen) < 3 * len(kinds)  # some came again
+def test_headers_that_are_known_by_heart_mean_something_else_when_the_table_has_moved_on() -> None:
+    unpacker = Unpacker()
+    newest = b"\xbe"  # whatever the table got last
+    for number in range(3):
+        added = b"\x40" + b"\x01a" + b"\x01" + str(number).encode()
+        assert unpacker.unpack(added) == {"a": str(number)}
+        for _ in range(2):
+            assert unpacker.unpack(newest) == {"a": str(number)}
 
 
 def test_blocks_without_end_are_not_kept() -> None:
