@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 import anyio
+import anyio.lowlevel
 
 from ._connections import Connection
 from ._core.backoff import Backoff
@@ -142,6 +143,7 @@ class Candidacy:
 
     async def hold(self) -> NoReturn:
         """Watch over our own key while leading, until cancelled. What is lost, the session tells."""
+        await anyio.lowlevel.checkpoint()  # who waits to lead goes first
         while True:
             try:
                 await self._step()

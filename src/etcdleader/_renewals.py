@@ -79,7 +79,7 @@ class Renewals:
         clock.users += 1
         if len(self._leases) > _SPREAD_FROM:
             lease.spread()
-        self.look(lease)
+        self._look_now(lease)
 
     def discard(self, lease: Renewable) -> None:
         """Forget it."""
@@ -101,12 +101,19 @@ class Renewals:
         if lease in self._leases and lease not in self._ticks:
             self._ticks[lease] = every
             self._tick_counts[every] += 1
-            self.look(lease)
+            if anyio.current_time() + every < self._sleeps_until:
+                self._wake.set()
+            self._look_now(lease)
 
     @property
     def _tick(self) -> float:
         # Of the few that differ: ten thousand leases that go must not look through each other.
         return min(self._tick_counts, default=_LONGEST_PAUSE)
+
+    def _look_now(self, lease: Renewable) -> None:
+        """Here and now: the task is woken only when there is something for it to do sooner than it had thought."""
+        if self._look_after(lease, anyio.current_time()):
+            self.look(lease)
 
     def look(self, lease: Renewable) -> None:
         """It is to be looked after sooner than it said before."""
@@ -217,12 +224,10 @@ class Renewals:
 
     def _release(self, this: Round, leases: Sequence[Renewable]) -> None:
         """The round is over for these, whatever becomes of its others."""
-        now = anyio.current_time()
         for lease in leases:
             if self._leases.get(lease) is this:
                 self._leases[lease] = None
-                if self._look_after(lease, now):
-                    self.look(lease)
+                self._look_now(lease)
         this.tell()
 
     def _wanted(self, lease: Renewable) -> bool:

@@ -138,12 +138,17 @@ class Http2:
                 return Status("DEADLINE_EXCEEDED", "the member allows no more calls at a time"), b""
         if not self.is_open:
             return replace(self._why_not(), untouched=True), b""
+        assert self._wire is not None
         call = _Call()
         stream = _Stream(call.messages.append, call.end, is_call=True)
         number = self._open(stream, path, metadata, (b"grpc-timeout", timeout_header(left).encode()))
         self._calls += 1
         try:
             self._send(number, stream, message, last=True)
+            if self._calls == 1:
+                self._wire.send_now()
+            else:
+                self._wire.wake()
             await call.over.wait_for(left)
         finally:
             self._calls -= 1
@@ -180,12 +185,13 @@ class Http2:
         """
         if not self.is_open or not self._has_room(0):
             return None
-        return self._open(_Stream(on_message, on_end, is_call=False), path, metadata)
+        number = self._open(_Stream(on_message, on_end, is_call=False), path, metadata)
+        self._wake()
+        return number
 
     def _open(self, stream: _Stream, path: str, metadata: Metadata, *more: tuple[bytes, bytes]) -> int:
         number = self._frames.open(self._headers.packed(path, metadata) + packed(more))
         self._streams[number] = stream
-        self._wake()
         if self._frames.exhausted:
             self._retire(math.inf, Status("UNAVAILABLE", "the connection has no number left for a stream"))
         return number
@@ -194,11 +200,11 @@ class Http2:
         """Send a message after those before it. What is sent in one go leaves in one go."""
         if (stream := self._streams.get(number)) is not None:
             self._send(number, stream, message)
+            self._wake()
 
     def _send(self, number: int, stream: _Stream, message: bytes, *, last: bool = False) -> None:
         stream.sent_at = time.monotonic()
         self._frames.send(number, framed(message), last=last)
-        self._wake()
 
     def leave(self, number: int) -> None:
         """No more of it. Nothing is told. Where nothing at all has come since it sent something, the connection is at fault, and
@@ -315,8 +321,8 @@ class Http2:
             self._happened(happening)
         if room != self._frames.room:
             self._freed.set()
-        if self._frames.to_send:
-            self._wake()
+        if self._frames.to_send and self._wire is not None:
+            self._wire.wake_later()
 
     def _happened(self, happening: Happening) -> None:
         if isinstance(happening, GoneAway):

@@ -8,6 +8,7 @@ what another call has shown.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 import anyio
 
-from .._loop import spawn
+from .._loop import LightEvent, spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage, WatchSink
 from .messages import event, watch_create_request
@@ -71,7 +72,9 @@ class Watches:
         self._asked: deque[_Watch] = deque()
         self._stream: Stream | None = None
         self._error: EtcdLeaderError | None = None
-        self._changed = anyio.Event()
+        self._changed = LightEvent()
+        self._looks_at = math.inf
+        """When the task looks after creations by itself."""
         self._running = False
         self._closed = False
         self._useful = False
@@ -83,10 +86,11 @@ class Watches:
         self._watches[watch] = None
         if self._stream is not None:
             self._ask_for(watch, self._stream)
+            if watch.asked_at + timeout < self._looks_at:
+                self._wake()
         if not self._running:
             self._running = True
             spawn(self._run, "etcdleader watches", lambda: None)
-        self._wake()
         return watch
 
     def forget(self, watch: _Watch) -> None:
@@ -150,10 +154,14 @@ class Watches:
             self._ask_for(watch, self._stream)
         # A stream without watches is kept: the next one will be wanted soon. It ends with the connection.
         while (end := self._ended_with()) is None:
-            self._changed = anyio.Event()
-            with anyio.move_on_after(self._creation_due_in()) as bound:
+            self._changed = LightEvent()
+            due_in = self._creation_due_in()
+            self._looks_at = anyio.current_time() + due_in
+            if math.isinf(due_in):
                 await self._changed.wait()
-            if bound.cancelled_caught and self._asked and self._creation_due_in() <= 0:
+            else:
+                await self._changed.wait_for(due_in)
+            if not self._changed.is_set() and self._asked and self._creation_due_in() <= 0:
                 self.break_(EtcdUnavailableError("etcd did not create a watch in time"))
         return end
 
@@ -162,7 +170,7 @@ class Watches:
 
     def _creation_due_in(self) -> float:
         if not self._asked:
-            return float("inf")
+            return math.inf
         return max(0.0, self._asked[0].asked_at + self._asked[0].timeout - anyio.current_time())
 
     def _wake(self) -> None:
@@ -207,7 +215,6 @@ class Watches:
             # Hundreds may have been asked for at once. While answers come, etcd is at it, and to begin anew would only
             # make it begin anew, too.
             self._asked[0].asked_at = anyio.current_time()
-        self._wake()
         if message.canceled:
             # Refused. Its watch_id means nothing: etcd 3.5 gives that of somebody else's.
             self._cancelled(watch, message)

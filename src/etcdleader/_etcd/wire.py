@@ -14,7 +14,7 @@ import ssl
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
@@ -29,6 +29,8 @@ HUNG_UP = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedRe
 _READ = 2**16
 _NEXT_ADDRESS = 0.25
 """Seconds until another address of the host is tried beside the first one (RFC 8305)."""
+_LATER = 0.01
+"""Seconds. A request is likely to leave before, and what nobody waits for goes along."""
 _CLOSING = 1.0
 
 
@@ -55,7 +57,15 @@ class Wire(ABC):
 
     @abstractmethod
     def wake(self) -> None:
-        """There is something to take."""
+        """There is something to take. What others want to send in this pass of the loop goes along."""
+
+    def wake_later(self) -> None:
+        """There is something to take, for which nobody waits."""
+        self.wake()
+
+    def send_now(self) -> None:
+        """There is something to take, and nobody else who might want to send."""
+        self.wake()
 
     async def aclose(self) -> None:
         """Hang up, at once."""
@@ -75,13 +85,12 @@ class _ProtocolWire(Wire, asyncio.Protocol):
         self.tasks = (self._wait_until_lost,)
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        self._woken = False
+        self._woken = self._woken_later = False
         self._lost = LightEvent()
         self._why: Exception | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)  # that of another loop is none, and does the same
         self.descriptor = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
@@ -92,13 +101,20 @@ class _ProtocolWire(Wire, asyncio.Protocol):
         self._lost.set()
 
     def wake(self) -> None:
-        # In the next pass: what others want to send until then goes along.
         if not self._woken:
             self._woken = True
             self._loop.call_soon(self._send)
 
+    def wake_later(self) -> None:
+        if not (self._woken or self._woken_later):
+            self._woken_later = True
+            self._loop.call_later(_LATER, self._send)
+
     def _send(self) -> None:
-        self._woken = False
+        self._woken = self._woken_later = False
+        self.send_now()
+
+    def send_now(self) -> None:
         assert self.transport is not None
         if data := self._take():
             self.transport.write(data)
