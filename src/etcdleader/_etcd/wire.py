@@ -116,7 +116,7 @@ class _ProtocolWire(Wire, asyncio.Protocol):
 
     def send_now(self) -> None:
         assert self.transport is not None
-        if data := self._take():
+        if (data := self._take()) and not self.transport.is_closing():
             self.transport.write(data)
 
     async def _wait_until_lost(self) -> None:
