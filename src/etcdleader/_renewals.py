@@ -224,10 +224,12 @@ class Renewals:
 
     def _release(self, this: Round, leases: Sequence[Renewable]) -> None:
         """The round is over for these, whatever becomes of its others."""
+        now = anyio.current_time()
         for lease in leases:
             if self._leases.get(lease) is this:
                 self._leases[lease] = None
-                self._look_now(lease)
+                if self._look_after(lease, now):
+                    self.look(lease)
         this.tell()
 
     def _wanted(self, lease: Renewable) -> bool:

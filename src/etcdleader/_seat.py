@@ -100,9 +100,9 @@ class Seat:
     def _lost(self) -> None:
         self.scope.seat_lost(self._session.lost or LossReason.EXPIRED)
 
-    def _tick(self) -> None:
+    def _tick(self, remaining: float) -> None:
         scope = self.scope
-        scope.extend_backstop(anyio.current_time())
+        scope.extend_backstop(anyio.current_time(), remaining)
         if not scope.had_time_to_end() or scope.overrun_told:
             return
         left = self.overrun_in()

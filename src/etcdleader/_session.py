@@ -80,7 +80,7 @@ class Session:
         self.error: EtcdLeaderError | None = None
         self.on_lost: Callable[[], None] = _nothing
         self.on_predecessor_gone: Callable[[], None] = _nothing
-        self._on_tick: Callable[[], None] | None = None
+        self._on_tick: Callable[[float], None] | None = None
         self._ticked_at = -math.inf
         self._clock = LeaseClock(-math.inf, 0, 0)
         self._highest_term = 0
@@ -159,8 +159,9 @@ class Session:
         self._ballot = ballot
         self._connection.renewals.add(self)
 
-    def lead(self, on_tick: Callable[[], None]) -> None:
-        """A term runs on it: compare the clocks, and call ``on_tick`` whenever the deadline has moved or comes near."""
+    def lead(self, on_tick: Callable[[float], None]) -> None:
+        """A term runs on it: compare the clocks, and tell ``on_tick`` the seconds that are left, whenever the deadline has moved
+        or comes near."""
         self._on_tick = on_tick
         self._connection.renewals.watch_clock(self, self._tick)
 
@@ -243,7 +244,7 @@ class Session:
             return max(remaining, _TICK)
         if self.lost is not None or now >= self._ticked_at + _NO_SOONER:
             self._ticked_at = now
-            self._on_tick()
+            self._on_tick(remaining)
         return remaining if self.lost is None else self._tick
 
     @property
@@ -309,7 +310,7 @@ class Session:
         if self._on_tick is not None:
             # At once, not at the next look: what runs until the old deadline may go on.
             self._ticked_at = now
-            self._on_tick()
+            self._on_tick(self._clock.remaining(now))
         if len(read) > 1 and read[1] is None:
             self.on_predecessor_gone()
         return True

@@ -98,7 +98,7 @@ class TermScope:
         return _Work(self, scope, now)
 
     def _begins(self, scope: anyio.CancelScope, now: float) -> None:
-        scope.deadline = self._backstop(now)
+        scope.deadline = self._backstop(now, self.term.remaining())
         self._scopes[scope] = None
         if self.closed:
             scope.cancel()
@@ -108,17 +108,22 @@ class TermScope:
         if not self._scopes:
             self._left.set()
 
-    def extend_backstop(self, now: float) -> None:
-        """The lease may have been renewed: then the scopes may last longer."""
-        deadline = self._backstop(now)
+    def extend_backstop(self, now: float, remaining: float) -> None:
+        """The lease may have been renewed: then the scopes may last longer.
+
+        Args:
+            now: The moment on the loop's clock.
+            remaining: Seconds until the lease's deadline.
+        """
+        deadline = self._backstop(now, min(remaining, 0.0) if self.closed else remaining)
         for scope in self._scopes:
             if abs(scope.deadline - deadline) > _SLACK:
                 scope.deadline = deadline
 
-    def _backstop(self, now: float) -> float:
+    def _backstop(self, now: float, remaining: float) -> float:
         """When a scope ends anyhow, on the loop's clock. That clock may stand still in suspend, and it knows no reason
         to give, so it comes a little after the ticker that does both."""
-        return now + self.term.remaining() + self._margin / 4
+        return now + remaining + self._margin / 4
 
     async def join(self) -> None:
         """Wait until nothing runs in the term's name any more, whatever interrupts the wait.

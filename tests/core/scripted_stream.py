@@ -23,8 +23,8 @@ class ScriptedStream:
         self._on_message = on_message
         self._on_end = on_end
 
-    def send(self, request: Any) -> None:
-        self.sent.append(request)
+    def send(self, *requests: Any) -> None:
+        self.sent.extend(requests)
 
     def end(self, error: EtcdLeaderError) -> None:
         if self.open:

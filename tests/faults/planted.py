@@ -36,7 +36,7 @@ _TRUST = """\
         self._not_before = -math.inf
         self._confirmed_at = now
         if self._on_tick is not None:
-            self._on_tick()
+            self._on_tick(math.inf)
 
     def gone(self) -> None:
 """

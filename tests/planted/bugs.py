@@ -24,6 +24,7 @@ RULES = (
     "fencing",
     "views",
     "sparing etcd",
+    "connection",
 )
 """What docs/design.md promises, in its words."""
 
@@ -183,7 +184,7 @@ BUGS = (
         "no deadline of the loop's behind the ticker",
         "scope",
         "_term_scope.py",
-        "return now + self.term.remaining() + self._margin / 4",
+        "return now + remaining + self._margin / 4",
         "return math.inf",
         "tests/sim/test_scope.py::test_the_loops_deadline_cancels_the_work_where_the_ticker_does_not_run",
     ),

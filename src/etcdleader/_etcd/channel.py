@@ -114,9 +114,10 @@ class ChannelStream(Stream):
             raise EtcdUnavailableError(f"{endpoint.name}: the channel was closed") from error
         threading.Thread(target=self._read, name=f"etcdleader {method.name}", daemon=True).start()
 
-    def send(self, request: Any) -> None:
-        """Send a message after those before it."""
-        self._requests.put(request)
+    def send(self, *requests: Any) -> None:
+        """Send messages after those before them."""
+        for request in requests:
+            self._requests.put(request)
 
     def _hang_up(self) -> None:
         self._requests.put(None)

@@ -144,7 +144,7 @@ class Http2:
         number = self._open(stream, path, metadata, (b"grpc-timeout", timeout_header(left).encode()))
         self._calls += 1
         try:
-            self._send(number, stream, message, last=True)
+            self._send(number, stream, framed(message), last=True)
             if self._calls == 1:
                 self._wire.send_now()
             else:
@@ -196,15 +196,15 @@ class Http2:
             self._retire(math.inf, Status("UNAVAILABLE", "the connection has no number left for a stream"))
         return number
 
-    def send(self, number: int, message: bytes) -> None:
-        """Send a message after those before it. What is sent in one go leaves in one go."""
+    def send(self, number: int, *messages: bytes) -> None:
+        """Send messages after those before them. What is sent in one go leaves in one go."""
         if (stream := self._streams.get(number)) is not None:
-            self._send(number, stream, message)
+            self._send(number, stream, b"".join(map(framed, messages)))
             self._wake()
 
-    def _send(self, number: int, stream: _Stream, message: bytes, *, last: bool = False) -> None:
+    def _send(self, number: int, stream: _Stream, data: bytes, *, last: bool = False) -> None:
         stream.sent_at = time.monotonic()
-        self._frames.send(number, framed(message), last=last)
+        self._frames.send(number, data, last=last)
 
     def leave(self, number: int) -> None:
         """No more of it. Nothing is told. Where nothing at all has come since it sent something, the connection is at fault, and

@@ -58,9 +58,8 @@ class KeepAlives:
                             self._answered, self._ended, timeout
                         )
                 # Nothing is awaited in between, so that each lease's send time is that of its keep-alive.
-                for lease_id in lease_ids:
-                    self._rounds[lease_id] = this
-                    stream.send(etcdrpc.LeaseKeepAliveRequest(ID=lease_id))
+                self._rounds.update(dict.fromkeys(lease_ids, this))
+                stream.send(*[etcdrpc.LeaseKeepAliveRequest(ID=lease_id) for lease_id in lease_ids])
                 await this.over.wait()
         finally:
             if this.waiting and this.error is None and this in self._rounds.values():

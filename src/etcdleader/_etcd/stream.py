@@ -56,8 +56,8 @@ class Stream(ABC):
         self._open = True
 
     @abstractmethod
-    def send(self, request: Any) -> None:
-        """Send a message after those before it."""
+    def send(self, *requests: Any) -> None:
+        """Send messages after those before them."""
 
     @abstractmethod
     def _hang_up(self) -> None:
@@ -99,9 +99,9 @@ class Http2Stream(Stream):
             raise EtcdUnavailableError(f"{endpoint}: no stream: the member allows no more of them")
         self._number = number
 
-    def send(self, request: Any) -> None:
-        """Send a message after those before it."""
-        self._connection.send(self._number, request.SerializeToString())
+    def send(self, *requests: Any) -> None:
+        """Send messages after those before them."""
+        self._connection.send(self._number, *[request.SerializeToString() for request in requests])
 
     def _hang_up(self) -> None:
         self._connection.leave(self._number)

@@ -1,0 +1,122 @@
+"""How a connection is made, on asyncio: what asyncio's own way to do it would forget."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from etcdleader._etcd import wire
+from etcdleader._etcd.wire import Wire, open_wire
+
+pytestmark = pytest.mark.anyio
+PATIENCE = 60
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+@pytest.fixture
+def deaf() -> Iterator[tuple[str, int]]:
+    """The address of a host that answers nothing: its queue is full."""
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=0) as server,
+        socket.socket() as first,
+        socket.socket() as second,
+    ):
+        for one in (first, second):
+            one.settimeout(0)
+            one.connect_ex(server.getsockname())
+        yield server.getsockname()
+
+
+def addresses(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, int]) -> None:
+    async def of(host: str, port: int) -> list[tuple[int, Any]]:
+        return [(socket.AF_INET, address) for address in found]
+
+    monkeypatch.setattr(wire, "_addresses", of)
+
+
+async def opened(host: str = "some.where", port: int = 1) -> Wire:
+    return await open_wire(host, port, None, lambda: b"hello", lambda _: None)
+
+
+async def closed(one: Wire) -> None:
+    await one.aclose()
+    with pytest.raises(OSError, match="hung up"):
+        await one.tasks[0]()
+
+
+async def test_another_address_is_tried_when_one_refuses(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        nobody = gone.getsockname()
+    addresses(monkeypatch, nobody, listener.getsockname())
+    with anyio.fail_after(PATIENCE):
+        await closed(await opened())
+
+
+async def test_another_address_is_tried_beside_one_that_does_not_answer(
+    listener: socket.socket, deaf: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    addresses(monkeypatch, deaf, listener.getsockname())
+    with anyio.fail_after(PATIENCE):
+        await closed(await opened())
+
+
+async def test_a_host_where_nobody_answers_is_an_error_of_the_first_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
+        nobody = first.getsockname(), second.getsockname()
+    addresses(monkeypatch, *nobody)
+    with anyio.fail_after(PATIENCE), pytest.raises(OSError, match=str(nobody[0][1])):
+        await opened()
+    addresses(monkeypatch)
+    with anyio.fail_after(PATIENCE), pytest.raises(OSError, match="no address"):
+        await opened()
+
+
+async def test_nothing_is_left_of_a_connection_that_is_given_up_at_any_moment(listener: socket.socket) -> None:
+    host, port = listener.getsockname()
+    finished = False
+    for moment in range(100):
+        with anyio.CancelScope() as scope:
+
+            async def give_up(passes: int = moment, scope: anyio.CancelScope = scope) -> None:
+                for _ in range(passes):
+                    await asyncio.sleep(0)
+                scope.cancel()
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(give_up)
+                one = await opened(host, port)
+                finished = not scope.cancel_called
+                await closed(one)
+        if finished:
+            break
+    assert finished
+    gc.collect()  # a socket that was forgotten warns now, and warnings are errors
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+async def test_what_is_sent_waits_for_no_acknowledgement(listener: socket.socket) -> None:
+    """Else each request would wait 40 ms for that of the one before."""
+    with anyio.fail_after(PATIENCE):
+        one = await opened(*listener.getsockname())
+        with socket.socket(fileno=socket.dup(one.descriptor)) as same:
+            assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        await closed(one)
