@@ -70,7 +70,7 @@ def _password() -> NoReturn:
 
 
 def client_context(config: EtcdConfig) -> ssl.SSLContext:
-    """Accepts and shows what gRPC does, which etcd3's own client goes through: a member is trusted by both or by none.
+    """Accepts what gRPC does, which etcd3's own client goes through, and what the system's authorities vouch for.
 
     The files have been checked.
 
