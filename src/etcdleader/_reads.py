@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from copy import copy
-from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
 
@@ -72,7 +71,7 @@ class Reads:
                 batch.requests += requests
             await batch.over.wait()
             if batch.result is not None:
-                return replace(batch.result, results=batch.result.results[first : first + len(requests)])
+                return batch.result._replace(results=batch.result.results[first : first + len(requests)])
             if isinstance(batch.error, EtcdRefusedError):
                 # One key that may not be read, and etcd refuses them all: that must not cost the others.
                 return await self._turns.ask(partial(self._read, requests, timeout))

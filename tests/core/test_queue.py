@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +17,7 @@ def deleted(key: bytes, revision: int) -> Event:
 
 
 def put(kv: KeyValue, revision: int) -> Event:
-    return Event("put", replace(kv, mod_revision=revision, version=kv.version + 1))
+    return Event("put", kv._replace(mod_revision=revision, version=kv.version + 1))
 
 
 def test_keys_are_named_as_etcd_go_names_them() -> None:
@@ -79,7 +77,7 @@ def test_a_put_that_changes_nothing_is_a_request_to_step_down() -> None:
 def test_a_put_that_changes_value_lease_or_creation_is_a_loss() -> None:
     place = Place(revision=20, ahead=0, predecessor=None)
 
-    for thief in (replace(MINE, value=b"thief"), replace(MINE, lease=0), replace(MINE, create_revision=21)):
+    for thief in (MINE._replace(value=b"thief"), MINE._replace(lease=0), MINE._replace(create_revision=21)):
         assert place.after(OWN, [put(thief, 22)]).lost
 
 
@@ -102,9 +100,9 @@ def test_a_read_shows_each_rank() -> None:
 def test_a_read_without_our_key_or_with_a_changed_one_is_a_loss() -> None:
     assert Place.read(OWN, 30, [], [], 1).lost
     assert Place.read(OWN, 30, [BEFORE], [BEFORE], 1).lost
-    assert Place.read(OWN, 30, [replace(MINE, lease=0), BEFORE], [BEFORE], 1).lost
+    assert Place.read(OWN, 30, [MINE._replace(lease=0), BEFORE], [BEFORE], 1).lost
     # The foreign key that a hand has put under our name is not ours.
-    assert Place.read(OWN, 30, [replace(MINE, value=b"thief")], [MINE], 1).lost
+    assert Place.read(OWN, 30, [MINE._replace(value=b"thief")], [MINE], 1).lost
 
 
 @st.composite

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from ..errors import EtcdLeaderError
 
@@ -58,8 +58,7 @@ class LeaseNotFoundError(EtcdLeaderError):
     """A put, a revocation or a question named a lease that etcd does not have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What etcd says of itself in each answer.
 
     Attributes:
@@ -75,8 +74,7 @@ class Header:
     raft_term: int
 
 
-@dataclass(frozen=True, slots=True)
-class KeyValue:
+class KeyValue(NamedTuple):
     """A key as stored. ``lease`` is 0 when none is attached. All but ``key`` and ``mod_revision`` are unset in a
     DELETE event."""
 
@@ -88,8 +86,7 @@ class KeyValue:
     lease: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(NamedTuple):
     """One condition of a transaction. A missing key compares as revision, version and lease 0."""
 
     key: bytes
@@ -98,8 +95,7 @@ class Compare:
     result: Literal["=", "!=", "<", ">"] = "="
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(NamedTuple):
     """Read ``key``, or ``[key, range_end)`` when ``range_end`` is given. ``limit`` 0 means all.
 
     ``order`` sorts by create_revision; None leaves etcd's order, by key.
@@ -113,8 +109,7 @@ class Range:
     keys_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """Store ``key``. ``ignore_value`` and ``ignore_lease`` keep what is there (the key must exist)."""
 
     key: bytes
@@ -124,8 +119,7 @@ class Put:
     ignore_lease: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteRange:
+class DeleteRange(NamedTuple):
     """Delete ``key``, or ``[key, range_end)`` when ``range_end`` is given."""
 
     key: bytes
@@ -157,8 +151,7 @@ class DeleteRangeResult:
     deleted: int
 
 
-@dataclass(frozen=True, slots=True)
-class TxnResult:
+class TxnResult(NamedTuple):
     """``results`` has one entry for each operation of the branch that ran, in order."""
 
     succeeded: bool
@@ -166,8 +159,7 @@ class TxnResult:
     header: Header
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseGranted:
+class LeaseGranted(NamedTuple):
     """``ttl`` is what etcd granted, in whole seconds: it raises small ones to its minimum."""
 
     lease_id: int
@@ -175,8 +167,7 @@ class LeaseGranted:
     header: Header
 
 
-@dataclass(frozen=True, slots=True)
-class KeepAlive:
+class KeepAlive(NamedTuple):
     """One keep-alive's answer. ``ttl`` 0 or less means: etcd does not have the lease (any more)."""
 
     lease_id: int
@@ -184,8 +175,7 @@ class KeepAlive:
     header: Header
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseTimeToLive:
+class LeaseTimeToLive(NamedTuple):
     """``ttl`` is what is left, in whole seconds, -1 when etcd does not have the lease."""
 
     lease_id: int
@@ -195,8 +185,7 @@ class LeaseTimeToLive:
     header: Header
 
 
-@dataclass(frozen=True, slots=True)
-class MemberStatus:
+class MemberStatus(NamedTuple):
     """What the member that is spoken to says of itself. ``leader`` is the member id of etcd's own leader, 0 for none."""
 
     version: str
@@ -204,16 +193,14 @@ class MemberStatus:
     header: Header
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One change of one key."""
 
     type: Literal["put", "delete"]
     kv: KeyValue
 
 
-@dataclass(frozen=True, slots=True)
-class WatchCreated:
+class WatchCreated(NamedTuple):
     """The watch stands: every event with a mod_revision above ``revision`` will come.
 
     It is said once when the watch is created, and again (``resumed``) after each break of the stream, when the watch
@@ -224,8 +211,7 @@ class WatchCreated:
     resumed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvents:
+class WatchEvents(NamedTuple):
     """Events in order of revision. A revision is never split over two messages."""
 
     events: tuple[Event, ...]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .headers import Unpacker
 
@@ -41,8 +42,7 @@ class ProtocolError(Exception):
     """The peer says what cannot be understood: the connection is of no use any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(NamedTuple):
     """Headers or trailers came; ``ended`` says whether they were the last of the stream."""
 
     number: int
@@ -50,8 +50,7 @@ class Headers:
     ended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(NamedTuple):
     """Data came; ``ended`` says whether they were the last of the stream."""
 
     number: int
@@ -59,8 +58,7 @@ class Arrived:
     ended: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """The peer gave a stream up. ``untouched`` says that it did nothing of what was asked for there."""
 
     number: int
@@ -68,8 +66,7 @@ class Ended:
     untouched: bool
 
 
-@dataclass(frozen=True, slots=True)
-class GoneAway:
+class GoneAway(NamedTuple):
     """The peer takes no more streams, and did nothing of what was asked for on those above ``last``."""
 
     last: int

@@ -6,7 +6,7 @@ By gRPC's own page "gRPC over HTTP2".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from .headers import packed
@@ -30,8 +30,7 @@ _KEPT = 32
 """More than there are methods."""
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """How a call or a stream ended.
 
     Attributes:

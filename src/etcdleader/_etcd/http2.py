@@ -16,7 +16,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import anyio
 import anyio.lowlevel
@@ -137,7 +137,7 @@ class Http2:
             if (left := deadline - anyio.current_time()) <= 0:
                 return Status("DEADLINE_EXCEEDED", "the member allows no more calls at a time"), b""
         if not self.is_open:
-            return replace(self._why_not(), untouched=True), b""
+            return self._why_not()._replace(untouched=True), b""
         assert self._wire is not None
         call = _Call()
         stream = _Stream(call.messages.append, call.end, is_call=True)
@@ -234,7 +234,7 @@ class Http2:
         self._retired = why
         for number, stream in list(self._streams.items()):
             if number > last:
-                self._end(number, stream, replace(why, untouched=True))
+                self._end(number, stream, why._replace(untouched=True))
             elif not stream.is_call:
                 self._end(number, stream, why)
         self._freed.set()

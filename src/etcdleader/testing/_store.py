@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .._etcd.api import (
     Compare,
@@ -156,7 +156,7 @@ class Store:
         if request.limit:
             kvs = kvs[: request.limit]
         if request.keys_only:
-            kvs = [replace(kv, value=b"") for kv in kvs]
+            kvs = [kv._replace(value=b"") for kv in kvs]
         return RangeResult(tuple(kvs), count, header(self._next if self._events else self.revision))
 
     def _put(self, put: Put) -> None:
