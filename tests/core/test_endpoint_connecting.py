@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -10,6 +11,7 @@ import pytest
 from anyio.abc import SocketAttribute, SocketStream
 
 from etcdleader import EtcdConfig, EtcdUnavailableError
+from etcdleader._etcd import endpoint as endpoints
 from etcdleader._etcd.endpoint import Endpoint, open_endpoint
 from etcdleader._etcd.methods import RANGE, WATCHES
 from etcdleader._etcd.rpc import etcdrpc
@@ -79,3 +81,21 @@ async def test_who_connects_to_an_endpoint_that_is_left_does_not_wait_for_it(how
             await came.wait()
             getattr(endpoint, way)()
         assert len(raised) == 2
+
+
+@pytest.mark.parametrize("how", ["call", "stream"])
+async def test_certificates_that_are_replaced_while_they_are_read_are_unavailable_for_now(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were looked at a moment before, and were right."""
+
+    def replaced(config: EtcdConfig) -> ssl.SSLContext:
+        raise ssl.SSLError("half of it is written")
+
+    async def serve(socket: SocketStream) -> None:
+        await socket.aclose()
+
+    monkeypatch.setattr(endpoints, "client_context", replaced)
+    async with endpoint_at(serve) as endpoint:
+        with pytest.raises(EtcdUnavailableError, match="changed while they were read: .*half of it"):
+            await ask(endpoint, how)

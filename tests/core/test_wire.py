@@ -56,6 +56,7 @@ async def opened(host: str = "some.where", port: int = 1) -> Wire:
 
 async def closed(one: Wire) -> None:
     await one.aclose()
+    assert one.descriptor == -1  # a forked child would have closed whatever has its number now
     with pytest.raises(OSError, match="hung up"):
         await one.tasks[0]()
 

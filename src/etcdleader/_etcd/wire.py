@@ -38,7 +38,7 @@ class Wire(ABC):
     """A connection that stands.
 
     Attributes:
-        descriptor: The socket's.
+        descriptor: The socket's; -1 when it is closed.
         tasks: What is to run for as long as it stands. Each ends with one of ``HUNG_UP`` when it breaks.
     """
 
@@ -97,6 +97,7 @@ class _ProtocolWire(Wire, asyncio.Protocol):
         self._received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.descriptor = -1  # the loop closes it now, and its number may be another file's soon
         self._why = exc
         self._lost.set()
 
@@ -153,6 +154,7 @@ class _StreamWire(Wire):
             self._received(await self._stream.receive(_READ))
 
     async def _close(self) -> None:
+        self.descriptor = -1
         await anyio.aclose_forcefully(self._stream)
 
 
