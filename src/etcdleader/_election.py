@@ -291,12 +291,15 @@ class Candidacy:
 
     def _watch(self) -> None:
         """Watch what our rank calls for: third or later, the predecessor and ourselves, so that one deletion wakes one
-        candidate; next in line or leader, the prefix, in which the deletion that elects us is in order with our own."""
+        candidate; next in line, the prefix, in which the deletion that elects us is in order with our own. The leader goes on
+        with what it has: to know of its own key is all that it needs."""
+        own, prefix = (self._ballot.key, b""), (self._prefix, prefix_end(self._prefix))
+        wanted: tuple[tuple[bytes, bytes], ...] = (prefix,)
         if self._place.rank is Rank.LATER:
             assert self._place.predecessor is not None
-            wanted: tuple[tuple[bytes, bytes], ...] = ((self._ballot.key, b""), (self._place.predecessor, b""))
-        else:
-            wanted = ((self._prefix, prefix_end(self._prefix)),)
+            wanted = (own, (self._place.predecessor, b""))
+        elif self._place.rank is Rank.LEADER and prefix not in self._watches:
+            wanted = (own,)
         # Never in the order of a set, which differs from process to process: a schedule must be seen again by its seed.
         for watched in [watched for watched in self._watches if watched not in wanted]:
             self._watches.pop(watched).close()

@@ -97,5 +97,5 @@ async def test_certificates_that_are_replaced_while_they_are_read_are_unavailabl
 
     monkeypatch.setattr(endpoints, "client_context", replaced)
     async with endpoint_at(serve) as endpoint:
-        with pytest.raises(EtcdUnavailableError, match="changed while they were read: .*half of it"):
+        with pytest.raises(EtcdUnavailableError, match=r"changed while they were read: .*half of it"):
             await ask(endpoint, how)
