@@ -359,3 +359,25 @@ async def test_a_request_to_step_down_that_no_watch_brought_is_found_by_the_read
         client.heal()
         await until(lambda: term.loss_reason is not None, timeout=5)
         assert term.loss_reason is LossReason.RESIGNED
+
+
+async def test_each_place_in_the_queue_watches_what_it_needs_and_a_leader_goes_on_with_what_it_has(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """Where a thousand wait, a change is not to cost watches that nobody needs."""
+    async with queue_of(etcd, clock, 4) as queue:
+        prefix = f"{ELECTION}/".encode()
+        keys = [record.key.encode() for record in await queue.managers[0].candidates()]
+
+        def watched() -> list[bytes]:
+            return sorted(watch.key for watch in etcd.members[0].watches._all())
+
+        assert watched() == sorted([keys[0], prefix, keys[2], keys[1], keys[3], keys[2]])
+        await queue.managers[0].stop()
+        await queue.managers[1].wait_elected()
+        await anyio.sleep(0.5)
+        assert watched() == sorted([prefix, keys[2], keys[1], keys[3], keys[2]])
+        await queue.managers[1].stop()
+        await queue.managers[2].wait_elected()
+        await anyio.sleep(0.5)
+        assert watched() == sorted([keys[2], keys[3], keys[2]])
