@@ -246,14 +246,16 @@ class Candidacy:
         raise CandidacyOverError(self.session.lost, self.session.error)
 
     async def _look(self) -> None:
-        """Read the queue: the two newest keys up to ours, and the oldest."""
-        end = prefix_end(self._prefix)
+        """Read the queue: the three newest keys up to ours, which show our predecessor and whether somebody is before it."""
         newest = Range(
-            self._prefix, end, limit=2, order="create-descending", max_create_revision=self._ballot.create_revision
+            self._prefix,
+            prefix_end(self._prefix),
+            limit=3,
+            order="create-descending",
+            max_create_revision=self._ballot.create_revision,
         )
-        oldest = Range(self._prefix, end, limit=1, order="create-ascending")
         backoff = Backoff(self._timing.retry, random.uniform)
-        while (answer := await self._try_read(newest, oldest)) is None:
+        while (answer := await self._try_read(newest)) is None:
             self._check()
             await anyio.sleep(backoff.next())
             self._check()
@@ -263,7 +265,6 @@ class Candidacy:
             self._ballot,
             result.header.revision,
             _range(result.results[0]).kvs,
-            _range(result.results[1]).kvs,
             self._place.ahead,
             self._place.touched,
         )
@@ -273,12 +274,12 @@ class Candidacy:
         self._tell_place()
         self._check()
 
-    async def _try_read(self, *requests: Range) -> tuple[TxnResult, list[WatchMessage]] | None:
+    async def _try_read(self, request: Range) -> tuple[TxnResult, list[WatchMessage]] | None:
         """Returns what one read shows, and what the watches brought while it was under way."""
         overheard: list[WatchMessage] = []
         self._overheard = overheard
         try:
-            result = await self._connection.reads.read(requests, self._timing.retry)
+            result = await self._connection.reads.read([request], self._timing.retry)
         except EtcdRegressedError as error:
             self.session.lose(LossReason.REGRESSED, error)
             raise

@@ -19,8 +19,8 @@ __all__ = ("Reads",)
 ReadTogether: TypeAlias = Callable[[Sequence[Range], float], Awaitable[TxnResult]]
 """``await read(requests, timeout)``: in one linearizable transaction."""
 
-_MOST = 32
-"""Requests in one transaction: sixteen candidacies, two each. Where thousands stand in one queue etcd reads all of it for each."""
+_MOST = 16
+"""Requests in one transaction, one of each candidacy. Where thousands stand in one queue etcd reads all of it for each."""
 _AT_A_TIME = 4
 """Such transactions: no more candidacies are under way than when each reads on its own."""
 

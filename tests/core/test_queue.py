@@ -91,18 +91,18 @@ def test_a_watch_created_behind_or_at_our_read_leaves_no_gap() -> None:
 
 
 def test_a_read_shows_each_rank() -> None:
-    assert Place.read(OWN, 30, [MINE], [MINE], 5) == Place(30, 0, None)
-    assert Place.read(OWN, 30, [MINE, BEFORE], [BEFORE], 5) == Place(30, 1, BEFORE.key)
-    assert Place.read(OWN, 30, [MINE, BEFORE], [FIRST], 5) == Place(30, 4, BEFORE.key)
-    assert Place.read(OWN, 30, [MINE, BEFORE], [FIRST], 2) == Place(30, 2, BEFORE.key)
+    assert Place.read(OWN, 30, [MINE], 5) == Place(30, 0, None)
+    assert Place.read(OWN, 30, [MINE, BEFORE], 5) == Place(30, 1, BEFORE.key)
+    assert Place.read(OWN, 30, [MINE, BEFORE, FIRST], 5) == Place(30, 4, BEFORE.key)
+    assert Place.read(OWN, 30, [MINE, BEFORE, FIRST], 2) == Place(30, 2, BEFORE.key)
 
 
 def test_a_read_without_our_key_or_with_a_changed_one_is_a_loss() -> None:
-    assert Place.read(OWN, 30, [], [], 1).lost
-    assert Place.read(OWN, 30, [BEFORE], [BEFORE], 1).lost
-    assert Place.read(OWN, 30, [MINE._replace(lease=0), BEFORE], [BEFORE], 1).lost
+    assert Place.read(OWN, 30, [], 1).lost
+    assert Place.read(OWN, 30, [BEFORE], 1).lost
+    assert Place.read(OWN, 30, [MINE._replace(lease=0), BEFORE], 1).lost
     # The foreign key that a hand has put under our name is not ours.
-    assert Place.read(OWN, 30, [MINE._replace(value=b"thief")], [MINE], 1).lost
+    assert Place.read(OWN, 30, [MINE._replace(value=b"thief")], 1).lost
 
 
 @st.composite
@@ -146,7 +146,7 @@ def test_whoever_believes_to_be_first_is_first(history: tuple[list[KeyValue], li
         if place.stale:
             revision = events[-1].kv.mod_revision
             upto = [kv for kv in true if kv.create_revision <= MINE.create_revision]
-            place = Place.read(OWN, revision, upto[::-1][:2], true[:1], place.ahead)
+            place = Place.read(OWN, revision, upto[::-1][:3], place.ahead)
         assert (place.rank is Rank.LEADER) == (true[0] is MINE)
         # Further back it does not look at those ahead of its predecessor, so it may be next without knowing.
         assert place.rank is not Rank.NEXT or true[1] is MINE

@@ -18,7 +18,7 @@ from tests.sim.test_many import leaders, tokens
 
 pytestmark = pytest.mark.anyio
 
-KEYS_AT_A_TIME = 32
+KEYS_AT_A_TIME = 16
 BATCHES_AT_A_TIME = 4
 MANY = 192
 

@@ -121,7 +121,6 @@ class Place:
         ballot: Ballot,
         revision: int,
         newest: Sequence[KeyValue],
-        oldest: Sequence[KeyValue],
         counted: int,
         touched: int = 0,
     ) -> Place:
@@ -130,8 +129,7 @@ class Place:
         Args:
             ballot: Our own key.
             revision: Of the answer.
-            newest: The two newest keys of the queue that are not newer than ours, newest first.
-            oldest: The oldest key of the queue.
+            newest: The three newest keys of the queue that are not newer than ours, newest first.
             touched: The mod_revision of our own key as it was known before; 0 when it was not.
             counted: How many were ahead before: what is said when there are at least two, since etcd does not count
                 up to a create_revision.
@@ -143,6 +141,6 @@ class Place:
         if len(newest) == 1:
             return place
         predecessor = newest[1].key
-        if oldest and oldest[0].key == predecessor:
+        if len(newest) == 2:
             return replace(place, ahead=1, predecessor=predecessor)
         return replace(place, ahead=max(2, counted - 1), predecessor=predecessor)
