@@ -127,6 +127,8 @@ async def test_a_call_that_is_cancelled_is_withdrawn_and_the_others_go_on() -> N
 
 async def test_a_call_that_nothing_is_heard_after_ends_the_connection() -> None:
     async with client() as one:
+        await one.server.send(one.number, framed(b"all that was on its way is there now"))
+        await one.received(1)
         one.server.deaf = True
         async with calls(one, timeout=3 * http2._SUSPICIOUS) as results:
             pass
