@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._etcd import wire
+from etcdleader._etcd import protocol_wire
 from etcdleader._etcd.wire import Wire, open_wire
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +47,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, int]) -> None:
     async def of(host: str, port: int) -> list[tuple[int, Any]]:
         return [(socket.AF_INET, address) for address in found]
 
-    monkeypatch.setattr(wire, "_addresses", of)
+    monkeypatch.setattr(protocol_wire, "_addresses", of)
 
 
 async def opened(host: str = "some.where", port: int = 1) -> Wire:

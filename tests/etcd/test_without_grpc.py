@@ -1,4 +1,4 @@
-"""gRPC's Python layer is for those who bring a client of it: nobody else loads it, or has its threads."""
+"""gRPC's Python layer is for those who bring a client of it: nobody else loads it, or has its threads. asyncio is for asyncio."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ PROGRAM = """
     # Of etcd3, the messages.
     assert loaded <= {"etcd3"}, loaded
     assert "etcd3.client" not in sys.modules
+    assert ("asyncio" in sys.modules) == (backend == "asyncio")
 """
 
 
