@@ -42,6 +42,7 @@ class Server:
         self.headers: dict[int, dict[str, str]] = {}
         self.data: dict[int, bytearray] = {}
         self.reset: list[int] = []
+        self._begun: set[int] = set()
         self.ended: list[int] = []
         self.pings = 0
         self.deaf = False
@@ -64,7 +65,6 @@ class Server:
         if isinstance(event, h2.events.RequestReceived):
             self.headers[event.stream_id] = {str(name): str(value) for name, value in event.headers}
             self.data[event.stream_id] = bytearray()
-            self.connection.send_headers(event.stream_id, HEADERS)
         elif isinstance(event, h2.events.DataReceived):
             self.data[event.stream_id] += event.data
             if self.generous:
@@ -83,6 +83,7 @@ class Server:
 
     async def send(self, number: int, data: bytes) -> None:
         """As much as the client's windows let pass, in frames of its size."""
+        self.begin(number)
         at = 0
         while at < len(data):
             size = min(self.connection.local_flow_control_window(number), self.connection.max_outbound_frame_size)
@@ -93,7 +94,14 @@ class Server:
             at += size
             await self.flush()
 
+    def begin(self, number: int) -> None:
+        """The headers of an answer, once."""
+        if number not in self._begun:
+            self._begun.add(number)
+            self.connection.send_headers(number, HEADERS)
+
     async def end(self, number: int, *trailers: tuple[str, str]) -> None:
+        self.begin(number)
         self.connection.send_headers(number, list(trailers), end_stream=True)
         await self.flush()
 

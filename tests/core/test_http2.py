@@ -118,6 +118,7 @@ async def test_a_stream_that_the_server_resets_ends_alone() -> None:
 async def test_an_end_and_a_reset_in_one_breath_are_the_end_of_that_stream_only() -> None:
     """As etcd does it: our half of the stream is open when its own has ended."""
     async with client() as one:
+        one.server.begin(one.number)
         one.server.connection.send_headers(one.number, [("grpc-status", "0")], end_stream=True)
         one.server.connection.reset_stream(one.number, 0)
         await one.server.flush()

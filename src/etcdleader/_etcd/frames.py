@@ -31,7 +31,7 @@ _FRAME = 16_384
 """The largest frame that may be sent to us, as we say nothing else; and to the peer, before it says so."""
 _LARGEST_FRAME = 2**24 - 1
 _LARGEST_BLOCK = 2**20
-"""Bytes of headers that come in several frames. hpack takes no more than 64 KiB of them, unpacked."""
+"""Bytes of headers that come in several frames."""
 _LAST_STREAM = 2**31 - 1
 _STREAMS = 100
 """How many streams at a time, before the peer has said how many it allows."""

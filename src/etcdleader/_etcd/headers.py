@@ -12,6 +12,8 @@ import hpack
 
 __all__ = ("Unpacker", "packed")
 
+_LARGEST_LIST = 2**20
+"""Bytes, unpacked. It is for errors of etcd's, and of proxies, that name a lot; more ends the connection."""
 _KEPT = 32
 """Blocks: an answer has two, and etcd few kinds of them."""
 _IN_TABLE, _LONG_PLACE = 0x80, 0xFF
@@ -23,7 +25,7 @@ class Unpacker:
 
     def __init__(self) -> None:
         """Begin with an empty table."""
-        self._decoder = hpack.Decoder()
+        self._decoder = hpack.Decoder(max_header_list_size=_LARGEST_LIST)
         self._unpacked: dict[bytes, dict[str, str]] = {}
 
     def unpack(self, block: bytes) -> dict[str, str]:

@@ -25,6 +25,7 @@ from .._loop import LightEvent, protected, spawn
 from .frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError
 from .grpc_words import Metadata, RequestHeaders, Status, Unframed, framed, status, timeout_header
 from .headers import packed
+from .places import Places
 from .wire import HUNG_UP, Wire, open_wire
 
 __all__ = ("Http2",)
@@ -36,8 +37,6 @@ _PING_EVERY = 10.0
 waits for it. Below 5 s etcd hangs up."""
 _SUSPICIOUS = 0.1
 """Seconds of silence after something was sent."""
-_RESERVED = 2
-"""Places that calls leave to the two streams, where the peer allows so few that it matters: etcd itself allows any number."""
 
 
 @dataclass(slots=True)
@@ -94,8 +93,7 @@ class Http2:
         self._wire: Wire | None = None
         self._headers = RequestHeaders("http", name)
         self._streams: dict[int, _Stream] = {}
-        self._calls = 0
-        self._freed = LightEvent()
+        self._places = Places(self._has_room, lambda: not self.is_open)
         self._scope = anyio.CancelScope()
         self._silent = False
         self._heard_at = -math.inf
@@ -129,32 +127,39 @@ class Http2:
         Returns:
             How it ended; and the answer, as it is serialized, when that is OK.
         """
-        deadline = anyio.current_time() + timeout
         left = timeout
-        while self.is_open and not self._has_room(_RESERVED if self._calls else 0):
-            self._freed = self._freed if not self._freed.is_set() else LightEvent()
-            await self._freed.wait_for(left)
-            if (left := deadline - anyio.current_time()) <= 0:
+        if self.is_open and not self._places.any_free():
+            deadline = anyio.current_time() + timeout
+            if not await self._places.wait(timeout):
                 return Status("DEADLINE_EXCEEDED", "the member allows no more calls at a time"), b""
+            left = max(0.001, deadline - anyio.current_time())
         if not self.is_open:
             return self._why_not()._replace(untouched=True), b""
         assert self._wire is not None
         call = _Call()
         stream = _Stream(call.messages.append, call.end, is_call=True)
         number = self._open(stream, path, metadata, (b"grpc-timeout", timeout_header(left).encode()))
-        self._calls += 1
+        self._places.taken += 1
         try:
             self._send(number, stream, framed(message), last=True)
-            if self._calls == 1:
+            if self._places.taken == 1:
                 self._wire.send_now()
             else:
                 self._wire.wake()
             await call.over.wait_for(left)
-        finally:
-            self._calls -= 1
+            if call.status is None:
+                for _ in range(2):
+                    await (
+                        anyio.lowlevel.checkpoint()
+                    )  # the loop may have been blocked, with the answer waiting to be read
             if call.status is None:
                 self.leave(number)
-            self._freed.set()
+        finally:
+            self._places.taken -= 1
+            if self._streams.pop(number, None) is not None:
+                # Whoever asked wants no answer any more, which says nothing of the connection.
+                self._reset(number)
+            self._places.let_in()
             self._hang_up_if_done()
         if call.status is None:
             return Status("DEADLINE_EXCEEDED", f"no answer within {timeout:g} s"), b""
@@ -210,7 +215,7 @@ class Http2:
         """No more of it. Nothing is told. Where nothing at all has come since it sent something, the connection is at fault, and
         ends: the next stream would fare no better."""
         if (stream := self._streams.pop(number, None)) is not None and self._broken is None:
-            self._freed.set()
+            self._places.let_in()
             if self._heard_at < stream.sent_at < time.monotonic() - _SUSPICIOUS:
                 self._break(Status("UNAVAILABLE", "nothing came any more"))
             else:
@@ -234,10 +239,10 @@ class Http2:
         self._retired = why
         for number, stream in list(self._streams.items()):
             if number > last:
-                self._end(number, stream, why._replace(untouched=True))
+                self._end(number, stream, why._replace(untouched=not stream.headers))
             elif not stream.is_call:
                 self._end(number, stream, why)
-        self._freed.set()
+        self._places.let_in()
         self._hang_up_if_done()
 
     def _hang_up_if_done(self) -> None:
@@ -247,14 +252,14 @@ class Http2:
     def _end(self, number: int, stream: _Stream, how: Status) -> None:
         self._streams.pop(number, None)
         self._reset(number)  # our half may still be open
-        self._freed.set()
+        self._places.let_in()
         stream.on_end(how)
 
     def _break(self, how: Status) -> None:
         if self._broken is None:
             self._broken = how
             self._scope.cancel()
-            self._freed.set()
+            self._places.let_in()
             streams, self._streams = list(self._streams.values()), {}
             for stream in streams:
                 stream.on_end(how)
@@ -320,7 +325,7 @@ class Http2:
         for happening in self._frames.receive(data):
             self._happened(happening)
         if room != self._frames.room:
-            self._freed.set()
+            self._places.let_in()
         if self._frames.to_send and self._wire is not None:
             self._wire.wake_later()
 
@@ -336,7 +341,8 @@ class Http2:
             return
         if isinstance(happening, Ended):
             what = f"the stream was reset: code {happening.code}"
-            self._end(number, stream, Status("UNAVAILABLE", what, untouched=happening.untouched))
+            untouched = happening.untouched and not stream.headers  # of which an answer began to come was touched
+            self._end(number, stream, Status("UNAVAILABLE", what, untouched))
             return
         if isinstance(happening, Headers):
             stream.headers.update(happening.headers)
@@ -347,7 +353,7 @@ class Http2:
                 # Asked and answered. Where it was refused before all of it was sent, the rest is not.
                 self._frames.finish(number)
                 del self._streams[number]
-                self._freed.set()
+                self._places.let_in()
                 stream.on_end(status(stream.headers))
             else:
                 self._end(number, stream, status(stream.headers))
@@ -370,7 +376,7 @@ def _forked() -> None:
 
     Whatever it runs of its parent's loop, as it does when it leaves by ``sys.exit`` inside of it, can then neither speak to
     etcd in the parent's name, nor read what was meant for the parent, nor take the parent's sockets out of the loop's
-    selector, which the two share.
+    selector, which the two share. (On trio it still takes events from there: that is between trio and who forks so.)
     """
     nobody, other = socket.socketpair()
     other.close()

@@ -94,6 +94,7 @@ class Http2Stream(Stream):
         self._endpoint = endpoint
         self._connection = connection
         self._answer = method.answer
+        self._number = 0  # of no stream: this one may be over before it is open
         number = connection.open(method.path, (*metadata, HAS_LEADER), self._received, self._closed)
         if number is None:
             raise EtcdUnavailableError(f"{endpoint}: no stream: the member allows no more of them")

@@ -1,0 +1,105 @@
+"""More calls than the peer allows streams: a proxy's hundred, say."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import anyio
+import h2.exceptions
+import h2.settings
+import pytest
+
+from tests.core.http2_client import PATH, PATIENCE, client
+from tests.core.test_http2_calls import answer, calls
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_calls_that_wait_for_a_place_get_one_in_turn_and_who_goes_away_keeps_none() -> None:
+    count, room = 60, 5
+    async with client(stream=False) as one:
+        one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: room})
+        await one.server.flush()
+        while one.connection._frames.room != room:
+            await anyio.sleep(0.001)
+        ended: list[int] = []
+        scopes = [anyio.CancelScope() for _ in range(count)]
+
+        async def call(number: int) -> None:
+            with scopes[number]:
+                status, _ = await one.connection.call(PATH, (), b"%d" % number, PATIENCE)
+                assert status.code == "OK"
+                ended.append(number)
+
+        async with anyio.create_task_group() as group:
+            for number in range(count):
+                group.start_soon(call, number)
+                await anyio.wait_all_tasks_blocked()
+            answered: set[int] = set()
+            leaving = iter(scopes[1::2])
+            while not set(range(0, count, 2)) <= set(ended):
+                for number in sorted(set(one.server.data) - answered):
+                    answered.add(number)
+                    with suppress(h2.exceptions.ProtocolError):  # its caller is one of those that have gone away
+                        await answer(one.server, number)
+                    for scope in (next(leaving, None), next(leaving, None)):
+                        if scope is not None:
+                            scope.cancel()
+                assert len(one.connection._streams) <= room
+                await anyio.sleep(0.001)
+        evens = [number for number in ended if number % 2 == 0]
+        assert evens == sorted(evens)
+        assert not one.connection._places._waiting
+        assert one.connection._places._promised == 0
+        assert one.connection._places.taken == 0
+
+
+async def test_no_more_calls_are_under_way_than_the_member_allows_and_streams_find_a_place() -> None:
+    async with client(stream=False) as one:
+        one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 5})
+        await one.server.flush()
+        while one.connection._frames.room != 5:
+            await anyio.sleep(0.001)
+        async with calls(one, 10) as results:
+            for first in (1, 3, 5):
+                await one.server.until_there_is(first)
+            one.open()
+            await one.server.until_there_is(one.number)
+            assert one.number == 7
+            assert sorted(one.server.data) == [1, 3, 5, 7]
+            asked = {7}
+            while len(results) < 10:
+                for number in sorted(set(one.server.data) - asked):
+                    asked.add(number)
+                    await answer(one.server, number)
+                assert len(one.connection._streams) <= 5
+                await anyio.sleep(0.001)
+        assert [status.code for status, _ in results] == ["OK"] * 10
+
+
+async def test_a_call_that_finds_no_room_in_time_says_so_and_asks_nothing() -> None:
+    async with client() as one:
+        one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+        await one.server.flush()
+        while one.connection._frames.room != 1:
+            await anyio.sleep(0.001)
+        async with calls(one, timeout=0.05) as results:
+            pass
+        assert results[0][0].code == "DEADLINE_EXCEEDED"
+        assert "allows no more" in results[0][0].details
+        assert sorted(one.server.data) == [one.number]
+
+
+async def test_room_that_is_given_later_is_used() -> None:
+    async with client() as one:
+        one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
+        await one.server.flush()
+        while one.connection._frames.room != 1:
+            await anyio.sleep(0.001)
+        async with calls(one) as results:
+            await anyio.wait_all_tasks_blocked()
+            one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 50})
+            await one.server.flush()
+            await one.server.until_there_is(one.number + 2)
+            await answer(one.server, one.number + 2)
+        assert results[0][0].code == "OK"
