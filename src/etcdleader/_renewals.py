@@ -101,9 +101,10 @@ class Renewals:
         if lease in self._leases and lease not in self._ticks:
             self._ticks[lease] = every
             self._tick_counts[every] += 1
+            # Not here and now: whoever calls this is about to tell that the term began.
+            self._agenda.put(lease, -math.inf)
             if anyio.current_time() + every < self._sleeps_until:
                 self._wake.set()
-            self._look_now(lease)
 
     @property
     def _tick(self) -> float:

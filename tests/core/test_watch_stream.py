@@ -284,3 +284,16 @@ async def test_creations_that_are_answered_one_after_another_do_not_end_the_stre
         world.created(number, 7)
     assert len(world.opener.streams) == 1
     assert [type(message) for messages in got for message in messages] == [WatchCreated] * 40
+
+
+async def test_a_creation_is_waited_for_no_longer_because_another_one_would_have_waited(world: World) -> None:
+    """Managers with different ``retry`` share a connection."""
+    world.watch()
+    await anyio.sleep(0.2)
+    got: list[WatchMessage] = []
+    world.watches.add(b"other", b"", 0, got.append, 0.5)
+    world.created(1, 7)
+    await anyio.sleep(0.4)
+    assert got == []
+    await anyio.sleep(0.2)
+    assert [type(message) for message in got] == [WatchBroken]

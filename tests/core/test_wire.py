@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -71,6 +73,19 @@ async def test_another_address_is_tried_when_one_refuses(
         await closed(await opened())
 
 
+async def test_another_address_is_tried_where_there_is_no_such_family(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of localhost, which may have an IPv6 address, on a machine without IPv6."""
+
+    async def of(host: str, port: int) -> list[tuple[int, Any]]:
+        return [(12345, ("::1", 1, 0, 0)), (socket.AF_INET, listener.getsockname())]
+
+    monkeypatch.setattr(protocol_wire, "_addresses", of)
+    with anyio.fail_after(PATIENCE):
+        await closed(await opened())
+
+
 async def test_another_address_is_tried_beside_one_that_does_not_answer(
     listener: socket.socket, deaf: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,6 +127,22 @@ async def test_nothing_is_left_of_a_connection_that_is_given_up_at_any_moment(li
     gc.collect()  # a socket that was forgotten warns now, and warnings are errors
     for _ in range(3):
         await asyncio.sleep(0)
+
+
+async def test_the_number_of_a_closed_socket_is_not_taken_for_it_when_another_file_has_it(
+    listener: socket.socket, tmp_path: Path
+) -> None:
+    """With TLS the loop closes a socket before it says so. A forked child would close the other file."""
+    with anyio.fail_after(PATIENCE):
+        one = await opened(*listener.getsockname())
+        number = one.descriptor
+        assert number > 2
+        with (tmp_path / "other").open("w") as other, socket.socket(fileno=socket.dup(number)) as saved:
+            os.dup2(other.fileno(), number)
+            assert one.descriptor == -1
+            os.dup2(saved.fileno(), number)
+            assert one.descriptor == number
+        await closed(one)
 
 
 async def test_what_is_sent_waits_for_no_acknowledgement(listener: socket.socket) -> None:

@@ -283,6 +283,8 @@ class Http2:
             await task()
         except HUNG_UP as error:
             self._break(Status("UNAVAILABLE", str(error) or type(error).__name__))
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever uses the connection
+            self._break(Status("INTERNAL", repr(error)))
 
     async def _ping(self) -> None:
         while True:

@@ -36,13 +36,12 @@ class ProtocolWire(Wire, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # that of another loop is none, and does the same
-        self.descriptor = transport.get_extra_info("socket").fileno()
+        self._holds(transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:
         self._received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.descriptor = -1  # the loop closes it now, and its number may be another file's soon
         self._why = exc
         self._lost.set()
 
@@ -115,8 +114,9 @@ async def _connected(host: str, port: int, loop: asyncio.AbstractEventLoop) -> s
     errors: list[OSError] = []
 
     async def attempt(family: int, address: Any, over: LightEvent) -> None:
-        one = socket.socket(family, socket.SOCK_STREAM)
+        one: socket.socket | None = None
         try:
+            one = socket.socket(family, socket.SOCK_STREAM)  # there may be no such family here, or no descriptor left
             one.settimeout(0)
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not every loop does so with a socket of others
             await loop.sock_connect(one, address)
@@ -125,7 +125,7 @@ async def _connected(host: str, port: int, loop: asyncio.AbstractEventLoop) -> s
         except OSError as error:
             errors.append(error)
         finally:
-            if won[:1] != [one]:
+            if one is not None and won[:1] != [one]:
                 one.close()
             over.set()
 

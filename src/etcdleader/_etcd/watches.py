@@ -214,7 +214,10 @@ class Watches:
         if self._asked:
             # Hundreds may have been asked for at once. While answers come, etcd is at it, and to begin anew would only
             # make it begin anew, too.
-            self._asked[0].asked_at = anyio.current_time()
+            first = self._asked[0]
+            first.asked_at = anyio.current_time()
+            if first.asked_at + first.timeout < self._looks_at:
+                self._wake()
         if message.canceled:
             # Refused. Its watch_id means nothing: etcd 3.5 gives that of somebody else's.
             self._cancelled(watch, message)

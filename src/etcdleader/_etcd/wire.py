@@ -7,6 +7,7 @@ what a call costs. trio knows streams only.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from abc import ABC, abstractmethod
@@ -29,11 +30,9 @@ class Wire(ABC):
     """A connection that stands.
 
     Attributes:
-        descriptor: The socket's; -1 when it is closed.
         tasks: What is to run for as long as it stands. Each ends with one of ``HUNG_UP`` when it breaks.
     """
 
-    descriptor: int
     tasks: Sequence[Callable[[], Awaitable[None]]]
 
     def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], None]) -> None:
@@ -45,6 +44,19 @@ class Wire(ABC):
         """
         self._take = take
         self._received = received
+        self._number = -1
+        self._file: object = None
+
+    def _holds(self, descriptor: int) -> None:
+        self._number, self._file = descriptor, _file_of(descriptor)
+
+    @property
+    def descriptor(self) -> int:
+        """The socket's; -1 when the loop has closed it, and its number may be that of another file."""
+        with suppress(OSError):
+            if _file_of(self._number) == self._file:
+                return self._number
+        return -1
 
     @abstractmethod
     def wake(self) -> None:
@@ -74,7 +86,7 @@ class _StreamWire(Wire):
     def __init__(self, stream: ByteStream, take: Callable[[], bytes], received: Callable[[bytes], None]) -> None:
         super().__init__(take, received)
         self.tasks = (self._read, self._write)
-        self.descriptor = stream.extra(SocketAttribute.raw_socket).fileno()  # noqa: S610 - Django's is another one
+        self._holds(stream.extra(SocketAttribute.raw_socket).fileno())  # noqa: S610 - Django's is another one
         self._stream = stream
         self._wake = LightEvent()
 
@@ -94,8 +106,12 @@ class _StreamWire(Wire):
             self._received(await self._stream.receive(_READ))
 
     async def _close(self) -> None:
-        self.descriptor = -1
         await anyio.aclose_forcefully(self._stream)
+
+
+def _file_of(descriptor: int) -> object:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
 
 
 async def open_wire(
