@@ -13,6 +13,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from etcdleader import EtcdConfig, EtcdUnavailableError
 from etcdleader._etcd import endpoint as endpoints
 from etcdleader._etcd.endpoint import Endpoint, open_endpoint
+from etcdleader._etcd.http2 import Http2
 from etcdleader._etcd.methods import RANGE, WATCHES
 from etcdleader._etcd.rpc import etcdrpc
 from etcdleader._etcd.stream import StreamUse
@@ -99,3 +100,33 @@ async def test_certificates_that_are_replaced_while_they_are_read_are_unavailabl
     async with endpoint_at(serve) as endpoint:
         with pytest.raises(EtcdUnavailableError, match=r"changed while they were read: .*half of it"):
             await ask(endpoint, how)
+
+
+async def test_an_attempt_to_connect_outlives_the_patience_of_who_asked_first() -> None:
+    """Else a line that is slower than anybody is patient would never be connected."""
+    slow, patient = 0.4, 0.15
+
+    async def serve(socket: SocketStream) -> None:
+        await anyio.sleep(slow)
+        await socket.aclose()
+
+    made = 0
+
+    class Slow(Http2):
+        async def connect(self, context: ssl.SSLContext | None) -> None:
+            nonlocal made
+            made += 1
+            await anyio.sleep(slow)
+            raise OSError("nobody, after all")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(endpoints, "Http2", Slow)
+        async with endpoint_at(serve) as endpoint:
+            endpoint._examiner = None  # type: ignore[attr-defined]
+            with pytest.raises(EtcdUnavailableError, match="no connection in time"):
+                await ask(endpoint, "call", patient)
+            with anyio.move_on_after(patient / 10):
+                await ask(endpoint, "stream")
+            with pytest.raises(EtcdUnavailableError, match="nobody, after all"):
+                await ask(endpoint, "call")
+            assert made == 1

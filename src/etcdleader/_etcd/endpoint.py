@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import ssl
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import anyio
 
+from .._loop import LightEvent, spawn
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .grpc_words import Metadata, Status
@@ -24,6 +26,10 @@ __all__ = ("DirectEndpoint", "Endpoint", "open_endpoint")
 
 _NO_CONNECTION = (*HUNG_UP, ValueError)
 """The last one is what names that cannot be names of hosts raise."""
+
+
+_CONNECTING = 5.0
+"""Seconds that an attempt to connect may take, whoever waits for it, TLS and all."""
 
 
 class Endpoint(ABC):
@@ -70,6 +76,18 @@ class Endpoint(ABC):
         """Wait until nothing of it runs any more, once it was closed."""
 
 
+class _Attempt:
+    """To connect."""
+
+    __slots__ = ("connection", "error", "over", "scope")
+
+    def __init__(self) -> None:
+        self.connection: Http2 | None = None
+        self.over = LightEvent()
+        self.error: EtcdLeaderError | None = None
+        self.scope = anyio.CancelScope()
+
+
 class DirectEndpoint(Endpoint):
     """A member that is spoken to without a client of gRPC's."""
 
@@ -80,10 +98,7 @@ class DirectEndpoint(Endpoint):
         self._examiner: TlsExaminer | None = TlsExaminer(name.removeprefix("https://"), config)
         self._connections: list[Http2] = []
         """All that have not ended: the newest is the last, and those before it end their calls."""
-        self._connecting = anyio.Lock()
-        self._connect_scope: anyio.CancelScope | None = None
-        self._failures = 0
-        self._error: EtcdLeaderError | None = None
+        self._attempt: _Attempt | None = None
         self._calls = 0
         self._left = False
 
@@ -142,44 +157,52 @@ class DirectEndpoint(Endpoint):
         """
         if (connection := self._open_one()) is not None:
             return connection
-        failures = self._failures
-        with anyio.move_on_at(deadline):
-            async with self._connecting:
-                # Who waited for an attempt that failed makes no other one: in an outage there may be thousands.
-                if failures != self._failures and self._error is not None:
-                    raise type(self._error)(*self._error.args)
-                if (connection := self._open_one()) is None:
-                    connection = await self._connected(deadline)
+        # The attempt is everybody's, and outlives whoever asked first: with little patience each, none would ever get there.
+        # Who waited for one that failed makes no other one: in an outage there may be thousands.
+        if (attempt := self._attempt) is None:
+            attempt = self._attempt = _Attempt()
+            spawn(functools.partial(self._try, attempt), "etcdleader connecting", self._attempt_is_over)
+        await attempt.over.wait_for(max(0.0, deadline - anyio.current_time()))
+        if not attempt.over.is_set():
+            raise EtcdUnavailableError(f"{self.name}: no connection in time")
+        if (connection := self._open_one() or attempt.connection) is not None:
             return connection
-        raise EtcdUnavailableError(f"{self.name}: no connection in time")
+        if attempt.error is not None:
+            raise type(attempt.error)(*attempt.error.args)
+        raise EtcdUnavailableError(f"{self.name}: the attempt to connect was cancelled")
+
+    def _attempt_is_over(self) -> None:
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.over.set()
+
+    async def _try(self, attempt: _Attempt) -> None:
+        deadline = attempt.scope.deadline = anyio.current_time() + _CONNECTING
+        try:
+            with attempt.scope:
+                self._connections = [one for one in self._connections if not one.ended.is_set()]
+                attempt.connection = await self._connect(deadline)
+                self._connections.append(attempt.connection)
+            if attempt.connection is None:
+                attempt.error = EtcdUnavailableError(f"{self.name}: no connection within {_CONNECTING:g} s")
+        except EtcdLeaderError as error:
+            attempt.error = error
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to those who wait for a connection
+            attempt.error = EtcdUnavailableError(f"{self.name}: no connection: {error!r}")
 
     def _open_one(self) -> Http2 | None:
         if self._left:
             raise EtcdUnavailableError(f"{self.name}: the connection was closed")
         return self._connections[-1] if self._connections and self._connections[-1].is_open else None
 
-    async def _connected(self, deadline: float) -> Http2:
-        try:
-            connection = await self._connect(deadline)
-        except EtcdLeaderError as error:
-            self._failures += 1
-            self._error = error
-            raise
-        self._connections = [one for one in self._connections if not one.ended.is_set()]
-        self._connections.append(connection)
-        return connection
-
     async def _connect(self, deadline: float) -> Http2:
         connection = Http2(self.name.removeprefix("https://"), self.heard)
         context = self._context()
         try:
-            with anyio.CancelScope() as self._connect_scope:
-                await connection.connect(context)
+            await connection.connect(context)
         except _NO_CONNECTION as error:
             unavailable = translated("UNAVAILABLE", _why(error), self.name)
             raise await self._explained(unavailable, deadline) from error
-        finally:
-            self._connect_scope = None
         if self._left:
             connection.close()
             raise EtcdUnavailableError(f"{self.name}: the connection was closed")
@@ -205,8 +228,8 @@ class DirectEndpoint(Endpoint):
 
     def _leave(self) -> None:
         self._left = True
-        if self._connect_scope is not None:
-            self._connect_scope.cancel()
+        if self._attempt is not None:
+            self._attempt.scope.cancel()
 
     def _close_if_done(self) -> None:
         if self._left and not self._calls:
@@ -218,9 +241,10 @@ class DirectEndpoint(Endpoint):
             connection.close()
 
     async def closed(self) -> None:
-        async with self._connecting:
-            for connection in self._connections:
-                await connection.ended.wait()
+        if (attempt := self._attempt) is not None:
+            await attempt.over.wait()
+        for connection in self._connections:
+            await connection.ended.wait()
 
 
 def open_endpoint(endpoint: str, config: EtcdConfig) -> Endpoint:
