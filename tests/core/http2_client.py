@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
+import h2.settings
 
 from etcdleader._etcd.grpc_words import Status
 from etcdleader._etcd.http2 import Http2
@@ -39,6 +40,13 @@ class Client:
         number = self.connection.open(PATH, metadata, self.took, self.ended)
         assert number is not None
         self.number = number
+
+    async def allow(self, streams: int) -> None:
+        """The server allows so many streams at a time, and the connection knows."""
+        self.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: streams})
+        await self.server.flush()
+        while self.connection._frames.room != streams:
+            await anyio.sleep(0.001)
 
     def took(self, message: bytes) -> None:
         self.messages.append(message)

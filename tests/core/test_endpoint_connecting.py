@@ -107,7 +107,6 @@ async def test_an_attempt_to_connect_outlives_the_patience_of_who_asked_first() 
     slow, patient = 0.4, 0.15
 
     async def serve(socket: SocketStream) -> None:
-        await anyio.sleep(slow)
         await socket.aclose()
 
     made = 0

@@ -6,7 +6,6 @@ from contextlib import suppress
 
 import anyio
 import h2.exceptions
-import h2.settings
 import pytest
 
 from tests.core.http2_client import PATH, PATIENCE, client
@@ -18,10 +17,7 @@ pytestmark = pytest.mark.anyio
 async def test_calls_that_wait_for_a_place_get_one_in_turn_and_who_goes_away_keeps_none() -> None:
     count, room = 60, 5
     async with client(stream=False) as one:
-        one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: room})
-        await one.server.flush()
-        while one.connection._frames.room != room:
-            await anyio.sleep(0.001)
+        await one.allow(room)
         ended: list[int] = []
         scopes = [anyio.CancelScope() for _ in range(count)]
 
@@ -56,10 +52,7 @@ async def test_calls_that_wait_for_a_place_get_one_in_turn_and_who_goes_away_kee
 
 async def test_no_more_calls_are_under_way_than_the_member_allows_and_streams_find_a_place() -> None:
     async with client(stream=False) as one:
-        one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 5})
-        await one.server.flush()
-        while one.connection._frames.room != 5:
-            await anyio.sleep(0.001)
+        await one.allow(5)
         async with calls(one, 10) as results:
             for first in (1, 3, 5):
                 await one.server.until_there_is(first)
@@ -79,10 +72,7 @@ async def test_no_more_calls_are_under_way_than_the_member_allows_and_streams_fi
 
 async def test_a_call_that_finds_no_room_in_time_says_so_and_asks_nothing() -> None:
     async with client() as one:
-        one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
-        await one.server.flush()
-        while one.connection._frames.room != 1:
-            await anyio.sleep(0.001)
+        await one.allow(1)
         async with calls(one, timeout=0.05) as results:
             pass
         assert results[0][0].code == "DEADLINE_EXCEEDED"
@@ -92,14 +82,10 @@ async def test_a_call_that_finds_no_room_in_time_says_so_and_asks_nothing() -> N
 
 async def test_room_that_is_given_later_is_used() -> None:
     async with client() as one:
-        one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
-        await one.server.flush()
-        while one.connection._frames.room != 1:
-            await anyio.sleep(0.001)
+        await one.allow(1)
         async with calls(one) as results:
             await anyio.wait_all_tasks_blocked()
-            one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 50})
-            await one.server.flush()
+            await one.allow(50)
             await one.server.until_there_is(one.number + 2)
             await answer(one.server, one.number + 2)
         assert results[0][0].code == "OK"

@@ -148,10 +148,9 @@ class Http2:
                 self._wire.wake()
             await call.over.wait_for(left)
             if call.status is None:
+                # The loop may have been blocked, with the answer waiting to be read.
                 for _ in range(2):
-                    await (
-                        anyio.lowlevel.checkpoint()
-                    )  # the loop may have been blocked, with the answer waiting to be read
+                    await anyio.lowlevel.checkpoint()
             if call.status is None:
                 self.leave(number)
         finally:
