@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from etcdleader._cli._app import app
+from etcdleader._cli.app import app
 
 __all__ = ("DEPLOY", "ROOT", "TO_END", "parsed_run")
 

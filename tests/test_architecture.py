@@ -82,7 +82,7 @@ def test_to_import_the_package_loads_nothing_of_it_but_what_makes_etcd3_importab
     loaded = run(
         "import sys, etcdleader\nprint(*sorted(name for name in sys.modules if name.startswith('etcdleader')))"
     )
-    assert loaded.split() == ["etcdleader", "etcdleader._etcd", "etcdleader._etcd.stubs"]
+    assert loaded.split() == ["etcdleader", "etcdleader._etcd", "etcdleader._etcd.etcd3_finder"]
 
 
 def test_what_is_public_is_there_all_the_same() -> None:

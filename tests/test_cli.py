@@ -83,7 +83,7 @@ def test_without_its_extra_the_command_says_how_to_install_it(missing: str) -> N
 
 def test_a_fault_of_our_own_is_not_taken_for_a_missing_extra() -> None:
     """Whoever has the extra must not be told to install it."""
-    script = "import sys; sys.modules['etcdleader._cli._status'] = None; from etcdleader._cli import main; main()"
+    script = "import sys; sys.modules['etcdleader._cli.status'] = None; from etcdleader._cli import main; main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "ModuleNotFoundError" in done.stderr

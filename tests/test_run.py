@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from etcdleader import Config, Term
-from etcdleader._cli._run_settings import Overrides, command_environment, make_manager, seconds_to_end
-from etcdleader._cli._supervisor import descendants
-from etcdleader._noop_manager import NoopLeaderManager
+from etcdleader._cli.run.settings import Overrides, command_environment, make_manager, seconds_to_end
+from etcdleader._cli.run.supervisor import descendants
+from etcdleader._managers.noop import NoopLeaderManager
 from etcdleader.errors import ConfigError
 from tests.python_process import Python, run_python
 

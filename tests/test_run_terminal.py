@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from etcdleader._cli._supervisor import descendants
+from etcdleader._cli.run.supervisor import descendants
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from etcdleader import Config
-from etcdleader._core.durations import parse_duration
+from etcdleader._values.durations import parse_duration
 from tests.deployed import DEPLOY, ROOT, TO_END, parsed_run
 
 UNIT = DEPLOY / "etcdleader@.service"

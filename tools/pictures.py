@@ -19,10 +19,10 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from etcdleader import Config, EtcdLeaderManager
-from etcdleader._cli._demo import play
-from etcdleader._cli._observe import _print_change
-from etcdleader._cli._status import queue_table
-from etcdleader._inspection import connected, read_queue
+from etcdleader._cli.demo.command import play
+from etcdleader._cli.observe import _print_change
+from etcdleader._cli.status import queue_table
+from etcdleader._election.admin import connected, read_queue
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 

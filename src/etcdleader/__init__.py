@@ -1,30 +1,27 @@
 """Leader election on etcd leases: one leader among many processes, and no late writes.
 
-General layout, from the bottom up. A module imports only from those before it.
+Rooms, from the bottom up. A module imports only from lower layers; import-linter holds that.
 
-- ``errors``, ``model``: what can go wrong, and what an election is about. Values.
-- ``_core``: the decisions, as pure functions and tables: how long a lease may be believed, which renewal counts, where
-  a candidate stands in the queue.
-- ``config``, ``metrics``, ``_process``: settings as values; what is counted; the clock.
-- ``_etcd``: the port to etcd (``_etcd.api``) and the gateway behind it, on etcd3's stubs. ``etcd3`` is its public face.
-- ``_guard``, ``_rounds``, ``_renewals``, ``_connections``, ``_session``, ``_observer``, ``_election``: one candidacy, from the grant
-  of its lease to its release. Start reading in ``_election``.
-- ``_announcer``, ``_term_scope``, ``_campaign``, ``manager``, ``_base_manager``: what a manager promises, and the one
-  way out of a term. ``_contest``, ``_seat``: the candidacies of one campaign, and one that was won.
-- ``_etcd_manager``, ``_noop_manager``, ``_settings``: the managers; where settings come from.
-- ``factory``, ``fencing``, ``testing``: for programs, and for their tests.
+- ``errors``, ``model``, ``_values``: what can go wrong, what an election is about, and checks of values.
+- ``_runtime``: what differs between event loops and operating systems.
+- ``_grpc``: a gRPC client over HTTP/2, which knows nothing of etcd. ``config``: settings as values.
+- ``_etcd``: the port to etcd (``_etcd.api``) and the client behind it. ``manager``, ``metrics``: the contracts.
+- ``_lease``: a key kept on a confirmed lease, whatever the key is for.
+- ``_election``: one candidacy, from the grant of its lease to its release. Start reading in ``_election.candidacy``.
+- ``_managers``: campaigns and terms. ``_settings``: where settings come from.
+- ``factory``, ``fencing``, ``health``, ``prometheus``, ``etcd3``, ``testing``: for programs, and for their tests.
 - ``_cli``: the command.
 """
 
 from __future__ import annotations
 
-from ._etcd import stubs
+from ._etcd import etcd3_finder
 
 # Not typing's, which takes a while to load: most of what is here is not loaded before it is used.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._etcd_manager import EtcdLeaderManager
-    from ._noop_manager import NoopLeaderManager
+    from ._managers.etcd import EtcdLeaderManager
+    from ._managers.noop import NoopLeaderManager
     from .config import Config, EtcdConfig
     from .errors import (
         ConfigError,
@@ -66,7 +63,7 @@ _HOMES = {
     "ElectionStatistics": "model",
     "EtcdConfig": "config",
     "EtcdLeaderError": "errors",
-    "EtcdLeaderManager": "_etcd_manager",
+    "EtcdLeaderManager": "_managers.etcd",
     "EtcdRefusedError": "errors",
     "EtcdRegressedError": "errors",
     "EtcdUnavailableError": "errors",
@@ -75,7 +72,7 @@ _HOMES = {
     "LeaderStatus": "model",
     "LeadershipLostError": "errors",
     "LossReason": "model",
-    "NoopLeaderManager": "_noop_manager",
+    "NoopLeaderManager": "_managers.noop",
     "NotLeaderError": "errors",
     "Term": "model",
     "must_new_leader_manager_from_config": "factory",
@@ -104,4 +101,4 @@ if not TYPE_CHECKING:  # it would make every name one of this package's, also a 
 
 
 # From here on `import etcd3` works under every protobuf, in whatever order; nothing of it is loaded by this.
-stubs.install()
+etcd3_finder.install()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from ._core.durations import parse_duration
-from ._core.endpoints import is_this_machine, normal_endpoint
-from ._core.problems import Problem
+from ._values.addresses import is_this_machine, normal_endpoint
+from ._values.durations import parse_duration
+from ._values.problems import Problem
 from .errors import ConfigError
 
 __all__ = ("SHORT_LEASE", "Config", "Duration", "EtcdConfig", "check_election_key")

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._etcd import stubs
+from ._etcd import etcd3_finder
 
-stubs.install()
+etcd3_finder.install()
 
 import etcd3  # noqa: E402
 import etcd3.transactions  # noqa: E402 - named, so that type checkers know it

@@ -7,15 +7,15 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._etcd_manager import EtcdLeaderManager
-from ._noop_manager import NoopLeaderManager
+from ._managers.etcd import EtcdLeaderManager
+from ._managers.noop import NoopLeaderManager
 from .config import Config, EtcdConfig, check_election_key
 from .errors import ConfigError
 from .manager import LeaderManager
 
 if TYPE_CHECKING:
-    from ._core.sections import Section
-    from ._settings import Settings
+    from ._settings.sources import Settings
+    from ._settings.tables import Section
 
 __all__ = ("must_new_leader_manager_from_config",)
 
@@ -55,7 +55,7 @@ def must_new_leader_manager_from_config(
             shown.
         TypeError: ``client`` or ``settings`` is none of the above.
     """
-    from ._settings import (
+    from ._settings.sources import (
         read_settings,
     )  # with what reads files: an app that makes its managers itself needs none of it
 

@@ -28,8 +28,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ._base_manager import BaseManager
-from ._process import boottime
+from ._managers.base import BaseManager
+from ._runtime.fork import boottime
 from .errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .manager import LeaderManager
 from .metrics import HealthState, NullMetrics

@@ -56,7 +56,7 @@ async def world(anyio_backend: object, subject: Subject, request: pytest.Fixture
         async with FakeEtcd() as etcd:
             yield World(etcd.client("one"), etcd.client("other"), etcd.compact)
         return
-    from etcdleader._etcd.gateway import EtcdGateway
+    from etcdleader._etcd.client import EtcdGateway
     from etcdleader.etcd3 import etcd3
 
     users_own = subject.etcd == "client"

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from etcdleader._core.queue import prefix_end
+from etcdleader._election.queue import prefix_end
 from etcdleader._etcd.api import EtcdApi, Put, Range
 from etcdleader.errors import EtcdUnavailableError
 from tests.contract.watching import TIMEOUT, Recorder

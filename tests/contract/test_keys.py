@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from etcdleader._core.queue import prefix_end
+from etcdleader._election.queue import prefix_end
 from etcdleader._etcd.api import (
     Compare,
     DeleteRange,

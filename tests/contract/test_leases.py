@@ -7,7 +7,7 @@ import secrets
 import anyio
 import pytest
 
-from etcdleader._core.queue import prefix_end
+from etcdleader._election.queue import prefix_end
 from etcdleader._etcd.api import EtcdApi, LeaseExistsError, LeaseNotFoundError, Put, Range
 from tests.contract.watching import TIMEOUT, Recorder
 

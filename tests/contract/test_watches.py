@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from etcdleader._core.queue import prefix_end
+from etcdleader._election.queue import prefix_end
 from etcdleader._etcd.api import DeleteRange, EtcdApi, Event, KeyValue, Operation, Put, WatchCreated, WatchEvents
 from tests.contract.watching import TIMEOUT, Recorder
 from tests.contract.world import World

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import anyio
 import h2.settings
 
-from etcdleader._etcd.grpc_words import Status
-from etcdleader._etcd.http2 import Http2
+from etcdleader._grpc.connection import Http2
+from etcdleader._grpc.framing import Status
 from tests.core.http2_server import Server, serving
 
 __all__ = ("PATH", "PATIENCE", "Client", "client")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from etcdleader._core.agenda import Agenda
+from etcdleader._lease.deadlines import Agenda
 
 
 def test_what_is_due_comes_in_the_order_of_its_time_and_what_is_not_stays() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._core.backoff import Backoff
+from etcdleader._lease.backoff import Backoff
 
 
 def longest(low: float, high: float) -> float:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from etcdleader._core.durations import parse_duration
+from etcdleader._values.durations import parse_duration
 
 LONGEST = (2**63 - 1) // 10**9  # whole seconds
 

@@ -13,10 +13,10 @@ from anyio.abc import SocketAttribute, SocketStream
 from etcdleader import EtcdConfig, EtcdUnavailableError
 from etcdleader._etcd import endpoint as endpoints
 from etcdleader._etcd.endpoint import Endpoint, open_endpoint
-from etcdleader._etcd.http2 import Http2
-from etcdleader._etcd.methods import RANGE, WATCHES
-from etcdleader._etcd.rpc import etcdrpc
+from etcdleader._etcd.etcd3_messages import etcdrpc
+from etcdleader._etcd.rpcs import RANGE, WATCHES
 from etcdleader._etcd.stream import StreamUse
+from etcdleader._grpc.connection import Http2
 
 pytestmark = pytest.mark.anyio
 

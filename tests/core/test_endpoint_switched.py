@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from etcdleader import EtcdConfig, EtcdLeaderError
-from etcdleader._etcd import gateway as product
+from etcdleader._etcd import client as product
 from etcdleader._etcd.api import Range
-from etcdleader._etcd.gateway import EtcdGateway
-from etcdleader._etcd.methods import STATUS, Method
-from etcdleader._etcd.rpc import etcdrpc
+from etcdleader._etcd.client import EtcdGateway
+from etcdleader._etcd.etcd3_messages import etcdrpc
+from etcdleader._etcd.rpcs import STATUS, Method
 
 pytestmark = pytest.mark.anyio
 

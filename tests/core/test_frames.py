@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._etcd.frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError
-from etcdleader._etcd.grpc_words import Status, Unframed, framed, status, timeout_header
-from etcdleader._etcd.headers import Unpacker, packed
+from etcdleader._grpc.frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError
+from etcdleader._grpc.framing import Status, Unframed, framed, status, timeout_header
+from etcdleader._grpc.hpack import Unpacker, packed
 
 WINDOW = 2**17
 SETTINGS, NO_SETTINGS = 4, b"\0\0\0\4\0\0\0\0\0"

@@ -11,11 +11,11 @@ import h2.settings
 import pytest
 
 from etcdleader import EtcdUnavailableError
-from etcdleader._etcd import http2
-from etcdleader._etcd.grpc_words import RequestHeaders, Status
-from etcdleader._etcd.http2 import Http2
-from etcdleader._etcd.methods import WATCHES
+from etcdleader._etcd.rpcs import WATCHES
 from etcdleader._etcd.stream import Http2Stream, StreamUse
+from etcdleader._grpc import connection as http2
+from etcdleader._grpc.connection import Http2
+from etcdleader._grpc.framing import RequestHeaders, Status
 from tests.core.http2_client import PATH, client
 from tests.core.http2_server import framed
 

@@ -10,11 +10,11 @@ import anyio
 import pytest
 
 from etcdleader import EtcdConfig, EtcdUnavailableError
-from etcdleader._etcd import http2
 from etcdleader._etcd.endpoint import DirectEndpoint
-from etcdleader._etcd.grpc_words import Status
-from etcdleader._etcd.methods import RANGE
-from etcdleader._etcd.rpc import etcdrpc
+from etcdleader._etcd.etcd3_messages import etcdrpc
+from etcdleader._etcd.rpcs import RANGE
+from etcdleader._grpc import connection as http2
+from etcdleader._grpc.framing import Status
 from tests.core.http2_client import PATH, PATIENCE, Client, client
 from tests.core.http2_server import Server, framed, serving
 

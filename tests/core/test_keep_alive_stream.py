@@ -11,12 +11,12 @@ import anyio
 import pytest
 
 from etcdleader._etcd.api import KeepAlive
-from etcdleader._etcd.channel import ChannelStream
-from etcdleader._etcd.keep_alives import KeepAlives
-from etcdleader._etcd.methods import Method
-from etcdleader._etcd.rpc import etcdrpc
+from etcdleader._etcd.etcd3_messages import etcdrpc
+from etcdleader._etcd.grpcio_endpoint import ChannelStream
+from etcdleader._etcd.lease_stream import KeepAlives
+from etcdleader._etcd.rpcs import Method
 from etcdleader._etcd.stream import StreamUse
-from etcdleader._loop import call_soon_from_threads
+from etcdleader._runtime.tasks import call_soon_from_threads
 from etcdleader.errors import EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
 from tests.core.scripted_stream import Opener

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._core.lease import LeaseClock, Renewal, judge_renewal
+from etcdleader._lease.lease_clock import LeaseClock, Renewal, judge_renewal
 
 moments = st.floats(0, 1e6, allow_nan=False)
 

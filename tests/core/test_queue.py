@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._core.queue import Ballot, Place, Rank, candidate_key, election_prefix, prefix_end
+from etcdleader._election.queue import Ballot, Place, Rank, candidate_key, election_prefix, prefix_end
 from etcdleader._etcd.api import Event, KeyValue
 
 OWN = Ballot(b"jobs/b", b"me", create_revision=20, lease_id=0xB)

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from etcdleader._core.status import TRANSITIONS, Outcome, next_status
+from etcdleader._managers.status import TRANSITIONS, Outcome, next_status
 from etcdleader.model import LeaderStatus
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._etcd.channel import ChannelStream
-from etcdleader._etcd.methods import Method
+from etcdleader._etcd.grpcio_endpoint import ChannelStream
+from etcdleader._etcd.rpcs import Method
 from etcdleader._etcd.stream import StreamUse
-from etcdleader._loop import call_soon_from_threads
+from etcdleader._runtime.tasks import call_soon_from_threads
 from tests.core.test_keep_alive_stream import ScriptedCall
 
 pytestmark = pytest.mark.anyio

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etcdleader._core.versions import known_defects, survives_given_up_reads
+from etcdleader._etcd.versions import known_defects, survives_given_up_reads
 
 
 @pytest.mark.parametrize("version", ["3.4.23", "3.4.43", "3.5.1", "3.5.29", "3.6.10", "3.3.27", "2.3.8", "3.6.0-rc.1"])

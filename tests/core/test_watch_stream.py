@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from etcdleader._etcd.api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage
-from etcdleader._etcd.rpc import etcdrpc
-from etcdleader._etcd.watches import Watches
+from etcdleader._etcd.etcd3_messages import etcdrpc
+from etcdleader._etcd.watch_stream import Watches
 from etcdleader.errors import EtcdRefusedError, EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
 from tests.core.scripted_stream import Opener, ScriptedStream

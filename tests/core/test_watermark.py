@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from etcdleader._core.watermark import Watermark
+from etcdleader._lease.watermark import Watermark
 from etcdleader.errors import EtcdRegressedError
 
 

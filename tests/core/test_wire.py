@@ -13,8 +13,8 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._etcd import protocol_wire
-from etcdleader._etcd.wire import Wire, open_wire
+from etcdleader._grpc import transport_asyncio as protocol_wire
+from etcdleader._grpc.transport import Wire, open_wire
 
 pytestmark = pytest.mark.anyio
 PATIENCE = 60

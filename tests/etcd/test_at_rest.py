@@ -8,7 +8,7 @@ from contextlib import closing
 import anyio
 import pytest
 
-from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader._etcd.client import EtcdGateway
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 

@@ -14,9 +14,9 @@ import anyio
 import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdRefusedError, LeaderRecord, LossReason
-from etcdleader import _connections as connections
-from etcdleader._etcd.gateway import EtcdGateway
-from etcdleader._etcd.login import Login
+from etcdleader._etcd.auth import Login
+from etcdleader._etcd.client import EtcdGateway
+from etcdleader._lease import connection as connections
 from etcdleader.testing import EtcdServer
 from etcdleader.testing._etcd_binary import find_etcd, supports
 from tests.etcd.certificates import jwt_key

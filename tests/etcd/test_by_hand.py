@@ -21,8 +21,8 @@ from etcdleader import (
     LossReason,
     Term,
 )
-from etcdleader import _connections as connections
-from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader._etcd.client import EtcdGateway
+from etcdleader._lease import connection as connections
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 

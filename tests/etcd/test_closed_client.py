@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from etcdleader import Config, EtcdLeaderError, EtcdLeaderManager, EtcdUnavailableError, LossReason
-from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader._etcd.client import EtcdGateway
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 

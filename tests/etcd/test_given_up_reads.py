@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from etcdleader._etcd.api import Put, Range
-from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader._etcd.client import EtcdGateway
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio

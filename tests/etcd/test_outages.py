@@ -22,11 +22,11 @@ from etcdleader import (
     LeadershipLostError,
     LossReason,
 )
-from etcdleader import _connections as connections
-from etcdleader._etcd import endpoint, gateway
-from etcdleader._etcd.methods import Method
+from etcdleader._etcd import endpoint
+from etcdleader._etcd.rpcs import Method
 from etcdleader._etcd.stream import Http2Stream
-from etcdleader._process import boottime
+from etcdleader._lease import connection as connections
+from etcdleader._runtime.fork import boottime
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from etcdleader.testing.etcd_server import EtcdMember
@@ -121,8 +121,7 @@ def operator(server: EtcdServer) -> Iterator[Any]:
 def watches() -> int:
     """How many watches etcd has created on the connection, and not broken since."""
     (connection,) = connections._connections.values()
-    assert isinstance(connection.api, gateway.EtcdGateway)
-    return len(connection.api._watches._by_id)
+    return len(vars(connection.api)["_watches"]._by_id)
 
 
 def fill(server: EtcdServer, election_key: str) -> None:

@@ -10,7 +10,7 @@ import anyio.to_thread
 import pytest
 
 from etcdleader import LeaderManager, Term
-from etcdleader._inspection import Candidate, ask_to_step_down, connected, delete_key, read_queue
+from etcdleader._election.admin import Candidate, ask_to_step_down, connected, delete_key, read_queue
 from etcdleader.testing import EtcdServer
 from tests.etcd.stage import Stage, go_leader, until
 from tests.terminal import PATIENCE, Terminal

@@ -10,7 +10,7 @@ import pytest
 
 from etcdleader import EtcdLeaderError
 from etcdleader._etcd.api import Range
-from etcdleader._etcd.gateway import EtcdGateway
+from etcdleader._etcd.client import EtcdGateway
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio

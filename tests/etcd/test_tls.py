@@ -14,8 +14,8 @@ import anyio.to_thread
 import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdRefusedError, LossReason
+from etcdleader._etcd.error_mapping import translated
 from etcdleader._etcd.tls import TlsExaminer
-from etcdleader._etcd.translation import translated
 from etcdleader.testing import EtcdServer
 from tests.etcd.certificates import Authority, Pair, encrypted
 

@@ -8,12 +8,12 @@ import anyio
 import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager
-from etcdleader._core.versions import known_defects
-from etcdleader._etcd import gateway as gateways
+from etcdleader._etcd import client as gateways
 from etcdleader._etcd.api import Range
-from etcdleader._etcd.gateway import EtcdGateway
-from etcdleader._etcd.methods import STATUS
-from etcdleader._etcd.rpc import etcdrpc
+from etcdleader._etcd.client import EtcdGateway
+from etcdleader._etcd.etcd3_messages import etcdrpc
+from etcdleader._etcd.rpcs import STATUS
+from etcdleader._etcd.versions import known_defects
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
@@ -25,8 +25,8 @@ READS = 5
 async def test_a_version_with_known_defects_is_warned_of_once_for_all_who_share_the_connection(
     etcd_server: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etcdleader._connections._VERSION_DELAY", 0.05)
-    monkeypatch.setattr("etcdleader._connections._VERSION_REST", 0.05)
+    monkeypatch.setattr("etcdleader._lease.connection._VERSION_DELAY", 0.05)
+    monkeypatch.setattr("etcdleader._lease.connection._VERSION_REST", 0.05)
     first, second = (EtcdLeaderManager(etcd_server.config, CONFIG, f"{election_key}-{name}") for name in "ab")
     defects = known_defects(etcd_server.version)
     with caplog.at_level(logging.WARNING, logger="etcdleader"):

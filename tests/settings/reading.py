@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from etcdleader._settings import read_settings
+from etcdleader._settings.sources import read_settings
 
 SECRET = "hunter2"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from dynaconf import Dynaconf, Validator
 
-from etcdleader._settings import Settings, read_settings
+from etcdleader._settings.sources import Settings, read_settings
 from tests.settings.reading import SECRET, complaints, etcd, leader, write
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def test_dynaconf_is_imported_only_where_a_file_is_read(settings: str, loaded: b
     """It costs a tenth of a second, and an application with settings of its own may not have it."""
     write(settings="[leader]\nenabled = false\n")
     script = (
-        "import sys\nfrom etcdleader._settings import read_settings\n"
+        "import sys\nfrom etcdleader._settings.sources import read_settings\n"
         "assert 'dynaconf' not in sys.modules\n"
         f"assert read_settings({settings}, 'leader').leader.values == {{'enabled': False}}\n"
         "print('dynaconf' in sys.modules)"

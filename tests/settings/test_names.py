@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from etcdleader._settings import read_settings
+from etcdleader._settings.sources import read_settings
 from etcdleader.errors import ConfigError
 from tests.settings.reading import SECRET, complaints, leader, write
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dynaconf import Dynaconf
 
-from etcdleader._settings import read_settings
+from etcdleader._settings.sources import read_settings
 from tests.settings.reading import etcd, leader, write
 
 ROOT = Path(__file__).parents[2]

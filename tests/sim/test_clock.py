@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from etcdleader import Config, EtcdLeaderManager, LeadershipLostError, LossReason
-from etcdleader import _seat as product
+from etcdleader._managers import leadership as product
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock, VirtualTimeLoop
 from tests.sim.world import CONFIG, ELECTION, Diary, leading, make, until

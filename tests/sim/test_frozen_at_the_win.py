@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from etcdleader import LossReason, Term
-from etcdleader._term_scope import TermScope
+from etcdleader._managers.term_scope import TermScope
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.world import CONFIG, make
@@ -27,7 +27,7 @@ async def test_a_term_that_is_over_before_it_began_is_told_in_order(
             clock.advance(2 * CONFIG.lease)
         return TermScope(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("etcdleader._seat.TermScope", freeze)
+    monkeypatch.setattr("etcdleader._managers.leadership.TermScope", freeze)
     manager = make(etcd.client(), clock)
     ousted: list[Term] = []
     manager.on_ousted(lambda _, term: ousted.append(term))

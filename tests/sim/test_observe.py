@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from etcdleader import EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError, LeaderRecord
-from etcdleader import _connections as connections
+from etcdleader._lease import connection as connections
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import CallKind, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock

@@ -10,8 +10,8 @@ import pytest
 
 from etcdleader import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from etcdleader._etcd.api import Header, KeyValue, Range, RangeResult, TxnResult
-from etcdleader._reads import Reads
-from etcdleader._turns import Turns
+from etcdleader._lease.batched_reads import Reads
+from etcdleader._runtime.limiter import Turns
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.test_many import leaders, tokens

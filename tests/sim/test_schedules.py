@@ -9,8 +9,8 @@ import pytest
 
 from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LossReason, Term
 from etcdleader._etcd.api import KeepAlive
-from etcdleader._etcd.keep_alives import KeepAlives
-from etcdleader._etcd.rpc import etcdrpc
+from etcdleader._etcd.etcd3_messages import etcdrpc
+from etcdleader._etcd.lease_stream import KeepAlives
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock

@@ -9,12 +9,12 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._core.lease import Timing
-from etcdleader._core.queue import Ballot
+from etcdleader._election.queue import Ballot
 from etcdleader._etcd.api import Header, KeepAlive, KeyValue, LeaseGranted, Operation, Range, RangeResult, TxnResult
-from etcdleader._renewals import Renewals
-from etcdleader._session import Session
-from etcdleader._turns import Turns
+from etcdleader._lease.lease_clock import Timing
+from etcdleader._lease.renewer import Renewals
+from etcdleader._lease.session import Session
+from etcdleader._runtime.limiter import Turns
 from etcdleader.testing.virtual_time import VirtualClock
 
 pytestmark = pytest.mark.anyio

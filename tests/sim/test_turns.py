@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from etcdleader import Config
-from etcdleader._turns import Turns
+from etcdleader._runtime.limiter import Turns
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.test_many import leaders, tokens

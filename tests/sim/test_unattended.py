@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from etcdleader import LossReason
-from etcdleader._rounds import Round
+from etcdleader._lease.renewal_round import Round
 from etcdleader.errors import EtcdLeaderError
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock

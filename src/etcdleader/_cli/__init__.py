@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from ._streams import mend_streams
+from .streams import mend_streams
 
 __all__ = ("main",)
 
@@ -16,7 +16,7 @@ def main() -> None:
     # What is loaded now stays, and is a lot: looking through it for garbage meanwhile is a fifth of the command's start.
     gc.disable()
     try:
-        from ._app import app
+        from .app import app
     except ModuleNotFoundError as missing:
         if (missing.name or "").partition(".")[0] not in {"typer", "rich"}:
             raise

@@ -11,16 +11,16 @@ from typing import Any
 
 import anyio
 
-from .._loop import LightEvent, spawn
+from .._grpc.connection import Http2
+from .._grpc.framing import Metadata, Status
+from .._grpc.transport import HUNG_UP
+from .._runtime.tasks import LightEvent, spawn
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
-from .grpc_words import Metadata, Status
-from .http2 import Http2
-from .methods import Method
+from .error_mapping import NoTlsError, translated
+from .rpcs import Method
 from .stream import Http2Stream, Stream, StreamUse
 from .tls import TlsExaminer, check_files, client_context
-from .translation import NoTlsError, translated
-from .wire import HUNG_UP
 
 __all__ = ("DirectEndpoint", "Endpoint", "open_endpoint")
 

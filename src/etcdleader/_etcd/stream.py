@@ -9,12 +9,12 @@ from typing import Any
 
 import anyio
 
-from .._loop import CallSoon
+from .._grpc.connection import Http2
+from .._grpc.framing import Metadata, Status
+from .._runtime.tasks import CallSoon
 from ..errors import EtcdLeaderError, EtcdUnavailableError
-from .grpc_words import Metadata, Status
-from .http2 import Http2
-from .methods import Method
-from .translation import translated
+from .error_mapping import translated
+from .rpcs import Method
 
 __all__ = ("HAS_LEADER", "Http2Stream", "Stream", "StreamUse")
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import cache
 from typing import IO, Any
 
-from .._process import process_id
+from .._runtime.fork import process_id
 
 __all__ = ("kill", "spawn")
 

@@ -20,7 +20,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from .._process import process_id
+from .._runtime.fork import process_id
 from ..config import EtcdConfig
 from ._etcd_binary import find_etcd, find_etcdctl, supports, version_of
 from ._etcd_member import EtcdMember, EtcdServerError, PortTakenError

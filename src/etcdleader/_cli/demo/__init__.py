@@ -1,0 +1,1 @@
+"""``etcdleader demo``: a failover to watch."""

@@ -1,0 +1,178 @@
+"""The demo: what happens, in order."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from ...errors import EtcdLeaderError
+from ...testing import EtcdServer
+from .candidate import LEASE, RENEW
+from .processes import Candidate, Report, candidates
+from .screen import Screen
+
+__all__ = ("DemoError", "play")
+
+_NAMES = ("alice", "bob", "carol")
+_TIME_LIMIT = 35.0
+_ETCD_TIME_LIMIT = 20.0
+_WRITE_TIME_LIMIT = 5
+_READING_TIME = 3.0
+
+
+class DemoError(EtcdLeaderError):
+    """The demo did not go as it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reign:
+    """A term, as it is needed when the candidate itself is dead."""
+
+    who: Candidate
+    token: int
+    key: str
+    lease_id: int
+    since: float
+
+
+def play(console: Console) -> None:
+    """Show an election from its beginning to its second succession.
+
+    Raises:
+        DemoError: What had to happen did not, or not in time.
+        EtcdServerError: etcd did not start.
+        FileNotFoundError: There is no etcd on this machine.
+    """
+    screen = Screen(console)
+    ends_at = time.monotonic() + _TIME_LIMIT
+    reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+    # Asked for the first time, it tries the folder with a file: not where Ctrl-C is to be expected.
+    tempfile.gettempdir()
+    screen.say("Starting an etcd, and three candidates, each a process of its own.")
+    with (
+        EtcdServer(start_timeout=_ETCD_TIME_LIMIT) as etcd,
+        candidates(_NAMES, etcd.endpoints[0], f"demo/{secrets.token_hex(4)}", reports) as cast,
+        screen.live(cast),
+    ):
+        screen.say(f"etcd {etcd.version} serves on {etcd.endpoints[0]}.")
+        screen.add(f"A candidate's lease lasts {LEASE:g} s and is renewed every {RENEW:g} s.")
+        _Play(screen, cast, reports, etcd.endpoints[0], ends_at).perform()
+
+
+class _Play:
+    def __init__(
+        self,
+        screen: Screen,
+        cast: Sequence[Candidate],
+        reports: queue.SimpleQueue[Report],
+        endpoint: str,
+        ends_at: float,
+    ) -> None:
+        self._screen = screen
+        self._cast = cast
+        self._reports = reports
+        self._endpoint = endpoint
+        self._ends_at = ends_at
+
+    def perform(self) -> None:
+        screen = self._screen
+        self._until(lambda: all(candidate.place is not None for candidate in self._cast))
+        first = self._reign()
+        screen.say(f"[bold]{first.who.name} leads with token {first.token}[/]. The others wait in the queue.")
+        self._pause()
+
+        screen.say(f"kill -9 {first.who.pid}: {first.who.name} is dead, and said nothing. Its lease has to run out.")
+        killed_at = time.monotonic()
+        first.who.kill()
+        second = self._reign(after=first)
+        after_kill = f"{second.since - killed_at:.1f} s"
+        screen.say(f"[bold]{second.who.name} leads with token {second.token}[/], {after_kill} after the kill.")
+        self._pause()
+
+        screen.say(f"A write of {first.who.name}'s comes late. It carries token {first.token}.")
+        if self._write(first):
+            raise DemoError(f"etcd took a write with token {first.token}, whose leader is dead")
+        screen.add("[bold]etcd refuses it[/]: the key that this token stands for is gone.")
+        if not self._write(second):
+            raise DemoError(f"etcd refused a write with token {second.token}, whose leader leads")
+        screen.add(f"The same write by {second.who.name}, with token {second.token}, is taken.")
+        self._pause()
+
+        screen.say(f"{second.who.name} resigns.")
+        second.who.ask_to_resign()
+        third = self._reign(after=second)
+        self._until(lambda: second.who.resigned_at > second.since)
+        after_resignation = f"{(third.since - second.who.resigned_at) * 1000:.1f} ms"
+        screen.say(
+            f"[bold]{third.who.name} leads with token {third.token}[/], {after_resignation} after the resignation."
+        )
+        self._pause()
+
+        screen.table(
+            "What happened",
+            ("leader", "token", "took over", "ended by"),
+            (
+                (first.who.name, str(first.token), "", "kill -9"),
+                (second.who.name, str(second.token), f"after {after_kill}", "resigning"),
+                (third.who.name, str(third.token), f"after {after_resignation}", "the end of the demo"),
+            ),
+        )
+        screen.say(f"One late write was tried, with token {first.token}, and etcd refused it.")
+
+    def _reign(self, after: _Reign | None = None) -> _Reign:
+        """Wait for a leader, other than the one before."""
+        before = None if after is None else after.who
+        while True:
+            for candidate in self._cast:
+                if candidate.leads and candidate is not before:
+                    reign = _Reign(candidate, candidate.token, candidate.key, candidate.lease_id, candidate.elected_at)
+                    if after is not None and reign.token <= after.token:
+                        raise DemoError(f"token {after.token} was followed by {reign.token}: it has to rise")
+                    return reign
+            self._hear(self._ends_at)
+
+    def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self._hear(self._ends_at)
+
+    def _pause(self) -> None:
+        """Give whoever looks on the time to read, and the table the time to live."""
+        if self._screen.interactive:
+            ends_at = time.monotonic() + _READING_TIME
+            while time.monotonic() < ends_at:
+                self._hear(ends_at)
+
+    def _hear(self, until: float) -> None:
+        """Take in the next report, or let the time pass."""
+        try:
+            report = self._reports.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            if until == self._ends_at:
+                raise DemoError(f"it did not get on, and {_TIME_LIMIT:g} s are over") from None
+            return
+        if report.event == "ended" and not report.who.killed:
+            raise DemoError(f"{report.who.name} ended by itself.\n{report.who.last_words}")
+        report.who.take(report)
+
+    def _write(self, reign: _Reign) -> bool:
+        """Write something as that leader would; whether etcd took it."""
+        # Here, since the first words of the demo need not wait for gRPC to be loaded.
+        from ...etcd3 import etcd3, guard_compares
+
+        host, _, port = self._endpoint.rpartition(":")
+        client = etcd3.client(host=host, port=int(port), timeout=_WRITE_TIME_LIMIT)
+        try:
+            taken, _ = client.transaction(
+                compare=guard_compares(reign.key, reign.token, reign.lease_id),
+                success=[client.transactions.put("demo/last-writer", reign.who.name)],
+                failure=[],
+            )
+        finally:
+            client.close()
+        return bool(taken)

@@ -1,0 +1,72 @@
+"""How the demo looks: lines that stay, and on a terminal a table below them that lives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Column, Table
+
+from .processes import Candidate
+
+__all__ = ("Screen",)
+
+
+class Screen:
+    """Where the demo is shown.
+
+    Attributes:
+        interactive: Whether somebody looks on: then there is a live table, and time to read.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.interactive = console.is_interactive
+        self._console = console
+        self._began_at = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print a line, with the time since the beginning."""
+        self._console.print(f"[dim]{time.monotonic() - self._began_at:5.1f} s[/]  {text}", soft_wrap=True)
+
+    def add(self, text: str) -> None:
+        """Print a line that goes with the one before."""
+        self._console.print(f"         {text}", soft_wrap=True)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table that stays."""
+        table = Table(*columns, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(table)
+
+    @contextmanager
+    def live(self, cast: Sequence[Candidate]) -> Iterator[Self]:
+        """Show the candidates as they are, until the block is left; only on a terminal."""
+        if not self.interactive:
+            yield self
+            return
+        with Live(console=self._console, get_renderable=lambda: _state_of(cast), refresh_per_second=10, transient=True):
+            yield self
+
+
+def _state_of(cast: Sequence[Candidate]) -> Table:
+    table = Table(
+        "candidate", "process", Column("state", min_width=28), Column("token", min_width=5), "may believe for"
+    )
+    for candidate in cast:
+        token, left, style = "", "", ""
+        if candidate.killed:
+            state, style = "killed", "red"
+        elif candidate.leads:
+            state, style, token = "leads", "bold green", str(candidate.token)
+            left = f"{candidate.remaining:.1f} s" if candidate.remaining is not None else ""
+        elif candidate.place is not None:
+            state = f"waits, number {candidate.place} in the queue"
+        else:
+            state, style = "joins", "dim"
+        table.add_row(candidate.name, str(candidate.pid), state, token, left, style=style)
+    return table

@@ -1,0 +1,134 @@
+"""``etcdleader doctor``: is everything as an election needs it, and what to do if not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import (
+    EndpointOption,
+    ExitCode,
+    JsonOption,
+    OptionalNameArgument,
+    SectionOption,
+    SettingsOption,
+    TimeoutOption,
+    clean,
+    console,
+    duration,
+    examples,
+    told,
+)
+
+if TYPE_CHECKING:
+    from .check_config import Setting
+
+__all__ = ("EPILOG", "doctor")
+
+EPILOG = examples(
+    "etcdleader doctor jobs/nightly",
+    "etcdleader doctor jobs/nightly --hold 60s",
+    "etcdleader doctor --endpoint etcd-1:2379 --strict --json",
+)
+
+_STYLES = {"ok": "green", "skipped": "dim", "warning": "yellow", "problem": "bold red"}
+
+
+def doctor(
+    name: OptionalNameArgument = None,
+    timeout: TimeoutOption = "5s",
+    hold: Annotated[
+        Any,
+        typer.Option(
+            metavar="DURATION",
+            parser=duration,
+            show_default=False,
+            help="Hold a stream open for so long, to see whether pings and proxies let it stand.",
+        ),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Let warnings count as problems.")] = False,  # noqa: FBT002
+    settings: SettingsOption = None,
+    section: SectionOption = "leader",
+    endpoint: EndpointOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's way
+) -> None:
+    """Check settings, etcd, permissions, clock and timing, and say what to do about what is wrong.
+
+    NAME is by default the election_key of the settings. Nothing is changed: no key is written; a lease is granted and
+    revoked at once.
+
+    Exit status: 0, also with warnings; 1 with a problem (with --strict: or a warning).
+    """
+    import anyio
+
+    from ..config import Config
+    from ..errors import EtcdLeaderError
+    from .check_config import read_all
+    from .checks import Finding, check_clock, check_etcd
+
+    findings: list[Finding] = []
+    with told():
+        screen = console()
+
+        def report(finding: Finding) -> None:
+            findings.append(finding)
+            if not as_json:
+                from rich.text import Text
+
+                line = Text.assemble((f"{finding.level:8}", _STYLES[finding.level]), (f"{finding.check}: ", "bold"))
+                line.append(clean(finding.what))
+                if finding.advice:
+                    line.append(f"\n{'':8}-> {clean(finding.advice)}", style="cyan")
+                screen.print(line, soft_wrap=True)
+
+        read = read_all(settings, section, endpoint)
+        if endpoint and not read.exists and read.etcd is not None:
+            report(Finding("settings", "skipped", f"there is no [{section}] table; judged by the defaults"))
+        else:
+            for problem in read.problems:
+                report(
+                    Finding("settings", "problem", problem, "etcdleader check-config reads them without asking etcd")
+                )
+            if not read.problems:
+                report(Finding("settings", "ok", _origins(read.settings)))
+        report(check_clock())
+        if read.etcd is None:
+            report(Finding("etcd", "skipped", "the settings do not say where it is", "or say --endpoint HOST:PORT"))
+        else:
+            etcd, config = read.etcd, read.config or Config()
+
+            async def examine() -> None:
+                await check_etcd(etcd, config, name or read.election_key, report, timeout=timeout, hold=hold or 0.0)
+
+            try:
+                anyio.run(examine)
+            except EtcdLeaderError as error:
+                report(Finding("the rest", "problem", f"etcd answered, and then did not: {error}", "run this again"))
+        problems = sum(finding.level == "problem" for finding in findings)
+        warnings = sum(finding.level == "warning" for finding in findings)
+        failed = problems > 0 or (strict and warnings > 0)
+        if as_json:
+            listed = [
+                {"check": each.check, "level": each.level, "what": each.what, "advice": each.advice}
+                for each in findings
+            ]
+            print(json.dumps({"ok": not failed, "findings": listed}, indent=2))
+        else:
+            screen.print(f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}.")
+    raise typer.Exit(ExitCode.NO if failed else ExitCode.OK)
+
+
+def _origins(settings: Sequence[Setting]) -> str:
+    """What is set, by where that came from."""
+    found: dict[str, list[str]] = {}
+    for setting in settings:
+        if setting.origin != "default":
+            found.setdefault(setting.origin, []).append(f"{setting.name} = {setting.value}")
+    return "; ".join(f"from {origin}: {', '.join(them)}" for origin, them in found.items()) + "; the rest by default"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"

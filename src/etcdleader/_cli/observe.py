@@ -1,0 +1,228 @@
+"""``etcdleader observe``: who leads, live."""
+
+from __future__ import annotations
+
+import math
+import select
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import (
+    EndpointOption,
+    JsonOption,
+    NameArgument,
+    SettingsOption,
+    TimeoutOption,
+    clean,
+    console,
+    etcd_config,
+    examples,
+    told,
+    write_json,
+)
+from .status import queue_table
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .._election.admin import Queue
+    from ..config import EtcdConfig
+    from ..model import LeaderRecord
+
+__all__ = ("EPILOG", "observe")
+
+EPILOG = examples(
+    "etcdleader observe jobs/nightly",
+    "etcdleader observe jobs/nightly --watch",
+    "etcdleader observe jobs/nightly --json | while read -r line; do ...; done",
+)
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LOOK_AT_READER = 0.5
+_REFRESH = 1.0
+_BETWEEN_READS = 0.05
+_MOST_SHOWN = 20
+
+
+def observe(
+    name: NameArgument,
+    watch: Annotated[bool, typer.Option("--watch", help="On a terminal: a table of the queue that lives.")] = False,  # noqa: FBT002
+    timeout: TimeoutOption = "5s",
+    settings: SettingsOption = None,
+    endpoint: EndpointOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's way
+) -> None:
+    """Follow who leads: a line at once, and one for each change.
+
+    A line has the time, and the leader with its token, or "nobody". It is always the newest state: changes that follow
+    each other faster than they can be read are not made up for. Etcd's troubles are told on stderr; it goes on.
+
+    Exit status: 128 and the number of the signal that ended it (130 after Ctrl-C); 0 when who reads it has gone.
+    """
+    if watch and as_json:
+        raise typer.BadParameter("--watch is for people, --json for programs")
+    with told():
+        config = etcd_config(settings, endpoint)
+        screen = console()
+        live = watch and screen.is_terminal
+
+        def tell(leader: LeaderRecord | None) -> None:
+            if as_json:
+                write_json(_json(name, leader), indent=None)
+            else:
+                _print_change(screen, None if leader is None else (leader.identity, leader.token))
+
+        async def follow() -> None:
+            if live:
+                await _show_queue(config, name, screen, timeout)
+            else:
+                await _tell_changes(config, name, tell, timeout)
+
+        import anyio
+
+        code = anyio.run(_until_ended, follow)
+    raise typer.Exit(code)
+
+
+async def _until_ended(follow: Callable[[], Awaitable[None]]) -> int:
+    """Follow until a signal comes, or who reads has gone: without this it would be noticed at the next change only."""
+    import anyio
+
+    code = 0
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+
+        async def end_at_signal() -> None:
+            nonlocal code
+            with anyio.open_signal_receiver(*_SIGNALS) as signals:
+                async for number in signals:
+                    code = 128 + number
+                    group.cancel_scope.cancel()
+                    return
+
+        async def end_without_reader() -> None:
+            while not _reader_gone():  # noqa: ASYNC110 - the kernel is asked again
+                await anyio.sleep(_LOOK_AT_READER)
+            group.cancel_scope.cancel()
+
+        group.start_soon(end_at_signal)
+        group.start_soon(end_without_reader)
+        try:
+            await follow()
+        except Exception as error:  # noqa: BLE001 - it is raised below, not in a group of exceptions
+            failure = error
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return code
+
+
+def _reader_gone() -> bool:
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are told always
+    return any(what & (select.POLLERR | select.POLLHUP) for _, what in poll.poll(0))
+
+
+async def _tell_changes(
+    config: EtcdConfig, name: str, tell: Callable[[LeaderRecord | None], None], timeout: float
+) -> None:
+    from .._managers.etcd import EtcdLeaderManager
+    from ..config import Config
+
+    # It never campaigns: of its settings only the bound of a call counts.
+    lease = max(60, math.ceil(timeout * 4))
+    manager = EtcdLeaderManager(config, Config(lease=lease, renew=lease / 4, retry=timeout), name)
+    async with manager.observe() as leaders:
+        async for leader in leaders:
+            tell(leader)
+
+
+async def _show_queue(config: EtcdConfig, name: str, screen: Console, timeout: float) -> None:
+    from rich.live import Live
+
+    async with _reading(config, name, timeout) as read:
+        with Live(console=screen, auto_refresh=False, vertical_overflow="ellipsis") as live:
+            told = None
+            queue: Queue | None = None
+            since = time.monotonic()
+            while True:
+                result = await read()
+                if isinstance(result, Exception):
+                    caption = f"etcd has not answered for {time.monotonic() - since:.0f} s: {clean(str(result))}"
+                else:
+                    queue, since, caption = result, time.monotonic(), "Ctrl-C ends it"
+                    leader = None if queue.leader is None else (queue.leader.identity, queue.leader.token)
+                    if (leader,) != told:
+                        told = (leader,)
+                        _print_change(screen, leader)
+                if queue is not None:
+                    live.update(queue_table(queue, screen, most=_MOST_SHOWN, caption=caption), refresh=True)
+                else:
+                    live.update(caption, refresh=True)
+
+
+@asynccontextmanager
+async def _reading(
+    config: EtcdConfig, name: str, timeout: float
+) -> AsyncIterator[Callable[[], Awaitable[Queue | Exception]]]:
+    """How to read the queue: at once, then whenever it changed, or some time has passed: leases run out."""
+    import anyio
+
+    from .._election.admin import Changes, connected, read_queue
+    from .._election.queue import election_prefix, prefix_end
+    from ..errors import EtcdUnavailableError
+
+    prefix = election_prefix(name)
+    begun = False
+    async with connected(config, timeout=None) as connection:
+        with Changes(connection.api, prefix, prefix_end(prefix), timeout=timeout) as changes:
+
+            async def read() -> Queue | Exception:
+                nonlocal begun
+                if begun:
+                    with anyio.move_on_after(_REFRESH):
+                        await anyio.sleep(_BETWEEN_READS)
+                        await changes.wait()
+                begun = True
+                try:
+                    return await read_queue(connection, name, timeout=timeout, most=_MOST_SHOWN)
+                except EtcdUnavailableError as error:
+                    return error
+
+            yield read
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
+
+
+def _print_change(screen: Console, leader: tuple[str, int] | None) -> None:
+    from rich.text import Text
+
+    said = ("nobody", "yellow") if leader is None else (f"{clean(leader[0])}  token {leader[1]}", "bold green")
+    screen.print(Text.assemble((_now(), "dim"), "  ", said), soft_wrap=True)
+    sys.stdout.flush()
+
+
+def _json(name: str, leader: LeaderRecord | None) -> dict[str, object]:
+    return {
+        "time": _now(),
+        "election": name,
+        "leader": None
+        if leader is None
+        else {
+            "identity": leader.identity,
+            "token": leader.token,
+            "key": leader.key,
+            "lease_id": f"{leader.lease_id:x}" if leader.lease_id else None,
+        },
+    }

@@ -1,0 +1,1 @@
+"""``etcdleader run``: a command that runs while this machine leads."""

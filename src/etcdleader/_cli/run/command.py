@@ -1,0 +1,163 @@
+"""``etcdleader run``: a command that runs only while this process leads."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..._values.durations import parse_duration
+from ..common import EndpointOption, SectionOption, SettingsOption, told
+from .log_format import LogFormat, log_to_stderr
+
+__all__ = ("CONTEXT", "EPILOG", "HELP", "run")
+
+CONTEXT: dict[str, Any] = {"allow_interspersed_args": False}
+"""What comes after the first word of the command is the command's."""
+
+HELP = (
+    "Run a command only while this process leads an election.\n\n"
+    "It campaigns, starts COMMAND when it leads, and ends with its status when it has ended. When the leadership is "
+    "lost, COMMAND and all that it has started get SIGTERM, and SIGKILL before anybody else can lead; then it campaigns "
+    "again.\n\n"
+    "COMMAND finds ETCDLEADER_TOKEN, _ELECTION, _KEY, _IDENTITY and _LEASE_ID in its environment, and no password. "
+    "Signals and the terminal are passed on to it."
+)
+
+_END_OF_HELP = (
+    "Examples:",
+    "  etcdleader run --election nightly --endpoint etcd:2379 -- ./nightly.sh --all",
+    "  etcdleader run --election mail --restart --on-lost 'logger lost' -- mail-sender --foreground",
+    "  etcdleader run --election admin --nowait -- python -i",
+    "Exit status: that of the command, or 128 + the number of the signal that ended it; or one of these:",
+    "  2    wrong usage",
+    "  69   etcd did not answer (--nowait)",
+    "  70   broken: the supervisor was killed, or etcd went back in time",
+    "  75   somebody else leads (--nowait, --wait)",
+    "  77   etcd refused: login, permission or certificate (--nowait)",
+    "  78   the settings are wrong",
+    "  126  the command cannot be executed",
+    "  127  there is no such command",
+    "  128 + n  ended by signal n while it did not lead",
+)
+EPILOG = "\n\n".join(_END_OF_HELP)
+
+
+def _duration(value: str) -> float:
+    try:
+        seconds = parse_duration(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    if seconds < 0:
+        raise typer.BadParameter("must not be negative")
+    return seconds
+
+
+def _address(value: str) -> tuple[str, int]:
+    host, _, port = value.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise typer.BadParameter("must be HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
+def _override(setting: str, text: str) -> Any:
+    return typer.Option(
+        f"--{setting}",
+        metavar="TEXT" if setting == "id" else "DURATION",
+        show_default=False,
+        help=text,
+        rich_help_panel="Settings",
+    )
+
+
+def run(
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", show_default=False, help="What to run.")],
+    *,
+    election: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", show_default=False, help="What to campaign for. By default the setting election_key."
+        ),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="When the command has ended, campaign again.")] = False,
+    nowait: Annotated[
+        bool,
+        typer.Option("--nowait", "--once", help="Do not wait, and do not campaign again: status 75 if another leads."),
+    ] = False,
+    wait: Annotated[
+        Any,
+        typer.Option(
+            metavar="DURATION",
+            parser=_duration,
+            show_default=False,
+            help="Wait no longer than that for the leadership, then end with status 75.",
+        ),
+    ] = None,
+    grace: Annotated[
+        Any,
+        typer.Option(
+            metavar="DURATION",
+            parser=_duration,
+            help="What lies between SIGTERM and SIGKILL when the leadership is lost; less where the lease requires it.",
+        ),
+    ] = "10s",
+    on_lost: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            show_default=False,
+            help="A line for the shell, run when the leadership was lost and nothing of the command is left.",
+        ),
+    ] = None,
+    http: Annotated[
+        Any,
+        typer.Option(
+            metavar="HOST:PORT",
+            parser=_address,
+            show_default=False,
+            help="Answer /leader, /livez, /readyz and, with prometheus_client, /metrics there.",
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="How lines on stderr look.")] = LogFormat.TEXT,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log all that the library says.")] = False,
+    settings: SettingsOption = None,
+    section: SectionOption = "leader",
+    endpoint: EndpointOption = None,
+    id: Annotated[  # noqa: A002 - the setting's name
+        str | None, _override("id", "What the identity begins with; {host} and {pid} in it are replaced.")
+    ] = None,
+    lease: Annotated[str | None, _override("lease", "How long the seat stays taken when its holder is gone.")] = None,
+    retry: Annotated[str | None, _override("retry", "Bound of one attempt, and the longest pause between two.")] = None,
+    renew: Annotated[str | None, _override("renew", "From one renewal to the next.")] = None,
+    margin: Annotated[
+        str | None, _override("margin", "How long before the lease ends the leader stops believing in it.")
+    ] = None,
+) -> None:
+    """Run a command only while this process leads an election."""
+    if nowait and wait is not None:
+        raise typer.BadParameter("--nowait and --wait exclude each other")
+    if shutil.which(command[0]) is None:
+        there = Path(command[0]).exists()
+        typer.echo(f"etcdleader: {command[0]}: {'cannot be executed' if there else 'no such command'}", err=True)
+        raise typer.Exit(126 if there else 127)
+    # Not before: for the other commands it would be a third of their start.
+    from .process import Limits, Overrides, Plan, conduct, ignored_signals, make_manager, seconds_to_end
+
+    facts: dict[str, object] = {}
+    log_to_stderr(log_format, verbose=verbose, facts=facts)
+    overrides = Overrides(id=id, lease=lease, retry=retry, renew=renew, margin=margin, endpoints=endpoint)
+    with told():
+        manager = make_manager(election, settings, section, overrides)
+        facts.update(election=manager.election_key, identity=manager.identity)
+        lead, after = seconds_to_end(manager, grace)
+        plan = Plan(
+            command=command,
+            limits=Limits(grace, lead, after, ignored_signals()),
+            restart=restart,
+            nowait=nowait,
+            wait=wait,
+            on_lost=on_lost,
+        )
+        raise typer.Exit(conduct(manager, plan, http))

@@ -1,0 +1,303 @@
+"""Campaign, run the command while leading, end when it has ended."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+
+from ..._managers.etcd import EtcdLeaderManager
+from ..._managers.noop import NoopLeaderManager
+from ..._runtime.tasks import protected
+from ...errors import EtcdLeaderError, EtcdRefusedError
+from ...manager import LeaderManager
+from ...metrics import NullMetrics
+from ...model import LossReason, Term
+from .child import Child, Limits
+from .settings import command_environment
+from .supervisor import boottime
+
+__all__ = ("BROKEN", "NOT_LEADING", "UNAVAILABLE", "Plan", "Runner")
+
+UNAVAILABLE, BROKEN, NOT_LEADING, REFUSED = 69, 70, 75, 77
+"""Exit statuses: EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL and EX_NOPERM of ``sysexits.h``."""
+
+_FORWARDED = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
+    *(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT),
+)
+_END = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+"""They end a wrapper that waits."""
+_LEAVE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
+"""After one of them the wrapper does not campaign again. SIGHUP is none: it makes many commands read their settings."""
+_SEAT_LOST = frozenset({LossReason.DELETED, LossReason.REVOKED, LossReason.REGRESSED})
+"""Somebody else may lead already."""
+_FIRST_ANSWER = 5.0
+"""Seconds, at least, in which ``--nowait`` must have heard from etcd."""
+
+_logger = logging.getLogger("etcdleader.run")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What was asked for.
+
+    Attributes:
+        command: Program and arguments.
+        limits: How it is ended.
+        restart: Campaign again when it has ended by itself.
+        nowait: End when somebody else leads.
+        wait: How long to wait for the leadership, each time; None: for ever.
+        on_lost: A shell command for when the leadership was lost.
+    """
+
+    command: Sequence[str]
+    limits: Limits
+    restart: bool = False
+    nowait: bool = False
+    wait: float | None = None
+    on_lost: str | None = None
+
+
+class Runner(NullMetrics):
+    """It counts nothing, but is told so of renewals and places at the moment they are known."""
+
+    def __init__(self, manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan) -> None:
+        self._manager = manager
+        self._plan = plan
+        self._child: Child | None = None
+        self._term: Term | None = None
+        self._status: int | None = None
+        self._leave_with: int | None = None
+        self._leads = self._behind = self._asked_to_stop = False
+        self._news = anyio.Event()
+        self._on_lost: subprocess.Popen[bytes] | None = None
+        manager._metrics.add(self, manager)  # noqa: SLF001 - of this package
+        manager.on_elected(self._lead)
+        manager.on_ousted(self._ousted)
+        manager.on_error(self._trouble)
+
+    async def run(self) -> int:
+        """Campaign until there is an exit status.
+
+        Raises:
+            EtcdLeaderError: What ended the campaign.
+            OSError: The command could not even be tried.
+        """
+        failure: EtcdLeaderError | OSError | None = None
+        async with anyio.create_task_group() as group:
+            await group.start(self._pass_signals_on, group)
+            group.start_soon(self._give_up)
+            try:
+                await self._manager.campaign()
+            except (EtcdLeaderError, OSError) as error:
+                failure = error  # raised below, not in a group of exceptions
+            await self._wait_for_on_lost()
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return BROKEN if self._status is None else self._status
+
+    async def _stop(self, status: int) -> None:
+        if self._status is None:
+            self._status = status
+        await self._manager.stop()
+
+    def _changed(self) -> None:
+        self._news.set()
+        self._news = anyio.Event()
+
+    # While waiting
+
+    def queued(self, position: int | None) -> None:
+        """The place in the queue, as ``Metrics`` has it."""
+        self._behind = bool(position)
+        self._changed()
+
+    async def _give_up(self) -> None:
+        """Stop waiting when somebody else leads, or the time is over."""
+        plan = self._plan
+        limit = math.inf if plan.wait is None else plan.wait
+        if plan.nowait:
+            limit = max(_FIRST_ANSWER, 3 * self._manager.config.retry)
+        while True:
+            with anyio.move_on_after(limit):
+                while not self._leads and not (plan.nowait and self._behind):
+                    await self._news.wait()
+            if not self._leads:
+                known = self._behind or not plan.nowait
+                _logger.warning(
+                    "somebody else leads %r" if known else "etcd has not answered: nobody knows who leads %r",
+                    self._manager.election_key,
+                )
+                await self._stop(NOT_LEADING if known else UNAVAILABLE)
+                return
+            while self._leads:
+                await self._news.wait()
+
+    async def _trouble(self, manager: LeaderManager, error: EtcdLeaderError) -> None:
+        del manager
+        if self._plan.nowait and isinstance(error, EtcdRefusedError):
+            await self._stop(REFUSED)
+
+    # Signals
+
+    async def _pass_signals_on(self, group: TaskGroup, *, task_status: TaskStatus[None]) -> None:
+        numbers = [number for number in _FORWARDED if number not in self._plan.limits.ignored]
+        with anyio.open_signal_receiver(*numbers) as signals:
+            task_status.started()
+            async for number in signals:
+                child = self._child
+                if number in _LEAVE or (number in _END and child is None):
+                    self._leave_with = 128 + number
+                if child is None:
+                    if number in _END:
+                        group.start_soon(self._stop, 128 + number)
+                    elif number == signal.SIGTSTP:
+                        self._suspend()
+                elif number == signal.SIGCONT:
+                    child.resume()
+                else:
+                    self._asked_to_stop |= number == signal.SIGTSTP
+                    child.signal(number)
+
+    def _command_stopped(self) -> None:
+        """The command was stopped. When that was for job control, whoever does that wants us stopped, too.
+
+        Any signal may be: ``top`` and a shell's ``suspend`` answer with SIGSTOP. Nobody would have the terminal else.
+        """
+        if self._asked_to_stop or os.isatty(0):
+            self._asked_to_stop = False
+            self._suspend()
+
+    def _suspend(self) -> None:
+        """Stop this process, as SIGTSTP does, until somebody continues it; then let the command go on."""
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        # At this thread, so that it is done before the next line. It does nothing where nobody could continue us.
+        signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, handler)
+        if self._child is not None:
+            self._child.resume()
+
+    # While leading
+
+    def renewed(self, duration: float, remaining: float) -> None:
+        """A renewal was confirmed, as ``Metrics`` has it."""
+        del duration, remaining
+        if self._child is not None and self._term is not None:
+            self._child.renewed(boottime() + self._term._remaining())  # noqa: SLF001 - the lease's, also at the end
+
+    async def _lead(self, manager: LeaderManager, term: Term) -> None:
+        self._leads = True
+        self._changed()
+        await self._wait_for_on_lost()
+        deadline = boottime() + term.remaining()
+        if not term.is_valid() or self._leave_with is not None:
+            return
+        environment = command_environment(os.environ, term)
+        plan = self._plan
+        child = self._child = Child(plan.command, environment, deadline, plan.limits, self._command_stopped)
+        self._term = term
+        _logger.info("%s leads %r with token %d", term.identity, term.election, term.token, extra=_facts(term))
+        async with anyio.create_task_group() as group:
+            group.start_soon(protected(self._attend), child)
+            try:
+                await child.over.wait()
+            except anyio.get_cancelled_exc_class():
+                with anyio.CancelScope(shield=True):
+                    await self._bring_to_an_end(term, child)
+                raise
+        await manager.resign()
+
+    @staticmethod
+    async def _attend(child: Child) -> None:
+        with anyio.CancelScope(shield=True):
+            await child.listen()
+
+    async def _bring_to_an_end(self, term: Term, child: Child) -> None:
+        """The term is over, or is to be. The seat is kept, if it can be, until nothing is left of the command."""
+        after = self._plan.limits.after
+        seat_lost = term.loss_reason in _SEAT_LOST
+        child.end(boottime() + after if seat_lost else None)
+        while not child.over.is_set():
+            with anyio.move_on_after(min(0.1, after / 2)):
+                await child.over.wait()
+            if not seat_lost and not term._believed():  # noqa: SLF001 - the lease's, whatever the term was ended by
+                seat_lost = True
+                child.end(boottime() + after)
+            if child.is_overdue():
+                child.kill()
+
+    async def _ousted(self, manager: LeaderManager, term: Term) -> None:
+        del manager
+        child, self._child = self._child, None
+        self._term = None
+        self._leads = False
+        self._changed()
+        if child is not None and child.why == "ended":
+            if not self._plan.restart or self._leave_with is not None:
+                await self._stop(_exit_status(child.status))
+            return
+        reason = (term.loss_reason or LossReason.EXPIRED).value
+        _logger.info(
+            "%s leads %r no longer (token %d): %s",
+            *(term.identity, term.election, term.token, reason),
+            extra=_facts(term, reason=reason),
+        )
+        if child is not None and self._plan.on_lost is not None:
+            self._start_on_lost(self._plan.on_lost, {**command_environment(os.environ, term), _REASON: reason})
+        if self._leave_with is not None:
+            await self._stop(self._leave_with)
+        elif child is not None and child.why is None and term.loss_reason is LossReason.RESIGNED:
+            await self._stop(BROKEN)  # whoever kills our processes wants something, and it is not another term
+        elif self._plan.nowait:
+            await self._stop(NOT_LEADING)
+
+    # Afterwards
+
+    def _start_on_lost(self, command: str, environment: dict[str, str]) -> None:
+        try:
+            self._on_lost = subprocess.Popen(  # noqa: S602 - a line for the shell is what was asked for
+                command, shell=True, env=environment, stdin=subprocess.DEVNULL, process_group=0
+            )
+        except OSError as error:
+            _logger.error("the command for a loss was not started: %s", error)  # noqa: TRY400 - the line says it all
+
+    async def _wait_for_on_lost(self) -> None:
+        """Let it end before anything else is begun; it has as long as a lease."""
+        process = self._on_lost
+        if process is None:
+            return
+        with anyio.move_on_after(self._manager.config.lease):
+            while process.poll() is None:  # noqa: ASYNC110 - a process sets no event
+                await anyio.sleep(0.02)
+        self._on_lost = None
+        if process.poll() is None:
+            with suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        if process.returncode:
+            _logger.warning("the command for a loss ended with status %d", _exit_status(process.returncode))
+
+
+_REASON = "ETCDLEADER_REASON"
+
+
+def _exit_status(code: int | None) -> int:
+    """As shells tell it."""
+    if code is None:
+        return BROKEN
+    return 128 - code if code < 0 else code
+
+
+def _facts(term: Term, **more: object) -> dict[str, object]:
+    return {"election": term.election, "identity": term.identity, "token": term.token, **more}

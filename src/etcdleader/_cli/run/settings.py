@@ -1,0 +1,106 @@
+"""What ``etcdleader run`` campaigns with, and what it tells its command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ... import factory
+from ..._managers.etcd import EtcdLeaderManager
+from ..._managers.noop import NoopLeaderManager
+from ..._settings.sources import Settings
+from ..._settings.tables import lay, normal
+from ...errors import ConfigError
+from ...model import Term
+
+__all__ = ("Overrides", "command_environment", "make_manager", "seconds_to_end")
+
+_PREFIX = "ETCDLEADER_"
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What the command line says; None: the settings, or the defaults, have it."""
+
+    id: str | None = None
+    lease: str | None = None
+    retry: str | None = None
+    renew: str | None = None
+    margin: str | None = None
+    endpoints: Sequence[str] | None = None
+
+    def tree(self, section: str) -> dict[str, Any]:
+        """As tables, to be laid over the others."""
+        table: dict[str, Any] = {name: getattr(self, name) for name in ("id", "lease", "retry", "renew", "margin")}
+        for part in reversed(section.split(".")):
+            table = {part: table}
+        return {**table, "etcd": {"endpoints": list(self.endpoints)}} if self.endpoints else table
+
+
+def make_manager(
+    election: str | None, settings: Path | None, section: str, overrides: Overrides
+) -> EtcdLeaderManager | NoopLeaderManager:
+    """As the factory makes it, with the command line above all, and ``enabled`` unless somebody says otherwise: who
+    types ``run`` wants an election.
+
+    Raises:
+        ConfigError: All that is wrong.
+    """
+    read = Settings(section)
+    lay(_enabled(section), "etcdleader run", read._tree)  # noqa: SLF001 - of this package, as are all below
+    if settings is None:
+        read.read_around_here()
+    else:
+        read.read_toml(settings)
+    lay(overrides.tree(section), "the command line", read._tree)  # noqa: SLF001
+    read.sort()
+    problems = list(read.unreadable)
+    config = factory._config(read, problems)  # noqa: SLF001
+    key = factory._election_key(read.leader, election, problems)  # noqa: SLF001
+    if config is not None and not config.enabled:
+        if problems:
+            raise ConfigError(*problems)
+        return NoopLeaderManager(config, key)
+    etcd = factory._etcd_config(read, problems)  # noqa: SLF001
+    if config is None or etcd is None or problems:
+        raise ConfigError(*problems)
+    return EtcdLeaderManager(etcd, config, key)
+
+
+def _enabled(section: str) -> dict[str, Any]:
+    table: dict[str, Any] = {"enabled": True}
+    for part in reversed(section.split(".")):
+        table = {part: table}
+    return table
+
+
+def seconds_to_end(manager: EtcdLeaderManager | NoopLeaderManager, grace: float) -> tuple[float, float]:
+    """How long before the deadline the command gets SIGTERM when renewals fail, and how long after it SIGKILL.
+
+    The second is a quarter of the margin: three quarters are left for killing before the lease can pass on. The first
+    is what ``grace`` needs beyond that, as far as a lost answer still costs no leadership.
+    """
+    config = manager.config
+    after = config.margin / 4
+    spare = config.lease - (config.renew + 2 * config.retry + config.margin)
+    return max(0.0, min(grace - after, spare)), after
+
+
+def command_environment(variables: Mapping[str, str], term: Term) -> dict[str, str]:
+    """The variables for the command: those of this process, without secrets, and what it may know of its term."""
+    kept = {name: value for name, value in variables.items() if not _secret(name, value)}
+    return {
+        **kept,
+        "ETCDLEADER_TOKEN": str(term.token),
+        "ETCDLEADER_ELECTION": term.election,
+        "ETCDLEADER_KEY": term.key,
+        "ETCDLEADER_IDENTITY": term.identity,
+        "ETCDLEADER_LEASE_ID": str(term.lease_id),
+    }
+
+
+def _secret(name: str, value: str) -> bool:
+    """Whether it sets a password: by its name, however it is spelled, or in a table that is its value."""
+    return name.upper().startswith(_PREFIX) and "password" in f"{normal(name)} {value.lower()}"

@@ -1,0 +1,199 @@
+"""``etcdleader status``: who leads, and who stands in the queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .common import (
+    EndpointOption,
+    ExitCode,
+    JsonOption,
+    OptionalNameArgument,
+    SettingsOption,
+    TimeoutOption,
+    clean,
+    console,
+    etcd_config,
+    examples,
+    told,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Column, Table
+
+    from .._election.admin import Candidate, Queue
+    from ..config import EtcdConfig
+
+__all__ = ("EPILOG", "elections_table", "queue_json", "queue_table", "status")
+
+EPILOG = examples(
+    "etcdleader status jobs/nightly",
+    "etcdleader status --prefix jobs/",
+    "etcdleader status jobs/nightly --json | jq -r .leader.identity",
+)
+
+
+def status(
+    name: OptionalNameArgument = None,
+    prefix: Annotated[
+        str, typer.Option(metavar="PREFIX", help="Without NAME: only elections whose names begin so.")
+    ] = "",
+    timeout: TimeoutOption = "5s",
+    settings: SettingsOption = None,
+    endpoint: EndpointOption = None,
+    as_json: JsonOption = False,  # noqa: FBT002 - typer's way
+) -> None:
+    """Show who leads an election and who waits, in order; without NAME, all elections.
+
+    A key that is not as a candidate's should be is shown with what is odd about it: it counts in the queue all the
+    same, and one without a lease blocks an election for ever.
+
+    Exit status: 0; with NAME, 1 if nobody leads.
+    """
+    if name is not None and prefix:
+        raise typer.BadParameter("NAME and --prefix exclude each other")
+    with told():
+        queues = _read(etcd_config(settings, endpoint), name, prefix, timeout)
+        if as_json:
+            write_json(
+                {"elections": [queue_json(queue) for queue in queues]} if name is None else queue_json(queues[0])
+            )
+        else:
+            screen = console()
+            if name is None:
+                screen.print(elections_table(queues, screen) if queues else "There are no elections.")
+            else:
+                screen.print(queue_table(queues[0], screen))
+    if name is not None and queues[0].leader is None:
+        raise typer.Exit(ExitCode.NO)
+
+
+def _read(config: EtcdConfig, name: str | None, prefix: str, timeout: float) -> list[Queue]:
+    import anyio
+
+    from .._election.admin import connected, find_elections, gather, read_queue
+
+    async def read() -> list[Queue]:
+        async with connected(config, timeout=timeout) as connection:
+            if name is not None:
+                return [await read_queue(connection, name, timeout=timeout)]
+            names = await find_elections(connection, prefix, timeout=timeout)
+            queues = await gather(names, lambda one: read_queue(connection, one, timeout=timeout))
+            return [queue for queue in queues if queue.candidates]
+
+    return anyio.run(read)
+
+
+def queue_json(queue: Queue) -> dict[str, Any]:
+    """A queue, for programs."""
+    candidates = [candidate_json(candidate) for candidate in queue.candidates]
+    return {
+        "election": queue.election,
+        "revision": queue.revision,
+        "leader": candidates[0] if candidates else None,
+        "candidates": candidates,
+    }
+
+
+def candidate_json(candidate: Candidate) -> dict[str, Any]:
+    """A candidate, for programs."""
+    return {
+        "identity": candidate.identity,
+        "token": candidate.token,
+        "key": candidate.key.decode(errors="replace"),
+        # As in the key. As a number it would lose digits in JavaScript.
+        "lease_id": f"{candidate.lease_id:x}" if candidate.lease_id else None,
+        "lease_ttl": candidate.lease_ttl,
+        "lease_left": candidate.lease_left,
+        "oddities": list(candidate.oddities),
+    }
+
+
+def queue_table(queue: Queue, screen: Console, *, most: int | None = None, caption: str = "") -> RenderableType:
+    """A queue, for people: on a terminal as a table, else as columns."""
+    from rich.console import Group
+    from rich.table import Column
+    from rich.text import Text
+
+    leader = queue.leader
+    said = (
+        f"{clean(leader.identity)} leads with token {leader.token}, {len(queue.candidates) - 1} waiting"
+        if leader is not None
+        else "nobody leads, and nobody waits"
+    )
+    title = Text.assemble((clean(queue.election), "bold"), ": ", said)
+    parts: list[RenderableType] = [title]
+    if leader is not None:
+        table = _table(screen, "", "candidate", Column("token", justify="right"), "lease left", "lease")
+        for place, candidate in enumerate(queue.candidates[:most]):
+            table.add_row(
+                "leads" if place == 0 else str(place),
+                Text(clean(candidate.identity) or "(no value)"),
+                str(candidate.token),
+                _left(candidate),
+                f"{candidate.lease_id:x}" if candidate.lease_id else "none",
+                style="bold green" if place == 0 else "",
+            )
+        parts.append(table)
+        if most is not None and len(queue.candidates) > most:
+            parts.append(Text(f"and {len(queue.candidates) - most} more"))
+        parts += [
+            Text(f"! {_place(place)}, {clean(candidate.key.decode(errors='replace'))}: {oddity}", style="yellow")
+            for place, candidate in enumerate(queue.candidates[:most])
+            for oddity in candidate.oddities
+        ]
+    if caption:
+        parts.append(Text(caption, style="dim"))
+    return Group(*parts)
+
+
+def elections_table(queues: list[Queue], screen: Console) -> RenderableType:
+    """Elections, for people, a line each."""
+    from rich.table import Column
+    from rich.text import Text
+
+    table = _table(
+        screen,
+        "election",
+        "leader",
+        Column("token", justify="right"),
+        "lease left",
+        Column("waiting", justify="right"),
+        "remarks",
+    )
+    for queue in queues:
+        leader = queue.candidates[0]
+        odd = sum(bool(candidate.oddities) for candidate in queue.candidates)
+        table.add_row(
+            Text(clean(queue.election)),
+            Text(clean(leader.identity) or "(no value)"),
+            str(leader.token),
+            _left(leader),
+            str(len(queue.candidates) - 1),
+            Text(f"{odd} odd: see status {clean(queue.election)}" if odd else "", style="yellow"),
+        )
+    return table
+
+
+def _table(screen: Console, *columns: Column | str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    plain = not screen.is_terminal
+    return Table(*columns, box=None if plain else box.SIMPLE_HEAD, pad_edge=not plain)
+
+
+def _left(candidate: Candidate) -> str:
+    if not candidate.lease_id:
+        return "for ever"
+    if candidate.lease_left is None:
+        return "unknown"
+    return f"{candidate.lease_left} s" + (f" of {candidate.lease_ttl} s" if candidate.lease_ttl is not None else "")
+
+
+def _place(place: int) -> str:
+    return "leads" if place == 0 else f"waits as {place}"

@@ -1,0 +1,1 @@
+"""One candidacy over leases, and views of an election's queue."""

@@ -1,0 +1,375 @@
+"""One candidacy: grant a lease, join the queue, wait for the turn, hold the seat, withdraw.
+
+On the wire it is etcd Go's ``concurrency.Election``: candidates of both stand in one queue. What is known of the queue
+is what one linearizable read, or our own transaction, showed, plus the events after it (``queue``).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NoReturn
+
+import anyio
+import anyio.lowlevel
+
+from .._etcd.api import (
+    Compare,
+    LeaseNotFoundError,
+    Put,
+    Range,
+    RangeResult,
+    TxnResult,
+    WatchBroken,
+    WatchCanceled,
+    WatchCreated,
+    WatchEvents,
+    WatchHandle,
+    WatchMessage,
+)
+from .._lease.backoff import Backoff
+from .._lease.connection import Connection
+from .._lease.lease_clock import Timing
+from .._lease.session import Session
+from .._runtime.tasks import LightEvent
+from ..errors import EtcdLeaderError, EtcdRegressedError
+from ..model import LossReason
+from .listener import Listener
+from .queue import Ballot, Place, Rank, candidate_key, election_prefix, prefix_end
+
+__all__ = ("Candidacy", "CandidacyOverError")
+
+
+class CandidacyOverError(EtcdLeaderError):
+    """This candidacy cannot go on; a new one can begin.
+
+    Attributes:
+        reason: What was lost.
+        error: What etcd said, if that was it.
+    """
+
+    def __init__(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
+        self.reason = reason
+        self.error = error
+        super().__init__(reason, error)
+
+
+class Candidacy:
+    """One candidacy has one lease, one key, and at most one term. Nothing of it is used again: a late request of an
+    old one finds its lease gone, and fails."""
+
+    __slots__ = (
+        "_ballot",
+        "_changed",
+        "_connection",
+        "_election_key",
+        "_failed_watches",
+        "_identity",
+        "_listener",
+        "_overheard",
+        "_place",
+        "_prefix",
+        "_refused_watch",
+        "_timing",
+        "_watches",
+        "session",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        election_key: str,
+        identity: str,
+        timing: Timing,
+        *,
+        clock: Callable[[], float],
+        listener: Listener,
+    ) -> None:
+        self._connection = connection
+        self._election_key = election_key
+        self._prefix = election_prefix(election_key)
+        self._identity = identity.encode()
+        self._timing = timing
+        self._listener = listener
+        self.session = Session(connection, timing, clock=clock, listener=listener)
+        self.session.on_lost = self._wake
+        self.session.on_predecessor_gone = self._predecessor_gone
+        self._ballot = Ballot(b"", b"", 0, 0)
+        self._place = Place(0, 0, None)
+        self._watches: dict[tuple[bytes, bytes], WatchHandle] = {}
+        self._failed_watches: dict[tuple[bytes, bytes], None] = {}
+        self._overheard: list[WatchMessage] | None = None
+        self._refused_watch: Backoff | None = None
+        self._changed = LightEvent()
+
+    @property
+    def key(self) -> bytes:
+        """The candidate key."""
+        return self._ballot.key
+
+    @property
+    def token(self) -> int:
+        """The fencing token: the create_revision of the candidate key, once it stands."""
+        return self._ballot.create_revision
+
+    async def stand(self) -> None:
+        """Take a lease and join the queue; etcd's troubles go to the listener, and it goes on trying.
+
+        Raises:
+            CandidacyOverError: The lease ended first.
+            EtcdRegressedError: etcd went back in time.
+        """
+        await self.session.open()
+        key = candidate_key(self._election_key, self.session.lease_id)
+        self._ballot = Ballot(key, self._identity, 0, self.session.lease_id)
+        backoff = Backoff(self._timing.retry, random.uniform)
+        while not await self._join():  # noqa: ASYNC110 - etcd is asked again; it sends no event
+            await anyio.sleep(backoff.next())
+        self._listener.etcd_answered()
+        self.session.keep_alive(self._ballot)
+        self._tell_place()
+
+    async def wait_turn(self) -> None:
+        """Return when the seat is ours: nobody ahead, our key standing, our lease within its deadline.
+
+        Raises:
+            CandidacyOverError: Our key or lease was lost.
+            EtcdRegressedError: etcd went back in time.
+        """
+        while self._place.stale or self._place.rank is not Rank.LEADER:
+            await self._step()
+        self._check()
+
+    async def hold(self) -> NoReturn:
+        """Watch over our own key while leading, until cancelled. What is lost, the session tells."""
+        await anyio.lowlevel.checkpoint()  # who waits to lead goes first
+        while True:
+            try:
+                await self._step()
+            except (CandidacyOverError, EtcdRegressedError):
+                # The session has told its owner, who cancels us; there is nothing left to look at.
+                await anyio.sleep_forever()
+
+    async def withdraw(self) -> None:
+        """Leave the queue: revoke the lease, which deletes the key in the same commit. Takes at most ``retry``."""
+        for handle in self._watches.values():
+            handle.close()
+        self._watches.clear()
+        for watched in list(self._failed_watches):
+            self._watch_stands(watched)
+        await self.session.close()
+        self._listener.queued(None)
+
+    # Joining
+
+    async def _join(self) -> bool:
+        """One try to stand in the queue; False if it failed, so far as is known."""
+        if not self.session.believed():
+            raise CandidacyOverError(LossReason.EXPIRED)
+        own, end = self._ballot.key, prefix_end(self._prefix)
+        try:
+            result = await self._connection.turns.ask(
+                lambda: self._connection.txn(
+                    [Compare(own, "create", 0)],
+                    [
+                        Put(own, self._ballot.value, lease=self._ballot.lease_id),
+                        Range(self._prefix, end, limit=2, order="create-descending"),
+                    ],
+                    [Range(own)],
+                    timeout=self._timing.retry,
+                )
+            )
+        except LeaseNotFoundError as error:
+            raise CandidacyOverError(LossReason.REVOKED, error) from error
+        except EtcdRegressedError:
+            raise
+        except EtcdLeaderError as error:
+            # It may have been applied all the same, even if etcd answered with an error: only a read can tell.
+            self._listener.etcd_failed(error)
+            return await self._find_own()
+        if not result.succeeded:
+            return self._adopt(_range(result.results[0]))
+        self._ballot = replace(self._ballot, create_revision=result.header.revision)
+        queue = _range(result.results[1])
+        predecessor = queue.kvs[1].key if len(queue.kvs) > 1 else None
+        self._place = Place(result.header.revision, queue.count - 1, predecessor, touched=result.header.revision)
+        return True
+
+    async def _find_own(self) -> bool:
+        try:
+            own = Range(self._ballot.key)
+            return self._adopt(
+                await self._connection.turns.ask(lambda: self._connection.range(own, timeout=self._timing.retry))
+            )
+        except EtcdRegressedError:
+            raise
+        except EtcdLeaderError as error:
+            self._listener.etcd_failed(error)
+            return False
+
+    def _adopt(self, found: RangeResult) -> bool:
+        """Take a key that an earlier try has put. It is ours only on our lease."""
+        if not found.kvs:
+            return False
+        kv = found.kvs[0]
+        if kv.lease != self._ballot.lease_id:
+            raise CandidacyOverError(LossReason.DELETED)
+        self._ballot = replace(self._ballot, create_revision=kv.create_revision)
+        self._place = Place(found.header.revision, 2, None, stale=True, touched=kv.mod_revision)
+        return True
+
+    # Waiting and holding
+
+    async def _step(self) -> None:
+        """Do what the place calls for, then wait until something changes."""
+        self._check()
+        if self._place.stale:
+            await self._look()
+            return
+        # Made before anything is awaited, so that no change falls between the look and the wait.
+        changed = self._changed = LightEvent()
+        if self._refused_watch is not None:
+            await anyio.sleep(self._refused_watch.next())
+        self._watch()
+        await changed.wait()
+
+    def _check(self) -> None:
+        if self._place.lost:
+            self.session.lose(LossReason.DELETED)
+        elif not self.session.within_deadline():
+            self.session.lose(LossReason.EXPIRED)
+        if self.session.lost is None:
+            return
+        if isinstance(self.session.error, EtcdRegressedError):
+            raise self.session.error
+        raise CandidacyOverError(self.session.lost, self.session.error)
+
+    async def _look(self) -> None:
+        """Read the queue: the three newest keys up to ours, which show our predecessor and whether somebody is before it."""
+        newest = Range(
+            self._prefix,
+            prefix_end(self._prefix),
+            limit=3,
+            order="create-descending",
+            max_create_revision=self._ballot.create_revision,
+        )
+        backoff = Backoff(self._timing.retry, random.uniform)
+        while (answer := await self._try_read(newest)) is None:
+            self._check()
+            await anyio.sleep(backoff.next())
+            self._check()
+        result, overheard = answer
+        self._listener.etcd_answered()
+        self._place = Place.read(
+            self._ballot,
+            result.header.revision,
+            _range(result.results[0]).kvs,
+            self._place.ahead,
+            self._place.touched,
+        )
+        # What came in while the read was under way may be newer than what it shows.
+        for message in overheard:
+            self._apply(message)
+        self._tell_place()
+        self._check()
+
+    async def _try_read(self, request: Range) -> tuple[TxnResult, list[WatchMessage]] | None:
+        """Returns what one read shows, and what the watches brought while it was under way."""
+        overheard: list[WatchMessage] = []
+        self._overheard = overheard
+        try:
+            result = await self._connection.reads.read([request], self._timing.retry)
+        except EtcdRegressedError as error:
+            self.session.lose(LossReason.REGRESSED, error)
+            raise
+        except EtcdLeaderError as error:
+            self._listener.etcd_failed(error)
+            return None
+        finally:
+            self._overheard = None
+        return result, overheard
+
+    def _watch(self) -> None:
+        """Watch what our rank calls for: third or later, the predecessor and ourselves, so that one deletion wakes one
+        candidate; next in line, the prefix, in which the deletion that elects us is in order with our own. The leader goes on
+        with what it has: to know of its own key is all that it needs."""
+        own, prefix = (self._ballot.key, b""), (self._prefix, prefix_end(self._prefix))
+        wanted: tuple[tuple[bytes, bytes], ...] = (prefix,)
+        if self._place.rank is Rank.LATER:
+            assert self._place.predecessor is not None
+            wanted = (own, (self._place.predecessor, b""))
+        elif self._place.rank is Rank.LEADER and prefix not in self._watches:
+            wanted = (own,)
+        # Never in the order of a set, which differs from process to process: a schedule must be seen again by its seed.
+        for watched in [watched for watched in self._watches if watched not in wanted]:
+            self._watches.pop(watched).close()
+        for watched in [watched for watched in self._failed_watches if watched not in wanted]:
+            self._watch_stands(watched)  # nobody wants it any more
+        for key, end in wanted:
+            if (key, end) not in self._watches:
+                self._watches[key, end] = self._connection.api.watch(
+                    key, end, sink=self._sink(key, end), timeout=self._timing.retry
+                )
+        self.session.expect_predecessor(self._place.predecessor)
+
+    def _watch_failed(self, watched: tuple[bytes, bytes], error: EtcdLeaderError) -> None:
+        self._failed_watches[watched] = None
+        self._listener.watch_failed((self, *watched), error)
+
+    def _watch_stands(self, watched: tuple[bytes, bytes]) -> None:
+        self._failed_watches.pop(watched, None)
+        self._listener.watch_stands((self, *watched))
+
+    def _sink(self, key: bytes, end: bytes) -> Callable[[WatchMessage], None]:
+        def sink(message: WatchMessage) -> None:
+            if isinstance(message, WatchBroken):
+                self._watch_failed((key, end), message.error)
+                return
+            if isinstance(message, WatchCanceled):
+                self._watches.pop((key, end), None)
+                if not message.compact_revision:
+                    self._watch_failed((key, end), message.error)
+                    self._refused_watch = self._refused_watch or Backoff(self._timing.retry, random.uniform)
+            elif isinstance(message, WatchCreated):
+                self._refused_watch = None
+                self._watch_stands((key, end))
+            if self._overheard is not None:
+                self._overheard.append(message)
+            self._apply(message)
+            self._tell_place()
+            self._wake()
+
+        return sink
+
+    def _apply(self, message: WatchMessage) -> None:
+        if isinstance(message, WatchCreated):
+            self._place = self._place.after_creation(message.revision, resumed=message.resumed)
+        elif isinstance(message, WatchEvents):
+            self._place = self._place.after(self._ballot, message.events)
+        elif isinstance(message, WatchCanceled):
+            self._place = replace(self._place, stale=True)
+
+    def _tell_place(self) -> None:
+        """Act on what the place has become, at once: a key that was deleted ends the term before any task runs."""
+        if self._place.lost:
+            self.session.lose(LossReason.DELETED)
+            return
+        self._listener.queued(self._place.ahead)
+        if self._place.asked_to_resign:
+            self._place = replace(self._place, asked_to_resign=False)
+            if self._place.rank is Rank.LEADER:
+                self._listener.asked_to_resign()
+
+    def _predecessor_gone(self) -> None:
+        """A renewal's read has not found the predecessor: the watch has missed it."""
+        self._place = replace(self._place, stale=True)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+
+def _range(result: object) -> RangeResult:
+    assert isinstance(result, RangeResult)
+    return result

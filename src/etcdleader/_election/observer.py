@@ -1,0 +1,180 @@
+"""Who leads now, and next. Needs no lease and no candidacy."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.lowlevel
+
+from .._etcd.api import (
+    KeyValue,
+    Range,
+    RangeResult,
+    WatchBroken,
+    WatchCanceled,
+    WatchCreated,
+    WatchHandle,
+    WatchMessage,
+)
+from .._lease.backoff import Backoff
+from .._lease.connection import Connection
+from ..errors import EtcdLeaderError, EtcdRegressedError
+from ..model import LeaderRecord
+from .listener import Listener
+from .queue import election_prefix, prefix_end
+
+__all__ = ("Observer", "read_queue")
+
+_LOOK_AGAIN = 3
+"""After so many times ``retry`` in which a watch has brought nothing, etcd is asked. A candidate need not: it renews."""
+
+
+def _record(kv: KeyValue) -> LeaderRecord:
+    return LeaderRecord(
+        identity=kv.value.decode(errors="replace"),
+        token=kv.create_revision,
+        key=kv.key.decode(errors="replace"),
+        lease_id=kv.lease,
+    )
+
+
+async def read_queue(connection: Connection, election_key: str, *, limit: int, timeout: float) -> list[LeaderRecord]:
+    """The first ``limit`` candidates in order, 0 for all; the first one leads.
+
+    Raises:
+        EtcdUnavailableError: No answer.
+        EtcdRefusedError: etcd refused.
+        EtcdRegressedError: etcd went back in time.
+    """
+    prefix = election_prefix(election_key)
+    result = await connection.range(
+        Range(prefix, prefix_end(prefix), limit=limit, order="create-ascending"), timeout=timeout
+    )
+    return [_record(kv) for kv in result.kvs]
+
+
+class Observer:
+    """Follows who leads. Iterating gives the newest state each time it has changed, never a backlog.
+
+    A state is always what one linearizable read showed, or a put that follows it: so it is never a wrong leader, and
+    never older than the one before.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        election_key: str,
+        retry: float,
+        listener: Listener,
+    ) -> None:
+        self._connection = connection
+        self._election_key = election_key
+        self._prefix = election_prefix(election_key)
+        self._retry = retry
+        self._listener = listener
+        self._leader: KeyValue | None = None
+        self._revision = 0
+        self._stale = True
+        self._suspect = 0
+        """The highest revision at which the leader may have changed."""
+        self._reading = False
+        self._told: LeaderRecord | None = None
+        self._begun = False
+        self._watch: WatchHandle | None = None
+        self._refused: Backoff | None = None
+        self._changed = anyio.Event()
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[AsyncIterator[LeaderRecord | None]]:
+        """The states, for as long as the block lasts."""
+        try:
+            yield self
+        finally:
+            self._listener.watch_stands(self)
+            self._listener.watch_stands((self, "read"))
+            if self._watch is not None:
+                self._watch.close()
+
+    def __aiter__(self) -> AsyncIterator[LeaderRecord | None]:
+        return self
+
+    async def __anext__(self) -> LeaderRecord | None:
+        """Wait for a state that differs from the last one told.
+
+        Raises:
+            EtcdRegressedError: etcd went back in time.
+        """
+        await anyio.lowlevel.checkpoint()
+        while True:
+            # Made before anything is awaited, so that no change falls between a look and the wait.
+            changed = self._changed = anyio.Event()
+            if self._refused is not None and self._watch is None:
+                await anyio.sleep(self._refused.next())
+            if self._watch is None:
+                self._watch = self._connection.api.watch(
+                    self._prefix, prefix_end(self._prefix), sink=self._sink, timeout=self._retry
+                )
+            if self._stale or self._suspect > self._revision:
+                await self._read()
+            state = None if self._leader is None else _record(self._leader)
+            if not self._begun or state != self._told:
+                self._begun, self._told = True, state
+                return state
+            with anyio.move_on_after(_LOOK_AGAIN * self._retry) as bound:
+                await changed.wait()
+            if bound.cancelled_caught:
+                # A member that stands still says nothing, and a watch on it neither: only a question finds that out.
+                self._stale = True
+
+    async def _read(self) -> None:
+        backoff = Backoff(self._retry, random.uniform)
+        while (result := await self._try_read()) is None:  # noqa: ASYNC110 - etcd is asked again
+            await anyio.sleep(backoff.next())
+        self._listener.watch_stands((self, "read"))
+        # Never backwards: the connection has held its revision against all that were known when it was asked.
+        self._leader = result.kvs[0] if result.kvs else None
+        self._revision = result.header.revision
+
+    async def _try_read(self) -> RangeResult | None:
+        self._stale, self._reading = False, True
+        result: RangeResult | None = None
+        try:
+            result = await self._connection.range(
+                Range(self._prefix, prefix_end(self._prefix), limit=1, order="create-ascending"), timeout=self._retry
+            )
+        except EtcdRegressedError:
+            raise
+        except EtcdLeaderError as error:
+            # Of its own: what it sees again says nothing of a candidacy's troubles.
+            self._listener.watch_failed((self, "read"), error)
+        finally:
+            self._reading = False
+            if result is None:
+                self._stale = True  # also when whoever asked has run out of time
+        return result
+
+    def _sink(self, message: WatchMessage) -> None:
+        if isinstance(message, WatchBroken):
+            self._listener.watch_failed(self, message.error)
+        elif isinstance(message, WatchCanceled):
+            if not message.compact_revision:
+                self._listener.watch_failed(self, message.error)
+                self._refused = self._refused or Backoff(self._retry, random.uniform)
+            self._watch = None
+            self._stale = True
+        elif isinstance(message, WatchCreated):
+            self._refused = None
+            self._listener.watch_stands(self)
+            # What happened before the watch stood was not told.
+            self._stale = self._stale or message.resumed
+            self._suspect = max(self._suspect, message.revision)
+        else:
+            for event in message.events:
+                # Who is first now, only a read can tell without keeping the whole queue here; and while one is under
+                # way, nobody knows yet whose key matters.
+                if self._reading or self._leader is None or event.kv.key == self._leader.key:
+                    self._suspect = max(self._suspect, event.kv.mod_revision)
+        self._changed.set()

@@ -1,0 +1,64 @@
+"""A user's etcd3 transaction, over the port."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from . import etcd3_messages as rpc  # noqa: F401 - first, so that etcd3 can be imported
+
+from etcd3 import transactions, utils  # isort: skip
+from etcd3.client import KVMetadata  # isort: skip
+
+from .api import Compare, DeleteRange, DeleteRangeResult, Operation, Put, Range, RangeResult, TxnResult
+from .etcd3_messages import etcdrpc
+
+__all__ = ("transact",)
+
+
+async def transact(
+    txn: Callable[..., Awaitable[TxnResult]],
+    compare: Sequence[Compare],
+    success: Sequence[Any],
+    failure: Sequence[Any],
+    *,
+    timeout: float,
+) -> tuple[bool, list[Any]]:
+    """Do etcd3's ``Put``, ``Get`` and ``Delete`` operations under a condition of ours, by the port's ``txn``.
+
+    Returns:
+        What etcd3's ``client.transaction`` returns.
+
+    Raises:
+        TypeError: An operation is none of these, or asks for the previous value.
+        EtcdUnavailableError: No answer: done or not done.
+        EtcdRefusedError: etcd refused.
+    """
+    result = await txn(
+        compare, [_operation(one) for one in success], [_operation(one) for one in failure], timeout=timeout
+    )
+    return result.succeeded, [_response(one, result) for one in result.results]
+
+
+def _operation(one: Any) -> Operation:
+    if getattr(one, "prev_kv", False):
+        raise TypeError("prev_kv is not supported here: put a Get before it, or use a client of your own with guard()")
+    if isinstance(one, transactions.Put):
+        return Put(utils.to_bytes(one.key), utils.to_bytes(one.value), utils.lease_to_id(one.lease))
+    if isinstance(one, transactions.Get):
+        return Range(utils.to_bytes(one.key), _end(one))
+    if isinstance(one, transactions.Delete):
+        return DeleteRange(utils.to_bytes(one.key), _end(one))
+    raise TypeError(f"not an etcd3 Put, Get or Delete: {type(one).__name__}")
+
+
+def _end(one: Any) -> bytes:
+    return b"" if one.range_end is None else bytes(utils.to_bytes(one.range_end))
+
+
+def _response(one: object, result: TxnResult) -> Any:
+    if isinstance(one, RangeResult):
+        return [(kv.value, KVMetadata(kv, result.header)) for kv in one.kvs]
+    if isinstance(one, DeleteRangeResult):
+        return etcdrpc.ResponseOp(response_delete_range=etcdrpc.DeleteRangeResponse(deleted=one.deleted))
+    return etcdrpc.ResponseOp(response_put=etcdrpc.PutResponse())

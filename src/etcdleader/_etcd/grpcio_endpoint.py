@@ -1,0 +1,174 @@
+"""The way to etcd by a client that the user has made: gRPC's channel, with its threads. Used as it is, and left as it is."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from typing import Any
+
+import anyio
+import grpc
+
+from .._grpc.framing import Metadata
+from .._runtime.tasks import CallSoon, LightEvent
+from ..errors import EtcdLeaderError, EtcdUnavailableError
+from .endpoint import Endpoint
+from .error_mapping import translated
+from .rpcs import Method
+from .stream import HAS_LEADER, Stream, StreamUse
+
+__all__ = ("ChannelEndpoint", "ChannelStream")
+
+
+class ChannelEndpoint(Endpoint):
+    """Calls by gRPC's futures, which cost no thread each, and a thread for each of the two streams."""
+
+    def __init__(self, channel: Any, call_soon: CallSoon) -> None:
+        """Nothing is sent yet."""
+        self.name = "the given client"
+        self._channel = channel
+        self._call_soon = call_soon
+        self._callables: dict[str, Any] = {}
+        self._under_way: set[Any] = set()
+        self._over: deque[LightEvent] = deque()
+        self._told = False
+
+    async def call(self, method: Method, request: Any, metadata: Metadata, timeout: float) -> Any:
+        try:
+            future = self._callable(method).future(request, timeout=timeout, metadata=metadata)
+        except ValueError as closed:  # as gRPC says it
+            raise EtcdUnavailableError(f"{self.name}: the channel was closed") from closed
+        over = LightEvent()
+
+        def ended(_: object) -> None:
+            if future.code() is grpc.StatusCode.OK:
+                self.heard()
+            self._over.append(over)
+            if not self._told:
+                # One way to the loop for all that ends until it looks: waking it costs more than all else here.
+                self._told = True
+                self._call_soon(self._tell)
+
+        future.add_done_callback(ended)
+        self._under_way.add(future)
+        try:
+            await over.wait()
+        finally:
+            self._under_way.discard(future)
+            future.cancel()  # does nothing to one that is done
+        if future.code() is grpc.StatusCode.OK:
+            return future.result()
+        raise translated(future.code().name, future.details(), self.name)
+
+    def _callable(self, method: Method) -> Any:
+        if (found := self._callables.get(method.path)) is None:
+            found = self._callables[method.path] = self._channel.unary_unary(
+                method.path, request_serializer=_serialized, response_deserializer=method.answer
+            )
+        return found
+
+    def _tell(self) -> None:
+        self._told = False  # first, so that what ends from now on tells again
+        while self._over:
+            self._over.popleft().set()
+
+    async def open_stream(self, method: Method, metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
+        del timeout  # the channel connects by itself
+        return ChannelStream(method, metadata, use, self, self._channel)
+
+    def leave(self) -> None:
+        """There is no other one."""
+
+    def close(self) -> None:
+        """End the calls under way; the channel is the user's."""
+        for future in list(self._under_way):
+            future.cancel()
+
+    async def closed(self) -> None:
+        """The streams have told of their ends."""
+
+
+class ChannelStream(Stream):
+    """On a channel of gRPC's: a thread of its own reads it."""
+
+    def __init__(self, method: Method, metadata: Metadata, use: StreamUse, endpoint: Endpoint, channel: Any) -> None:
+        """Open it.
+
+        Raises:
+            EtcdUnavailableError: The channel was closed.
+        """
+        super().__init__(metadata, use)
+        self.ended = anyio.Event()
+        self._endpoint = endpoint.name
+        self._heard = endpoint.heard
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._inbox: deque[Any] = deque()
+        self._called = False
+        try:
+            call = channel.stream_stream(
+                method.path, request_serializer=_serialized, response_deserializer=method.answer
+            )
+            self._call: Any = call(iter(self._requests.get, None), metadata=(*metadata, HAS_LEADER))
+        except ValueError as error:  # as gRPC says that the channel was closed
+            raise EtcdUnavailableError(f"{endpoint.name}: the channel was closed") from error
+        threading.Thread(target=self._read, name=f"etcdleader {method.name}", daemon=True).start()
+
+    def send(self, *requests: Any) -> None:
+        """Send messages after those before them."""
+        for request in requests:
+            self._requests.put(request)
+
+    def _hang_up(self) -> None:
+        self._requests.put(None)
+        if (call := self._call) is not None:
+            call.cancel()
+
+    def _read(self) -> None:
+        error: EtcdLeaderError = EtcdUnavailableError("etcd ended the stream")
+        _wait_to_be_woken(self._call)
+        call_soon = self._use.call_soon
+        try:
+            for message in self._call:
+                self._heard()
+                self._inbox.append(message)
+                if not self._called:
+                    # One way to the loop for all that has come until it looks: waking it costs more than a message.
+                    self._called = True
+                    call_soon(self._deliver)
+        except grpc.RpcError as failed:
+            error = translated(failed.code().name, failed.details(), self._endpoint)
+            failed.__traceback__ = None  # it is the call itself, and holds itself by that
+        finally:
+            self._requests.put(None)
+            # Let go of it here and now. Left to the end of the interpreter, its finalizer waits for a lock that one of
+            # gRPC's daemon threads may hold, and those do not run any more then: the process would never end.
+            self._call = None
+            call_soon(self.end, error)
+            call_soon(self.ended.set)
+
+    def _deliver(self) -> None:
+        self._called = False  # first, so that what comes from now on calls again
+        while self._inbox:
+            message = self._inbox.popleft()
+            if not self._open:
+                return
+            self._take(message)
+
+
+def _serialized(request: Any) -> bytes:
+    return bytes(request.SerializeToString())
+
+
+def _wait_to_be_woken(call: Any) -> None:
+    """Let this thread sleep until there is something for it.
+
+    gRPC is told of each message and of the end, and still looks for them ten times a second: most of what a program at rest
+    would spend. What is reached for here is private. Where it is not there, one day, this thread looks ten times a second.
+    """
+    condition = getattr(getattr(call, "_state", None), "condition", None)
+    if isinstance(condition, threading.Condition):
+        reader, wait = threading.get_ident(), condition.wait
+        condition.wait = (  # type: ignore[method-assign]
+            lambda timeout=None: wait(None if threading.get_ident() == reader else timeout)
+        )

@@ -1,0 +1,258 @@
+"""All watches of a connection on one stream, which is opened anew when it breaks and goes on where it was.
+
+The answers to creations carry nothing that says which one they answer, so they are credited in order; one that does
+not come in time ends the stream. A broken watch goes on from the revision after the last *complete* one that it was
+told: never from an answer's header, which runs ahead while etcd is catching up (2,000 events were lost so), nor from
+what another call has shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from .._runtime.tasks import LightEvent, spawn
+from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+from .api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage, WatchSink
+from .codec import event, watch_create_request
+from .error_mapping import StaleTokenError, watch_cancelled
+from .etcd3_messages import etcdrpc
+from .stream import Stream
+
+__all__ = ("Watches",)
+
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 1.0
+
+
+@dataclass(eq=False)
+class _Watch:
+    """One watch. It is its own handle."""
+
+    key: bytes
+    range_end: bytes
+    next_revision: int
+    sink: WatchSink
+    timeout: float
+    owner: Watches
+    server_id: int | None = None
+    asked_at: float = 0.0
+    created: bool = False
+    closed: bool = False
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self.owner.forget(self)
+
+    def tell(self, message: WatchMessage) -> None:
+        if not self.closed:
+            self.sink(message)
+
+
+class Watches:
+    """The watch stream of a connection, opened when it is needed."""
+
+    def __init__(
+        self,
+        open_stream: Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None], float], Awaitable[Stream]],
+        refused: Callable[[], None],
+        outdated: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._open_stream = open_stream
+        self._refused = refused
+        self._outdated = outdated
+        self._watches: dict[_Watch, None] = {}
+        self._by_id: dict[int, _Watch] = {}
+        self._asked: deque[_Watch] = deque()
+        self._stream: Stream | None = None
+        self._error: EtcdLeaderError | None = None
+        self._changed = LightEvent()
+        self._looks_at = math.inf
+        """When the task looks after creations by itself."""
+        self._running = False
+        self._closed = False
+        self._useful = False
+        self._last_id = 0
+
+    def add(self, key: bytes, range_end: bytes, start_revision: int, sink: WatchSink, timeout: float) -> _Watch:
+        """Begin a watch; its messages come later."""
+        watch = _Watch(key, range_end, start_revision, sink, timeout, self)
+        self._watches[watch] = None
+        if self._stream is not None:
+            self._ask_for(watch, self._stream)
+            if watch.asked_at + timeout < self._looks_at:
+                self._wake()
+        if not self._running:
+            self._running = True
+            spawn(self._run, "etcdleader watches", lambda: None)
+        return watch
+
+    def forget(self, watch: _Watch) -> None:
+        """The user wants no more of it."""
+        self._watches.pop(watch, None)
+        if watch.server_id is not None and self._stream is not None:
+            self._cancel_on_server(watch.server_id, self._stream)
+
+    def break_(self, error: EtcdLeaderError) -> None:
+        """End the stream, and go on with another."""
+        if self._stream is not None:
+            self._stream.end(error)
+
+    @property
+    def stream(self) -> Stream | None:
+        """The stream, while it is open."""
+        return self._stream
+
+    def close(self) -> None:
+        """End all watches, silently."""
+        self._closed = True
+        for watch in list(self._watches):
+            watch.closed = True
+        self._watches.clear()
+        self.break_(EtcdUnavailableError("the connection was closed"))
+        self._wake()
+
+    # The task that keeps a stream open while there are watches
+
+    async def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        try:
+            while self._watches:
+                error = await self._follow()
+                if self._useful:
+                    pause = _FIRST_PAUSE
+                # A new login is no trouble; where it does not help, calls tell.
+                for watch in [] if isinstance(error, StaleTokenError) else list(self._watches):
+                    watch.tell(WatchBroken(error))
+                if not self._closed:
+                    await anyio.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+        finally:
+            self._running = False
+
+    async def _follow(self) -> EtcdLeaderError:
+        """Open a stream and stay with it until it breaks; returns why."""
+        self._useful = False
+        self._error = None
+        timeout = min(watch.timeout for watch in self._watches)
+        try:
+            with anyio.fail_after(timeout):
+                self._stream = await self._open_stream(self._received, self._ended, timeout)
+        except TimeoutError:
+            return EtcdUnavailableError(f"no watch stream within {timeout:g} s")
+        except EtcdLeaderError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever watches
+            return EtcdUnavailableError(f"no watch stream could be opened: {error!r}")
+        for watch in self._watches:
+            self._ask_for(watch, self._stream)
+        # A stream without watches is kept: the next one will be wanted soon. It ends with the connection.
+        while (end := self._ended_with()) is None:
+            self._changed = LightEvent()
+            due_in = self._creation_due_in()
+            self._looks_at = anyio.current_time() + due_in
+            if math.isinf(due_in):
+                await self._changed.wait()
+            else:
+                await self._changed.wait_for(due_in)
+            if not self._changed.is_set() and self._asked and self._creation_due_in() <= 0:
+                self.break_(EtcdUnavailableError("etcd did not create a watch in time"))
+        return end
+
+    def _ended_with(self) -> EtcdLeaderError | None:
+        return self._error
+
+    def _creation_due_in(self) -> float:
+        if not self._asked:
+            return math.inf
+        return max(0.0, self._asked[0].asked_at + self._asked[0].timeout - anyio.current_time())
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    # The stream
+
+    def _ask_for(self, watch: _Watch, stream: Stream) -> None:
+        watch.server_id = None
+        watch.asked_at = anyio.current_time()
+        self._asked.append(watch)
+        self._last_id += 1
+        stream.send(watch_create_request(watch.key, watch.range_end, watch.next_revision, self._last_id))
+
+    @staticmethod
+    def _cancel_on_server(server_id: int, stream: Stream) -> None:
+        stream.send(etcdrpc.WatchRequest(cancel_request=etcdrpc.WatchCancelRequest(watch_id=server_id)))
+
+    def _ended(self, error: EtcdLeaderError) -> None:
+        self._stream = None
+        self._error = error
+        self._by_id.clear()
+        self._asked.clear()
+        if isinstance(error, StaleTokenError):
+            self._refused()
+        self._wake()
+
+    def _received(self, message: Any) -> None:
+        if message.created:
+            self._created(message)
+        elif message.canceled:
+            watch = self._by_id.pop(message.watch_id, None)
+            if watch is not None:
+                self._cancelled(watch, message)
+        elif (watch := self._by_id.get(message.watch_id)) is not None:
+            self._happened(watch, message)
+
+    def _created(self, message: Any) -> None:
+        self._useful = True
+        watch = self._asked.popleft()
+        if self._asked:
+            # Hundreds may have been asked for at once. While answers come, etcd is at it, and to begin anew would only
+            # make it begin anew, too.
+            first = self._asked[0]
+            first.asked_at = anyio.current_time()
+            if first.asked_at + first.timeout < self._looks_at:
+                self._wake()
+        if message.canceled:
+            # Refused. Its watch_id means nothing: etcd 3.5 gives that of somebody else's.
+            self._cancelled(watch, message)
+            return
+        if watch.closed:
+            assert self._stream is not None
+            self._cancel_on_server(message.watch_id, self._stream)
+            return
+        self._by_id[message.watch_id] = watch
+        watch.server_id = message.watch_id
+        if not watch.next_revision:
+            watch.next_revision = message.header.revision + 1
+        resumed, watch.created = watch.created, True
+        watch.tell(WatchCreated(watch.next_revision - 1, resumed=resumed))
+
+    def _cancelled(self, watch: _Watch, message: Any) -> None:
+        if not message.compact_revision:
+            error = watch_cancelled(message.cancel_reason)
+            # etcd 3.5.1 says of a stale token, too, that permission is denied.
+            outdated = isinstance(error, EtcdRefusedError) and self._outdated()
+            if outdated or isinstance(error, StaleTokenError):
+                # Not this watch's fault: once more, with a new login.
+                if not outdated:
+                    self._refused()
+                self.break_(StaleTokenError(str(error)))
+                return
+        else:
+            error = EtcdUnavailableError(f"revision {watch.next_revision} was compacted")
+        watch.tell(WatchCanceled(error, message.compact_revision))
+        watch.closed = True
+        self._watches.pop(watch, None)
+
+    @staticmethod
+    def _happened(watch: _Watch, message: Any) -> None:
+        events = tuple(event(one) for one in message.events if one.kv.mod_revision >= watch.next_revision)
+        if events:
+            watch.next_revision = events[-1].kv.mod_revision + 1
+            watch.tell(WatchEvents(events))

@@ -1,0 +1,346 @@
+"""HTTP/2's frames, as far as a client of gRPC needs them (RFC 9113). No I/O: told what came, it says what it means and what is
+to be sent.
+
+What a peer sends is checked as far as anything here leans on it; what concerns only the peer's own tidiness is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .hpack import Unpacker
+
+__all__ = ("Arrived", "Ended", "Frames", "GoneAway", "Happening", "Headers", "ProtocolError")
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = (
+    range(10)
+)
+_END_STREAM = _ACK = 0x1
+_END_HEADERS = 0x4
+_PADDED = 0x8
+_HAS_PRIORITY = 0x20
+_ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE = range(2, 6)
+_HEAD = 9
+_WINDOW = 65_535
+"""Bytes that may be under way, on a stream and in all, before anything else was said."""
+_LARGEST_WINDOW = 2**31 - 1
+_FRAME = 16_384
+"""The largest frame that may be sent to us, as we say nothing else; and to the peer, before it says so."""
+_LARGEST_FRAME = 2**24 - 1
+_LARGEST_BLOCK = 2**20
+"""Bytes of headers that come in several frames."""
+_LAST_STREAM = 2**31 - 1
+_STREAMS = 100
+"""How many streams at a time, before the peer has said how many it allows."""
+_REFUSED_STREAM, _CANCEL = 0x7, 0x8
+
+
+class ProtocolError(Exception):
+    """The peer says what cannot be understood: the connection is of no use any more."""
+
+
+class Headers(NamedTuple):
+    """Headers or trailers came; ``ended`` says whether they were the last of the stream."""
+
+    number: int
+    headers: dict[str, str]
+    ended: bool
+
+
+class Arrived(NamedTuple):
+    """Data came; ``ended`` says whether they were the last of the stream."""
+
+    number: int
+    data: bytes
+    ended: bool
+
+
+class Ended(NamedTuple):
+    """The peer gave a stream up. ``untouched`` says that it did nothing of what was asked for there."""
+
+    number: int
+    code: int
+    untouched: bool
+
+
+class GoneAway(NamedTuple):
+    """The peer takes no more streams, and did nothing of what was asked for on those above ``last``."""
+
+    last: int
+    code: int
+    why: str
+
+
+Happening = Headers | Arrived | Ended | GoneAway
+
+
+@dataclass(slots=True)
+class _Stream:
+    window: int
+    """Bytes that may be sent."""
+    received: int = 0
+    """Bytes that came since the peer was told that more may come."""
+    to_send: bytearray = field(default_factory=bytearray)
+    last: bool = False
+    """Whether nothing is added to them any more."""
+
+
+class Frames:
+    """One connection, from the client's side.
+
+    Attributes:
+        room: How many streams the peer allows at a time.
+        to_send: What is to be sent now. Whoever sends it empties it.
+    """
+
+    def __init__(self, window: int) -> None:
+        """Begin, with so many bytes that may be under way to us: on each stream, and in all."""
+        self.room = _STREAMS
+        self._window = window
+        self._next = 1
+        self._streams: dict[int, _Stream] = {}
+        self._waiting: dict[int, _Stream] = {}  # those with something to send
+        self._may_send = _WINDOW
+        self._may_send_first = _WINDOW
+        self._frame = _FRAME
+        self._received = 0
+        self._came = bytearray()
+        self._block: tuple[int, bool] | None = None
+        self._fragments = bytearray()
+        self._greeted = self._settled = False
+        self._unpacker = Unpacker()
+        self.to_send = bytearray(_PREFACE)
+        settings = ((_ENABLE_PUSH, 0), (_INITIAL_WINDOW, window))
+        payload = b"".join(name.to_bytes(2, "big") + value.to_bytes(4, "big") for name, value in settings)
+        self._add(_SETTINGS, 0, 0, payload)
+        self._widen(0, window - _WINDOW)
+
+    # What we say
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is no number left for a stream."""
+        return self._next > _LAST_STREAM
+
+    def open(self, block: bytes) -> int:
+        """Open a stream with packed headers; returns its number."""
+        number = self._next
+        if number == 1:
+            # "The table has no place": so whatever the peer says of its size, later on, ours is not above it.
+            block = b"\x20" + block
+        self._next += 2
+        self._streams[number] = _Stream(self._may_send_first)
+        kind = _HEADERS
+        while len(block) > self._frame:
+            self._add(kind, 0, number, block[: self._frame])
+            block, kind = block[self._frame :], _CONTINUATION
+        self._add(kind, _END_HEADERS, number, block)
+        return number
+
+    def send(self, number: int, data: bytes, *, last: bool = False) -> None:
+        """Send data on a stream, as soon as the peer takes them. Nothing happens on one that is over."""
+        if (stream := self._streams.get(number)) is not None and not stream.last:
+            stream.to_send += data
+            stream.last = last
+            self._waiting[number] = stream
+            self._fill()
+
+    def _forget(self, number: int) -> None:
+        self._streams.pop(number, None)
+        self._waiting.pop(number, None)
+
+    def finish(self, number: int) -> None:
+        """The peer has ended a stream: end our half, too."""
+        stream = self._streams.get(number)
+        if stream is None or (stream.last and not stream.to_send):
+            self._forget(number)
+        else:
+            self.reset(number)
+
+    def reset(self, number: int) -> None:
+        """Give a stream up."""
+        if number in self._streams:
+            self._forget(number)
+            self._add(_RST_STREAM, 0, number, _CANCEL.to_bytes(4, "big"))
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self._add(_PING, 0, 0, b"etcdlead")
+
+    def _add(self, kind: int, flags: int, number: int, payload: bytes | bytearray) -> None:
+        self.to_send += len(payload).to_bytes(3, "big") + bytes((kind, flags)) + number.to_bytes(4, "big")
+        self.to_send += payload
+
+    def _widen(self, number: int, by: int) -> None:
+        self._add(_WINDOW_UPDATE, 0, number, by.to_bytes(4, "big"))
+
+    def _fill(self) -> None:
+        """Hand over what may leave now; the peer's windows may keep the rest."""
+        for number, stream in list(self._waiting.items()):
+            while stream.to_send or stream.last:
+                size = min(len(stream.to_send), self._frame, stream.window, self._may_send)
+                if size <= 0 and stream.to_send:
+                    break
+                last = stream.last and size == len(stream.to_send)
+                self._add(_DATA, _END_STREAM if last else 0, number, stream.to_send[:size])
+                del stream.to_send[:size]
+                stream.window -= size
+                self._may_send -= size
+                if last:
+                    break
+            if not stream.to_send:
+                del self._waiting[number]
+
+    # What the peer says
+
+    def receive(self, data: bytes) -> Iterable[Happening]:
+        """What came means this. All of it is to be taken, in order.
+
+        Raises:
+            ProtocolError: It means nothing.
+        """
+        came = self._came
+        came += data
+        at, end = 0, len(came)
+        try:
+            while end - at >= _HEAD:
+                size = int.from_bytes(came[at : at + 3], "big")
+                if size > _FRAME:
+                    raise ProtocolError(self._what_is(came))
+                if end - at < _HEAD + size:
+                    break
+                number = int.from_bytes(came[at + 5 : at + _HEAD], "big") & _LAST_STREAM
+                kind, flags = came[at + 3], came[at + 4]
+                if not self._greeted and kind != _SETTINGS:
+                    raise ProtocolError(self._what_is(came))
+                self._greeted = True
+                payload = bytes(came[at + _HEAD : at + _HEAD + size])
+                at += _HEAD + size
+                yield from self._frame_came(kind, flags, number, payload)
+        finally:
+            del came[:at]
+
+    def _what_is(self, came: bytearray) -> str:
+        if not self._greeted and came.startswith(b"HTTP/1"):
+            return "HTTP/1 is spoken there"
+        return "a frame that is too long" if self._greeted else "no HTTP/2 is spoken there"
+
+    def _frame_came(self, kind: int, flags: int, number: int, payload: bytes) -> Iterable[Happening]:
+        if (kind == _CONTINUATION) != (self._block is not None):
+            raise ProtocolError("headers in pieces that do not follow each other")
+        if kind == _DATA:
+            return self._data(flags, number, payload)
+        if kind == _HEADERS:
+            self._expect(number % 2 == 1)
+            if flags & (_PADDED | _HAS_PRIORITY):
+                payload = _unpadded(flags, payload)[5 if flags & _HAS_PRIORITY else 0 :]
+            return self._headers(flags, number, payload, ended=bool(flags & _END_STREAM))
+        if kind == _CONTINUATION:
+            assert self._block is not None
+            self._expect(number == self._block[0])
+            return self._headers(flags, number, payload, ended=self._block[1])
+        if kind == _RST_STREAM:
+            self._expect(number > 0, len(payload) == 4)
+            known = number in self._streams
+            self._forget(number)
+            code = int.from_bytes(payload, "big")
+            return (Ended(number, code, untouched=code == _REFUSED_STREAM),) if known else ()
+        if kind == _SETTINGS:
+            self._settings(flags, number, payload)
+        elif kind == _PING:
+            self._expect(number == 0, len(payload) == 8)
+            if not flags & _ACK:
+                self._add(_PING, _ACK, 0, payload)
+        elif kind == _WINDOW_UPDATE:
+            self._wider(number, payload)
+        elif kind == _GOAWAY:
+            self._expect(number == 0, len(payload) >= 8)
+            last, code = int.from_bytes(payload[:4], "big") & _LAST_STREAM, int.from_bytes(payload[4:8], "big")
+            return (GoneAway(last, code, payload[8:].decode(errors="replace")),)
+        elif kind == _PUSH_PROMISE:
+            raise ProtocolError("a push, which was not asked for")
+        return ()  # PRIORITY, or of a kind that is to be ignored
+
+    @staticmethod
+    def _expect(*conditions: bool) -> None:
+        if not all(conditions):
+            raise ProtocolError("a frame that is not as it should be")
+
+    def _data(self, flags: int, number: int, payload: bytes) -> Iterable[Happening]:
+        self._expect(number % 2 == 1)
+        if number >= self._next:
+            raise ProtocolError("data on a stream that was never opened")
+        # Padding counts, and so does what comes late on a stream that was given up.
+        self._received += len(payload)
+        if self._received > self._window // 2:
+            self._widen(0, self._received)
+            self._received = 0
+        if (stream := self._streams.get(number)) is None:
+            return ()
+        ended = bool(flags & _END_STREAM)
+        stream.received += len(payload)
+        if stream.received > self._window // 2 and not ended:
+            self._widen(number, stream.received)
+            stream.received = 0
+        data = _unpadded(flags, payload) if flags & _PADDED else payload
+        return (Arrived(number, data, ended),)
+
+    def _headers(self, flags: int, number: int, payload: bytes, *, ended: bool) -> Iterable[Happening]:
+        self._fragments += payload
+        if len(self._fragments) > _LARGEST_BLOCK:
+            raise ProtocolError("headers without an end")
+        if not flags & _END_HEADERS:
+            self._block = number, ended
+            return ()
+        block, self._fragments, self._block = bytes(self._fragments), bytearray(), None
+        try:
+            headers = self._unpacker.unpack(
+                block
+            )  # of each block, whatever becomes of it: it may change the peer's table
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        return (Headers(number, headers, ended),) if number in self._streams else ()
+
+    def _settings(self, flags: int, number: int, payload: bytes) -> None:
+        self._expect(number == 0, len(payload) % 6 == 0)
+        if flags & _ACK:
+            return
+        if not self._settled:
+            self._settled = True
+            self.room = _LAST_STREAM  # unless it says so now
+        for at in range(0, len(payload), 6):
+            name, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
+            if name == _INITIAL_WINDOW:
+                self._expect(value <= _LARGEST_WINDOW)
+                for stream in self._streams.values():
+                    stream.window += value - self._may_send_first  # it may be below zero then
+                self._may_send_first = value
+            elif name == _FRAME_SIZE:
+                self._expect(_FRAME <= value <= _LARGEST_FRAME)
+                self._frame = value
+            elif name == _MAX_STREAMS:
+                self.room = value
+        self._add(_SETTINGS, _ACK, 0, b"")
+        self._fill()
+
+    def _wider(self, number: int, payload: bytes) -> None:
+        by = int.from_bytes(payload, "big") & _LAST_STREAM
+        self._expect(len(payload) == 4, by > 0)
+        if number == 0:
+            self._may_send += by
+            self._expect(self._may_send <= _LARGEST_WINDOW)
+        elif (stream := self._streams.get(number)) is not None:
+            stream.window += by
+            self._expect(stream.window <= _LARGEST_WINDOW)
+        self._fill()
+
+
+def _unpadded(flags: int, payload: bytes) -> bytes:
+    if not flags & _PADDED:
+        return payload
+    if not payload or payload[0] >= len(payload):
+        raise ProtocolError("more padding than there is")
+    return payload[1 : len(payload) - payload[0]]

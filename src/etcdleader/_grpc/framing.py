@@ -1,0 +1,126 @@
+"""gRPC's words over HTTP/2: how messages are framed, what headers a request has, how a call ended. Pure.
+
+By gRPC's own page "gRPC over HTTP2".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from .hpack import packed
+
+__all__ = ("Metadata", "RequestHeaders", "Status", "Unframed", "framed", "status", "timeout_header")
+
+Metadata = tuple[tuple[str, str], ...]
+"""What goes with a call: pairs of names and values."""
+
+_PREFIX = 5
+"""Bytes before each message: whether it is compressed, and its length."""
+_CODES = (
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+    "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
+    "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+)  # fmt: skip
+"""gRPC's, by their numbers."""
+_MOST = 10**8
+"""A timeout has eight digits at most."""
+_KEPT = 32
+"""More than there are methods."""
+
+
+class Status(NamedTuple):
+    """How a call or a stream ended.
+
+    Attributes:
+        code: The name of gRPC's code.
+        details: What goes with it, for people.
+        untouched: Nothing of it was done: it may be asked for again, whatever it is.
+    """
+
+    code: str
+    details: str
+    untouched: bool = False
+
+
+class RequestHeaders:
+    """The headers of requests, packed: they are the same for each one of a method, until somebody logs in anew."""
+
+    def __init__(self, scheme: str, authority: str) -> None:
+        """For one connection, by ``http`` or ``https``, to a host and a port."""
+        self._scheme = scheme
+        self._authority = authority
+        self._kept: dict[tuple[str, Metadata], bytes] = {}
+
+    def packed(self, path: str, metadata: Metadata) -> bytes:
+        """Those of a request of the method with this path."""
+        key = path, metadata
+        if (block := self._kept.get(key)) is None:
+            block = packed(
+                (
+                    (b":method", b"POST"),
+                    (b":scheme", self._scheme.encode()),
+                    (b":path", path.encode()),
+                    (b":authority", self._authority.encode()),
+                    (b"te", b"trailers"),
+                    (b"content-type", b"application/grpc"),
+                    (b"user-agent", b"etcdleader"),
+                )
+            )
+            block += packed(((name.encode(), value.encode()) for name, value in metadata), secret=True)
+            if len(self._kept) > _KEPT:  # of tokens that are gone
+                self._kept.clear()
+            self._kept[key] = block
+        return block
+
+
+def framed(message: bytes) -> bytes:
+    """A message as it is sent."""
+    return b"\0" + len(message).to_bytes(_PREFIX - 1, "big") + message
+
+
+class Unframed:
+    """The messages of a stream, whole, from pieces of any size.
+
+    Attributes:
+        compressed: Whether one came that is: nobody asked for it, and nothing after it can be believed.
+    """
+
+    __slots__ = ("_received", "compressed")
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self.compressed = False
+
+    def take(self, data: bytes) -> list[bytes]:
+        """What is whole now."""
+        received, messages, at = self._received, [], 0
+        received += data
+        while len(received) - at >= _PREFIX:
+            if received[at]:
+                self.compressed = True
+                break
+            end = at + _PREFIX + int.from_bytes(received[at + 1 : at + _PREFIX], "big")
+            if len(received) < end:
+                break
+            messages.append(bytes(received[at + _PREFIX : end]))
+            at = end
+        del received[:at]
+        return messages
+
+
+def status(headers: Mapping[str, str]) -> Status:
+    """From the headers and trailers of a stream that has ended."""
+    if "grpc-status" not in headers:
+        return Status("UNAVAILABLE", f"no gRPC is spoken there: HTTP status {headers.get(':status', 'none')}")
+    number = headers["grpc-status"]
+    # `isdecimal` is true of digits of other scripts, too, which `int` reads.
+    code = _CODES[int(number)] if number.isdecimal() and int(number) < len(_CODES) else "UNKNOWN"
+    return Status(code, unquote(headers.get("grpc-message", "")))
+
+
+def timeout_header(seconds: float) -> str:
+    """For how long the other side need not give up."""
+    micro = max(1, int(seconds * 1e6))
+    return f"{micro}u" if micro < _MOST else f"{min(micro // 1000, _MOST - 1)}m"

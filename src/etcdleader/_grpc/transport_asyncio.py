@@ -1,0 +1,153 @@
+"""The bytes of one connection on asyncio, and on loops that take its place: taken where the loop reads them."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any, cast
+
+import anyio
+import anyio.to_thread
+
+from .._runtime.tasks import LightEvent, context_of_no_task
+from .transport import Wire
+
+__all__ = ("open_on_asyncio",)
+
+_NEXT_ADDRESS = 0.25
+"""Seconds until another address of the host is tried beside the first one (RFC 8305)."""
+_LATER = 0.01
+"""Seconds. A request is likely to leave before, and what nobody waits for goes along."""
+_CLOSING = 1.0
+
+
+class ProtocolWire(Wire, asyncio.Protocol):
+    def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], None]) -> None:
+        super().__init__(take, received)
+        self.tasks = (self._wait_until_lost,)
+        self.transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._woken = self._woken_later = False
+        self._lost = LightEvent()
+        self._why: Exception | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # that of another loop is none, and does the same
+        self._holds(transport.get_extra_info("socket").fileno())
+
+    def data_received(self, data: bytes) -> None:
+        self._received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._why = exc
+        self._lost.set()
+
+    def wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._send)
+
+    def wake_later(self) -> None:
+        if not (self._woken or self._woken_later):
+            self._woken_later = True
+            self._loop.call_later(_LATER, self._send)
+
+    def _send(self) -> None:
+        self._woken = self._woken_later = False
+        self.send_now()
+
+    def send_now(self) -> None:
+        assert self.transport is not None
+        if (data := self._take()) and not self.transport.is_closing():
+            self.transport.write(data)
+
+    async def _wait_until_lost(self) -> None:
+        await self._lost.wait()
+        raise self._why if isinstance(self._why, OSError) else ConnectionResetError("the member hung up")
+
+    async def _close(self) -> None:
+        assert self.transport is not None
+        self.transport.abort()
+        await self._lost.wait_for(_CLOSING)
+
+
+async def open_on_asyncio(
+    host: str,
+    port: int,
+    context: ssl.SSLContext | None,
+    take: Callable[[], bytes],
+    received: Callable[[bytes], None],
+) -> Wire:
+    loop = asyncio.get_running_loop()
+    wire = ProtocolWire(take, received)
+    connected: socket.socket | None = await _connected(host, port, loop)
+    options: dict[str, Any] = {"ssl": context, "server_hostname": host} if context is not None else {}
+
+    async def attach() -> None:
+        nonlocal connected
+        mine, connected = connected, None
+        await loop.create_connection(lambda: wire, sock=mine, **options)
+
+    try:
+        # In a context of its own: it is that of all that the protocol is told, later on, too.
+        await loop.create_task(attach(), context=context_of_no_task())
+    except BaseException:
+        # Given up before the loop has taken it, or when it had just been made.
+        if connected is not None:
+            connected.close()
+        if wire.transport is not None:
+            wire.transport.abort()
+        raise
+    return wire
+
+
+async def _connected(host: str, port: int, loop: asyncio.AbstractEventLoop) -> socket.socket:
+    """Connect to whichever address of a host is the first to answer (RFC 8305).
+
+    Not by asyncio's own way: cancelled, it forgets sockets.
+    """
+    addresses = await _addresses(host, port)
+    won: list[socket.socket] = []
+    errors: list[OSError] = []
+
+    async def attempt(family: int, address: Any, over: LightEvent) -> None:
+        one: socket.socket | None = None
+        try:
+            one = socket.socket(family, socket.SOCK_STREAM)  # there may be no such family here, or no descriptor left
+            one.settimeout(0)
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not every loop does so with a socket of others
+            await loop.sock_connect(one, address)
+            won.append(one)
+            group.cancel_scope.cancel()
+        except OSError as error:
+            errors.append(error)
+        finally:
+            if one is not None and won[:1] != [one]:
+                one.close()
+            over.set()
+
+    try:
+        async with anyio.create_task_group() as group:
+            for family, address in addresses:
+                over = LightEvent()
+                group.start_soon(attempt, family, address, over)
+                await over.wait_for(_NEXT_ADDRESS)
+    except BaseException:
+        for one in won:
+            one.close()
+        raise
+    if not won:
+        raise errors[0] if errors else OSError(f"{host} has no address")
+    return won[0]
+
+
+async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
+    find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    try:
+        found = find(flags=socket.AI_NUMERICHOST)  # one that is no name needs no thread
+    except socket.gaierror:
+        found = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
+    return [(family, address) for family, *_, address in found]

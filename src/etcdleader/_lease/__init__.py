@@ -1,0 +1,1 @@
+"""A key kept on a confirmed lease, whatever the key is for."""

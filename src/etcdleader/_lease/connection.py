@@ -1,0 +1,211 @@
+"""Who shares which connection, and the task that keeps its leases alive. The only module state of the library.
+
+Users with an equal client, on one event loop in one process, share one connection: one channel, one stream of each
+kind, one ticker. It is opened for its first user and closed when the last one leaves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from .._etcd.api import Compare, EtcdApi, Header, LeaseGranted, Operation, Range, RangeResult, TxnResult
+from .._runtime.fork import process_id
+from .._runtime.limiter import Turns
+from .._runtime.tasks import protected, spawn
+from ..errors import EtcdLeaderError
+from .batched_reads import Reads
+from .renewer import Renewals
+from .watermark import Watermark
+
+__all__ = ("Connection", "connect")
+
+T = TypeVar("T")
+
+_AT_A_TIME = 64
+"""Calls of candidacies: enough to keep etcd busy, and few enough for each to be answered soon. Renewals are not among them."""
+_VERSION_DELAY = 5.0
+"""Seconds from the first answer to the question for etcd's version, and between two."""
+_CLOSING = 1.0
+"""Seconds that the renewals get to end."""
+_VERSION_REST = 60.0
+"""Seconds between two looks at whether there is another member to ask."""
+
+
+class Connection:
+    """etcd as the managers of one loop share it: the port, with its linearizable answers held against the highest
+    revision known, and the renewals.
+
+    Attributes:
+        turns: Of the calls that candidacies make.
+        reads: Of candidacies, in turn.
+        version: That of the member that was asked last; None before.
+    """
+
+    def __init__(self, api: EtcdApi, *, owned: bool) -> None:
+        self.api = api
+        self.revisions = Watermark()
+        self.renewals = Renewals(api, lambda operations, timeout: self.txn((), operations, timeout=timeout))
+        self.turns = Turns(_AT_A_TIME)
+        self.reads = Reads(lambda requests, timeout: self.txn((), requests, timeout=timeout), self.turns)
+        self.users = 0
+        self.version: str | None = None
+        self._version_wanted: Callable[[str], None] | None = None
+        self._answered = anyio.Event()
+        self._owned = owned
+        self._process = process_id()
+        self._scope = anyio.CancelScope()
+        self._ended = anyio.Event()
+
+    async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
+        """``EtcdApi.lease_grant``."""
+        return await self._asked(self.api.lease_grant(ttl, lease_id, timeout=timeout))
+
+    async def lease_revoke(self, lease_id: int, *, timeout: float) -> Header:
+        """``EtcdApi.lease_revoke``."""
+        return await self._asked(self.api.lease_revoke(lease_id, timeout=timeout))
+
+    async def range(self, request: Range, *, timeout: float) -> RangeResult:
+        """``EtcdApi.range``, which also raises EtcdRegressedError."""
+        known = self.revisions.known()
+        result = await self._asked(self.api.range(request, timeout=timeout))
+        self.revisions.check(result.header.cluster_id, result.header.revision, known)
+        return result
+
+    async def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        timeout: float,
+    ) -> TxnResult:
+        """``EtcdApi.txn``, which also raises EtcdRegressedError."""
+        known = self.revisions.known()
+        result = await self._asked(self.api.txn(compare, success, failure, timeout=timeout))
+        self.revisions.check(result.header.cluster_id, result.header.revision, known)
+        return result
+
+    async def _asked(self, call: Awaitable[T]) -> T:
+        """What a call brings. When it fails by its member's fault, whoever asks next asks another one."""
+        used = self.api.endpoint
+        try:
+            answer = await call
+            self._answered.set()
+        except EtcdLeaderError as error:
+            if error._elsewhere:  # noqa: SLF001 - of this package
+                self.api.switch_endpoint(used)
+            raise
+        return answer
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it is the connection of the process that this one was forked from: its leases are none of ours."""
+        return self._process != process_id()
+
+    def tell_version(self, tell: Callable[[str], None]) -> None:
+        """Tell etcd's version when it is known, to whoever asks first: it concerns all alike, and once is enough."""
+        if self._version_wanted is None:
+            self._version_wanted = tell
+            if self.version is not None:
+                tell(self.version)
+
+    def start(self) -> None:
+        """Start the task of the renewals. No manager's task can own it: each may leave before the others."""
+        spawn(self._run, "etcdleader renewals", self._ended.set)
+
+    async def _run(self) -> None:
+        with self._scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(protected(self.renewals.run))
+                group.start_soon(protected(self._learn_version))
+
+    async def _learn_version(self) -> None:
+        """When the first calls are over: who campaigns should not wait for this. And again of each member we go over
+        to: in the midst of an upgrade they differ."""
+        await self._answered.wait()
+        asked = -1
+        while True:
+            await anyio.sleep(_VERSION_DELAY if asked != self.api.endpoint else _VERSION_REST)
+            if asked != (endpoint := self.api.endpoint):
+                # Whatever goes wrong: not to know it costs little, and the renewals run beside this.
+                with suppress(Exception):
+                    version = (await self.api.member_status(timeout=_VERSION_DELAY)).version
+                    asked = endpoint
+                    self._learned(version)
+
+    def _learned(self, version: str) -> None:
+        if version != self.version:
+            self.version = version
+            if self._version_wanted is not None:
+                self._version_wanted(version)
+
+    async def aclose(self) -> None:
+        """End the renewals, then the connection, unless it is the user's."""
+        self._scope.cancel()
+        with anyio.move_on_after(_CLOSING):  # a call that hears no cancellation must not hold up whoever stops
+            await self._ended.wait()
+        if self._owned:
+            await self.api.aclose()
+
+
+_Key = tuple[tuple[int, int], anyio.lowlevel.EventLoopToken, Hashable]
+
+_connections: dict[_Key, Connection] = {}
+_parents: list[object] = []
+"""What a forked child inherited. It is kept, untouched: to free or close gRPC's objects, of a user's own client, can hang the
+child there, or speak to etcd in the parent's name."""
+
+
+def _forked() -> None:
+    global _connections  # noqa: PLW0603 - the only state of the module, and a fork replaces it
+    _parents.append(_connections)
+    _connections = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+class connect:  # noqa: N801 - it reads as what it does
+    """Use the connection to the etcd that ``key`` stands for, opening it if nobody on this loop does already."""
+
+    # No generator: every campaign is in such a block for as long as it runs.
+    __slots__ = ("_connection", "_key", "_open_api", "_owned", "_place")
+
+    def __init__(self, key: Hashable, open_api: Callable[[], EtcdApi], *, owned: bool) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            key: What is equal for those who may share.
+            open_api: Makes the port, without waiting.
+            owned: Whether it is closed when the last user leaves.
+        """
+        self._key = key
+        self._open_api = open_api
+        self._owned = owned
+
+    async def __aenter__(self) -> Connection:
+        """The connection."""
+        self._place = place = (process_id(), anyio.lowlevel.current_token(), self._key)
+        connection = _connections.get(place)
+        if connection is None:
+            connection = _connections[place] = Connection(self._open_api(), owned=self._owned)
+            connection.start()
+        connection.users += 1
+        self._connection = connection
+        return connection
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close it, if nobody else uses it."""
+        connection = self._connection
+        connection.users -= 1
+        if connection.users == 0 and not connection.inherited:
+            del _connections[self._place]
+            with anyio.CancelScope(shield=True):
+                await connection.aclose()

@@ -1,0 +1,1 @@
+"""The leader managers: campaigns, terms, callbacks, and what is reported of them."""

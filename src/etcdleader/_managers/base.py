@@ -1,0 +1,400 @@
+"""What every manager does alike: callbacks, campaigns and the one way out of a term.
+
+Every campaign runs in a task that is shielded from cancellation and told to stop instead: so a cancelled campaign, a
+stopped one and a failed one leave by the same way, and the end of a term is marked before its work is cancelled.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from typing import Any, Self
+
+import anyio
+import anyio.lowlevel
+from anyio.abc import TaskGroup, TaskStatus
+
+from .._runtime.fork import process_id
+from .._runtime.tasks import protected
+from ..config import Config
+from ..errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
+from ..manager import ErrorCallback, LeaderManager, T, TermCallback, Work
+from ..metrics import GuardedMetrics, Health, Metrics, NullMetrics
+from ..model import ElectionStatistics, LeaderStatus, LossReason, Term
+from .campaign import Campaign, failures_to, is_inside, within
+from .reporter import Announcer
+from .term_scope import TermScope
+
+__all__ = ("BaseManager",)
+
+
+class BaseManager(LeaderManager):
+    """A manager, but for how it comes to lead."""
+
+    def __init__(
+        self, config: Config, election_key: str, *, clock: Callable[[], float], metrics: Metrics | None
+    ) -> None:
+        self._config = config
+        self._election_key = election_key
+        self._clock = clock
+        self._metrics = GuardedMetrics()
+        self._elected_callbacks: list[TermCallback] = []
+        self._ousted_callbacks: list[TermCallback] = []
+        self._error_callbacks: list[ErrorCallback] = []
+        self._begin_anew()
+        self._metrics.add(metrics or NullMetrics(), self)
+
+    def _begin_anew(self) -> None:
+        """A forked child is somebody else: it draws a new identity and forgets lease, key and terms."""
+        self._process = process_id()
+        self._identity = self._draw_identity()
+        self._campaign: Campaign | None = None
+        self._scope: TermScope | None = None
+        self._announcer = Announcer(self._identity, self._config, self._metrics, self._clock)
+        self._announcer.on_resign_request = self._request_resign
+
+    def _here(self) -> None:
+        if self._process != process_id():
+            self._begin_anew()
+
+    @abstractmethod
+    def _draw_identity(self) -> str:
+        """A new identity, for this process."""
+
+    @abstractmethod
+    async def _contend(self, campaign: Campaign) -> None:
+        """Campaign until ``campaign.stopping``; serve each term with ``_serve``."""
+
+    # What is so now
+
+    @property
+    def config(self) -> Config:
+        return self._config
+
+    @property
+    def election_key(self) -> str:
+        return self._election_key
+
+    @property
+    def identity(self) -> str:
+        self._here()
+        return self._identity
+
+    @property
+    def status(self) -> LeaderStatus:
+        self._here()
+        return self._announcer.status
+
+    @property
+    def term(self) -> Term | None:
+        self._here()
+        scope = self._scope
+        return scope.term if scope is not None and scope.term.is_valid() else None
+
+    def is_leader(self) -> bool:
+        return self.term is not None
+
+    def statistics(self) -> ElectionStatistics:
+        self._here()
+        return self._announcer.statistics(self._renewal_age())
+
+    def health(self) -> Health:
+        self._here()
+        return self._announcer.health(self._scope)
+
+    def _renewal_age(self) -> float | None:
+        return None
+
+    def __repr__(self) -> str:
+        term = self.term
+        led = f" token={term.token} {term.remaining():.1f}s left" if term is not None else ""
+        return f"<{type(self).__name__} {self.identity!r} on {self._election_key!r} {self.status.name}{led}>"
+
+    # Callbacks
+
+    def on_elected(self, callback: Callable[[LeaderManager, Term], T]) -> Callable[[LeaderManager, Term], T]:
+        self._elected_callbacks.append(callback)
+        return callback
+
+    def on_ousted(self, callback: Callable[[LeaderManager, Term], T]) -> Callable[[LeaderManager, Term], T]:
+        self._ousted_callbacks.append(callback)
+        return callback
+
+    def on_error(
+        self, callback: Callable[[LeaderManager, EtcdLeaderError], T]
+    ) -> Callable[[LeaderManager, EtcdLeaderError], T]:
+        self._error_callbacks.append(callback)
+        return callback
+
+    # Campaigning
+
+    async def campaign(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        await self._conduct(self._begin(None), task_status)
+
+    async def run(self, work: Work[T]) -> T | None:
+        campaign = self._begin(work)
+        await self._conduct(campaign, anyio.TASK_STATUS_IGNORED)
+        result: T | None = campaign.result
+        return result
+
+    def _begin(self, work: Callable[[Term], Awaitable[Any]] | None) -> Campaign:
+        self._here()
+        if self._campaign is not None:
+            raise anyio.BusyResourceError("campaigning with")
+        self._campaign = Campaign(work, self._announcer.failed)
+        self._announcer.campaign_begins()
+        return self._campaign
+
+    async def _conduct(self, campaign: Campaign, task_status: TaskStatus[None]) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                self._announcer.on_trouble = lambda error: self._tell_error(group, campaign, error)
+                group.start_soon(protected(self._contend_shielded), campaign)
+                try:
+                    await campaign.standing.wait()
+                    if not campaign.failures:
+                        task_status.started()
+                    await campaign.over.wait()
+                except BaseException as interruption:
+                    self._end(campaign)
+                    if isinstance(interruption, anyio.get_cancelled_exc_class()):
+                        raise
+                    # Ctrl-C on trio. Raised again below, outside the group, so that it comes out as itself.
+                    campaign.failures.append(interruption)
+                # Callbacks for errors may still run; they get as long as those for a loss.
+                group.cancel_scope.deadline = anyio.current_time() + self._config.retry
+        finally:
+            self._announcer.campaign_ends()
+            self._campaign = None
+            campaign.finished.set()
+            self._announcer.changed()
+            if (error := campaign.error()) is not None:
+                raise error
+
+    async def _contend_shielded(self, campaign: Campaign) -> None:
+        with anyio.CancelScope(shield=True):
+            try:
+                with failures_to(campaign.fail):
+                    await self._contend(campaign)
+            finally:
+                campaign.standing.set()
+                campaign.over.set()
+
+    def _end(self, campaign: Campaign) -> None:
+        if campaign is self._campaign:
+            campaign.stop()
+            if self._scope is not None:
+                self._scope.close(LossReason.STOPPED)
+
+    async def stop(self) -> None:
+        self._here()
+        campaign, scope = self._campaign, self._scope
+        if campaign is not None:
+            self._end(campaign)
+            if not self._called_from_inside(campaign, scope):
+                await campaign.finished.wait()
+                return
+        await anyio.lowlevel.checkpoint()
+
+    async def resign(self) -> None:
+        self._here()
+        campaign, scope = self._campaign, self._scope
+        if scope is not None:
+            # When it is ending already, for whatever reason, what is left to wait for is the release.
+            scope.close(LossReason.RESIGNED)
+            if not self._called_from_inside(campaign, scope):
+                await scope.released.wait()
+                return
+        await anyio.lowlevel.checkpoint()
+
+    def _request_resign(self) -> None:
+        if self._scope is not None:
+            self._scope.close(LossReason.RESIGNED)
+
+    @staticmethod
+    def _called_from_inside(campaign: Campaign | None, scope: TermScope | None) -> bool:
+        return is_inside(campaign) or (scope is not None and not scope.joined and is_inside(scope))
+
+    @asynccontextmanager
+    async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
+        campaign = self._begin(None)
+        failures: list[BaseException] = []  # raised again outside the group, so that each comes out as itself
+
+        async def conduct(group: TaskGroup) -> None:
+            with failures_to(lambda _: group.cancel_scope.cancel()):
+                await self._conduct(campaign, anyio.TASK_STATUS_IGNORED)
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(conduct, group)
+                with failures_to(failures.append):
+                    yield self
+                self._end(campaign)
+        finally:
+            # Also when all this was cancelled from outside: an error does not pass silently.
+            failure = campaign.error()
+            if failure is not None:
+                # That the block has lost its term, or has met the same, is no second failure.
+                same = (NotLeaderError, type(failure)) if isinstance(failure, EtcdLeaderError) else NotLeaderError
+                failures = [failure, *(error for error in failures if not isinstance(error, same))]
+            if len(failures) > 1:
+                raise BaseExceptionGroup("the campaign and the block failed", failures)
+            if failures:
+                raise failures[0]
+
+    # Waiting for a term
+
+    async def wait_elected(self) -> Term:
+        await anyio.lowlevel.checkpoint()
+        return (await self._wait_scope()).term
+
+    async def _wait_scope(self) -> TermScope:
+        """The scope of a valid term. Nothing is awaited between the look and the return."""
+        self._here()
+        waited_on = self._campaign
+        warned = False
+        while True:
+            scope = self._scope
+            if scope is not None and scope.term.is_valid():
+                return scope
+            waited_on = waited_on or self._campaign
+            if waited_on is not None and self._campaign is not waited_on:
+                raise NotLeaderError(
+                    f"the campaign of {self._identity} for {self._election_key!r} has ended"
+                ) from waited_on.error()
+            if self._campaign is None and not warned:
+                with anyio.move_on_after(self._config.retry):
+                    await self._announcer.wait_changed()
+                    continue
+                warned = True
+                self._announcer.nobody_campaigns(self._config.retry)
+            else:
+                await self._announcer.wait_changed()
+
+    @asynccontextmanager
+    async def leading(self) -> AsyncGenerator[Term, None]:
+        await anyio.lowlevel.checkpoint()
+        scope = await self._wait_scope()
+        # Everything up to the body is synchronous: the term that was found valid is the one that the block runs in.
+        with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()), within(scope):
+            yield scope.term
+        if cancel_scope.cancelled_caught or not scope.term.is_valid():
+            scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
+            raise LeadershipLostError(scope.term) from None
+
+    # Serving a term
+
+    async def _serve(
+        self,
+        campaign: Campaign,
+        scope: TermScope,
+        hold: Callable[[], Awaitable[None]],
+        overrun_in: Callable[[], float | None],
+    ) -> None:
+        """Lead until the term ends by whatever, then mark, cancel, join, tell; the caller releases after that.
+
+        Args:
+            campaign: Which this term is of.
+            scope: The term's.
+            hold: Looks after the seat, until cancelled.
+            overrun_in: Seconds until work that still runs is an overrun, or None; called from the guard's thread.
+        """
+        self._scope = scope
+        guarded = self._guarded(scope, overrun_in)
+        try:
+            with guarded:
+                try:
+                    self._announcer.elected(scope.term)
+                    await self._work(campaign, scope, hold)
+                finally:
+                    scope.close(LossReason.FAILED if campaign.failures else LossReason.EXPIRED)
+                    await scope.join()
+        finally:
+            closed_at = scope.closed_at if scope.closed_at is not None else self._clock()
+            self._announcer.ousted(scope.term, self._clock() - closed_at)
+            await self._tell_ousted(campaign, scope)
+
+    def _guarded(self, scope: TermScope, overrun_in: Callable[[], float | None]) -> AbstractContextManager[None]:
+        if not self._config.exit_on_overrun:
+            return nullcontext()
+        from .._runtime.watchdog import watching
+
+        return watching(overrun_in, lambda: f"work for {scope.term.election!r} outlived its lease")
+
+    async def _work(self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]]) -> None:
+        if not self._elected_callbacks and campaign.work is None:
+            # No tasks, no group: ten thousand may lead so, with the work in their `leading()` blocks.
+            with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()):
+                await hold()
+            return
+        async with anyio.create_task_group() as group:
+            with scope.work(group.cancel_scope, anyio.current_time()):
+                for callback in list(self._elected_callbacks):
+                    group.start_soon(self._elected, campaign, scope, callback)
+                if campaign.work is not None:
+                    group.start_soon(self._do, campaign, scope, campaign.work)
+                await hold()
+
+    async def _elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
+        def failed(error: BaseException) -> None:
+            campaign.fail(error)
+            scope.close(LossReason.FAILED)
+
+        with within(scope), failures_to(failed):
+            await _call(callback, self, scope.term)
+
+    async def _do(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
+        def failed(error: BaseException) -> None:
+            campaign.fail(error)
+            scope.close(LossReason.FAILED)
+
+        with within(scope), failures_to(failed):
+            result = await work(scope.term)
+            if scope.term.is_valid():
+                campaign.result = result
+                campaign.stop()
+                scope.close(LossReason.RESIGNED)
+            else:
+                # It has seen the loss by itself, and is not done: `while term.is_valid()` ends so.
+                scope.close(LossReason.EXPIRED)
+
+    async def _tell_ousted(self, campaign: Campaign, scope: TermScope) -> None:
+        with anyio.move_on_after(self._config.retry) as bound:
+            # Beside each other, so that one that hangs does not keep the others from being called.
+            async with anyio.create_task_group() as group:
+                for callback in list(self._ousted_callbacks):
+                    group.start_soon(self._ousted, campaign, scope, callback)
+        if bound.cancelled_caught:
+            self._announcer.ousted_took_too_long(self._config.retry)
+
+    async def _ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
+        with within(campaign), failures_to(campaign.fail):
+            await _call(callback, self, scope.term)
+
+    def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
+        if campaign.over.is_set():
+            return  # the group may be closing already
+        for callback in list(self._error_callbacks):
+            group.start_soon(self._call_on_error, campaign, callback, error)
+
+    async def _call_on_error(self, campaign: Campaign, callback: ErrorCallback, error: EtcdLeaderError) -> None:
+        def failed(raised: BaseException) -> None:
+            if self._scope is not None:
+                self._scope.close(LossReason.FAILED)
+            campaign.fail(raised)
+
+        with within(campaign), failures_to(failed):
+            await _call(callback, self, error)
+
+    def _release_told(self, scope: TermScope) -> None:
+        """The seat was given back."""
+        self._scope = None
+        scope.released.set()
+
+
+async def _call(callback: Callable[..., Any], manager: LeaderManager, argument: object) -> None:
+    result = callback(manager, argument)
+    if inspect.isawaitable(result):
+        await result

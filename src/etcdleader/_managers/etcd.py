@@ -1,0 +1,180 @@
+"""Leader election on etcd: one candidacy after another, until the campaign is to end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+
+from .._runtime.fork import boottime
+from ..config import SHORT_LEASE, Config, EtcdConfig, check_election_key
+from ..errors import LeadershipLostError, NotLeaderError
+from ..metrics import Metrics
+from ..model import LeaderRecord, Term
+from .base import BaseManager
+from .campaign import Campaign
+
+# What speaks to etcd is loaded at the first campaign or question: it would take half of the time of `import etcdleader`,
+# and a factory call at import, a command line or a parent that forks has no use for it.
+if TYPE_CHECKING:
+    from .._etcd.api import EtcdApi
+    from .._lease.connection import Connection
+    from .elector import Contest
+
+__all__ = ("EtcdLeaderManager",)
+
+
+class EtcdLeaderManager(BaseManager):
+    """Campaigns on etcd. Nothing is opened before the first campaign or question, in whatever process that is.
+
+    Managers with an equal ``EtcdConfig``, or with the same client, share one connection per process and event loop.
+    """
+
+    def __init__(
+        self,
+        client: EtcdConfig | Any,
+        config: Config,
+        election_key: str,
+        *,
+        clock: Callable[[], float] | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Make a manager for one election.
+
+        Args:
+            client: How to reach etcd: an ``EtcdConfig``, a ready ``etcd3.Etcd3Client`` (it is used, and left open), or
+                an object that implements the port, as ``etcdleader.testing.FakeEtcd`` has them.
+            config: The election's settings. ``enabled`` is the factory's affair and changes nothing here.
+            election_key: What is campaigned for: candidates of one key stand in one queue. ``election_key + "/"`` is
+                the prefix of their keys in etcd.
+            clock: Seconds on a clock that never steps. By default CLOCK_BOOTTIME, which counts suspend.
+            metrics: Who counts; by default nobody.
+
+        Raises:
+            ConfigError: The election key cannot be one.
+            TypeError: ``client`` or ``config`` is none of the above.
+        """
+        if not isinstance(config, Config):
+            raise TypeError(f"config must be a Config, not {type(config).__name__}")
+        self._is_port = not isinstance(client, EtcdConfig) and not _is_etcd3_client(client)
+        if self._is_port and not _implements_port(client):
+            raise TypeError(f"client must be an EtcdConfig or an etcd3.Etcd3Client, not {type(client).__name__}")
+        check_election_key(election_key)
+        self._client: Any = client
+        self._known_revisions: Mapping[int, int] = {}
+        super().__init__(config, election_key, clock=clock or boottime, metrics=metrics)
+
+    def _begin_anew(self) -> None:
+        super()._begin_anew()
+        self._contest: Contest | None = None
+
+    def _draw_identity(self) -> str:
+        name = self._config.id.replace("{pid}", str(os.getpid()))
+        if "{host}" in name:
+            import socket
+
+            name = name.replace("{host}", socket.gethostname())
+        return f"{name}#{os.urandom(4).hex()}"
+
+    def _renewal_age(self) -> float | None:
+        contest = self._contest  # each once: this may be asked from another thread
+        session = None if contest is None else contest.session
+        return None if session is None else session.age()
+
+    def _connect(self) -> AbstractAsyncContextManager[Connection]:
+        from .._lease.connection import connect
+
+        client = self._client
+        if self._is_port:
+            return connect(id(client), lambda: client, owned=False)
+        key: Hashable = client if isinstance(client, EtcdConfig) else id(client)
+
+        def open_gateway() -> EtcdApi:
+            from .._etcd.client import EtcdGateway
+
+            return EtcdGateway(client)
+
+        return connect(key, open_gateway, owned=True)
+
+    # Looking on
+
+    async def leader(self) -> LeaderRecord | None:
+        queue = await self._read_queue(limit=1)
+        return queue[0] if queue else None
+
+    async def candidates(self) -> list[LeaderRecord]:
+        return await self._read_queue(limit=0)
+
+    async def _read_queue(self, *, limit: int) -> list[LeaderRecord]:
+        from .._election.observer import read_queue
+
+        async with self._connect() as connection:
+            return await read_queue(connection, self._election_key, limit=limit, timeout=self._config.retry)
+
+    @asynccontextmanager
+    async def observe(self) -> AsyncGenerator[AsyncIterator[LeaderRecord | None], None]:
+        from .._election.observer import Observer
+
+        self._here()
+        async with (
+            self._connect() as connection,
+            Observer(connection, self._election_key, self._config.retry, self._announcer).opened() as leaders,
+        ):
+            yield leaders
+
+    # Campaigning
+
+    async def extend(self, term: Term | None = None) -> Term:
+        await anyio.lowlevel.checkpoint()
+        current, contest = self.term, self._contest
+        if term is not None and term is not current:
+            raise LeadershipLostError(term)
+        if current is None or contest is None or contest.session is None:
+            raise NotLeaderError(f"{self.identity} does not lead {self._election_key!r}")
+        await contest.session.renew_now()
+        if not current.is_valid():
+            raise LeadershipLostError(current)
+        return current
+
+    async def _contend(self, campaign: Campaign) -> None:
+        from .._lease.lease_clock import Timing
+        from .elector import Contest
+
+        config = self._config
+        if config.lease < SHORT_LEASE:
+            self._announcer.short_lease(config.lease)
+        self._contest = contest = Contest(
+            campaign,
+            identity=self._identity,
+            election_key=self._election_key,
+            timing=Timing(config.lease, config.retry, config.renew, config.margin),
+            clock=self._clock,
+            announcer=self._announcer,
+            connect=self._connect,
+            serve=self._serve,
+            released=self._release_told,
+        )
+        async with self._connect() as connection:
+            # A manager remembers what it saw in earlier campaigns, too: a cluster can be wiped between two.
+            connection.revisions.learn(self._known_revisions)
+            connection.tell_version(self._announcer.etcd_version)
+            try:
+                await contest.run(connection)
+            finally:
+                self._known_revisions = connection.revisions.known()
+                self._contest = None
+
+
+def _is_etcd3_client(client: object) -> bool:
+    """Whether it is etcd3's, without importing etcd3: who has such a client has imported it."""
+    return any(base.__module__.startswith("etcd3.") and base.__name__ == "Etcd3Client" for base in type(client).__mro__)
+
+
+def _implements_port(client: object) -> bool:
+    from .._etcd.api import EtcdApi
+
+    return isinstance(client, EtcdApi)

@@ -1,0 +1,111 @@
+"""A seat that was won: what its term asks of the lease, and what the lease tells the term's scope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+
+from .._election.candidacy import Candidacy
+from .._etcd.api import Compare
+from .._lease.connection import Connection
+from .._lease.lease_clock import Timing
+from .._runtime.fork import process_id
+from ..errors import EtcdRegressedError
+from ..model import LossReason, Term
+from .reporter import Announcer
+from .term_scope import TermScope
+
+__all__ = ("Seat",)
+
+
+class Seat:
+    """Made when the candidacy has won: nothing is awaited from the look that showed it to here.
+
+    Attributes:
+        scope: That of its term.
+    """
+
+    __slots__ = ("_announcer", "_connect", "_process", "_retry", "_session", "scope")
+
+    def __init__(
+        self,
+        candidacy: Candidacy,
+        *,
+        identity: str,
+        election_key: str,
+        timing: Timing,
+        clock: Callable[[], float],
+        announcer: Announcer,
+        connect: Callable[[], AbstractAsyncContextManager[Connection]],
+    ) -> None:
+        self._session = candidacy.session
+        self._process = process_id()
+        self._announcer = announcer
+        self._connect = connect
+        self._retry = timing.retry
+        term = Term(
+            token=candidacy.token,
+            identity=identity,
+            election=election_key,
+            key=candidacy.key.decode(),
+            lease_id=candidacy.session.lease_id,
+            elected_at=datetime.now(UTC),
+            _believed=self._believed,
+            _remaining=self._session.lease_remaining,
+            _guard=self._guard,
+            _transact=self._transact,
+        )
+        self.scope = TermScope(term, clock=clock, margin=timing.margin, on_close=self._closed)
+        self._session.on_lost = self._lost
+        self._session.lead(self._tick)
+
+    def overrun_in(self) -> float | None:
+        """``TermScope.overrun_in``, of this lease. Called from the guard's thread, too."""
+        return self.scope.overrun_in(self._session.lease_remaining())
+
+    # What the term asks
+
+    def _believed(self) -> bool:
+        return self._process == process_id() and self._session.believed()
+
+    def _guard(self) -> list[Any]:
+        from ..etcd3 import guard_compares
+
+        term = self.scope.term
+        return list(guard_compares(term.key, term.token, term.lease_id))
+
+    async def _transact(self, success: Sequence[Any], failure: Sequence[Any]) -> tuple[bool, list[Any]]:
+        from .._etcd.etcd3_txn import transact
+
+        term = self.scope.term
+        key = term.key.encode()
+        compares = [Compare(key, "create", term.token), Compare(key, "lease", term.lease_id)]
+        async with self._connect() as connection:
+            try:
+                return await transact(connection.txn, compares, success, failure, timeout=self._retry)
+            except EtcdRegressedError as error:
+                self._session.lose(LossReason.REGRESSED, error)
+                raise
+
+    # What happens to it
+
+    def _closed(self) -> None:
+        self._session.drain()
+        self._announcer.ending(self.scope.term)
+
+    def _lost(self) -> None:
+        self.scope.seat_lost(self._session.lost or LossReason.EXPIRED)
+
+    def _tick(self, remaining: float) -> None:
+        scope = self.scope
+        scope.extend_backstop(anyio.current_time(), remaining)
+        if not scope.had_time_to_end() or scope.overrun_told:
+            return
+        left = self.overrun_in()
+        if left is not None and left <= 0:
+            scope.overrun_told = True
+            self._announcer.overrun(scope.term)

@@ -1,0 +1,131 @@
+"""How a campaign fares, as another thread can tell: from when something was last heard of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ..config import Config
+from ..errors import EtcdLeaderError
+from ..metrics import Health, HealthState
+
+if TYPE_CHECKING:
+    from .term_scope import TermScope
+
+__all__ = ("Vitals",)
+
+
+class Vitals:
+    """Written on the event loop; read, and judged, from anywhere. Nothing is locked: each field is read once."""
+
+    __slots__ = (
+        "_campaigning",
+        "_clock",
+        "_config",
+        "_failure",
+        "_heard_at",
+        "_renewals_heard_at",
+        "_since",
+    )
+
+    def __init__(self, config: Config, clock: Callable[[], float]) -> None:
+        self._config = config
+        self._clock = clock
+        self._campaigning = False
+        self._failure: BaseException | None = None
+        self._since = datetime.now(UTC)
+        self._heard_at = self._renewals_heard_at = -math.inf
+
+    # What happens
+
+    def campaign_begins(self) -> None:
+        """Somebody campaigns from now on."""
+        self._campaigning, self._failure, self._since = True, None, datetime.now(UTC)
+        self.heard(renewal=True)
+
+    def campaign_ends(self) -> None:
+        """No campaign runs any more."""
+        self._campaigning, self._since = False, datetime.now(UTC)
+
+    def term_ends(self) -> None:
+        """A term is over."""
+        self._since = datetime.now(UTC)
+
+    def failed(self, error: BaseException) -> None:
+        """The campaign ends with this; the first one counts."""
+        self._failure = self._failure or error
+
+    def heard(self, *, renewal: bool = False) -> None:
+        """The event loop runs; with ``renewal``, a renewal was tried, or none is due yet."""
+        self._heard_at = self._clock()
+        if renewal:
+            self._renewals_heard_at = self._heard_at
+
+    # What it amounts to
+
+    def judge(self, scope: TermScope | None, *, position: int | None, renewals_fail: bool) -> Health:
+        """How it goes.
+
+        Args:
+            scope: Of the term whose seat was not given back yet, if there is one.
+            position: In the queue.
+            renewals_fail: The last renewal was not confirmed.
+        """
+        if not self._campaigning:
+            return self._after()
+        now, config = self._clock(), self._config
+        silence = now - self._heard_at
+        if scope is None or scope.joined:
+            if silence > 2 * config.lease:
+                return _wedged(f"nothing was heard from its event loop for {silence:.0f} s", silence)
+            return self._between(scope, silence, position, renewals_fail=renewals_fail)
+        term = scope.term
+        lease_remaining = term._remaining()  # noqa: SLF001 - of this package: the lease's, whatever else was lost
+        left = scope.overrun_in(lease_remaining)
+        if left is not None and left <= 0:
+            return _wedged(f"work of the term with token {term.token} still runs past the end of its lease", -left)
+        silence = now - self._renewals_heard_at
+        if silence > config.renew + 2 * config.retry and math.isfinite(lease_remaining):
+            return _wedged(
+                f"no renewal was tried for {silence:.0f} s in the term with token {term.token}: "
+                "its event loop is blocked, or work ignores its cancellation",
+                silence,
+            )
+        if not term.is_valid():
+            return self._standing_by(f"the term with token {term.token} is over, and its work is ending")
+        reason = f"leads with token {term.token}"
+        if renewals_fail:
+            reason += f"; renewals fail, {term.remaining():.1f} s left"
+        return Health(state=HealthState.LEADING, reason=reason, since=term.elected_at, ready=True)
+
+    def _after(self) -> Health:
+        failure, since = self._failure, self._since
+        if failure is None:
+            return Health(
+                state=HealthState.NOT_CAMPAIGNING, reason="no campaign is under way", since=since, ready=False
+            )
+        # What others' exceptions say may be secret; it is in the log.
+        name = type(failure).__name__
+        what = f"{name}: {failure}" if isinstance(failure, EtcdLeaderError) else name
+        return Health(state=HealthState.FAILED, reason=f"the campaign has ended with {what}", since=since, ready=False)
+
+    def _between(self, scope: TermScope | None, silence: float, position: int | None, *, renewals_fail: bool) -> Health:
+        if scope is not None:
+            return self._standing_by("its term is over, and the seat is being given back")
+        if position is None:
+            return self._standing_by("it does not stand in the queue yet")
+        if renewals_fail:
+            return self._standing_by("it stands in the queue, but etcd does not renew its lease")
+        if silence > self._config.renew + 2 * self._config.retry:
+            return self._standing_by(f"nothing was heard from its event loop for {silence:.0f} s")
+        return self._standing_by(f"it stands in the queue, {position} ahead", ready=True)
+
+    def _standing_by(self, reason: str, *, ready: bool = False) -> Health:
+        return Health(state=HealthState.STANDING_BY, reason=reason, since=self._since, ready=ready)
+
+
+def _wedged(reason: str, seconds: float) -> Health:
+    since = datetime.now(UTC) - timedelta(seconds=seconds)
+    return Health(state=HealthState.WEDGED, reason=reason, since=since, ready=False)

@@ -1,0 +1,119 @@
+"""The manager of an election that is switched off: it leads while it campaigns, by the same contract."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from .._runtime.fork import process_id
+from ..config import Config
+from ..errors import ConfigError, LeadershipLostError, NotLeaderError
+from ..model import LeaderRecord, LossReason, Term
+from .base import BaseManager
+from .campaign import Campaign
+from .term_scope import TermScope
+
+__all__ = ("NoopLeaderManager",)
+
+_logger = logging.getLogger("etcdleader")
+
+
+class NoopLeaderManager(BaseManager):
+    """Leads as long as it campaigns, and only then: for a single copy of a program, and for development.
+
+    It speaks to nobody, so nothing keeps a second copy from leading as well. Its terms have token 0, which fences
+    nothing, and end only by ``stop()``, ``resign()``, cancellation or an exception.
+    """
+
+    def __init__(self, config: Config | None = None, election_key: str = "") -> None:
+        """Make one; both arguments only say what the program would have campaigned for."""
+        super().__init__(config or Config(), election_key, clock=time.monotonic, metrics=None)
+        self._said_so = False
+
+    def _draw_identity(self) -> str:
+        return "noop"
+
+    async def _contend(self, campaign: Campaign) -> None:
+        if not self._said_so:
+            self._said_so = True
+            _logger.info("election for %r is off: this process leads whenever it campaigns", self._election_key)
+        campaign.standing.set()
+        while not campaign.stopping:
+            scope = self._open_term()
+            try:
+                await self._serve(campaign, scope, anyio.sleep_forever, _never)
+            finally:
+                self._release_told(scope)
+            with campaign.interruptible():
+                await anyio.sleep(self._config.retry if scope.term.loss_reason is LossReason.RESIGNED else 0)
+
+    def _open_term(self) -> TermScope:
+        process = self._process
+        term = Term(
+            token=0,
+            identity=self._identity,
+            election=self._election_key,
+            key="",
+            lease_id=0,
+            elected_at=datetime.now(UTC),
+            _believed=lambda: process == process_id(),
+            _remaining=lambda: math.inf,
+            _guard=list,
+            _transact=_refuse,
+        )
+        announcer = self._announcer
+        return TermScope(term, clock=self._clock, margin=self._config.margin, on_close=lambda: announcer.ending(term))
+
+    async def extend(self, term: Term | None = None) -> Term:
+        await anyio.lowlevel.checkpoint()
+        current = self.term
+        if term is not None and term is not current:
+            raise LeadershipLostError(term)
+        if current is None:
+            raise NotLeaderError(f"{self.identity} does not lead {self._election_key!r}")
+        return current
+
+    async def leader(self) -> LeaderRecord | None:
+        await anyio.lowlevel.checkpoint()
+        return self._record()
+
+    async def candidates(self) -> list[LeaderRecord]:
+        record = await self.leader()
+        return [] if record is None else [record]
+
+    @asynccontextmanager
+    async def observe(self) -> AsyncGenerator[AsyncIterator[LeaderRecord | None], None]:
+        async with aclosing(self._states()) as states:
+            yield states
+
+    async def _states(self) -> AsyncGenerator[LeaderRecord | None, None]:
+        told: LeaderRecord | None = None
+        begun = False
+        while True:
+            await anyio.lowlevel.checkpoint()
+            state = self._record()
+            if begun and state == told:
+                await self._announcer.wait_changed()
+                continue
+            begun, told = True, state
+            yield state
+
+    def _record(self) -> LeaderRecord | None:
+        return LeaderRecord(self.identity, 0, "", 0) if self.is_leader() else None
+
+
+_never: Callable[[], float | None] = lambda: None  # noqa: E731 - a name for what it means
+
+
+async def _refuse(success: Sequence[Any], failure: Sequence[Any]) -> tuple[bool, list[Any]]:
+    del success, failure
+    await anyio.lowlevel.checkpoint()
+    raise ConfigError("election is off (enabled = false): there is no etcd to write to, and token 0 fences nothing")

@@ -1,0 +1,341 @@
+"""The only writer of a manager's status: it sets it, wakes who waits, counts and logs; then callbacks may run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from .._etcd.versions import known_defects
+from ..config import SHORT_LEASE, Config
+from ..errors import EtcdLeaderError
+from ..metrics import Health, Metrics
+from ..model import ElectionStatistics, LeaderStatus, LossReason, Term
+from .liveness import Vitals
+from .status import Outcome, next_status
+
+if TYPE_CHECKING:
+    from .term_scope import TermScope
+
+__all__ = ("Announcer",)
+
+_logger = logging.getLogger("etcdleader")
+
+_NONE: frozenset[Any] = frozenset()
+"""The same for all: a set of one's own, even an empty one, takes 216 bytes, and there may be ten thousand managers."""
+
+
+@dataclass(slots=True)
+class _Counts:
+    terms: int = 0
+    losses: dict[LossReason, int] = field(default_factory=dict)
+    renewals: int = 0
+    renewal_failures: int = 0
+    closest_call: float | None = None
+    queue_position: int | None = None
+    etcd_errors: int = 0
+    overruns: int = 0
+
+
+class Announcer:
+    """One manager's news. Implements the ``Listener`` of its candidacies.
+
+    Attributes:
+        status: The manager's status.
+        on_trouble: Called with an error once per kind per outage: the manager runs its ``on_error`` callbacks.
+        on_resign_request: Called when an operator asks the leader to step down.
+    """
+
+    __slots__ = (
+        "_alarmed",
+        "_campaigning",
+        "_config",
+        "_counts",
+        "_failed_watches",
+        "_leader_seen",
+        "_metrics",
+        "_name",
+        "_outage",
+        "_renewals_fail",
+        "_vitals",
+        "_waiting",
+        "on_resign_request",
+        "on_trouble",
+        "status",
+    )
+
+    def __init__(self, name: str, config: Config, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self.status = LeaderStatus.INIT
+        self.on_trouble: Callable[[EtcdLeaderError], None] = _ignore
+        self.on_resign_request: Callable[[], None] = lambda: None
+        self._name = name
+        self._config = config
+        self._metrics = metrics
+        self._counts = _Counts()
+        self._waiting: list[anyio.Event] = []
+        self._outage: frozenset[type[EtcdLeaderError]] = _NONE
+        self._failed_watches: frozenset[object] = _NONE
+        self._renewals_fail = False
+        self._alarmed = False
+        self._vitals = Vitals(config, clock)
+        self._campaigning = False
+        self._leader_seen: bool | None = None
+        metrics.leader_seen(None)  # whatever a parent saw, before it forked
+
+    # Waiting for news
+
+    def changed(self) -> None:
+        """Something that waiters care about has changed."""
+        for waiting in self._waiting:
+            waiting.set()
+
+    async def wait_changed(self) -> None:
+        """Wait for the next change."""
+        # One for each: the next who waits may do so on another loop.
+        waiting = anyio.Event()
+        self._waiting.append(waiting)
+        try:
+            await waiting.wait()
+        finally:
+            self._waiting.remove(waiting)
+
+    # Campaigns
+
+    def campaign_begins(self) -> None:
+        """Somebody campaigns from now on."""
+        self._campaigning = True
+        self._vitals.campaign_begins()
+        self._see(leader=False)
+        self.changed()
+
+    def campaign_ends(self) -> None:
+        """No campaign runs any more, so there are no callbacks for errors either."""
+        self.on_trouble = _ignore
+        self._campaigning = False
+        self._vitals.campaign_ends()
+        self._see(leader=None)
+
+    # Terms
+
+    def elected(self, term: Term) -> None:
+        """A term begins. Status first, so that callbacks and waiters find it."""
+        self.status = next_status(self.status, Outcome.WON)
+        self._counts.terms += 1
+        self._vitals.heard(renewal=True)
+        self._metrics.elected(term)
+        self._see(leader=True)
+        _logger.info(
+            "%s leads %r with token %d",
+            term.identity,
+            term.election,
+            term.token,
+            extra={"election": term.election, "identity": term.identity, "token": term.token},
+        )
+        self.changed()
+
+    def ending(self, term: Term) -> None:
+        """A term is over; its work is being cancelled."""
+        reason = term.loss_reason
+        self._vitals.term_ends()
+        self._see(leader=False)
+        _logger.info(
+            "%s leads %r no longer (token %d): %s",
+            term.identity,
+            term.election,
+            term.token,
+            reason.name if reason else "EXPIRED",
+            extra={
+                "election": term.election,
+                "identity": term.identity,
+                "token": term.token,
+                "reason": reason.value if reason else "expired",
+            },
+        )
+        self.changed()
+
+    def ousted(self, term: Term, drain: float) -> None:
+        """The work of a term has ended, ``drain`` seconds after it was cancelled."""
+        self.status = next_status(self.status, Outcome.LOST)
+        reason = term.loss_reason or LossReason.EXPIRED
+        self._counts.losses[reason] = self._counts.losses.get(reason, 0) + 1
+        self._vitals.heard()
+        self._metrics.ousted(term, reason, drain)
+        self.changed()
+
+    def overrun(self, term: Term) -> None:
+        """Work goes on past the deadline."""
+        self._counts.overruns += 1
+        self._metrics.overrun(term)
+        error = OverrunError(term)
+        _logger.error("%s", error, extra={"election": term.election, "token": term.token})
+        self.on_trouble(error)
+
+    def short_lease(self, lease: float) -> None:
+        """The campaign begins with a lease that is allowed, but not wise."""
+        _logger.warning(
+            "the lease of %s is %g s: each change of etcd's own leader can cost one that is below %g s",
+            self._name,
+            lease,
+            SHORT_LEASE,
+        )
+
+    def etcd_version(self, version: str) -> None:
+        """etcd's version, told once for each connection."""
+        if (defects := known_defects(version)) is not None:
+            _logger.warning("%s", defects, extra={"etcd_version": version})
+
+    def nobody_campaigns(self, after: float) -> None:
+        """Somebody waits to be elected, and no campaign was begun."""
+        _logger.warning("%s waits to be elected, but has not campaigned for %g s", self._name, after)
+
+    def ousted_took_too_long(self, bound: float) -> None:
+        """``on_ousted`` callbacks were cancelled."""
+        _logger.warning("on_ousted callbacks of %s took longer than %g s and were cancelled", self._name, bound)
+
+    def failed(self, error: BaseException) -> None:
+        """The campaign ends with this exception, wherever it goes."""
+        self._vitals.failed(error)
+        _logger.error("campaign of %s ends with %s: %s", self._name, type(error).__name__, error)
+
+    # Listener
+
+    def etcd_failed(self, error: EtcdLeaderError) -> None:
+        """A call failed or a stream broke."""
+        self._count_trouble(error, log=True)
+
+    def etcd_answered(self) -> None:
+        """A call succeeded: the outage is over, unless renewals still fail."""
+        self._vitals.heard()
+        if not self._renewals_fail:
+            self._recovered()
+
+    def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
+        """``watcher`` has no watch: that is an outage until it has one, whatever else works."""
+        self._failed_watches |= {watcher}
+        self._count_trouble(error, log=True)
+
+    def watch_stands(self, watcher: object) -> None:
+        """``watcher`` has its watch, or wants none any more."""
+        if watcher in self._failed_watches:
+            self._failed_watches = self._failed_watches - {watcher} or _NONE
+        if not self._campaigning and not self._failed_watches:
+            self._recovered()
+
+    def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
+        """Warn once per outage, and raise the voice once when less than a third of the lease is left."""
+        self._vitals.heard(renewal=True)
+        self._counts.renewal_failures += 1
+        self._metrics.renewal_failed(remaining)
+        self._count_trouble(error, log=False)
+        if not self._renewals_fail:
+            self._renewals_fail = True
+            _logger.warning("renewals of %s began to fail, %.1f s left: %s", self._name, remaining, error)
+        if not self._alarmed and remaining < self._config.lease / 3:
+            self._alarmed = True
+            _logger.error("renewals of %s still fail, only %.1f s left: %s", self._name, remaining, error)
+
+    def renewed(self, duration: float, remaining: float) -> None:
+        """A renewal was confirmed: whatever outage there was is over."""
+        self._vitals.heard(renewal=True)
+        counts = self._counts
+        counts.renewals += 1
+        if self.status is LeaderStatus.ELECTED:
+            counts.closest_call = remaining if counts.closest_call is None else min(counts.closest_call, remaining)
+        self._metrics.renewed(duration, remaining)
+        self._recovered()
+
+    def queued(self, position: int | None) -> None:
+        """Our place in the queue."""
+        waiting = self.status is not LeaderStatus.ELECTED
+        self._vitals.heard(renewal=waiting)
+        if waiting:
+            # Behind somebody. Ahead of everybody, the seat is ours to take, and nobody has taken it yet.
+            self._see(leader=bool(position))
+        if position != self._counts.queue_position:
+            self._counts.queue_position = position
+            self._metrics.queued(position)
+
+    def asked_to_resign(self) -> None:
+        """An operator asks the leader to step down."""
+        _logger.info("%s was asked to step down", self._name)
+        self.on_resign_request()
+
+    def candidacy_lost(self, reason: LossReason) -> None:
+        """A candidate that waited has lost its lease or its key, and stands again."""
+        self._see(leader=False)
+        _logger.info("%s lost its place in the queue (%s) and stands again", self._name, reason.name)
+
+    def candidacy_ended(self) -> None:
+        """The next candidacy's renewals start with a clean slate."""
+        self._vitals.heard()
+        self._renewals_fail = self._alarmed = False
+
+    def _count_trouble(self, error: EtcdLeaderError, *, log: bool) -> None:
+        self._vitals.heard()
+        self._counts.etcd_errors += 1
+        self._metrics.etcd_failed(error)
+        kind = type(error)
+        if kind in self._outage:
+            return
+        self._outage |= {kind}
+        if log:
+            _logger.warning("%s has trouble with etcd: %s", self._name, error)
+        self.on_trouble(error)
+
+    def _recovered(self) -> None:
+        if self._failed_watches:
+            return
+        if self._outage or self._renewals_fail:
+            _logger.info("%s has etcd back", self._name)
+        self._outage = _NONE
+        self._renewals_fail = self._alarmed = False
+
+    def _see(self, *, leader: bool | None) -> None:
+        if leader is not self._leader_seen:
+            self._leader_seen = leader
+            self._metrics.leader_seen(leader)
+
+    def health(self, scope: TermScope | None) -> Health:
+        """How it goes. From any thread.
+
+        Args:
+            scope: Of the term whose seat was not given back yet, if there is one.
+        """
+        return self._vitals.judge(scope, position=self._counts.queue_position, renewals_fail=self._renewals_fail)
+
+    def statistics(self, renewal_age: float | None) -> ElectionStatistics:
+        """What was counted so far."""
+        counts = self._counts
+        return ElectionStatistics(
+            terms=counts.terms,
+            losses=dict(counts.losses),
+            renewals=counts.renewals,
+            renewal_failures=counts.renewal_failures,
+            last_renewal_age=renewal_age,
+            closest_call=counts.closest_call,
+            queue_position=counts.queue_position,
+            etcd_errors=counts.etcd_errors,
+            overruns=counts.overruns,
+        )
+
+
+def _ignore(error: EtcdLeaderError) -> None:
+    """Nobody to tell."""
+    del error
+
+
+class OverrunError(EtcdLeaderError):
+    """Work of a term ignored its cancellation past the deadline: somebody else may lead while it still runs."""
+
+    def __init__(self, term: Term) -> None:
+        self.term = term
+        super().__init__(term)
+
+    def __str__(self) -> str:
+        return (
+            f"work of {self.term.identity} for {self.term.election!r} (token {self.term.token}) still runs past the "
+            "end of its lease: it ignored cancellation, or blocks the event loop"
+        )

@@ -1,0 +1,1 @@
+"""What differs between event loops and operating systems."""

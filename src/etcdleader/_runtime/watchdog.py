@@ -1,0 +1,84 @@
+"""The thread that ends the process when work outlives its lease and nothing else can stop it.
+
+An event loop that is blocked cannot cancel anything, and work may swallow its cancellation. One daemon thread per
+process, started at the first need, compares the clock with the moment of each watched term. It sees what the loop does
+not, as long as the interpreter gets to run at all: a C call that never lets go of the GIL stops this thread, too.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+
+from .fork import process_id
+
+__all__ = ("EXIT_STATUS", "watching")
+
+EXIT_STATUS = 70
+"""EX_SOFTWARE of sysexits.h."""
+
+_LONGEST_SLEEP = 1.0
+"""Threads sleep on a clock that stands still in suspend, while leases do not."""
+
+
+@dataclass(eq=False, slots=True, frozen=True)
+class _Watch:
+    left: Callable[[], float | None]
+    describe: Callable[[], str]
+
+
+class _Guard(threading.Thread):
+    def __init__(self) -> None:
+        super().__init__(name="etcdleader overrun guard", daemon=True)
+        self.process = process_id()
+        self.watches: set[_Watch] = set()
+        self.changed = threading.Condition()
+
+    def run(self) -> None:
+        with self.changed:
+            while True:
+                pause = _LONGEST_SLEEP
+                for watch in self.watches:
+                    left = watch.left()
+                    if left is None:
+                        continue
+                    if left <= 0:
+                        _exit(watch.describe())
+                    pause = min(pause, left)
+                self.changed.wait(pause if self.watches else None)
+
+
+def _exit(why: str) -> NoReturn:
+    # os.write, not logging or print: their locks may be held by the very thread that is stuck.
+    os.write(2, f"etcdleader: {why}; ending the process (status {EXIT_STATUS})\n".encode(errors="replace"))
+    os._exit(EXIT_STATUS)
+
+
+_guard: _Guard | None = None
+
+
+@contextmanager
+def watching(left: Callable[[], float | None], describe: Callable[[], str]) -> Iterator[None]:
+    """End the process when ``left()`` says 0 or less, until the block is left.
+
+    Args:
+        left: Seconds until the process must end; None: nothing to fear now. Called from the guard's thread.
+        describe: One line for stderr that says why.
+    """
+    global _guard  # noqa: PLW0603 - one thread per process
+    if _guard is None or _guard.process != process_id():
+        _guard = _Guard()
+        _guard.start()
+    guard, watch = _guard, _Watch(left, describe)
+    with guard.changed:
+        guard.watches.add(watch)
+        guard.changed.notify()
+    try:
+        yield
+    finally:
+        with guard.changed:
+            guard.watches.discard(watch)

@@ -1,0 +1,211 @@
+"""Where settings come from: files and variables, a path, a mapping, or an application's own Dynaconf object.
+
+The only module that knows dynaconf. Each source is read by itself and laid over those before it by our own rules, so
+every value knows where it came from, and dynaconf's rules of searching, merging and casting have no say in it.
+"""
+
+from __future__ import annotations
+
+import os
+from codecs import BOM_UTF8
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .._values.problems import Problem
+from ..errors import ConfigError
+from .tables import Section, Tree, lay, meant_variable, normal
+
+__all__ = ("Settings", "read_settings")
+
+_FILES = ("settings.toml", ".secrets.toml", "config/settings.toml", "config/.secrets.toml")
+_PREFIX = "ETCDLEADER_"
+_RESERVED = frozenset({"token", "election", "key", "identity", "lease_id"})
+"""What ``etcdleader run`` tells its command, as ``ETCDLEADER_TOKEN`` and so on. A command may campaign, too."""
+
+_LEADER_SETTINGS = ("enabled", "id", "lease", "retry", "renew", "margin", "exit_on_overrun", "election_key")
+_ETCD_SETTINGS = ("endpoints", "user", "password", "ca_cert", "cert", "key", "allow_plaintext_password")
+_LISTS = frozenset({"endpoints"})
+_SCALARS = frozenset({*_LEADER_SETTINGS, *_ETCD_SETTINGS}) - _LISTS
+
+
+class Settings:
+    """What was read.
+
+    Attributes:
+        leader: The section of the election.
+        etcd: ``[etcd]``.
+        unreadable: Sources that are there and could not be read.
+    """
+
+    def __init__(self, section: str) -> None:
+        self.leader = Section(section, _LEADER_SETTINGS)
+        self.etcd = Section("etcd", _ETCD_SETTINGS)
+        self.unreadable: list[str] = []
+        self._places: list[str] = []
+        self._tree: Tree = {}
+
+    def nowhere(self, missing: str) -> str:
+        """Say that something is in none of the places where was looked."""
+        return f"{missing}; looked in {', '.join(self._places)}"
+
+    def read_around_here(self) -> None:
+        """Read the files and variables of this process, relative to its working directory only."""
+        for name in _FILES:
+            self.read_file(Path(name), self._lay_toml)
+        self.read_file(Path(".env"), self._lay_dotenv)
+        self._places.append(f"variables {_PREFIX}... (working directory: {Path.cwd()})")
+        self._lay_variables(os.environ, "")
+
+    def read_toml(self, path: Path) -> None:
+        """Read one file, which must be there."""
+        self.read_file(path, self._lay_toml)
+        if not path.is_file() and not self.unreadable:
+            self.unreadable.append(f"{path}: there is no such file")
+
+    def read_mapping(self, settings: Mapping[Any, object]) -> None:
+        """Read a mapping of tables."""
+        self._places.append("the given mapping")
+        self._lay(settings, "the given mapping")
+
+    def read_dynaconf(self, settings: Any) -> None:
+        """Read an application's own object: by ``keys`` and ``get``, for attributes such as ``store`` are dynaconf's."""
+        origin = "the given Dynaconf settings"
+        self._places.append(origin)
+        try:
+            # Nothing else in it is looked at, for it may be lazy and fail.
+            self._lay({key: settings.get(key) for key in list(settings.keys()) if self._matters(key)}, origin)
+        except Exception as error:  # noqa: BLE001 - validators, casts, files: whatever comes of the first access
+            # Its text is left out: a validator's tells the value.
+            self.unreadable.append(f"{origin}: {type(error).__name__} while reading; settings.as_dict() tells more")
+
+    def sort(self) -> None:
+        """Give each section its part, when all is read."""
+        for section in (self.leader, self.etcd):
+            section.take(self._tree)
+
+    def read_file(self, path: Path, lay_file: Callable[[Path], None]) -> None:
+        """Read a file if it is there, and note what came of it."""
+        there = False
+        try:
+            there = path.is_file()  # a directory `.env` is something else
+            if there:
+                lay_file(path)
+        except OSError as error:
+            self.unreadable.append(f"{path}: cannot be read: {error.strerror}")
+        except ValueError as error:
+            self.unreadable.append(f"{path}: {error}")
+        self._places.append(str(path) if there else f"{path} (not there)")
+
+    def _lay_toml(self, path: Path) -> None:
+        self._lay(_toml(path), str(path))
+
+    def _lay_dotenv(self, path: Path) -> None:
+        from dynaconf.vendor.dotenv import dotenv_values
+
+        # Nothing is put into the environment, and no $ is replaced: it may be a password's.
+        values = dotenv_values(str(path), interpolate=False, encoding="utf-8-sig")
+        self._lay_variables({name: text for name, text in values.items() if text is not None}, f" in {path}")
+
+    def _lay_variables(self, variables: Mapping[str, str], where: str) -> None:
+        for name, text in variables.items():
+            rest = name[len(_PREFIX) :]
+            if not name.upper().startswith(_PREFIX) or normal(rest) in _RESERVED:
+                continue
+            path = rest.split("__")
+            if self._matters(path[0]):
+                value = _value_of_variable(path, text)
+                for part in reversed(path[1:]):
+                    value = {part: value}
+                self._lay({path[0]: value}, name + where)
+            else:
+                for section in (self.leader, self.etcd):
+                    if meant := meant_variable(rest, section):
+                        section.problems.append(f"{name}{where}: no such setting; did you mean {_PREFIX}{meant}?")
+
+    def _matters(self, name: object) -> bool:
+        return normal(name) in {self.leader.path[0], self.etcd.path[0]}
+
+    def _lay(self, table: Mapping[Any, object], origin: str) -> None:
+        lay({name: table[name] for name in table if self._matters(name)}, origin, self._tree)
+
+
+def read_settings(settings: object, section: str) -> Settings:
+    """Read what there is. Nothing is checked yet but names.
+
+    Args:
+        settings: A mapping, a path, an application's Dynaconf object, or None for the files and variables around here.
+        section: The table of the election; may be dotted.
+
+    Raises:
+        ConfigError: ``section`` cannot be the name of a table.
+        TypeError: ``settings`` is none of these.
+    """
+    read = Settings(section)
+    if not all(read.leader.path) or read.leader.path == read.etcd.path:
+        raise ConfigError(Problem.of("section", section, 'must be the name of a table, such as "leader"'))
+    if settings is None:
+        read.read_around_here()
+    elif _is_dynaconf(type(settings)):  # before any `isinstance`, which would make it load, and fail, there and then
+        read.read_dynaconf(settings)
+    elif isinstance(settings, Mapping):
+        read.read_mapping(settings)
+    elif isinstance(settings, str | os.PathLike):
+        read.read_toml(Path(settings))
+    else:
+        raise TypeError(f"settings must be a Dynaconf object, a mapping or a path, not {type(settings).__name__}")
+    read.sort()
+    return read
+
+
+def _is_dynaconf(kind: type) -> bool:
+    """Whether it is a class of settings objects, without importing dynaconf: who has such an object has done so."""
+    return any(
+        base.__module__.startswith("dynaconf.") and base.__name__ in {"LazySettings", "Settings"}
+        for base in kind.__mro__
+    )
+
+
+def _toml(path: Path) -> Mapping[str, object]:
+    """One file, as it is.
+
+    dynaconf reads it, but is kept from all else that it does: it searches upwards for files, and for others beside
+    this (``settings.local.toml``, ``dynaconf_hooks.py``, includes), takes options of its own from variables
+    ``..._FOR_DYNACONF``, and gives strings with ``@``, keys with dots and tables named after an environment a meaning.
+
+    Raises:
+        OSError: It cannot be opened.
+        ValueError: It is not TOML.
+    """
+    from dynaconf import Dynaconf
+    from dynaconf.loaders import toml_loader
+
+    if path.suffix != ".toml":
+        raise ValueError("is not a .toml file; read others with a Dynaconf of your own, and give that as settings")
+    with path.open("rb") as file:  # the loader only warns of what it cannot open
+        if file.read(len(BOM_UTF8)) == BOM_UTF8:
+            raise ValueError("begins with a byte order mark, which TOML does not have: save it as UTF-8 without")
+    reader = Dynaconf(
+        dynaconf_skip_loaders=True,
+        dynaconf_skip_validators=True,
+        auto_cast=False,
+        dotted_lookup=False,
+        nested_separator=False,
+        merge_enabled=False,
+        environments=False,
+        dynaboxify=False,
+    )
+    toml_loader.load(reader, env="_envless", filename=[str(path)], silent=False)
+    table: Mapping[str, object] = reader.as_dict(internal=True)
+    return table
+
+
+def _value_of_variable(path: list[str], text: str) -> object:
+    """As dynaconf reads variables, but for ``@``; and a scalar stays as it is written: 0123 may be a password."""
+    if text[:1] in {'"', "'", "[", "{"}:
+        from dynaconf.utils.parse_conf import parse_conf_data
+
+        value: object = parse_conf_data(text, tomlfy=True, box_settings={"AUTO_CAST_FOR_DYNACONF": False})
+        if isinstance(value, str) or (isinstance(value, list | dict) and normal(path[-1]) not in _SCALARS):
+            return value
+    return text

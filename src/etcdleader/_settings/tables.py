@@ -1,0 +1,143 @@
+"""Tables of settings, laid over each other; every value knows where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from .._values.problems import Problem
+
+__all__ = ("Section", "Tree", "lay", "meant_variable", "normal")
+
+_TEXTS = frozenset({"id", "election_key", "user", "password"})
+_FLAGS = frozenset({"enabled", "exit_on_overrun", "allow_plaintext_password"})
+_FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_MARKERS = frozenset({"dynaconf_merge", "dynaconf_merge_unique"})
+"""They ask dynaconf for what is done here anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    value: object = field(repr=False)  # it may be a password
+    origin: str
+
+
+Tree: TypeAlias = "dict[str, Tree | _Found]"
+"""Tables in tables, by normal names."""
+
+
+def normal(name: object) -> str:
+    """The one spelling of a name."""
+    return str(name).strip().lower().replace("-", "_")
+
+
+def lay(table: Mapping[Any, object], origin: str, tree: Tree) -> None:
+    """Lay a table over a tree: tables are merged, all else (lists, too) is replaced, and None says nothing."""
+    for key in table:
+        name, value = normal(key), table[key]  # not `items`: dynaconf's gives what is not yet evaluated
+        if isinstance(value, Mapping):
+            below = tree.get(name)
+            if not isinstance(below, dict):
+                below = tree[name] = {}
+            lay(value, origin, below)
+        elif value is not None:
+            tree[name] = _Found(value, origin)
+
+
+class Section:
+    """One table, as a table of settings.
+
+    Attributes:
+        name: As it is written: ``sync.election``.
+        path: The names on the way to it.
+        known: The settings it may have.
+        exists: There is such a table.
+        values: The settings it has, each as the type it is meant to have, where that is beyond doubt.
+        problems: What is in it and may not be there.
+    """
+
+    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+        self.name = name
+        self.path = tuple(normal(part) for part in name.split("."))
+        self.known = known
+        self.exists = False
+        self.values: dict[str, Any] = {}
+        self.problems: list[str] = []
+        self._origins: dict[str, str] = {}
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Where its settings came from, each once."""
+        return tuple(dict.fromkeys(self._origins.values()))
+
+    def take(self, tree: Tree) -> None:
+        """Pick out what belongs here."""
+        node: Tree | _Found | None = tree
+        for part in self.path:
+            node = node.get(part) if isinstance(node, dict) else node
+        self.exists = node is not None
+        if isinstance(node, _Found):
+            self.problems.append(f"{self.name}: must be a table{_from(node)}")
+        elif node is not None:
+            for setting, found in node.items():
+                self._take_setting(setting, found)
+
+    def _take_setting(self, setting: str, found: Tree | _Found) -> None:
+        # Values are not shown here: what has a wrong name may be a password.
+        if setting in self.known and isinstance(found, _Found):
+            self.values[setting] = _typed(setting, found.value)
+            self._origins[setting] = found.origin
+        elif setting in self.known:
+            self.problems.append(f"{self.name}.{setting}: must not be a table{_from(found)}")
+        elif setting not in _MARKERS:
+            from difflib import get_close_matches
+
+            nearest = get_close_matches(setting, self.known, 1)
+            advice = f"did you mean {nearest[0]}?" if nearest else f"there are {', '.join(self.known)}"
+            self.problems.append(f"{self.name}.{setting}: no such setting; {advice}{_from(found)}")
+
+    def explain(self, problem: str) -> str:
+        """A problem with its values, with the section's name and where the values came from."""
+        settings = problem.settings if isinstance(problem, Problem) else ()
+        found = [setting for setting in settings if setting in self._origins]
+        if len(settings) > 1:
+            told = ", ".join(f"{setting} from {self._origins[setting]}" for setting in found)
+        else:
+            told = "".join(f"from {self._origins[setting]}" for setting in found)
+        return f"{self.name}.{problem}" + (f" [{told}]" if told else "")
+
+
+def _typed(setting: str, value: object) -> object:
+    """What is beyond doubt: variables, and dynaconf's reading of them, know no types."""
+    if setting in _FLAGS and isinstance(value, str):
+        return _FLAG_WORDS.get(value.lower(), value)
+    if setting in _TEXTS and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def _from(node: Tree | _Found) -> str:
+    while isinstance(node, dict):
+        if not node:
+            return ""
+        node = next(iter(node.values()))
+    return f" [from {node.origin}]"
+
+
+def meant_variable(rest: str, section: Section) -> str | None:
+    """What was meant by a variable that leads nowhere, both without prefix; None if that cannot be told.
+
+    It has too few or too many underscores, or lacks the section, or is short of an underscore and misspelled, too.
+    """
+    squeezed = rest.replace("_", "").lower()
+    table = "_".join(section.path)
+    for setting in section.known:
+        if squeezed in {(table + setting).replace("_", ""), setting.replace("_", "")}:
+            return "__".join((*section.path, setting)).upper()
+    if "__" not in rest and normal(rest).startswith(f"{table}_"):
+        from difflib import get_close_matches
+
+        for setting in get_close_matches(normal(rest)[len(table) + 1 :], section.known, 1):
+            return "__".join((*section.path, setting)).upper()
+    return None

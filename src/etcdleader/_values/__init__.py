@@ -1,0 +1,1 @@
+"""Checks of values, as pure functions: durations, addresses, and what is wrong with a setting."""
