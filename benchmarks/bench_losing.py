@@ -34,7 +34,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from etcdleader import Config, EtcdLeaderManager, LeaderManager, Term
 from etcdleader._etcd.api import DeleteRange, Put, Range
 from etcdleader._etcd.client import EtcdGateway
-from etcdleader._runtime.fork import boottime
+from etcdleader._runtime.clock import boottime
 from etcdleader.testing import EtcdServer
 
 LOOPS = ("asyncio", "trio")
@@ -51,7 +51,7 @@ LEADER = """
     import logging, select, sys
     import anyio
     from etcdleader import Config, EtcdConfig, EtcdLeaderManager
-    from etcdleader._runtime.fork import boottime
+    from etcdleader._runtime.clock import boottime
     from etcdleader.etcd3 import etcd3
 
     logging.disable()

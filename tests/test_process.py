@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from etcdleader._runtime.fork import boottime
+from etcdleader._runtime.clock import boottime
 
 
 @pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="no CLOCK_BOOTTIME here")
@@ -20,7 +20,7 @@ def test_the_clock_is_the_one_that_counts_suspend(monkeypatch: pytest.MonkeyPatc
 
 def test_where_there_is_none_the_best_monotonic_one_is_used() -> None:
     """Linux is the first platform, and not the only one."""
-    script = "import time; del time.CLOCK_BOOTTIME; from etcdleader._runtime.fork import boottime; print(boottime())"
+    script = "import time; del time.CLOCK_BOOTTIME; from etcdleader._runtime.clock import boottime; print(boottime())"
     before = time.monotonic()
     shown = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert before <= float(shown.stdout) <= time.monotonic()

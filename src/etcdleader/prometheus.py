@@ -29,7 +29,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from ._managers.base import BaseManager
-from ._runtime.fork import boottime
+from ._runtime.clock import boottime
 from .errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .manager import LeaderManager
 from .metrics import HealthState, NullMetrics

@@ -3,10 +3,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._election.queue import Ballot, Place, Rank, candidate_key, election_prefix, prefix_end
+from etcdleader._election.queue import Place, Rank, candidate_key, election_prefix, prefix_end
 from etcdleader._etcd.api import Event, KeyValue
+from etcdleader._lease.leased_key import LeasedKey
 
-OWN = Ballot(b"jobs/b", b"me", create_revision=20, lease_id=0xB)
+OWN = LeasedKey(b"jobs/b", b"me", create_revision=20, lease_id=0xB)
 BEFORE = KeyValue(b"jobs/a", b"other", create_revision=10, mod_revision=10, version=1, lease=0xA)
 FIRST = KeyValue(b"jobs/0", b"first", create_revision=5, mod_revision=5, version=1, lease=0x1)
 MINE = KeyValue(b"jobs/b", b"me", create_revision=20, mod_revision=20, version=1, lease=0xB)

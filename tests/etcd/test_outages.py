@@ -26,7 +26,7 @@ from etcdleader._etcd import endpoint
 from etcdleader._etcd.rpcs import Method
 from etcdleader._etcd.stream import Http2Stream
 from etcdleader._lease import connection as connections
-from etcdleader._runtime.fork import boottime
+from etcdleader._runtime.clock import boottime
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from etcdleader.testing.etcd_server import EtcdMember

@@ -9,11 +9,12 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._election.queue import Ballot
 from etcdleader._etcd.api import Header, KeepAlive, KeyValue, LeaseGranted, Operation, Range, RangeResult, TxnResult
 from etcdleader._lease.lease_clock import Timing
+from etcdleader._lease.leased_key import LeasedKey
 from etcdleader._lease.renewer import Renewals
 from etcdleader._lease.session import Session
+from etcdleader._runtime.clock import Clock
 from etcdleader._runtime.limiter import Turns
 from etcdleader.testing.virtual_time import VirtualClock
 
@@ -66,13 +67,13 @@ class AllIsWell:
     @asynccontextmanager
     async def leases(self, clock: VirtualClock, many: int) -> AsyncIterator[list[Session]]:
         """So many, granted at the same moment, kept alive."""
-        sessions = [Session(self, TIMING, clock=clock, listener=self.listener) for _ in range(many)]  # type: ignore[arg-type]
+        sessions = [Session(self, TIMING, clock=Clock(clock), listener=self.listener) for _ in range(many)]  # type: ignore[arg-type]
         async with anyio.create_task_group() as group:
             group.start_soon(self.renewals.run)
             for session in sessions:
                 await session.open()
             for session in sessions:
-                session.keep_alive(Ballot(b"e/%x" % session.lease_id, b"me", 7, session.lease_id))
+                session.keep_alive(LeasedKey(b"e/%x" % session.lease_id, b"me", 7, session.lease_id))
             yield sessions
             group.cancel_scope.cancel()
 

@@ -31,12 +31,14 @@ from .._etcd.api import (
 from .._lease.backoff import Backoff
 from .._lease.connection import Connection
 from .._lease.lease_clock import Timing
+from .._lease.leased_key import LeasedKey
 from .._lease.session import Session
-from .._runtime.tasks import LightEvent
+from .._runtime.clock import Clock
+from .._runtime.events import LightEvent
 from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LossReason
 from .listener import Listener
-from .queue import Ballot, Place, Rank, candidate_key, election_prefix, prefix_end
+from .queue import Place, Rank, candidate_key, election_prefix, prefix_end
 
 __all__ = ("Candidacy", "CandidacyOverError")
 
@@ -60,7 +62,6 @@ class Candidacy:
     old one finds its lease gone, and fails."""
 
     __slots__ = (
-        "_ballot",
         "_changed",
         "_connection",
         "_election_key",
@@ -68,6 +69,7 @@ class Candidacy:
         "_identity",
         "_listener",
         "_overheard",
+        "_own",
         "_place",
         "_prefix",
         "_refused_watch",
@@ -83,7 +85,7 @@ class Candidacy:
         identity: str,
         timing: Timing,
         *,
-        clock: Callable[[], float],
+        clock: Clock,
         listener: Listener,
     ) -> None:
         self._connection = connection
@@ -94,8 +96,8 @@ class Candidacy:
         self._listener = listener
         self.session = Session(connection, timing, clock=clock, listener=listener)
         self.session.on_lost = self._wake
-        self.session.on_predecessor_gone = self._predecessor_gone
-        self._ballot = Ballot(b"", b"", 0, 0)
+        self.session.on_absent = self._predecessor_gone
+        self._own = LeasedKey(b"", b"", 0, 0)
         self._place = Place(0, 0, None)
         self._watches: dict[tuple[bytes, bytes], WatchHandle] = {}
         self._failed_watches: dict[tuple[bytes, bytes], None] = {}
@@ -106,12 +108,12 @@ class Candidacy:
     @property
     def key(self) -> bytes:
         """The candidate key."""
-        return self._ballot.key
+        return self._own.key
 
     @property
     def token(self) -> int:
         """The fencing token: the create_revision of the candidate key, once it stands."""
-        return self._ballot.create_revision
+        return self._own.create_revision
 
     async def stand(self) -> None:
         """Take a lease and join the queue; etcd's troubles go to the listener, and it goes on trying.
@@ -122,12 +124,12 @@ class Candidacy:
         """
         await self.session.open()
         key = candidate_key(self._election_key, self.session.lease_id)
-        self._ballot = Ballot(key, self._identity, 0, self.session.lease_id)
+        self._own = LeasedKey(key, self._identity, 0, self.session.lease_id)
         backoff = Backoff(self._timing.retry, random.uniform)
         while not await self._join():  # noqa: ASYNC110 - etcd is asked again; it sends no event
             await anyio.sleep(backoff.next())
         self._listener.etcd_answered()
-        self.session.keep_alive(self._ballot)
+        self.session.keep_alive(self._own)
         self._tell_place()
 
     async def wait_turn(self) -> None:
@@ -167,13 +169,13 @@ class Candidacy:
         """One try to stand in the queue; False if it failed, so far as is known."""
         if not self.session.believed():
             raise CandidacyOverError(LossReason.EXPIRED)
-        own, end = self._ballot.key, prefix_end(self._prefix)
+        own, end = self._own.key, prefix_end(self._prefix)
         try:
             result = await self._connection.turns.ask(
                 lambda: self._connection.txn(
                     [Compare(own, "create", 0)],
                     [
-                        Put(own, self._ballot.value, lease=self._ballot.lease_id),
+                        Put(own, self._own.value, lease=self._own.lease_id),
                         Range(self._prefix, end, limit=2, order="create-descending"),
                     ],
                     [Range(own)],
@@ -190,7 +192,7 @@ class Candidacy:
             return await self._find_own()
         if not result.succeeded:
             return self._adopt(_range(result.results[0]))
-        self._ballot = replace(self._ballot, create_revision=result.header.revision)
+        self._own = replace(self._own, create_revision=result.header.revision)
         queue = _range(result.results[1])
         predecessor = queue.kvs[1].key if len(queue.kvs) > 1 else None
         self._place = Place(result.header.revision, queue.count - 1, predecessor, touched=result.header.revision)
@@ -198,7 +200,7 @@ class Candidacy:
 
     async def _find_own(self) -> bool:
         try:
-            own = Range(self._ballot.key)
+            own = Range(self._own.key)
             return self._adopt(
                 await self._connection.turns.ask(lambda: self._connection.range(own, timeout=self._timing.retry))
             )
@@ -213,9 +215,9 @@ class Candidacy:
         if not found.kvs:
             return False
         kv = found.kvs[0]
-        if kv.lease != self._ballot.lease_id:
+        if kv.lease != self._own.lease_id:
             raise CandidacyOverError(LossReason.DELETED)
-        self._ballot = replace(self._ballot, create_revision=kv.create_revision)
+        self._own = replace(self._own, create_revision=kv.create_revision)
         self._place = Place(found.header.revision, 2, None, stale=True, touched=kv.mod_revision)
         return True
 
@@ -252,7 +254,7 @@ class Candidacy:
             prefix_end(self._prefix),
             limit=3,
             order="create-descending",
-            max_create_revision=self._ballot.create_revision,
+            max_create_revision=self._own.create_revision,
         )
         backoff = Backoff(self._timing.retry, random.uniform)
         while (answer := await self._try_read(newest)) is None:
@@ -262,7 +264,7 @@ class Candidacy:
         result, overheard = answer
         self._listener.etcd_answered()
         self._place = Place.read(
-            self._ballot,
+            self._own,
             result.header.revision,
             _range(result.results[0]).kvs,
             self._place.ahead,
@@ -294,7 +296,7 @@ class Candidacy:
         """Watch what our rank calls for: third or later, the predecessor and ourselves, so that one deletion wakes one
         candidate; next in line, the prefix, in which the deletion that elects us is in order with our own. The leader goes on
         with what it has: to know of its own key is all that it needs."""
-        own, prefix = (self._ballot.key, b""), (self._prefix, prefix_end(self._prefix))
+        own, prefix = (self._own.key, b""), (self._prefix, prefix_end(self._prefix))
         wanted: tuple[tuple[bytes, bytes], ...] = (prefix,)
         if self._place.rank is Rank.LATER:
             assert self._place.predecessor is not None
@@ -311,7 +313,7 @@ class Candidacy:
                 self._watches[key, end] = self._connection.api.watch(
                     key, end, sink=self._sink(key, end), timeout=self._timing.retry
                 )
-        self.session.expect_predecessor(self._place.predecessor)
+        self.session.read_along(self._place.predecessor)
 
     def _watch_failed(self, watched: tuple[bytes, bytes], error: EtcdLeaderError) -> None:
         self._failed_watches[watched] = None
@@ -346,7 +348,7 @@ class Candidacy:
         if isinstance(message, WatchCreated):
             self._place = self._place.after_creation(message.revision, resumed=message.resumed)
         elif isinstance(message, WatchEvents):
-            self._place = self._place.after(self._ballot, message.events)
+            self._place = self._place.after(self._own, message.events)
         elif isinstance(message, WatchCanceled):
             self._place = replace(self._place, stale=True)
 

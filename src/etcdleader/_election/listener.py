@@ -1,19 +1,17 @@
-"""Who is told what happens to a candidacy."""
+"""What a candidacy reports to its manager."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from .._lease.listener import LeaseListener
 from ..errors import EtcdLeaderError
 
 __all__ = ("Listener",)
 
 
-class Listener(Protocol):
-    """Called on the event loop, as things happen; must return promptly and must not raise."""
-
-    def etcd_failed(self, error: EtcdLeaderError) -> None:
-        """A call failed or a stream broke; it is being tried again."""
+class Listener(LeaseListener, Protocol):
+    """What a lease reports, and what happens to the candidacy on it."""
 
     def etcd_answered(self) -> None:
         """A call succeeded."""
@@ -23,12 +21,6 @@ class Listener(Protocol):
 
     def watch_stands(self, watcher: object) -> None:
         """``watcher`` has its watch, or wants none any more."""
-
-    def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
-        """A renewal was not confirmed."""
-
-    def renewed(self, duration: float, remaining: float) -> None:
-        """A renewal was confirmed, when ``remaining`` seconds were left."""
 
     def queued(self, position: int | None) -> None:
         """Our place in the queue changed."""

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from .._lease.leased_key import LeasedKey
+
 if TYPE_CHECKING:
     from .._etcd.api import Event, KeyValue
 
-__all__ = ("Ballot", "Place", "Rank", "candidate_key", "election_prefix", "prefix_end")
+__all__ = ("Place", "Rank", "candidate_key", "election_prefix", "prefix_end")
 
 
 def election_prefix(election_key: str) -> bytes:
@@ -40,25 +42,6 @@ class Rank(Enum):
     """Only the leader is ahead."""
     LATER = 2
     """At least two are ahead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ballot:
-    """Our own key: what must stand in etcd for the candidacy to stand."""
-
-    key: bytes
-    value: bytes
-    create_revision: int
-    lease_id: int
-
-    def stands(self, kv: KeyValue | None) -> bool:
-        """Whether ``kv``, as read or put, is this key, as we put it and on our lease."""
-        return (
-            kv is not None
-            and kv.create_revision == self.create_revision
-            and kv.lease == self.lease_id
-            and kv.value == self.value
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +73,7 @@ class Place:
         """What we are, and so what must be watched."""
         return Rank(min(self.ahead, 2))
 
-    def after(self, ballot: Ballot, events: Sequence[Event]) -> Place:
+    def after(self, own: LeasedKey, events: Sequence[Event]) -> Place:
         """The place after whole revisions of events. Those that the read has shown already change nothing: a lagging
         member sends them late."""
         place = self
@@ -98,8 +81,8 @@ class Place:
             kv = event.kv
             if kv.mod_revision <= self.revision:
                 continue
-            if kv.key == ballot.key:
-                if event.type == "put" and ballot.stands(kv):
+            if kv.key == own.key:
+                if event.type == "put" and own.matches(kv):
                     place = replace(place, asked_to_resign=True, touched=kv.mod_revision)
                 else:
                     return replace(place, lost=True)
@@ -118,7 +101,7 @@ class Place:
     @classmethod
     def read(
         cls,
-        ballot: Ballot,
+        own: LeasedKey,
         revision: int,
         newest: Sequence[KeyValue],
         counted: int,
@@ -127,17 +110,17 @@ class Place:
         """The place that one linearizable read shows.
 
         Args:
-            ballot: Our own key.
+            own: Our own key.
             revision: Of the answer.
             newest: The three newest keys of the queue that are not newer than ours, newest first.
             touched: The mod_revision of our own key as it was known before; 0 when it was not.
             counted: How many were ahead before: what is said when there are at least two, since etcd does not count
                 up to a create_revision.
         """
-        if not newest or newest[0].key != ballot.key or not ballot.stands(newest[0]):
+        if not newest or newest[0].key != own.key or not own.matches(newest[0]):
             return cls(revision, counted, None, lost=True)
-        own = newest[0].mod_revision
-        place = cls(revision, 0, None, asked_to_resign=0 < touched < own, touched=own)
+        mod_revision = newest[0].mod_revision
+        place = cls(revision, 0, None, asked_to_resign=0 < touched < mod_revision, touched=mod_revision)
         if len(newest) == 1:
             return place
         predecessor = newest[1].key

@@ -14,7 +14,8 @@ import anyio
 from .._grpc.connection import Http2
 from .._grpc.framing import Metadata, Status
 from .._grpc.transport import HUNG_UP
-from .._runtime.tasks import LightEvent, spawn
+from .._runtime.events import LightEvent
+from .._runtime.tasks import spawn
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .error_mapping import NoTlsError, translated

@@ -1,4 +1,4 @@
-"""A user's etcd3 transaction, over the port."""
+"""etcd3's transactions: a user's own over the port, and the compares that guard one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,27 @@ from etcd3.client import KVMetadata  # isort: skip
 from .api import Compare, DeleteRange, DeleteRangeResult, Operation, Put, Range, RangeResult, TxnResult
 from .etcd3_messages import etcdrpc
 
-__all__ = ("transact",)
+__all__ = ("Lease", "guard_compares", "transact")
+
+
+class Lease(transactions.BaseCompare):  # type: ignore[misc]  # etcd3 has no types
+    """Compares the lease that a key is attached to, which etcd3 has no word for: ``Lease("key") == 1234``."""
+
+    # A class that defines __eq__ loses its hash unless it says so; the base's __eq__ builds a comparison.
+    __hash__ = None  # type: ignore[assignment]
+
+    def build_compare(self, compare: Any) -> None:
+        """Called by etcd3 when it builds the request."""
+        compare.target = etcdrpc.Compare.LEASE
+        compare.lease = int(self.value)
+
+
+def guard_compares(key: str, create_revision: int, lease_id: int) -> list[Any]:
+    """The conditions that hold while a candidate key stands: its create_revision *and* its lease.
+
+    Both, since a key that was overwritten keeps its create_revision, and only the lease tells.
+    """
+    return [transactions.Create(key) == create_revision, Lease(key) == lease_id]
 
 
 async def transact(

@@ -11,7 +11,8 @@ import anyio
 import grpc
 
 from .._grpc.framing import Metadata
-from .._runtime.tasks import CallSoon, LightEvent
+from .._runtime.events import LightEvent
+from .._runtime.tasks import CallSoon
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .endpoint import Endpoint
 from .error_mapping import translated

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from .._runtime.tasks import LightEvent
+from .._runtime.events import LightEvent
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import KeepAlive
 from .codec import header

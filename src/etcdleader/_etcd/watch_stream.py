@@ -16,7 +16,8 @@ from typing import Any
 
 import anyio
 
-from .._runtime.tasks import LightEvent, spawn
+from .._runtime.events import LightEvent
+from .._runtime.tasks import spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage, WatchSink
 from .codec import event, watch_create_request

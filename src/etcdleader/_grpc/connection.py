@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 import anyio
 import anyio.lowlevel
 
-from .._runtime.tasks import LightEvent, protected, spawn
+from .._runtime.events import LightEvent
+from .._runtime.fork import AtFork, in_child
+from .._runtime.tasks import protected, spawn
 from .frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError
 from .framing import Metadata, RequestHeaders, Status, Unframed, framed, status, timeout_header
 from .hpack import packed
@@ -387,5 +389,4 @@ def _forked() -> None:
     nobody.close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+in_child(AtFork.SOCKETS, _forked)

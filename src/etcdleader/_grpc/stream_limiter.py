@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from .._runtime.tasks import LightEvent
+from .._runtime.events import LightEvent
 
 __all__ = ("Places",)
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
-from .._runtime.tasks import LightEvent, running_trio
+from .._runtime.events import LightEvent, running_trio
 
 __all__ = ("HUNG_UP", "Wire", "open_wire")
 

@@ -12,7 +12,8 @@ from typing import Any, cast
 import anyio
 import anyio.to_thread
 
-from .._runtime.tasks import LightEvent, context_of_no_task
+from .._runtime.events import LightEvent
+from .._runtime.tasks import context_of_no_task
 from .transport import Wire
 
 __all__ = ("open_on_asyncio",)

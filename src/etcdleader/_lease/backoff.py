@@ -13,7 +13,7 @@ _FIRST = 1 / 16
 class Backoff:
     """Pauses that double up to ``longest`` seconds, each shortened by up to a half at random.
 
-    The random half keeps candidates that lost the same etcd at the same moment from coming back in one step.
+    The random half keeps leases that lost the same etcd at the same moment from coming back in one step.
     """
 
     __slots__ = ("_longest", "_next", "_uniform")

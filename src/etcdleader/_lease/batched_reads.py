@@ -1,4 +1,4 @@
-"""Reads of many candidacies in one transaction: a linearizable read shows all of them the same moment."""
+"""Reads of many callers in one transaction: a linearizable read shows all of them the same moment."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TypeAlias
 import anyio.lowlevel
 
 from .._etcd.api import Range, TxnResult
+from .._runtime.events import LightEvent
 from .._runtime.limiter import Turns
-from .._runtime.tasks import LightEvent, spawn
+from .._runtime.tasks import spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 
 __all__ = ("Reads",)
@@ -20,9 +21,9 @@ ReadTogether: TypeAlias = Callable[[Sequence[Range], float], Awaitable[TxnResult
 """``await read(requests, timeout)``: in one linearizable transaction."""
 
 _MOST = 16
-"""Requests in one transaction, one of each candidacy. Where thousands stand in one queue etcd reads all of it for each."""
+"""Requests in one transaction, one of each caller. If thousands of keys are in one range, etcd reads all of them for each."""
 _AT_A_TIME = 4
-"""Such transactions: no more candidacies are under way than when each reads on its own."""
+"""Such transactions at a time: no more callers are served at once than when each reads on its own."""
 
 
 class _Batch:

@@ -1,4 +1,4 @@
-"""Who shares which connection, and the task that keeps its leases alive. The only module state of the library.
+"""Who shares which connection, and the task that keeps its leases alive.
 
 Users with an equal client, on one event loop in one process, share one connection: one channel, one stream of each
 kind, one ticker. It is opened for its first user and closed when the last one leaves.
@@ -6,7 +6,6 @@ kind, one ticker. It is opened for its first user and closed when the last one l
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -15,7 +14,7 @@ import anyio
 import anyio.lowlevel
 
 from .._etcd.api import Compare, EtcdApi, Header, LeaseGranted, Operation, Range, RangeResult, TxnResult
-from .._runtime.fork import process_id
+from .._runtime.fork import AtFork, in_child, process_id
 from .._runtime.limiter import Turns
 from .._runtime.tasks import protected, spawn
 from ..errors import EtcdLeaderError
@@ -28,7 +27,7 @@ __all__ = ("Connection", "connect")
 T = TypeVar("T")
 
 _AT_A_TIME = 64
-"""Calls of candidacies: enough to keep etcd busy, and few enough for each to be answered soon. Renewals are not among them."""
+"""Calls at a time: enough to keep etcd busy, and few enough for each to be answered soon. Renewals are not among them."""
 _VERSION_DELAY = 5.0
 """Seconds from the first answer to the question for etcd's version, and between two."""
 _CLOSING = 1.0
@@ -42,8 +41,8 @@ class Connection:
     revision known, and the renewals.
 
     Attributes:
-        turns: Of the calls that candidacies make.
-        reads: Of candidacies, in turn.
+        turns: Limits the calls that are under way at a time, renewals apart.
+        reads: Batches linearizable reads, within those turns.
         version: That of the member that was asked last; None before.
     """
 
@@ -168,8 +167,7 @@ def _forked() -> None:
     _connections = {}
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
+in_child(AtFork.CONNECTIONS, _forked)
 
 
 class connect:  # noqa: N801 - it reads as what it does

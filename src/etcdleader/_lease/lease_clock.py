@@ -13,13 +13,13 @@ __all__ = ("LeaseClock", "Renewal", "Timing", "judge_renewal")
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The durations of an election, as validated by ``Config``.
+    """The durations by which a lease is kept, in seconds. They have been validated.
 
     Attributes:
         lease: Time to live to ask for.
         retry: Bound of one attempt, and the longest pause between two.
         renew: From the sending of one confirmed renewal to the start of the next.
-        margin: How long before etcd may give the seat away this process stops believing.
+        margin: How long before etcd may expire the lease this process stops relying on it.
     """
 
     lease: float
@@ -32,7 +32,7 @@ class LeaseClock:
     """Until when one lease may be believed: ``sent_at + ttl - margin`` of the last confirmed request.
 
     ``sent_at`` is when the request left, never when its answer came: etcd counts from some moment between the two, so
-    only the earlier one is safe (counted from the answer, a slow answer gave two leaders).
+    only the earlier one is safe (counted from the answer, a slow answer gave one lease two holders).
 
     ``believed`` latches. It is called from any thread without a lock; the latch, not an order of reads, is what makes
     "once False, never True again" hold when a confirmation and a question cross.

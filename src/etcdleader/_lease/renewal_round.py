@@ -8,7 +8,9 @@ from typing import Protocol, TypeAlias
 import anyio
 
 from .._etcd.api import EtcdApi, KeepAlive, KeyValue, Operation, Range, RangeResult, TxnResult
-from .._runtime.tasks import LightEvent, protected
+from .._runtime.clock import Clock
+from .._runtime.events import LightEvent
+from .._runtime.tasks import protected
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 
 __all__ = ("MAX_KEYS_PER_READ", "Read", "Renewable", "Round")
@@ -27,8 +29,8 @@ class Renewable(Protocol):
     """A lease to keep alive, as seen from here."""
 
     lease_id: int
-    now: Callable[[], float]
-    """The moment, on this lease's own clock: always the same object."""
+    clock: Clock
+    """What it goes by."""
 
     @property
     def retry(self) -> float:
@@ -149,7 +151,7 @@ class Round:
         """Renew once, within the shortest ``retry``; returns those that were not confirmed and still want to be."""
         timeout = min(lease.retry for lease in leases)
         give_up_at = anyio.current_time() + timeout
-        sent_at = {lease.lease_id: lease.now() for lease in leases}
+        sent_at = {lease.lease_id: lease.clock.now() for lease in leases}
         unanswered: EtcdLeaderError = EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s")
         try:
             answers = await self._api.lease_keep_alive(list(sent_at), timeout=timeout)

@@ -1,22 +1,24 @@
 """The renewals of one connection, done together.
 
 Keep-alives of all leases that are due go out back to back on the one stream, then read-only transactions of up to 128
-keys confirm them. So ten thousand candidacies cost ten thousand small messages and some eighty transactions, not twenty
-thousand calls, and every renewal confirms every candidacy, whatever a watch may have missed.
+keys confirm them. So ten thousand leases cost ten thousand small messages and some eighty transactions, not twenty thousand
+calls, and every renewal confirms every key, whatever a watch may have missed.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anyio
 from anyio.abc import TaskGroup
 
 from .._etcd.api import EtcdApi
-from .._runtime.tasks import LightEvent, protected
+from .._runtime.clock import Clock
+from .._runtime.events import LightEvent
+from .._runtime.tasks import protected
 from ..errors import EtcdUnavailableError
 from .deadlines import Agenda
 from .renewal_round import MAX_KEYS_PER_READ, Read, Renewable, Round
@@ -37,15 +39,15 @@ _APART = 0.005
 
 
 @dataclass(slots=True)
-class _Clock:
-    """A clock that leases go by: how far it is ahead of the loop's, and how many use it."""
+class _ClockUse:
+    """How far a clock is ahead of the loop's, and how many leases go by it."""
 
-    read: Callable[[], float]
+    clock: Clock
     ahead: float
     users: int = 0
 
     def moved(self, now: float) -> bool:
-        ahead = self.read() - now
+        ahead = self.clock.now() - now
         if abs(ahead - self.ahead) <= _APART:
             return False
         self.ahead = ahead
@@ -63,8 +65,7 @@ class Renewals:
         self._read = read
         self._leases: dict[Renewable, Round | None] = {}
         self._agenda: Agenda[Renewable] = Agenda()
-        self._clocks: dict[int, _Clock] = {}
-        """By their ids: a user's own clock need not be hashable, and one that equals another is not that other."""
+        self._clocks: dict[Clock, _ClockUse] = {}
         self._ticks: dict[Renewable, float] = {}
         self._tick_counts: Counter[float] = Counter()
         self._wake = LightEvent()
@@ -75,8 +76,10 @@ class Renewals:
     def add(self, lease: Renewable) -> None:
         """Renew ``lease`` from now on, and look after it."""
         self._leases[lease] = None
-        clock = self._clocks.setdefault(id(lease.now), _Clock(lease.now, lease.now() - anyio.current_time()))
-        clock.users += 1
+        clock = lease.clock
+        if (use := self._clocks.get(clock)) is None:
+            use = self._clocks[clock] = _ClockUse(clock, clock.now() - anyio.current_time())
+        use.users += 1
         if len(self._leases) > _SPREAD_FROM:
             lease.spread()
         self._look_now(lease)
@@ -86,10 +89,10 @@ class Renewals:
         if lease in self._leases:
             del self._leases[lease]
             self._agenda.drop(lease)
-            clock = self._clocks[id(lease.now)]
-            clock.users -= 1
-            if not clock.users:
-                del self._clocks[id(lease.now)]
+            use = self._clocks[lease.clock]
+            use.users -= 1
+            if not use.users:
+                del self._clocks[lease.clock]
             if (every := self._ticks.pop(lease, None)) is not None:
                 self._tick_counts[every] -= 1
                 if not self._tick_counts[every]:
@@ -101,7 +104,7 @@ class Renewals:
         if lease in self._leases and lease not in self._ticks:
             self._ticks[lease] = every
             self._tick_counts[every] += 1
-            # Not here and now: whoever calls this is about to tell that the term began.
+            # Not here and now: the caller has not finished what it begins with this.
             self._agenda.put(lease, -math.inf)
             if anyio.current_time() + every < self._sleeps_until:
                 self._wake.set()
@@ -208,10 +211,10 @@ class Renewals:
         return found
 
     def _compare_clocks(self, now: float) -> None:
-        moved = {number for number, clock in self._clocks.items() if clock.moved(now)}
+        moved = {clock for clock, use in self._clocks.items() if use.moved(now)}
         if moved:
             for lease in self._leases:
-                if id(lease.now) in moved:
+                if lease.clock in moved:
                     self._agenda.put(lease, -math.inf)
 
     def _start(self, group: TaskGroup, leases: Sequence[Renewable]) -> Round:

@@ -8,22 +8,23 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from .._election.listener import Listener
-from .._election.queue import Ballot
 from .._etcd.api import KeepAlive, KeyValue, LeaseExistsError, LeaseGranted, LeaseNotFoundError
+from .._runtime.clock import Clock
 from ..errors import EtcdLeaderError, EtcdRegressedError, EtcdUnavailableError
 from ..model import LossReason
 from .backoff import Backoff
 from .connection import Connection
 from .lease_clock import LeaseClock, Renewal, Timing, judge_renewal
+from .leased_key import LeasedKey
+from .listener import LeaseListener
 
 __all__ = ("Session",)
 
 _TICK = 1.0
-"""How often, at least, a running term's deadline is compared with the clock: loops sleep on clocks that stand still in
+"""How often, at least, a watched deadline is compared with the clock: loops sleep on clocks that stand still in
 suspend."""
 _NO_SOONER = 0.05
-"""Seconds after a look at a term in which another one shows nothing new, by the lease's own clock: a renewal is looked at from
+"""Seconds after a look at a deadline in which another one shows nothing new, by the lease's own clock: a renewal is looked at from
 several sides."""
 _EARLY = 0.1
 """By which share of ``renew`` a renewal may come too early, to go along with others."""
@@ -40,8 +41,8 @@ class Session:
     """
 
     __slots__ = (
+        "_also_read",
         "_backoff",
-        "_ballot",
         "_clock",
         "_confirmed_at",
         "_connection",
@@ -51,16 +52,17 @@ class Session:
         "_listener",
         "_not_before",
         "_on_tick",
-        "_predecessor",
+        "_own",
         "_renew_until",
         "_ticked_at",
         "_timing",
+        "clock",
         "error",
         "lease_id",
         "lost",
         "now",
+        "on_absent",
         "on_lost",
-        "on_predecessor_gone",
     )
 
     def __init__(
@@ -68,24 +70,25 @@ class Session:
         connection: Connection,
         timing: Timing,
         *,
-        clock: Callable[[], float],
-        listener: Listener,
+        clock: Clock,
+        listener: LeaseListener,
     ) -> None:
         self._connection = connection
         self._timing = timing
         self._listener = listener
-        self.now = clock
+        self.clock = clock
+        self.now = clock.now
         self.lease_id = 0
         self.lost: LossReason | None = None
         self.error: EtcdLeaderError | None = None
         self.on_lost: Callable[[], None] = _nothing
-        self.on_predecessor_gone: Callable[[], None] = _nothing
+        self.on_absent: Callable[[], None] = _nothing
         self._on_tick: Callable[[float], None] | None = None
         self._ticked_at = -math.inf
         self._clock = LeaseClock(-math.inf, 0, 0)
         self._highest_term = 0
-        self._ballot: Ballot | None = None
-        self._predecessor: bytes | None = None
+        self._own: LeasedKey | None = None
+        self._also_read: bytes | None = None
         self._backoff = Backoff(timing.retry, random.uniform)
         self._not_before = -math.inf
         self._early = 0.0
@@ -154,23 +157,22 @@ class Session:
         seconds = math.ceil(self._timing.lease)
         return sent_at, await self._connection.lease_grant(seconds, self.lease_id, timeout=self._timing.retry)
 
-    def keep_alive(self, ballot: Ballot) -> None:
-        """Renew the lease from now on; each renewal confirms that the key of ``ballot`` stands on it."""
-        self._ballot = ballot
+    def keep_alive(self, own: LeasedKey) -> None:
+        """Renew the lease from now on. Each renewal confirms that ``own`` is in etcd, and on this lease."""
+        self._own = own
         self._connection.renewals.add(self)
 
-    def lead(self, on_tick: Callable[[float], None]) -> None:
-        """A term runs on it: compare the clocks, and tell ``on_tick`` the seconds that are left, whenever the deadline has moved
-        or comes near."""
+    def watch_deadline(self, on_tick: Callable[[float], None]) -> None:
+        """Compare the clocks from now on, and call ``on_tick`` with the seconds left whenever the deadline moves or comes near."""
         self._on_tick = on_tick
         self._connection.renewals.watch_clock(self, self._tick)
 
-    def expect_predecessor(self, key: bytes | None) -> None:
-        """Let each renewal look whether this key stands, too: that finds a DELETE which a watch has missed."""
-        self._predecessor = key
+    def read_along(self, key: bytes | None) -> None:
+        """Read this key with each renewal, too, and call ``on_absent`` if it is gone: a watch may have missed its DELETE."""
+        self._also_read = key
 
     def drain(self) -> None:
-        """The work was cancelled: renew for at most one more lease, so that work which never ends cannot keep the seat
+        """The work was cancelled: renew for at most one more lease, so that work which never ends cannot keep the key
         for ever."""
         self._renew_until = min(self._renew_until, self.now() + self._timing.lease)
 
@@ -197,7 +199,7 @@ class Session:
         """Let the lease go, which deletes the key. What does not reach etcd within ``retry`` seconds ends with the lease; they
         are counted from when etcd has answered anybody else's call last, where many wait for their turn."""
         self._connection.renewals.discard(self)
-        # Whatever way led here, belief ends before the seat can pass on.
+        # Whatever way led here, belief ends before the key can go.
         self.on_lost = _nothing
         self.lose(LossReason.STOPPED)
         if not self.lease_id or self._connection.inherited:
@@ -208,7 +210,7 @@ class Session:
                 answered = False
                 try:
                     scope.deadline = max(begun, turns.passed_at) + retry
-                    # Half of it for each try, so that one lost answer does not leave the seat taken.
+                    # Half of it for each try, so that one lost answer does not leave the key in etcd.
                     await self._revoke(retry / 2)
                     answered = True
                 finally:
@@ -268,19 +270,19 @@ class Session:
         return due_in is not None and due_in <= self._timing.renew * _EARLY and self._not_before <= self.now()
 
     def keys(self) -> Sequence[bytes]:
-        """Our key, and the one before it while we wait."""
-        assert self._ballot is not None
-        return (self._ballot.key,) if self._predecessor is None else (self._ballot.key, self._predecessor)
+        """Our key, and the one to be read along with it."""
+        assert self._own is not None
+        return (self._own.key,) if self._also_read is None else (self._own.key, self._also_read)
 
     def answered(self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], read_term: int) -> bool:
         """Take in an answered keep-alive and the read after it."""
-        assert self._ballot is not None
+        assert self._own is not None
         verdict = judge_renewal(
             ttl=answer.ttl,
             keep_alive_term=answer.header.raft_term,
             read_term=read_term,
             highest_term=self._highest_term,
-            key_stands=self._ballot.stands(read[0]),
+            key_stands=self._own.matches(read[0]),
         )
         self._highest_term = max(self._highest_term, answer.header.raft_term, read_term)
         if verdict is Renewal.LEASE_LOST:
@@ -293,7 +295,7 @@ class Session:
             self.failed(
                 EtcdUnavailableError(
                     "etcd acknowledged a keep-alive without confirming it: "
-                    f"raft term {answer.header.raft_term}, then {read_term}; its leader is changing"
+                    f"raft term {answer.header.raft_term}, then {read_term}; etcd's leader is changing"
                 )
             )
             return False
@@ -312,7 +314,7 @@ class Session:
             self._ticked_at = now
             self._on_tick(self._clock.remaining(now))
         if len(read) > 1 and read[1] is None:
-            self.on_predecessor_gone()
+            self.on_absent()
         return True
 
     def gone(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from .._runtime.tasks import LightEvent
+from .._runtime.events import LightEvent
 from ..model import Term
 
 __all__ = ("Campaign", "failures_to", "is_inside", "within")

@@ -14,6 +14,7 @@ from .._lease.backoff import Backoff
 from .._lease.connection import Connection
 from .._lease.lease_clock import Timing
 from .._lease.session import Session
+from .._runtime.clock import Clock
 from ..errors import EtcdRegressedError
 from ..model import LossReason, Term
 from .campaign import Campaign
@@ -55,7 +56,7 @@ class Contest:
         identity: str,
         election_key: str,
         timing: Timing,
-        clock: Callable[[], float],
+        clock: Clock,
         announcer: Announcer,
         connect: Callable[[], AbstractAsyncContextManager[Connection]],
         serve: Serve,
@@ -150,7 +151,7 @@ class Contest:
             identity=self._identity,
             election_key=self._election_key,
             timing=self._timing,
-            clock=self._clock,
+            clock=self._clock.now,
             announcer=self._announcer,
             connect=self._connect,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.lowlevel
 
-from .._runtime.fork import boottime
+from .._runtime.clock import Clock, boottime
 from ..config import SHORT_LEASE, Config, EtcdConfig, check_election_key
 from ..errors import LeadershipLostError, NotLeaderError
 from ..metrics import Metrics
@@ -152,7 +152,7 @@ class EtcdLeaderManager(BaseManager):
             identity=self._identity,
             election_key=self._election_key,
             timing=Timing(config.lease, config.retry, config.renew, config.margin),
-            clock=self._clock,
+            clock=Clock(self._clock),
             announcer=self._announcer,
             connect=self._connect,
             serve=self._serve,

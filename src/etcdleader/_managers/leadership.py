@@ -61,7 +61,7 @@ class Seat:
         )
         self.scope = TermScope(term, clock=clock, margin=timing.margin, on_close=self._closed)
         self._session.on_lost = self._lost
-        self._session.lead(self._tick)
+        self._session.watch_deadline(self._tick)
 
     def overrun_in(self) -> float | None:
         """``TermScope.overrun_in``, of this lease. Called from the guard's thread, too."""
@@ -73,7 +73,7 @@ class Seat:
         return self._process == process_id() and self._session.believed()
 
     def _guard(self) -> list[Any]:
-        from ..etcd3 import guard_compares
+        from .._etcd.etcd3_txn import guard_compares
 
         term = self.scope.term
         return list(guard_compares(term.key, term.token, term.lease_id))

@@ -9,7 +9,7 @@ from types import TracebackType
 
 import anyio
 
-from .._runtime.tasks import LightEvent
+from .._runtime.events import LightEvent
 from ..model import LossReason, Term
 
 __all__ = ("TermScope",)

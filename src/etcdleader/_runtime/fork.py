@@ -1,21 +1,53 @@
-"""What is asked of the operating system: the clock that counts suspend, and which process this is."""
+"""Forks: which process this is, and what a forked child does first."""
 
 from __future__ import annotations
 
 import os
-import time
+from collections.abc import Callable
+from enum import IntEnum
 
-__all__ = ("boottime", "process_id")
+__all__ = ("AtFork", "in_child", "process_id")
+
+
+class AtFork(IntEnum):
+    """The steps of a forked child, in their order, whatever order the modules were imported in."""
+
+    IDENTITY = 0
+    """The child learns that it is another process. All that follows may ask for that."""
+    SOCKETS = 1
+    """It detaches the sockets that it inherited, so that nothing is sent in the parent's name."""
+    CONNECTIONS = 2
+    """It forgets the shared connections, and with them the parent's leases."""
+
 
 _this = (os.getpid(), 0)
 """The pid, and how many forks led here."""
+_steps: dict[AtFork, Callable[[], None]] = {}
+
+
+def in_child(step: AtFork, action: Callable[[], None]) -> None:
+    """Run ``action`` in each forked child, as that step. A step has one action; an exception of one stops no other."""
+    assert step not in _steps, step
+    _steps[step] = action
 
 
 def _forked() -> None:
+    errors: list[Exception] = []
+    for step in sorted(_steps):
+        try:
+            _steps[step]()
+        except Exception as error:  # noqa: BLE001 - raised below, when all steps are done
+            errors.append(error)
+    if errors:
+        raise errors[0]  # the interpreter reports it, and the fork goes on
+
+
+def _become_another() -> None:
     global _this  # noqa: PLW0603 - one per process
     _this = (os.getpid(), _this[1] + 1)
 
 
+in_child(AtFork.IDENTITY, _become_another)
 # The pid alone is not enough: in another pid namespace, or after many forks, a child can have its ancestor's pid.
 # The count alone is not enough either: a C extension that forks by itself does not run the hook.
 if hasattr(os, "register_at_fork"):
@@ -23,20 +55,6 @@ if hasattr(os, "register_at_fork"):
 
 
 def process_id() -> tuple[int, int]:
-    """A value that is equal for two calls only if they were made in the same process."""
+    """Return a value that is equal for two calls only if they were made in the same process."""
     pid = os.getpid()
     return _this if _this[0] == pid else (pid, _this[1])
-
-
-if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def boottime() -> float:
-        """Seconds on a clock that never steps and goes on while the machine sleeps."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-else:
-
-    def boottime() -> float:
-        """Seconds on the best clock there is here. ``time.monotonic`` may stand still while the machine sleeps, so a
-        process that was suspended may believe in its lease for too long: see the operating notes."""
-        return time.monotonic()

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import anyio
 
-from .tasks import LightEvent
+from .events import LightEvent
 
 __all__ = ("Turns",)
 
