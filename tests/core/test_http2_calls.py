@@ -244,7 +244,7 @@ async def test_what_a_server_began_to_answer_is_not_asked_again_whatever_it_says
 
 
 async def test_what_may_have_been_done_is_not_asked_again() -> None:
-    async with endpoint_to(hang_up) as (endpoint, servers):
+    async with endpoint_to(hang_up, found) as (endpoint, servers):
         with pytest.raises(EtcdUnavailableError):
             await ask(endpoint)
         assert len(servers) == 1
