@@ -1,0 +1,165 @@
+"""How a bug is planted. One that does not fit the code is an error and no success."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.planted.change import Change, plant
+
+LEASE = '''
+PACE: float = 5
+if PACE:
+    REST = 1
+
+class Lease:
+    """It has a ttl."""
+
+    def confirm(self, sent_at, ttl):
+        if not self.believed(sent_at):
+            return False
+        self.sent_at = sent_at
+        return True
+
+    @property
+    def left(self):
+        return self.sent_at
+'''
+WATCH = """
+class Watch:
+    async def confirm(self, sent_at):
+        self.sent_at = sent_at
+
+    def open(self, messages):
+        def sink(message):
+            if message:
+                messages.append(message)
+
+        return sink
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    return write(tmp_path / "package", {"lease.py": LEASE, "deeper/watch.py": WATCH})
+
+
+def write(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def planted(package: Path, within: str, pattern: str, replacement: str) -> str:
+    """Return the text of both modules, with the change in one of them."""
+    change = Change(within=within, pattern=pattern, replacement=replacement)
+    folder = plant(package, package.parent / "planted", change)
+    assert folder == package.parent / "planted"
+    assert (package / "lease.py").read_text() == LEASE
+    return "".join((folder / "package" / name).read_text() for name in ("lease.py", "deeper/watch.py"))
+
+
+def refused(package: Path, within: str, pattern: str, replacement: str) -> str:
+    with pytest.raises(AssertionError) as caught:
+        planted(package, within, pattern, replacement)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("within", "pattern", "replacement", "right", "wrong"),
+    [
+        pytest.param("PACE", "5", "6", "PACE: float = 5", "PACE: float = 6", id="a constant"),
+        pytest.param("REST", "= .+", "= 2", "REST = 1", "REST = 2", id="a constant under a condition"),
+        pytest.param("left", "@property", "", "    @property\n", "    \n", id="a decorator"),
+        pytest.param("sink", r"if \w+:", "if True:", "if message:", "if True:", id="a function in a function"),
+        pytest.param("open", r"if \w+:", "if True:", "if message:", "if True:", id="the function around it"),
+        pytest.param("Watch", r"if \w+:", "if True:", "if message:", "if True:", id="the class around it"),
+        pytest.param(
+            "Watch.confirm", "= sent_at", "= 0", "self.sent_at = sent_at\n\n", "self.sent_at = 0\n\n",
+            id="a qualified name",
+        ),
+        pytest.param(
+            "confirm", r"if not (\S+) return False", r"if \g<1> return True",
+            "if not self.believed(sent_at):\n            return False", "if self.believed(sent_at): return True",
+            id="white space and groups",
+        ),
+    ],
+)  # fmt: skip
+def test_a_change_is_made_where_it_is_said(
+    package: Path, within: str, pattern: str, replacement: str, right: str, wrong: str
+) -> None:
+    whole = LEASE + WATCH
+    assert whole.count(right) == 1
+    assert planted(package, within, pattern, replacement) == whole.replace(right, wrong)
+
+
+def test_further_lines_are_indented_as_the_first_one(package: Path) -> None:
+    changed = planted(package, "sink", r" (messages)\.append.+", "\nfor one in \\g<1>:\n    print(one)\nreturn")
+    assert (
+        "            if message:\n"
+        "                for one in messages:\n"
+        "                    print(one)\n"
+        "                return\n"
+    ) in changed  # fmt: skip
+
+
+def test_what_was_wrapped_anew_is_found_all_the_same(package: Path) -> None:
+    write(package, {"lease.py": LEASE.replace("(self, sent_at, ttl)", "(\n        self,\n        sent_at, ttl\n    )")})
+    folder = plant(
+        package, package.parent / "planted", Change(within="confirm", pattern=", sent_at, ttl", replacement="")
+    )
+    assert "def confirm(\n        self\n    ):" in (folder / "package" / "lease.py").read_text()
+
+
+def test_several_changes_are_made_one_after_another(package: Path) -> None:
+    first = Change(within="left", pattern=r"return .+", replacement="return PACE")
+    second = Change(within="left", pattern="PACE", replacement="REST")
+    folder = plant(package, package.parent / "planted", first, second)
+    assert "return REST" in (folder / "package" / "lease.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["grant", "Watch.left", "ttl"])
+def test_a_name_that_nothing_has(package: Path, name: str) -> None:
+    assert f"within {name!r}: nothing in package has that name" in refused(package, name, "x", "y")
+
+
+def test_a_pattern_that_is_not_found(package: Path) -> None:
+    message = refused(package, "confirm", "= ttl", "= 0")
+    assert "'= ttl' within 'confirm' is not found" in message
+    assert "lease.py:9 in Lease.confirm" in message
+    assert "deeper/watch.py:3 in Watch.confirm" in message
+
+
+def test_a_pattern_that_is_found_twice(package: Path) -> None:
+    message = refused(package, "confirm", r"return (True|False)", "return None")
+    assert "is found 2 times" in message
+    assert "lease.py:11 in Lease.confirm: return False" in message
+    assert "lease.py:13 in Lease.confirm: return True" in message
+
+
+def test_a_pattern_that_is_found_in_two_functions_of_one_name(package: Path) -> None:
+    message = refused(package, "confirm", "= sent_at", "= 0")
+    assert "is found 2 times" in message
+    assert "in Lease.confirm: = sent_at" in message
+    assert "in Watch.confirm: = sent_at" in message
+
+
+@pytest.mark.parametrize(
+    ("replacement", "why"), [("", "expected an indented block"), ("await message", "'await' outside async function")]
+)
+def test_a_bug_that_does_not_compile(package: Path, replacement: str, why: str) -> None:
+    message = refused(package, "sink", r"messages\.append.+", replacement)
+    assert "in Watch.open.sink: messages.append(message)" in message
+    assert f"does not compile with {replacement!r} instead: {why}" in message
+
+
+def test_a_bug_that_changes_nothing(package: Path) -> None:
+    assert "means the same with 'PACE :  float' instead" in refused(package, "PACE", "PACE: float", "PACE :  float")
+
+
+@pytest.mark.parametrize("replacement", ["receipt", "messages.receipt", "open(receipt=message)"])
+def test_a_bug_that_names_what_nobody_knows(package: Path, replacement: str) -> None:
+    """Its test would turn red whatever that looks at."""
+    assert "package knows no receipt" in refused(package, "sink", r"messages\.append.+", replacement)
