@@ -1,13 +1,12 @@
 """Planted bugs: the suite must find each of them. ``python -m tests.faults.planted [NAME ...]``.
 
-Each is put into a copy of the package by replacing text that must stand there exactly once, and the faults that
-provoke it are injected until an invariant breaks. Exit status 0: every one was found.
+Each is put into a copy of the package, and the faults that provoke it are injected until an invariant breaks. Exit
+status 0: every one was found.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import sys
 import tempfile
 import threading
@@ -21,35 +20,35 @@ from tests.faults.checker import check
 from tests.faults.history import load
 from tests.faults.network import why_no_namespaces
 from tests.faults.schedule import run_campaign
-from tests.planted.bugs_many import ONE_FOR_ALL
+from tests.planted.bugs.lease import COUNTED_FROM_THE_ANSWER
+from tests.planted.bugs.queue import ONE_FOR_ALL
+from tests.planted.change import Change, plant
 
-__all__ = ("BUGS", "Bug", "plant")
+__all__ = ("BUGS", "Bug", "own_package")
 
 _ATTEMPTS = 6
 _TRUST = """\
-    def trust(self, sent_at, answer):
-        now = self.now()
-        if not self._clock.confirm(sent_at, answer.ttl, now):
-            self.lose(LossReason.EXPIRED)
-            return
-        self._backoff.reset()
-        self._not_before = -math.inf
-        self._confirmed_at = now
-        if self._on_tick is not None:
-            self._on_tick(math.inf)
+def trust(self, sent_at, answer):
+    now = self.now()
+    if not self._clock.confirm(sent_at, answer.ttl, now):
+        self.lose(LossReason.EXPIRED)
+        return
+    self._backoff.reset()
+    self._not_before = -math.inf
+    self._confirmed_at = now
+    if self._on_tick is not None:
+        self._on_tick(math.inf)
 
-    def gone(self) -> None:
-"""
+\\g<0>"""
 _LET_GO = """\
-    async def hold_and_let_go(self):
-        try:
-            await self.hold()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self.withdraw()
+async def hold_and_let_go(self):
+    try:
+        await self.hold()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await self.withdraw()
 
-    async def withdraw(self) -> None:
-"""
+\\g<0>"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ class Bug:
     """A bug, and what brings it to light.
 
     Attributes:
-        replacements: For each: the file, what stands there once, and what stands there instead.
+        changes: What is written otherwise in the package.
         rows: The faults that provoke it.
         rules: The invariants of which one, at least, must break.
         options: What differs from the candidates' usual settings.
@@ -65,7 +64,7 @@ class Bug:
     """
 
     name: str
-    replacements: tuple[tuple[str, str, str], ...]
+    changes: tuple[Change, ...]
     rows: tuple[str, ...]
     rules: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -75,28 +74,18 @@ class Bug:
 BUGS = (
     Bug(
         "deadline from the answer's arrival",
-        (
-            (
-                "_session.py",
-                "self._clock.confirm(sent_at, answer.ttl, now)",
-                "self._clock.confirm(now, answer.ttl, now)",
-            ),
-        ),
+        (COUNTED_FROM_THE_ANSWER,),
         rows=("B3",),
         rules=("S1", "S3"),
     ),
     Bug(
         "a keep-alive alone counts",
         (
-            (
-                "_rounds.py",
-                "                to_read.append((lease, answer))\n",
-                "                lease.trust(sent_at[lease.lease_id], answer)\n",
-            ),
-            (
-                "_session.py",
-                "    def gone(self) -> None:\n",
-                _TRUST,
+            Change(within="Session.gone", pattern="def gone", replacement=_TRUST),
+            Change(
+                within="_attempt",
+                pattern=r"to_read\.append\(.+\)",
+                replacement="lease.trust(sent_at[lease.lease_id], answer)",
             ),
         ),
         rows=("A9", "A10"),
@@ -105,12 +94,12 @@ BUGS = (
     Bug(
         "no look at the own key",
         (
-            (
-                "_core/queue.py",
-                "            if kv.key == ballot.key:\n",
-                "            if kv.key == ballot.key and self.rank is not Rank.LEADER:\n",
+            Change(
+                within="after",
+                pattern=r"(if \S+ == \S+):",
+                replacement=r"\g<1> and self.rank is not Rank.LEADER:",
             ),
-            ("_session.py", "key_stands=self._ballot.stands(read[0])", "key_stands=True"),
+            Change(within="answered", pattern=r"[\w.]+\(read\[0\]\)", replacement="True"),
         ),
         rows=("D1",),
         rules=("S1", "S3"),
@@ -118,40 +107,20 @@ BUGS = (
     Bug(
         "released before the work has ended",
         (
-            ("_contest.py", "scope, candidacy.hold,", "scope, candidacy.hold_and_let_go,"),
-            (
-                "_election.py",
-                "    async def withdraw(self) -> None:\n",
-                _LET_GO,
-            ),
+            Change(within="withdraw", pattern="async def withdraw", replacement=_LET_GO),
+            Change(within="_stand", pattern=r"\.hold\b", replacement=".hold_and_let_go"),
         ),
         rows=("C8",),
         rules=("S7",),
     ),
     Bug(
         "one key that stands confirms all that are read with it",
-        (("_rounds.py", "            read = [_only(next(found)) for _ in of_one]\n", ONE_FOR_ALL),),
+        (ONE_FOR_ALL,),
         rows=("B9",),
         rules=("S1", "S3"),
         campaign="many",
     ),
 )
-
-
-def plant(bug: Bug, package: Path, to: Path) -> Path:
-    """Copy the package to a folder, with the bug in it.
-
-    Raises:
-        ValueError: The text to replace is not there exactly once.
-    """
-    shutil.copytree(package, to / "etcdleader", ignore=shutil.ignore_patterns("__pycache__"))
-    for name, old, new in bug.replacements:
-        path = to / "etcdleader" / name
-        text = path.read_text(encoding="utf-8")
-        if text.count(old) != 1:
-            raise ValueError(f"{bug.name}: {old!r} stands in {name} {text.count(old)} times, not once")
-        path.write_text(text.replace(old, new), encoding="utf-8")
-    return to
 
 
 def own_package() -> Path:
@@ -164,7 +133,7 @@ def own_package() -> Path:
 
 def find(bug: Bug, package: Path, folder: Path, aborted: threading.Event) -> str | None:
     """Provoke a bug until it is found; returns what was."""
-    source = plant(bug, package, folder / "src")
+    source = plant(package, folder / "src", *bug.changes)
     for attempt in range(_ATTEMPTS):
         lines = run_campaign(
             bug.campaign,

@@ -12,8 +12,9 @@ from tests.faults.checker import check, worst_overlap
 from tests.faults.frames import WatchFilter
 from tests.faults.history import load
 from tests.faults.network import why_no_namespaces
-from tests.faults.planted import BUGS, Bug, own_package, plant
+from tests.faults.planted import BUGS, Bug, own_package
 from tests.faults.schedule import MUST_HAVE, PLANS, run_campaign
+from tests.planted.change import plant
 
 SLICE = ("A1", "A10", "B9", "C6", "C8", "C13", "D1")
 
@@ -63,6 +64,4 @@ def test_the_filter_drops_what_comes_on_watch_streams_and_nothing_else() -> None
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_each_planted_bug_still_fits_the_code(bug: Bug, tmp_path: Path) -> None:
     """That the suite finds them takes a real cluster and a minute each: ``python -m tests.faults.planted``."""
-    source = plant(bug, own_package(), tmp_path)
-    for name, _, _ in bug.replacements:
-        compile((source / "etcdleader" / name).read_text(encoding="utf-8"), name, "exec")
+    plant(own_package(), tmp_path, *bug.changes)

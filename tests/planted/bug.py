@@ -1,20 +1,47 @@
-"""A planted bug: one place in the product, broken on purpose in a copy of it, and the test that must notice."""
+"""A planted bug: one place in the product, broken on purpose in a copy of it, and the test that must notice.
+
+The bugs are in the folder ``bugs``, by the rules that they break. To add one: name the rule, quote as little as finds
+the place, write what is wrong there, and name the test that notices.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-import shutil
+import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.planted.change import Change, plant
 from tests.planted.forker import HUNG
 
-__all__ = ("ROOT", "Bug", "Forker", "plant")
+__all__ = ("PACKAGE", "RULES", "Bug", "Forker", "find_tests")
 
-ROOT = Path(__file__).parents[2]
+RULES = (
+    "clock",
+    "deadline",
+    "confirmed renewal",
+    "own key",
+    "scope",
+    "overrun",
+    "one way out",
+    "candidacy",
+    "token",
+    "state",
+    "fork",
+    "observing",
+    "fencing",
+    "views",
+    "sparing etcd",
+    "connection",
+)
+"""What docs/design.md promises, in its words."""
+
+_ROOT = Path(__file__).parents[2]
+PACKAGE = _ROOT / "src" / "etcdleader"
 _TIME_LIMIT = 120
 """Seconds. Far more than any of these tests takes on virtual time; a bug that makes one hang is found by that, too."""
 _OPTIONS = (
@@ -33,35 +60,46 @@ _OPTIONS = (
 
 
 @dataclass(frozen=True)
-class Bug:
+class Bug(Change):
     """What somebody might write, or forget.
 
     Attributes:
         name: What is wrong then.
-        rule: The rule of docs/design.md that it breaks.
-        file: Where, below ``src/etcdleader``.
-        right: The text as it stands there, exactly once.
-        wrong: What is put in its place.
-        test: The test that turns red: a file, and the beginning of a name.
+        rule: The one of ``RULES`` that it breaks.
+        test: The test that turns red: the beginning of its name.
     """
 
     name: str
     rule: str
-    file: str
-    right: str
-    wrong: str
-    test: str
+    test: str = field(kw_only=True)
 
 
-def plant(bug: Bug | None, folder: Path) -> Path:
-    """Copy the package to ``folder``, with the bug in it; returns what belongs on the import path."""
-    shutil.copytree(ROOT / "src" / "etcdleader", folder / "etcdleader")
-    if bug is not None:
-        path = folder / "etcdleader" / bug.file
-        text = path.read_text(encoding="utf-8")
-        assert text.count(bug.right) == 1, f"{bug.file} has this {text.count(bug.right)} times:\n{bug.right}"
-        path.write_text(text.replace(bug.right, bug.wrong), encoding="utf-8")
-    return folder
+def find_tests(beginning: str, tests: Path = _ROOT / "tests") -> list[str]:
+    """Find the tests whose names begin so, in whatever file they are; returns what pytest is told to run them.
+
+    Raises:
+        AssertionError: No file has such a test, or several files have one.
+    """
+    files = {path: names for path, all_names in _tests(tests) if (names := _beginning(beginning, all_names))}
+    if not files:
+        raise AssertionError(f"no file in {tests} has a test whose name begins with {beginning!r}")
+    if len(files) > 1:
+        found = "".join(f"\n  {path}: {', '.join(names)}" for path, names in files.items())
+        raise AssertionError(f"{len(files)} files have tests whose names begin with {beginning!r}{found}")
+    ((path, names),) = files.items()
+    return [f"{path}::{name}" for name in names]
+
+
+def _beginning(beginning: str, names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith(beginning)]
+
+
+@functools.cache
+def _tests(folder: Path) -> list[tuple[Path, list[str]]]:
+    return [
+        (path, re.findall(r"^(?:async )?def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+        for path in sorted(folder.rglob("test_*.py"))
+    ]
 
 
 class Forker:
@@ -72,19 +110,18 @@ class Forker:
         environment = {**os.environ, "PYTHONPATH": ""}
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("forker.py"))],
-            cwd=ROOT,
+            cwd=_ROOT,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def run_tests(self, folder: Path, test: str, *, seconds: float = _TIME_LIMIT) -> subprocess.CompletedProcess[str]:
-        """Run a test on the package in ``folder``; one that hangs has failed."""
+    def run_tests(self, folder: Path, *tests: str, seconds: float = _TIME_LIMIT) -> subprocess.CompletedProcess[str]:
+        """Run tests on the package in ``folder``; one that hangs has failed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        file, _, name = test.partition("::")
-        arguments = [*_OPTIONS, file, "-k", name]
+        arguments = [*_OPTIONS, *tests]
         output = folder / "output"
         order = {"folder": str(folder), "arguments": arguments, "output": str(output), "seconds": seconds}
         print(json.dumps(order), file=self._process.stdin, flush=True)
@@ -96,8 +133,9 @@ class Forker:
 
     def check_that_its_test_turns_red(self, bug: Bug, folder: Path) -> None:
         """Plant it in ``folder``, and run the test that must notice."""
-        done = self.run_tests(plant(bug, folder), bug.test)
-        assert done.returncode == 1, f"{bug.test} did not notice:\n{done.stdout}"
+        tests = find_tests(bug.test)
+        done = self.run_tests(plant(PACKAGE, folder, bug), *tests)
+        assert done.returncode == 1, f"{' '.join(tests)} did not notice:\n{done.stdout}"
         assert "failed" in done.stdout
 
     def close(self) -> None:

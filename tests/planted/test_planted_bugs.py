@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.planted.bug import Bug, Forker, plant
-from tests.planted.bugs import BUGS, RULES
+from tests.planted.bug import PACKAGE, RULES, Bug, Forker, find_tests
+from tests.planted.bugs import connection, lease, queue, term, views
+from tests.planted.change import plant
+
+BUGS = (*lease.BUGS, *term.BUGS, *queue.BUGS, *views.BUGS, *connection.BUGS)
 
 
-@pytest.mark.parametrize("bug", BUGS[::2], ids=lambda bug: bug.name)
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_turns_its_test_red(bug: Bug, tmp_path: Path, forker: Forker) -> None:
-    """The other half is in ``test_planted_bugs_too.py``: a file's tests run one after another."""
     forker.check_that_its_test_turns_red(bug, tmp_path)
 
 
@@ -37,9 +39,9 @@ def test_the_copy_is_what_is_tested_and_without_a_bug_nothing_is_red(tmp_path: P
             "FOLDER", repr(str(tmp_path))
         )
     )
-    folder = plant(None, tmp_path)
+    folder = plant(PACKAGE, tmp_path)
     assert forker.run_tests(folder, f"{test}::test_which").returncode == 0
-    assert forker.run_tests(folder, "tests/sim/test_winning.py::test_a_lone_candidate").returncode == 0
+    assert forker.run_tests(folder, *find_tests("test_a_lone_candidate_leads")).returncode == 0
 
 
 def test_a_test_that_hangs_has_failed(tmp_path: Path, forker: Forker) -> None:

@@ -1,4 +1,4 @@
-"""How a bug is planted. One that does not fit the code is an error and no success."""
+"""How a bug is planted. One that does not fit the code, or whose test is gone, is an error and no success."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.planted.bug import find_tests
 from tests.planted.change import Change, plant
 
 LEASE = '''
@@ -163,3 +164,34 @@ def test_a_bug_that_changes_nothing(package: Path) -> None:
 def test_a_bug_that_names_what_nobody_knows(package: Path, replacement: str) -> None:
     """Its test would turn red whatever that looks at."""
     assert "package knows no receipt" in refused(package, "sink", r"messages\.append.+", replacement)
+
+
+@pytest.fixture
+def tests(tmp_path: Path) -> Path:
+    first = "def helper(): ...\n\n\nasync def test_a_lease_ends(): ...\n\n\ndef test_a_lease_begins(): ...\n"
+    second = "def test_a_key_is_put(): ...\n\n\ndef test_a_lease_is_let_go(): ...\n"
+    return write(tmp_path / "tests", {"test_lease.py": first, "deeper/test_key.py": second, "helpers.py": second})
+
+
+def test_tests_are_found_by_the_beginning_of_their_names(tests: Path) -> None:
+    assert find_tests("test_a_key", tests) == [f"{tests}/deeper/test_key.py::test_a_key_is_put"]
+    assert find_tests("test_a_lease_ends", tests) == [f"{tests}/test_lease.py::test_a_lease_ends"]
+
+
+def test_several_tests_of_one_file_may_begin_alike(tests: Path) -> None:
+    (tests / "deeper" / "test_key.py").unlink()
+    names = ("test_a_lease_ends", "test_a_lease_begins")
+    assert find_tests("test_a_lease", tests) == [f"{tests}/test_lease.py::{name}" for name in names]
+
+
+@pytest.mark.parametrize("beginning", ["test_a_lease_is_granted", "a_key_is_put", "helper"])
+def test_a_test_that_is_not_there(tests: Path, beginning: str) -> None:
+    with pytest.raises(AssertionError, match=f"has a test whose name begins with '{beginning}'"):
+        find_tests(beginning, tests)
+
+
+def test_tests_of_two_files_that_begin_alike(tests: Path) -> None:
+    with pytest.raises(AssertionError, match="2 files have tests whose names begin with 'test_a_lease'") as caught:
+        find_tests("test_a_lease", tests)
+    assert "test_key.py: test_a_lease_is_let_go" in str(caught.value)
+    assert "test_lease.py: test_a_lease_ends, test_a_lease_begins" in str(caught.value)

@@ -1,0 +1,111 @@
+"""Bugs in how etcd is spoken to: in how much is asked of it at a time, and in the connection itself."""
+
+from __future__ import annotations
+
+from tests.planted.bug import Bug
+
+__all__ = ("BUGS",)
+
+_SPARING_ETCD = (
+    Bug(
+        "each lease is renewed by itself",
+        "sparing etcd",
+        within="_companions",
+        pattern="while",
+        replacement="while False and",
+        test="test_what_is_due_soon_goes_along_with_what_is_due",
+    ),
+    Bug(
+        "what is due at once leaves in one burst",
+        "sparing etcd",
+        within="_PACE",
+        pattern=r"= .+",
+        replacement="= 0.0",
+        test="test_ten_thousand_leases_that_began_together_do_not_leave_in_one_burst",
+    ),
+    Bug(
+        "leases that began together come due together for ever",
+        "sparing etcd",
+        within="add",
+        pattern=r"if len\(.+:",
+        replacement="if False:",
+        test="test_ten_thousand_leases_that_began_together_are_spread_over_their_interval",
+    ),
+    Bug(
+        "all candidacies ask at once",
+        "sparing etcd",
+        within="_AT_A_TIME",
+        pattern="64",
+        replacement="1_000",
+        test="test_no_more_than_so_many_calls_of_candidacies_are_under_way",
+    ),
+    Bug(
+        "a turn that comes too late is lost",
+        "sparing etcd",
+        within="take",
+        pattern=r"\S+_hand_on\(\)",
+        replacement="pass",
+        test="test_who_does_not_wait_any_more",
+    ),
+    Bug(
+        "one read that is refused costs all who shared it",
+        "sparing etcd",
+        within="read",
+        pattern=r"if isinstance\(.+:",
+        replacement="if False:",
+        test="test_a_key_that_may_not_be_read_costs_only_who_wanted_it",
+    ),
+    Bug(
+        "a read that is given up ends the member",
+        "sparing etcd",
+        within="txn",
+        pattern=r"(by_consensus=)[^,)]+",
+        replacement=r"\g<1>False",
+        test="test_reads_go_through_the_log_of_an_etcd_that_others_would_end",
+    ),
+)
+
+_CONNECTION = (
+    Bug(
+        "what may have been done is asked for again",
+        "connection",
+        within="_answer",
+        pattern=r"if not \S+ or",
+        replacement="if",
+        test="test_what_may_have_been_done_is_not_asked_again",
+    ),
+    Bug(
+        "a goodbye lets nobody ask again",
+        "connection",
+        within="_retire",
+        pattern=r"\._replace\(.+?\)",
+        replacement="",
+        test="test_what_a_server_did_not_touch_is_asked_once_more_on_a_new_connection",
+    ),
+    Bug(
+        "a token may be put into tables on the way",
+        "connection",
+        within="packed",
+        pattern=r"= \w+ if secret else",
+        replacement="=",
+        test="test_a_secret_may_be_put_into_no_table_by_whoever_hands_it_on",
+    ),
+    Bug(
+        "headers are known by heart for ever",
+        "connection",
+        within="unpack",
+        pattern=r"\S+\.clear\(\)",
+        replacement="pass",
+        test="test_headers_that_are_known_by_heart_mean_something_else_when_the_table_has_moved_on",
+    ),
+    Bug(
+        "a stream speaks on after its end",
+        "connection",
+        within="_arrived",
+        pattern="return",
+        replacement="pass",
+        test="test_a_stream_may_be_closed_by_what_it_brings",
+    ),
+)
+
+BUGS = (*_SPARING_ETCD, *_CONNECTION)

@@ -1,0 +1,164 @@
+"""Bugs in how long a lease is believed, and in what renews it."""
+
+from __future__ import annotations
+
+from tests.planted.bug import Bug
+
+__all__ = ("BUGS", "COUNTED_FROM_THE_ANSWER")
+
+COUNTED_FROM_THE_ANSWER = Bug(
+    "the lease is counted from the answer",
+    "deadline",
+    within="answered",
+    pattern=r"\.confirm\(sent_at,",
+    replacement=".confirm(now,",
+    test="test_a_lease_is_believed_from_the_sending_however_late_the_answer",
+)
+
+_CLOCK = (
+    Bug(
+        "the clock stands still in suspend",
+        "clock",
+        within="boottime",
+        pattern=r"clock_gettime\(\S+\)(?! if)",
+        replacement="monotonic()",
+        test="test_the_clock_is_the_one_that_counts_suspend",
+    ),
+    Bug(
+        "the answer is a flag that somebody has to clear",
+        "clock",
+        within="believed",
+        pattern=r"(is None) and .+",
+        replacement=r"\g<1>",
+        test="test_a_leader_that_was_suspended_past_its_lease_says_no_at_the_first_look",
+    ),
+)
+
+_DEADLINE = (
+    COUNTED_FROM_THE_ANSWER,
+    Bug(
+        "no margin",
+        "deadline",
+        within="LeaseClock",
+        pattern=r"(= \w+ \+ ttl) - margin",
+        replacement=r"\g<1>",
+        test="test_a_lease_is_believed_from_the_send_time_plus_ttl_minus_margin",
+    ),
+    Bug(
+        "a confirmation past the deadline revives the lease",
+        "deadline",
+        within="confirm",
+        pattern=r"if not .+: return False",
+        replacement="self._over = False",
+        test="test_a_confirmation_that_comes_past_the_deadline_extends_nothing",
+    ),
+    Bug(
+        "a keep-alive that was not answered leaves its stream open",
+        "deadline",
+        within="send",
+        pattern=r"if \w+\.waiting and .+:",
+        replacement="if False:",
+        test="test_a_late_answer_is_never_credited_to_the_next_keep_alive",
+    ),
+)
+
+_CONFIRMED_RENEWAL = (
+    Bug(
+        "a keep-alive alone renews",
+        "confirmed renewal",
+        within="judge_renewal",
+        pattern=r"if \w+ != \w+ or .+:",
+        replacement="if False:",
+        test="test_while_raft_terms_never_agree_the_lease_is_not_extended",
+    ),
+    Bug(
+        "in none of many elections a keep-alive needs to be confirmed",
+        "confirmed renewal",
+        within="judge_renewal",
+        pattern=r"if \w+ != \w+ or .+:",
+        replacement="if False:",
+        test="test_no_schedule_of_ten_minutes",
+    ),
+    Bug(
+        "a raft term may go back",
+        "confirmed renewal",
+        within="judge_renewal",
+        pattern=r"(if \w+ != \w+) or .+:",
+        replacement=r"\g<1>:",
+        test="test_a_raft_term_below_the_highest_seen_extends_nothing",
+    ),
+    Bug(
+        "the first failed renewal costs the seat",
+        "confirmed renewal",
+        within="failed",
+        pattern=r"self\.\w+ = error",
+        replacement="self.lose(LossReason.EXPIRED)",
+        test="test_one_lost_renewal_costs_nothing",
+    ),
+    Bug(
+        "no second attempt at once",
+        "confirmed renewal",
+        within="_ATTEMPTS",
+        pattern="2",
+        replacement="1",
+        test="test_a_failed_renewal_is_made_again_at_once_and_costs_nothing",
+    ),
+    Bug(
+        "extend() takes an old confirmation for its own",
+        "confirmed renewal",
+        within="renew_now",
+        pattern=r"= not \w+\.reading",
+        replacement="= True",
+        test="test_an_extension_is_confirmed_by_a_read_that_left_after_it_was_asked_for",
+    ),
+    Bug(
+        "an extension renews what is lost",
+        "confirmed renewal",
+        within="run",
+        pattern=r"\S+_wanting\((.+)\)",
+        replacement=r"\g<1>",
+        test="test_an_extension_that_waited_past_the_deadline_renews_nothing",
+    ),
+    Bug(
+        "a lease is renewed by the answer to another one",
+        "confirmed renewal",
+        within="_attempt",
+        pattern=r"(\w+)\.get\(.+\)",
+        replacement=r"\g<0> or next(iter(\g<1>.values()), None)",
+        test="test_a_lease_is_not_renewed_by_the_answers_to_others",
+    ),
+    Bug(
+        "a lease that is gone takes its round along",
+        "confirmed renewal",
+        within="_attempt",
+        pattern=r"\w+\.gone\(\)",
+        replacement="for one in leases:\n    one.gone()",
+        test="test_leases_that_are_gone_take_none_of_their_round_along",
+    ),
+    Bug(
+        "a round holds its leases until it is over for all",
+        "confirmed renewal",
+        within="_confirm",
+        pattern=r"settled\.append\(.+\)",
+        replacement="pass",
+        test="test_an_extension_does_not_wait_for_a_round_that_is_over_for_its_lease",
+    ),
+    Bug(
+        "the reads of a round wait for each other",
+        "confirmed renewal",
+        within="_attempt",
+        pattern=r"group\.start_soon\(protected\((.+?)\), (.+)\)",
+        replacement=r"await \g<1>(\g<2>)",
+        test="test_a_slow_read_holds_up_no_lease_of_another_read",
+    ),
+    Bug(
+        "rounds wait for each other",
+        "confirmed renewal",
+        within="run",
+        pattern=r"left = await self\._attempt\(.+\)",
+        replacement='async with vars(self._api).setdefault("_lock", anyio.Lock()):\n    \\g<0>',
+        test="test_a_slow_keep_alive_holds_up_no_lease_of_another_round",
+    ),
+)
+
+BUGS = (*_CLOCK, *_DEADLINE, *_CONFIRMED_RENEWAL)

@@ -1,0 +1,179 @@
+"""Bugs in how a candidate joins the queue, in what it knows of it, and in the key that it stands by."""
+
+from __future__ import annotations
+
+from tests.planted.bug import Bug
+
+__all__ = ("BUGS", "ONE_FOR_ALL")
+
+ONE_FOR_ALL = Bug(
+    "one key that stands confirms all that are read with it",
+    "own key",
+    within="_confirm",
+    pattern=r"(\w+) = \[_only\(.+\]",
+    replacement="""\\g<0>
+if settled and \\g<1>[0] is None:
+    lease._clock.confirm(sent_at[lease.lease_id], answer.ttl, lease.now())
+    settled.append(lease)
+    continue""",
+    test="test_a_key_that_is_gone_is_not_confirmed_by_those_that_stand_in_the_same_read",
+)
+
+_OWN_KEY = (
+    ONE_FOR_ALL,
+    Bug(
+        "a renewal does not look at the key",
+        "own key",
+        within="judge_renewal",
+        pattern=r" if not \w+: return \S+",
+        replacement="",
+        test="test_a_leader_whose_watch_is_silent_finds_out_by_the_next_renewal",
+    ),
+    Bug(
+        "the watch on the own key is not listened to",
+        "own key",
+        within="after",
+        pattern=r"return .+lost=True\)",
+        replacement="pass",
+        test="test_a_leader_whose_watch_works_finds_out_at_once",
+    ),
+    Bug(
+        "a key that was taken off its lease still counts",
+        "own key",
+        within="matches",
+        pattern=r" and \w+\.lease == [\w.]+",
+        replacement="",
+        test="test_a_put_that_changes_value_lease_or_creation_is_a_loss",
+    ),
+    Bug(
+        "the turn comes though the own lease is over",
+        "own key",
+        within="_check",
+        pattern=r" elif .+: .+EXPIRED\)",
+        replacement="",
+        test="test_no_term_begins_on_a_lease_that_is_over",
+    ),
+    Bug(
+        "a renewal does not look at the predecessor",
+        "own key",
+        within="answered",
+        pattern=r" if len\(.+: .+\(\)",
+        replacement="",
+        test="test_a_missed_deletion_of_the_predecessor_is_found_by_the_next_renewal",
+    ),
+    Bug(
+        "who comes when the read has left is shown what is older than its call",
+        "own key",
+        within="_goes_alone",
+        pattern=r" \S+\._close\(.+\)",
+        replacement="",
+        test="test_who_comes_when_the_read_has_left_gets_a_newer_one",
+    ),
+)
+
+_CANDIDACY = (
+    Bug(
+        "a grant that exists already is taken for ours",
+        "candidacy",
+        within="open",
+        pattern=r" if \w+: await .+\)",
+        replacement="",
+        test="test_a_grant_whose_answer_was_lost",
+    ),
+    Bug(
+        "a join without an answer is forgotten",
+        "candidacy",
+        within="_join",
+        pattern=r"return await .+",
+        replacement="raise CandidacyOverError(LossReason.EXPIRED) from error",
+        test="test_a_join_that_was_done_though_refused",
+    ),
+    Bug(
+        "a key is put without a lease",
+        "candidacy",
+        within="_join",
+        pattern=r", lease=[\w.]+",
+        replacement="",
+        test="test_a_lost_call_leaves_no_orphan_and_no_leaked_lease",
+    ),
+)
+
+_TOKEN = (
+    Bug(
+        "the token is the revision of the store",
+        "token",
+        within="_adopt",
+        pattern=r"=\w+\.create_revision",
+        replacement="=found.header.revision",
+        test="test_the_token_of_a_join_without_an_answer_is_its_keys_and_not_the_stores",
+    ),
+    Bug(
+        "a wiped cluster goes unnoticed",
+        "token",
+        within="check",
+        pattern=r" if \w+ < \w+: raise .+\)",
+        replacement="",
+        test="test_a_cluster_that_went_back_in_time_ends_the_campaign",
+    ),
+    Bug(
+        "the campaign goes on after a regression",
+        "token",
+        within="_stand",
+        pattern=r"if isinstance\(.+:",
+        replacement="if False:",
+        test="test_the_campaign_ends_though_etcd_has_come_past_what_was_known",
+    ),
+    Bug(
+        "the guard does not compare the lease",
+        "token",
+        within="_transact",
+        pattern=r', \w+\(\w+, "lease", .+?\)',
+        replacement="",
+        test="test_a_key_that_was_taken_off_its_lease_guards_no_write",
+    ),
+)
+
+_STATE = (
+    Bug(
+        "a lagging member's old event counts",
+        "state",
+        within="after",
+        pattern=r" if \S+ <= \S+: continue",
+        replacement="",
+        test="test_an_old_deletion_of_a_name_that_was_used_again_elects_nobody",
+    ),
+    Bug(
+        "a gap between the read and the watch goes unnoticed",
+        "state",
+        within="after_creation",
+        pattern=r"return .+",
+        replacement="return self",
+        test="test_a_candidate_that_joined_while_the_leader_left_leads_at_once",
+    ),
+    Bug(
+        "a broken watch goes on after the header",
+        "state",
+        within="_happened",
+        pattern=r"= \S+\.kv\.mod_revision \+",
+        replacement="= message.header.revision +",
+        test="test_a_broken_watch_goes_on_after_its_last_event_though_the_header_ran_ahead",
+    ),
+    Bug(
+        "a predecessor that waited itself makes its successor leader",
+        "state",
+        within="after",
+        pattern=r"if \S+ is Rank\.\w+:",
+        replacement="if True:",
+        test="test_a_deleted_predecessor_that_was_waiting_itself_elects_nobody",
+    ),
+    Bug(
+        "a refused creation ends somebody else's watch",
+        "state",
+        within="_created",
+        pattern=r"(\w+)\.canceled:",
+        replacement=r"\g<1>.canceled and \g<1>.watch_id not in self._by_id:",
+        test="test_a_refused_creation_ends_its_own_watch_and_no_other",
+    ),
+)
+
+BUGS = (*_OWN_KEY, *_CANDIDACY, *_TOKEN, *_STATE)

@@ -1,0 +1,141 @@
+"""Bugs in a term: in what bounds its work, in what ends it, and in the order in which it ends."""
+
+from __future__ import annotations
+
+from tests.planted.bug import Bug
+
+__all__ = ("BUGS",)
+
+_SCOPE = (
+    Bug(
+        "what is on the agenda stays there when the clocks move apart",
+        "scope",
+        within="_compare_clocks",
+        pattern=r"if \w+:",
+        replacement="if False:",
+        test="test_a_suspended_machine_is_noticed_by_all_within_a_tick",
+    ),
+    Bug(
+        "nobody compares the clock while the loop sleeps",
+        "scope",
+        within="Seat",
+        pattern=r" \S+\(self\._tick\)",
+        replacement="",
+        test="test_the_ticker_cancels_the_work_although_the_loops_clock_stood_still",
+    ),
+    Bug(
+        "no deadline of the loop's behind the ticker",
+        "scope",
+        within="_backstop",
+        pattern=r"return .+",
+        replacement="return math.inf",
+        test="test_the_loops_deadline_cancels_the_work_where_the_ticker_does_not_run",
+    ),
+    Bug(
+        "the work is not cancelled at the end of its term",
+        "scope",
+        within="TermScope.close",
+        pattern=r" for \w+ in list\(.+\): \w+\.cancel\(\)",
+        replacement="",
+        test="test_a_leader_that_etcd_does_not_answer_gives_up_a_margin_before_the_lease_ends",
+    ),
+)
+
+_OVERRUN = (
+    Bug(
+        "an overrun is not reported",
+        "overrun",
+        within="_tick",
+        pattern=r" \S+\.overrun\(.+\)",
+        replacement="",
+        test="test_an_overrun_is_reported_once_everywhere_and_the_lease_is_not_released",
+    ),
+    Bug(
+        "renewals go on for as long as the work runs",
+        "overrun",
+        within="drain",
+        pattern=r"\S+ = min\(.+\)",
+        replacement="pass",
+        test="test_renewals_end_one_lease_after_the_cancellation",
+    ),
+    Bug(
+        "the guard comes when the seat has passed on",
+        "overrun",
+        within="run",
+        pattern=r"(if \w+ <=) 0:",
+        replacement=r"\g<1> -5:",
+        test="test_a_process_whose_work_does_not_end",
+    ),
+)
+
+_ONE_WAY_OUT = (
+    Bug(
+        "the seat is given back before the work has ended",
+        "one way out",
+        within="_serve",
+        pattern=r"await (\w+)\.join\(\)",
+        replacement=r"\g<1>.joined = True",
+        test="test_the_seat_is_not_released_before_a_leading_block_has_ended",
+    ),
+    Bug(
+        "the lease is not renewed while the work cleans up",
+        "one way out",
+        within="drain",
+        pattern=r"min\(.+, (\S+\(\)) \+ .+\)",
+        replacement=r"\g<1>",
+        test="test_each_way_out_releases_last",
+    ),
+    Bug(
+        "leaving releases nothing",
+        "one way out",
+        within="close",
+        pattern=r"if not (\S+lease_id) or .+:",
+        replacement=r"if \g<1>:",
+        test="test_each_way_out_releases_last",
+    ),
+    Bug(
+        "stop() waits for etcd for long",
+        "one way out",
+        within="close",
+        pattern=r"(max\(.+\) \+) (\w+)",
+        replacement=r"\g<1> 9 * \g<2>",
+        test="test_stop_is_bounded_when_etcd_is_gone",
+    ),
+    Bug(
+        "who leaves waits for its turn for ever",
+        "one way out",
+        within="close",
+        pattern=r"\.take\(\w+\)",
+        replacement=".take()",
+        test="test_who_stops_does_not_wait_for_the_turns",
+    ),
+    Bug(
+        "status is told after the callbacks",
+        "one way out",
+        within="_serve",
+        pattern=r"(\S+\.ousted\(.+\)) (await .+\))",
+        replacement=r"\g<2>\n\g<1>",
+        test="test_each_way_out_releases_last",
+    ),
+    Bug(
+        "who calls stop() from the work waits for itself",
+        "one way out",
+        within="_called_from_inside",
+        pattern=r"return .+",
+        replacement="return False",
+        test="test_stop_and_resign_in_on_ousted_return_at_once",
+    ),
+)
+
+_FORK = (
+    Bug(
+        "a forked child leads as its parent does",
+        "fork",
+        within="process_id",
+        pattern=r"return .+",
+        replacement="return 0, 0",
+        test="test_a_forked_child_is_somebody_else",
+    ),
+)
+
+BUGS = (*_SCOPE, *_OVERRUN, *_ONE_WAY_OUT, *_FORK)

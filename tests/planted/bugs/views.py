@@ -1,0 +1,82 @@
+"""Bugs in what others see of an election, and in what keeps late writes out."""
+
+from __future__ import annotations
+
+from tests.planted.bug import Bug
+
+__all__ = ("BUGS",)
+
+_OBSERVING = (
+    Bug(
+        "a change during a read is thought to be in it",
+        "observing",
+        within="_sink",
+        pattern=r"\S+ or (\S+ is None)",
+        replacement=r"\g<1>",
+        test="test_a_change_while_the_answer_is_under_way_is_told_at_once",
+    ),
+    Bug(
+        "what happened before the watch stood is not asked for",
+        "observing",
+        within="_sink",
+        pattern=r"\S+ = max\(.+, \w+\.revision\)",
+        replacement="pass",
+        test="test_a_change_before_the_watch_stands_is_told_when_it_does",
+    ),
+    Bug(
+        "a timeout around the next item forgets that something changed",
+        "observing",
+        within="_try_read",
+        pattern=r"(if \w+ is None:) \S+ = True",
+        replacement=r"\g<1> pass",
+        test="test_a_timeout_around_the_next_item_loses_nothing",
+    ),
+)
+
+_FENCING = (
+    Bug(
+        "the gate forgets what it let through",
+        "fencing",
+        within="check",
+        pattern=r" \S+ = \(epoch, token\)",
+        replacement="",
+        test="test_a_lower_token_is_refused_and_the_error_says_which_and_by_what",
+    ),
+    Bug(
+        "the gate opens for the next one while a writer still writes",
+        "fencing",
+        within="passing",
+        pattern=r"with \S+: (\S+\(.+\)) yield",
+        replacement=r"\g<1>\nyield",
+        test="test_nobody_passes_while_a_writer_writes",
+    ),
+)
+
+_VIEWS = (
+    Bug(
+        "an outage is told at each try",
+        "views",
+        within="renewal_failed",
+        pattern=r" \S+_fail = True",
+        replacement="",
+        test="test_an_outage_is_told_per_outage_and_not_per_try",
+    ),
+    Bug(
+        "the loss is told before it is known why",
+        "views",
+        within="ousted",
+        pattern=r"= \S+ or",
+        replacement="=",
+        test="test_statistics_tell_the_losses_by_reason",
+    ),
+    Bug(
+        "the closest call is the latest one",
+        "views",
+        within="renewed",
+        pattern=r" if \S+ is None else min\(.+\)",
+        replacement="",
+        test="test_statistics_tell_the_age_of_the_last_renewal_and_the_closest_call",
+    ),
+)
+
+BUGS = (*_OBSERVING, *_FENCING, *_VIEWS)
