@@ -33,7 +33,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from etcdleader import Config, EtcdLeaderManager, LeaderManager, Term
 from etcdleader._etcd.api import DeleteRange, Put, Range
-from etcdleader._etcd.client import EtcdGateway
+from etcdleader._etcd.client import EtcdClient, new_client
 from etcdleader._runtime.clock import boottime
 from etcdleader.testing import EtcdServer
 
@@ -118,18 +118,18 @@ class Bench:
 
 # By hand
 
-Act = Callable[[EtcdGateway, Term], Coroutine[Any, Any, object]]
+Act = Callable[[EtcdClient, Term], Coroutine[Any, Any, object]]
 
 
-async def delete(operator: EtcdGateway, term: Term) -> None:
+async def delete(operator: EtcdClient, term: Term) -> None:
     await operator.txn((), [DeleteRange(term.key.encode())], timeout=CALL_TIMEOUT)
 
 
-async def revoke(operator: EtcdGateway, term: Term) -> None:
+async def revoke(operator: EtcdClient, term: Term) -> None:
     await operator.lease_revoke(term.lease_id, timeout=CALL_TIMEOUT)
 
 
-async def overwrite(operator: EtcdGateway, term: Term) -> None:
+async def overwrite(operator: EtcdClient, term: Term) -> None:
     await operator.txn((), [Put(term.key.encode(), term.identity.encode())], timeout=CALL_TIMEOUT)
 
 
@@ -140,7 +140,7 @@ ACTS: dict[str, Act] = {
 }
 
 
-async def touch(bench: Bench, operator: EtcdGateway, what: str, act: Act) -> None:
+async def touch(bench: Bench, operator: EtcdClient, what: str, act: Act) -> None:
     manager = EtcdLeaderManager(bench.etcd.config, BY_HAND, uuid.uuid4().hex)
     order: list[str] = []
     over = anyio.Event()
@@ -185,7 +185,7 @@ async def touch(bench: Bench, operator: EtcdGateway, what: str, act: Act) -> Non
 # Frozen
 
 
-async def freeze(bench: Bench, operator: EtcdGateway) -> None:
+async def freeze(bench: Bench, operator: EtcdClient) -> None:
     election = uuid.uuid4().hex
     source = textwrap.dedent(LEADER)
     for name in ("lease", "renew", "retry", "margin"):
@@ -199,7 +199,7 @@ async def freeze(bench: Bench, operator: EtcdGateway) -> None:
             process.kill()
 
 
-async def _freeze(bench: Bench, operator: EtcdGateway, process: Process, successor: EtcdLeaderManager) -> None:
+async def _freeze(bench: Bench, operator: EtcdClient, process: Process, successor: EtcdLeaderManager) -> None:
     assert process.stdin is not None
     assert process.stdout is not None
     words = BufferedByteReceiveStream(process.stdout)
@@ -233,7 +233,7 @@ async def _freeze(bench: Bench, operator: EtcdGateway, process: Process, success
 
 
 async def measure(bench: Bench, wanted: argparse.Namespace) -> None:
-    operator = EtcdGateway(bench.etcd.config)
+    operator = new_client(bench.etcd.config)
     try:
         for _ in range(wanted.by_hand):
             for what, act in ACTS.items():

@@ -155,7 +155,7 @@ def test_no_process_below_the_wrapper_has_the_password(tmp_path: Path) -> None:
     look = "tr '\\0' '\\n' </proc/self/environ; tr '\\0' '\\n' </proc/$PPID/environ; tr '\\0' ' ' </proc/$PPID/cmdline"
     done = run("sh", "-c", look, cwd=tmp_path, ETCDLEADER_ETCD__PASSWORD="not-for-you", ETCDLEADER_ETCD__USER="me")
     assert "ETCDLEADER_TOKEN=0" in done.stdout
-    assert "_supervisor.py" in done.stdout
+    assert "supervisor.py" in done.stdout
     assert "not-for-you" not in done.stdout
 
 
@@ -288,7 +288,7 @@ def test_the_command_does_not_outlive_a_wrapper_that_is_killed(tmp_path: Path) -
 def test_the_command_dies_with_its_supervisor_and_the_wrapper_says_so(tmp_path: Path) -> None:
     with running("sh", "-c", "setsid sh -c 'echo $$; exec sleep 100' & wait", cwd=tmp_path) as process:
         pid = int(line(process))
-        supervisor = next(pid for pid in descendants(process.pid) if b"_supervisor.py" in cmdline(pid))
+        supervisor = next(pid for pid in descendants(process.pid) if b"supervisor.py" in cmdline(pid))
         os.kill(supervisor, signal.SIGKILL)
         assert process.wait(timeout=60) == 70
         assert not Path(f"/proc/{pid}").exists()

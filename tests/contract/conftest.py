@@ -56,14 +56,14 @@ async def world(anyio_backend: object, subject: Subject, request: pytest.Fixture
         async with FakeEtcd() as etcd:
             yield World(etcd.client("one"), etcd.client("other"), etcd.compact)
         return
-    from etcdleader._etcd.client import EtcdGateway
+    from etcdleader._etcd.client import new_client
     from etcdleader.etcd3 import etcd3
 
     users_own = subject.etcd == "client"
     server: EtcdServer = request.getfixturevalue("wheel_server" if users_own else f"{subject.etcd}_server")
-    other = EtcdGateway(server.config)
+    other = new_client(server.config)
     with closing(etcd3.client(*server.endpoints[0].split(":"))) if users_own else nullcontext(server.config) as client:
-        api = EtcdGateway(client)
+        api = new_client(client)
         try:
             yield World(api, other, partial(_compact, server))
         finally:

@@ -12,9 +12,9 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from etcdleader import EtcdConfig, EtcdUnavailableError
 from etcdleader._etcd import endpoint as endpoints
+from etcdleader._etcd.api import Range
 from etcdleader._etcd.endpoint import Endpoint, open_endpoint
-from etcdleader._etcd.etcd3_messages import etcdrpc
-from etcdleader._etcd.rpcs import RANGE, WATCHES
+from etcdleader._etcd.rpcs import RANGE, WATCH
 from etcdleader._etcd.stream import StreamUse
 from etcdleader._grpc.connection import Http2
 
@@ -28,9 +28,9 @@ USE = StreamUse(lambda message: None, lambda message: None, lambda error: None, 
 
 async def ask(endpoint: Endpoint, how: str, timeout: float = PATIENCE) -> None:
     if how == "call":
-        await endpoint.call(RANGE, etcdrpc.RangeRequest(key=b"a"), (), timeout)
+        await endpoint.call(RANGE, Range(b"a"), (), timeout)
     else:
-        await endpoint.open_stream(WATCHES, (), USE, timeout)
+        await endpoint.open_stream(WATCH, (), USE, timeout)
 
 
 @asynccontextmanager

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from etcdleader import EtcdConfig, EtcdLeaderError
+from etcdleader._etcd import balancer
 from etcdleader._etcd import client as product
-from etcdleader._etcd.api import Range
-from etcdleader._etcd.client import EtcdGateway
-from etcdleader._etcd.etcd3_messages import etcdrpc
-from etcdleader._etcd.rpcs import STATUS, Method
+from etcdleader._etcd.api import Header, MemberStatus, Range, TxnResult
+from etcdleader._etcd.client import new_client
+from etcdleader._etcd.rpcs import STATUS, Rpc
 
 pytestmark = pytest.mark.anyio
 
-HEADER = etcdrpc.ResponseHeader(cluster_id=1, member_id=2, revision=3, raft_term=2)
+HEADER = Header(cluster_id=1, member_id=2, revision=3, raft_term=2)
 
 
 class Member:
@@ -30,11 +30,11 @@ class Member:
         self.heard_at = -math.inf
         self.left = False
 
-    async def call(self, method: Method, request: Any, metadata: object, timeout: float) -> Any:
-        if method is STATUS:
-            return etcdrpc.StatusResponse(header=HEADER, version=self.version)
+    async def call(self, rpc: Rpc[Any, Any], request: Any, metadata: object, timeout: float) -> Any:
+        if rpc is STATUS:
+            return MemberStatus(self.version, 2, HEADER)
         self.asked.append(request)
-        return etcdrpc.TxnResponse(header=HEADER, succeeded=True)
+        return TxnResult(succeeded=True, results=(), header=HEADER)
 
     def leave(self) -> None:
         self.left = True
@@ -52,11 +52,11 @@ async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through
     """It was left for the other one while we logged in; what the first would have survived may end the second."""
     sound, old = Member("sound", "3.5.21"), Member("old", "3.5.1")
     monkeypatch.setattr(product, "open_endpoint", lambda address, *_: {"sound:1": sound, "old:1": old}[address])
-    gateway = EtcdGateway(EtcdConfig(["sound:1", "old:1"]))
+    gateway = new_client(EtcdConfig(["sound:1", "old:1"]))
     reads = [Range(b"a"), Range(b"b")]
     await gateway.member_status(timeout=5)
     await gateway.txn((), reads, timeout=5)
-    assert not sound.asked[0].failure, "it is known to survive"
+    assert not sound.asked[0].by_consensus, "it is known to survive"
     login = gateway._login.metadata
 
     async def switched_meanwhile(endpoint: Any, timeout: float) -> Any:
@@ -66,7 +66,7 @@ async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through
     monkeypatch.setattr(gateway._login, "metadata", switched_meanwhile)
     await gateway.txn((), reads, timeout=5)
     assert len(sound.asked) == 1
-    assert old.asked[0].failure
+    assert old.asked[0].by_consensus
     await gateway.aclose()
 
 
@@ -91,8 +91,8 @@ async def test_the_only_endpoint_is_not_left_while_it_talks(
         return opened[-1]
 
     monkeypatch.setattr(product, "open_endpoint", open_endpoint)
-    monkeypatch.setattr(product, "_REST", 0.0)
-    gateway = EtcdGateway(EtcdConfig(endpoints))
+    monkeypatch.setattr(balancer, "_REST", 0.0)
+    gateway = new_client(EtcdConfig(endpoints))
     await gateway.member_status(timeout=5)
     if heard is not None:
         # Ahead of now, so that a machine that stops here for a while changes nothing.
@@ -114,8 +114,8 @@ async def test_the_only_endpoint_is_left_when_it_turns_out_to_be_another_cluster
         return opened[-1]
 
     monkeypatch.setattr(product, "open_endpoint", open_endpoint)
-    monkeypatch.setattr(product, "_REST", 0.0)
-    gateway = EtcdGateway(EtcdConfig(["one:1"]))
+    monkeypatch.setattr(balancer, "_REST", 0.0)
+    gateway = new_client(EtcdConfig(["one:1"]))
     await gateway.member_status(timeout=5)
     gateway._cluster_id = 2  # that of home; the member says 1
     opened[0].heard_at = time.monotonic() + 60

@@ -11,7 +11,7 @@ import h2.settings
 import pytest
 
 from etcdleader import EtcdUnavailableError
-from etcdleader._etcd.rpcs import WATCHES
+from etcdleader._etcd.rpcs import WATCH
 from etcdleader._etcd.stream import Http2Stream, StreamUse
 from etcdleader._grpc import connection as http2
 from etcdleader._grpc.connection import Http2
@@ -292,5 +292,5 @@ async def test_a_server_that_allows_no_more_streams_is_unavailable() -> None:
             await anyio.sleep(0.001)
         use = StreamUse(lambda message: None, lambda message: None, lambda error: None, lambda *_: None)
         with pytest.raises(EtcdUnavailableError):
-            Http2Stream(WATCHES, (), use, "etcd-1:2379", one.connection)
+            Http2Stream(WATCH, (), use, "etcd-1:2379", one.connection)
         assert one.connection.is_open

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from etcdleader import EtcdConfig, EtcdUnavailableError
+from etcdleader._etcd.api import Range
 from etcdleader._etcd.endpoint import DirectEndpoint
 from etcdleader._etcd.etcd3_messages import etcdrpc
 from etcdleader._etcd.rpcs import RANGE
@@ -192,7 +193,7 @@ async def endpoint_to(*plans: Plan) -> AsyncIterator[tuple[DirectEndpoint, list[
 
 
 async def ask(endpoint: DirectEndpoint) -> Any:
-    return await endpoint.call(RANGE, etcdrpc.RangeRequest(key=b"a"), (), PATIENCE)
+    return await endpoint.call(RANGE, Range(b"a"), (), PATIENCE)
 
 
 async def refuse(server: Server, number: int) -> None:

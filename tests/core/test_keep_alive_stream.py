@@ -10,11 +10,10 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._etcd.api import KeepAlive
-from etcdleader._etcd.etcd3_messages import etcdrpc
+from etcdleader._etcd.api import Header, KeepAlive
 from etcdleader._etcd.grpcio_endpoint import ChannelStream
 from etcdleader._etcd.lease_stream import KeepAlives
-from etcdleader._etcd.rpcs import Method
+from etcdleader._etcd.rpcs import Rpc
 from etcdleader._etcd.stream import StreamUse
 from etcdleader._runtime.tasks import call_soon_from_threads
 from etcdleader.errors import EtcdUnavailableError
@@ -39,10 +38,8 @@ def keep_alives(opener: Opener, anyio_backend: object) -> KeepAlives:
     return KeepAlives(opener)
 
 
-def answer(lease_id: int, ttl: int = 10, raft_term: int = 2) -> Any:
-    return etcdrpc.LeaseKeepAliveResponse(
-        header=etcdrpc.ResponseHeader(cluster_id=1, member_id=2, revision=3, raft_term=raft_term), ID=lease_id, TTL=ttl
-    )
+def answer(lease_id: int, ttl: int = 10, raft_term: int = 2) -> KeepAlive:
+    return KeepAlive(lease_id, ttl, Header(cluster_id=1, member_id=2, revision=3, raft_term=raft_term))
 
 
 class Outcome:
@@ -66,7 +63,7 @@ async def test_keep_alives_go_out_back_to_back_and_each_answer_counts_for_its_le
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.of, keep_alives, [7, 8], 5)
         await anyio.sleep(1)
-        assert [request.ID for request in opener.last.sent] == [7, 8]
+        assert [request.lease_id for request in opener.last.sent] == [7, 8]
         opener.last.bring(answer(8, ttl=20))
         opener.last.bring(answer(7, ttl=10, raft_term=4))
     assert outcome.answers is not None
@@ -226,7 +223,7 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
 
     on_end: Callable[[Exception], None] = ends.append
     stream = ChannelStream(
-        Method("scripted", "/scripted", lambda serialized: serialized),
+        Rpc("scripted", "/scripted", bytes, bytes),
         (),
         StreamUse(lambda message: None, on_message, on_end, call_soon_from_threads()),
         SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]

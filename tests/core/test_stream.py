@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from etcdleader._etcd.grpcio_endpoint import ChannelStream
-from etcdleader._etcd.rpcs import Method
+from etcdleader._etcd.rpcs import Rpc
 from etcdleader._etcd.stream import StreamUse
 from etcdleader._runtime.tasks import call_soon_from_threads
 from tests.core.test_keep_alive_stream import ScriptedCall
@@ -45,7 +45,7 @@ async def test_a_message_that_cannot_be_taken_holds_up_none_after_it() -> None:
     told: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
     stream = ChannelStream(
-        Method("scripted", "/scripted", lambda serialized: serialized),
+        Rpc("scripted", "/scripted", bytes, bytes),
         (),
         StreamUse(lambda message: None, on_message, lambda error: None, call_soon_from_threads()),
         SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]

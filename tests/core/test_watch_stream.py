@@ -8,8 +8,17 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._etcd.api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage
-from etcdleader._etcd.etcd3_messages import etcdrpc
+from etcdleader._etcd.api import (
+    Event,
+    Header,
+    KeyValue,
+    WatchBroken,
+    WatchCanceled,
+    WatchCreated,
+    WatchEvents,
+    WatchMessage,
+)
+from etcdleader._etcd.messages import WatchCancelRequest, WatchCreateRequest, WatchResponse
 from etcdleader._etcd.watch_stream import Watches
 from etcdleader.errors import EtcdRefusedError, EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
@@ -23,6 +32,10 @@ RESET = EtcdUnavailableError("UNAVAILABLE: the connection was reset")
 @pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any]]:
     return virtual_backend(request.param)
+
+
+def header(revision: int) -> Header:
+    return Header(cluster_id=1, member_id=2, revision=revision, raft_term=2)
 
 
 class World:
@@ -54,41 +67,24 @@ class World:
 
     def starts(self) -> list[int]:
         """From which revisions the creations on the present stream ask to start; 0 is "now"."""
-        return [
-            request.create_request.start_revision
-            for request in self.stream.sent
-            if request.WhichOneof("request_union") == "create_request"
-        ]
+        return [request.start_revision for request in self.stream.sent if isinstance(request, WatchCreateRequest)]
 
     def cancelled(self) -> list[int]:
         """Which watches etcd was asked to cancel on the present stream."""
-        return [
-            request.cancel_request.watch_id
-            for request in self.stream.sent
-            if request.WhichOneof("request_union") == "cancel_request"
-        ]
+        return [request.watch_id for request in self.stream.sent if isinstance(request, WatchCancelRequest)]
 
     def created(self, watch_id: int, revision: int, **more: Any) -> None:
         """A creation is answered."""
-        self.stream.bring(
-            etcdrpc.WatchResponse(
-                header=etcdrpc.ResponseHeader(revision=revision), watch_id=watch_id, created=True, **more
-            )
-        )
+        self.stream.bring(WatchResponse(header(revision), watch_id, created=True, **more))
 
-    def happened(self, watch_id: int, *revisions: int, header: int = 0) -> None:
+    def happened(self, watch_id: int, *revisions: int, at: int = 0) -> None:
         """Events come, by default under the header of the last one; with none it is a progress notification."""
-        message = etcdrpc.WatchResponse(
-            header=etcdrpc.ResponseHeader(revision=header or revisions[-1]), watch_id=watch_id
-        )
-        for revision in revisions:
-            event = message.events.add()
-            event.kv.key, event.kv.mod_revision = b"k", revision
-        self.stream.bring(message)
+        events = [Event("put", KeyValue(b"k", mod_revision=revision)) for revision in revisions]
+        self.stream.bring(WatchResponse(header(at or revisions[-1]), watch_id, events=events))
 
     def canceled(self, watch_id: int, **more: Any) -> None:
         """etcd ends a watch."""
-        self.stream.bring(etcdrpc.WatchResponse(watch_id=watch_id, canceled=True, **more))
+        self.stream.bring(WatchResponse(header(0), watch_id, canceled=True, **more))
 
 
 @pytest.fixture
@@ -108,12 +104,12 @@ async def test_a_broken_watch_goes_on_after_its_last_event_though_the_header_ran
     _, got = world.watch(start_revision=3)
     await anyio.sleep(1)
     world.created(1, revision=2000)
-    world.happened(1, 5, 6, header=2000)
+    world.happened(1, 5, 6, at=2000)
     await world.break_stream()
     assert world.starts() == [7]
     world.created(1, revision=2500)
     assert got[-1] == WatchCreated(6, resumed=True), "and what it is sure to bring begins there, too"
-    world.happened(1, 7, 8, header=2500)
+    world.happened(1, 7, 8, at=2500)
     await world.break_stream()
     assert world.starts() == [9]
     assert revisions(got) == [5, 6, 7, 8]
@@ -127,7 +123,7 @@ async def test_a_watch_without_events_goes_on_after_its_creation(world: World) -
     world.created(1, revision=5)
     world.created(2, revision=5)
     world.happened(2, 40, 41)
-    world.happened(1, header=900)
+    world.happened(1, at=900)
     await world.break_stream()
     assert world.starts() == [6, 42]
     assert [type(message) for message in got] == [WatchCreated, WatchBroken]

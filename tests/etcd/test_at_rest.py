@@ -8,14 +8,14 @@ from contextlib import closing
 import anyio
 import pytest
 
-from etcdleader._etcd.client import EtcdGateway
+from etcdleader._etcd.client import EtcdClient, new_client
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
 
 
-async def open_both_streams(gateway: EtcdGateway, key: str) -> None:
+async def open_both_streams(gateway: EtcdClient, key: str) -> None:
     created = anyio.Event()
     gateway.watch(key.encode(), sink=lambda message: created.set(), timeout=30)
     await created.wait()
@@ -32,7 +32,7 @@ def threads_of_ours() -> list[str]:
 
 
 async def test_streams_have_no_threads(etcd_server: EtcdServer, election_key: str) -> None:
-    gateway = EtcdGateway(etcd_server.config)
+    gateway = new_client(etcd_server.config)
     with anyio.fail_after(30):
         before = threads_of_ours()
         await open_both_streams(gateway, election_key)
@@ -54,7 +54,7 @@ async def test_the_threads_of_streams_on_a_users_own_client_sleep_until_they_are
     monkeypatch.setattr(threading.Condition, "wait", wait)
     host, _, port = etcd_server.endpoints[0].rpartition(":")
     with closing(etcd3.client(host, int(port))) as client, anyio.fail_after(30):
-        gateway = EtcdGateway(client)
+        gateway = new_client(client)
         await open_both_streams(gateway, election_key)
         readers = threads_of_ours()
         assert sorted(readers) == ["etcdleader keep-alives", "etcdleader watches"]

@@ -15,7 +15,7 @@ import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdRefusedError, LeaderRecord, LossReason
 from etcdleader._etcd.auth import Login
-from etcdleader._etcd.client import EtcdGateway
+from etcdleader._etcd.client import EtcdClient
 from etcdleader._lease import connection as connections
 from etcdleader.testing import EtcdServer
 from etcdleader.testing._etcd_binary import find_etcd, supports
@@ -118,7 +118,7 @@ async def until(holds: Callable[[], Any]) -> None:
 def watches() -> int:
     """How many watches stand on the one connection there is."""
     (connection,) = connections._connections.values()
-    assert isinstance(connection.api, EtcdGateway)
+    assert isinstance(connection.api, EtcdClient)
     return len(connection.api._watches._by_id)
 
 

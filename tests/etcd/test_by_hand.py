@@ -21,7 +21,7 @@ from etcdleader import (
     LossReason,
     Term,
 )
-from etcdleader._etcd.client import EtcdGateway
+from etcdleader._etcd.client import EtcdClient
 from etcdleader._lease import connection as connections
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
@@ -133,7 +133,7 @@ async def record_of(manager: EtcdLeaderManager, *, other_than: str = "") -> Lead
 async def watching(count: int) -> None:
     """Wait until etcd has created so many watches, and so sends what happens: else a first read would tell."""
     (connection,) = connections._connections.values()
-    assert isinstance(connection.api, EtcdGateway)
+    assert isinstance(connection.api, EtcdClient)
     while len(connection.api._watches._by_id) < count:
         await anyio.sleep(0.005)
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from etcdleader import Config, EtcdLeaderError, EtcdLeaderManager, EtcdUnavailableError, LossReason
-from etcdleader._etcd.client import EtcdGateway
+from etcdleader._etcd.client import new_client
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 
@@ -61,7 +61,7 @@ async def test_a_connection_that_is_closed_leaves_no_stream_of_grpcs_to_the_end_
     try:
         host, _, port = etcd_server.endpoints[0].rpartition(":")
         client = etcd3.client(host, int(port))
-        gateway = EtcdGateway(client)
+        gateway = new_client(client)
         created = anyio.Event()
         gateway.watch(election_key.encode(), sink=lambda _: created.set(), timeout=30)
         await gateway.lease_keep_alive([1], timeout=30)

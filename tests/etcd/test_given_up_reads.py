@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from etcdleader._etcd.api import Put, Range
-from etcdleader._etcd.client import EtcdGateway
+from etcdleader._etcd.client import new_client
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,7 @@ TIMES = 60
 async def test_etcd_survives_a_renewal_that_is_given_up_at_any_moment(keys: int) -> None:
     chance = random.Random(keys)
     async with EtcdServer() as server:
-        gateway = EtcdGateway(server.config)
+        gateway = new_client(server.config)
         names = [b"elections/%d" % number for number in range(KEYS)]
         await gateway.txn((), [Put(name, b"x" * 100) for name in names], timeout=30)
         reads = [Range(name) for name in names[:keys]]

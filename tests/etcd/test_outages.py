@@ -23,7 +23,7 @@ from etcdleader import (
     LossReason,
 )
 from etcdleader._etcd import endpoint
-from etcdleader._etcd.rpcs import Method
+from etcdleader._etcd.rpcs import Rpc
 from etcdleader._etcd.stream import Http2Stream
 from etcdleader._lease import connection as connections
 from etcdleader._runtime.clock import boottime
@@ -266,7 +266,7 @@ async def test_a_freeze_longer_than_retry_costs_streams_and_not_the_term(
     opened: list[str] = []
 
     class CountedStream(Http2Stream):
-        def __init__(self, method: Method, *args: Any, **options: Any) -> None:
+        def __init__(self, method: Rpc[Any, Any], *args: Any, **options: Any) -> None:
             opened.append(method.name)
             super().__init__(method, *args, **options)
 

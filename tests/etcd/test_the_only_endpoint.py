@@ -10,7 +10,7 @@ import pytest
 
 from etcdleader import EtcdLeaderError
 from etcdleader._etcd.api import Range
-from etcdleader._etcd.client import EtcdGateway
+from etcdleader._etcd.client import new_client
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 async def test_answers_and_messages_on_streams_are_heard_and_errors_are_not(
     etcd_server: EtcdServer, election_key: str
 ) -> None:
-    gateway = EtcdGateway(etcd_server.config)
+    gateway = new_client(etcd_server.config)
     endpoint = gateway._open()
     assert endpoint.heard_at == -math.inf
 
@@ -49,7 +49,7 @@ async def test_answers_and_messages_on_streams_are_heard_and_errors_are_not(
 async def test_a_call_that_is_late_costs_nobody_a_watch_while_the_only_endpoint_talks(
     etcd_server: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gateway = EtcdGateway(etcd_server.config)
+    gateway = new_client(etcd_server.config)
     broken: list[object] = []
     created = anyio.Event()
 

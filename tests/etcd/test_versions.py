@@ -8,11 +8,12 @@ import anyio
 import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager
-from etcdleader._etcd import client as gateways
+from etcdleader._etcd import version_monitor
 from etcdleader._etcd.api import Range
-from etcdleader._etcd.client import EtcdGateway
+from etcdleader._etcd.client import EtcdClient, new_client
 from etcdleader._etcd.etcd3_messages import etcdrpc
-from etcdleader._etcd.rpcs import STATUS
+from etcdleader._etcd.messages import StatusRequest
+from etcdleader._etcd.rpcs import STATUS, Rpc
 from etcdleader._etcd.versions import known_defects
 from etcdleader.testing import EtcdServer
 
@@ -25,8 +26,8 @@ READS = 5
 async def test_a_version_with_known_defects_is_warned_of_once_for_all_who_share_the_connection(
     etcd_server: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etcdleader._lease.connection._VERSION_DELAY", 0.05)
-    monkeypatch.setattr("etcdleader._lease.connection._VERSION_REST", 0.05)
+    monkeypatch.setattr("etcdleader._etcd.version_monitor._DELAY", 0.05)
+    monkeypatch.setattr("etcdleader._etcd.version_monitor._REST", 0.05)
     first, second = (EtcdLeaderManager(etcd_server.config, CONFIG, f"{election_key}-{name}") for name in "ab")
     defects = known_defects(etcd_server.version)
     with caplog.at_level(logging.WARNING, logger="etcdleader"):
@@ -46,10 +47,10 @@ async def test_reads_go_through_the_log_of_an_etcd_that_others_would_end(
     monkeypatch: pytest.MonkeyPatch, survives: bool
 ) -> None:
     """And of one that is known to survive them, they do not."""
-    monkeypatch.setattr(gateways, "survives_given_up_reads", lambda version: survives)
+    monkeypatch.setattr(version_monitor, "survives_given_up_reads", lambda version: survives)
     async with EtcdServer() as server:  # of its own: nobody else may write
         endpoint = server.endpoints[0]
-        gateway = EtcdGateway(EtcdConfig(endpoints=[endpoint, endpoint.replace("127.0.0.1", "localhost")]))
+        gateway = new_client(EtcdConfig(endpoints=[endpoint, endpoint.replace("127.0.0.1", "localhost")]))
         assert await entries(gateway) == READS  # nothing is known yet
         await gateway.member_status(timeout=30)
         assert await entries(gateway) == (0 if survives else READS)
@@ -58,7 +59,7 @@ async def test_reads_go_through_the_log_of_an_etcd_that_others_would_end(
         await gateway.aclose()
 
 
-async def entries(gateway: EtcdGateway) -> int:
+async def entries(gateway: EtcdClient) -> int:
     """How much some reads add to etcd's log."""
     before = await raft_index(gateway)
     for _ in range(READS):
@@ -66,7 +67,7 @@ async def entries(gateway: EtcdGateway) -> int:
     return await raft_index(gateway) - before
 
 
-async def raft_index(gateway: EtcdGateway) -> int:
+async def raft_index(gateway: EtcdClient) -> int:
     endpoint = gateway._open()
-    answer = await endpoint.call(STATUS, etcdrpc.StatusRequest(), (), 30)
-    return int(answer.raftIndex)
+    index = Rpc(STATUS.name, STATUS.path, STATUS.encode, lambda data: etcdrpc.StatusResponse.FromString(data).raftIndex)
+    return int(await endpoint.call(index, StatusRequest(), (), 30))

@@ -13,8 +13,7 @@ from anyio.abc import TaskGroup
 from etcdleader import Config, EtcdLeaderManager, EtcdUnavailableError
 from etcdleader._etcd.api import KeyValue
 from etcdleader.testing import FakeEtcd
-from etcdleader.testing._cluster import CallKind
-from etcdleader.testing.fake_etcd import Call, FakeClient
+from etcdleader.testing.fake_etcd import Call, CallKind, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.judge import Judge
 from tests.sim.world import ELECTION, make

@@ -7,7 +7,7 @@ import pytest
 
 from etcdleader import EtcdUnavailableError
 from etcdleader.testing import FakeEtcd
-from etcdleader.testing._cluster import CallKind
+from etcdleader.testing.fake_etcd import CallKind
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.world import CONFIG, make, until
 

@@ -108,12 +108,23 @@ async def test_what_a_hook_raises_reaches_its_call(etcd: FakeEtcd) -> None:
 
     etcd.hooks.append(hook)
     client = etcd.client()
-    etcd.grant(7, 10)
     with pytest.raises(AssertionError):
         await client.range(Range(b"k"), timeout=1)
-    with pytest.raises(AssertionError):
-        await client.lease_keep_alive([7], timeout=1)
     await client.txn([], [], timeout=1)
+
+
+async def test_what_a_hook_raises_at_a_message_of_a_stream_is_raised_when_the_fake_is_left() -> None:
+    """A stream carries many calls, and the client knows errors of etcd's only."""
+
+    def hook(call: Call) -> None:
+        raise AssertionError(call.kind)
+
+    with pytest.raises(AssertionError, match="lease_keep_alive"):
+        async with FakeEtcd() as etcd:
+            etcd.grant(7, 10)
+            etcd.hooks.append(hook)
+            with pytest.raises(EtcdUnavailableError):
+                await etcd.client().lease_keep_alive([7], timeout=1)
 
 
 async def test_what_a_sink_raises_is_raised_when_the_fake_is_left() -> None:

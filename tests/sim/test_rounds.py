@@ -12,7 +12,7 @@ from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.test_many import PER_READ, leaders, leave_out
-from tests.sim.test_renewal import KeepAlives
+from tests.sim.test_renewal import KeepAlives, is_confirming_read, keys_of
 from tests.sim.world import CONFIG, make, until
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +33,8 @@ async def test_an_extension_does_not_wait_for_a_round_that_is_over_for_its_lease
             await other.wait_elected()
             client.delay("lease_keep_alive", times=1)  # of ours: none
             client.lose_answer("lease_keep_alive")
-            client.delay("lease_keep_alive", answer=0.8)
+            client.delay("range", times=1)  # of ours: none
+            client.delay("range", answer=0.8)
             await until(lambda: ours.statistics().renewals == 1 and other.statistics().renewal_failures == 1)
             client.clear_faults()
             before = clock()
@@ -75,10 +76,10 @@ async def test_an_extension_that_waited_past_the_deadline_renews_nothing(etcd: F
     believed = CONFIG.lease - CONFIG.margin
     async with manager:
         term = await manager.wait_elected()
-        client.lose_answer("txn", times=10_000)
+        client.lose_answer("range", times=10_000)
         await anyio.sleep(believed - CONFIG.retry)
-        reads = client.calls["txn"]
-        await until(lambda: client.calls["txn"] > reads)
+        reads = client.calls["range"]
+        await until(lambda: client.calls["range"] > reads)
         with pytest.raises(LeadershipLostError):
             await manager.extend()
         assert clock() > believed
@@ -215,19 +216,20 @@ async def test_one_lease_that_etcd_never_answers_for_costs_no_other_its_seat(
         assert [number for number, term in enumerate(led) if not term.is_valid()] == [137]
 
 
-async def test_a_slow_keep_alive_holds_up_no_lease_of_another_round_and_those_of_its_own_no_longer_than_an_attempt(
+async def test_a_slow_round_holds_up_no_lease_of_another_round_and_its_own_no_longer_than_an_attempt(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
+    """It is its read that is slow: keep-alives of all rounds share one stream, which keeps their order."""
     client = etcd.client()
     async with leaders(client, clock) as managers:
         led = [term for manager in managers if (term := manager.term) is not None]
         slow = 0.9 * CONFIG.retry
-        victim = led[5].lease_id  # of the first round
+        victim = led[5].key.encode()  # of the first round
         begun = math.inf
 
         async def hold_up(call: Call) -> None:
             nonlocal begun
-            if call.kind == "lease_keep_alive" and call.stage == "before" and call.arguments == (victim,):
+            if is_confirming_read(call) and call.stage == "before" and victim in keys_of(call):
                 begun = clock()
                 await anyio.sleep(slow)
 

@@ -9,7 +9,6 @@ import pytest
 
 from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LossReason, Term
 from etcdleader._etcd.api import KeepAlive
-from etcdleader._etcd.etcd3_messages import etcdrpc
 from etcdleader._etcd.lease_stream import KeepAlives
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, FakeClient
@@ -47,16 +46,9 @@ class WiredClient(FakeClient):
     async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
         return await self._keep_alives.send(lease_ids, timeout)
 
-    async def reaches_etcd(self, lease_id: int) -> object:
+    async def reaches_etcd(self, lease_id: int) -> KeepAlive:
         """A keep-alive is applied; returns its answer, which is still on the way."""
-        answer = await self.member.keep_alive(lease_id)
-        header = etcdrpc.ResponseHeader(
-            cluster_id=answer.header.cluster_id,
-            member_id=answer.header.member_id,
-            revision=answer.header.revision,
-            raft_term=answer.header.raft_term,
-        )
-        return etcdrpc.LeaseKeepAliveResponse(header=header, ID=lease_id, TTL=answer.ttl)
+        return await self.member.keep_alive(lease_id)
 
 
 async def test_a_late_answer_to_a_lost_keep_alives_elder_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
@@ -229,7 +221,7 @@ async def test_a_deletion_that_overtakes_the_answer_of_a_read_is_not_forgotten(
         async with second:
             await until(lambda: second.statistics().renewals == 1)
             await anyio.sleep(0.1)
-            client.delay("txn", answer=0.5)
+            client.delay("range", answer=0.5)
             client.break_streams()
             await until(lambda: client.calls["watch"] == 2)
             await anyio.sleep(0.2)

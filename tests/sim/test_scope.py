@@ -318,9 +318,9 @@ async def test_extend_is_confirmed_by_a_read_and_moves_the_deadline(etcd: FakeEt
     async with manager:
         term = await manager.wait_elected()
         await anyio.sleep(0.75 * CONFIG.renew)
-        before = etcd.calls["lease_keep_alive"], etcd.calls["txn"]
+        before = etcd.calls["lease_keep_alive"], etcd.calls["range"]
         assert await manager.extend(term) is term
-        assert (etcd.calls["lease_keep_alive"], etcd.calls["txn"]) == (before[0] + 1, before[1] + 1)
+        assert (etcd.calls["lease_keep_alive"], etcd.calls["range"]) == (before[0] + 1, before[1] + 1)
         assert term.remaining() == pytest.approx(CONFIG.lease - CONFIG.margin)
 
 

@@ -11,7 +11,6 @@ import anyio
 import pytest
 
 from etcdleader import EtcdLeaderManager, Term
-from etcdleader._etcd.api import Range
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
@@ -54,10 +53,8 @@ async def next_in_line(etcd: FakeEtcd, clock: VirtualClock) -> AsyncIterator[Nex
     diary, read_at = Diary(manager), list[float]()
 
     def note(call: Call) -> None:
-        if call.client == "next" and call.kind == "txn" and call.stage == "after":
-            compare, success, _ = call.arguments
-            if not compare and any(isinstance(one, Range) and one.range_end for one in success):
-                read_at.append(anyio.current_time())
+        if call.client == "next" and call.kind == "range" and call.stage == "after" and call.arguments[0].range_end:
+            read_at.append(anyio.current_time())
 
     async with first:
         leader = await first.wait_elected()
@@ -77,7 +74,7 @@ async def test_after_a_gap_in_the_watch_the_predecessors_deletion_elects_nobody_
     async with next_in_line(etcd, clock) as candidate:
         candidate.break_the_watch(compact=compact)
         candidate.client.heal()
-        candidate.client.delay("txn", answer=0.8)
+        candidate.client.delay("range", answer=0.8)
         await until(lambda: candidate.client.calls["watch"] == 2)
         await anyio.sleep(0.2)
         etcd.delete(candidate.leader.key)
@@ -99,7 +96,7 @@ async def test_who_lost_its_own_key_in_a_gap_does_not_win_by_what_comes_after_it
         etcd.delete(candidate.own)
         candidate.break_the_watch(compact=compact)
         candidate.client.heal()
-        candidate.client.delay("txn", answer=0.8, times=2)
+        candidate.client.delay("range", answer=0.8, times=2)
         await anyio.sleep(0.3)
         etcd.delete(candidate.leader.key)
         await anyio.sleep(2 * CONFIG.lease)
@@ -120,7 +117,7 @@ async def test_a_watch_that_was_created_late_elects_nobody_before_a_read(etcd: F
             own = next(key for key in etcd.keys() if key != leader.key.encode())
             etcd.delete(own)
             await anyio.sleep(0.45)
-            client.delay("txn", answer=0.5)
+            client.delay("range", answer=0.5)
             await anyio.sleep(0.1)
             etcd.delete(leader.key)
             await anyio.sleep(2 * CONFIG.lease)

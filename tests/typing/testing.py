@@ -12,7 +12,7 @@ from typing import Any, Literal, assert_type
 import anyio
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, EtcdUnavailableError
-from etcdleader._etcd.api import Event
+from etcdleader._etcd.api import Event, Range
 from etcdleader.testing import EtcdServer, EtcdServerError, FakeEtcd
 from etcdleader.testing.etcd_server import EtcdMember
 from etcdleader.testing.fake_etcd import Call, CallKind, FakeClient, FakeMember, Revision, Snapshot
@@ -151,6 +151,7 @@ async def call(etcd: FakeEtcd | FakeClient) -> None:
     assert_type((await etcd.txn([], [], timeout=1)).succeeded, bool)
     etcd.watch(b"jobs/", b"jobs0", sink=print, timeout=1).close()
     etcd.switch_endpoint(etcd.endpoint)
+    etcd.on_version(print)
     print(etcd.range)
     await etcd.aclose()
 
@@ -207,12 +208,15 @@ async def serve(member: FakeMember, commit: Revision) -> None:
     """What the fake's own parts call."""
     member.check_up()
     member.applied(commit)
-    assert_type(member.clients, list[FakeClient])
+    assert_type(member.is_behind, bool)
+    member.catch_up()
+    print([stream.metadata for stream in member.streams])
+    await member.until_awake()
+    print(await member.handle(Range(b"key")), await member.write(lambda: member.header()))
     assert_type(member.watches.behind, bool)
     assert_type(member.header().revision, int)
     assert_type(member.status().leader, int)
     assert_type(await member.read(lambda: 1), int)
-    assert_type(await member.write(lambda: "done"), str)
     assert_type((await member.keep_alive(1)).ttl, int)
     assert_type((await member.time_to_live(1, keys=False)).ttl, int)
 

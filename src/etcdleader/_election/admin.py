@@ -136,9 +136,9 @@ async def _find_member(api: EtcdApi, members: int, timeout: float) -> None:
 
 def open_api(config: EtcdConfig) -> EtcdApi:
     """The port, without anything around it. To be closed."""
-    from .._etcd.client import EtcdGateway
+    from .._etcd.client import new_client
 
-    return EtcdGateway(config)
+    return new_client(config)
 
 
 async def read_queue(connection: Connection, election: str, *, timeout: float, most: int | None = None) -> Queue:

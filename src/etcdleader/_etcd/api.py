@@ -1,7 +1,8 @@
 """The port to etcd: the few calls that an election needs, in etcd's own words.
 
 Everything above this floor speaks to :class:`EtcdApi` and to nothing else, so that a fake of it is a small etcd
-rather than a small election. The real one is ``gateway.EtcdGateway``; ``etcdleader.testing.FakeEtcd`` is the other.
+rather than a small election. ``client.EtcdClient`` implements it; ``etcdleader.testing.FakeEtcd`` is a network for that
+client, and implements the port by it.
 
 Rules for whoever implements it:
 
@@ -328,6 +329,11 @@ class EtcdApi(Protocol):
         Does nothing when that endpoint was left already: many may find out at once. It may wait a moment when no
         endpoint has answered since the last switch. Streams that break do this by themselves.
         """
+        ...
+
+    def on_version(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with the version of the member that is spoken to, some seconds after its first answer, and again
+        when a switch has brought another version. Only the first listener is called: the version concerns all alike."""
         ...
 
     async def aclose(self) -> None:

@@ -11,7 +11,7 @@ from .._grpc.framing import Metadata
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .endpoint import Endpoint
 from .error_mapping import NoLoginError
-from .etcd3_messages import etcdrpc
+from .messages import AuthenticateRequest
 from .rpcs import AUTHENTICATE
 
 __all__ = ("BorrowedToken", "Login")
@@ -59,7 +59,9 @@ class Login:
             raise
 
     async def _authenticate(self, endpoint: Endpoint, timeout: float) -> Metadata:
-        request = etcdrpc.AuthenticateRequest(name=self._user, password=self._password)
+        assert self._user is not None
+        assert self._password is not None
+        request = AuthenticateRequest(self._user, self._password)
         try:
             answer = await endpoint.call(AUTHENTICATE, request, (), timeout)
         except EtcdRefusedError as error:

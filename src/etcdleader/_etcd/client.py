@@ -1,4 +1,4 @@
-"""The port, in etcd3's messages: one connection to one etcd cluster."""
+"""The port over a network: one client of one etcd cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import anyio
 
 from .._grpc.framing import Metadata
 from .._runtime.fork import process_id
-from .._runtime.tasks import call_soon_from_threads
+from .._runtime.tasks import CallSoon, call_soon_from_threads
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import (
@@ -30,27 +30,29 @@ from .api import (
     WatchSink,
 )
 from .auth import BorrowedToken, Login
-from .codec import header, range_request, range_result, txn_request, txn_result
+from .balancer import EndpointBalancer
 from .endpoint import Endpoint, open_endpoint
 from .error_mapping import AnotherClusterError, StaleTokenError
-from .etcd3_messages import etcdrpc
 from .lease_stream import KeepAlives, OpenStream
+from .messages import LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, StatusRequest, TxnRequest
 from .rpcs import (
-    KEEP_ALIVES,
     LEASE_GRANT,
+    LEASE_KEEP_ALIVE,
     LEASE_REVOKE,
     LEASE_TIME_TO_LIVE,
     RANGE,
     STATUS,
     TXN,
-    WATCHES,
-    Method,
+    WATCH,
+    A,
+    Q,
+    Rpc,
 )
 from .stream import Stream, StreamUse
-from .versions import survives_given_up_reads
+from .version_monitor import VersionMonitor
 from .watch_stream import Watches
 
-__all__ = ("EtcdGateway",)
+__all__ = ("EtcdClient", "new_client")
 
 _CLOSING = 1.0
 """Seconds that the streams' threads get to end."""
@@ -59,78 +61,90 @@ _LOGINS = 3
 the tokens of before."""
 _CONNECTING = 0.75
 """Part of the time for a stream that connecting may take. Then who waits is told, and the endpoint may be left."""
-_REST = 1.0
-"""Seconds for which an endpoint is kept when none has answered since the last switch: in an outage the many that fail
-must not open a connection each."""
-_TALKING = 0.1
-"""Seconds after its last word for which the only endpoint counts as alive. What it has not answered in time is late, not
-lost: over a new connection it would have all watches to make anew, and be later still."""
 
 
-class EtcdGateway:
-    """Implements ``EtcdApi``. It is made on the event loop that it is used on, and opens nothing before the first call.
+def new_client(client: EtcdConfig | Any) -> EtcdClient:
+    """Return a client for an ``EtcdConfig``, or one over an ``etcd3.Etcd3Client``, whose channel and token it uses and leaves.
 
-    One endpoint is spoken to at a time, over one connection, without a thread. On a user's own client there are gRPC's, and one
-    for each of the two streams.
+    Nothing is opened before the first call.
+    """
+    if isinstance(client, EtcdConfig):
+        endpoints = client.endpoints
+        return EtcdClient(
+            lambda number: open_endpoint(endpoints[number % len(endpoints)], client),
+            EndpointBalancer(len(endpoints)),
+            Login(client.user, client.password, several=len(endpoints) > 1),
+        )
+
+    def dial(number: int) -> Endpoint:
+        from .grpcio_endpoint import ChannelEndpoint  # it brings gRPC along, which nobody else needs
+
+        del number
+        return ChannelEndpoint(client.channel, call_soon_from_threads())
+
+    return EtcdClient(dial, None, BorrowedToken(client))
+
+
+class EtcdClient:
+    """Implements ``EtcdApi`` over endpoints. It is used on one event loop, and opens nothing before the first call.
+
+    One endpoint is used at a time, over one connection, without a thread. On a user's own client there are gRPC's, and one for
+    each of the two streams.
     """
 
-    def __init__(self, client: EtcdConfig | Any) -> None:
-        """Make one.
+    def __init__(
+        self,
+        dial: Callable[[int], Endpoint],
+        balancer: EndpointBalancer | None,
+        login: Login,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        call_soon: CallSoon | None = None,
+    ) -> None:
+        """Open nothing yet.
 
         Args:
-            client: Where etcd is; or an ``etcd3.Etcd3Client``, whose channel and token are used and left as they are.
+            dial: Returns the endpoint with this number, which the balancer counts up. It sends nothing.
+            balancer: Decides when an endpoint is left; None: there is one, which is never left.
+            login: Has the token of the calls.
+            clock: The balancer's, monotonic. The loop's own cannot be had in what a stream calls.
+            call_soon: Receives what a callback of a stream raised; by default the loop reports it.
         """
-        self._call_soon = call_soon_from_threads()
-        self._config = client if isinstance(client, EtcdConfig) else None
-        self._number = 0
-        self._survives: int | None = None
-        self._opened_at = -math.inf
-        self._in_vain = 0
+        self._dial = dial
+        self._balancer = balancer
+        self._login = login
+        self._clock = clock
+        self._call_soon = call_soon
         self._cluster_id: int | None = None
         self._endpoint: Endpoint | None = None
         self._closed = False
         self._process = process_id()
-        if isinstance(client, EtcdConfig):
-            self._login: Login = Login(client.user, client.password, several=len(client.endpoints) > 1)
-        else:
-            from .grpcio_endpoint import ChannelEndpoint  # it brings gRPC along, which nobody else needs
-
-            self._endpoint = ChannelEndpoint(client.channel, self._call_soon)
-            self._login = BorrowedToken(client)
-        self._keep_alives = KeepAlives(self._stream_opener(KEEP_ALIVES))
-        self._watches = Watches(self._stream_opener(WATCHES), self._log_out, self._outdated)
+        self._versions = VersionMonitor(self._ask_version, lambda: self.endpoint)
+        self._keep_alives = KeepAlives(self._stream_opener(LEASE_KEEP_ALIVE))
+        self._watches = Watches(self._stream_opener(WATCH), self._log_out, self._outdated)
 
     # The port
 
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
-        request = etcdrpc.LeaseGrantRequest(TTL=ttl, ID=lease_id)
-        answer = await self._call(LEASE_GRANT, request, timeout)
-        return LeaseGranted(answer.ID, answer.TTL, header(answer.header))
+        return await self._call(LEASE_GRANT, LeaseGrantRequest(ttl, lease_id), timeout)
 
     async def lease_revoke(self, lease_id: int, *, timeout: float) -> Header:
-        request = etcdrpc.LeaseRevokeRequest(ID=lease_id)
-        answer = await self._call(LEASE_REVOKE, request, timeout)
-        return header(answer.header)
+        return (await self._call(LEASE_REVOKE, LeaseRevokeRequest(lease_id), timeout)).header
 
     async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
         return await self._keep_alives.send(lease_ids, timeout)
 
     async def lease_time_to_live(self, lease_id: int, *, keys: bool = False, timeout: float) -> LeaseTimeToLive:
-        request = etcdrpc.LeaseTimeToLiveRequest(ID=lease_id, keys=keys)
-        answer = await self._call(LEASE_TIME_TO_LIVE, request, timeout)
-        return LeaseTimeToLive(answer.ID, answer.TTL, answer.grantedTTL, tuple(answer.keys), header(answer.header))
+        return await self._call(LEASE_TIME_TO_LIVE, LeaseTimeToLiveRequest(lease_id, keys), timeout)
 
     async def member_status(self, *, timeout: float) -> MemberStatus:
-        request = etcdrpc.StatusRequest()
-        number = self._number
-        answer = await self._call(STATUS, request, timeout)
-        if number == self._number and survives_given_up_reads(answer.version):
-            self._survives = number
-        return MemberStatus(answer.version, answer.leader, header(answer.header))
+        endpoint = self.endpoint
+        status = await self._call(STATUS, StatusRequest(), timeout)
+        self._versions.learned(endpoint, status.version)
+        return status
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
-        answer = await self._call(RANGE, range_request(request), timeout)
-        return range_result(answer, header(answer.header))
+        return await self._call(RANGE, request, timeout)
 
     async def txn(
         self,
@@ -145,38 +159,40 @@ class EtcdGateway:
             of_one = await self.range(cast("Range", success[0]), timeout=timeout)
             return TxnResult(succeeded=True, results=(of_one,), header=of_one.header)
 
-        def request() -> Any:
+        def request() -> TxnRequest:
             # Given up at the wrong moment, by a timeout or by our end, it would end a member of an older etcd.
-            return txn_request(compare, success, failure, by_consensus=reads and self._survives != self._number)
+            by_consensus = reads and not self._versions.cancelled_reads_are_safe()
+            return TxnRequest(compare, success, failure, by_consensus)
 
-        return txn_result(await self._call(TXN, request, timeout))
+        return await self._call(TXN, request, timeout)
 
     def watch(
         self, key: bytes, range_end: bytes = b"", *, start_revision: int = 0, sink: WatchSink, timeout: float
     ) -> WatchHandle:
+        if self._closed:
+            raise EtcdUnavailableError("the connection was closed")
         return self._watches.add(key, range_end, start_revision, sink, timeout)
 
     @property
     def endpoint(self) -> int:
-        return self._number
+        return 0 if self._balancer is None else self._balancer.number
 
     def switch_endpoint(self, used: int) -> None:
-        if used != self._number or self._config is None or self._closed:
+        if self._balancer is None or self._closed:
             return
-        now = time.monotonic()  # the loop's own clock cannot be had in what a stream calls
-        others = len(self._config.endpoints) - 1
-        if self._in_vain >= others and now < self._opened_at + _REST:
+        left = self._endpoint
+        last_received_at = -math.inf if left is None else left.heard_at
+        if not self._balancer.switch(used, self._clock(), last_received_at):
             return
-        if not others and self._endpoint is not None and now < self._endpoint.heard_at + _TALKING:
-            return
-        self._number += 1
-        self._in_vain += 1
-        left, self._endpoint = self._endpoint, None
+        self._endpoint = None
         if left is not None:
             error = EtcdUnavailableError(f"{left.name} does not answer as it should: going on elsewhere")
             self._keep_alives.end(error)
             self._watches.break_(error)
             left.leave()
+
+    def on_version(self, listener: Callable[[str], None]) -> None:
+        self._versions.subscribe(listener)
 
     async def aclose(self) -> None:
         self._closed = True
@@ -184,6 +200,7 @@ class EtcdGateway:
         streams = [stream for stream in (self._keep_alives.stream, self._watches.stream) if stream is not None]
         self._keep_alives.end(error)
         self._watches.close()
+        self._versions.close()
         if self._endpoint is not None:
             self._endpoint.close()
         with anyio.move_on_after(_CLOSING):
@@ -191,6 +208,7 @@ class EtcdGateway:
                 await stream.ended.wait()
             if self._endpoint is not None:
                 await self._endpoint.closed()
+            await self._versions.wait_closed()
 
     # Calls
 
@@ -200,13 +218,15 @@ class EtcdGateway:
         if self._process != process_id():
             raise EtcdUnavailableError("the connection is another process's: this one was forked while it was in use")
         if self._endpoint is None:
-            assert self._config is not None
-            self._opened_at = time.monotonic()
-            endpoints = self._config.endpoints
-            self._endpoint = open_endpoint(endpoints[self._number % len(endpoints)], self._config)
+            if self._balancer is not None:
+                self._balancer.opened(self._clock())
+            self._endpoint = self._dial(self.endpoint)
         return self._endpoint
 
-    async def _call(self, method: Method, request: Any, timeout: float) -> Any:
+    async def _ask_version(self, timeout: float) -> str:
+        return (await self.member_status(timeout=timeout)).version
+
+    async def _call(self, rpc: Rpc[Q, A], request: Q | Callable[[], Q], timeout: float) -> A:
         """``request`` is a message, or makes the one for the member that it goes to: that may be another one by then."""
         deadline = anyio.current_time() + timeout
         logins = 0
@@ -219,7 +239,7 @@ class EtcdGateway:
             left = max(0.001, deadline - anyio.current_time())
             try:
                 message = request() if callable(request) else request
-                answer = await endpoint.call(method, message, metadata, left)
+                answer = await endpoint.call(rpc, message, metadata, left)
             except StaleTokenError:
                 if logins == _LOGINS or not self._login.forget(metadata):
                     raise
@@ -227,6 +247,7 @@ class EtcdGateway:
             else:
                 if (stranger := self._stranger(endpoint, answer)) is not None:
                     raise stranger
+                self._versions.answered()
                 return answer
 
     def _stranger(self, endpoint: Endpoint, answer: Any) -> EtcdLeaderError | None:
@@ -242,16 +263,16 @@ class EtcdGateway:
             return AnotherClusterError(
                 f"{endpoint.name} belongs to cluster {cluster_id:x}; this connection began with {self._cluster_id:x}"
             )
-        if endpoint is self._endpoint:
-            self._in_vain = 0
+        if endpoint is self._endpoint and self._balancer is not None:
+            self._balancer.answered()
         return None
 
-    def _stream_opener(self, method: Method) -> OpenStream:
+    def _stream_opener(self, rpc: Rpc[Any, Any]) -> OpenStream:
         async def open_stream(
             on_message: Callable[[Any], None], on_end: Callable[[EtcdLeaderError], None], timeout: float
         ) -> Stream:
             while True:
-                endpoint, number = self._open(), self._number
+                endpoint, number = self._open(), self.endpoint
                 metadata = await self._login.metadata(endpoint, timeout)
                 if endpoint is not self._endpoint:
                     continue  # it was left meanwhile
@@ -264,9 +285,9 @@ class EtcdGateway:
                         self.switch_endpoint(number)
 
                 check = functools.partial(self._stranger, endpoint)
-                use = StreamUse(check, on_message, ended, self._call_soon)
+                use = StreamUse(check, on_message, ended, self._call_soon or call_soon_from_threads())
                 try:
-                    return await endpoint.open_stream(method, metadata, use, _CONNECTING * timeout)
+                    return await endpoint.open_stream(rpc, metadata, use, _CONNECTING * timeout)
                 except EtcdLeaderError as error:
                     if endpoint is not self._endpoint and not self._closed:
                         continue  # it was left meanwhile: what of it

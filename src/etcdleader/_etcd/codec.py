@@ -1,8 +1,7 @@
-"""The port's values as etcd3's protobuf messages, and back."""
+"""The RPCs' values as bytes, by etcd3's protobuf messages, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from .api import (
@@ -10,7 +9,11 @@ from .api import (
     DeleteRangeResult,
     Event,
     Header,
+    KeepAlive,
     KeyValue,
+    LeaseGranted,
+    LeaseTimeToLive,
+    MemberStatus,
     Operation,
     Put,
     PutResult,
@@ -19,15 +22,19 @@ from .api import (
     TxnResult,
 )
 from .etcd3_messages import etcdrpc
-
-__all__ = (
-    "event",
-    "header",
-    "range_request",
-    "range_result",
-    "txn_request",
-    "txn_result",
-    "watch_create_request",
+from .messages import (
+    AuthenticateRequest,
+    AuthenticateResponse,
+    LeaseGrantRequest,
+    LeaseKeepAliveRequest,
+    LeaseRevokeRequest,
+    LeaseRevokeResponse,
+    LeaseTimeToLiveRequest,
+    StatusRequest,
+    TxnRequest,
+    WatchCancelRequest,
+    WatchCreateRequest,
+    WatchResponse,
 )
 
 _RESULTS = {"=": "EQUAL", "!=": "NOT_EQUAL", "<": "LESS", ">": "GREATER"}
@@ -40,12 +47,142 @@ _TARGETS = {
 }
 _ORDERS = {"create-ascending": "ASCEND", "create-descending": "DESCEND"}
 
+# Leases
 
-def header(message: Any) -> Header:
+
+def encode_lease_grant(request: LeaseGrantRequest) -> bytes:
+    return _serialized(etcdrpc.LeaseGrantRequest(TTL=request.ttl, ID=request.lease_id))
+
+
+def decode_lease_grant(data: bytes) -> LeaseGranted:
+    message = etcdrpc.LeaseGrantResponse.FromString(data)
+    return LeaseGranted(message.ID, message.TTL, _header(message.header))
+
+
+def encode_lease_revoke(request: LeaseRevokeRequest) -> bytes:
+    return _serialized(etcdrpc.LeaseRevokeRequest(ID=request.lease_id))
+
+
+def decode_lease_revoke(data: bytes) -> LeaseRevokeResponse:
+    return LeaseRevokeResponse(_header(etcdrpc.LeaseRevokeResponse.FromString(data).header))
+
+
+def encode_lease_keep_alive(request: LeaseKeepAliveRequest) -> bytes:
+    return _serialized(etcdrpc.LeaseKeepAliveRequest(ID=request.lease_id))
+
+
+def decode_lease_keep_alive(data: bytes) -> KeepAlive:
+    message = etcdrpc.LeaseKeepAliveResponse.FromString(data)
+    return KeepAlive(message.ID, message.TTL, _header(message.header))
+
+
+def encode_lease_time_to_live(request: LeaseTimeToLiveRequest) -> bytes:
+    return _serialized(etcdrpc.LeaseTimeToLiveRequest(ID=request.lease_id, keys=request.keys))
+
+
+def decode_lease_time_to_live(data: bytes) -> LeaseTimeToLive:
+    message = etcdrpc.LeaseTimeToLiveResponse.FromString(data)
+    return LeaseTimeToLive(message.ID, message.TTL, message.grantedTTL, tuple(message.keys), _header(message.header))
+
+
+# The member, and the login
+
+
+def encode_status(request: StatusRequest) -> bytes:
+    del request
+    return _serialized(etcdrpc.StatusRequest())
+
+
+def decode_status(data: bytes) -> MemberStatus:
+    message = etcdrpc.StatusResponse.FromString(data)
+    return MemberStatus(message.version, message.leader, _header(message.header))
+
+
+def encode_authenticate(request: AuthenticateRequest) -> bytes:
+    return _serialized(etcdrpc.AuthenticateRequest(name=request.name, password=request.password))
+
+
+def decode_authenticate(data: bytes) -> AuthenticateResponse:
+    message = etcdrpc.AuthenticateResponse.FromString(data)
+    return AuthenticateResponse(_header(message.header), message.token)
+
+
+# Keys
+
+
+def encode_range(request: Range) -> bytes:
+    return _serialized(_range(request))
+
+
+def decode_range(data: bytes) -> RangeResult:
+    message = etcdrpc.RangeResponse.FromString(data)
+    return _range_result(message, _header(message.header))
+
+
+def encode_txn(request: TxnRequest) -> bytes:
+    message = etcdrpc.TxnRequest(
+        compare=[_compare(one) for one in request.compare],
+        success=[_operation(one) for one in request.success],
+        failure=[_operation(one) for one in request.failure],
+    )
+    if request.by_consensus:
+        # etcd takes it for one that writes, and so through raft's log: the empty transaction that it gets in one branch
+        # does nothing, and its result is left out below.
+        message.failure.add(request_txn=etcdrpc.TxnRequest())
+    return _serialized(message)
+
+
+def decode_txn(data: bytes) -> TxnResult:
+    message = etcdrpc.TxnResponse.FromString(data)
+    of = _header(message.header)
+    results = (_result(one, of) for one in message.responses if one.WhichOneof("response") != "response_txn")
+    return TxnResult(message.succeeded, tuple(results), of)
+
+
+# Watches
+
+
+def encode_watch(request: WatchCreateRequest | WatchCancelRequest) -> bytes:
+    if isinstance(request, WatchCancelRequest):
+        return _serialized(etcdrpc.WatchRequest(cancel_request=etcdrpc.WatchCancelRequest(watch_id=request.watch_id)))
+    create = etcdrpc.WatchCreateRequest(
+        key=request.key, range_end=request.range_end, start_revision=request.start_revision
+    )
+    # When etcd 3.4 or 3.5 refuses a creation that brings no number, it takes it for number 0, and is silent from then on
+    # to the watch that stands under that. etcd3's messages are older than the field, so it goes along as an unknown one.
+    number, field = request.watch_id, bytearray(b"\x38")  # field 7, a varint
+    while number > 0x7F:
+        field.append(number & 0x7F | 0x80)
+        number >>= 7
+    create.MergeFromString(bytes((*field, number)))
+    return _serialized(etcdrpc.WatchRequest(create_request=create))
+
+
+def decode_watch(data: bytes) -> WatchResponse:
+    message = etcdrpc.WatchResponse.FromString(data)
+    return WatchResponse(
+        _header(message.header),
+        message.watch_id,
+        message.created,
+        message.canceled,
+        message.compact_revision,
+        message.cancel_reason,
+        [_event(one) for one in message.events],
+    )
+
+
+# Parts of them
+
+
+def _serialized(message: Any) -> bytes:
+    return bytes(message.SerializeToString())
+
+
+def _header(message: Any) -> Header:
     return Header(message.cluster_id, message.member_id, message.revision, message.raft_term)
 
 
-def key_value(message: Any) -> KeyValue:
+def _key_value(message: Any) -> KeyValue:
     return KeyValue(
         message.key,
         message.value,
@@ -56,11 +193,11 @@ def key_value(message: Any) -> KeyValue:
     )
 
 
-def event(message: Any) -> Event:
-    return Event("put" if message.type == 0 else "delete", key_value(message.kv))
+def _event(message: Any) -> Event:
+    return Event("put" if message.type == 0 else "delete", _key_value(message.kv))
 
 
-def range_request(request: Range) -> Any:
+def _range(request: Range) -> Any:
     message = etcdrpc.RangeRequest(
         key=request.key,
         range_end=request.range_end,
@@ -74,27 +211,8 @@ def range_request(request: Range) -> Any:
     return message
 
 
-def range_result(message: Any, of: Header) -> RangeResult:
-    return RangeResult(tuple(key_value(kv) for kv in message.kvs), message.count, of)
-
-
-def txn_request(
-    compare: Sequence[Compare],
-    success: Sequence[Operation],
-    failure: Sequence[Operation],
-    *,
-    by_consensus: bool = False,
-) -> Any:
-    """``by_consensus`` makes etcd take also one that only reads for one that writes, and so through raft's log: the
-    empty transaction that it gets in one branch does nothing, and its result is left out by ``txn_result``."""
-    message = etcdrpc.TxnRequest(
-        compare=[_compare(one) for one in compare],
-        success=[_operation(one) for one in success],
-        failure=[_operation(one) for one in failure],
-    )
-    if by_consensus:
-        message.failure.add(request_txn=etcdrpc.TxnRequest())
-    return message
+def _range_result(message: Any, of: Header) -> RangeResult:
+    return RangeResult(tuple(_key_value(kv) for kv in message.kvs), message.count, of)
 
 
 def _compare(one: Compare) -> Any:
@@ -109,7 +227,7 @@ def _compare(one: Compare) -> Any:
 
 def _operation(one: Operation) -> Any:
     if isinstance(one, Range):
-        return etcdrpc.RequestOp(request_range=range_request(one))
+        return etcdrpc.RequestOp(request_range=_range(one))
     if isinstance(one, Put):
         return etcdrpc.RequestOp(
             request_put=etcdrpc.PutRequest(
@@ -123,32 +241,11 @@ def _operation(one: Operation) -> Any:
     return etcdrpc.RequestOp(request_delete_range=etcdrpc.DeleteRangeRequest(key=one.key, range_end=one.range_end))
 
 
-def txn_result(message: Any) -> TxnResult:
-    of = header(message.header)
-    results = (_result(one, of) for one in message.responses if one.WhichOneof("response") != "response_txn")
-    return TxnResult(message.succeeded, tuple(results), of)
-
-
 def _result(response: Any, of: Header) -> RangeResult | PutResult | DeleteRangeResult:
     kind = response.WhichOneof("response")
     if kind == "response_range":
         # The header inside has the revision only.
-        return range_result(response.response_range, of)
+        return _range_result(response.response_range, of)
     if kind == "response_delete_range":
         return DeleteRangeResult(response.response_delete_range.deleted)
     return PutResult()
-
-
-def watch_create_request(key: bytes, range_end: bytes, start_revision: int, watch_id: int) -> Any:
-    """Ask for a watch under a number of our own, above 0.
-
-    When etcd 3.4 or 3.5 refuses one that brings no number, it takes it for number 0, and is silent from then on to the
-    watch that stands under that. etcd3's messages are older than the field, so it goes along as an unknown one.
-    """
-    create = etcdrpc.WatchCreateRequest(key=key, range_end=range_end, start_revision=start_revision)
-    number, field = watch_id, bytearray(b"\x38")  # field 7, a varint
-    while number > 0x7F:
-        field.append(number & 0x7F | 0x80)
-        number >>= 7
-    create.MergeFromString(bytes((*field, number)))
-    return etcdrpc.WatchRequest(create_request=create)

@@ -7,6 +7,7 @@ import math
 import ssl
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -19,7 +20,7 @@ from .._runtime.tasks import spawn
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .error_mapping import NoTlsError, translated
-from .rpcs import Method
+from .rpcs import A, Q, Rpc
 from .stream import Http2Stream, Stream, StreamUse
 from .tls import TlsExaminer, check_files, client_context
 
@@ -38,18 +39,20 @@ class Endpoint(ABC):
 
     Attributes:
         name: Its address.
-        heard_at: When something came from it, by ``time.monotonic``: an answer, or a message on a stream.
+        clock: Returns seconds on a monotonic clock, in any thread.
+        heard_at: When something came from it, by that clock: an answer, or a message on a stream.
     """
 
     name: str
+    clock: Callable[[], float] = staticmethod(time.monotonic)
     heard_at: float = -math.inf
 
     def heard(self) -> None:
         """Something came from it. Called as it comes, in gRPC's threads, too: the loop may be late to look."""
-        self.heard_at = time.monotonic()
+        self.heard_at = self.clock()
 
     @abstractmethod
-    async def call(self, method: Method, request: Any, metadata: Metadata, timeout: float) -> Any:
+    async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
         """Send one request and wait for its answer; cancelled, the request is withdrawn.
 
         Raises:
@@ -57,7 +60,7 @@ class Endpoint(ABC):
         """
 
     @abstractmethod
-    async def open_stream(self, method: Method, metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
+    async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
         """Open a stream. ``timeout`` bounds the making of a connection, where there is none.
 
         Raises:
@@ -103,19 +106,19 @@ class DirectEndpoint(Endpoint):
         self._calls = 0
         self._left = False
 
-    async def call(self, method: Method, request: Any, metadata: Metadata, timeout: float) -> Any:
+    async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
         deadline = anyio.current_time() + timeout
-        message = request.SerializeToString()
+        message = rpc.encode(request)
         self._calls += 1
         try:
-            status, answer = await self._answer(method.path, metadata, message, deadline)
+            status, answer = await self._answer(rpc.path, metadata, message, deadline)
         finally:
             self._calls -= 1
             self._close_if_done()
         if status.code == "OK":
             self._examiner = None
             try:
-                return method.answer(answer)
+                return rpc.decode(answer)
             except Exception as unreadable:  # of protobuf's
                 raise EtcdUnavailableError(f"{self.name}: an answer that cannot be read: {unreadable}") from unreadable
         error = translated(status.code, status.details, self.name)
@@ -144,9 +147,9 @@ class DirectEndpoint(Endpoint):
             self.heard_at = -math.inf  # whatever it said before, it is no reason to stay
         return error
 
-    async def open_stream(self, method: Method, metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
+    async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
         connection = await self._connection(anyio.current_time() + timeout)
-        return Http2Stream(method, metadata, use, self.name, connection)
+        return Http2Stream(rpc, metadata, use, self.name, connection)
 
     # The connection
 

@@ -16,7 +16,7 @@ from .._runtime.tasks import CallSoon
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .endpoint import Endpoint
 from .error_mapping import translated
-from .rpcs import Method
+from .rpcs import A, Q, Rpc
 from .stream import HAS_LEADER, Stream, StreamUse
 
 __all__ = ("ChannelEndpoint", "ChannelStream")
@@ -35,9 +35,9 @@ class ChannelEndpoint(Endpoint):
         self._over: deque[LightEvent] = deque()
         self._told = False
 
-    async def call(self, method: Method, request: Any, metadata: Metadata, timeout: float) -> Any:
+    async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
         try:
-            future = self._callable(method).future(request, timeout=timeout, metadata=metadata)
+            future = self._callable(rpc).future(request, timeout=timeout, metadata=metadata)
         except ValueError as closed:  # as gRPC says it
             raise EtcdUnavailableError(f"{self.name}: the channel was closed") from closed
         over = LightEvent()
@@ -59,13 +59,14 @@ class ChannelEndpoint(Endpoint):
             self._under_way.discard(future)
             future.cancel()  # does nothing to one that is done
         if future.code() is grpc.StatusCode.OK:
-            return future.result()
+            answer: A = future.result()
+            return answer
         raise translated(future.code().name, future.details(), self.name)
 
-    def _callable(self, method: Method) -> Any:
-        if (found := self._callables.get(method.path)) is None:
-            found = self._callables[method.path] = self._channel.unary_unary(
-                method.path, request_serializer=_serialized, response_deserializer=method.answer
+    def _callable(self, rpc: Rpc[Any, Any]) -> Any:
+        if (found := self._callables.get(rpc.path)) is None:
+            found = self._callables[rpc.path] = self._channel.unary_unary(
+                rpc.path, request_serializer=rpc.encode, response_deserializer=rpc.decode
             )
         return found
 
@@ -74,9 +75,9 @@ class ChannelEndpoint(Endpoint):
         while self._over:
             self._over.popleft().set()
 
-    async def open_stream(self, method: Method, metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
+    async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
         del timeout  # the channel connects by itself
-        return ChannelStream(method, metadata, use, self, self._channel)
+        return ChannelStream(rpc, metadata, use, self, self._channel)
 
     def leave(self) -> None:
         """There is no other one."""
@@ -93,7 +94,9 @@ class ChannelEndpoint(Endpoint):
 class ChannelStream(Stream):
     """On a channel of gRPC's: a thread of its own reads it."""
 
-    def __init__(self, method: Method, metadata: Metadata, use: StreamUse, endpoint: Endpoint, channel: Any) -> None:
+    def __init__(
+        self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, endpoint: Endpoint, channel: Any
+    ) -> None:
         """Open it.
 
         Raises:
@@ -107,13 +110,11 @@ class ChannelStream(Stream):
         self._inbox: deque[Any] = deque()
         self._called = False
         try:
-            call = channel.stream_stream(
-                method.path, request_serializer=_serialized, response_deserializer=method.answer
-            )
+            call = channel.stream_stream(rpc.path, request_serializer=rpc.encode, response_deserializer=rpc.decode)
             self._call: Any = call(iter(self._requests.get, None), metadata=(*metadata, HAS_LEADER))
         except ValueError as error:  # as gRPC says that the channel was closed
             raise EtcdUnavailableError(f"{endpoint.name}: the channel was closed") from error
-        threading.Thread(target=self._read, name=f"etcdleader {method.name}", daemon=True).start()
+        threading.Thread(target=self._read, name=f"etcdleader {rpc.name}", daemon=True).start()
 
     def send(self, *requests: Any) -> None:
         """Send messages after those before them."""
@@ -155,10 +156,6 @@ class ChannelStream(Stream):
             if not self._open:
                 return
             self._take(message)
-
-
-def _serialized(request: Any) -> bytes:
-    return bytes(request.SerializeToString())
 
 
 def _wait_to_be_woken(call: Any) -> None:

@@ -16,8 +16,7 @@ import anyio
 from .._runtime.events import LightEvent
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import KeepAlive
-from .codec import header
-from .etcd3_messages import etcdrpc
+from .messages import LeaseKeepAliveRequest
 from .stream import Stream
 
 __all__ = ("KeepAlives", "OpenStream")
@@ -59,7 +58,7 @@ class KeepAlives:
                         )
                 # Nothing is awaited in between, so that each lease's send time is that of its keep-alive.
                 self._rounds.update(dict.fromkeys(lease_ids, this))
-                stream.send(*[etcdrpc.LeaseKeepAliveRequest(ID=lease_id) for lease_id in lease_ids])
+                stream.send(*[LeaseKeepAliveRequest(lease_id) for lease_id in lease_ids])
                 await this.over.wait()
         finally:
             if this.waiting and this.error is None and this in self._rounds.values():
@@ -78,12 +77,12 @@ class KeepAlives:
         """The stream, while it is open."""
         return self._stream
 
-    def _answered(self, message: Any) -> None:
-        this = self._rounds.pop(message.ID, None)
+    def _answered(self, message: KeepAlive) -> None:
+        this = self._rounds.pop(message.lease_id, None)
         if this is None:
             return
-        this.waiting.discard(message.ID)
-        this.answers[message.ID] = KeepAlive(message.ID, message.TTL, header(message.header))
+        this.waiting.discard(message.lease_id)
+        this.answers[message.lease_id] = message
         if not this.waiting:
             this.over.set()
 

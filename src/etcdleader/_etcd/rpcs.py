@@ -1,51 +1,86 @@
-"""etcd's methods, by their addresses, with the messages they answer with. No client of gRPC's is needed for that."""
+"""The RPCs of etcd that are used: their paths, and the codec of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
-from .etcd3_messages import etcdrpc
+from . import codec
+from .api import KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range, RangeResult, TxnResult
+from .messages import (
+    AuthenticateRequest,
+    AuthenticateResponse,
+    LeaseGrantRequest,
+    LeaseKeepAliveRequest,
+    LeaseRevokeRequest,
+    LeaseRevokeResponse,
+    LeaseTimeToLiveRequest,
+    StatusRequest,
+    TxnRequest,
+    WatchCancelRequest,
+    WatchCreateRequest,
+    WatchResponse,
+)
 
 __all__ = (
     "AUTHENTICATE",
-    "KEEP_ALIVES",
     "LEASE_GRANT",
+    "LEASE_KEEP_ALIVE",
     "LEASE_REVOKE",
     "LEASE_TIME_TO_LIVE",
     "RANGE",
     "STATUS",
     "TXN",
-    "WATCHES",
-    "Method",
+    "WATCH",
+    "Rpc",
 )
+
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
-class Method:
-    """A method of etcd's.
+class Rpc(Generic[Q, A]):
+    """An RPC of etcd's API.
 
     Attributes:
         name: For people.
-        path: Its address, in HTTP.
-        answer: Makes a message of what was serialized.
+        path: In HTTP.
+        encode: Serializes a request.
+        decode: Parses a response; raises what protobuf raises if it cannot be parsed.
     """
 
     name: str
     path: str
-    answer: Callable[[bytes], Any]
+    encode: Callable[[Q], bytes]
+    decode: Callable[[bytes], A]
 
 
-RANGE = Method("range", "/etcdserverpb.KV/Range", etcdrpc.RangeResponse.FromString)
-TXN = Method("transaction", "/etcdserverpb.KV/Txn", etcdrpc.TxnResponse.FromString)
-LEASE_GRANT = Method("grant", "/etcdserverpb.Lease/LeaseGrant", etcdrpc.LeaseGrantResponse.FromString)
-LEASE_REVOKE = Method("revocation", "/etcdserverpb.Lease/LeaseRevoke", etcdrpc.LeaseRevokeResponse.FromString)
-LEASE_TIME_TO_LIVE = Method(
-    "time to live", "/etcdserverpb.Lease/LeaseTimeToLive", etcdrpc.LeaseTimeToLiveResponse.FromString
+RANGE: Rpc[Range, RangeResult] = Rpc("range", "/etcdserverpb.KV/Range", codec.encode_range, codec.decode_range)
+TXN: Rpc[TxnRequest, TxnResult] = Rpc("transaction", "/etcdserverpb.KV/Txn", codec.encode_txn, codec.decode_txn)
+LEASE_GRANT: Rpc[LeaseGrantRequest, LeaseGranted] = Rpc(
+    "grant", "/etcdserverpb.Lease/LeaseGrant", codec.encode_lease_grant, codec.decode_lease_grant
 )
-AUTHENTICATE = Method("login", "/etcdserverpb.Auth/Authenticate", etcdrpc.AuthenticateResponse.FromString)
-STATUS = Method("status", "/etcdserverpb.Maintenance/Status", etcdrpc.StatusResponse.FromString)
-# Requests and answers of these two are streams.
-KEEP_ALIVES = Method("keep-alives", "/etcdserverpb.Lease/LeaseKeepAlive", etcdrpc.LeaseKeepAliveResponse.FromString)
-WATCHES = Method("watches", "/etcdserverpb.Watch/Watch", etcdrpc.WatchResponse.FromString)
+LEASE_REVOKE: Rpc[LeaseRevokeRequest, LeaseRevokeResponse] = Rpc(
+    "revocation", "/etcdserverpb.Lease/LeaseRevoke", codec.encode_lease_revoke, codec.decode_lease_revoke
+)
+LEASE_TIME_TO_LIVE: Rpc[LeaseTimeToLiveRequest, LeaseTimeToLive] = Rpc(
+    "time to live",
+    "/etcdserverpb.Lease/LeaseTimeToLive",
+    codec.encode_lease_time_to_live,
+    codec.decode_lease_time_to_live,
+)
+AUTHENTICATE: Rpc[AuthenticateRequest, AuthenticateResponse] = Rpc(
+    "login", "/etcdserverpb.Auth/Authenticate", codec.encode_authenticate, codec.decode_authenticate
+)
+STATUS: Rpc[StatusRequest, MemberStatus] = Rpc(
+    "status", "/etcdserverpb.Maintenance/Status", codec.encode_status, codec.decode_status
+)
+# Requests and responses of these two are streams.
+LEASE_KEEP_ALIVE: Rpc[LeaseKeepAliveRequest, KeepAlive] = Rpc(
+    "keep-alives", "/etcdserverpb.Lease/LeaseKeepAlive", codec.encode_lease_keep_alive, codec.decode_lease_keep_alive
+)
+WATCH: Rpc[WatchCreateRequest | WatchCancelRequest, WatchResponse] = Rpc(
+    "watches", "/etcdserverpb.Watch/Watch", codec.encode_watch, codec.decode_watch
+)

@@ -14,7 +14,7 @@ from .._grpc.framing import Metadata, Status
 from .._runtime.tasks import CallSoon
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .error_mapping import translated
-from .rpcs import Method
+from .rpcs import Rpc
 
 __all__ = ("HAS_LEADER", "Http2Stream", "Stream", "StreamUse")
 
@@ -83,7 +83,9 @@ class Stream(ABC):
 class Http2Stream(Stream):
     """On a connection of ours."""
 
-    def __init__(self, method: Method, metadata: Metadata, use: StreamUse, endpoint: str, connection: Http2) -> None:
+    def __init__(
+        self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, endpoint: str, connection: Http2
+    ) -> None:
         """Open it, on a connection that is open.
 
         Raises:
@@ -93,23 +95,23 @@ class Http2Stream(Stream):
         self.ended = connection.ended
         self._endpoint = endpoint
         self._connection = connection
-        self._answer = method.answer
+        self._rpc = rpc
         self._number = 0  # of no stream: this one may be over before it is open
-        number = connection.open(method.path, (*metadata, HAS_LEADER), self._received, self._closed)
+        number = connection.open(rpc.path, (*metadata, HAS_LEADER), self._received, self._closed)
         if number is None:
             raise EtcdUnavailableError(f"{endpoint}: no stream: the member allows no more of them")
         self._number = number
 
     def send(self, *requests: Any) -> None:
         """Send messages after those before them."""
-        self._connection.send(self._number, *[request.SerializeToString() for request in requests])
+        self._connection.send(self._number, *map(self._rpc.encode, requests))
 
     def _hang_up(self) -> None:
         self._connection.leave(self._number)
 
     def _received(self, serialized: bytes) -> None:
         try:
-            message = self._answer(serialized)
+            message = self._rpc.decode(serialized)
         except Exception as error:  # noqa: BLE001 - of protobuf: what comes from there is not what it should be
             self.end(EtcdUnavailableError(f"{self._endpoint}: a message that cannot be read: {error}"))
         else:

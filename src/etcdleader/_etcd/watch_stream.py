@@ -20,9 +20,8 @@ from .._runtime.events import LightEvent
 from .._runtime.tasks import spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage, WatchSink
-from .codec import event, watch_create_request
 from .error_mapping import StaleTokenError, watch_cancelled
-from .etcd3_messages import etcdrpc
+from .messages import WatchCancelRequest, WatchCreateRequest, WatchResponse
 from .stream import Stream
 
 __all__ = ("Watches",)
@@ -184,11 +183,11 @@ class Watches:
         watch.asked_at = anyio.current_time()
         self._asked.append(watch)
         self._last_id += 1
-        stream.send(watch_create_request(watch.key, watch.range_end, watch.next_revision, self._last_id))
+        stream.send(WatchCreateRequest(watch.key, watch.range_end, watch.next_revision, self._last_id))
 
     @staticmethod
     def _cancel_on_server(server_id: int, stream: Stream) -> None:
-        stream.send(etcdrpc.WatchRequest(cancel_request=etcdrpc.WatchCancelRequest(watch_id=server_id)))
+        stream.send(WatchCancelRequest(server_id))
 
     def _ended(self, error: EtcdLeaderError) -> None:
         self._stream = None
@@ -199,7 +198,7 @@ class Watches:
             self._refused()
         self._wake()
 
-    def _received(self, message: Any) -> None:
+    def _received(self, message: WatchResponse) -> None:
         if message.created:
             self._created(message)
         elif message.canceled:
@@ -209,7 +208,7 @@ class Watches:
         elif (watch := self._by_id.get(message.watch_id)) is not None:
             self._happened(watch, message)
 
-    def _created(self, message: Any) -> None:
+    def _created(self, message: WatchResponse) -> None:
         self._useful = True
         watch = self._asked.popleft()
         if self._asked:
@@ -234,7 +233,7 @@ class Watches:
         resumed, watch.created = watch.created, True
         watch.tell(WatchCreated(watch.next_revision - 1, resumed=resumed))
 
-    def _cancelled(self, watch: _Watch, message: Any) -> None:
+    def _cancelled(self, watch: _Watch, message: WatchResponse) -> None:
         if not message.compact_revision:
             error = watch_cancelled(message.cancel_reason)
             # etcd 3.5.1 says of a stale token, too, that permission is denied.
@@ -252,8 +251,8 @@ class Watches:
         self._watches.pop(watch, None)
 
     @staticmethod
-    def _happened(watch: _Watch, message: Any) -> None:
-        events = tuple(event(one) for one in message.events if one.kv.mod_revision >= watch.next_revision)
+    def _happened(watch: _Watch, message: WatchResponse) -> None:
+        events = tuple([one for one in message.events if one.kv.mod_revision >= watch.next_revision])
         if events:
             watch.next_revision = events[-1].kv.mod_revision + 1
             watch.tell(WatchEvents(events))

@@ -7,7 +7,6 @@ kind, one ticker. It is opened for its first user and closed when the last one l
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from contextlib import suppress
 from typing import TypeVar
 
 import anyio
@@ -16,7 +15,7 @@ import anyio.lowlevel
 from .._etcd.api import Compare, EtcdApi, Header, LeaseGranted, Operation, Range, RangeResult, TxnResult
 from .._runtime.fork import AtFork, in_child, process_id
 from .._runtime.limiter import Turns
-from .._runtime.tasks import protected, spawn
+from .._runtime.tasks import spawn
 from ..errors import EtcdLeaderError
 from .batched_reads import Reads
 from .renewer import Renewals
@@ -28,12 +27,8 @@ T = TypeVar("T")
 
 _AT_A_TIME = 64
 """Calls at a time: enough to keep etcd busy, and few enough for each to be answered soon. Renewals are not among them."""
-_VERSION_DELAY = 5.0
-"""Seconds from the first answer to the question for etcd's version, and between two."""
 _CLOSING = 1.0
 """Seconds that the renewals get to end."""
-_VERSION_REST = 60.0
-"""Seconds between two looks at whether there is another member to ask."""
 
 
 class Connection:
@@ -43,7 +38,6 @@ class Connection:
     Attributes:
         turns: Limits the calls that are under way at a time, renewals apart.
         reads: Batches linearizable reads, within those turns.
-        version: That of the member that was asked last; None before.
     """
 
     def __init__(self, api: EtcdApi, *, owned: bool) -> None:
@@ -53,9 +47,6 @@ class Connection:
         self.turns = Turns(_AT_A_TIME)
         self.reads = Reads(lambda requests, timeout: self.txn((), requests, timeout=timeout), self.turns)
         self.users = 0
-        self.version: str | None = None
-        self._version_wanted: Callable[[str], None] | None = None
-        self._answered = anyio.Event()
         self._owned = owned
         self._process = process_id()
         self._scope = anyio.CancelScope()
@@ -94,25 +85,16 @@ class Connection:
         """What a call brings. When it fails by its member's fault, whoever asks next asks another one."""
         used = self.api.endpoint
         try:
-            answer = await call
-            self._answered.set()
+            return await call
         except EtcdLeaderError as error:
             if error._elsewhere:  # noqa: SLF001 - of this package
                 self.api.switch_endpoint(used)
             raise
-        return answer
 
     @property
     def inherited(self) -> bool:
         """Whether it is the connection of the process that this one was forked from: its leases are none of ours."""
         return self._process != process_id()
-
-    def tell_version(self, tell: Callable[[str], None]) -> None:
-        """Tell etcd's version when it is known, to whoever asks first: it concerns all alike, and once is enough."""
-        if self._version_wanted is None:
-            self._version_wanted = tell
-            if self.version is not None:
-                tell(self.version)
 
     def start(self) -> None:
         """Start the task of the renewals. No manager's task can own it: each may leave before the others."""
@@ -120,29 +102,7 @@ class Connection:
 
     async def _run(self) -> None:
         with self._scope:
-            async with anyio.create_task_group() as group:
-                group.start_soon(protected(self.renewals.run))
-                group.start_soon(protected(self._learn_version))
-
-    async def _learn_version(self) -> None:
-        """When the first calls are over: who campaigns should not wait for this. And again of each member we go over
-        to: in the midst of an upgrade they differ."""
-        await self._answered.wait()
-        asked = -1
-        while True:
-            await anyio.sleep(_VERSION_DELAY if asked != self.api.endpoint else _VERSION_REST)
-            if asked != (endpoint := self.api.endpoint):
-                # Whatever goes wrong: not to know it costs little, and the renewals run beside this.
-                with suppress(Exception):
-                    version = (await self.api.member_status(timeout=_VERSION_DELAY)).version
-                    asked = endpoint
-                    self._learned(version)
-
-    def _learned(self, version: str) -> None:
-        if version != self.version:
-            self.version = version
-            if self._version_wanted is not None:
-                self._version_wanted(version)
+            await self.renewals.run()
 
     async def aclose(self) -> None:
         """End the renewals, then the connection, unless it is the user's."""

@@ -91,7 +91,17 @@ class Round:
         news: Set when it is over for some of its leases; then another one takes its place.
     """
 
-    __slots__ = ("_api", "_elsewhere", "_leases", "_read", "_release", "_wanted", "news", "reading")
+    __slots__ = (
+        "_api",
+        "_elsewhere",
+        "_first_unanswered",
+        "_leases",
+        "_read",
+        "_release",
+        "_wanted",
+        "news",
+        "reading",
+    )
 
     def __init__(
         self,
@@ -117,6 +127,7 @@ class Round:
         self._wanted = wanted
         self._release = release
         self._elsewhere = False
+        self._first_unanswered: Renewable | None = None
         self.reading = False
         self.news = LightEvent()
 
@@ -139,6 +150,11 @@ class Round:
                 if left and self._elsewhere:
                     self._api.switch_endpoint(used)
                 self.reading = self._elsewhere = False
+                if (first := self._first_unanswered) is not None and len(left) > 1:
+                    # etcd serves the keep-alives of a stream one after another, so the first one that it did not answer may
+                    # hold up those behind it. It waits, and they are sent again without it.
+                    first.postpone()
+                    left = [lease for lease in left if lease is not first]
             for lease in left:
                 lease.postpone()
         finally:
@@ -153,6 +169,7 @@ class Round:
         give_up_at = anyio.current_time() + timeout
         sent_at = {lease.lease_id: lease.clock.now() for lease in leases}
         unanswered: EtcdLeaderError = EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s")
+        self._first_unanswered = None
         try:
             answers = await self._api.lease_keep_alive(list(sent_at), timeout=timeout)
         except EtcdLeaderError as error:
@@ -165,6 +182,7 @@ class Round:
             answer = answers.get(lease.lease_id)
             if answer is None:
                 self._elsewhere |= unanswered._elsewhere  # noqa: SLF001 - of this package
+                self._first_unanswered = self._first_unanswered or lease
                 lease.failed(unanswered)
                 left.append(lease)
             elif answer.ttl <= 0:

@@ -93,12 +93,12 @@ class EtcdLeaderManager(BaseManager):
             return connect(id(client), lambda: client, owned=False)
         key: Hashable = client if isinstance(client, EtcdConfig) else id(client)
 
-        def open_gateway() -> EtcdApi:
-            from .._etcd.client import EtcdGateway
+        def open_client() -> EtcdApi:
+            from .._etcd.client import new_client
 
-            return EtcdGateway(client)
+            return new_client(client)
 
-        return connect(key, open_gateway, owned=True)
+        return connect(key, open_client, owned=True)
 
     # Looking on
 
@@ -161,7 +161,7 @@ class EtcdLeaderManager(BaseManager):
         async with self._connect() as connection:
             # A manager remembers what it saw in earlier campaigns, too: a cluster can be wiped between two.
             connection.revisions.learn(self._known_revisions)
-            connection.tell_version(self._announcer.etcd_version)
+            connection.api.on_version(self._announcer.etcd_version)
             try:
                 await contest.run(connection)
             finally:

@@ -6,10 +6,9 @@ import inspect
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -24,50 +23,35 @@ from .._etcd.api import (
     TxnResult,
 )
 from ..errors import EtcdRefusedError, EtcdUnavailableError
+from ._calls import Call, CallKind, Hook
 from ._lessor import Lessor
 from ._signal import Signal
 from ._store import MAX_TXN_OPS, Revision, Store
 
-if TYPE_CHECKING:
-    from ._member import FakeMember
-
-__all__ = ("Call", "CallKind", "Cluster", "Hook")
-
-CallKind: TypeAlias = Literal[
-    "lease_grant",
-    "lease_revoke",
-    "lease_keep_alive",
-    "lease_time_to_live",
-    "member_status",
-    "range",
-    "txn",
-    "watch",
-    "switch_endpoint",
-]
-"""The port's calls, by their names."""
+__all__ = ("Cluster", "Replica")
 
 _EXPIRY_PERIOD = 0.5
 _CATCH_UP_PERIOD = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A request, as hooks see it. The creation of a watch has no ``"after"``.
+class Replica(Protocol):
+    """What the cluster asks of a member."""
 
-    Attributes:
-        client: The name of the client that sent it.
-        kind: Which call.
-        stage: ``"before"``: it has reached etcd and nothing is done yet. ``"after"``: done, the answer not yet sent.
-        arguments: As the port has them, by position. Each lease of a keep-alive is a call of its own.
-    """
+    member_id: int
 
-    client: str
-    kind: CallKind
-    stage: Literal["before", "after"]
-    arguments: tuple[Any, ...]
+    def applied(self, commit: Revision) -> None:
+        """Take in a commit."""
 
+    def restart(self) -> None:
+        """Break all connections and be well."""
 
-Hook: TypeAlias = Callable[[Call], Awaitable[None] | None]
+    @property
+    def is_behind(self) -> bool:
+        """Whether a watch of it waits for the catch-up loop."""
+        ...
+
+    def catch_up(self) -> None:
+        """Serve the watches from the past."""
 
 
 class Cluster:
@@ -84,7 +68,7 @@ class Cluster:
     def __init__(self, lessor: Lessor, seed: int) -> None:
         self.store = Store()
         self.lessor = lessor
-        self.members: tuple[FakeMember, ...] = ()
+        self.members: tuple[Replica, ...] = ()
         self.cluster_id = 0xC1
         self.raft_term = 2  # what a new etcd has once it has elected its first leader
         self.has_leader = True
@@ -122,6 +106,13 @@ class Cluster:
             raise EtcdUnavailableError("this FakeEtcd is not open: it runs inside its `async with`")
         self._group.start_soon(function, *arguments)
 
+    def raise_later(self, function: Callable[..., object], *arguments: object) -> None:
+        """Run what raises an exception for which no caller waits, and keep that until the fake is left."""
+        try:
+            function(*arguments)
+        except Exception as error:  # noqa: BLE001 - kept
+            self.failure = error
+
     async def tell_hooks(self, call: Call) -> None:
         """Let the test act at this very moment."""
         for hook in list(self.hooks):
@@ -145,10 +136,10 @@ class Cluster:
     async def _catch_up(self) -> None:
         """Serve the watches from the past, which etcd does every 100 ms."""
         while True:
-            await self.changed.until(lambda: any(member.watches.behind for member in self.members))
+            await self.changed.until(lambda: any(member.is_behind for member in self.members))
             await anyio.sleep(_CATCH_UP_PERIOD)
             for member in self.members:
-                member.watches.catch_up(self.store, member.revision)
+                member.catch_up()
 
     # What is agreed on
 

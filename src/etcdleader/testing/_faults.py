@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from dataclasses import dataclass
 from typing import Literal
 
 import anyio
 
 from ..errors import EtcdLeaderError, EtcdRefusedError
-from ._cluster import CallKind
+from ._calls import CallKind
 from ._signal import Signal
 
-__all__ = ("Fault", "FaultyNetwork")
+__all__ = ("NO_FAULT", "Fault", "FaultyNetwork")
 
 
 @dataclass(slots=True)
@@ -29,7 +30,7 @@ class Fault:
     applied: bool = False
 
 
-_NO_FAULT = Fault()
+NO_FAULT = Fault()
 
 
 class FaultyNetwork:
@@ -42,6 +43,7 @@ class FaultyNetwork:
         latency: Seconds each way; of a pair, something between the two, drawn anew each time.
         partitioned: Whether nothing comes through now.
         stalled: Whether the watches bring nothing now.
+        calls: How many requests have left, by kind.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -49,6 +51,7 @@ class FaultyNetwork:
         self.partitioned = False
         self.stalled = False
         self.changed = Signal()
+        self.calls: Counter[CallKind] = Counter()
         self._random = rng
         self._faults: list[Fault] = []
 
@@ -105,6 +108,10 @@ class FaultyNetwork:
 
     # What the calls ask
 
+    def count(self, kind: CallKind) -> None:
+        """One more request leaves."""
+        self.calls[kind] += 1
+
     def fault_for(self, kind: CallKind) -> Fault:
         """What happens to this call."""
         for fault in self._faults:
@@ -113,7 +120,7 @@ class FaultyNetwork:
                 if fault.times <= 0:
                     self._faults.remove(fault)
                 return fault
-        return _NO_FAULT
+        return NO_FAULT
 
     def one_way(self) -> float:
         """How long this message takes."""

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
+import anyio.lowlevel
 
-from .._etcd.api import Header, KeepAlive, LeaseTimeToLive, MemberStatus
+from .._etcd.api import Header, KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range
+from .._etcd.messages import (
+    LeaseGrantRequest,
+    LeaseRevokeRequest,
+    LeaseRevokeResponse,
+    LeaseTimeToLiveRequest,
+    StatusRequest,
+    TxnRequest,
+)
 from ..errors import EtcdUnavailableError
+from ._cluster import Cluster
 from ._lessor import Lessor
 from ._store import Revision
 from ._watches import Watches
 
 if TYPE_CHECKING:
-    from ._client import FakeClient
-    from ._cluster import Cluster
+    from .._etcd.stream import Stream
 
 __all__ = ("FakeMember",)
 
@@ -42,7 +51,8 @@ class FakeMember:
         self._revision = 0
         self._raft_term = 0
         self._lessor: Lessor | None = None
-        self.clients: list[FakeClient] = []
+        self.streams: dict[Stream, None] = {}
+        """Those that are open."""
 
     def __repr__(self) -> str:
         return f"<FakeMember {self.member_id:x} {self._state.value}>"
@@ -86,8 +96,6 @@ class FakeMember:
 
     def _tell(self) -> None:
         self._cluster.changed.send()
-        for client in self.clients:
-            client.changed.send()
 
     # What the cluster does to it
 
@@ -102,9 +110,17 @@ class FakeMember:
             self.watches.notify(commit)
 
     def _break_streams(self) -> None:
-        for client in self.clients:
-            if client.member is self:
-                client.break_streams()
+        for stream in list(self.streams):
+            stream.end(EtcdUnavailableError("the stream was broken"))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a watch of it waits for the catch-up loop."""
+        return self.watches.behind
+
+    def catch_up(self) -> None:
+        """Serve the watches from the past, up to what it has applied."""
+        self.watches.catch_up(self._cluster.store, self.revision)
 
     # What clients find
 
@@ -143,12 +159,46 @@ class FakeMember:
         leader = self._cluster.members[0].member_id if self._cluster.has_leader else 0
         return MemberStatus(self._cluster.version, leader, self.header())
 
+    async def handle(self, request: Any) -> Any:
+        """Serve one request that is no message of a stream."""
+        cluster = self._cluster
+        match request:
+            case Range():
+                return await self.read(lambda: cluster.txn((), (request,), (), self.header).results[0])
+            case TxnRequest(compare, success, failure, by_consensus):
+                writes = by_consensus or not all(isinstance(one, Range) for one in (*success, *failure))
+                return await (self.write if writes else self.read)(
+                    lambda: cluster.txn(compare, success, failure, self.header)
+                )
+            case LeaseGrantRequest(ttl, lease_id):
+                return await self.write(lambda: LeaseGranted(lease_id, cluster.grant(lease_id, ttl), self.header()))
+            case LeaseRevokeRequest(lease_id):
+                return await self.write(lambda: self._revoked(lease_id))
+            case LeaseTimeToLiveRequest(lease_id, keys):
+                return await self.time_to_live(lease_id, keys=keys)
+            case StatusRequest():
+                await anyio.lowlevel.checkpoint()
+                return self.status()
+        raise TypeError(f"a fake etcd does not know {type(request).__name__}")
+
+    def _revoked(self, lease_id: int) -> LeaseRevokeResponse:
+        self._cluster.revoke(lease_id)
+        return LeaseRevokeResponse(self.header())
+
     async def read(self, question: Callable[[], T]) -> T:
         """Answer linearizably."""
         await self._until(lambda: self._state is _State.UP and self._cluster.has_leader)
         return question()
 
-    async def write(self, change: Callable[[], T]) -> T:
+    async def until_awake(self) -> None:
+        """Wait until it is not frozen.
+
+        Raises:
+            EtcdUnavailableError: It is down.
+        """
+        await self._until(lambda: not self.frozen)
+
+    async def write(self, change: Callable[[], Any]) -> Any:
         """Have something committed, and answer when this member has applied it."""
         await self._until(lambda: not self.frozen)
         if self._state is _State.DEPOSED:
@@ -156,8 +206,11 @@ class FakeMember:
             raise EtcdUnavailableError("etcdserver: request timed out, possibly due to previous leader failure")
         await self._until(lambda: self._cluster.has_leader)
         answer = change()
+        if self._state is _State.UP:
+            return answer
         await self._until(lambda: self._state is _State.UP)
-        return answer
+        # It has applied the entry now, and so knows the term that it was committed in.
+        return answer._replace(header=answer.header._replace(raft_term=self.raft_term))
 
     async def keep_alive(self, lease_id: int) -> KeepAlive:
         """Renew a lease, with whom this member takes for the leader. No consensus is asked for."""

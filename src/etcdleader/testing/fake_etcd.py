@@ -11,8 +11,9 @@ from typing import Self
 import anyio
 
 from .._etcd.api import DeleteRange, DeleteRangeResult, KeyValue, Put, TxnResult
+from ._calls import Call, CallKind, Hook
 from ._client import FakeClient
-from ._cluster import Call, CallKind, Cluster, Hook
+from ._cluster import Cluster
 from ._lessor import Lessor
 from ._member import FakeMember
 from ._store import Revision, Store
@@ -54,7 +55,9 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self._minimum_ttl = minimum_ttl
         self._election_timeout = election_timeout
         self._cluster = Cluster(self._empty_lessor(), seed)
-        self._cluster.members = tuple(FakeMember(self._cluster, 0xA0 + number) for number in range(members))
+        self._members = tuple(FakeMember(self._cluster, 0xA0 + number) for number in range(members))
+        self._cluster.members = self._members
+        self._clients: list[FakeClient] = []
         # It implements the port itself, too: who needs no faults in the network gives it to all managers as it is.
         self._plain = plain = self.client()
         self.lease_grant = plain.lease_grant
@@ -66,6 +69,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self.txn = plain.txn
         self.watch = plain.watch
         self.switch_endpoint = plain.switch_endpoint
+        self.on_version = plain.on_version
         self.aclose = plain.aclose
 
     @property
@@ -89,6 +93,9 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
                 # Raised again outside the group, which would wrap it.
                 failure = error
             finally:
+                with anyio.CancelScope(shield=True):
+                    for client in self._clients:
+                        await client.aclose()
                 self._cluster.end()
                 group.cancel_scope.cancel()
         if self._cluster.failure is not None:
@@ -103,12 +110,14 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
             name: What hooks know it by.
             endpoints: The members that it may speak to, in order; by default all.
         """
-        return FakeClient(name, self._cluster, self.members if endpoints is None else endpoints)
+        client = FakeClient(name, self._cluster, self.members if endpoints is None else endpoints)
+        self._clients.append(client)
+        return client
 
     @property
     def members(self) -> tuple[FakeMember, ...]:
         """The members. A client speaks to the first until it switches."""
-        return self._cluster.members
+        return self._members
 
     @property
     def hooks(self) -> list[Hook]:

@@ -1,0 +1,56 @@
+"""Which endpoint is used, and when it is left. Pure: told the time, never asking for it."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ("EndpointBalancer",)
+
+_REST = 1.0
+"""Seconds for which an endpoint is kept when none has answered since the last switch: in an outage the many that fail
+must not open a connection each."""
+_TALKING = 0.1
+"""Seconds after its last word for which the only endpoint counts as alive. What it has not answered in time is late, not
+lost: over a new connection it would have all watches to make anew, and be later still."""
+
+
+class EndpointBalancer:
+    """One endpoint of several is used at a time, in turn.
+
+    All moments are seconds on one monotonic clock.
+
+    Attributes:
+        number: Which one is used. It rises with each switch; modulo the number of endpoints it is an index.
+    """
+
+    def __init__(self, endpoints: int) -> None:
+        self.number = 0
+        self._others = endpoints - 1
+        self._opened_at = -math.inf
+        self._in_vain = 0
+
+    def opened(self, now: float) -> None:
+        """A connection to the endpoint is about to be made."""
+        self._opened_at = now
+
+    def answered(self) -> None:
+        """The endpoint has answered a call."""
+        self._in_vain = 0
+
+    def switch(self, used: int, now: float, last_received_at: float) -> bool:
+        """Go over to the next endpoint, or return False: the one in use is to be kept.
+
+        Args:
+            used: The endpoint that did not answer as it should. It may have been left already.
+            now: The moment.
+            last_received_at: When anything was received from the endpoint in use; -inf if nothing was.
+        """
+        if used != self.number:
+            return False
+        if self._in_vain >= self._others and now < self._opened_at + _REST:
+            return False
+        if not self._others and now < last_received_at + _TALKING:
+            return False
+        self.number += 1
+        self._in_vain += 1
+        return True
