@@ -216,6 +216,31 @@ async def test_one_lease_that_etcd_never_answers_for_costs_no_other_its_seat(
         assert [number for number, term in enumerate(led) if not term.is_valid()] == [137]
 
 
+async def test_those_behind_the_first_unanswered_keep_alive_are_renewed_in_the_second_attempt(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """On the new stream, too, they would be behind it."""
+    client = etcd.client()
+    async with leaders(client, clock, 20) as managers:
+        led = [term for manager in managers if (term := manager.term) is not None]
+        sent: list[int] = []
+        victim = 0
+
+        async def hold_up(call: Call) -> None:
+            nonlocal victim
+            if call.kind == "lease_keep_alive" and call.stage == "before":
+                sent.append(call.arguments[0])
+                victim = victim or call.arguments[0]
+                if call.arguments[0] == victim:
+                    await anyio.sleep_forever()
+
+        etcd.hooks.append(hold_up)
+        await until(lambda: bool(sent))
+        await anyio.sleep(CONFIG.retry + 0.01)
+        renewed = [term.lease_id for term in led if term.remaining() > CONFIG.lease - CONFIG.margin - CONFIG.retry]
+        assert sorted(renewed) == sorted(term.lease_id for term in led if term.lease_id != victim)
+
+
 async def test_a_slow_round_holds_up_no_lease_of_another_round_and_its_own_no_longer_than_an_attempt(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:

@@ -212,7 +212,7 @@ async def serve(member: FakeMember, commit: Revision) -> None:
     member.catch_up()
     print([stream.metadata for stream in member.streams])
     await member.until_awake()
-    print(await member.handle(Range(b"key")), await member.write(lambda: member.header()))
+    print(await member.handle(Range(b"key")), await member.write(member.header))
     assert_type(member.watches.behind, bool)
     assert_type(member.header().revision, int)
     assert_type(member.status().leader, int)

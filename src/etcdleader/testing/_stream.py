@@ -92,7 +92,7 @@ class FakeStream(Stream):
             if held_up and not self._open:
                 continue
             try:
-                await self._arrived(request, fault)
+                await self._receive(request, fault)
             except EtcdLeaderError as error:
                 await self._network.arrival(anyio.current_time() + self._network.one_way())
                 self.end(error)
@@ -100,7 +100,7 @@ class FakeStream(Stream):
                 self._cluster.failure = error
                 self.end(EtcdUnavailableError(f"a hook failed: {error!r}"))
 
-    async def _arrived(self, request: Any, fault: Fault) -> None:
+    async def _receive(self, request: Any, fault: Fault) -> None:
         if isinstance(request, LeaseKeepAliveRequest):
             await self._keep_alive(request, fault)
             return

@@ -157,7 +157,15 @@ _CONFIRMED_RENEWAL = (
         within="run",
         pattern=r"left = await self\._attempt\(.+\)",
         replacement='async with vars(self._api).setdefault("_lock", anyio.Lock()):\n    \\g<0>',
-        test="test_a_slow_keep_alive_holds_up_no_lease_of_another_round",
+        test="test_a_slow_round_holds_up_no_lease_of_another_round",
+    ),
+    Bug(
+        "a lease that holds up its stream is sent again at once",
+        "confirmed renewal",
+        within="run",
+        pattern=r"first\.postpone\(\) left = \[.+\]",
+        replacement="pass",
+        test="test_those_behind_the_first_unanswered_keep_alive_are_renewed_in_the_second_attempt",
     ),
 )
 

@@ -1,0 +1,109 @@
+"""How the client decides the way of its reads: it learns by itself what the member in use can bear."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import anyio
+import pytest
+
+from etcdleader._etcd.api import Range
+from etcdleader._etcd.messages import TxnRequest
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import FakeMember
+from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
+
+pytestmark = pytest.mark.anyio
+
+READS = [Range(b"a"), Range(b"b")]
+LEARNED = 6.0
+"""Seconds after the first answer by which the version is known."""
+
+
+@pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any]]:
+    return virtual_backend(request.param)
+
+
+@pytest.fixture
+async def etcd(anyio_backend: object) -> AsyncIterator[FakeEtcd]:
+    async with FakeEtcd(members=2) as etcd:
+        yield etcd
+
+
+@pytest.fixture
+def through_the_log(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Of each transaction that reached a member, in order."""
+    seen: list[bool] = []
+    handle = FakeMember.handle
+
+    async def look(member: FakeMember, request: Any) -> Any:
+        if isinstance(request, TxnRequest):
+            seen.append(request.by_consensus)
+        return await handle(member, request)
+
+    monkeypatch.setattr(FakeMember, "handle", look)
+    return seen
+
+
+async def test_reads_leave_the_log_when_the_client_has_learned_that_the_member_survives_them(
+    etcd: FakeEtcd, through_the_log: list[bool]
+) -> None:
+    """Nobody else asks for the version: no manager, no log record."""
+    client = etcd.client()
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(LEARNED)
+    await client.txn((), READS, timeout=5)
+    assert through_the_log == [True, False]
+    assert client.calls["member_status"] == 1
+
+
+async def test_reads_stay_in_the_log_of_a_member_that_would_end_by_them(
+    etcd: FakeEtcd, through_the_log: list[bool]
+) -> None:
+    etcd.version = "3.5.1"
+    client = etcd.client()
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(LEARNED)
+    await client.txn((), READS, timeout=5)
+    assert through_the_log == [True, True]
+
+
+async def test_what_is_known_of_one_member_says_nothing_of_the_next(
+    etcd: FakeEtcd, through_the_log: list[bool]
+) -> None:
+    client = etcd.client()
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(LEARNED)
+    client.switch_endpoint(client.endpoint)
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(60 + LEARNED)
+    await client.txn((), READS, timeout=5)
+    assert through_the_log == [True, True, False]
+    assert client.calls["member_status"] == 2
+
+
+async def test_a_status_that_fails_is_asked_for_again(etcd: FakeEtcd, through_the_log: list[bool]) -> None:
+    client = etcd.client()
+    client.refuse("member_status")
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(LEARNED)
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(LEARNED)
+    await client.txn((), READS, timeout=5)
+    assert through_the_log == [True, True, False]
+
+
+async def test_the_version_is_reported_once_to_the_first_listener_and_again_when_it_changes(etcd: FakeEtcd) -> None:
+    client, first, second = etcd.client(), list[str](), list[str]()
+    client.on_version(first.append)
+    client.on_version(second.append)
+    await client.range(READS[0], timeout=5)
+    await anyio.sleep(LEARNED)
+    assert (first, second) == (["3.6.11"], [])
+    etcd.version = "3.7.3"
+    client.switch_endpoint(client.endpoint)
+    await client.range(READS[0], timeout=5)
+    await anyio.sleep(60 + LEARNED)
+    assert first == ["3.6.11", "3.7.3"]
