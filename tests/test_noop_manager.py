@@ -22,7 +22,7 @@ from etcdleader import (
     NotLeaderError,
     Term,
 )
-from etcdleader.metrics import HealthState
+from etcdleader.model import HealthState
 
 pytestmark = pytest.mark.anyio
 

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from .manager import LeaderManager
-from .metrics import Health, HealthState
+from .model import Health, HealthState
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

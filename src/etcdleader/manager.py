@@ -12,8 +12,7 @@ from anyio.abc import TaskStatus
 
 from .config import Config
 from .errors import EtcdLeaderError
-from .metrics import Health
-from .model import ElectionStatistics, LeaderRecord, LeaderStatus, Term
+from .model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, Term
 
 __all__ = ("ErrorCallback", "LeaderManager", "TermCallback", "Work")
 

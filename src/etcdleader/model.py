@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum, IntEnum
 from typing import Any, Protocol
 
-__all__ = ("ElectionStatistics", "LeaderRecord", "LeaderStatus", "LossReason", "Term")
+__all__ = ("ElectionStatistics", "Health", "HealthState", "LeaderRecord", "LeaderStatus", "LossReason", "Term")
 
 
 class LeaderStatus(IntEnum):
@@ -163,3 +163,42 @@ class ElectionStatistics:
     queue_position: int | None = None
     etcd_errors: int = 0
     overruns: int = 0
+
+
+class HealthState(Enum):
+    """How a manager fares."""
+
+    LEADING = "leading"
+    """It leads, and its renewals run."""
+    STANDING_BY = "standing by"
+    """It campaigns and does not lead: it joins, waits its turn, or ends the work of a term that is over."""
+    WEDGED = "wedged"
+    """It is stuck, and nothing but a restart may help: work of a term goes on past the end of the lease, or nothing was
+    heard from the event loop for so long that it must be blocked."""
+    NOT_CAMPAIGNING = "not campaigning"
+    """No campaign was begun, or it has ended as it should."""
+    FAILED = "failed"
+    """The campaign has ended with an error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How a manager fares, at one moment.
+
+    Attributes:
+        state: In one word.
+        reason: In one sentence, for people. It has no secrets, and of errors that are not ours only the names.
+        since: About when that began, by the wall clock, in UTC. For display only.
+        ready: It leads, or could take over now: it stands in the queue and its lease is being renewed.
+    """
+
+    state: HealthState
+    reason: str
+    since: datetime
+    ready: bool
+
+    @property
+    def live(self) -> bool:
+        """Whether to let it run. A standby is as it should be, and so is one that cannot reach etcd: a restart would
+        not help it. One that is wedged, or whose campaign has failed, does not come back by itself."""
+        return self.state not in {HealthState.WEDGED, HealthState.FAILED}

@@ -32,8 +32,8 @@ from ._managers.base import BaseManager
 from ._runtime.clock import boottime
 from .errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .manager import LeaderManager
-from .metrics import HealthState, NullMetrics
-from .model import LeaderStatus, LossReason, Term
+from .metrics import NullMetrics
+from .model import HealthState, LeaderStatus, LossReason, Term
 
 __all__ = ("PrometheusMetrics",)
 

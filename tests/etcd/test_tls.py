@@ -15,7 +15,7 @@ import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdRefusedError, LossReason
 from etcdleader._etcd.error_mapping import translated
-from etcdleader._etcd.tls import TlsExaminer
+from etcdleader._etcd.tls_diagnosis import TlsExaminer
 from etcdleader.testing import EtcdServer
 from tests.etcd.certificates import Authority, Pair, encrypted
 

@@ -10,7 +10,8 @@ import anyio
 import pytest
 
 from etcdleader import EtcdLeaderManager, LeaderManager, LossReason, Term
-from etcdleader.metrics import Health, HealthState, NullMetrics
+from etcdleader.metrics import NullMetrics
+from etcdleader.model import Health, HealthState
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.scrape import Scrape

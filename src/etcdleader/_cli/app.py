@@ -13,11 +13,11 @@ import typer
 
 from .check_config import EPILOG as CHECK_CONFIG_EXAMPLES
 from .check_config import check_config
-from .common import paragraphs
 from .doctor import EPILOG as DOCTOR_EXAMPLES
 from .doctor import doctor
 from .observe import EPILOG as OBSERVE_EXAMPLES
 from .observe import observe
+from .options import paragraphs
 from .run.command import CONTEXT, EPILOG, HELP, run
 from .status import EPILOG as STATUS_EXAMPLES
 from .status import status

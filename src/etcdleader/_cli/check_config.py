@@ -11,7 +11,9 @@ import typer
 
 from ..config import Config, EtcdConfig, check_election_key
 from ..errors import ConfigError
-from .common import ExitCode, JsonOption, SectionOption, SettingsOption, clean, console, examples, told, write_json
+from .exit_codes import ExitCode, told
+from .options import JsonOption, SectionOption, SettingsOption, examples
+from .output import clean, console, write_json
 
 if TYPE_CHECKING:
     from .._settings.sources import Settings

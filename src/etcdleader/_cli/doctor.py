@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import (
+from .exit_codes import ExitCode, told
+from .options import (
     EndpointOption,
-    ExitCode,
     JsonOption,
     OptionalNameArgument,
     SectionOption,
     SettingsOption,
     TimeoutOption,
-    clean,
-    console,
     duration,
     examples,
-    told,
 )
+from .output import clean, console
 
 if TYPE_CHECKING:
     from .check_config import Setting

@@ -14,19 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import (
-    EndpointOption,
-    JsonOption,
-    NameArgument,
-    SettingsOption,
-    TimeoutOption,
-    clean,
-    console,
-    etcd_config,
-    examples,
-    told,
-    write_json,
-)
+from .exit_codes import told
+from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, TimeoutOption, etcd_config, examples
+from .output import clean, console, write_json
 from .status import queue_table
 
 if TYPE_CHECKING:

@@ -6,20 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import (
+from .exit_codes import ExitCode, told
+from .options import (
     EndpointOption,
-    ExitCode,
     JsonOption,
     OptionalNameArgument,
     SettingsOption,
     TimeoutOption,
-    clean,
-    console,
     etcd_config,
     examples,
-    told,
-    write_json,
 )
+from .output import clean, console, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -10,19 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .common import (
-    EndpointOption,
-    ExitCode,
-    JsonOption,
-    NameArgument,
-    SettingsOption,
-    TimeoutOption,
-    clean,
-    etcd_config,
-    examples,
-    told,
-    write_json,
-)
+from .exit_codes import ExitCode, told
+from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, TimeoutOption, etcd_config, examples
+from .output import clean, write_json
 from .status import candidate_json
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .error_mapping import NoTlsError, translated
 from .rpcs import A, Q, Rpc
 from .stream import Http2Stream, Stream, StreamUse
-from .tls import TlsExaminer, check_files, client_context
+from .tls import check_files, client_context
+from .tls_diagnosis import TlsExaminer
 
 __all__ = ("DirectEndpoint", "Endpoint", "open_endpoint")
 

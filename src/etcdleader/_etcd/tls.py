@@ -1,30 +1,18 @@
-"""Why there is no TLS connection, in words that name the file, the setting or the endpoint."""
+"""The TLS contexts of connections to etcd, and what is wrong with the files that they are made from."""
 
 from __future__ import annotations
 
 import os
-import re
 import ssl
 from contextlib import suppress
-from datetime import UTC, datetime
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NoReturn
 
-import anyio
-from anyio.abc import ByteStream
-
 from ..config import EtcdConfig
 from ..errors import EtcdRefusedError
 
-__all__ = ("TlsExaminer", "check_files", "client_context")
-
-_HANDSHAKE = 5.0
-"""Seconds that finding out why there is no connection may take."""
-_NOTHING = (OSError, UnicodeError, anyio.EndOfStream, anyio.BrokenResourceError)
-"""Nothing was found out. The second one is what names that cannot be names of hosts raise."""
-# In a certificate: from when, until when. The first two digits of the year are left out before 2050.
-_VALIDITY = re.compile(rb"0.(?:\x17\r\d{12}|\x18\x0f\d{14})Z(?:\x17\r(\d{12})|\x18\x0f(\d{14}))Z", re.DOTALL)
+__all__ = ("EncryptedKeyError", "check_files", "client_context")
 
 
 def check_files(config: EtcdConfig) -> None:
@@ -51,7 +39,7 @@ def check_files(config: EtcdConfig) -> None:
         return
     try:
         scratch.load_cert_chain(config.cert, config.key, _password)
-    except _EncryptedError:
+    except EncryptedKeyError:
         raise EtcdRefusedError(
             f"key = {config.key!r} is encrypted, and there is no setting for its password: store it without one"
         ) from None
@@ -61,12 +49,12 @@ def check_files(config: EtcdConfig) -> None:
         raise EtcdRefusedError(f"key = {config.key!r} holds no private key in PEM") from None
 
 
-class _EncryptedError(ValueError):
+class EncryptedKeyError(ValueError):
     """A password was asked for."""
 
 
 def _password() -> NoReturn:
-    raise _EncryptedError
+    raise EncryptedKeyError
 
 
 def client_context(config: EtcdConfig) -> ssl.SSLContext:
@@ -96,107 +84,3 @@ def client_context(config: EtcdConfig) -> ssl.SSLContext:
     if config.cert is not None:
         context.load_cert_chain(config.cert, config.key, _password)
     return context
-
-
-class TlsExaminer:
-    """Finds out why an endpoint that never answered does not, by shaking hands with it once more.
-
-    gRPC's texts differ from release to release, and some say only that the other side hung up: it does so, too, when
-    only one of the two speaks TLS. It is asked when a connection fails, and only once for each channel.
-    """
-
-    def __init__(self, address: str, config: EtcdConfig) -> None:
-        host, _, port = address.rpartition(":")
-        self._name = address
-        self._host = host.strip("[]")
-        self._port = int(port)
-        self._config = config
-        self._once = anyio.Lock()
-        self._asked = False
-        self._reason: str | None = None
-
-    async def reason(self) -> str | None:
-        """What does not fit, for people; None when it is not TLS, or was not found in time."""
-        async with self._once:
-            if not self._asked:
-                with anyio.move_on_after(_HANDSHAKE):
-                    self._reason = await (self._with_tls() if self._config.tls else self._without_tls())
-                    self._asked = True
-        return self._reason
-
-    async def _with_tls(self) -> str | None:
-        config = self._config
-        try:
-            async with await self._connect(client_context(config)) as stream:
-                # In TLS 1.3 the other side looks at our certificate when for us all is done.
-                await stream.receive()
-        except ssl.SSLCertVerificationError as error:
-            held = "no ca_cert is set" if config.ca_cert is None else f"ca_cert = {config.ca_cert!r}"
-            return f"the certificate of {self._name} was refused: {error.verify_message} ({held})"
-        except ssl.SSLError as error:
-            if "ALERT" in (error.reason or ""):
-                return self._alert(str(error.reason))
-            return await self._plaintext() or f"{self._name} does not speak TLS as it should: {error.reason}"
-        except _EncryptedError:
-            return None  # the key was replaced a moment ago: whoever connects next is told
-        except _NOTHING:
-            # Who does not know what TLS is hangs up, by an end or by a reset: it may have read all of our hello, or not.
-            return await self._plaintext()
-        return None
-
-    def _alert(self, alert: str) -> str:
-        """The other side took offence."""
-        cert = self._config.cert
-        if "CERT" not in alert and "UNKNOWN_CA" not in alert:
-            return f"{self._name} refused the TLS handshake: {alert}"
-        if cert is None:
-            return f"{self._name} wants a client certificate: set cert and key ({alert})"
-        why = "it may be of an authority that etcd does not trust, or not be meant for clients"
-        with suppress(OSError, ValueError):
-            expiry = _expiry(Path(cert).read_text())
-            if expiry is not None and expiry < datetime.now(UTC):
-                why = f"it expired on {expiry:%Y-%m-%d at %H:%M} UTC"
-        return f"{self._name} refused cert = {cert!r}: {why} ({alert})"
-
-    async def _plaintext(self) -> str | None:
-        """Whether it hangs up because it does not know what TLS is."""
-        try:
-            async with await self._connect(None) as stream:
-                await stream.send(b"GET /version HTTP/1.0\r\n\r\n")
-                if not (await stream.receive()).startswith(b"HTTP/"):
-                    return None
-        except _NOTHING:
-            return None
-        return f"{self._name} does not speak TLS: reach it by http:// and without ca_cert, or give etcd a certificate"
-
-    async def _without_tls(self) -> str | None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE  # nothing is told to it, and nothing believed
-        try:
-            async with await self._connect(context):
-                pass
-        except ssl.SSLError as error:
-            if "ALERT" not in (error.reason or ""):
-                return None
-        except _NOTHING:
-            return None
-        return f"{self._name} speaks TLS: reach it by https://, or set ca_cert"
-
-    async def _connect(self, context: ssl.SSLContext | None) -> ByteStream:
-        if context is None:
-            return await anyio.connect_tcp(self._host, self._port)
-        context.set_alpn_protocols(["h2"])
-        return await anyio.connect_tcp(
-            self._host, self._port, ssl_context=context, tls_standard_compatible=False, tls_hostname=self._host
-        )
-
-
-def _expiry(pem: str) -> datetime | None:
-    """Until when the first certificate in ``pem`` is valid. To explain a refusal: it decides nothing."""
-    end = "-----END CERTIFICATE-----"
-    found = _VALIDITY.search(ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN") : pem.index(end) + len(end)]))
-    if found is None:
-        return None
-    short, long = found.groups()
-    return datetime.strptime((long or b"20" + short).decode(), "%Y%m%d%H%M%S").replace(tzinfo=UTC)

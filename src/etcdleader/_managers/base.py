@@ -6,7 +6,6 @@ stopped one and a failed one leave by the same way, and the end of a term is mar
 
 from __future__ import annotations
 
-import inspect
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -21,9 +20,10 @@ from .._runtime.tasks import protected
 from ..config import Config
 from ..errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
 from ..manager import ErrorCallback, LeaderManager, T, TermCallback, Work
-from ..metrics import GuardedMetrics, Health, Metrics, NullMetrics
-from ..model import ElectionStatistics, LeaderStatus, LossReason, Term
-from .campaign import Campaign, failures_to, is_inside, within
+from ..metrics import GuardedMetrics, Metrics, NullMetrics
+from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
+from .callbacks import call, failures_to, is_inside, within
+from .campaign import Campaign
 from .reporter import Announcer
 from .term_scope import TermScope
 
@@ -343,7 +343,7 @@ class BaseManager(LeaderManager):
             scope.close(LossReason.FAILED)
 
         with within(scope), failures_to(failed):
-            await _call(callback, self, scope.term)
+            await call(callback, self, scope.term)
 
     async def _do(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
         def failed(error: BaseException) -> None:
@@ -371,7 +371,7 @@ class BaseManager(LeaderManager):
 
     async def _ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
         with within(campaign), failures_to(campaign.fail):
-            await _call(callback, self, scope.term)
+            await call(callback, self, scope.term)
 
     def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
         if campaign.over.is_set():
@@ -386,15 +386,9 @@ class BaseManager(LeaderManager):
             campaign.fail(raised)
 
         with within(campaign), failures_to(failed):
-            await _call(callback, self, error)
+            await call(callback, self, error)
 
     def _release_told(self, scope: TermScope) -> None:
         """The seat was given back."""
         self._scope = None
         scope.released.set()
-
-
-async def _call(callback: Callable[..., Any], manager: LeaderManager, argument: object) -> None:
-    result = callback(manager, argument)
-    if inspect.isawaitable(result):
-        await result

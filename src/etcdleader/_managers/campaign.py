@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +12,7 @@ import anyio
 from .._runtime.events import LightEvent
 from ..model import Term
 
-__all__ = ("Campaign", "failures_to", "is_inside", "within")
+__all__ = ("Campaign",)
 
 
 class Campaign:
@@ -97,64 +95,3 @@ class _Interruptible(AbstractContextManager[None]):
     ) -> bool:
         self._campaign._interruptible = None  # noqa: SLF001 - a part of it
         return self._scope.__exit__(kind, error, traceback)
-
-
-class failures_to:  # noqa: N801 - it reads as what it does
-    """Tell what the block raises, as it was raised, but for cancellation, which goes on: it is no error."""
-
-    # No generator: every campaign is in such a block for as long as it runs.
-    __slots__ = ("_tell",)
-
-    def __init__(self, tell: Callable[[BaseException], None]) -> None:
-        self._tell = tell
-
-    def __enter__(self) -> None:
-        """Nothing yet."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        if error is None or isinstance(error, GeneratorExit):
-            return False
-        cancelled = anyio.get_cancelled_exc_class()
-        failure: BaseException | None = error
-        cancellation: BaseException | None = None
-        if isinstance(error, BaseExceptionGroup):
-            # trio's groups may hold both; what remains of one of the user's own stays a group.
-            cancellation, rest = error.split(cancelled)
-            failure = error if cancellation is None else rest
-        elif isinstance(error, cancelled):
-            cancellation, failure = error, None
-        if failure is not None:
-            self._tell(failure)
-        if cancellation is None or cancellation is error:
-            return cancellation is None
-        raise cancellation from None
-
-
-@dataclass(slots=True)
-class _Frame:
-    """Somewhere in whose name code runs, for as long as it does."""
-
-    of: object
-    active: bool = True
-
-
-_frames: ContextVar[tuple[_Frame, ...]] = ContextVar("etcdleader_frames", default=())
-
-
-@contextmanager
-def within(of: object) -> Iterator[None]:
-    """The block runs in the name of a term or a campaign. So does what it starts, until the block is left."""
-    frame = _Frame(of)
-    token = _frames.set((*_frames.get(), frame))
-    try:
-        yield
-    finally:
-        frame.active = False
-        _frames.reset(token)
-
-
-def is_inside(of: object) -> bool:
-    """Whether this code runs in its name: it is asked, and never waited for, from there."""
-    return any(frame.active and frame.of is of for frame in _frames.get())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..config import Config
 from ..errors import EtcdLeaderError
-from ..metrics import Health, HealthState
+from ..model import Health, HealthState
 
 if TYPE_CHECKING:
     from .term_scope import TermScope

@@ -12,8 +12,8 @@ import anyio
 from .._etcd.versions import known_defects
 from ..config import SHORT_LEASE, Config
 from ..errors import EtcdLeaderError
-from ..metrics import Health, Metrics
-from ..model import ElectionStatistics, LeaderStatus, LossReason, Term
+from ..metrics import Metrics
+from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .liveness import Vitals
 from .status import Outcome, next_status
 

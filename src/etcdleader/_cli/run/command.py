@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from ..._values.durations import parse_duration
-from ..common import EndpointOption, SectionOption, SettingsOption, told
+from ..exit_codes import told
+from ..options import EndpointOption, SectionOption, SettingsOption
 from .log_format import LogFormat, log_to_stderr
 
 __all__ = ("CONTEXT", "EPILOG", "HELP", "run")

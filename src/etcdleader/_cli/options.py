@@ -1,62 +1,30 @@
-"""What the commands share: options, where etcd is, how they end, how they print."""
+"""The options and arguments that commands share, and where etcd is by them."""
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from enum import IntEnum
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from .._values.durations import parse_duration
 from ..config import EtcdConfig, check_election_key
-from ..errors import ConfigError, EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from ..errors import ConfigError
 
 __all__ = (
     "EndpointOption",
-    "ExitCode",
     "JsonOption",
     "NameArgument",
     "OptionalNameArgument",
     "SectionOption",
     "SettingsOption",
     "TimeoutOption",
-    "clean",
-    "console",
     "duration",
     "etcd_config",
     "examples",
     "paragraphs",
-    "told",
-    "write_json",
 )
-
-
-class ExitCode(IntEnum):
-    """How a command ends. Above 64 they are those of ``sysexits.h``; ``docs/commands.md`` lists them for each."""
-
-    OK = 0
-    NO = 1
-    """The answer is no: nobody leads, a problem was found, the question was answered with no."""
-    UNAVAILABLE = 69
-    """etcd did not answer."""
-    IO = 74
-    """The output cannot be written."""
-    NOT_YET = 75
-    """The leader has not left in time."""
-    REFUSED = 77
-    """etcd refused: login, permission or certificate."""
-    CONFIG = 78
-    """The settings are wrong."""
 
 
 def _name(value: str | None) -> str | None:
@@ -149,53 +117,3 @@ def etcd_config(settings: Path | None, endpoints: Sequence[str] | None) -> EtcdC
     if config is None or problems:
         raise ConfigError(*problems)
     return config
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """End the command with one line on stderr and a status of its own, where it cannot go on."""
-    try:
-        yield
-        sys.stdout.flush()
-    except ConfigError as error:
-        _end(ExitCode.CONFIG, f"The settings are wrong: {error}")
-    except EtcdRefusedError as error:
-        _end(ExitCode.REFUSED, f"etcd refused: {error}")
-    except EtcdUnavailableError as error:
-        _end(ExitCode.UNAVAILABLE, f"etcd does not answer: {error}")
-    except EtcdLeaderError as error:
-        _end(ExitCode.NO, str(error))
-    except OSError as error:
-        # What is still in the buffer must not fail when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            raise typer.Exit(ExitCode.OK) from None  # who reads has had enough
-        _end(ExitCode.IO, f"It cannot go on: {error}")
-    except KeyboardInterrupt:
-        raise typer.Exit(128 + signal.SIGINT) from None
-
-
-def _end(code: ExitCode, text: str) -> NoReturn:
-    typer.echo("\n".join(clean(line) for line in text.splitlines()), err=True)
-    raise typer.Exit(code) from None
-
-
-def console() -> Console:
-    """Where to print: on a terminal with colours (unless NO_COLOR is set) and in its width, else plain and uncut."""
-    from rich.console import Console
-
-    if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=100_000, no_color=True)
-
-
-def clean(text: str) -> str:
-    """``text`` without what could steer a terminal: identities and keys are what others wrote."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
-
-
-def write_json(value: Mapping[str, object], *, indent: int | None = 2) -> None:
-    """Print it, at once."""
-    print(json.dumps(value, indent=indent), flush=True)
