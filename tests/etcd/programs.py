@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.python_process import Python
+from tests.helpers.python_process import Python
 
 __all__ = ("line", "python")
 

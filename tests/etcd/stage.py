@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from etcdleader import Config, EtcdLeaderManager
 from etcdleader.testing import EtcdServer
-from tests.terminal import PATIENCE, environment, run
+from tests.helpers.terminal import PATIENCE, environment, run
 
 __all__ = ("Stage", "go_leader", "until")
 

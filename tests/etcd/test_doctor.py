@@ -15,7 +15,7 @@ import pytest
 
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
-from tests.terminal import Terminal, run
+from tests.helpers.terminal import Terminal, run
 
 CANARY = "canary-91c4-doctor"
 SETTINGS = """

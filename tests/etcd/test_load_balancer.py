@@ -24,8 +24,9 @@ import pytest
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from tests.etcd.wrapped_commands import LEASE, Wrapper, is_alive, until, wrapped
+from tests.helpers.paths import ROOT
 
-CONFIGURATION = Path(__file__).parents[2] / "deploy/haproxy.cfg"
+CONFIGURATION = ROOT / "deploy/haproxy.cfg"
 PROGRAM = shutil.which("haproxy", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin")))
 
 pytestmark = [

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 from etcdleader.testing import EtcdServer
+from tests.helpers.paths import ROOT
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILE = re.compile(r"^`([^`\n]+)`, [^\n]*:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 """A file's name, some words, and what is in it."""
 PRINTED_ENDPOINT = '"127.0.0.1:2379"'

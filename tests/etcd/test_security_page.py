@@ -13,6 +13,7 @@ from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, E
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from tests.etcd.certificates import Authority
+from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.anyio
 
@@ -20,7 +21,7 @@ CONFIG = Config(enabled=True, id="page", lease=60, renew=20, retry=1)
 PATIENCE = 30
 PASSWORD = "canary-7f1b-page"
 OPTIONS = ["--heartbeat-interval=20", "--election-timeout=200", "--bcrypt-cost=4"]
-SECURITY_PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+SECURITY_PAGE = ROOT / "docs" / "security.md"
 
 
 class Page:

@@ -16,8 +16,8 @@ import pytest
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from tests.etcd.stage import Stage
-from tests.python_process import Python
-from tests.terminal import PATIENCE, Terminal, command, environment, run
+from tests.helpers.python_process import Python
+from tests.helpers.terminal import PATIENCE, Terminal, command, environment, run
 
 pytestmark = pytest.mark.anyio
 

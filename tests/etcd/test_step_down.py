@@ -13,7 +13,7 @@ from etcdleader import LeaderManager, Term
 from etcdleader._election.admin import Candidate, ask_to_step_down, connected, delete_key, read_queue
 from etcdleader.testing import EtcdServer
 from tests.etcd.stage import Stage, go_leader, until
-from tests.terminal import PATIENCE, Terminal
+from tests.helpers.terminal import PATIENCE, Terminal
 
 pytestmark = pytest.mark.anyio
 

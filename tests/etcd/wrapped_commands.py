@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.python_process import Python
+from tests.helpers.python_process import Python
 
 COMMAND = """
     import os, signal, sys, time

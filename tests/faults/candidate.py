@@ -15,10 +15,9 @@ from typing import Any
 from etcdleader.testing import _children
 from tests.faults.journal import Tail, now
 from tests.faults.network import Network
+from tests.helpers.paths import ROOT
 
 __all__ = ("Candidate", "Options", "end", "python_in")
-
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

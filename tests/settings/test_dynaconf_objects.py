@@ -12,9 +12,8 @@ import pytest
 from dynaconf import Dynaconf, Validator
 
 from etcdleader._settings.sources import Settings, read_settings
+from tests.helpers.paths import ROOT
 from tests.settings.reading import SECRET, complaints, etcd, leader, write
-
-ROOT = Path(__file__).parents[2]
 
 
 def application(**options: Any) -> Any:

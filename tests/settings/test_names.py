@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from etcdleader._settings.sources import read_settings
 from etcdleader.errors import ConfigError
 from tests.settings.reading import SECRET, complaints, leader, write
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,6 @@ from dynaconf import Dynaconf
 from etcdleader._settings.sources import read_settings
 from tests.settings.reading import SECRET, etcd, leader, write
 
-ROOT = Path(__file__).parents[2]
-
 
 def test_each_place_is_read_and_the_later_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     """What all share lies in files, what is secret in others, and what is special to a machine in variables."""

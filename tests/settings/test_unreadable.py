@@ -10,8 +10,6 @@ import pytest
 from etcdleader._settings.sources import read_settings
 from tests.settings.reading import complaints, leader, write
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.mark.parametrize(
     ("content", "told"),

@@ -10,8 +10,6 @@ from dynaconf import Dynaconf
 from etcdleader._settings.sources import read_settings
 from tests.settings.reading import etcd, leader, write
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.mark.parametrize(
     ("text", "value"),

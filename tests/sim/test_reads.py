@@ -14,7 +14,7 @@ from etcdleader._lease.batched_reads import Reads
 from etcdleader._runtime.limiter import Turns
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.test_many import leaders, tokens
+from tests.sim.crowd import leaders, tokens
 
 pytestmark = pytest.mark.anyio
 

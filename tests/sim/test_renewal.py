@@ -8,45 +8,15 @@ import anyio
 import pytest
 
 from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LeadershipLostError, LossReason, Term
-from etcdleader._etcd.api import Range
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.calls import KeepAlives, is_confirming_read
 from tests.sim.world import CONFIG, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
 BELIEVED = CONFIG.lease - CONFIG.margin
-
-
-class KeepAlives:
-    """When keep-alives reached etcd, and of which lease."""
-
-    def __init__(self, etcd: FakeEtcd) -> None:
-        self.seen: list[tuple[float, int]] = []
-        etcd.hooks.append(self._hook)
-
-    def _hook(self, call: Call) -> None:
-        if call.kind == "lease_keep_alive" and call.stage == "before":
-            self.seen.append((anyio.current_time(), call.arguments[0]))
-
-    def times(self, lease_id: int) -> list[float]:
-        return [round(time, 3) for time, lease in self.seen if lease == lease_id]
-
-
-def is_confirming_read(call: Call) -> bool:
-    """Whether it only reads candidate keys, as what follows a keep-alive does: a transaction, or a range of one key."""
-    if call.kind == "range":
-        return not call.arguments[0].range_end
-    if call.kind != "txn":
-        return False
-    compare, success, _ = call.arguments
-    return not compare and all(isinstance(operation, Range) and not operation.range_end for operation in success)
-
-
-def keys_of(call: Call) -> list[bytes]:
-    """The keys that a confirming read asks for."""
-    return [one.key for one in (call.arguments if call.kind == "range" else call.arguments[1])]
 
 
 async def test_a_renewal_starts_renew_after_the_sending_of_the_last_one_that_was_confirmed(

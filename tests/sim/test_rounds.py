@@ -11,8 +11,8 @@ from etcdleader import Config, EtcdRefusedError, LeadershipLostError, LossReason
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.test_many import PER_READ, leaders, leave_out
-from tests.sim.test_renewal import KeepAlives, is_confirming_read, keys_of
+from tests.sim.calls import KeepAlives, is_confirming_read, keys_of
+from tests.sim.crowd import PER_READ, leaders, leave_out
 from tests.sim.world import CONFIG, make, until
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from etcdleader._etcd.lease_stream import KeepAlives
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.core.scripted_stream import Opener
+from tests.helpers.scripted_stream import Opener
 from tests.sim.world import CONFIG, ELECTION, make, until
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from etcdleader import Config
 from etcdleader._runtime.limiter import Turns
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.test_many import leaders, tokens
+from tests.sim.crowd import leaders, tokens
 from tests.sim.world import CONFIG, make
 
 pytestmark = pytest.mark.anyio

@@ -21,8 +21,9 @@ import pytest
 from etcdleader import Config, EtcdLeaderError, NoopLeaderManager
 from etcdleader import fencing as fencing_module
 from etcdleader.fencing import FencedError, Gate, fence_compares, fence_operations
+from tests.helpers.paths import ROOT
 
-DOCS = (Path(__file__).parents[1] / "docs" / "fencing.md").read_text()
+DOCS = (ROOT / "docs" / "fencing.md").read_text()
 SQL = {match[1]: match[2] for match in re.finditer(r"^```sql\n-- (.+)\n((?:.+\n)+?)```$", DOCS, re.MULTILINE)}
 
 # In a process: the gate

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.terminal import PATIENCE, Terminal, environment, run
+from tests.helpers.paths import ROOT
+from tests.helpers.terminal import PATIENCE, Terminal, environment, run
 
-ROOT = Path(__file__).parents[1]
 COMMANDS = ("status", "observe", "step-down", "check-config", "doctor")
 CANARY = "canary-5e1d-password"
 SETTINGS = """

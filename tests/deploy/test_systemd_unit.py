@@ -13,7 +13,7 @@ import pytest
 
 from etcdleader import Config
 from etcdleader._values.durations import parse_duration
-from tests.deployed import DEPLOY, ROOT, TO_END, parsed_run
+from tests.deploy.deployed import DEPLOY, ROOT, TO_END, parsed_run
 
 UNIT = DEPLOY / "etcdleader@.service"
 PROGRAM = "/usr/local/bin/etcdleader"

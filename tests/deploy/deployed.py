@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import typer
 
 from etcdleader._cli.app import app
+from tests.helpers.paths import ROOT
 
 __all__ = ("DEPLOY", "ROOT", "TO_END", "parsed_run")
 
-ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 TO_END = 30.0
 """Seconds that the examples give the command after SIGTERM, as their comments say."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.python_process import Python, run_python
+from tests.helpers.python_process import Python, run_python
 
 __all__ = ("PATIENCE", "Terminal", "command", "environment", "run")
 

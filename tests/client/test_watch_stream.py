@@ -22,7 +22,7 @@ from etcdleader._etcd.messages import WatchCancelRequest, WatchCreateRequest, Wa
 from etcdleader._etcd.watch_stream import Watches
 from etcdleader.errors import EtcdRefusedError, EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
-from tests.core.scripted_stream import Opener, ScriptedStream
+from tests.helpers.scripted_stream import Opener, ScriptedStream
 
 pytestmark = pytest.mark.anyio
 

@@ -10,14 +10,14 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
+import grimp
 import pytest
 
 import etcdleader
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 HEAVY = ("asyncio", "dynaconf", "etcd3", "google.protobuf", "grpc", "prometheus_client", "rich", "trio", "typer")
 LONGEST_FILE = 400
 OPTIONAL = ("pytest_plugin", "prometheus")  # they need what their extra brings
@@ -126,6 +126,54 @@ def test_no_file_is_longer_than_can_be_held_in_the_head() -> None:
     }
     assert len(lengths) > 20
     assert {path: length for path, length in lengths.items() if length > LONGEST_FILE} == {}
+
+
+def test_the_package_has_these_rooms_and_nothing_private_beside_them() -> None:
+    """A private module at the root belongs to no layer that anybody could name."""
+    package = ROOT / "src" / "etcdleader"
+    rooms = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert rooms - {"testing"} == {
+        *("_values", "_runtime", "_grpc", "_etcd", "_lease", "_election", "_managers", "_settings", "_cli"),
+    }
+    private = {path.name for path in package.glob("_*.py")}
+    assert private == {"__init__.py", "__main__.py"}
+    nested = {path.parent.name for path in package.glob("_*/*/__init__.py")}
+    assert nested == {"run", "demo"}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports for annotations count, too: whoever reads one of them must read the other."""
+    graph = grimp.build_graph("etcdleader", exclude_type_checking_imports=False, cache_dir=None)
+    imports = {
+        module: {imported for imported in graph.find_modules_directly_imported_by(module) if imported != "etcdleader"}
+        for module in graph.modules
+    }
+    assert len(imports) > 100
+    assert circles(imports) == []
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """What is left when all that imports nothing of the rest, and all that nothing of the rest imports, is taken away."""
+    left = dict(imports)
+    while True:
+        imported = set().union(*left.values()) if left else set()
+        kept = {
+            module: {one for one in targets if one in left}
+            for module, targets in left.items()
+            if module in imported and any(one in left for one in targets)
+        }
+        if kept == left:
+            return [[module, *sorted(targets)] for module, targets in sorted(kept.items())]
+        left = kept
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set(), "e": {"a"}}) == [
+        ["a", "b"],
+        ["b", "c"],
+        ["c", "a"],
+    ]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 def test_every_public_module_says_what_it_is_and_what_is_public_in_it() -> None:

@@ -20,7 +20,7 @@ from etcdleader._cli.run.settings import Overrides, command_environment, make_ma
 from etcdleader._cli.run.supervisor import descendants
 from etcdleader._managers.noop import NoopLeaderManager
 from etcdleader.errors import ConfigError
-from tests.python_process import Python, run_python
+from tests.helpers.python_process import Python, run_python
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 

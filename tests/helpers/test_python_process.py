@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.python_process import Python, run_python
+from tests.helpers.python_process import Python, run_python
 
 FACTS = """
 import json, os, signal, sys

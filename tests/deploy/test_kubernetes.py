@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from etcdleader import Config, EtcdLeaderManager, must_new_leader_manager_from_config
-from tests.deployed import DEPLOY, TO_END, parsed_run
+from tests.deploy.deployed import DEPLOY, TO_END, parsed_run
 
 VERSIONS = ("1.30", "1.37")
 """Of Kubernetes: an old one that is still to be met, and a new one."""

@@ -17,8 +17,8 @@ from prometheus_client import CollectorRegistry
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager
 from etcdleader.prometheus import PrometheusMetrics
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 MONITORING = (ROOT / "docs/monitoring.md").read_text()
 

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tests.forkserver import STATUS
+from tests.helpers.forkserver import STATUS
 
 __all__ = ("Python", "run_python")
 

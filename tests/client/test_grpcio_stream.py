@@ -14,7 +14,7 @@ from etcdleader._etcd.grpcio_endpoint import ChannelStream
 from etcdleader._etcd.rpcs import Rpc
 from etcdleader._etcd.stream import StreamUse
 from etcdleader._runtime.tasks import call_soon_from_threads
-from tests.core.test_keep_alive_stream import ScriptedCall
+from tests.helpers.scripted_stream import ScriptedCall
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,7 @@ from etcdleader._etcd.stream import StreamUse
 from etcdleader._runtime.tasks import call_soon_from_threads
 from etcdleader.errors import EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
-from tests.core.scripted_stream import Opener
+from tests.helpers.scripted_stream import Opener, ScriptedCall
 
 pytestmark = pytest.mark.anyio
 
@@ -186,22 +185,6 @@ async def test_opening_a_stream_is_bounded_like_the_rest(keep_alives: KeepAlives
     opener.failing = EtcdUnavailableError("connection refused")
     await again.of(keep_alives, [7], 2)
     assert again.error is opener.failing
-
-
-class ScriptedCall:
-    """gRPC's side of a stream: yields what it is given, also after it was cancelled."""
-
-    def __init__(self, requests: Iterator[Any], metadata: object) -> None:
-        self.requests = requests
-        self.metadata = metadata
-        self.cancelled = False
-        self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.messages.get, None)
-
-    def cancel(self) -> None:
-        self.cancelled = True
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])

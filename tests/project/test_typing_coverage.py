@@ -9,13 +9,13 @@ import pkgutil
 import textwrap
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 
 import pytest
 
 import etcdleader
+from tests.helpers.paths import ROOT
 
-USES = Path(__file__).parent / "typing"
+USES = ROOT / "tests" / "typing"
 
 
 def public_modules() -> list[str]:

@@ -20,8 +20,8 @@ from etcdleader._managers.etcd import EtcdLeaderManager
 from etcdleader._managers.noop import NoopLeaderManager
 from etcdleader.config import Config, EtcdConfig
 from etcdleader.errors import ConfigError
+from tests.helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 SECRET = "hunter2"
 
 ETCD = {"endpoints": ["a:1"]}

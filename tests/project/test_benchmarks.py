@@ -24,8 +24,7 @@ from benchmarks.results import Measured, Row, verdicts
 from benchmarks.stats import Summary, difference
 from benchmarks.table import as_markdown, as_text, number
 from benchmarks.workers import WorkerError
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.helpers.paths import ROOT
 
 
 def row(ours: float, go: float | None = 2.0) -> Row:

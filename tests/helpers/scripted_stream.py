@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import queue
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio.lowlevel
@@ -66,3 +67,19 @@ class Opener:
     def last(self) -> ScriptedStream:
         """The stream that was opened last."""
         return self.streams[-1]
+
+
+class ScriptedCall:
+    """gRPC's side of a stream: yields what it is given, also after it was cancelled."""
+
+    def __init__(self, requests: Iterator[Any], metadata: object) -> None:
+        self.requests = requests
+        self.metadata = metadata
+        self.cancelled = False
+        self.messages: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.messages.get, None)
+
+    def cancel(self) -> None:
+        self.cancelled = True

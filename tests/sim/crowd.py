@@ -1,0 +1,48 @@
+"""Many managers at once, each of an election of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+
+from etcdleader import EtcdLeaderManager
+from etcdleader._etcd.api import KeepAlive
+from etcdleader.testing.fake_etcd import FakeClient
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import make
+
+MANY = 200
+PER_READ = 128
+
+
+@asynccontextmanager
+async def leaders(
+    client: FakeClient, clock: VirtualClock, many: int = MANY, *, apart: float = 0
+) -> AsyncIterator[list[EtcdLeaderManager]]:
+    """So many managers of elections of their own, all of which lead."""
+    managers = [make(client, clock, election=f"election-{number}") for number in range(many)]
+    async with anyio.create_task_group() as group:
+        for manager in managers:
+            group.start_soon(manager.campaign)
+            await anyio.sleep(apart)
+        for manager in managers:
+            await manager.wait_elected()
+        yield managers
+        group.cancel_scope.cancel()
+
+
+def leave_out(client: FakeClient, lease_id: int) -> None:
+    """From now on, let no keep-alive of this lease go out, and nobody wait for its answer."""
+    send = client.lease_keep_alive
+
+    async def send_the_others(lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+        others = [one for one in lease_ids if one != lease_id]
+        return await send(others, timeout=timeout) if others else {}
+
+    client.lease_keep_alive = send_the_others  # type: ignore[method-assign]
+
+
+def tokens(managers: Sequence[EtcdLeaderManager]) -> list[int]:
+    return [0 if (term := manager.term) is None else term.token for manager in managers]
