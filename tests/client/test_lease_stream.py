@@ -9,17 +9,21 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._etcd.api import Header, KeepAlive
+from etcdleader._etcd.api import Header, KeepAlive, KeepAliveAnswers
+from etcdleader._etcd.error_mapping import AnotherClusterError, NoLoginError, StaleTokenError
 from etcdleader._etcd.grpcio_endpoint import ChannelStream
 from etcdleader._etcd.lease_stream import KeepAlives
 from etcdleader._etcd.rpcs import Rpc
 from etcdleader._etcd.stream import StreamUse
 from etcdleader._runtime.tasks import call_soon_from_threads
-from etcdleader.errors import EtcdUnavailableError
+from etcdleader.errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
 from tests.helpers.scripted_stream import Opener, ScriptedCall
 
 pytestmark = pytest.mark.anyio
+
+REFUSED = EtcdRefusedError("PERMISSION_DENIED: etcdserver: permission denied")
+STALE = StaleTokenError("etcdserver: invalid auth token")
 
 
 @pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
@@ -45,14 +49,16 @@ class Outcome:
     """What became of a call that runs beside the test."""
 
     def __init__(self) -> None:
-        self.answers: Mapping[int, KeepAlive] | None = None
-        self.error: EtcdUnavailableError | None = None
+        self.answers: KeepAliveAnswers | None = None
+        self.error: EtcdLeaderError | None = None
 
     async def of(self, keep_alives: KeepAlives, lease_ids: Sequence[int], timeout: float) -> None:
-        try:
-            self.answers = await keep_alives.send(lease_ids, timeout)
-        except EtcdUnavailableError as error:
-            self.error = error
+        answers = await keep_alives.send(lease_ids, timeout)
+        assert {*answers, *answers.errors} == set(lease_ids)
+        if answers:
+            self.answers = answers
+        else:
+            self.error = answers.errors[lease_ids[0]]
 
 
 async def test_keep_alives_go_out_back_to_back_and_each_answer_counts_for_its_lease(
@@ -172,6 +178,98 @@ async def test_a_stream_that_breaks_fails_what_waits_and_the_next_call_opens_ano
         opener.last.bring(answer(7))
     assert again.answers is not None
     assert len(opener.streams) == 2
+
+
+async def test_a_refused_lease_fails_alone_and_those_behind_it_are_sent_again(
+    keep_alives: KeepAlives, opener: Opener
+) -> None:
+    """etcd closes the stream at the first keep-alive that it does not authorize: the oldest unanswered one."""
+    mine, others = Outcome(), Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(mine.of, keep_alives, [6, 7, 8], 5)
+        await anyio.sleep(0.1)
+        group.start_soon(others.of, keep_alives, [9], 5)
+        await anyio.sleep(0.1)
+        opener.last.bring(answer(6))
+        opener.last.end(REFUSED)
+        await anyio.sleep(0.1)
+        assert len(opener.streams) == 2
+        assert sorted(request.lease_id for request in opener.last.sent) == [8, 9]
+        opener.last.bring(answer(8))
+        opener.last.bring(answer(9))
+    assert anyio.current_time() == pytest.approx(0.3)
+    assert mine.answers is not None
+    assert list(mine.answers) == [6, 8]
+    assert mine.answers.errors == {7: REFUSED}
+    assert others.answers is not None
+    assert others.answers.errors == {}
+
+
+async def test_each_refused_lease_costs_one_stream_and_no_lease_more(keep_alives: KeepAlives, opener: Opener) -> None:
+    outcome = Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.of, keep_alives, list(range(20)), 5)
+        for lease_id in range(20):
+            await anyio.sleep(0.01)
+            if lease_id % 3:
+                opener.last.bring(answer(lease_id))
+            else:
+                opener.last.end(REFUSED)
+    assert outcome.answers is not None
+    assert sorted(outcome.answers.errors) == list(range(0, 20, 3))
+    assert len(opener.streams) == 8, "one for each refusal, and the last"
+
+
+async def test_what_concerns_the_connection_fails_all_that_wait(keep_alives: KeepAlives, opener: Opener) -> None:
+    """Another cluster's answer refuses no lease."""
+    outcome = Outcome()
+    stranger = AnotherClusterError("it belongs to cluster 1")
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.of, keep_alives, [7, 8], 5)
+        await anyio.sleep(0.1)
+        opener.last.end(stranger)
+    assert outcome.error is stranger
+    assert len(opener.streams) == 1
+
+
+async def test_a_stale_token_is_no_failure_if_a_new_login_helps(keep_alives: KeepAlives, opener: Opener) -> None:
+    """All that is unanswered is sent again on a stream with the new token."""
+    first, second = Outcome(), Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.of, keep_alives, [7], 5)
+        group.start_soon(second.of, keep_alives, [8, 9], 5)
+        await anyio.sleep(0.1)
+        opener.last.bring(answer(8))
+        opener.last.end(STALE)
+        await anyio.sleep(0.1)
+        assert sorted(request.lease_id for request in opener.last.sent) == [7, 9]
+        opener.last.bring(answer(7))
+        opener.last.bring(answer(9))
+    for outcome in (first, second):
+        assert outcome.answers is not None
+        assert outcome.answers.errors == {}
+
+
+async def test_a_token_that_is_stale_again_and_again_is_reported(keep_alives: KeepAlives, opener: Opener) -> None:
+    outcome = Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.of, keep_alives, [7], 50)
+        while outcome.error is None:
+            await anyio.sleep(0.1)
+            opener.last.end(STALE)
+    assert outcome.error is STALE
+    assert len(opener.streams) == 4
+
+
+async def test_a_login_that_fails_is_the_error_of_all_that_wait(keep_alives: KeepAlives, opener: Opener) -> None:
+    outcome = Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.of, keep_alives, [7, 8], 5)
+        await anyio.sleep(0.1)
+        opener.failing = NoLoginError("user 'me' cannot log in")
+        opener.last.end(STALE)
+    assert outcome.error is opener.failing
+    assert anyio.current_time() == pytest.approx(0.1)
 
 
 async def test_opening_a_stream_is_bounded_like_the_rest(keep_alives: KeepAlives, opener: Opener) -> None:

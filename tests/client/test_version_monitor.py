@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from etcdleader import EtcdUnavailableError
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.messages import TxnRequest
 from etcdleader.testing import FakeEtcd
@@ -84,9 +85,23 @@ async def test_what_is_known_of_one_member_says_nothing_of_the_next(
     assert client.calls["member_status"] == 2
 
 
+async def test_a_refused_status_proves_the_member_new_enough_and_is_not_asked_for_again(
+    etcd: FakeEtcd, through_the_log: list[bool]
+) -> None:
+    """Only servers that survive given-up reads ask for permission there."""
+    client = etcd.client()
+    client.refuse("member_status", times=100)
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(LEARNED)
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(600)
+    assert through_the_log == [True, False]
+    assert client.calls["member_status"] == 1
+
+
 async def test_a_status_that_fails_is_asked_for_again(etcd: FakeEtcd, through_the_log: list[bool]) -> None:
     client = etcd.client()
-    client.refuse("member_status")
+    client.fail("member_status", EtcdUnavailableError("no answer"))
     await client.txn((), READS, timeout=5)
     await anyio.sleep(LEARNED)
     await client.txn((), READS, timeout=5)

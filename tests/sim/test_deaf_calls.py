@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import anyio
 import pytest
 
 from etcdleader import LeadershipLostError, LossReason
-from etcdleader._etcd.api import Compare, KeepAlive, Operation, TxnResult
+from etcdleader._etcd.api import Compare, KeepAliveAnswers, Operation, TxnResult
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
@@ -28,7 +28,7 @@ class DeafClient(FakeClient):
         self.hanging = 0
         self.let_go = anyio.Event()
 
-    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
         await self._may_hang("keep-alive")
         return await super().lease_keep_alive(lease_ids, timeout=timeout)
 

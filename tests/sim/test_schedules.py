@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import anyio
 import pytest
 
 from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LossReason, Term
-from etcdleader._etcd.api import KeepAlive
+from etcdleader._etcd.api import KeepAlive, KeepAliveAnswers
 from etcdleader._etcd.lease_stream import KeepAlives
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, FakeClient
@@ -43,7 +43,7 @@ class WiredClient(FakeClient):
         self.opener = Opener()
         self._keep_alives = KeepAlives(self.opener)
 
-    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
         return await self._keep_alives.send(lease_ids, timeout)
 
     async def reaches_etcd(self, lease_id: int) -> KeepAlive:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import pytest
 
-from etcdleader._etcd.api import Header, KeepAlive, KeyValue, LeaseGranted, Operation, Range, RangeResult, TxnResult
+from etcdleader._etcd.api import (
+    Header,
+    KeepAlive,
+    KeepAliveAnswers,
+    KeyValue,
+    LeaseGranted,
+    Operation,
+    Range,
+    RangeResult,
+    TxnResult,
+)
 from etcdleader._lease.lease_clock import Timing
 from etcdleader._lease.leased_key import LeasedKey
 from etcdleader._lease.renewer import Renewals
@@ -53,10 +63,10 @@ class AllIsWell:
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
         return LeaseGranted(lease_id, ttl, HEADER)
 
-    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
         self.rounds.append((anyio.current_time(), len(lease_ids)))
         await anyio.sleep(0.002)
-        return {lease_id: KeepAlive(lease_id, int(TIMING.lease), HEADER) for lease_id in lease_ids}
+        return KeepAliveAnswers({one: KeepAlive(one, int(TIMING.lease), HEADER) for one in lease_ids})
 
     async def _read(self, operations: Sequence[Operation], timeout: float) -> TxnResult:
         self.reads.append(len(operations))

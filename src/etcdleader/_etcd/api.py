@@ -29,6 +29,7 @@ __all__ = (
     "Event",
     "Header",
     "KeepAlive",
+    "KeepAliveAnswers",
     "KeyValue",
     "LeaseExistsError",
     "LeaseGranted",
@@ -176,6 +177,18 @@ class KeepAlive(NamedTuple):
     header: Header
 
 
+class KeepAliveAnswers(dict[int, KeepAlive]):
+    """The answers to keep-alives, by lease.
+
+    Attributes:
+        errors: Why a lease has no answer, for each that has none.
+    """
+
+    def __init__(self, answers: Mapping[int, KeepAlive] = {}, errors: Mapping[int, EtcdLeaderError] = {}) -> None:
+        super().__init__(answers)
+        self.errors = dict(errors)
+
+
 class LeaseTimeToLive(NamedTuple):
     """``ttl`` is what is left, in whole seconds, -1 when etcd does not have the lease."""
 
@@ -267,16 +280,19 @@ class EtcdApi(Protocol):
         """
         ...
 
-    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
         """Send one keep-alive for each lease, back to back on the one stream, and collect the answers.
 
-        An answer is credited to the oldest unanswered send of that lease on that stream. A lease that etcd did not
-        answer for within ``timeout`` is missing in the result, and then the stream is ended: what it would still
-        bring counts for nothing. A call that is cancelled while it waits ends the stream likewise. A lease must not
-        be in two calls at once.
+        An answer is credited to the oldest unanswered send of that lease on that stream. If etcd did not answer for a
+        lease within ``timeout``, the stream is ended: what it would still bring counts for nothing. A call that is
+        cancelled while it waits ends the stream likewise. If etcd refuses one lease, that one alone fails, and the rest
+        is sent again. A stale token costs a new login and nothing else. A lease must not be in two calls at once.
+
+        Returns:
+            The answers, and the error of each lease that has none.
 
         Raises:
-            EtcdUnavailableError: Not one answer came.
+            EtcdLeaderError: There is no answer, and one error for all.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import anyio
@@ -18,7 +18,7 @@ from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import (
     Compare,
     Header,
-    KeepAlive,
+    KeepAliveAnswers,
     LeaseGranted,
     LeaseTimeToLive,
     MemberStatus,
@@ -131,8 +131,12 @@ class EtcdClient:
     async def lease_revoke(self, lease_id: int, *, timeout: float) -> Header:
         return (await self._call(LEASE_REVOKE, LeaseRevokeRequest(lease_id), timeout)).header
 
-    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> Mapping[int, KeepAlive]:
-        return await self._keep_alives.send(lease_ids, timeout)
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
+        answers = await self._keep_alives.send(lease_ids, timeout)
+        errors = {id(error): error for error in answers.errors.values()}
+        if not answers and len(errors) == 1:
+            raise errors.popitem()[1]
+        return answers
 
     async def lease_time_to_live(self, lease_id: int, *, keys: bool = False, timeout: float) -> LeaseTimeToLive:
         return await self._call(LEASE_TIME_TO_LIVE, LeaseTimeToLiveRequest(lease_id, keys), timeout)

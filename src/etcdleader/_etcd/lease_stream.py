@@ -1,21 +1,26 @@
 """Keep-alives of many leases on one stream.
 
-Answers carry no request's id: an answer counts for the oldest unanswered keep-alive of its lease on its stream. There
-is one at most, and when it is not answered in time the stream ends with it. Otherwise a late answer to an older
-keep-alive would be taken for the answer to a younger one, and the lease believed for too long.
+Responses carry no request id. A response is credited to the oldest unanswered keep-alive of its lease on its stream. There
+is at most one, and if it is not answered in time, the stream ends with it. Otherwise a late response to an older keep-alive
+would be taken for the response to a younger one, and the lease would be trusted for too long.
+
+Current servers authorize each keep-alive against the keys of its lease, one after another, and close the stream at the first
+refusal. So the refused lease is the oldest unanswered one of the stream: it alone fails, and the rest is sent again on a new
+stream. The time of sending stays the first one, which is the safe side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 
 from .._runtime.events import LightEvent
-from ..errors import EtcdLeaderError, EtcdUnavailableError
-from .api import KeepAlive
+from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+from .api import KeepAlive, KeepAliveAnswers
+from .error_mapping import StaleTokenError
 from .messages import LeaseKeepAliveRequest
 from .stream import Stream
 
@@ -25,12 +30,31 @@ OpenStream = Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None],
 """``await open_stream(on_message, on_end, timeout)``."""
 
 
+_LOGINS = 3
+"""How often one call logs in again: an administrator of users makes several changes, and each outdates the tokens before."""
+
+
 @dataclass(eq=False)
 class _Round:
-    waiting: set[int]
-    answers: dict[int, KeepAlive] = field(default_factory=dict)
+    """One call.
+
+    Attributes:
+        waiting: The leases without an answer, in the order in which they are sent.
+        answers: What came, and the errors of those that failed.
+        over: Set when all are answered, or the stream has ended.
+        logins: How often the stream's token was refused.
+    """
+
+    waiting: dict[int, None]
+    answers: KeepAliveAnswers = field(default_factory=KeepAliveAnswers)
     over: LightEvent = field(default_factory=LightEvent)
-    error: EtcdLeaderError | None = None
+    logins: int = 0
+
+    def fail(self, error: EtcdLeaderError) -> None:
+        """Fail all that wait."""
+        self.answers.errors.update(dict.fromkeys(self.waiting, error))
+        self.waiting.clear()
+        self.over.set()
 
 
 class KeepAlives:
@@ -41,31 +65,47 @@ class KeepAlives:
         self._stream: Stream | None = None
         self._opening = anyio.Lock()
         self._rounds: dict[int, _Round] = {}
+        """The round of each lease that waits for a response, in the order of sending."""
 
-    async def send(self, lease_ids: Sequence[int], timeout: float) -> Mapping[int, KeepAlive]:
-        """One keep-alive for each lease, back to back.
-
-        Raises:
-            EtcdUnavailableError: Not one answer came.
-        """
-        this = _Round(set(lease_ids))
+    async def send(self, lease_ids: Sequence[int], timeout: float) -> KeepAliveAnswers:
+        """Send one keep-alive for each lease, back to back; return an answer or an error for each."""
+        this = _Round(dict.fromkeys(lease_ids))
         try:
             with anyio.move_on_after(timeout):
-                if (stream := self._stream) is None:
-                    async with self._opening:
-                        stream = self._stream = self._stream or await self._open_stream(
-                            self._answered, self._ended, timeout
-                        )
-                # Nothing is awaited in between, so that each lease's send time is that of its keep-alive.
-                self._rounds.update(dict.fromkeys(lease_ids, this))
-                stream.send(*[LeaseKeepAliveRequest(lease_id) for lease_id in lease_ids])
-                await this.over.wait()
+                await self._renew(this, timeout)
         finally:
-            if this.waiting and this.error is None and this in self._rounds.values():
-                self.end(EtcdUnavailableError("a keep-alive on the same stream was not answered in time"))
-        if not this.answers:
-            raise this.error or EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s")
+            if this.waiting:
+                self._give_up(this, timeout)
         return this.answers
+
+    async def _renew(self, this: _Round, timeout: float) -> None:
+        while this.waiting:
+            try:
+                stream = await self._opened(timeout)
+            except EtcdLeaderError as error:
+                this.fail(error)
+                return
+            # Nothing is awaited in between, so that each lease's send time is that of its keep-alive.
+            this.over = LightEvent()
+            self._rounds.update(dict.fromkeys(this.waiting, this))
+            stream.send(*map(LeaseKeepAliveRequest, this.waiting))
+            await this.over.wait()
+
+    async def _opened(self, timeout: float) -> Stream:
+        if self._stream is None:
+            async with self._opening:
+                if self._stream is None:
+                    self._stream = await self._open_stream(self._answered, self._ended, timeout)
+                return self._stream
+        return self._stream
+
+    def _give_up(self, this: _Round, timeout: float) -> None:
+        sent = False
+        for lease_id in this.waiting:
+            sent |= self._rounds.pop(lease_id, None) is not None
+        this.fail(EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s"))
+        if sent:
+            self.end(EtcdUnavailableError("a keep-alive on the same stream was not answered in time"))
 
     def end(self, error: EtcdLeaderError) -> None:
         """End the stream; what waits for answers on it gets none. The next keep-alive opens another."""
@@ -81,14 +121,24 @@ class KeepAlives:
         this = self._rounds.pop(message.lease_id, None)
         if this is None:
             return
-        this.waiting.discard(message.lease_id)
+        del this.waiting[message.lease_id]
         this.answers[message.lease_id] = message
         if not this.waiting:
             this.over.set()
 
     def _ended(self, error: EtcdLeaderError) -> None:
         self._stream = None
-        rounds, self._rounds = set(self._rounds.values()), {}
-        for this in rounds:
-            this.error = error
+        rounds, self._rounds = self._rounds, {}
+        if not rounds:
+            return
+        waiting = dict.fromkeys(rounds.values())
+        if type(error) is EtcdRefusedError:  # and none of its kinds, which concern the connection as a whole
+            refused, this = next(iter(rounds.items()))
+            del this.waiting[refused]
+            this.answers.errors[refused] = error
+        for this in waiting:
+            if isinstance(error, StaleTokenError) and this.logins < _LOGINS:
+                this.logins += 1
+            elif type(error) is not EtcdRefusedError:
+                this.fail(error)
             this.over.set()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 
 import anyio
 
 from .._runtime.events import LightEvent
 from .._runtime.tasks import spawn
+from ..errors import EtcdRefusedError
 from .versions import survives_given_up_reads
 
 __all__ = ("VersionMonitor",)
@@ -53,7 +53,11 @@ class VersionMonitor:
 
     def learned(self, endpoint: int, version: str) -> None:
         """Take in the version of the member that was in use as ``endpoint``."""
-        if endpoint == self._endpoint() and survives_given_up_reads(version):
+        if survives_given_up_reads(version):
+            self._survives(endpoint)
+
+    def _survives(self, endpoint: int) -> None:
+        if endpoint == self._endpoint():
             self._safe = endpoint
 
     def subscribe(self, listener: Callable[[str], None]) -> None:
@@ -78,9 +82,16 @@ class VersionMonitor:
             while True:
                 await anyio.sleep(_DELAY if asked != self._endpoint() else _REST)
                 if asked != (endpoint := self._endpoint()):
-                    # Whatever goes wrong: not to know the version costs little.
-                    with suppress(Exception):
+                    try:
                         version = await self._ask(_DELAY)
+                    except EtcdRefusedError as error:
+                        if type(error) is EtcdRefusedError:
+                            # Only 3.4.42, 3.5.28, 3.6.0 and later ask for permission here, and all of these survive.
+                            asked = endpoint
+                            self._survives(endpoint)
+                    except Exception:  # noqa: BLE001, S110 - whatever goes wrong: not to know the version costs little
+                        pass
+                    else:
                         asked = endpoint
                         self._tell(version)
 

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 
 import anyio
 
-from .._etcd.api import EtcdApi, KeepAlive, KeyValue, Operation, Range, RangeResult, TxnResult
+from .._etcd.api import EtcdApi, KeepAlive, KeepAliveAnswers, KeyValue, Operation, Range, RangeResult, TxnResult
 from .._runtime.clock import Clock
 from .._runtime.events import LightEvent
 from .._runtime.tasks import protected
@@ -35,6 +35,11 @@ class Renewable(Protocol):
     @property
     def retry(self) -> float:
         """Bound of one attempt, in seconds."""
+        ...
+
+    @property
+    def refused(self) -> bool:
+        """Whether etcd has refused its last renewal."""
         ...
 
     def check(self) -> float:
@@ -165,25 +170,30 @@ class Round:
 
     async def _attempt(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
         """Renew once, within the shortest ``retry``; returns those that were not confirmed and still want to be."""
+        # etcd closes the stream at the first lease that it refuses: those that it would refuse again go last.
+        leases = sorted(leases, key=lambda lease: lease.refused)
         timeout = min(lease.retry for lease in leases)
         give_up_at = anyio.current_time() + timeout
         sent_at = {lease.lease_id: lease.clock.now() for lease in leases}
         unanswered: EtcdLeaderError = EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s")
         self._first_unanswered = None
+        answers = KeepAliveAnswers()
         try:
             answers = await self._api.lease_keep_alive(list(sent_at), timeout=timeout)
         except EtcdLeaderError as error:
-            unanswered, answers = error, {}
+            unanswered = error
         except Exception as error:  # noqa: BLE001 - a fault of ours: it costs this attempt, and not all leases
-            unanswered, answers = EtcdUnavailableError(f"no keep-alive could be sent: {error!r}"), {}
+            unanswered = EtcdUnavailableError(f"no keep-alive could be sent: {error!r}")
         left: list[Renewable] = []
         to_read: list[tuple[Renewable, KeepAlive]] = []
         for lease in leases:
             answer = answers.get(lease.lease_id)
             if answer is None:
-                self._elsewhere |= unanswered._elsewhere  # noqa: SLF001 - of this package
-                self._first_unanswered = self._first_unanswered or lease
-                lease.failed(unanswered)
+                why = answers.errors.get(lease.lease_id, unanswered)
+                self._elsewhere |= why._elsewhere  # noqa: SLF001 - of this package
+                if not isinstance(why, EtcdRefusedError):
+                    self._first_unanswered = self._first_unanswered or lease
+                lease.failed(why)
                 left.append(lease)
             elif answer.ttl <= 0:
                 lease.gone()

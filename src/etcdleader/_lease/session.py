@@ -10,7 +10,7 @@ import anyio
 
 from .._etcd.api import KeepAlive, KeyValue, LeaseExistsError, LeaseGranted, LeaseNotFoundError
 from .._runtime.clock import Clock
-from ..errors import EtcdLeaderError, EtcdRegressedError, EtcdUnavailableError
+from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from ..model import LossReason
 from .backoff import Backoff
 from .connection import Connection
@@ -236,6 +236,11 @@ class Session:
         """Bound of one attempt, in seconds."""
         return self._timing.retry
 
+    @property
+    def refused(self) -> bool:
+        """Whether etcd has refused the last renewal."""
+        return isinstance(self._last_error, EtcdRefusedError)
+
     def check(self) -> float:
         """Notice a deadline that has passed; says when to look again."""
         now = self.now()
@@ -308,6 +313,7 @@ class Session:
         self._not_before = -math.inf
         self._early = 0.0
         self._confirmed_at = now
+        self._last_error = None
         self._listener.renewed(now - sent_at, remaining)
         if self._on_tick is not None:
             # At once, not at the next look: what runs until the old deadline may go on.
