@@ -167,6 +167,18 @@ async def test_a_range_may_leave_the_values_out(api: EtcdApi, prefix: bytes) -> 
     assert result.kvs == (KeyValue(prefix + b"k", b"", put.header.revision, put.header.revision, 1, 0),)
 
 
+async def test_of_a_range_with_keys_only_neither_value_nor_lease_can_be_relied_on(api: EtcdApi, prefix: bytes) -> None:
+    """etcd 3.7 leaves the lease out; what else there is, is there everywhere."""
+    lease_id = secrets.randbelow(2**62) + 1
+    await api.lease_grant(60, lease_id, timeout=TIMEOUT)
+    put = await _do(api, Put(prefix + b"k", b"v", lease=lease_id))
+    (found,) = (await api.range(Range(prefix + b"k", keys_only=True), timeout=TIMEOUT)).kvs
+    revision = put.header.revision
+    assert found._replace(lease=0) == KeyValue(prefix + b"k", b"", revision, revision, 1, 0)
+    assert found.lease in (0, lease_id)
+    await api.lease_revoke(lease_id, timeout=TIMEOUT)
+
+
 async def test_a_range_inside_a_transaction_is_what_it_is_outside(api: EtcdApi, prefix: bytes) -> None:
     """Order, limit and filter travel in another message there."""
     end = prefix_end(prefix)

@@ -37,7 +37,7 @@ def restore(campaign: Campaign) -> None:
 
 
 def restore_raised(campaign: Campaign) -> None:
-    """As ``--bump-revision --mark-compacted`` of etcd 3.6 does it; 3.5 has neither, so the operator does it by hand
+    """As ``--bump-revision --mark-compacted`` of etcd 3.4.27, 3.5.10 and later do it; 3.5.1 has neither, so the operator does it by hand
     before any candidate can reach the cluster."""
     campaign.settle(everybody=True)  # who has not heard of the cluster yet has nothing to remember
     snapshot = _snapshot(campaign)

@@ -5,6 +5,7 @@ All that is decided here comes from linearizable reads; a watch only says when t
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from .._etcd.api import (
     KeyValue,
     Put,
     Range,
+    RangeResult,
     WatchBroken,
     WatchCanceled,
     WatchHandle,
@@ -51,6 +53,10 @@ T = TypeVar("T")
 
 _PAGE = 1000
 """Keys in one answer of a search."""
+_MAX_TXN_OPS = 128
+"""etcd's own bound on the operations of one transaction (``--max-txn-ops``)."""
+_NAMED = re.compile(rb".+/[1-9a-f][0-9a-f]{0,15}", re.DOTALL)
+"""What a key is called that is named after its lease."""
 _AT_ONCE = 16
 """Calls under way."""
 _PAUSE = 0.2
@@ -203,18 +209,32 @@ async def find_elections(connection: Connection, prefix: str, *, timeout: float)
 
     A key without such company cannot be told from one that has nothing to do with elections.
     """
+    # In two steps, since a prefix may hold large values: names first, then the few keys whose names could be a lease's.
+    # etcd 3.7 leaves the lease out of an answer with keys only.
     begin = prefix.encode() or b"\0"
     end = prefix_end(prefix.encode()) if prefix else b"\0"
-    found: set[str] = set()
+    found: set[bytes] = set()
     while True:
         result = await connection.range(Range(begin, end, limit=_PAGE, keys_only=True), timeout=timeout)
-        for kv in result.kvs:
-            election, slash, name = kv.key.rpartition(b"/")
-            if slash and election and kv.lease and name == f"{kv.lease:x}".encode():
-                found.add(election.decode(errors="replace"))
+        named = [kv.key for kv in result.kvs if _NAMED.fullmatch(kv.key)]
+        for first in range(0, len(named), _MAX_TXN_OPS):
+            found |= await _elections_of(connection, named[first : first + _MAX_TXN_OPS], timeout)
         if len(result.kvs) >= result.count:
-            return sorted(found)
+            return sorted(election.decode(errors="replace") for election in found)
         begin = result.kvs[-1].key + b"\0"
+
+
+async def _elections_of(connection: Connection, keys: Sequence[bytes], timeout: float) -> set[bytes]:
+    """The elections in which one of these keys is a candidate's."""
+    result = await connection.txn([], [Range(key) for key in keys], timeout=timeout)
+    found: set[bytes] = set()
+    for one in result.results:
+        assert isinstance(one, RangeResult)
+        for kv in one.kvs:
+            election, _, name = kv.key.rpartition(b"/")
+            if kv.lease and name == f"{kv.lease:x}".encode():
+                found.add(election)
+    return found
 
 
 async def gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> list[T]:

@@ -100,7 +100,8 @@ class Compare(NamedTuple):
 class Range(NamedTuple):
     """Read ``key``, or ``[key, range_end)`` when ``range_end`` is given. ``limit`` 0 means all.
 
-    ``order`` sorts by create_revision; None leaves etcd's order, by key.
+    ``order`` sorts by create_revision; None leaves etcd's order, by key. With ``keys_only`` values are left out, and on
+    etcd 3.7 leases as well: nothing may rely on either.
     """
 
     key: bytes

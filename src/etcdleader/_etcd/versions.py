@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 __all__ = ("known_defects", "survives_given_up_reads")
 
-_SOUND = {(3, 4): 44, (3, 5): 30, (3, 6): 11}
-"""The first patch of each release in which the known ones are mended: leases that an isolated leader revoked
-(etcd#15247), reads that were not linearizable after a pause (etcd#20418), keep-alives and grants that asked for no
-permission (CVE-2026-33413)."""
+_SOUND = {(3, 5): 33, (3, 6): 14, (3, 7): 1}
+"""The first patch of each supported release in which the known ones are mended: a watch that escapes permissions
+(GHSA-xg4h-6gfc-h4m8), reads that were not linearizable after a pause (etcd#20418), keep-alives and grants that asked for
+no permission (CVE-2026-33413)."""
+_END_OF_LIFE = (3, 4)
+"""The newest release that receives no fixes any more, since June 2026."""
 _SURVIVES = {(3, 4): 23, (3, 5): 7}
 """The first patch of each release of which a read-only transaction that its client gives up ends nothing but itself
 (etcd#14110, etcd#14891)."""
@@ -21,7 +23,9 @@ def known_defects(version: str) -> str | None:
     if (parsed := _parsed(version)) is None or _has_patch(parsed, _SOUND):
         return None
     fixed = ", ".join(f"{a}.{b}.{patch}" for (a, b), patch in _SOUND.items())
-    return f"etcd {version} has known defects in leases and authentication, which are mended in {fixed}"
+    if parsed[:2] <= _END_OF_LIFE:
+        return f"etcd {version} is at its end of life and receives no fixes: upgrade to {fixed} or later"
+    return f"etcd {version} has known defects in watches, leases and authentication, which are mended in {fixed}"
 
 
 def survives_given_up_reads(version: str) -> bool:

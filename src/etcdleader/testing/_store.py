@@ -156,7 +156,7 @@ class Store:
         if request.limit:
             kvs = kvs[: request.limit]
         if request.keys_only:
-            kvs = [kv._replace(value=b"") for kv in kvs]
+            kvs = [kv._replace(value=b"", lease=0) for kv in kvs]  # etcd 3.7 leaves the lease out, too
         return RangeResult(tuple(kvs), count, header(self._next if self._events else self.revision))
 
     def _put(self, put: Put) -> None:
