@@ -47,7 +47,8 @@ class EtcdLeaderManager(BaseManager):
 
         Args:
             client: How to reach etcd: an ``EtcdConfig``, a ready ``etcd3.Etcd3Client`` (it is used, and left open), or
-                an object that implements the port, as ``etcdleader.testing.FakeEtcd`` has them.
+                an object that implements the port, as ``etcdleader.testing.FakeEtcd`` has them. An ``Etcd3Client`` with
+                a user logs in once, when it is made: leadership ends when that token expires.
             config: The election's settings. ``enabled`` is the factory's affair and changes nothing here.
             election_key: What is campaigned for: candidates of one key stand in one queue. ``election_key + "/"`` is
                 the prefix of their keys in etcd.
@@ -147,6 +148,8 @@ class EtcdLeaderManager(BaseManager):
         config = self._config
         if config.lease < SHORT_LEASE:
             self._announcer.short_lease(config.lease)
+        if not self._is_port and getattr(self._client, "metadata", None):
+            self._announcer.borrowed_token()
         self._contest = contest = Contest(
             campaign,
             identity=self._identity,

@@ -62,6 +62,7 @@ class Announcer:
         "_renewals_fail",
         "_vitals",
         "_waiting",
+        "_warned_of_token",
         "on_resign_request",
         "on_trouble",
         "status",
@@ -82,6 +83,7 @@ class Announcer:
         self._alarmed = False
         self._vitals = Vitals(config, clock)
         self._campaigning = False
+        self._warned_of_token = False
         self._leader_seen: bool | None = None
         metrics.leader_seen(None)  # whatever a parent saw, before it forked
 
@@ -181,6 +183,16 @@ class Announcer:
             lease,
             SHORT_LEASE,
         )
+
+    def borrowed_token(self) -> None:
+        """The campaign uses a client of the user's, with a token that nobody renews. Said once."""
+        if not self._warned_of_token:
+            self._warned_of_token = True
+            _logger.warning(
+                "%s uses an etcd3 client that logged in when it was made: leadership ends when that token expires. "
+                "Give the user and the password in an EtcdConfig instead, and logins are renewed",
+                self._name,
+            )
 
     def etcd_version(self, version: str) -> None:
         """etcd's version, told once for each connection."""
