@@ -116,9 +116,9 @@ async def test_the_version_is_reported_once_to_the_first_listener_and_again_when
     client.on_version(second.append)
     await client.range(READS[0], timeout=5)
     await anyio.sleep(LEARNED)
-    assert (first, second) == (["3.6.11"], [])
-    etcd.version = "3.7.3"
+    assert (first, second) == (["3.7.3"], [])
+    etcd.version = "3.7.4"
     client.switch_endpoint(client.endpoint)
     await client.range(READS[0], timeout=5)
     await anyio.sleep(60 + LEARNED)
-    assert first == ["3.6.11", "3.7.3"]
+    assert first == ["3.7.3", "3.7.4"]

@@ -73,7 +73,7 @@ class Cluster:
         self.raft_term = 2  # what a new etcd has once it has elected its first leader
         self.has_leader = True
         self.no_space = False
-        self.version = "3.6.11"
+        self.version = "3.7.3"
         self.failure: Exception | None = None
         self.changed = Signal()
         self.random = random.Random(seed)  # noqa: S311 - chance, not secrecy
