@@ -112,6 +112,10 @@ def operate(etcd: FakeEtcd) -> None:
     etcd.compact(5)
     etcd.version = etcd.version or "3.5.1"
     etcd.no_space = not etcd.no_space
+    etcd.fast_lease_keep_alive = not etcd.fast_lease_keep_alive
+    etcd.revoke_halfway(1)
+    etcd.apply_no_more()
+    etcd.apply()
 
 
 def happen(etcd: FakeEtcd) -> None:

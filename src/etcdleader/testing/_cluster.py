@@ -61,6 +61,9 @@ class Cluster:
         has_leader: Without one nothing is agreed on: calls wait, and no lease expires.
         version: What members say that they are.
         no_space: The alarm NOSPACE is raised: what would need room is refused.
+        fast_lease_keep_alive: etcd's leader renews what its lessor still knows, as etcd 3.7 does by default
+            (``FastLeaseKeepAlive``). Otherwise a keep-alive waits until all that is committed is applied.
+        unapplied_lessor: The leases as etcd's leader knew them when it ceased to apply what is committed, if it has.
         failure: What a hook or a sink raised where no caller could be told. The stream that it was called by has ended.
         changed: Sent when something changed that a waiting call may have waited for.
     """
@@ -73,6 +76,8 @@ class Cluster:
         self.raft_term = 2  # what a new etcd has once it has elected its first leader
         self.has_leader = True
         self.no_space = False
+        self.fast_lease_keep_alive = True
+        self.unapplied_lessor: Lessor | None = None
         self.version = "3.7.3"
         self.failure: Exception | None = None
         self.changed = Signal()
@@ -171,6 +176,23 @@ class Cluster:
         with self._committing():
             self.store.delete_keys_on(lease_id, anyio.current_time())
 
+    def delete_keys_on(self, lease_id: int) -> None:
+        """Do the first half of a revocation: the keys go, and the lease can still be renewed (etcd#14758)."""
+        if lease_id not in self.lessor:
+            raise LeaseNotFoundError("etcdserver: requested lease not found")
+        with self._committing():
+            self.store.delete_keys_on(lease_id, anyio.current_time())
+
+    def apply_no_more(self) -> None:
+        """etcd's leader commits, and does not apply what is committed."""
+        self.unapplied_lessor = self.lessor.copy()
+        self.changed.send()
+
+    def apply(self) -> None:
+        """etcd's leader has applied all that is committed."""
+        self.unapplied_lessor = None
+        self.changed.send()
+
     def txn(
         self,
         compare: Sequence[Compare],
@@ -222,6 +244,7 @@ class Cluster:
         """Another member is etcd's leader now, in a new term. It gives every lease its full time."""
         self.raft_term += 1
         self.has_leader = True
+        self.unapplied_lessor = None
         self.lessor.promote(anyio.current_time())
         self._expires_sooner.send()
         self.changed.send()

@@ -215,6 +215,7 @@ class FakeMember:
     async def keep_alive(self, lease_id: int) -> KeepAlive:
         """Renew a lease, with whom this member takes for the leader. No consensus is asked for."""
         await self._until(lambda: not self.frozen and (self._lessor is not None or self._cluster.has_leader))
+        await self._until(lambda: self._cluster.fast_lease_keep_alive or self._cluster.unapplied_lessor is None)
         header = self.header()
         # One that has expired is never saved: the answer waits for its revocation, or for another leader.
         await self._until(lambda: not self._expired(lease_id))
@@ -237,7 +238,7 @@ class FakeMember:
         )
 
     def _its_lessor(self) -> Lessor:
-        return self._cluster.lessor if self._lessor is None else self._lessor
+        return self._lessor or self._cluster.unapplied_lessor or self._cluster.lessor
 
     def _expired(self, lease_id: int) -> bool:
         lessor = self._its_lessor()

@@ -219,6 +219,28 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
     def no_space(self, raised: bool) -> None:
         self._cluster.no_space = raised
 
+    @property
+    def fast_lease_keep_alive(self) -> bool:
+        """Whether a keep-alive is answered before what is committed is applied, as etcd 3.7 does it by default."""
+        return self._cluster.fast_lease_keep_alive
+
+    @fast_lease_keep_alive.setter
+    def fast_lease_keep_alive(self, on: bool) -> None:
+        self._cluster.fast_lease_keep_alive = on
+
+    def revoke_halfway(self, lease_id: int) -> None:
+        """Delete the keys of a lease, which can still be renewed, as in the middle of a revocation (etcd#14758)."""
+        self._cluster.delete_keys_on(lease_id)
+
+    def apply_no_more(self) -> None:
+        """Let etcd's leader commit and not apply: it goes on renewing leases whose revocation is committed, if
+        ``fast_lease_keep_alive`` is on; until :meth:`apply`, or another leader."""
+        self._cluster.apply_no_more()
+
+    def apply(self) -> None:
+        """Let etcd's leader apply what is committed."""
+        self._cluster.apply()
+
     def snapshot(self) -> Snapshot:
         """Make a backup."""
         return Snapshot(self._cluster.store.copy(), self._cluster.lessor.copy())

@@ -160,6 +160,22 @@ _CONFIRMED_RENEWAL = (
         test="test_a_slow_round_holds_up_no_lease_of_another_round",
     ),
     Bug(
+        "a keep-alive of a lease whose revocation is not applied yet renews it",
+        "confirmed renewal",
+        within="judge_renewal",
+        pattern=r"if not key_stands: return \w+\.\w+",
+        replacement="",
+        test="test_a_lease_whose_revocation_is_committed_and_not_applied",
+    ),
+    Bug(
+        "a keep-alive in the middle of a revocation renews the lease",
+        "confirmed renewal",
+        within="judge_renewal",
+        pattern=r"if not key_stands: return \w+\.\w+",
+        replacement="",
+        test="test_a_renewal_in_the_middle_of_a_revocation",
+    ),
+    Bug(
         "a lease that holds up its stream is sent again at once",
         "confirmed renewal",
         within="run",
