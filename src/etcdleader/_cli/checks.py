@@ -18,6 +18,7 @@ import anyio
 from .._election.admin import ANY_KEY, connected, gather, open_api, read_queue
 from .._election.queue import candidate_key, election_prefix, prefix_end
 from .._etcd.api import EtcdApi, MemberStatus, Put, Range, WatchBroken, WatchCanceled, WatchMessage
+from .._etcd.error_mapping import StaleTokenError
 from .._etcd.versions import known_defects
 from .._lease.connection import Connection
 from .._values.addresses import is_this_machine
@@ -144,8 +145,8 @@ async def _ask(etcd: EtcdConfig, endpoint: str, timeout: float) -> _Answer:
             try:
                 status = await api.member_status(timeout=timeout)
             except EtcdRefusedError as error:
-                if type(error) is not EtcdRefusedError:
-                    raise  # it refuses the login or the connection, and not the question
+                if type(error) not in (EtcdRefusedError, StaleTokenError):
+                    raise  # it refuses the password or the connection, and not the question
             asked = True
             await api.range(Range(ANY_KEY, keys_only=True), timeout=timeout)
     except EtcdLeaderError as error:
