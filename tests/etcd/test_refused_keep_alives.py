@@ -1,0 +1,136 @@
+"""Authentication as current servers do it: a keep-alive is refused alone, and a token ends without a word."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, EtcdRefusedError, Term
+from etcdleader.testing import EtcdServer
+from etcdleader.testing._etcd_binary import find_etcd, supports
+from tests.etcd.certificates import jwt_key
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+
+CONFIG = Config(enabled=True, id="refused", lease=4, renew=0.5, retry=0.8, margin=1)
+PATIENCE = 60
+PASSWORD = "canary-5c2e"
+OPTIONS = ["--heartbeat-interval=20", "--election-timeout=200", "--bcrypt-cost=10"]
+
+
+class Operator:
+    """Root, with etcdctl."""
+
+    def __init__(self, server: EtcdServer) -> None:
+        self._server = server
+
+    def __call__(self, *arguments: str, stdin: str = "") -> None:
+        environment = {
+            **os.environ,
+            "ETCDCTL_API": "3",
+            "ETCDCTL_USER": "root:root",
+            "ETCDCTL_ENDPOINTS": self._server.endpoints[0],
+        }
+        command = [str(self._server.etcdctl), *arguments]
+        subprocess.run(
+            command, input=stdin, text=True, check=True, capture_output=True, timeout=PATIENCE, env=environment
+        )
+
+    async def later(self, *arguments: str, stdin: str = "") -> None:
+        await anyio.to_thread.run_sync(lambda: self(*arguments, stdin=stdin))
+
+    def add_user(self, name: str, *prefixes: str) -> EtcdConfig:
+        self("user", "add", name, "--interactive=false", stdin=PASSWORD)
+        self("role", "add", name)
+        self("user", "grant-role", name, name)
+        for prefix in prefixes:
+            self("role", "grant-permission", name, "readwrite", "--prefix", prefix)
+        return EtcdConfig(endpoints=self._server.endpoints, user=name, password=PASSWORD)
+
+
+@pytest.fixture(params=["simple", "jwt"])
+def operator(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Operator]:
+    """Tokens live for four seconds."""
+    tokens = ["--auth-token=simple", *(["--auth-token-ttl=4"] if supports(find_etcd(), "--auth-token-ttl") else [])]
+    if request.param == "jwt":
+        tokens = [f"--auth-token=jwt,{jwt_key(tmp_path)},ttl=4s"]
+    with EtcdServer(extra_args=[*OPTIONS, *tokens]) as server:
+        operator = Operator(server)
+        operator("user", "add", "root", "--interactive=false", stdin="root")
+        operator("user", "grant-role", "root", "root")
+        operator("auth", "enable")
+        yield operator
+
+
+class Leader:
+    """A leader, and what it has been told."""
+
+    def __init__(self, etcd: EtcdConfig, election: str) -> None:
+        self.manager = EtcdLeaderManager(etcd, CONFIG, election)
+        self.errors: list[EtcdLeaderError] = []
+        self.terms: list[Term] = []
+        self.manager.on_error(lambda _, error: self.errors.append(error))
+        self.manager.on_elected(lambda _, term: self.terms.append(term))
+
+    def leads_as_before(self) -> bool:
+        return len(self.terms) == 1 and self.manager.is_leader()
+
+
+@asynccontextmanager
+async def leading(*leaders: Leader) -> AsyncIterator[None]:
+    async with anyio.create_task_group() as group:
+        for leader in leaders:
+            group.start_soon(leader.manager.campaign)
+        with anyio.fail_after(PATIENCE):
+            for leader in leaders:
+                await leader.manager.wait_elected()
+        yield
+        group.cancel_scope.cancel()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    with anyio.fail_after(PATIENCE):
+        while not holds():
+            await anyio.sleep(0.01)
+
+
+async def test_users_tokens_and_one_right_that_is_revoked_concern_nobody_else(operator: Operator) -> None:
+    """A token that has expired, a revision of the users that has moved, authentication off and on: each is a silent login."""
+    etcd = operator.add_user("candidate", "first/", "second/", "third/")
+    first, second, third = (Leader(etcd, election) for election in ("first", "second", "third"))
+    async with leading(first, second, third):
+        for number in range(3):
+            await anyio.sleep(1)
+            await operator.later("user", "add", f"another-{number}", "--interactive=false", stdin=PASSWORD)
+        await anyio.sleep(5)  # longer than a token lives
+        await operator.later("auth", "disable")
+        await anyio.sleep(1)
+        await operator.later("auth", "enable")
+        await anyio.sleep(1)
+        assert [leader.errors for leader in (first, second, third)] == [[], [], []]
+        await operator.later("role", "revoke-permission", "candidate", "--prefix", "third/")
+        await until(lambda: not third.manager.is_leader())
+        await anyio.sleep(2)
+        assert first.leads_as_before()
+        assert second.leads_as_before()
+        assert (first.errors, second.errors) == ([], [])
+        assert any(isinstance(error, EtcdRefusedError) for error in third.errors)
+
+
+async def test_of_two_hundred_leaders_those_whose_right_is_revoked_cost_the_others_nothing(operator: Operator) -> None:
+    etcd = operator.add_user("candidate", "kept/", "revoked/")
+    kept = [Leader(etcd, f"kept/{number}") for number in range(50)]
+    revoked = [Leader(etcd, f"revoked/{number}") for number in range(150)]
+    async with leading(*kept, *revoked):
+        await operator.later("role", "revoke-permission", "candidate", "--prefix", "revoked/")
+        await until(lambda: not any(leader.manager.is_leader() for leader in revoked))
+        await anyio.sleep(CONFIG.lease)
+        lost = [leader.manager.identity for leader in kept if not leader.leads_as_before()]
+        assert lost == []
+        assert [leader.errors for leader in kept if leader.errors] == []
