@@ -13,7 +13,6 @@ import anyio
 
 from .._grpc.connection import Http2
 from .._grpc.framing import Metadata, Status
-from .._grpc.transport import HUNG_UP
 from .._runtime.tasks import LightEvent, spawn
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
@@ -23,10 +22,6 @@ from .stream import Http2Stream, Stream, StreamUse
 from .tls import TlsExaminer, check_files, client_context
 
 __all__ = ("DirectEndpoint", "Endpoint", "open_endpoint")
-
-_NO_CONNECTION = (*HUNG_UP, ValueError)
-"""The last one is what names that cannot be names of hosts raise."""
-
 
 _CONNECTING = 5.0
 """Seconds that an attempt to connect may take, whoever waits for it, TLS and all."""
@@ -200,8 +195,8 @@ class DirectEndpoint(Endpoint):
         context = self._context()
         try:
             await connection.connect(context)
-        except _NO_CONNECTION as error:
-            unavailable = translated("UNAVAILABLE", _why(error), self.name)
+        except OSError as error:
+            unavailable = translated("UNAVAILABLE", str(error), self.name)
             raise await self._explained(unavailable, deadline) from error
         if self._left:
             connection.close()
@@ -252,13 +247,3 @@ def open_endpoint(endpoint: str, config: EtcdConfig) -> Endpoint:
     if config.tls:
         check_files(config)
     return DirectEndpoint(endpoint, config)
-
-
-def _why(error: Exception) -> str:
-    """Why there is no connection: anyio says of several attempts only that they failed."""
-    if isinstance(error, OSError):
-        cause = error.__cause__
-        while isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        return str(cause or error)
-    return str(error) or "the member hung up while the connection was made"

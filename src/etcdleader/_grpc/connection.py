@@ -22,11 +22,12 @@ import anyio
 import anyio.lowlevel
 
 from .._runtime.tasks import LightEvent, protected, spawn
+from .connect import connect
 from .frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError
 from .framing import Metadata, RequestHeaders, Status, Unframed, framed, status, timeout_header
 from .hpack import packed
 from .stream_limiter import Places
-from .transport import HUNG_UP, Wire, open_wire
+from .transport import HUNG_UP, Wire
 
 __all__ = ("Http2",)
 
@@ -106,10 +107,9 @@ class Http2:
         Raises:
             OSError: There is nobody, or TLS fails (``ssl.SSLError``).
         """
-        host, _, port = self._name.rpartition(":")
         if context is not None:
             self._headers = RequestHeaders("https", self._name)
-        self._wire = await open_wire(host.strip("[]"), int(port), context, self._take, self._received)
+        self._wire = await connect(self._name, context, self._take, self._received)
         self._wire.wake()
         _connected.add(self)
         spawn(self._run, "etcdleader connection", self.ended.set)
