@@ -13,8 +13,8 @@ from etcdleader import EtcdConfig, EtcdUnavailableError
 from etcdleader._etcd.endpoint import DirectEndpoint
 from etcdleader._etcd.etcd3_messages import etcdrpc
 from etcdleader._etcd.rpcs import RANGE
+from etcdleader._grpc import RpcError, Status
 from etcdleader._grpc import connection as http2
-from etcdleader._grpc.framing import Status
 from tests.core.http2_client import PATH, PATIENCE, Client, client
 from tests.core.http2_server import Server, framed, serving
 
@@ -24,17 +24,28 @@ OK = (("grpc-status", "0"),)
 
 
 @asynccontextmanager
-async def calls(one: Client, count: int = 1, timeout: float = PATIENCE) -> AsyncIterator[list[tuple[Status, bytes]]]:
-    """So many under way, asked for in order; their results, as they come."""
-    results: list[tuple[Status, bytes]] = []
+async def calls(one: Client, count: int = 1, timeout: float = PATIENCE) -> AsyncIterator[list[bytes | Status]]:
+    """So many under way, asked for in order; their results, as they come: a response, or why there is none."""
+    results: list[bytes | Status] = []
 
     async def call(number: int) -> None:
-        results.append(await one.connection.call(PATH, (), b"ask %d" % number, timeout))
+        try:
+            results.append(await one.connection.unary_unary(PATH, b"ask %d" % number, timeout=timeout))
+        except RpcError as error:
+            results.append(error.status)
 
     async with anyio.create_task_group() as group:
         for number in range(count):
             group.start_soon(call, number)
         yield results
+
+
+def code(result: bytes | Status) -> str:
+    return result.code if isinstance(result, Status) else "OK"
+
+
+async def ask_in_vain(one: Client) -> None:
+    await one.connection.unary_unary(PATH, b"never mind", timeout=PATIENCE)
 
 
 async def answer(server: Server, number: int, message: bytes = b"answer", *trailers: tuple[str, str]) -> None:
@@ -49,7 +60,7 @@ async def test_a_call_is_one_request_that_ends_and_one_answer() -> None:
         assert one.server.ended == [1]
         assert one.server.headers[1]["grpc-timeout"].endswith("u")
         await answer(one.server, 1)
-    assert results == [(Status("OK", ""), b"answer")]
+    assert results == [b"answer"]
     assert one.heard, "which is a reason to stay with that endpoint"
     assert one.server.reset == []
 
@@ -63,8 +74,8 @@ async def test_many_calls_are_answered_in_any_order() -> None:
             first = bytes(one.server.data[numbers[-1]][5:])
             for number in reversed(numbers):
                 await answer(one.server, number, bytes(one.server.data[number][5:]))
-        assert {message for _, message in results} == {b"ask %d" % number for number in range(50)}
-        assert results[0][1] == first
+        assert set(results) == {b"ask %d" % number for number in range(50)}
+        assert results[0] == first
         assert one.ends == []
 
 
@@ -74,18 +85,25 @@ async def test_an_answer_that_comes_in_pieces_is_one() -> None:
         for byte in framed(b"in pieces"):
             await one.server.send(1, bytes([byte]))
         await one.server.end(1, *OK)
-    assert results == [(Status("OK", ""), b"in pieces")]
+    assert results == [b"in pieces"]
 
 
-@pytest.mark.parametrize(("messages", "code"), [([], "INTERNAL"), ([b"one", b"two"], "INTERNAL"), ([b"one"], "OK")])
-async def test_an_answer_is_one_message_no_less_and_no_more(messages: list[bytes], code: str) -> None:
+@pytest.mark.parametrize(
+    ("messages", "result"),
+    [
+        ([], Status("INTERNAL", "0 answers to one request")),
+        ([b"one", b"two"], Status("INTERNAL", "2 answers to one request")),
+        ([b"one"], b"one"),
+    ],
+)
+async def test_an_answer_is_one_message_no_less_and_no_more(messages: list[bytes], result: bytes | Status) -> None:
     async with client(stream=False) as one:
         async with calls(one) as results:
             await one.server.until_there_is(1)
             for message in messages:
                 await one.server.send(1, framed(message))
             await one.server.end(1, *OK)
-        assert results[0][0].code == code
+        assert results == [result]
         assert one.connection.is_open
 
 
@@ -94,7 +112,7 @@ async def test_an_error_of_etcds_is_the_calls_alone() -> None:
         async with calls(one) as results:
             await one.server.until_there_is(one.number + 2)
             await one.server.end(one.number + 2, ("grpc-status", "5"), ("grpc-message", "requested lease not found"))
-        assert results == [(Status("NOT_FOUND", "requested lease not found"), b"")]
+        assert results == [Status("NOT_FOUND", "requested lease not found")]
         assert one.connection.is_open
         assert one.ends == []
 
@@ -103,7 +121,7 @@ async def test_a_call_that_is_not_answered_in_time_is_withdrawn_and_says_so() ->
     async with client() as one:
         async with calls(one, timeout=0.05) as results:
             pass
-        assert results[0][0].code == "DEADLINE_EXCEEDED"
+        assert code(results[0]) == "DEADLINE_EXCEEDED"
         assert one.server.headers[one.number + 2]["grpc-timeout"].endswith("u")
         while one.number + 2 not in one.server.reset:
             await anyio.sleep(0.001)
@@ -115,13 +133,13 @@ async def test_a_call_that_is_cancelled_is_withdrawn_and_the_others_go_on() -> N
         await one.server.until_there_is(1)
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
-                group.start_soon(one.connection.call, PATH, (), b"never mind", PATIENCE)
+                group.start_soon(ask_in_vain, one)
                 await one.server.until_there_is(3)
                 scope.cancel()
         while 3 not in one.server.reset:
             await anyio.sleep(0.001)
         await answer(one.server, 1)
-    assert results == [(Status("OK", ""), b"answer")]
+    assert results == [b"answer"]
 
 
 async def test_a_call_that_nothing_is_heard_after_ends_the_connection() -> None:
@@ -131,7 +149,7 @@ async def test_a_call_that_nothing_is_heard_after_ends_the_connection() -> None:
         one.server.deaf = True
         async with calls(one, timeout=3 * http2._SUSPICIOUS) as results:
             pass
-        assert results[0][0].code == "DEADLINE_EXCEEDED"
+        assert code(results[0]) == "DEADLINE_EXCEEDED"
         assert not one.connection.is_open
         assert (await one.end()).code == "UNAVAILABLE"
 
@@ -141,7 +159,7 @@ async def test_a_call_that_is_cancelled_says_nothing_of_the_connection() -> None
     async with client() as one:
         one.server.deaf = True
         with anyio.move_on_after(3 * http2._SUSPICIOUS):
-            await one.connection.call(PATH, (), b"ask", PATIENCE)
+            await ask_in_vain(one)
         assert one.connection.is_open
         assert one.ends == []
 
@@ -155,9 +173,10 @@ async def test_a_goodbye_lets_calls_end_ends_streams_and_names_what_was_not_touc
         assert not one.connection.is_open
         while not results:
             await anyio.sleep(0.001)
-        assert results[0][0].untouched
+        assert isinstance(results[0], Status)
+        assert results[0].unprocessed
         await answer(one.server, first)
-    assert results[1] == (Status("OK", ""), b"answer")
+    assert results[1] == b"answer"
     await one.connection.ended.wait()
 
 

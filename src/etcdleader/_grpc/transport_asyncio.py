@@ -90,7 +90,7 @@ class ProtocolWire(Wire, asyncio.Protocol):
 
     async def _wait_until_lost(self) -> None:
         await self._lost.wait()
-        raise self._why if isinstance(self._why, OSError) else ConnectionResetError("the member hung up")
+        raise self._why if isinstance(self._why, OSError) else ConnectionResetError("the peer hung up")
 
     async def _close(self) -> None:
         assert self.transport is not None
