@@ -9,8 +9,8 @@ import h2.exceptions
 import pytest
 
 from etcdleader._grpc import Status
-from tests.core.http2_client import PATH, PATIENCE, client
-from tests.core.test_http2_calls import answer, calls
+from tests.grpc.http2_client import PATH, PATIENCE, client
+from tests.grpc.test_http2_calls import calls
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +37,7 @@ async def test_calls_that_wait_for_a_place_get_one_in_turn_and_who_goes_away_kee
                 for number in sorted(set(one.server.data) - answered):
                     answered.add(number)
                     with suppress(h2.exceptions.ProtocolError):  # its caller is one of those that have gone away
-                        await answer(one.server, number)
+                        await one.server.answer(number)
                     for scope in (next(leaving, None), next(leaving, None)):
                         if scope is not None:
                             scope.cancel()
@@ -64,7 +64,7 @@ async def test_no_more_calls_are_under_way_than_the_member_allows_and_streams_fi
             while len(results) < 10:
                 for number in sorted(set(one.server.data) - asked):
                     asked.add(number)
-                    await answer(one.server, number)
+                    await one.server.answer(number)
                 assert len(one.connection._exchanges) <= 5
                 await anyio.sleep(0.001)
         assert results == [b"answer"] * 10
@@ -86,5 +86,5 @@ async def test_room_that_is_given_later_is_used() -> None:
             await anyio.wait_all_tasks_blocked()
             await one.allow(50)
             await one.server.until_there_is(one.number + 2)
-            await answer(one.server, one.number + 2)
+            await one.server.answer(one.number + 2)
         assert results == [b"answer"]

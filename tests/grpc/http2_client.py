@@ -10,7 +10,7 @@ import anyio
 import h2.settings
 
 from etcdleader._grpc import Connection, Status, Stream
-from tests.core.http2_server import Server, serving
+from tests.grpc.http2_server import Server, serving
 
 __all__ = ("PATH", "PATIENCE", "Client", "client", "make_connection")
 

@@ -13,8 +13,8 @@ import pytest
 from etcdleader._grpc import RpcError, Status
 from etcdleader._grpc import connection as http2
 from etcdleader._grpc.framing import RequestHeaders
-from tests.core.http2_client import PATH, client, make_connection
-from tests.core.http2_server import framed
+from tests.grpc.http2_client import PATH, client, make_connection
+from tests.grpc.http2_server import framed
 
 pytestmark = pytest.mark.anyio
 
