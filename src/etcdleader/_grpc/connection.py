@@ -337,14 +337,15 @@ class Connection:
         else:
             self._arrived(number, exchange, happening.data)
         if happening.ended and self._exchanges.get(number) is exchange:
+            how = status(exchange.headers)
             if exchange.is_call:
                 # A peer may refuse a request before all of it was sent. The rest is not sent then.
                 self._frames.finish(number)
                 del self._exchanges[number]
                 self._places.let_in()
-                exchange.on_close(status(exchange.headers))
+                exchange.on_close(how)
             else:
-                self._end(number, exchange, status(exchange.headers))
+                self._end(number, exchange, how)
 
     def _arrived(self, number: int, exchange: Exchange, data: bytes) -> None:
         for message in exchange.unframed.take(data):

@@ -24,6 +24,8 @@ _CODES = (
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 """gRPC's, by their numbers."""
+_LONGEST_CODE = 10
+"""Digits, zeros before the number included."""
 _MOST = 10**8
 """A timeout has eight digits at most."""
 _KEPT = 32
@@ -128,8 +130,9 @@ def status(headers: Mapping[str, str]) -> Status:
     if "grpc-status" not in headers:
         return Status("UNAVAILABLE", f"no gRPC is spoken there: HTTP status {headers.get(':status', 'none')}")
     number = headers["grpc-status"]
-    # `isdecimal` is true of digits of other scripts, too, which `int` reads.
-    code = _CODES[int(number)] if number.isdecimal() and int(number) < len(_CODES) else "UNKNOWN"
+    # `isdecimal` is true of digits of other scripts, too, which `int` reads. It refuses to read thousands of them.
+    known = number.isdecimal() and len(number) <= _LONGEST_CODE and int(number) < len(_CODES)
+    code = _CODES[int(number)] if known else "UNKNOWN"
     return Status(code, unquote(headers.get("grpc-message", "")))
 
 
