@@ -10,14 +10,16 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import plots
 from benchmarks.lab import Lab
 from benchmarks.registry import BUILD, OURS, PEERS, Peer
 from benchmarks.results import Row, verdicts
-from benchmarks.rows import acquire, extend, hand_over, herd, kill, many, starts
-from benchmarks.table import as_markdown, as_text, bounds_as_text
+from benchmarks.rows import acquire, extend, hand_over, herd, kill, many, rpc, starts
+from benchmarks.table import as_markdown, as_text, bounds_as_text, side_by_side
 from benchmarks.workers import WorkerError
 
 Measure = Callable[[Lab], Iterable[Row]]
@@ -43,7 +45,11 @@ ROWS: dict[str, Measure] = {
     "spawn": starts.spawn,
     "pair": many.pair,
     "many": many.many,
+    "rpc": rpc.measure,
 }
+LIBRARIES = ("anyio", "grpcio", "h2", "hpack", "hyperframe")
+"""Whose versions the report names."""
+MODULES = {"grpcio": "grpc"}
 # What `many` measures in passing.
 LEFT_OUT_OF_ALL = {"pair"}
 
@@ -114,9 +120,13 @@ def main(given: Sequence[str] | None = None) -> None:
     rows: list[Row] = []
     try:
         for name in asked_for.rows:
+            of_name = []
             for row in measured(name, lab, left_out):
                 print(as_text(row), flush=True)
+                of_name.append(row)
                 rows.append(row)
+            if together := side_by_side(of_name):
+                print(f"\n{together}", flush=True)
     finally:
         if rows:
             write(rows, lab, left_out, asked_for)
@@ -148,6 +158,7 @@ def write(rows: Sequence[Row], lab: Lab, left_out: Sequence[str], asked_for: arg
     machine = f"{os.cpu_count()} processors, Linux {platform.release()}"
     facts = [
         f"Python {platform.python_version()}, etcd {lab.etcd_version}, {machine}",
+        ", ".join(f"{name} {version(name)}" for name in LIBRARIES if find_spec(MODULES.get(name, name))),
         "few rounds, small sizes: no figures to quote" if lab.quick else "a full run of the rows below",
     ]
     folder: Path = asked_for.into

@@ -20,7 +20,7 @@ GO_PATH = Path("/usr/share/gocode")
 BUILD = ROOT / "build" / "bench"
 GO_PEER = BUILD / "go-peer"
 
-ACQUIRE, COLD, HAND_OVER, HERD, KILL, MANY, EXTEND, SPAWN = (
+ACQUIRE, COLD, HAND_OVER, HERD, KILL, MANY, EXTEND, SPAWN, RPC, CODEC = (
     "acquire",
     "cold",
     "handover",
@@ -29,8 +29,11 @@ ACQUIRE, COLD, HAND_OVER, HERD, KILL, MANY, EXTEND, SPAWN = (
     "many",
     "extend",
     "spawn",
+    "rpc",
+    "codec",
 )
-ALL = frozenset({ACQUIRE, COLD, COLD, HAND_OVER, HERD, KILL, MANY, EXTEND, SPAWN})
+ALL = frozenset({ACQUIRE, COLD, HAND_OVER, HERD, KILL, MANY, EXTEND, SPAWN})
+"""The rows about elections. `rpc` and `codec` are about gRPC clients, which know nothing of elections."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,28 @@ BARE = Peer("bare", "bare calls", python_peer("bare"), ALL)
 GO = Peer("go", "Go concurrency.Election", (str(GO_PEER),), ALL - {EXTEND}, go_missing)
 GO_SHARED = Peer("go-shared", "Go, one session", (str(GO_PEER),), frozenset({MANY}), go_missing, {"shared": True})
 
+
+def rpc_peer(slug: str, title: str, client: str, *modules: str, codec: bool = True, backend: str = "asyncio") -> Peer:
+    """Return a gRPC client. If it has a codec of its own, the codec is measured alone, too."""
+    return Peer(
+        slug,
+        title,
+        python_peer("rpc"),
+        frozenset({RPC, CODEC}) if codec else frozenset({RPC}),
+        lambda: next(filter(None, (module_missing(name)() for name in modules)), ""),
+        {"client": client, "backend": backend},
+    )
+
+
+OUR_RPC = rpc_peer("grpc", "etcdleader._grpc", "ours")
+RPC_PEERS = (
+    OUR_RPC,
+    rpc_peer("grpc-trio", "etcdleader._grpc on trio", "ours", "trio", codec=False, backend="trio"),
+    rpc_peer("hyperframe", "hyperframe + hpack", "hyperframe", "hyperframe"),
+    rpc_peer("h2", "h2", "h2", "h2"),
+    rpc_peer("grpc-aio", "grpc.aio", "aio", "grpc", codec=False),
+)
+
 PEERS = (
     OURS,
     Peer(
@@ -141,4 +166,5 @@ PEERS = (
         zookeeper_missing,
         on_etcd=False,
     ),
+    *RPC_PEERS,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +79,8 @@ class Row:
         noise: What else the machine did.
         bounds: What was to be reached.
         points: For a plot: the size at which this row was measured.
+        references: The peers that all are compared with, by the head of the column. Default: Go's client and the bare calls.
+        column: Its head in the table that shows several rows side by side. Empty: it is not in that table.
     """
 
     name: str
@@ -88,6 +90,8 @@ class Row:
     noise: Noise
     bounds: list[Bound] = field(default_factory=list)
     points: int | None = None
+    references: Mapping[str, str] | None = None
+    column: str = ""
 
     def has(self, *titles: str) -> bool:
         return all(title in self.peers and self.peers[title].samples for title in titles)

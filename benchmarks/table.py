@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from benchmarks.registry import BARE, GO
 from benchmarks.results import Bound, Row, verdicts
 from benchmarks.stats import Summary
 
-HEAD = ("", "n", "median", "p99", "IQR", "drift", "x Go", "x bare", "requests")
+REFERENCES = {"x Go": GO.title, "x bare": BARE.title}
+
+
+def references(row: Row) -> Mapping[str, str]:
+    return REFERENCES if row.references is None else row.references
+
+
+def head(row: Row) -> tuple[str, ...]:
+    return ("", "n", "median", "p99", "IQR", "drift", *references(row), "requests")
 
 
 def ratio(row: Row, title: str, reference: str) -> str:
@@ -32,8 +40,7 @@ def lines(row: Row) -> Iterator[tuple[str, ...]]:
             "" if alone else number(of.p99, row.unit),
             "" if alone else number(of.iqr, row.unit),
             "" if of.n < 4 else f"{of.drift:.2f}",
-            ratio(row, title, GO.title),
-            ratio(row, title, BARE.title),
+            *(ratio(row, title, reference) for reference in references(row).values()),
             measured.requests(),
         )
 
@@ -53,8 +60,8 @@ def notes(row: Row) -> Iterator[str]:
 
 def as_text(row: Row) -> str:
     """For a terminal."""
-    cells = [HEAD, *lines(row)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(HEAD))]
+    cells = [head(row), *lines(row)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     out = [f"\n{row.title}", f"  ({row.noise})"]
     for line in cells:
         first, *rest = line
@@ -67,6 +74,22 @@ def as_text(row: Row) -> str:
     out += [f"  {note}" for note in notes(row)]
     out += [f"  {shown(bound):10} {bound.text}: {bound.found}" for bound in row.bounds]
     return "\n".join(out)
+
+
+def side_by_side(rows: Sequence[Row]) -> str:
+    """Return a Markdown table with the medians of the rows that have a ``column``, or an empty text if none has one."""
+    rows = [row for row in rows if row.column]
+    titles = list(dict.fromkeys(title for row in rows for title in row.peers))
+    out = ["| | " + " | ".join(row.column for row in rows) + " |", "| --- |" + " ---: |" * len(rows)]
+    for title in titles:
+        cells = []
+        for row in rows:
+            reference = next(iter(references(row).values()))
+            times = ratio(row, title, reference)
+            median = number(row.peers[title].median, row.unit) if row.has(title) else ""
+            cells.append(f"{median} ({times} x)" if times else median)
+        out.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(out) if rows else ""
 
 
 def shown(bound: Bound) -> str:
@@ -100,9 +123,11 @@ def as_markdown(rows: Sequence[Row], facts: Sequence[str], left_out: Sequence[st
     ]
     for row in rows:
         out += ["", f"## {row.title}", "", f"{row.noise}.", ""]
-        out.append("| " + " | ".join(HEAD) + " |")
-        out.append("| --- |" + " ---: |" * (len(HEAD) - 1))
+        out.append("| " + " | ".join(head(row)) + " |")
+        out.append("| --- |" + " ---: |" * (len(head(row)) - 1))
         out += ["| " + " | ".join(line) + " |" for line in lines(row)]
         said = [*(f"{shown(bound)}: {bound.text}: {bound.found}" for bound in row.bounds), *notes(row)]
         out += [""] * bool(said) + [f"- {line}" for line in said]
+    if together := side_by_side(rows):
+        out += ["", "## Side by side: medians", "", together]
     return "\n".join(out) + "\n"

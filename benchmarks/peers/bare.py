@@ -89,6 +89,19 @@ class Bare(BareCalls):
             self.kv.Put(RPC.PutRequest(key=b"unrelated", value=b"%d" % number), timeout=TIMEOUT)
             self.written += 1
 
+    def do_puts(self, prefix: str, bursts: int, size: int) -> None:
+        """Write in bursts, then one key more. Each value is the time of its put."""
+        for _ in range(bursts):
+            puts = [
+                self.kv.Put.future(
+                    RPC.PutRequest(key=f"{prefix}{number}".encode(), value=b"%d" % now()), timeout=TIMEOUT
+                )
+                for number in range(size)
+            ]
+            for put in puts:
+                put.result()
+        self.kv.Put(RPC.PutRequest(key=f"{prefix}last".encode(), value=b"%d" % now()), timeout=TIMEOUT)
+
     def do_written(self) -> Answer:
         return {"written": self.written}
 

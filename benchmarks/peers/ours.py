@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from typing import Any
 
 import anyio
 import anyio.abc
 
-from benchmarks.peers.protocol import SECOND, Answer, die, now, options, say
+from benchmarks.peers.async_protocol import serve
+from benchmarks.peers.protocol import SECOND, Answer, die, now, options
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, LossReason, Term
 
-STDIN = 0
 WAVE = 128
 
 
@@ -133,38 +131,11 @@ class Ours:
     async def do_lost(self) -> Answer:
         return {"lost": self.lost}
 
-    async def run(self, number: int, name: str, arguments: dict[str, Any]) -> None:
-        if name == "die":
-            arguments["number"] = number
-        try:
-            operation = getattr(self, f"do_{name}", None)
-            answer = {"error": f"unknown command {name}"} if operation is None else await operation(**arguments) or {}
-        except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        say(number, answer)
-
-
-async def main() -> None:
-    unread = b""
-    async with anyio.create_task_group() as group:
-        peer = Ours(group)
-        while True:
-            # No thread waits for the commands: those of the library are counted.
-            await anyio.wait_readable(STDIN)
-            some = os.read(STDIN, 65536)
-            if not some:
-                break
-            *lines, unread = (unread + some).split(b"\n")
-            for line in lines:
-                command = json.loads(line)
-                group.start_soon(peer.run, command.pop("id"), command.pop("op"), command)
-        os._exit(0)  # what is held goes with the server
-
 
 if __name__ == "__main__":
     logging.disable()
     backend = options().backend
     if backend == "uvloop":
-        anyio.run(main, backend="asyncio", backend_options={"use_uvloop": True})
+        anyio.run(serve, Ours, backend="asyncio", backend_options={"use_uvloop": True})
     else:
-        anyio.run(main, backend=backend)
+        anyio.run(serve, Ours, backend=backend)

@@ -36,6 +36,7 @@ class Options:
         backend: The loop: asyncio, trio or uvloop.
         shared: One session for all elections, where the peer has such a thing.
         reads: Whether the bare calls confirm a renewal by a read, as etcdleader does.
+        client: Of the row `rpc`: which gRPC client.
     """
 
     endpoints: tuple[str, ...]
@@ -46,6 +47,7 @@ class Options:
     backend: str = "asyncio"
     shared: bool = False
     reads: bool = False
+    client: str = ""
 
 
 def options() -> Options:

@@ -16,7 +16,7 @@ from etcdleader._etcd.api import Range
 from etcdleader._etcd.endpoint import Endpoint, open_endpoint
 from etcdleader._etcd.rpcs import RANGE, WATCH
 from etcdleader._etcd.stream import StreamUse
-from etcdleader._grpc.connection import Http2
+from etcdleader._grpc import Connection
 
 pytestmark = pytest.mark.anyio
 
@@ -111,15 +111,15 @@ async def test_an_attempt_to_connect_outlives_the_patience_of_who_asked_first() 
 
     made = 0
 
-    class Slow(Http2):
-        async def connect(self, context: ssl.SSLContext | None) -> None:
+    class Slow(Connection):
+        async def connect(self, ssl_context: ssl.SSLContext | None) -> None:
             nonlocal made
             made += 1
             await anyio.sleep(slow)
             raise OSError("nobody, after all")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(endpoints, "Http2", Slow)
+        patch.setattr(endpoints, "Connection", Slow)
         async with endpoint_at(serve) as endpoint:
             endpoint._examiner = None  # type: ignore[attr-defined]
             with pytest.raises(EtcdUnavailableError, match="no connection in time"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import json
@@ -222,6 +223,30 @@ def test_the_public_names_are_those_of_the_design() -> None:
         *("EtcdLeaderError", "ConfigError", "NotLeaderError", "LeadershipLostError"),
         *("EtcdUnavailableError", "EtcdRefusedError", "EtcdRegressedError"),
     }
+
+
+def test_the_tests_of_the_grpc_client_import_nothing_else_of_the_library() -> None:
+    """They would run if that client was a package of its own."""
+    allowed = re.compile(r"etcdleader\._(grpc|runtime)(\..+)?|tests\.grpc\..+")
+    wrong = []
+    paths = list((ROOT / "tests" / "grpc").glob("*.py"))
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                # `from tests import sim` and `from etcdleader import _etcd` name a module, too.
+                imported = [f"{node.module}.{name.name}" for name in node.names]
+                imported += ["." * node.level] * bool(node.level)
+            elif isinstance(node, ast.Import):
+                imported = [name.name for name in node.names]
+            else:
+                continue
+            wrong += [
+                (path.name, name)
+                for name in imported
+                if re.match(r"etcdleader|tests|\.", name) and not allowed.fullmatch(name)
+            ]
+    assert len(paths) > 5
+    assert wrong == []
 
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:

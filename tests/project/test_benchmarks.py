@@ -19,10 +19,10 @@ from benchmarks import __main__ as command
 from benchmarks import asked, plots
 from benchmarks.lab import Lab
 from benchmarks.noise import Noise, watched
-from benchmarks.registry import BARE, GO, OURS
+from benchmarks.registry import BARE, CODEC, GO, OURS, RPC_PEERS
 from benchmarks.results import Measured, Row, verdicts
 from benchmarks.stats import Summary, difference
-from benchmarks.table import as_markdown, as_text, number
+from benchmarks.table import as_markdown, as_text, number, side_by_side
 from benchmarks.workers import WorkerError
 from tests.helpers.paths import ROOT
 
@@ -144,6 +144,47 @@ def test_a_peer_that_fails_is_left_out_of_the_row_and_only_of_that(monkeypatch: 
     assert len(list(command.measured("broken", lab, left_out))) == 1
     assert left_out == ["left out of broken: bare calls: it is broken"]
     assert lab.peers == [OURS, BARE]
+
+
+def test_rows_of_one_kind_stand_side_by_side_with_their_ratios() -> None:
+    """A peer that is not in one of them has an empty cell there."""
+    first, second = row(4.0), row(1.0, go=None)
+    for found, column in ((first, "CPU"), (second, "latency")):
+        found.references, found.column = {"x ours": OURS.title}, column
+    assert "x ours" in as_text(first)
+    assert "x Go" not in as_text(first)
+    assert side_by_side([first, row(2.0), second]).splitlines() == [
+        "| | CPU | latency |",
+        "| --- | ---: | ---: |",
+        "| etcdleader | 4.00 ms | 1.00 ms |",
+        "| bare calls | 2.00 ms (0.50 x) | 2.00 ms (2.00 x) |",
+        "| Go concurrency.Election | 2.00 ms (0.50 x) |  |",
+    ]
+    assert side_by_side([row(1.0)]) == ""
+
+
+@pytest.mark.etcd
+def test_all_grpc_clients_ask_for_the_same_and_get_all_events(tmp_path: Path) -> None:
+    """Else it would be no comparison."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--rows", "rpc", "--into", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=150,
+    )
+    assert "left out of" not in ran.stdout
+    assert "| etcdleader._grpc | " in ran.stdout
+    results = json.loads((tmp_path / "results.json").read_text())
+    rows = {found["name"]: found["peers"] for found in results["rows"]}
+    clients = {peer.title for peer in RPC_PEERS}
+    for name in ("rpc-call-cpu", "rpc-burst-cpu"):
+        assert set(rows[name]) == clients
+        assert [of["requests"] for of in rows[name].values()] == [{"Range": 1.0}] * len(clients)
+    assert set(rows["rpc-event"]) == clients
+    assert set(rows["rpc-codec"]) == {peer.title for peer in RPC_PEERS if CODEC in peer.does}
 
 
 @pytest.mark.etcd

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from .._grpc.framing import Metadata
+from .._grpc import Metadata
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .endpoint import Endpoint
 from .error_mapping import NoLoginError

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import anyio
 
-from .._grpc.framing import Metadata
+from .._grpc import Metadata
 from .._runtime.fork import process_id
 from .._runtime.tasks import CallSoon, call_soon_from_threads
 from ..config import EtcdConfig

@@ -12,9 +12,7 @@ from typing import Any
 
 import anyio
 
-from .._grpc.connection import Http2
-from .._grpc.framing import Metadata, Status
-from .._grpc.transport import HUNG_UP
+from .._grpc import Connection, Metadata, RpcError, Status
 from .._runtime.events import LightEvent
 from .._runtime.tasks import spawn
 from ..config import EtcdConfig
@@ -27,10 +25,12 @@ from .tls_diagnosis import TlsExaminer
 
 __all__ = ("DirectEndpoint", "Endpoint", "open_endpoint")
 
-_NO_CONNECTION = (*HUNG_UP, ValueError)
-"""The last one is what names that cannot be names of hosts raise."""
-
-
+_USER_AGENT = "etcdleader"
+_PING_INTERVAL = 10.0
+"""Seconds. A member that vanished is noticed some time, and nothing that matters waits for it. etcd closes a connection that
+pings more often than every 5 s (its default for ``--grpc-keepalive-min-time``)."""
+_RESERVED_STREAMS = 2
+"""The keep-alive stream and the watch stream. etcd itself allows any number of streams, a proxy before it perhaps few."""
 _CONNECTING = 5.0
 """Seconds that an attempt to connect may take, whoever waits for it, TLS and all."""
 
@@ -87,7 +87,7 @@ class _Attempt:
     __slots__ = ("connection", "error", "over", "scope")
 
     def __init__(self) -> None:
-        self.connection: Http2 | None = None
+        self.connection: Connection | None = None
         self.over = LightEvent()
         self.error: EtcdLeaderError | None = None
         self.scope = anyio.CancelScope()
@@ -101,7 +101,7 @@ class DirectEndpoint(Endpoint):
         self.name = name
         self._config = config
         self._examiner: TlsExaminer | None = TlsExaminer(name.removeprefix("https://"), config)
-        self._connections: list[Http2] = []
+        self._connections: list[Connection] = []
         """All that have not ended: the newest is the last, and those before it end their calls."""
         self._attempt: _Attempt | None = None
         self._calls = 0
@@ -112,31 +112,38 @@ class DirectEndpoint(Endpoint):
         message = rpc.encode(request)
         self._calls += 1
         try:
-            status, answer = await self._answer(rpc.path, metadata, message, deadline)
-        finally:
-            self._calls -= 1
-            self._close_if_done()
-        if status.code == "OK":
-            self._examiner = None
             try:
-                return rpc.decode(answer)
-            except Exception as unreadable:  # of protobuf's
-                raise EtcdUnavailableError(f"{self.name}: an answer that cannot be read: {unreadable}") from unreadable
-        error = translated(status.code, status.details, self.name)
-        if status.code == "UNAVAILABLE":
-            error = await self._explained(error, deadline)
-        raise error
+                answer = await self._answer(rpc.path, metadata, message, deadline)
+            finally:
+                self._calls -= 1
+                self._close_if_done()
+        except RpcError as failed:
+            error = self._error(failed.status)
+            if failed.status.code == "UNAVAILABLE":
+                error = await self._explained(error, deadline)
+            raise error from failed
+        self._examiner = None
+        try:
+            return rpc.decode(answer)
+        except Exception as unreadable:  # of protobuf's
+            raise EtcdUnavailableError(f"{self.name}: an answer that cannot be read: {unreadable}") from unreadable
 
-    async def _answer(self, path: str, metadata: Metadata, message: bytes, deadline: float) -> tuple[Status, bytes]:
+    async def _answer(self, path: str, metadata: Metadata, message: bytes, deadline: float) -> bytes:
         again = False
         while True:
             connection = await self._connection(deadline)
             left = max(0.001, deadline - anyio.current_time())
-            status, answer = await connection.call(path, metadata, message, left)
-            if not status.untouched or again or self._left:
-                return status, answer
+            try:
+                return await connection.unary_unary(path, message, metadata=metadata, timeout=left)
+            except RpcError as error:
+                if not error.status.unprocessed or again or self._left:
+                    raise
             # It did nothing of it, and says so: a server that is about to end, or a connection that had just broken.
             again = True
+
+    def _error(self, status: Status) -> EtcdLeaderError:
+        """Return the error that a status of the connection means. Statuses are mapped nowhere else."""
+        return translated(status.code, status.message, self.name)
 
     async def _explained(self, error: EtcdLeaderError, deadline: float) -> EtcdLeaderError:
         """A connection that fails may fail because of TLS, whatever it looks like."""
@@ -150,11 +157,14 @@ class DirectEndpoint(Endpoint):
 
     async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
         connection = await self._connection(anyio.current_time() + timeout)
-        return Http2Stream(rpc, metadata, use, self.name, connection)
+        try:
+            return Http2Stream(rpc, metadata, use, self.name, self._error, connection)
+        except RpcError as refused:
+            raise self._error(refused.status) from refused
 
     # The connection
 
-    async def _connection(self, deadline: float) -> Http2:
+    async def _connection(self, deadline: float) -> Connection:
         """The one that is open, or a new one.
 
         Raises:
@@ -195,18 +205,24 @@ class DirectEndpoint(Endpoint):
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to those who wait for a connection
             attempt.error = EtcdUnavailableError(f"{self.name}: no connection: {error!r}")
 
-    def _open_one(self) -> Http2 | None:
+    def _open_one(self) -> Connection | None:
         if self._left:
             raise EtcdUnavailableError(f"{self.name}: the connection was closed")
         return self._connections[-1] if self._connections and self._connections[-1].is_open else None
 
-    async def _connect(self, deadline: float) -> Http2:
-        connection = Http2(self.name.removeprefix("https://"), self.heard)
+    async def _connect(self, deadline: float) -> Connection:
+        connection = Connection(
+            self.name.removeprefix("https://"),
+            user_agent=_USER_AGENT,
+            ping_interval=_PING_INTERVAL,
+            reserved_streams=_RESERVED_STREAMS,
+            on_received=self.heard,
+        )
         context = self._context()
         try:
             await connection.connect(context)
-        except _NO_CONNECTION as error:
-            unavailable = translated("UNAVAILABLE", _why(error), self.name)
+        except OSError as error:
+            unavailable = self._error(Status("UNAVAILABLE", str(error)))
             raise await self._explained(unavailable, deadline) from error
         if self._left:
             connection.close()
@@ -249,7 +265,7 @@ class DirectEndpoint(Endpoint):
         if (attempt := self._attempt) is not None:
             await attempt.over.wait()
         for connection in self._connections:
-            await connection.ended.wait()
+            await connection.wait_closed()
 
 
 def open_endpoint(endpoint: str, config: EtcdConfig) -> Endpoint:
@@ -257,13 +273,3 @@ def open_endpoint(endpoint: str, config: EtcdConfig) -> Endpoint:
     if config.tls:
         check_files(config)
     return DirectEndpoint(endpoint, config)
-
-
-def _why(error: Exception) -> str:
-    """Why there is no connection: anyio says of several attempts only that they failed."""
-    if isinstance(error, OSError):
-        cause = error.__cause__
-        while isinstance(cause, BaseExceptionGroup):
-            cause = cause.exceptions[0]
-        return str(cause or error)
-    return str(error) or "the member hung up while the connection was made"

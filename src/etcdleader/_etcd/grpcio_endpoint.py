@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import grpc
 
-from .._grpc.framing import Metadata
+from .._grpc import Metadata
 from .._runtime.events import LightEvent
 from .._runtime.tasks import CallSoon
 from ..errors import EtcdLeaderError, EtcdUnavailableError

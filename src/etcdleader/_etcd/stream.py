@@ -9,11 +9,10 @@ from typing import Any
 
 import anyio
 
-from .._grpc.connection import Http2
-from .._grpc.framing import Metadata, Status
+from .._grpc import Connection, Metadata, Status
+from .._grpc import Stream as GrpcStream
 from .._runtime.tasks import CallSoon
 from ..errors import EtcdLeaderError, EtcdUnavailableError
-from .error_mapping import translated
 from .rpcs import Rpc
 
 __all__ = ("HAS_LEADER", "Http2Stream", "Stream", "StreamUse")
@@ -84,30 +83,45 @@ class Http2Stream(Stream):
     """On a connection of ours."""
 
     def __init__(
-        self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, endpoint: str, connection: Http2
+        self,
+        rpc: Rpc[Any, Any],
+        metadata: Metadata,
+        use: StreamUse,
+        endpoint: str,
+        error_of: Callable[[Status], EtcdLeaderError],
+        connection: Connection,
     ) -> None:
         """Open it, on a connection that is open.
 
+        Args:
+            method: What is called.
+            metadata: What goes with it.
+            use: What it is opened for.
+            endpoint: The name of the member, for errors.
+            error_of: Returns what the status of a stream that failed means.
+            connection: The one to open it on.
+
         Raises:
-            EtcdUnavailableError: The member allows no more streams.
+            RpcError: The member allows no more streams.
         """
         super().__init__(metadata, use)
         self.ended = connection.ended
         self._endpoint = endpoint
-        self._connection = connection
+        self._error_of = error_of
         self._rpc = rpc
-        self._number = 0  # of no stream: this one may be over before it is open
-        number = connection.open(rpc.path, (*metadata, HAS_LEADER), self._received, self._closed)
-        if number is None:
-            raise EtcdUnavailableError(f"{endpoint}: no stream: the member allows no more of them")
-        self._number = number
+        self._stream: GrpcStream | None = None  # this one may be over before it is open
+        self._stream = connection.stream_stream(
+            rpc.path, metadata=(*metadata, HAS_LEADER), on_message=self._received, on_close=self._closed
+        )
 
     def send(self, *requests: Any) -> None:
         """Send messages after those before them."""
-        self._connection.send(self._number, *map(self._rpc.encode, requests))
+        if self._stream is not None:
+            self._stream.send(*map(self._rpc.encode, requests))
 
     def _hang_up(self) -> None:
-        self._connection.leave(self._number)
+        if self._stream is not None:
+            self._stream.cancel()
 
     def _received(self, serialized: bytes) -> None:
         try:
@@ -121,7 +135,7 @@ class Http2Stream(Stream):
         if status.code == "OK":
             self.end(EtcdUnavailableError("etcd ended the stream"))
         else:
-            self.end(translated(status.code, status.details, self._endpoint))
+            self.end(self._error_of(status))
 
 
 def _raise(error: Exception) -> None:

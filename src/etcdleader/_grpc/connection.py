@@ -1,13 +1,12 @@
-"""One connection to one member: gRPC's calls and streams over HTTP/2, on the event loop, without a thread.
+"""A gRPC connection over HTTP/2: unary calls and streams, on the event loop, without a thread.
 
-gRPC's Python layer hands each answer from thread to thread, 300 microseconds of a processor for a call and 200 for a message
-of a stream, and looks for the next one many times a second. Here a hundred that leave together are one write, and most
-answers to them one read: a third of that, and nothing while nothing happens. What the bytes mean is decided in
-``frames.py`` and ``framing.py``, neither of which knows a socket.
+Requests of one iteration of the event loop leave in one write, and most of their responses arrive in one read. What the bytes
+mean is decided in ``frames.py`` and ``framing.py``, which do no I/O.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import socket
@@ -16,217 +15,193 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import anyio
 import anyio.lowlevel
 
-from .._runtime.events import LightEvent
 from .._runtime.fork import AtFork, in_child
 from .._runtime.tasks import protected, spawn
+from .connect import connect
+from .exchange import Call, Exchange, Stream
 from .frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError
-from .framing import Metadata, RequestHeaders, Status, Unframed, framed, status, timeout_header
+from .framing import Metadata, RequestHeaders, RpcError, Status, framed, status, timeout_header
 from .hpack import packed
 from .stream_limiter import Places
-from .transport import HUNG_UP, Wire, open_wire
+from .transport import HUNG_UP, Wire
 
-__all__ = ("Http2",)
+__all__ = ("Connection",)
 
 _WINDOW = 2**24
-"""Bytes that may be under way to us. A watch may have to catch up with much."""
-_PING_EVERY = 10.0
-"""Seconds. Also how long a peer may be silent after one, so that one that vanished is noticed some time; nothing that matters
-waits for it. Below 5 s etcd hangs up."""
+"""Bytes that the peer may send before we acknowledge any. A stream may have to catch up with much."""
 _SUSPICIOUS = 0.1
-"""Seconds of silence after something was sent."""
+"""Seconds without any received data, after data was sent, that make a connection suspect."""
 
 
-@dataclass(slots=True)
-class _Stream:
-    on_message: Callable[[bytes], None]
-    on_end: Callable[[Status], None]
-    is_call: bool
-    sent_at: float = -math.inf
-    unframed: Unframed = field(default_factory=Unframed)
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-class _Call:
-    """What a call has brought."""
-
-    __slots__ = ("messages", "over", "status")
-
-    def __init__(self) -> None:
-        self.messages: list[bytes] = []
-        self.status: Status | None = None
-        self.over = LightEvent()
-
-    def end(self, how: Status) -> None:
-        self.status = how
-        self.over.set()
-
-    def result(self) -> tuple[Status, bytes]:
-        assert self.status is not None
-        if self.status.code != "OK":
-            return self.status, b""
-        if len(self.messages) != 1:
-            return Status("INTERNAL", f"{len(self.messages)} answers to one request"), b""
-        return self.status, self.messages[0]
-
-
-class Http2:
-    """It is connected once. When it broke it stays so: another one is made.
+class Connection:
+    """A single HTTP/2 connection. It cannot be reopened: once it has failed or been closed, create a new one.
 
     Attributes:
-        ended: Set when nothing of it runs any more.
+        ended: Set once its task has ended and its socket is closed.
     """
 
-    def __init__(self, name: str, heard: Callable[[], None]) -> None:
-        """Nothing is opened yet.
+    def __init__(
+        self,
+        authority: str,
+        *,
+        user_agent: str,
+        ping_interval: float,
+        reserved_streams: int,
+        on_received: Callable[[], None],
+    ) -> None:
+        """Create a connection that is not open yet.
 
         Args:
-            name: Whom it leads to: a host, a colon and a port.
-            heard: Called when a message came, or a part of one.
+            authority: The peer, as ``host:port``. An IPv6 address is in brackets.
+            user_agent: The value of the ``user-agent`` header.
+            ping_interval: Seconds between pings while anything is open. A peer that is silent for as long after a ping is
+                considered dead. Servers close a connection that pings too often.
+            reserved_streams: How many of the streams that the peer allows at a time are left to ``stream_stream``.
+            on_received: Is called when a message, or a part of one, was received.
         """
         self.ended = anyio.Event()
-        self._name = name
-        self._heard = heard
+        self._authority = authority
+        self._user_agent = user_agent
+        self._ping_interval = ping_interval
+        self._on_received = on_received
         self._frames = Frames(_WINDOW)
         self._wire: Wire | None = None
-        self._headers = RequestHeaders("http", name)
-        self._streams: dict[int, _Stream] = {}
-        self._places = Places(self._has_room, lambda: not self.is_open)
+        self._headers = RequestHeaders("http", authority, user_agent)
+        self._exchanges: dict[int, Exchange] = {}
+        self._places = Places(self._has_room, lambda: not self.is_open, reserved_streams)
         self._scope = anyio.CancelScope()
         self._silent = False
         self._heard_at = -math.inf
         self._broken: Status | None = None
         self._retired: Status | None = None
 
-    async def connect(self, context: ssl.SSLContext | None) -> None:
-        """Connect, and say who we are.
+    async def connect(self, ssl_context: ssl.SSLContext | None) -> None:
+        """Connect, with TLS if a context is given, and start the connection's task.
 
         Raises:
-            OSError: There is nobody, or TLS fails (``ssl.SSLError``).
+            OSError: No address of the host accepts a connection, or TLS fails (``ssl.SSLError``).
         """
-        host, _, port = self._name.rpartition(":")
-        if context is not None:
-            self._headers = RequestHeaders("https", self._name)
-        self._wire = await open_wire(host.strip("[]"), int(port), context, self._take, self._received)
+        if ssl_context is not None:
+            self._headers = RequestHeaders("https", self._authority, self._user_agent)
+        self._wire = await connect(self._authority, ssl_context, self._take, self._received)
         self._wire.wake()
         _connected.add(self)
-        spawn(self._run, "etcdleader connection", self.ended.set)
+        spawn(self._run, "grpc connection", self.ended.set)
 
     @property
     def is_open(self) -> bool:
-        """Whether a call can be made on it, and a stream be opened."""
+        """Whether calls can be made and streams be opened."""
         return self._wire is not None and self._broken is None and self._retired is None
 
     # Calls
 
-    async def call(self, path: str, metadata: Metadata, message: bytes, timeout: float) -> tuple[Status, bytes]:
-        """Send one request and wait for its answer; cancelled, the request is withdrawn.
+    async def unary_unary(self, path: str, request: bytes, *, metadata: Metadata = (), timeout: float) -> bytes:
+        """Send a request and return the response. A cancelled call is reset, so the peer may stop working on it.
 
-        Returns:
-            How it ended; and the answer, as it is serialized, when that is OK.
+        Raises:
+            RpcError: The call failed, or was not answered in time.
         """
         left = timeout
         if self.is_open and not self._places.any_free():
             deadline = anyio.current_time() + timeout
             if not await self._places.wait(timeout):
-                return Status("DEADLINE_EXCEEDED", "the member allows no more calls at a time"), b""
+                raise RpcError(Status("DEADLINE_EXCEEDED", "the peer allows no more calls at a time"))
             left = max(0.001, deadline - anyio.current_time())
         if not self.is_open:
-            return self._why_not()._replace(untouched=True), b""
+            raise RpcError(self._why_not())
         assert self._wire is not None
-        call = _Call()
-        stream = _Stream(call.messages.append, call.end, is_call=True)
-        number = self._open(stream, path, metadata, (b"grpc-timeout", timeout_header(left).encode()))
+        call = Call()
+        exchange = Exchange(call.messages.append, call.end, is_call=True)
+        number = self._open(exchange, path, metadata, (b"grpc-timeout", timeout_header(left).encode()))
         self._places.taken += 1
         try:
-            self._send(number, stream, framed(message), last=True)
+            self._send(number, exchange, framed(request), last=True)
             if self._places.taken == 1:
                 self._wire.send_now()
             else:
                 self._wire.wake()
             await call.over.wait_for(left)
             if call.status is None:
-                # The loop may have been blocked, with the answer waiting to be read.
+                # The loop may have been blocked while the response waits to be read.
                 for _ in range(2):
                     await anyio.lowlevel.checkpoint()
             if call.status is None:
-                self.leave(number)
+                self._cancel(number)
         finally:
             self._places.taken -= 1
-            if self._streams.pop(number, None) is not None:
-                # Whoever asked wants no answer any more, which says nothing of the connection.
+            if self._exchanges.pop(number, None) is not None:
+                # The call was cancelled. That says nothing about the connection.
                 self._reset(number)
             self._places.let_in()
             self._hang_up_if_done()
         if call.status is None:
-            return Status("DEADLINE_EXCEEDED", f"no answer within {timeout:g} s"), b""
+            raise RpcError(Status("DEADLINE_EXCEEDED", f"no answer within {timeout:g} s"))
         return call.result()
 
     def _has_room(self, reserved: int) -> bool:
-        return len(self._streams) + reserved < self._frames.room
+        return len(self._exchanges) + reserved < self._frames.room
 
     def _why_not(self) -> Status:
-        return self._broken or self._retired or Status("UNAVAILABLE", "there is no connection")
+        status = self._broken or self._retired or Status("UNAVAILABLE", "there is no connection")
+        return status._replace(unprocessed=True)
 
     # Streams
 
-    def open(
+    def stream_stream(
         self,
         path: str,
-        metadata: Metadata,
+        *,
+        metadata: Metadata = (),
         on_message: Callable[[bytes], None],
-        on_end: Callable[[Status], None],
-    ) -> int | None:
-        """Open a stream; returns its number, or None: the member allows no more of them, or the connection is over.
+        on_close: Callable[[Status], None],
+    ) -> Stream:
+        """Open a stream.
 
         Args:
-            path: The method's.
-            metadata: What goes with it.
-            on_message: Takes each message, as it is serialized.
-            on_end: Told once how it ended, unless it was left from here.
+            path: The path of the method.
+            metadata: The headers that the stream is opened with.
+            on_message: Is called with each message, on the event loop.
+            on_close: Is called once with the final status, unless the stream was cancelled from here. It may be called before
+                this method returns.
+
+        Raises:
+            RpcError: The peer allows no more streams, or the connection is closed.
         """
-        if not self.is_open or not self._has_room(0):
-            return None
-        number = self._open(_Stream(on_message, on_end, is_call=False), path, metadata)
+        if not self.is_open:
+            raise RpcError(self._why_not())
+        if not self._has_room(0):
+            raise RpcError(Status("UNAVAILABLE", "the peer allows no more streams at a time", unprocessed=True))
+        number = self._open(Exchange(on_message, on_close, is_call=False), path, metadata)
         self._wake()
-        return number
+        return Stream(functools.partial(self._send_messages, number), functools.partial(self._cancel, number))
 
-    def _open(self, stream: _Stream, path: str, metadata: Metadata, *more: tuple[bytes, bytes]) -> int:
+    def _open(self, exchange: Exchange, path: str, metadata: Metadata, *more: tuple[bytes, bytes]) -> int:
         number = self._frames.open(self._headers.packed(path, metadata) + packed(more))
-        self._streams[number] = stream
+        self._exchanges[number] = exchange
         if self._frames.exhausted:
-            self._retire(math.inf, Status("UNAVAILABLE", "the connection has no number left for a stream"))
+            self._retire(math.inf, Status("UNAVAILABLE", "the connection has no stream ids left"))
         return number
 
-    def send(self, number: int, *messages: bytes) -> None:
-        """Send messages after those before them. What is sent in one go leaves in one go."""
-        if (stream := self._streams.get(number)) is not None:
-            self._send(number, stream, b"".join(map(framed, messages)))
+    def _send_messages(self, number: int, *messages: bytes) -> None:
+        if (exchange := self._exchanges.get(number)) is not None:
+            self._send(number, exchange, b"".join(map(framed, messages)))
             self._wake()
 
-    def _send(self, number: int, stream: _Stream, data: bytes, *, last: bool = False) -> None:
-        stream.sent_at = time.monotonic()
+    def _send(self, number: int, exchange: Exchange, data: bytes, *, last: bool = False) -> None:
+        exchange.sent_at = time.monotonic()
         self._frames.send(number, data, last=last)
 
-    def leave(self, number: int) -> None:
-        """No more of it. Nothing is told. Where nothing at all has come since it sent something, the connection is at fault, and
-        ends: the next stream would fare no better."""
-        if (stream := self._streams.pop(number, None)) is not None and self._broken is None:
+    def _cancel(self, number: int) -> None:
+        if (exchange := self._exchanges.pop(number, None)) is not None and self._broken is None:
             self._places.let_in()
-            if self._heard_at < stream.sent_at < time.monotonic() - _SUSPICIOUS:
+            if self._heard_at < exchange.sent_at < time.monotonic() - _SUSPICIOUS:
                 self._break(Status("UNAVAILABLE", "nothing came any more"))
             else:
                 self._reset(number)
-
-    def close(self) -> None:
-        """Hang up. Calls and streams that are open are told."""
-        self._break(Status("CANCELLED", "the connection was closed"))
-        if self._wire is None:
-            self.ended.set()
 
     def _reset(self, number: int) -> None:
         self._frames.reset(number)
@@ -234,36 +209,48 @@ class Http2:
 
     # Its end
 
+    def close(self) -> None:
+        """Close the connection. Open calls and streams end as CANCELLED."""
+        self._break(Status("CANCELLED", "the connection was closed"))
+        if self._wire is None:
+            self.ended.set()
+
+    async def wait_closed(self) -> None:
+        """Wait until a connection that was closed, or has failed, has ended."""
+        await self.ended.wait()
+
     def _retire(self, last: float, why: Status) -> None:
-        """Nothing more can be asked for. Calls up to ``last`` are waited for, while streams must find another home: nothing
-        ends them but us."""
+        """Start draining: accept nothing new and let unary calls up to stream ``last`` complete.
+
+        Streams end now, so that their owners reopen them elsewhere: no peer would end them.
+        """
         self._retired = why
-        for number, stream in list(self._streams.items()):
+        for number, exchange in list(self._exchanges.items()):
             if number > last:
-                self._end(number, stream, why._replace(untouched=not stream.headers))
-            elif not stream.is_call:
-                self._end(number, stream, why)
+                self._end(number, exchange, why._replace(unprocessed=not exchange.headers))
+            elif not exchange.is_call:
+                self._end(number, exchange, why)
         self._places.let_in()
         self._hang_up_if_done()
 
     def _hang_up_if_done(self) -> None:
-        if self._retired is not None and not self._streams:
+        if self._retired is not None and not self._exchanges:
             self._break(self._retired)
 
-    def _end(self, number: int, stream: _Stream, how: Status) -> None:
-        self._streams.pop(number, None)
+    def _end(self, number: int, exchange: Exchange, how: Status) -> None:
+        self._exchanges.pop(number, None)
         self._reset(number)  # our half may still be open
         self._places.let_in()
-        stream.on_end(how)
+        exchange.on_close(how)
 
     def _break(self, how: Status) -> None:
         if self._broken is None:
             self._broken = how
             self._scope.cancel()
             self._places.let_in()
-            streams, self._streams = list(self._streams.values()), {}
-            for stream in streams:
-                stream.on_end(how)
+            exchanges, self._exchanges = list(self._exchanges.values()), {}
+            for exchange in exchanges:
+                exchange.on_close(how)
 
     # The task
 
@@ -284,19 +271,18 @@ class Http2:
             await task()
         except HUNG_UP as error:
             self._break(Status("UNAVAILABLE", str(error) or type(error).__name__))
-        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever uses the connection
+        except Exception as error:  # noqa: BLE001 - no caller awaits this task: the error goes to the calls and streams
             self._break(Status("INTERNAL", repr(error)))
 
     async def _ping(self) -> None:
         while True:
-            await anyio.sleep(_PING_EVERY)
+            await anyio.sleep(self._ping_interval)
             for _ in range(2 * self._silent):
-                await anyio.lowlevel.checkpoint()  # the loop may have been blocked, with an answer waiting to be read
+                await anyio.lowlevel.checkpoint()  # the loop may have been blocked while the answer waits to be read
             if self._silent:
-                self._break(
-                    Status("UNAVAILABLE", f"nothing was heard for {_PING_EVERY:g} s, no answer to a ping either")
-                )
-            self._silent = bool(self._streams)
+                what = f"nothing was heard for {self._ping_interval:g} s, no answer to a ping either"
+                self._break(Status("UNAVAILABLE", what))
+            self._silent = bool(self._exchanges)
             if self._silent:
                 self._frames.ping()
                 self._wake()
@@ -318,7 +304,7 @@ class Http2:
             self._read(data)
         except ProtocolError as error:
             self._break(Status("UNAVAILABLE", str(error)))
-        except Exception as error:  # noqa: BLE001 - nobody waits for this: it is told to whoever uses the connection
+        except Exception as error:  # noqa: BLE001 - raised into the loop it would reach no caller: calls and streams get it
             self._break(Status("INTERNAL", repr(error)))
 
     def _read(self, data: bytes) -> None:
@@ -335,43 +321,43 @@ class Http2:
     def _happened(self, happening: Happening) -> None:
         if isinstance(happening, GoneAway):
             why = happening.why or f"code {happening.code}"
-            self._retire(happening.last, Status("UNAVAILABLE", f"the member hangs up: {why}"))
+            self._retire(happening.last, Status("UNAVAILABLE", f"the peer is going away: {why}"))
             return
         number = happening.number
         if isinstance(happening, Arrived):
-            self._heard()
-        if (stream := self._streams.get(number)) is None:
+            self._on_received()
+        if (exchange := self._exchanges.get(number)) is None:
             return
         if isinstance(happening, Ended):
             what = f"the stream was reset: code {happening.code}"
-            untouched = happening.untouched and not stream.headers  # of which an answer began to come was touched
-            self._end(number, stream, Status("UNAVAILABLE", what, untouched))
+            unprocessed = happening.unprocessed and not exchange.headers  # a response that began was processed
+            self._end(number, exchange, Status("UNAVAILABLE", what, unprocessed))
             return
         if isinstance(happening, Headers):
-            stream.headers.update(happening.headers)
+            exchange.headers.update(happening.headers)
         else:
-            self._arrived(number, stream, happening.data)
-        if happening.ended and self._streams.get(number) is stream:
-            if stream.is_call:
-                # Asked and answered. Where it was refused before all of it was sent, the rest is not.
+            self._arrived(number, exchange, happening.data)
+        if happening.ended and self._exchanges.get(number) is exchange:
+            how = status(exchange.headers)
+            if exchange.is_call:
+                # A peer may refuse a request before all of it was sent. The rest is not sent then.
                 self._frames.finish(number)
-                del self._streams[number]
+                del self._exchanges[number]
                 self._places.let_in()
-                stream.on_end(status(stream.headers))
+                exchange.on_close(how)
             else:
-                self._end(number, stream, status(stream.headers))
+                self._end(number, exchange, how)
 
-    def _arrived(self, number: int, stream: _Stream, data: bytes) -> None:
-        """Hand on the messages that are whole now."""
-        for message in stream.unframed.take(data):
-            stream.on_message(message)
-            if self._streams.get(number) is not stream:
-                return  # left by what it was told
-        if stream.unframed.compressed:
-            self._end(number, stream, Status("INTERNAL", "a compressed message, which was not asked for"))
+    def _arrived(self, number: int, exchange: Exchange, data: bytes) -> None:
+        for message in exchange.unframed.take(data):
+            exchange.on_message(message)
+            if self._exchanges.get(number) is not exchange:
+                return  # on_message has cancelled it
+        if exchange.unframed.compressed:
+            self._end(number, exchange, Status("INTERNAL", "a compressed message, which was not asked for"))
 
 
-_connected: weakref.WeakSet[Http2] = weakref.WeakSet()
+_connected: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 def _forked() -> None:

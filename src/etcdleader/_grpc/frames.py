@@ -1,7 +1,6 @@
-"""HTTP/2's frames, as far as a client of gRPC needs them (RFC 9113). No I/O: told what came, it says what it means and what is
-to be sent.
+"""The HTTP/2 frames that a gRPC client needs (RFC 9113). No I/O: bytes in, events and bytes out.
 
-What a peer sends is checked as far as anything here leans on it; what concerns only the peer's own tidiness is not.
+What a peer sends is checked as far as this client relies on it. Rules whose breach harms only the peer are not checked.
 """
 
 from __future__ import annotations
@@ -36,10 +35,12 @@ _LAST_STREAM = 2**31 - 1
 _STREAMS = 100
 """How many streams at a time, before the peer has said how many it allows."""
 _REFUSED_STREAM, _CANCEL = 0x7, 0x8
+_PING_DATA = bytes(8)
+"""Opaque to the peer. No answer is told from another by it."""
 
 
 class ProtocolError(Exception):
-    """The peer says what cannot be understood: the connection is of no use any more."""
+    """The peer broke the protocol, so the connection cannot be used any more."""
 
 
 class Headers(NamedTuple):
@@ -59,11 +60,11 @@ class Arrived(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """The peer gave a stream up. ``untouched`` says that it did nothing of what was asked for there."""
+    """The peer reset a stream. ``unprocessed``: it has done nothing of the request (RFC 9113, 8.7)."""
 
     number: int
     code: int
-    untouched: bool
+    unprocessed: bool
 
 
 class GoneAway(NamedTuple):
@@ -168,7 +169,7 @@ class Frames:
 
     def ping(self) -> None:
         """Ask for a sign of life."""
-        self._add(_PING, 0, 0, b"etcdlead")
+        self._add(_PING, 0, 0, _PING_DATA)
 
     def _add(self, kind: int, flags: int, number: int, payload: bytes | bytearray) -> None:
         self.to_send += len(payload).to_bytes(3, "big") + bytes((kind, flags)) + number.to_bytes(4, "big")
@@ -247,7 +248,7 @@ class Frames:
             known = number in self._streams
             self._forget(number)
             code = int.from_bytes(payload, "big")
-            return (Ended(number, code, untouched=code == _REFUSED_STREAM),) if known else ()
+            return (Ended(number, code, unprocessed=code == _REFUSED_STREAM),) if known else ()
         if kind == _SETTINGS:
             self._settings(flags, number, payload)
         elif kind == _PING:

@@ -1,6 +1,6 @@
-"""gRPC's words over HTTP/2: how messages are framed, what headers a request has, how a call ended. Pure.
+"""gRPC over HTTP/2: how messages are framed, which headers a request has, how a call ended. Pure.
 
-By gRPC's own page "gRPC over HTTP2".
+It follows gRPC's page "gRPC over HTTP2" (PROTOCOL-HTTP2.md).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from urllib.parse import unquote
 
 from .hpack import packed
 
-__all__ = ("Metadata", "RequestHeaders", "Status", "Unframed", "framed", "status", "timeout_header")
+__all__ = ("Metadata", "RequestHeaders", "RpcError", "Status", "Unframed", "framed", "status", "timeout_header")
 
 Metadata = tuple[tuple[str, str], ...]
-"""What goes with a call: pairs of names and values."""
+"""Headers of a call, as pairs of names and values."""
 
 _PREFIX = 5
 """Bytes before each message: whether it is compressed, and its length."""
@@ -24,37 +24,52 @@ _CODES = (
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 """gRPC's, by their numbers."""
+_LONGEST_CODE = 10
+"""Digits, zeros before the number included."""
 _MOST = 10**8
 """A timeout has eight digits at most."""
 _KEPT = 32
-"""More than there are methods."""
+"""Blocks: one for each method with its metadata. More than a client uses at a time."""
 
 
 class Status(NamedTuple):
     """How a call or a stream ended.
 
     Attributes:
-        code: The name of gRPC's code.
-        details: What goes with it, for people.
-        untouched: Nothing of it was done: it may be asked for again, whatever it is.
+        code: The name of the gRPC status code.
+        message: The reason, for people (``grpc-message``).
+        unprocessed: The peer has done nothing of the request, so any request may be sent again (RFC 9113, 8.7).
     """
 
     code: str
-    details: str
-    untouched: bool = False
+    message: str
+    unprocessed: bool = False
+
+
+class RpcError(Exception):
+    """A call failed, or a stream could not be opened.
+
+    Attributes:
+        status: How it ended.
+    """
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(f"{status.code}: {status.message}")
+        self.status = status
 
 
 class RequestHeaders:
-    """The headers of requests, packed: they are the same for each one of a method, until somebody logs in anew."""
+    """The headers of requests, packed. Those of a method stay the same until the metadata changes."""
 
-    def __init__(self, scheme: str, authority: str) -> None:
-        """For one connection, by ``http`` or ``https``, to a host and a port."""
+    def __init__(self, scheme: str, authority: str, user_agent: str) -> None:
+        """Create the headers of one connection, by ``http`` or ``https``, to ``host:port``."""
         self._scheme = scheme
         self._authority = authority
+        self._user_agent = user_agent
         self._kept: dict[tuple[str, Metadata], bytes] = {}
 
     def packed(self, path: str, metadata: Metadata) -> bytes:
-        """Those of a request of the method with this path."""
+        """Return the headers of a request to the method with this path."""
         key = path, metadata
         if (block := self._kept.get(key)) is None:
             block = packed(
@@ -65,11 +80,11 @@ class RequestHeaders:
                     (b":authority", self._authority.encode()),
                     (b"te", b"trailers"),
                     (b"content-type", b"application/grpc"),
-                    (b"user-agent", b"etcdleader"),
+                    (b"user-agent", self._user_agent.encode()),
                 )
             )
             block += packed(((name.encode(), value.encode()) for name, value in metadata), secret=True)
-            if len(self._kept) > _KEPT:  # of tokens that are gone
+            if len(self._kept) > _KEPT:  # of metadata that is not used any more
                 self._kept.clear()
             self._kept[key] = block
         return block
@@ -115,8 +130,9 @@ def status(headers: Mapping[str, str]) -> Status:
     if "grpc-status" not in headers:
         return Status("UNAVAILABLE", f"no gRPC is spoken there: HTTP status {headers.get(':status', 'none')}")
     number = headers["grpc-status"]
-    # `isdecimal` is true of digits of other scripts, too, which `int` reads.
-    code = _CODES[int(number)] if number.isdecimal() and int(number) < len(_CODES) else "UNKNOWN"
+    # `isdecimal` is true of digits of other scripts, too, which `int` reads. It refuses to read thousands of them.
+    known = number.isdecimal() and len(number) <= _LONGEST_CODE and int(number) < len(_CODES)
+    code = _CODES[int(number)] if known else "UNKNOWN"
     return Status(code, unquote(headers.get("grpc-message", "")))
 
 

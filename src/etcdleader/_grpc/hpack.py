@@ -13,9 +13,9 @@ import hpack
 __all__ = ("Unpacker", "packed")
 
 _LARGEST_LIST = 2**20
-"""Bytes, unpacked. It is for errors of etcd's, and of proxies, that name a lot; more ends the connection."""
+"""Bytes, unpacked. Errors of servers and proxies may name a lot; more than this ends the connection."""
 _KEPT = 32
-"""Blocks: an answer has two, and etcd few kinds of them."""
+"""Blocks: a response has two, and a server few kinds of them."""
 _IN_TABLE, _LONG_PLACE = 0x80, 0xFF
 """A byte from here on is a whole header, by its place in the table; the last one is only the first of several."""
 

@@ -9,9 +9,6 @@ from .._runtime.events import LightEvent
 
 __all__ = ("Places",)
 
-_RESERVED = 2
-"""Places that calls leave to the two streams, where the peer allows so few that it matters: etcd itself allows any number."""
-
 
 class Places:
     """They are given in turn: hundreds may wait, and each place that is freed wakes one of them.
@@ -20,16 +17,18 @@ class Places:
         taken: How many calls have one.
     """
 
-    def __init__(self, has_room: Callable[[int], bool], is_over: Callable[[], bool]) -> None:
+    def __init__(self, has_room: Callable[[int], bool], is_over: Callable[[], bool], reserved: int) -> None:
         """All are free.
 
         Args:
             has_room: Whether there is room for one more stream beside so many that are yet to come.
             is_over: Whether there is nothing to wait for any more.
+            reserved: Places that calls leave to streams. A lone call may take one of them.
         """
         self.taken = 0
         self._has_room = has_room
         self._is_over = is_over
+        self._reserved = reserved
         self._waiting: OrderedDict[LightEvent, object] = OrderedDict()
         self._promised = 0
         """How many were given one, and have not taken it yet."""
@@ -63,4 +62,4 @@ class Places:
             turn.set()
 
     def _room_for_a_call(self) -> bool:
-        return self._has_room(self._promised + (_RESERVED if self.taken + self._promised else 0))
+        return self._has_room(self._promised + (self._reserved if self.taken + self._promised else 0))

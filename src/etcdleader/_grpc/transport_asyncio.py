@@ -1,4 +1,4 @@
-"""The bytes of one connection on asyncio, and on loops that take its place: taken where the loop reads them."""
+"""The transport on asyncio and on loops that take its place: an ``asyncio.Protocol``."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from .._runtime.events import LightEvent
 from .._runtime.tasks import context_of_no_task
 from .transport import Wire
 
-__all__ = ("open_on_asyncio",)
+__all__ = ("ProtocolWire",)
 
 _NEXT_ADDRESS = 0.25
-"""Seconds until another address of the host is tried beside the first one (RFC 8305)."""
+"""Seconds until the next address of the host is tried beside the first one (RFC 8305)."""
 _LATER = 0.01
-"""Seconds. A request is likely to leave before, and what nobody waits for goes along."""
+"""Seconds. A request is likely to leave earlier and to take along what no caller waits for."""
 _CLOSING = 1.0
 
 
 class ProtocolWire(Wire, asyncio.Protocol):
+    """A transport that the loop calls with what it reads."""
+
     def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], None]) -> None:
         super().__init__(take, received)
         self.tasks = (self._wait_until_lost,)
@@ -34,6 +36,28 @@ class ProtocolWire(Wire, asyncio.Protocol):
         self._woken = self._woken_later = False
         self._lost = LightEvent()
         self._why: Exception | None = None
+
+    async def open(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
+        """Connect, with TLS if a context is given."""
+        loop = self._loop
+        connected: socket.socket | None = await _connected(host, port, loop)
+        options: dict[str, Any] = {"ssl": context, "server_hostname": host} if context is not None else {}
+
+        async def attach() -> None:
+            nonlocal connected
+            mine, connected = connected, None
+            await loop.create_connection(lambda: self, sock=mine, **options)
+
+        try:
+            # In a context of its own: later on, too, the protocol's methods are called in it.
+            await loop.create_task(attach(), context=context_of_no_task())
+        except BaseException:
+            # Given up before the loop has taken the socket, or when the transport had just been made.
+            if connected is not None:
+                connected.close()
+            if self.transport is not None:
+                self.transport.abort()
+            raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # that of another loop is none, and does the same
@@ -67,42 +91,12 @@ class ProtocolWire(Wire, asyncio.Protocol):
 
     async def _wait_until_lost(self) -> None:
         await self._lost.wait()
-        raise self._why if isinstance(self._why, OSError) else ConnectionResetError("the member hung up")
+        raise self._why if isinstance(self._why, OSError) else ConnectionResetError("the peer hung up")
 
     async def _close(self) -> None:
         assert self.transport is not None
         self.transport.abort()
         await self._lost.wait_for(_CLOSING)
-
-
-async def open_on_asyncio(
-    host: str,
-    port: int,
-    context: ssl.SSLContext | None,
-    take: Callable[[], bytes],
-    received: Callable[[bytes], None],
-) -> Wire:
-    loop = asyncio.get_running_loop()
-    wire = ProtocolWire(take, received)
-    connected: socket.socket | None = await _connected(host, port, loop)
-    options: dict[str, Any] = {"ssl": context, "server_hostname": host} if context is not None else {}
-
-    async def attach() -> None:
-        nonlocal connected
-        mine, connected = connected, None
-        await loop.create_connection(lambda: wire, sock=mine, **options)
-
-    try:
-        # In a context of its own: it is that of all that the protocol is told, later on, too.
-        await loop.create_task(attach(), context=context_of_no_task())
-    except BaseException:
-        # Given up before the loop has taken it, or when it had just been made.
-        if connected is not None:
-            connected.close()
-        if wire.transport is not None:
-            wire.transport.abort()
-        raise
-    return wire
 
 
 async def _connected(host: str, port: int, loop: asyncio.AbstractEventLoop) -> socket.socket:

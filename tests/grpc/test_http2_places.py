@@ -8,8 +8,9 @@ import anyio
 import h2.exceptions
 import pytest
 
-from tests.core.http2_client import PATH, PATIENCE, client
-from tests.core.test_http2_calls import answer, calls
+from etcdleader._grpc import Status
+from tests.grpc.http2_client import PATH, PATIENCE, client
+from tests.grpc.test_http2_calls import calls
 
 pytestmark = pytest.mark.anyio
 
@@ -23,8 +24,7 @@ async def test_calls_that_wait_for_a_place_get_one_in_turn_and_who_goes_away_kee
 
         async def call(number: int) -> None:
             with scopes[number]:
-                status, _ = await one.connection.call(PATH, (), b"%d" % number, PATIENCE)
-                assert status.code == "OK"
+                await one.connection.unary_unary(PATH, b"%d" % number, timeout=PATIENCE)
                 ended.append(number)
 
         async with anyio.create_task_group() as group:
@@ -37,11 +37,11 @@ async def test_calls_that_wait_for_a_place_get_one_in_turn_and_who_goes_away_kee
                 for number in sorted(set(one.server.data) - answered):
                     answered.add(number)
                     with suppress(h2.exceptions.ProtocolError):  # its caller is one of those that have gone away
-                        await answer(one.server, number)
+                        await one.server.answer(number)
                     for scope in (next(leaving, None), next(leaving, None)):
                         if scope is not None:
                             scope.cancel()
-                assert len(one.connection._streams) <= room
+                assert len(one.connection._exchanges) <= room
                 await anyio.sleep(0.001)
         evens = [number for number in ended if number % 2 == 0]
         assert evens == sorted(evens)
@@ -64,10 +64,10 @@ async def test_no_more_calls_are_under_way_than_the_member_allows_and_streams_fi
             while len(results) < 10:
                 for number in sorted(set(one.server.data) - asked):
                     asked.add(number)
-                    await answer(one.server, number)
-                assert len(one.connection._streams) <= 5
+                    await one.server.answer(number)
+                assert len(one.connection._exchanges) <= 5
                 await anyio.sleep(0.001)
-        assert [status.code for status, _ in results] == ["OK"] * 10
+        assert results == [b"answer"] * 10
 
 
 async def test_a_call_that_finds_no_room_in_time_says_so_and_asks_nothing() -> None:
@@ -75,8 +75,7 @@ async def test_a_call_that_finds_no_room_in_time_says_so_and_asks_nothing() -> N
         await one.allow(1)
         async with calls(one, timeout=0.05) as results:
             pass
-        assert results[0][0].code == "DEADLINE_EXCEEDED"
-        assert "allows no more" in results[0][0].details
+        assert results == [Status("DEADLINE_EXCEEDED", "the peer allows no more calls at a time")]
         assert sorted(one.server.data) == [one.number]
 
 
@@ -87,5 +86,5 @@ async def test_room_that_is_given_later_is_used() -> None:
             await anyio.wait_all_tasks_blocked()
             await one.allow(50)
             await one.server.until_there_is(one.number + 2)
-            await answer(one.server, one.number + 2)
-        assert results[0][0].code == "OK"
+            await one.server.answer(one.number + 2)
+        assert results == [b"answer"]

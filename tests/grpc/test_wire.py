@@ -14,7 +14,8 @@ import anyio
 import pytest
 
 from etcdleader._grpc import transport_asyncio as protocol_wire
-from etcdleader._grpc.transport import Wire, open_wire
+from etcdleader._grpc.connect import connect
+from etcdleader._grpc.transport import Wire
 
 pytestmark = pytest.mark.anyio
 PATIENCE = 60
@@ -53,7 +54,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, int]) -> None:
 
 
 async def opened(host: str = "some.where", port: int = 1) -> Wire:
-    return await open_wire(host, port, None, lambda: b"hello", lambda _: None)
+    return await connect(f"{host}:{port}", None, lambda: b"hello", lambda _: None)
 
 
 async def closed(one: Wire) -> None:

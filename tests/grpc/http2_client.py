@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
 import h2.settings
 
-from etcdleader._grpc.connection import Http2
-from etcdleader._grpc.framing import Status
-from tests.core.http2_server import Server, serving
+from etcdleader._grpc import Connection, Status, Stream
+from tests.grpc.http2_server import Server, serving
 
-__all__ = ("PATH", "PATIENCE", "Client", "client")
+__all__ = ("PATH", "PATIENCE", "Client", "client", "make_connection")
 
 PATH = "/some.Service/Method"
 PATIENCE = 60
@@ -21,25 +20,35 @@ PATIENCE = 60
 
 @dataclass
 class Client:
-    """A connection with one stream on it, and what it has told.
+    """A connection with one stream on it, and what was received.
 
     Attributes:
-        server: What it leads to.
-        heard: How often something was heard.
+        server: The other side.
+        heard: An entry for each time that something was received.
+        streams: Those that were opened, in order.
+        number: The id of the last one of them.
     """
 
-    connection: Http2
+    connection: Connection
     server: Server
     heard: list[None]
+    streams: list[Stream] = field(default_factory=list)
     number: int = 0
     messages: list[bytes] = field(default_factory=list)
     ends: list[Status] = field(default_factory=list)
     changed: anyio.Event = field(default_factory=anyio.Event)
 
-    def open(self, *metadata: tuple[str, str]) -> None:
-        number = self.connection.open(PATH, metadata, self.took, self.ended)
-        assert number is not None
-        self.number = number
+    @property
+    def stream(self) -> Stream:
+        """The stream that was opened last."""
+        return self.streams[-1]
+
+    def open(self, *metadata: tuple[str, str]) -> Stream:
+        self.number = self.connection._frames._next
+        self.streams.append(
+            self.connection.stream_stream(PATH, metadata=metadata, on_message=self.took, on_close=self.ended)
+        )
+        return self.stream
 
     async def allow(self, streams: int) -> None:
         """The server allows so many streams at a time, and the connection knows."""
@@ -72,12 +81,20 @@ class Client:
         return self.messages
 
 
+def make_connection(
+    address: str, ping_interval: float = 10, on_received: Callable[[], None] = lambda: None
+) -> Connection:
+    return Connection(
+        address, user_agent="tests", ping_interval=ping_interval, reserved_streams=2, on_received=on_received
+    )
+
+
 @asynccontextmanager
-async def client(*, stream: bool = True) -> AsyncIterator[Client]:
+async def client(*, stream: bool = True, ping_interval: float = 10) -> AsyncIterator[Client]:
     with anyio.fail_after(PATIENCE):
         async with serving() as (address, servers):
             heard: list[None] = []
-            connection = Http2(address, lambda: heard.append(None))
+            connection = make_connection(address, ping_interval, lambda: heard.append(None))
             await connection.connect(None)
             while not servers:
                 await anyio.sleep(0.001)

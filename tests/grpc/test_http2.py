@@ -10,14 +10,11 @@ import anyio
 import h2.settings
 import pytest
 
-from etcdleader import EtcdUnavailableError
-from etcdleader._etcd.rpcs import WATCH
-from etcdleader._etcd.stream import Http2Stream, StreamUse
+from etcdleader._grpc import RpcError, Status
 from etcdleader._grpc import connection as http2
-from etcdleader._grpc.connection import Http2
-from etcdleader._grpc.framing import RequestHeaders, Status
-from tests.core.http2_client import PATH, client
-from tests.core.http2_server import framed
+from etcdleader._grpc.framing import RequestHeaders
+from tests.grpc.http2_client import PATH, client, make_connection
+from tests.grpc.http2_server import framed
 
 pytestmark = pytest.mark.anyio
 
@@ -32,6 +29,7 @@ async def test_a_stream_is_a_post_with_its_metadata() -> None:
         assert headers[":scheme"] == "http"
         assert headers["content-type"] == "application/grpc"
         assert headers["te"] == "trailers"
+        assert headers["user-agent"] == "tests"
         assert headers["token"] == "secret"
         assert headers["hasleader"] == "true"
 
@@ -40,7 +38,7 @@ async def test_messages_go_and_come_in_order_and_whole_however_they_are_cut() ->
     async with client() as one:
         sent = [bytes([number]) * number for number in range(50)]
         for message in sent:
-            one.connection.send(one.number, message)
+            one.stream.send(message)
         data = b"".join(framed(message) for message in sent)
         await one.server.until_there_is(one.number, len(data))
         assert one.server.data[one.number] == data
@@ -52,8 +50,8 @@ async def test_messages_go_and_come_in_order_and_whole_however_they_are_cut() ->
 async def test_more_than_any_window_goes_and_comes() -> None:
     async with client() as one:
         long = bytes(range(256)) * 1200  # four times what may be under way at first
-        one.connection.send(one.number, long)
-        one.connection.send(one.number, b"short")
+        one.stream.send(long)
+        one.stream.send(b"short")
         await one.server.until_there_is(one.number, len(long) + 15)
         assert one.server.data[one.number] == framed(long) + framed(b"short")
         huge = long * 120  # more than may be under way to us
@@ -66,14 +64,14 @@ async def test_a_peer_that_takes_nothing_holds_up_no_other_stream_and_what_waits
     async with client() as one:
         one.server.generous = False
         first, long = one.number, b"x" * 40_000
-        one.connection.send(first, long)
-        one.connection.send(first, long)  # more than a stream's window
+        one.stream.send(long)
+        one.stream.send(long)  # more than a stream's window
         await one.server.until_there_is(first, 65_535)
         # The connection's window is used up by now, too: give that one back alone.
         one.server.connection.increment_flow_control_window(65_535)
         await one.server.flush()
         one.open()
-        one.connection.send(one.number, b"other")
+        one.stream.send(b"other")
         await one.server.until_there_is(one.number, 10)
         assert len(one.server.data[first]) == 65_535
         one.server.connection.increment_flow_control_window(65_535, first)
@@ -102,7 +100,7 @@ async def test_a_stream_ends_with_what_its_trailers_say(trailers: list[tuple[str
         assert await one.end() == status
         assert one.messages == [b"last"]
         assert one.connection.is_open
-        one.connection.send(one.number, b"too late")
+        one.stream.send(b"too late")
         one.open()
         await one.server.until_there_is(one.number)
 
@@ -131,9 +129,9 @@ async def test_an_end_and_a_reset_in_one_breath_are_the_end_of_that_stream_only(
 async def test_a_stream_that_is_closed_from_here_tells_nothing_more_and_is_given_up() -> None:
     async with client() as one:
         first = one.number
-        one.connection.leave(first)
-        one.connection.leave(first)
-        one.connection.send(first, b"too late")
+        one.stream.cancel()
+        one.stream.cancel()
+        one.stream.send(b"too late")
         one.open()
         await one.server.until_there_is(one.number)
         assert one.server.reset == [first]
@@ -147,7 +145,7 @@ async def test_a_stream_may_be_closed_by_what_it_brings() -> None:
 
         def take(message: bytes) -> None:
             took(message)
-            one.connection.leave(one.number)
+            one.stream.cancel()
 
         one.took = take  # type: ignore[method-assign]
         one.open()
@@ -184,9 +182,9 @@ async def test_a_server_that_goes_ends_all_streams(how: str) -> None:
         while len(ends) < 2:
             await one.changed.wait()
         assert [end.code for end in ends] == ["UNAVAILABLE", "UNAVAILABLE"]
-        assert ("so long" in ends[0].details) == (how == "says goodbye")
+        assert ("so long" in ends[0].message) == (how == "says goodbye")
         assert not one.connection.is_open
-        one.connection.send(one.number, b"too late")
+        one.stream.send(b"too late")
         await one.connection.ended.wait()
 
 
@@ -196,12 +194,12 @@ async def test_a_connection_that_is_closed_from_here_tells_its_streams_and_hangs
         assert await one.end() == Status("CANCELLED", "the connection was closed")
         await one.connection.ended.wait()
         assert not one.connection.is_open
-        one.connection.leave(one.number)
+        one.stream.cancel()
         one.connection.close()
 
 
 async def test_a_connection_that_was_never_made_can_be_closed() -> None:
-    connection = Http2("127.0.0.1:1", lambda: None)
+    connection = make_connection("127.0.0.1:1")
     with pytest.raises(OSError) as refused:
         await connection.connect(None)
     assert refused.value.errno in {errno.ECONNREFUSED, None}
@@ -209,24 +207,22 @@ async def test_a_connection_that_was_never_made_can_be_closed() -> None:
     await connection.ended.wait()
 
 
-async def test_a_peer_that_is_silent_is_pinged_and_one_that_is_dead_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_peer_that_is_silent_is_pinged_and_one_that_is_dead_is_noticed() -> None:
     # Longer than a busy machine lets a process wait: both ends are in this one, and the answer is counted by the clock.
-    monkeypatch.setattr(http2, "_PING_EVERY", 0.5)
-    async with client() as one:
+    async with client(ping_interval=0.5) as one:
         while one.server.pings < 3:
             await anyio.sleep(0.01)
         assert one.ends == []
         one.server.deaf = True
         status = await one.end()
         assert status.code == "UNAVAILABLE"
-        assert "ping" in status.details
+        assert "ping" in status.message
 
 
-async def test_nobody_is_pinged_without_a_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """etcd hangs up on who does that."""
-    monkeypatch.setattr(http2, "_PING_EVERY", 0.02)
-    async with client() as one:
-        one.connection.leave(one.number)
+async def test_nobody_is_pinged_without_a_stream() -> None:
+    """Servers close a connection that does that."""
+    async with client(ping_interval=0.02) as one:
+        one.stream.cancel()
         while one.number not in one.server.reset:
             await anyio.sleep(0.001)
         before = one.server.pings
@@ -246,31 +242,30 @@ async def test_a_token_is_in_no_table_that_the_two_sides_share() -> None:
 async def test_a_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     """The library hpack would write each header that it packs into its own."""
     with caplog.at_level(logging.DEBUG):
-        assert b"secret" in RequestHeaders("http", "127.0.0.1:1").packed(PATH, (("token", "secret"),))
+        assert b"secret" in RequestHeaders("http", "127.0.0.1:1", "tests").packed(PATH, (("token", "secret"),))
         assert "secret" not in caplog.text
 
 
 async def test_a_stream_that_is_given_up_with_nothing_heard_since_it_sent_ends_the_connection() -> None:
     """The next one would be opened on the same dead connection, for as long as other ways to the member are alive."""
     async with client() as one:
-        first = one.number
         one.open()
         await one.server.until_there_is(one.number)
         await one.server.send(one.number, framed(b"nothing else is under way"))
         await one.received(1)
         one.server.deaf = True
-        one.connection.send(first, b"anybody there?")
+        one.streams[0].send(b"anybody there?")
         await anyio.sleep(2 * http2._SUSPICIOUS)
         assert one.ends == []
-        one.connection.leave(first)
+        one.streams[0].cancel()
         assert not one.connection.is_open
         assert (await one.end()).code == "UNAVAILABLE"  # of the other
 
 
 async def test_a_stream_that_is_given_up_at_once_costs_the_connection_nothing() -> None:
     async with client() as one:
-        one.connection.send(one.number, b"never mind")
-        one.connection.leave(one.number)
+        one.stream.send(b"never mind")
+        one.stream.cancel()
         assert one.connection.is_open
 
 
@@ -278,7 +273,7 @@ async def test_a_stream_that_is_given_up_at_once_costs_the_connection_nothing() 
 async def test_a_connection_whose_task_is_cancelled_tells_its_streams() -> None:
     async with client() as one:
         for task in asyncio.all_tasks():
-            if task.get_name() == "etcdleader connection":
+            if task.get_name() == "grpc connection":
                 task.cancel()
         assert (await one.end()).code == "CANCELLED"
         assert not one.connection.is_open
@@ -290,7 +285,16 @@ async def test_a_server_that_allows_no_more_streams_is_unavailable() -> None:
         await one.server.flush()
         while one.connection._frames.room != 1:
             await anyio.sleep(0.001)
-        use = StreamUse(lambda message: None, lambda message: None, lambda error: None, lambda *_: None)
-        with pytest.raises(EtcdUnavailableError):
-            Http2Stream(WATCH, (), use, "etcd-1:2379", one.connection)
+        with pytest.raises(RpcError, match="allows no more streams") as refused:
+            one.open()
+        assert refused.value.status.code == "UNAVAILABLE"
+        assert refused.value.status.unprocessed
         assert one.connection.is_open
+
+
+async def test_a_stream_on_a_connection_that_is_closed_is_refused_with_the_reason() -> None:
+    async with client() as one:
+        one.connection.close()
+        with pytest.raises(RpcError, match="CANCELLED: the connection was closed"):
+            one.open()
+        assert len(one.ends) == 1

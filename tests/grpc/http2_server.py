@@ -9,11 +9,12 @@ import anyio
 import h2.config
 import h2.connection
 import h2.events
-from anyio.abc import SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
 
-__all__ = ("Server", "framed", "serving")
+__all__ = ("OK", "Server", "framed", "serving")
 
 HEADERS = [(":status", "200"), ("content-type", "application/grpc")]
+OK = (("grpc-status", "0"),)
 
 
 def framed(message: bytes, *, compressed: bool = False) -> bytes:
@@ -32,7 +33,7 @@ class Server:
         generous: Whether what has come is acknowledged, so that more may come.
     """
 
-    def __init__(self, socket: SocketStream) -> None:
+    def __init__(self, socket: ByteStream) -> None:
         self._socket = socket
         self._changed = anyio.Event()
         self._writing = anyio.Lock()
@@ -104,6 +105,11 @@ class Server:
         self.begin(number)
         self.connection.send_headers(number, list(trailers), end_stream=True)
         await self.flush()
+
+    async def answer(self, number: int, message: bytes = b"answer") -> None:
+        """The whole response to a call."""
+        await self.send(number, framed(message))
+        await self.end(number, *OK)
 
     async def until_there_is(self, number: int, size: int = 0) -> None:
         """A stream, with so much on it."""

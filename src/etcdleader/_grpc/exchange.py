@@ -1,0 +1,75 @@
+"""What takes place on one HTTP/2 stream of a connection: a unary call, or messages in both directions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .._runtime.events import LightEvent
+from .framing import RpcError, Status, Unframed
+
+__all__ = ("Call", "Exchange", "Stream")
+
+
+@dataclass(slots=True)
+class Exchange:
+    """An HTTP/2 stream that is open, as its connection tracks it."""
+
+    on_message: Callable[[bytes], None]
+    on_close: Callable[[Status], None]
+    is_call: bool
+    sent_at: float = -math.inf
+    unframed: Unframed = field(default_factory=Unframed)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Call:
+    """The response to a unary call, as it arrives."""
+
+    __slots__ = ("messages", "over", "status")
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.status: Status | None = None
+        self.over = LightEvent()
+
+    def end(self, status: Status) -> None:
+        """Record how the call ended and wake the caller."""
+        self.status = status
+        self.over.set()
+
+    def result(self) -> bytes:
+        """Return the response of a call that has ended.
+
+        Raises:
+            RpcError: It failed, or its response is not exactly one message.
+        """
+        assert self.status is not None
+        if self.status.code != "OK":
+            raise RpcError(self.status)
+        if len(self.messages) != 1:
+            raise RpcError(Status("INTERNAL", f"{len(self.messages)} answers to one request"))
+        return self.messages[0]
+
+
+class Stream:
+    """A stream of messages in both directions. ``Connection.stream_stream`` opens one."""
+
+    __slots__ = ("_cancel", "_send")
+
+    def __init__(self, send: Callable[..., None], cancel: Callable[[], None]) -> None:
+        self._send = send
+        self._cancel = cancel
+
+    def send(self, *messages: bytes) -> None:
+        """Send messages after the earlier ones, together. Messages for a stream that has ended are dropped."""
+        self._send(*messages)
+
+    def cancel(self) -> None:
+        """End the stream without calling ``on_close``.
+
+        If nothing has been received on the connection since this stream last sent, the connection itself is considered dead
+        and is closed: a new stream on it would fare no better.
+        """
+        self._cancel()

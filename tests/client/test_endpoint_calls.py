@@ -1,0 +1,184 @@
+"""Calls of an endpoint, which makes the connections, to a server that does what a test says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from etcdleader import EtcdConfig, EtcdUnavailableError
+from etcdleader._etcd.api import Range
+from etcdleader._etcd.endpoint import DirectEndpoint
+from etcdleader._etcd.etcd3_messages import etcdrpc
+from etcdleader._etcd.rpcs import RANGE
+from tests.grpc.http2_server import Server, serving
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE = 60
+
+Plan = Callable[[Server, int], Any]
+
+
+@asynccontextmanager
+async def endpoint_to(*plans: Plan) -> AsyncIterator[tuple[DirectEndpoint, list[Server]]]:
+    """``plans`` are followed by the connections, in order; each is told the number of its first stream."""
+    with anyio.fail_after(PATIENCE):
+        async with serving() as (address, servers), anyio.create_task_group() as group:
+            endpoint = DirectEndpoint(address, EtcdConfig([address]))
+            endpoint._examiner = None  # as when it has answered before: nobody wonders whether TLS is spoken
+
+            async def follow() -> None:
+                for place, plan in enumerate(plans):
+                    while len(servers) <= place:
+                        await anyio.sleep(0.001)
+                    await servers[place].until_there_is(1, 5)
+                    await plan(servers[place], 1)
+
+            group.start_soon(follow)
+            try:
+                yield endpoint, servers
+            finally:
+                endpoint.close()
+                await endpoint.closed()
+                group.cancel_scope.cancel()
+
+
+async def ask(endpoint: DirectEndpoint) -> Any:
+    return await endpoint.call(RANGE, Range(b"a"), (), PATIENCE)
+
+
+async def refuse(server: Server, number: int) -> None:
+    server.connection.reset_stream(number, 7)
+    await server.flush()
+
+
+async def go_away_before_it(server: Server, number: int) -> None:
+    await server.say_goodbye(0)
+
+
+async def found(server: Server, number: int) -> None:
+    await server.answer(number, etcdrpc.RangeResponse(count=3).SerializeToString())
+
+
+async def hang_up(server: Server, number: int) -> None:
+    await server.hang_up()
+
+
+async def test_what_a_server_did_not_touch_is_asked_once_more_on_a_new_connection() -> None:
+    async with endpoint_to(go_away_before_it, found) as (endpoint, servers):
+        assert (await ask(endpoint)).count == 3
+        assert len(servers) == 2
+
+
+async def test_what_a_server_refused_is_asked_once_more_and_no_more() -> None:
+    async def refuse_twice(server: Server, number: int) -> None:
+        await refuse(server, number)
+        await server.until_there_is(number + 2, 5)
+        await refuse(server, number + 2)
+
+    async with endpoint_to(refuse_twice) as (endpoint, servers):
+        with pytest.raises(EtcdUnavailableError, match="reset"):
+            await ask(endpoint)
+        assert sorted(servers[0].data) == [1, 3]
+
+
+@pytest.mark.parametrize("how", ["refuses it", "goes away"])
+async def test_what_a_server_began_to_answer_is_not_asked_again_whatever_it_says(how: str) -> None:
+    async def begin(server: Server, number: int) -> None:
+        server.begin(number)
+        await server.flush()
+        await (refuse if how == "refuses it" else go_away_before_it)(server, number)
+
+    async with endpoint_to(begin, found) as (endpoint, servers):
+        with pytest.raises(EtcdUnavailableError):
+            await ask(endpoint)
+        assert [sorted(server.data) for server in servers] == [[1]]
+
+
+async def test_what_may_have_been_done_is_not_asked_again() -> None:
+    async with endpoint_to(hang_up, found) as (endpoint, servers):
+        with pytest.raises(EtcdUnavailableError):
+            await ask(endpoint)
+        assert len(servers) == 1
+
+
+async def test_an_answer_that_is_no_message_is_unavailable() -> None:
+    async def nonsense(server: Server, number: int) -> None:
+        await server.answer(number, b"\xff\xff\xff")
+
+    async with endpoint_to(nonsense) as (endpoint, _):
+        with pytest.raises(EtcdUnavailableError, match="cannot be read"):
+            await ask(endpoint)
+
+
+async def test_a_connection_that_broke_is_made_anew_for_the_next_call() -> None:
+    async with endpoint_to(hang_up, found) as (endpoint, servers):
+        with pytest.raises(EtcdUnavailableError):
+            await ask(endpoint)
+        assert (await ask(endpoint)).count == 3
+        assert len(servers) == 2
+
+
+async def test_an_endpoint_that_was_left_ends_the_calls_under_way_first_and_takes_no_other() -> None:
+    left = anyio.Event()
+
+    async def wait(server: Server, number: int) -> None:
+        await left.wait()
+        await found(server, number)
+
+    async with endpoint_to(wait) as (endpoint, servers):
+        results: list[Any] = []
+
+        async def call() -> None:
+            results.append(await ask(endpoint))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            while not servers:
+                await anyio.sleep(0.001)
+            await servers[0].until_there_is(1, 5)
+            endpoint.leave()
+            with pytest.raises(EtcdUnavailableError, match="closed"):  # such as a login that came late
+                await ask(endpoint)
+            left.set()
+        assert results[0].count == 3
+        await endpoint.closed()
+        assert len(servers) == 1
+
+
+async def test_connections_that_still_answer_are_closed_with_the_endpoint() -> None:
+    """The one before the newest: it said goodbye, and its last call is under way."""
+
+    async def say_goodbye(server: Server, number: int) -> None:
+        await server.say_goodbye(number)
+
+    async with endpoint_to(say_goodbye, found) as (endpoint, servers):
+        raised: list[EtcdUnavailableError] = []
+
+        async def call() -> None:
+            with pytest.raises(EtcdUnavailableError) as closed:
+                await ask(endpoint)
+            raised.append(closed.value)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(call)
+            while endpoint._connections == [] or endpoint._connections[0].is_open:
+                await anyio.sleep(0.001)
+            assert (await ask(endpoint)).count == 3
+            assert len(servers) == 2
+            endpoint.close()
+            await endpoint.closed()
+        assert len(raised) == 1
+
+
+@pytest.mark.parametrize("name", ["a" * 64 + ".example:2379", "ex ample\0:2379"])
+async def test_a_name_that_cannot_be_a_hosts_is_unavailable(name: str) -> None:
+    endpoint = DirectEndpoint(name, EtcdConfig(["127.0.0.1:1"]))
+    with pytest.raises(EtcdUnavailableError):
+        await ask(endpoint)
+    endpoint.close()
+    await endpoint.closed()

@@ -1,0 +1,110 @@
+"""How a connection is opened, and with which errors it is not, on asyncio and trio alike."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+import pytest
+import trustme
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.streams.tls import TLSListener
+
+from tests.grpc.http2_client import PATH, PATIENCE, make_connection
+from tests.grpc.http2_server import Server
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def listening(serve: Callable[[SocketStream], Awaitable[None]]) -> AsyncIterator[str]:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, serve)
+        with anyio.fail_after(PATIENCE):
+            yield f"127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
+        group.cancel_scope.cancel()
+
+
+def client_context(authority: trustme.CA | None = None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["h2"])
+    if authority is not None:
+        authority.configure_trust(context)
+    return context
+
+
+@asynccontextmanager
+async def tls_server(authority: trustme.CA) -> AsyncIterator[str]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["h2"])
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def serve(stream: ByteStream) -> None:
+        server = Server(stream)
+        async with stream, anyio.create_task_group() as group:
+
+            async def answer() -> None:
+                await server.until_there_is(1, 5)
+                await server.answer(1, server.headers[1][":scheme"].encode())
+
+            group.start_soon(answer)
+            try:
+                await server.run()
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                group.cancel_scope.cancel()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as tcp, anyio.create_task_group() as group:
+        listener = TLSListener(tcp, context, standard_compatible=False)
+        group.start_soon(partial(listener.serve, serve))
+        with anyio.fail_after(PATIENCE):
+            yield f"127.0.0.1:{tcp.extra(SocketAttribute.local_port)}"
+        group.cancel_scope.cancel()
+
+
+async def test_calls_go_through_tls() -> None:
+    authority = trustme.CA()
+    async with tls_server(authority) as address:
+        connection = make_connection(address)
+        await connection.connect(client_context(authority))
+        assert await connection.unary_unary(PATH, b"ask", timeout=PATIENCE) == b"https"
+        connection.close()
+        await connection.wait_closed()
+
+
+async def test_a_certificate_that_is_not_trusted_is_an_error_of_ssl() -> None:
+    async with tls_server(trustme.CA()) as address:
+        connection = make_connection(address)
+        with pytest.raises(ssl.SSLError):
+            await connection.connect(client_context())
+        assert not connection.is_open
+
+
+async def test_a_server_that_hangs_up_during_the_handshake_is_an_os_error() -> None:
+    async def hang_up(stream: SocketStream) -> None:
+        await stream.receive()
+        await stream.aclose()
+
+    async with listening(hang_up) as address:
+        with pytest.raises(OSError):
+            await make_connection(address).connect(client_context())
+
+
+async def test_a_port_where_nobody_listens_is_named_as_the_system_names_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    with pytest.raises(OSError, match=r"\[Errno \d+\].*") as refused:
+        await make_connection(f"127.0.0.1:{port}").connect(None)
+    assert isinstance(refused.value, ConnectionRefusedError)
+
+
+@pytest.mark.parametrize("name", ["a" * 64 + ".example", "ex ample\0"])
+async def test_a_name_that_cannot_be_a_hosts_is_an_os_error(name: str) -> None:
+    connection = make_connection(f"{name}:1")
+    with pytest.raises(OSError):
+        await connection.connect(None)
+    connection.close()
+    await connection.wait_closed()

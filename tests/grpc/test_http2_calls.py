@@ -1,0 +1,168 @@
+"""Calls, one request and one answer, against a server that does what a test says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from etcdleader._grpc import RpcError, Status
+from etcdleader._grpc import connection as http2
+from tests.grpc.http2_client import PATH, PATIENCE, Client, client
+from tests.grpc.http2_server import OK, framed
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def calls(one: Client, count: int = 1, timeout: float = PATIENCE) -> AsyncIterator[list[bytes | Status]]:
+    """So many under way, asked for in order; their results, as they come: a response, or why there is none."""
+    results: list[bytes | Status] = []
+
+    async def call(number: int) -> None:
+        try:
+            results.append(await one.connection.unary_unary(PATH, b"ask %d" % number, timeout=timeout))
+        except RpcError as error:
+            results.append(error.status)
+
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            group.start_soon(call, number)
+        yield results
+
+
+def code(result: bytes | Status) -> str:
+    return result.code if isinstance(result, Status) else "OK"
+
+
+async def ask_in_vain(one: Client) -> None:
+    await one.connection.unary_unary(PATH, b"never mind", timeout=PATIENCE)
+
+
+async def test_a_call_is_one_request_that_ends_and_one_answer() -> None:
+    async with client(stream=False) as one, calls(one) as results:
+        await one.server.until_there_is(1, 10)
+        assert one.server.data[1] == framed(b"ask 0")
+        assert one.server.ended == [1]
+        assert one.server.headers[1]["grpc-timeout"].endswith("u")
+        await one.server.answer(1)
+    assert results == [b"answer"]
+    assert one.heard, "a response is a sign of life"
+    assert one.server.reset == []
+
+
+async def test_many_calls_are_answered_in_any_order() -> None:
+    async with client() as one:
+        async with calls(one, 50) as results:
+            numbers = [one.number + 2 * place for place in range(1, 51)]
+            for number in numbers:
+                await one.server.until_there_is(number, 10)
+            first = bytes(one.server.data[numbers[-1]][5:])
+            for number in reversed(numbers):
+                await one.server.answer(number, bytes(one.server.data[number][5:]))
+        assert set(results) == {b"ask %d" % number for number in range(50)}
+        assert results[0] == first
+        assert one.ends == []
+
+
+async def test_an_answer_that_comes_in_pieces_is_one() -> None:
+    async with client(stream=False) as one, calls(one) as results:
+        await one.server.until_there_is(1)
+        for byte in framed(b"in pieces"):
+            await one.server.send(1, bytes([byte]))
+        await one.server.end(1, *OK)
+    assert results == [b"in pieces"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "result"),
+    [
+        ([], Status("INTERNAL", "0 answers to one request")),
+        ([b"one", b"two"], Status("INTERNAL", "2 answers to one request")),
+        ([b"one"], b"one"),
+    ],
+)
+async def test_an_answer_is_one_message_no_less_and_no_more(messages: list[bytes], result: bytes | Status) -> None:
+    async with client(stream=False) as one:
+        async with calls(one) as results:
+            await one.server.until_there_is(1)
+            for message in messages:
+                await one.server.send(1, framed(message))
+            await one.server.end(1, *OK)
+        assert results == [result]
+        assert one.connection.is_open
+
+
+async def test_an_error_of_the_server_is_the_calls_alone() -> None:
+    async with client() as one:
+        async with calls(one) as results:
+            await one.server.until_there_is(one.number + 2)
+            await one.server.end(one.number + 2, ("grpc-status", "5"), ("grpc-message", "no such thing"))
+        assert results == [Status("NOT_FOUND", "no such thing")]
+        assert one.connection.is_open
+        assert one.ends == []
+
+
+async def test_a_call_that_is_not_answered_in_time_is_withdrawn_and_says_so() -> None:
+    async with client() as one:
+        async with calls(one, timeout=0.05) as results:
+            pass
+        assert code(results[0]) == "DEADLINE_EXCEEDED"
+        assert one.server.headers[one.number + 2]["grpc-timeout"].endswith("u")
+        while one.number + 2 not in one.server.reset:
+            await anyio.sleep(0.001)
+        assert one.ends == []
+
+
+async def test_a_call_that_is_cancelled_is_withdrawn_and_the_others_go_on() -> None:
+    async with client(stream=False) as one, calls(one) as results:
+        await one.server.until_there_is(1)
+        with anyio.CancelScope() as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(ask_in_vain, one)
+                await one.server.until_there_is(3)
+                scope.cancel()
+        while 3 not in one.server.reset:
+            await anyio.sleep(0.001)
+        await one.server.answer(1)
+    assert results == [b"answer"]
+
+
+async def test_a_call_that_nothing_is_heard_after_ends_the_connection() -> None:
+    async with client() as one:
+        await one.server.send(one.number, framed(b"all that was on its way is there now"))
+        await one.received(1)
+        one.server.deaf = True
+        async with calls(one, timeout=3 * http2._SUSPICIOUS) as results:
+            pass
+        assert code(results[0]) == "DEADLINE_EXCEEDED"
+        assert not one.connection.is_open
+        assert (await one.end()).code == "UNAVAILABLE"
+
+
+async def test_a_call_that_is_cancelled_says_nothing_of_the_connection() -> None:
+    """Its caller may have had little time, while others have more, and the server may only be slow."""
+    async with client() as one:
+        one.server.deaf = True
+        with anyio.move_on_after(3 * http2._SUSPICIOUS):
+            await ask_in_vain(one)
+        assert one.connection.is_open
+        assert one.ends == []
+
+
+async def test_a_goodbye_lets_calls_end_ends_streams_and_names_what_was_not_touched() -> None:
+    async with client() as one, calls(one, 2) as results:
+        first, second = one.number + 2, one.number + 4
+        await one.server.until_there_is(second)
+        await one.server.say_goodbye(first)
+        assert (await one.end()).code == "UNAVAILABLE"
+        assert not one.connection.is_open
+        while not results:
+            await anyio.sleep(0.001)
+        assert isinstance(results[0], Status)
+        assert results[0].unprocessed
+        await one.server.answer(first)
+    assert results[1] == b"answer"
+    await one.connection.ended.wait()
