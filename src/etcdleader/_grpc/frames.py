@@ -24,16 +24,16 @@ _HAS_PRIORITY = 0x20
 _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE = range(2, 6)
 _HEAD = 9
 _WINDOW = 65_535
-"""Bytes that may be under way, on a stream and in all, before anything else was said."""
+"""The window of a stream, and of the connection, before anything else was agreed on."""
 _LARGEST_WINDOW = 2**31 - 1
 _FRAME = 16_384
-"""The largest frame that may be sent to us, as we say nothing else; and to the peer, before it says so."""
+"""The largest frame that we accept, and the largest that we send before the peer allows more."""
 _LARGEST_FRAME = 2**24 - 1
 _LARGEST_BLOCK = 2**20
-"""Bytes of headers that come in several frames."""
+"""Bytes of a header block that is spread over several frames."""
 _LAST_STREAM = 2**31 - 1
 _STREAMS = 100
-"""How many streams at a time, before the peer has said how many it allows."""
+"""Streams at a time before the peer's first settings arrive."""
 _REFUSED_STREAM, _CANCEL = 0x7, 0x8
 _PING_DATA = bytes(8)
 """Opaque to the peer. No answer is told from another by it."""
@@ -44,7 +44,7 @@ class ProtocolError(Exception):
 
 
 class Headers(NamedTuple):
-    """Headers or trailers came; ``ended`` says whether they were the last of the stream."""
+    """Headers or trailers were received. ``ended``: they end the stream."""
 
     number: int
     headers: dict[str, str]
@@ -52,7 +52,7 @@ class Headers(NamedTuple):
 
 
 class Arrived(NamedTuple):
-    """Data came; ``ended`` says whether they were the last of the stream."""
+    """Data were received. ``ended``: they end the stream."""
 
     number: int
     data: bytes
@@ -68,7 +68,7 @@ class Ended(NamedTuple):
 
 
 class GoneAway(NamedTuple):
-    """The peer takes no more streams, and did nothing of what was asked for on those above ``last``."""
+    """The peer accepts no more streams, and has processed none above ``last``."""
 
     last: int
     code: int
@@ -81,24 +81,24 @@ Happening = Headers | Arrived | Ended | GoneAway
 @dataclass(slots=True)
 class _Stream:
     window: int
-    """Bytes that may be sent."""
+    """Bytes that the peer allows to be sent."""
     received: int = 0
-    """Bytes that came since the peer was told that more may come."""
+    """Bytes received since the last WINDOW_UPDATE."""
     to_send: bytearray = field(default_factory=bytearray)
     last: bool = False
-    """Whether nothing is added to them any more."""
+    """Whether ``to_send`` is complete."""
 
 
 class Frames:
-    """One connection, from the client's side.
+    """The state of one connection, from the client's side.
 
     Attributes:
-        room: How many streams the peer allows at a time.
-        to_send: What is to be sent now. Whoever sends it empties it.
+        room: The number of streams that the peer allows at a time.
+        to_send: The bytes to send now. The caller empties it.
     """
 
     def __init__(self, window: int) -> None:
-        """Begin, with so many bytes that may be under way to us: on each stream, and in all."""
+        """Begin a connection on which the peer may send ``window`` bytes per stream, and in all, before an update."""
         self.room = _STREAMS
         self._window = window
         self._next = 1
@@ -119,18 +119,18 @@ class Frames:
         self._add(_SETTINGS, 0, 0, payload)
         self._widen(0, window - _WINDOW)
 
-    # What we say
+    # Sending
 
     @property
     def exhausted(self) -> bool:
-        """Whether there is no number left for a stream."""
+        """Whether all stream ids are used up."""
         return self._next > _LAST_STREAM
 
     def open(self, block: bytes) -> int:
-        """Open a stream with packed headers; returns its number."""
+        """Open a stream with packed headers and return its id."""
         number = self._next
         if number == 1:
-            # "The table has no place": so whatever the peer says of its size, later on, ours is not above it.
+            # A table size of 0. So our table is never larger than the peer allows, whatever its settings say later.
             block = b"\x20" + block
         self._next += 2
         self._streams[number] = _Stream(self._may_send_first)
@@ -142,7 +142,7 @@ class Frames:
         return number
 
     def send(self, number: int, data: bytes, *, last: bool = False) -> None:
-        """Send data on a stream, as soon as the peer takes them. Nothing happens on one that is over."""
+        """Send data on a stream as soon as the peer's windows allow it. Data for a closed stream are dropped."""
         if (stream := self._streams.get(number)) is not None and not stream.last:
             stream.to_send += data
             stream.last = last
@@ -154,7 +154,7 @@ class Frames:
         self._waiting.pop(number, None)
 
     def finish(self, number: int) -> None:
-        """The peer has ended a stream: end our half, too."""
+        """End our half of a stream that the peer has ended."""
         stream = self._streams.get(number)
         if stream is None or (stream.last and not stream.to_send):
             self._forget(number)
@@ -162,13 +162,13 @@ class Frames:
             self.reset(number)
 
     def reset(self, number: int) -> None:
-        """Give a stream up."""
+        """Cancel a stream."""
         if number in self._streams:
             self._forget(number)
             self._add(_RST_STREAM, 0, number, _CANCEL.to_bytes(4, "big"))
 
     def ping(self) -> None:
-        """Ask for a sign of life."""
+        """Send a PING."""
         self._add(_PING, 0, 0, _PING_DATA)
 
     def _add(self, kind: int, flags: int, number: int, payload: bytes | bytearray) -> None:
@@ -179,7 +179,7 @@ class Frames:
         self._add(_WINDOW_UPDATE, 0, number, by.to_bytes(4, "big"))
 
     def _fill(self) -> None:
-        """Hand over what may leave now; the peer's windows may keep the rest."""
+        """Move data to ``to_send`` as far as the peer's windows allow."""
         for number, stream in list(self._waiting.items()):
             while stream.to_send or stream.last:
                 size = min(len(stream.to_send), self._frame, stream.window, self._may_send)
@@ -195,13 +195,13 @@ class Frames:
             if not stream.to_send:
                 del self._waiting[number]
 
-    # What the peer says
+    # Receiving
 
     def receive(self, data: bytes) -> Iterable[Happening]:
-        """What came means this. All of it is to be taken, in order.
+        """Return the events that the data contain. The caller must consume all of them.
 
         Raises:
-            ProtocolError: It means nothing.
+            ProtocolError: The peer broke the protocol.
         """
         came = self._came
         came += data
@@ -263,7 +263,7 @@ class Frames:
             return (GoneAway(last, code, payload[8:].decode(errors="replace")),)
         elif kind == _PUSH_PROMISE:
             raise ProtocolError("a push, which was not asked for")
-        return ()  # PRIORITY, or of a kind that is to be ignored
+        return ()  # PRIORITY, or an unknown kind, which has to be ignored
 
     @staticmethod
     def _expect(*conditions: bool) -> None:
@@ -274,7 +274,7 @@ class Frames:
         self._expect(number % 2 == 1)
         if number >= self._next:
             raise ProtocolError("data on a stream that was never opened")
-        # Padding counts, and so does what comes late on a stream that was given up.
+        # Padding counts, and so do late data of a stream that was cancelled.
         self._received += len(payload)
         if self._received > self._window // 2:
             self._widen(0, self._received)
@@ -298,9 +298,8 @@ class Frames:
             return ()
         block, self._fragments, self._block = bytes(self._fragments), bytearray(), None
         try:
-            headers = self._unpacker.unpack(
-                block
-            )  # of each block, whatever becomes of it: it may change the peer's table
+            # Each block is unpacked, also those of closed streams: it may change the table.
+            headers = self._unpacker.unpack(block)
         except ValueError as error:
             raise ProtocolError(str(error)) from error
         return (Headers(number, headers, ended),) if number in self._streams else ()
@@ -311,13 +310,13 @@ class Frames:
             return
         if not self._settled:
             self._settled = True
-            self.room = _LAST_STREAM  # unless it says so now
+            self.room = _LAST_STREAM  # unless these settings name a limit
         for at in range(0, len(payload), 6):
             name, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
             if name == _INITIAL_WINDOW:
                 self._expect(value <= _LARGEST_WINDOW)
                 for stream in self._streams.values():
-                    stream.window += value - self._may_send_first  # it may be below zero then
+                    stream.window += value - self._may_send_first  # this may make it negative
                 self._may_send_first = value
             elif name == _FRAME_SIZE:
                 self._expect(_FRAME <= value <= _LARGEST_FRAME)

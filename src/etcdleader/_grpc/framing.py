@@ -17,17 +17,17 @@ Metadata = tuple[tuple[str, str], ...]
 """Headers of a call, as pairs of names and values."""
 
 _PREFIX = 5
-"""Bytes before each message: whether it is compressed, and its length."""
+"""Bytes before each message: the compressed flag and the length."""
 _CODES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
     "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
-"""gRPC's, by their numbers."""
+"""gRPC's status codes, by their numbers."""
 _LONGEST_CODE = 10
 """Digits, zeros before the number included."""
 _MOST = 10**8
-"""A timeout has eight digits at most."""
+"""A timeout has at most eight digits."""
 _KEPT = 32
 """Blocks: one for each method with its metadata. More than a client uses at a time."""
 
@@ -91,15 +91,15 @@ class RequestHeaders:
 
 
 def framed(message: bytes) -> bytes:
-    """A message as it is sent."""
+    """Return a message with its prefix."""
     return b"\0" + len(message).to_bytes(_PREFIX - 1, "big") + message
 
 
 class Unframed:
-    """The messages of a stream, whole, from pieces of any size.
+    """Puts the messages of a stream together from pieces of any size.
 
     Attributes:
-        compressed: Whether one came that is: nobody asked for it, and nothing after it can be believed.
+        compressed: Whether a message was compressed. We never ask for that, so the rest of the stream is not read.
     """
 
     __slots__ = ("_received", "compressed")
@@ -109,7 +109,7 @@ class Unframed:
         self.compressed = False
 
     def take(self, data: bytes) -> list[bytes]:
-        """What is whole now."""
+        """Add data and return the messages that are complete now."""
         received, messages, at = self._received, [], 0
         received += data
         while len(received) - at >= _PREFIX:
@@ -126,17 +126,17 @@ class Unframed:
 
 
 def status(headers: Mapping[str, str]) -> Status:
-    """From the headers and trailers of a stream that has ended."""
+    """Return the status that the headers and trailers of an ended stream mean."""
     if "grpc-status" not in headers:
         return Status("UNAVAILABLE", f"no gRPC is spoken there: HTTP status {headers.get(':status', 'none')}")
     number = headers["grpc-status"]
-    # `isdecimal` is true of digits of other scripts, too, which `int` reads. It refuses to read thousands of them.
+    # `isdecimal` accepts digits of other scripts, and `int` reads them. But `int` refuses thousands of digits.
     known = number.isdecimal() and len(number) <= _LONGEST_CODE and int(number) < len(_CODES)
     code = _CODES[int(number)] if known else "UNKNOWN"
     return Status(code, unquote(headers.get("grpc-message", "")))
 
 
 def timeout_header(seconds: float) -> str:
-    """For how long the other side need not give up."""
+    """Return the value of ``grpc-timeout``: how long the server may take."""
     micro = max(1, int(seconds * 1e6))
     return f"{micro}u" if micro < _MOST else f"{min(micro // 1000, _MOST - 1)}m"

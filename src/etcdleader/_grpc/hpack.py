@@ -1,7 +1,7 @@
-"""Headers as HTTP/2 packs them (RFC 7541). No I/O.
+"""The compression of headers, HPACK (RFC 7541). No I/O.
 
-The peer's are unpacked by the library hpack. Ours are packed without its table: they are few, a token among them stays out of
-every table and log, and what was packed once can be sent again.
+The library hpack unpacks the peer's headers. Ours are packed here, without the dynamic table: so a block that was packed once
+can be sent again, and a token is in no table and no log.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ _LARGEST_LIST = 2**20
 _KEPT = 32
 """Blocks: a response has two, and a server few kinds of them."""
 _IN_TABLE, _LONG_PLACE = 0x80, 0xFF
-"""A byte from here on is a whole header, by its place in the table; the last one is only the first of several."""
+"""A byte in this range is a whole header, by its index. The last value is the first byte of a longer index."""
 
 
 class Unpacker:
-    """For the headers of one connection: they lean on a table that the peer fills as it goes."""
+    """Unpacks the headers of one connection. They refer to a table that the peer fills in their course."""
 
     def __init__(self) -> None:
-        """Begin with an empty table."""
         self._decoder = hpack.Decoder(max_header_list_size=_LARGEST_LIST)
         self._unpacked: dict[bytes, dict[str, str]] = {}
 
     def unpack(self, block: bytes) -> dict[str, str]:
-        """Unpack a block. All of them are to be given, in order.
+        """Unpack a block. Each block of the connection must be given, in order.
 
         Raises:
-            ValueError: It cannot be unpacked; the connection is of no use any more.
+            ValueError: The block is invalid. The connection cannot be used any more.
         """
         if (headers := self._unpacked.get(block)) is not None:
             return headers
@@ -41,7 +40,7 @@ class Unpacker:
         except Exception as error:
             raise ValueError(f"headers that cannot be unpacked: {error!r}") from error
         headers = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in unpacked}
-        # Answers have the same headers again and again. Places in the table mean the same for as long as it does not change.
+        # Responses repeat the same headers. An index means the same header until the table changes.
         if len(self._unpacked) > _KEPT or not all(_IN_TABLE <= byte < _LONG_PLACE for byte in block):
             self._unpacked.clear()
         else:
@@ -50,16 +49,16 @@ class Unpacker:
 
 
 _KNOWN = {b":authority": 1, b":path": 4, b"content-type": 31, b"user-agent": 58}
-"""Their places in the table that everybody has."""
+"""Their indexes in the static table."""
 _WHOLE = {(b":method", b"POST"): 3, (b":scheme", b"http"): 6, (b":scheme", b"https"): 7}
 
 
 def packed(headers: Iterable[tuple[bytes, bytes]], *, secret: bool = False) -> bytes:
-    """Headers as they are sent, without any use of the table that the two sides share.
+    """Return headers as they are sent, without the dynamic table.
 
     Args:
         headers: Names in lower case, and values.
-        secret: Whether nobody on the way may put them into such a table either.
+        secret: Whether proxies must not put them into a table either (never indexed).
     """
     block = bytearray()
     for name, value in headers:
@@ -77,7 +76,7 @@ def packed(headers: Iterable[tuple[bytes, bytes]], *, secret: bool = False) -> b
 
 
 def _integer(value: int, bits: int, first: int) -> bytes:
-    """A number behind the first bits of a byte (RFC 7541, 5.1)."""
+    """Return a number as an integer with a prefix of so many bits (RFC 7541, 5.1)."""
     most = (1 << bits) - 1
     if value < most:
         return bytes((first | value,))

@@ -71,8 +71,8 @@ class Wire(ABC):
 
     async def aclose(self) -> None:
         """Close the connection at once."""
-        # A forked child that knows nothing of us may hold the descriptor, too: to close ours would tell the other side nothing.
-        # By a descriptor of its own: that of a loop's may not be used so.
+        # A forked child may hold the descriptor, too. Then closing ours alone would not end the connection.
+        # A duplicate is used because a socket of the loop must not be shut down directly.
         with suppress(OSError), socket.socket(fileno=socket.dup(self.descriptor)) as same:
             same.shutdown(socket.SHUT_RDWR)
         await self._close()

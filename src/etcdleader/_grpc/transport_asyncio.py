@@ -60,7 +60,7 @@ class ProtocolWire(Wire, asyncio.Protocol):
             raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # that of another loop is none, and does the same
+        self.transport = cast("asyncio.Transport", transport)  # another loop's is no subclass, but has the same methods
         self._holds(transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:
@@ -100,9 +100,9 @@ class ProtocolWire(Wire, asyncio.Protocol):
 
 
 async def _connected(host: str, port: int, loop: asyncio.AbstractEventLoop) -> socket.socket:
-    """Connect to whichever address of a host is the first to answer (RFC 8305).
+    """Connect to the address of a host that answers first (RFC 8305).
 
-    Not by asyncio's own way: cancelled, it forgets sockets.
+    asyncio's own code for this loses sockets when it is cancelled.
     """
     addresses = await _addresses(host, port)
     won: list[socket.socket] = []
@@ -111,9 +111,9 @@ async def _connected(host: str, port: int, loop: asyncio.AbstractEventLoop) -> s
     async def attempt(family: int, address: Any, over: LightEvent) -> None:
         one: socket.socket | None = None
         try:
-            one = socket.socket(family, socket.SOCK_STREAM)  # there may be no such family here, or no descriptor left
+            one = socket.socket(family, socket.SOCK_STREAM)  # fails without such a family, or without free descriptors
             one.settimeout(0)
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not every loop does so with a socket of others
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not every loop sets it on a given socket
             await loop.sock_connect(one, address)
             won.append(one)
             group.cancel_scope.cancel()
@@ -142,7 +142,7 @@ async def _connected(host: str, port: int, loop: asyncio.AbstractEventLoop) -> s
 async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
     find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = find(flags=socket.AI_NUMERICHOST)  # one that is no name needs no thread
+        found = find(flags=socket.AI_NUMERICHOST)  # an address needs no thread
     except socket.gaierror:
         found = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
     return [(family, address) for family, *_, address in found]
