@@ -47,6 +47,27 @@ async def endpoint_at(serve: Callable[[SocketStream], Awaitable[None]]) -> Async
         group.cancel_scope.cancel()
 
 
+async def test_each_caller_learns_why_there_is_no_connection_though_the_first_one_leaves_the_endpoint() -> None:
+    async def hang_up(socket: SocketStream) -> None:
+        await socket.aclose()
+
+    errors: list[str] = []
+
+    async def ask_and_leave(endpoint: Endpoint) -> None:
+        try:
+            await ask(endpoint, "stream")
+        except EtcdUnavailableError as error:
+            errors.append(str(error))
+            endpoint.leave()
+
+    async with endpoint_at(hang_up) as endpoint, anyio.create_task_group() as group:
+        group.start_soon(ask_and_leave, endpoint)
+        group.start_soon(ask_and_leave, endpoint)
+    assert len(errors) == 2
+    assert errors[0] == errors[1]
+    assert "closed" not in errors[1]
+
+
 @pytest.mark.parametrize("how", ["call", "stream"])
 async def test_who_hangs_up_during_the_handshake_is_unavailable(how: str) -> None:
     async def hang_up(socket: SocketStream) -> None:

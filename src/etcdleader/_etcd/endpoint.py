@@ -180,10 +180,11 @@ class DirectEndpoint(Endpoint):
         await attempt.over.wait_for(max(0.0, deadline - anyio.current_time()))
         if not attempt.over.is_set():
             raise EtcdUnavailableError(f"{self.name}: no connection in time")
+        if attempt.error is not None:
+            # Even if another caller, who was told first, has left this endpoint since: the reason is the same.
+            raise type(attempt.error)(*attempt.error.args)
         if (connection := self._open_one() or attempt.connection) is not None:
             return connection
-        if attempt.error is not None:
-            raise type(attempt.error)(*attempt.error.args)
         raise EtcdUnavailableError(f"{self.name}: the attempt to connect was cancelled")
 
     def _attempt_is_over(self) -> None:
