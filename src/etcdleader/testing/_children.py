@@ -39,6 +39,7 @@ def spawn(
     argv: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
+    cwd: str | os.PathLike[str] | None = None,
     stdin: _Streams = subprocess.DEVNULL,
     stdout: _Streams = None,
     stderr: _Streams = None,
@@ -49,6 +50,7 @@ def spawn(
     Args:
         argv: The program's absolute path, and its arguments.
         env: Its environment; None for ours.
+        cwd: Its working directory; None for ours.
         stdin: As ``subprocess.Popen`` has it, except that the default is nothing.
         stdout: As ``subprocess.Popen`` has it.
         stderr: As ``subprocess.Popen`` has it.
@@ -58,7 +60,9 @@ def spawn(
         command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
 
     def start() -> subprocess.Popen[bytes]:
-        return subprocess.Popen(command, env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
+        return subprocess.Popen(
+            command, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
+        )
 
     started: Future[subprocess.Popen[bytes]] = Future()
     _spawner(process_id()).put((start, started))

