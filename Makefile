@@ -18,11 +18,13 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lint-pyright lint-mypy lint-style lint-floors format bench bench-losing faults protobuf-matrix clean another-python
+.PHONY: help demo test test-etcds etcds lint lint-pyright lint-mypy lint-style lint-floors format bench bench-losing faults protobuf-matrix clean another-python
 
 help:
 	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
 	@echo 'make test             lint, types, floors, and the whole suite, with real etcd servers'
+	@echo 'make test-etcds       the tests that meet a server, on each listed version of etcd, or on ETCD_VERSIONS="3.6.16 3.7.3"'
+	@echo 'make etcds            build these versions ahead, into the cache directory'
 	@echo 'make lint             the same without the suite'
 	@echo 'make format           put the code in form, and mend what ruff can mend by itself'
 	@echo 'make bench            what elections cost, beside Go, kazoo and others: about 15 minutes; BENCH=--quick for a look'
@@ -34,9 +36,20 @@ help:
 demo: $(VENV)/demo.stamp
 	@$(BIN)/etcdleader demo
 
+# The newest listed etcd, built at the first run; ETCD_TEST_VERSION=3.6.16 names another, ETCD_BINARY=... a program.
 # A file stays together: the servers that its tests share are started once.
 test: lint
+	@$(BIN)/python -m tests.versions.run choose
 	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
+
+# The list is in tests/versions/listed.py.
+ETCD_VERSIONS ?=
+
+test-etcds: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.versions.run test $(ETCD_VERSIONS)
+
+etcds: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.versions.run build $(ETCD_VERSIONS)
 
 # Two at a time: each of the type checkers keeps one processor busy for ten seconds.
 lint: $(VENV)/dev.stamp

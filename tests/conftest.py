@@ -1,4 +1,4 @@
-"""Which event loops the tests run on, and what Ctrl-C means in them."""
+"""Which etcd and which event loops the tests run on, and what Ctrl-C means in them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from tests.versions.choice import choose_built
 
 # Started with nohup, or in the background of a script, a process ignores SIGINT or SIGHUP, and so do those that it starts. Python
 # then makes no KeyboardInterrupt of it, and a test that sends it would wait for what never comes.
@@ -28,6 +30,18 @@ LONG_FILES = (
     "test_demo.py", "test_step_down.py", "test_etcd_server.py", "test_many_elections.py", "test_cancellation.py",
 )  # fmt: skip
 """Begun with, the longest first: one that is begun last keeps one process busy when the others have nothing to do any more."""
+
+
+ETCD = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The processes of pytest-xdist inherit the choice."""
+    config.stash[ETCD] = "" if hasattr(config, "workerinput") else choose_built()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return config.stash[ETCD]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

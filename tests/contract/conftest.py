@@ -1,8 +1,7 @@
-"""The subjects: the fake on virtual time, and every real etcd there is, each on asyncio and on trio."""
+"""The subjects: the fake on virtual time, and a real etcd by each of our clients, each on asyncio and on trio."""
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -20,7 +19,6 @@ from tests.contract.world import ETCDS, LOOPS, Subject, World
 _SUBJECTS = [
     pytest.param(Subject(etcd, loop), id=f"{etcd}-{loop}", marks=[] if etcd == "fake" else [pytest.mark.etcd])
     for etcd in ETCDS
-    if etcd != "path" or shutil.which("etcd")
     for loop in LOOPS
 ]
 
@@ -37,16 +35,9 @@ def anyio_backend(subject: Subject) -> tuple[str, Mapping[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def wheel_server() -> Iterator[EtcdServer]:
-    """The etcd that comes with the extra `embedded`, or the one that $ETCD_BINARY names."""
+def server() -> Iterator[EtcdServer]:
+    """The etcd of the run. `make test-etcds` holds the contract to every listed version."""
     with EtcdServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def path_server() -> Iterator[EtcdServer]:
-    """The etcd on the PATH: another version, where Debian's is installed."""
-    with EtcdServer(binary=shutil.which("etcd")) as server:
         yield server
 
 
@@ -60,7 +51,7 @@ async def world(anyio_backend: object, subject: Subject, request: pytest.Fixture
     from etcdleader.etcd3 import etcd3
 
     users_own = subject.etcd == "client"
-    server: EtcdServer = request.getfixturevalue("wheel_server" if users_own else f"{subject.etcd}_server")
+    server: EtcdServer = request.getfixturevalue("server")  # not an argument: the fake needs none
     other = new_client(server.config)
     with closing(etcd3.client(*server.endpoints[0].split(":"))) if users_own else nullcontext(server.config) as client:
         api = new_client(client)

@@ -8,10 +8,10 @@ from typing import Literal
 
 from etcdleader._etcd.api import EtcdApi
 
-Etcd = Literal["fake", "wheel", "path", "client"]
-"""The last one is that of the wheel, by a client of the user's: its streams are gRPC's own."""
+Etcd = Literal["fake", "server", "client"]
+"""The last one is a server, too, reached by the user's client: its streams are gRPC's own."""
 Loop = Literal["asyncio", "trio"]
-ETCDS: tuple[Etcd, ...] = ("fake", "wheel", "path", "client")
+ETCDS: tuple[Etcd, ...] = ("fake", "server", "client")
 LOOPS: tuple[Loop, ...] = ("asyncio", "trio")
 
 
