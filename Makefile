@@ -85,9 +85,13 @@ bench-losing: $(VENV)/dev.stamp
 # one is printed), and checks that nobody led who should not have. The report is build/faults/report.md.
 FAULTS_SECONDS ?= 600
 FAULTS_SEED ?=
+# The version of etcd, by default the newest listed, and its feature gates: FAULTS_GATES=FastLeaseKeepAlive=false.
+FAULTS_ETCD ?=
+FAULTS_GATES ?=
 
 faults: $(VENV)/dev.stamp
-	$(BIN)/python -m tests.faults.run --seconds $(FAULTS_SECONDS) $(if $(FAULTS_SEED),--seed $(FAULTS_SEED))
+	$(BIN)/python -m tests.faults.run --seconds $(FAULTS_SECONDS) $(if $(FAULTS_SEED),--seed $(FAULTS_SEED)) \
+		$(if $(FAULTS_ETCD),--etcd $(FAULTS_ETCD)) $(if $(FAULTS_GATES),--gates $(FAULTS_GATES))
 
 protobuf-matrix: $(VENV)/dev.stamp
 	$(BIN)/python tools/protobuf_matrix.py

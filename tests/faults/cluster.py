@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from etcdleader.testing._etcd_binary import find_etcd, find_etcdctl, supports
+from etcdleader.testing._etcd_binary import find_etcd, find_etcdctl, find_etcdutl, supports
 from etcdleader.testing._etcd_member import EtcdMember, EtcdServerError
 from tests.faults.network import Network
 
@@ -49,7 +49,7 @@ class Member(EtcdMember):
         while not self.healthy():
             checkpoint()
             if not self.running or time.monotonic() > give_up:
-                raise EtcdServerError(f"{self.name} did not come up: {self.log.read_text(errors='replace')[-600:]}")
+                raise EtcdServerError(f"{self.name} did not come up. {self._log_ends()}")
             time.sleep(0.02)
 
     def version(self) -> str:
@@ -74,6 +74,8 @@ class Cluster:
         self._extra_args = tuple(extra_args)
         self._binary = find_etcd()
         self.etcdctl = str(find_etcdctl(self._binary))
+        # 3.6 took `snapshot restore` out of etcdctl; before 3.5 there is no etcdutl.
+        self._restorer = str(find_etcdutl(self._binary) or self.etcdctl)
         self._token = secrets.token_hex(8)
         self.nodes = [f"m{number}" for number in range(MEMBERS)]
         network.add(OPERATOR)
@@ -161,23 +163,30 @@ class Cluster:
     def snapshot(self, path: Path) -> None:
         """Save a snapshot."""
         address, port = self.clients[self.leader() or 0]
-        self._etcdctl("--endpoints", f"{address}:{port}", "snapshot", "save", str(path))
+        self._operate(self.etcdctl, "--endpoints", f"{address}:{port}", "snapshot", "save", str(path))
 
-    def restore(self, path: Path) -> None:
-        """Put a snapshot in the place of the data of all members, which must not run."""
+    def can_raise_revisions(self) -> bool:
+        """Return whether `restore` takes `raised_by`: from 3.4.27 and 3.5.10 on."""
+        return "--bump-revision" in self._operate(self._restorer, "snapshot", "restore", "--help")
+
+    def restore(self, path: Path, *, raised_by: int = 0) -> None:
+        """Replace the data of all members, which must not run, by a snapshot, its revision raised by that much."""
         self.wipe()
+        raised = ("--bump-revision", str(raised_by), "--mark-compacted") if raised_by else ()
         for number, member in enumerate(self.members):
-            self._etcdctl(
-                "snapshot", "restore", str(path), "--name", self.nodes[number],
+            self._operate(
+                self._restorer, "snapshot", "restore", str(path), "--name", self.nodes[number], *raised,
                 "--initial-cluster", self._initial, "--initial-cluster-token", self._token,
                 "--initial-advertise-peer-urls", self._peers[number], "--data-dir", str(member.data_dir),
             )  # fmt: skip
 
-    def _etcdctl(self, *arguments: str) -> None:
-        command = self._network.command(OPERATOR, [self.etcdctl, *arguments])
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    def _operate(self, *command: str) -> str:
+        done = subprocess.run(
+            self._network.command(OPERATOR, command), capture_output=True, text=True, check=False, timeout=30
+        )
         if done.returncode:
-            raise OperatorError(f"etcdctl {' '.join(arguments)}: {done.stderr.strip()[-300:]}")
+            raise OperatorError(f"{' '.join(command)}: {done.stderr.strip()[-300:]}")
+        return done.stdout
 
     # The operator
 

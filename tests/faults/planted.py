@@ -23,6 +23,7 @@ from tests.faults.schedule import run_campaign
 from tests.planted.bugs.lease import COUNTED_FROM_THE_ANSWER
 from tests.planted.bugs.queue import ONE_FOR_ALL
 from tests.planted.change import Change, plant
+from tests.versions.choice import choose
 
 __all__ = ("BUGS", "Bug", "own_package")
 
@@ -158,6 +159,7 @@ def main(names: Sequence[str]) -> int:
     if (reason := why_no_namespaces()) is not None:
         print(f"not possible here: {reason}")
         return 2
+    print(choose())
     missed, aborted = [], threading.Event()
     for bug in BUGS:
         if names and not any(name in bug.name for name in names):

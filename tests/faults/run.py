@@ -5,6 +5,7 @@ minutes or more injected fewer than a hundred faults, or one of them fewer than 
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import shutil
 import signal
@@ -18,10 +19,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NoReturn
 
+from etcdleader.testing import EtcdServerError
+from etcdleader.testing._etcd_binary import find_etcd, version_of
 from tests.faults.network import why_no_namespaces
 from tests.faults.planted import own_package
 from tests.faults.report import Outcome, write_report
 from tests.faults.schedule import PLANS, run_campaign
+from tests.versions.choice import choose
 
 __all__ = ("main",)
 
@@ -41,6 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if options.campaigns is None:
         options.campaigns = _with(options.rows)
+    if options.etcd:
+        os.environ["ETCD_TEST_VERSION"] = options.etcd
+    try:
+        print(choose())
+        version = version_of(find_etcd())
+    except (EtcdServerError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 1
     print(f"seed {options.seed}, {options.seconds:g} s, campaigns: {', '.join(options.campaigns)}", flush=True)
     signal.signal(signal.SIGTERM, _terminate)
     with tempfile.TemporaryDirectory(prefix="etcdleader-faults-") as folder:
@@ -52,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = {
         "seed": options.seed,
         "seconds": f"{options.seconds:g}",
+        "etcd": f"{version}{', ' if options.gates else ''}{options.gates}",
         "network": "namespaces" if not reason else f"loopback ({reason})",
     }
     outcome = write_report(out, lines, facts)
@@ -94,6 +107,7 @@ def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Result
     turns, for as long as their rows need."""
     results, aborted, begun = _Results(), threading.Event(), time.monotonic()
     source = _own_copy(options.src, folder / "src")
+    etcd_args = ("--feature-gates", options.gates) if options.gates else ()
     subject_options = {"source": source, "margin": options.margin, "retry": options.retry}
 
     def follow(names: Sequence[str]) -> None:
@@ -103,7 +117,8 @@ def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Result
                 results.lines[name] = run_campaign(
                     name, folder / name, until=begun + options.seconds * share, seed=options.seed,
                     isolate=isolate, options=subject_options, aborted=aborted, rows=options.rows,
-                    rounds=options.rounds, elections=options.elections, say=lambda text: print(f"{time.monotonic() - begun:6.1f} {text}", flush=True),
+                    rounds=options.rounds, elections=options.elections, etcd_args=etcd_args,
+                    say=lambda text: print(f"{time.monotonic() - begun:6.1f} {text}", flush=True),
                 )  # fmt: skip
             except Exception:  # noqa: BLE001 - the other campaigns go on, and the exit status tells
                 traceback.print_exc()
@@ -149,6 +164,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="inject each row so many times, and end")
     parser.add_argument("--campaigns", nargs="+", choices=list(PLANS), help="only these")
     parser.add_argument("--src", help="a folder with another copy of the package for the candidates to run on")
+    parser.add_argument("--etcd", help="the version of etcd, such as 3.7.3, unless ETCD_BINARY names a program")
+    parser.add_argument("--gates", default="", help="etcd's feature gates, such as FastLeaseKeepAlive=false")
     parser.add_argument("--margin", type=float, default=1.0, help="of the candidates (1)")
     parser.add_argument("--retry", type=float, default=1.0, help="of the candidates (1)")
     parser.add_argument("--elections", type=int, default=200, help="in how many each process of `many` stands (200)")

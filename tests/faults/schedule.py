@@ -61,6 +61,7 @@ def run_campaign(
     name: str, folder: Path, *, until: float, seed: str, isolate: bool, options: Mapping[str, Any],
     aborted: threading.Event, rows: Sequence[str] | None = None, rounds: int | None = None,
     say: Callable[[str], None] = print, candidates: int | None = None, elections: int = 200,
+    etcd_args: Sequence[str] = (),
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Run one campaign to its end and return its history.
 
@@ -77,6 +78,7 @@ def run_campaign(
         say: Where progress is told.
         candidates: How many; by default as many as suit the campaign.
         elections: Of "many": in how many each candidate stands.
+        etcd_args: More options for each member.
     """
     plan = PLANS[name]
     chosen = [row for row in plan if (rows is None or row in rows) and (isolate or row not in _NEED_NAMESPACES)]
@@ -93,7 +95,7 @@ def run_campaign(
     with (
         (Network() if isolate else LoopbackNetwork()) as network,
         kind(
-            name, network, folder, setting, seed=seed, etcd_args=_ETCD_ARGS[name], aborted=aborted,
+            name, network, folder, setting, seed=seed, etcd_args=(*_ETCD_ARGS[name], *etcd_args), aborted=aborted,
             candidates=candidates or _CANDIDATES[name],
         ) as campaign,
     ):  # fmt: skip
