@@ -90,8 +90,7 @@ FAULTS_ETCD ?=
 FAULTS_GATES ?=
 
 faults: $(VENV)/dev.stamp
-	$(BIN)/python -m tests.faults.run --seconds $(FAULTS_SECONDS) $(if $(FAULTS_SEED),--seed $(FAULTS_SEED)) \
-		$(if $(FAULTS_ETCD),--etcd $(FAULTS_ETCD)) $(if $(FAULTS_GATES),--gates $(FAULTS_GATES))
+	$(BIN)/python -m tests.faults.run --seconds $(FAULTS_SECONDS) $(FAULTS_SEED:%=--seed %) $(FAULTS_ETCD:%=--etcd %) $(FAULTS_GATES:%=--gates %)
 
 protobuf-matrix: $(VENV)/dev.stamp
 	$(BIN)/python tools/protobuf_matrix.py

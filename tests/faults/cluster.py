@@ -234,7 +234,7 @@ class Cluster:
                 continue
             try:
                 status, answer = self._network.inside(OPERATOR, self._post, number, path, body, timeout)
-                if any(words in str(answer.get("error", "")) for words in _LOG_IN_FOR):
+                if any(words in _error(answer) for words in _LOG_IN_FOR):
                     self.log_in(number)
                     status, answer = self._network.inside(OPERATOR, self._post, number, path, body, timeout)
             except (OSError, http.client.HTTPException, ValueError) as failure:
@@ -242,7 +242,7 @@ class Cluster:
                 continue
             if status == 200:
                 return answer
-            error = str(answer.get("error") or answer)
+            error = _error(answer)
         raise OperatorError(f"{path}: {error}")
 
     def log_in(self, number: int) -> None:
@@ -335,6 +335,11 @@ class Cluster:
         )
         member.network = self._network
         return member
+
+
+def _error(answer: dict[str, Any]) -> str:
+    """Return what etcd's JSON gateway says of a failed call: in `error` before 3.6, in `message` since."""
+    return str(answer.get("error") or answer.get("message") or answer)
 
 
 def b64(text: str) -> str:
