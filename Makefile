@@ -72,14 +72,15 @@ format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-# Peers that are no Python are measured when they are there. Debian has them: golang-go golang-etcd-server-dev zookeeper.
+# On the newest listed etcd, unless ETCD_TEST_VERSION or ETCD_BINARY names another. Go's client is built in module mode;
+# ZooKeeper is measured if it is installed (Debian: zookeeper).
 BENCH ?=
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks $(BENCH)
 
 bench-losing: $(VENV)/dev.stamp
-	$(BIN)/python benchmarks/bench_losing.py
+	$(BIN)/python -m benchmarks.bench_losing
 
 # Kills, freezes, cuts off and confuses members and candidates for some time, in an order that the seed decides (a random
 # one is printed), and checks that nobody led who should not have. The report is build/faults/report.md.

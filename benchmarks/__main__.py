@@ -16,11 +16,12 @@ from pathlib import Path
 
 from benchmarks import plots
 from benchmarks.lab import Lab
-from benchmarks.registry import BUILD, OURS, PEERS, Peer
+from benchmarks.registry import BUILD, OURS, PEERS, Peer, go_client_version
 from benchmarks.results import Row, verdicts
 from benchmarks.rows import acquire, extend, hand_over, herd, kill, many, rpc, starts
 from benchmarks.table import as_markdown, as_text, bounds_as_text, side_by_side
 from benchmarks.workers import WorkerError
+from tests.versions.choice import choose
 
 Measure = Callable[[Lab], Iterable[Row]]
 
@@ -114,6 +115,7 @@ def main(given: Sequence[str] | None = None) -> None:
     asked_for = arguments(given)
     # As Ctrl-C does: every server and worker ends on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print(choose(), flush=True)
     peers, left_out = present(asked_for.peers)
     lab = Lab(peers, asked_for.rounds, quick=asked_for.quick)
     print("\n".join(left_out), flush=True)
@@ -157,7 +159,7 @@ def measured(name: str, lab: Lab, left_out: list[str]) -> Iterator[Row]:
 def write(rows: Sequence[Row], lab: Lab, left_out: Sequence[str], asked_for: argparse.Namespace) -> None:
     machine = f"{os.cpu_count()} processors, Linux {platform.release()}"
     facts = [
-        f"Python {platform.python_version()}, etcd {lab.etcd_version}, {machine}",
+        f"Python {platform.python_version()}, etcd {lab.etcd_version}, Go client {go_client_version()}, {machine}",
         ", ".join(f"{name} {version(name)}" for name in LIBRARIES if find_spec(MODULES.get(name, name))),
         "few rounds, small sizes: no figures to quote" if lab.quick else "a full run of the rows below",
     ]

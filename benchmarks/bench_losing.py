@@ -8,7 +8,7 @@ goes on (SIGCONT) when the other one leads.
 
 Every trial has an election of its own. Exits with 1 when a bound was missed.
 
-    python benchmarks/bench_losing.py [--by-hand 20] [--frozen 10] [--at-once 5]
+    python -m benchmarks.bench_losing [--by-hand 20] [--frozen 10] [--at-once 5]
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from etcdleader._etcd.api import DeleteRange, Put, Range
 from etcdleader._etcd.client import EtcdClient, new_client
 from etcdleader._runtime.clock import boottime
 from etcdleader.testing import EtcdServer
+from tests.versions.choice import choose
 
 LOOPS = ("asyncio", "trio")
 CALL_TIMEOUT = 5.0
@@ -279,6 +280,7 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=5, help="how many of these beside each other")
     wanted = parser.parse_args()
     logging.disable()  # short leases are warned about, and losses are what is tried here
+    print(choose())
     with EtcdServer() as etcd:
         bench = Bench(etcd)
         for bench.loop in LOOPS:

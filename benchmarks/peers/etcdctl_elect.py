@@ -5,7 +5,6 @@ Its own start is in the time to acquire, and not in the hand-over.
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import threading
@@ -24,7 +23,6 @@ class Candidate:
         self.process = subprocess.Popen(
             [etcdctl, "--endpoints", endpoints, "elect", name, "bench"],
             stdout=subprocess.PIPE,
-            env={**os.environ, "ETCDCTL_API": "3"},
         )
         self.elected = 0
         self.won = threading.Event()

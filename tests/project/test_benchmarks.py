@@ -19,12 +19,13 @@ from benchmarks import __main__ as command
 from benchmarks import asked, plots
 from benchmarks.lab import Lab
 from benchmarks.noise import Noise, watched
-from benchmarks.registry import BARE, CODEC, GO, OURS, RPC_PEERS
+from benchmarks.registry import BARE, CODEC, GO, OURS, RPC_PEERS, go_client_version
 from benchmarks.results import Measured, Row, verdicts
 from benchmarks.stats import Summary, difference
 from benchmarks.table import as_markdown, as_text, number, side_by_side
 from benchmarks.workers import WorkerError
 from tests.helpers.paths import ROOT
+from tests.versions.listed import NEWEST
 
 
 def row(ours: float, go: float | None = 2.0) -> Row:
@@ -208,3 +209,8 @@ def test_the_smallest_run_measures_prints_and_writes(tmp_path: Path) -> None:
         assert set(peers) == {OURS.title, BARE.title}, name
     assert measured["acquire-1"][BARE.title]["requests"] == {"LeaseGrant": 1.0, "Txn": 1.0}
     assert "not judged" in (tmp_path / "table.md").read_text()
+
+
+def test_gos_client_is_as_new_as_the_server() -> None:
+    """An old client is not what people compare with."""
+    assert go_client_version() == NEWEST
