@@ -79,7 +79,8 @@ class Row:
         noise: What else the machine did.
         bounds: What was to be reached.
         points: For a plot: the size at which this row was measured.
-        references: The peers that all are compared with, by the head of the column. Default: Go's client and the bare calls.
+        references: The peers that all are compared with, by the head of the column; by default Go's client and the bare
+            calls.
         column: Its head in the table that shows several rows side by side. Empty: it is not in that table.
     """
 

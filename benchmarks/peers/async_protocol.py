@@ -1,4 +1,4 @@
-"""The protocol of workers (`protocol.py`) for asynchronous ones: commands are read on the event loop, without a thread."""
+"""The protocol of workers (`protocol.py`) on an event loop: commands are read without a thread."""
 
 from __future__ import annotations
 

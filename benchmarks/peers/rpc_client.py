@@ -1,7 +1,7 @@
 """The part that the small gRPC clients share: an `asyncio.Protocol` around a codec without I/O.
 
-The clients are tuned as ours is: no task per message, one write for all requests of one iteration of the loop, a lone request
-written at once, and acknowledgements sent along with the next request. Each call has a timeout.
+The clients are tuned as ours is. There is no task per message, and all requests of one iteration of the loop are one
+write. A lone request is written at once. Acknowledgements go along with the next request. Each call has a timeout.
 
 They lack what a client for production needs: flow control of what is sent, pings, draining, a limit of streams, errors.
 """

@@ -1,6 +1,7 @@
 """A codec by hyperframe and hpack, without a state machine.
 
-The headers of a method are packed once, as etcdleader does it. They are never indexed, so the same block can be sent again.
+The headers of a method are packed once, as etcdleader does it. They are never indexed, so their block can be
+sent again.
 """
 
 from __future__ import annotations

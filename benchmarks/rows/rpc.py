@@ -1,8 +1,8 @@
 """The cost of a call and of a watch event: our gRPC client beside others, with the same bytes.
 
-Each client is a process with one connection to the same etcd. In each round every client has its turn. Requests are serialized
-in advance and responses stay bytes, so HTTP/2, gRPC and the event loop are measured, without protobuf and without elections.
-The CPU time is that of the whole process: of all its threads, and in the kernel.
+Each client is a process with one connection to the same etcd. In each round every client has its turn. Requests are
+serialized in advance and responses stay bytes. So HTTP/2, gRPC and the event loop are measured, without protobuf and
+without elections. The CPU time is that of the whole process: of all its threads, and in the kernel.
 
 The codec is also measured alone, in memory: the client's side of one call. The clients differ most in that part.
 """

@@ -27,10 +27,10 @@ __all__ = ("DirectEndpoint", "Endpoint", "open_endpoint")
 
 _USER_AGENT = "etcdleader"
 _PING_INTERVAL = 10.0
-"""Seconds. A member that vanished is noticed some time, and nothing that matters waits for it. etcd closes a connection that
+"""Seconds. Pings detect a member that vanished, and nothing that matters waits for that. etcd closes a connection that
 pings more often than every 5 s (its default for ``--grpc-keepalive-min-time``)."""
 _RESERVED_STREAMS = 2
-"""The keep-alive stream and the watch stream. etcd itself allows any number of streams, a proxy before it perhaps few."""
+"""The keep-alive stream and the watch stream. etcd itself allows any number of streams; a proxy may allow few."""
 _CONNECTING = 5.0
 """Seconds that an attempt to connect may take, whoever waits for it, TLS and all."""
 

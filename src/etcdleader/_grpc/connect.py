@@ -1,8 +1,8 @@
 """Opening a connection: the only place that knows which event loop has which transport.
 
-asyncio gets a protocol (``transport_asyncio.py``): bytes are taken where the loop reads them, and sent in the next iteration.
-Through anyio's streams each message would pass a task of its own. That is one or two iterations more, half of a call's cost.
-trio has streams only (``transport_anyio.py``).
+asyncio gets a protocol (``transport_asyncio.py``): bytes are taken where the loop reads them, and sent in the next
+iteration. Through anyio's streams each message would pass a task of its own. That is one or two iterations more, half
+of a call's cost. trio has streams only (``transport_anyio.py``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A gRPC connection over HTTP/2: unary calls and streams, on the event loop, without a thread.
 
-Requests of one iteration of the event loop leave in one write, and most of their responses arrive in one read. What the bytes
-mean is decided in ``frames.py`` and ``framing.py``, which do no I/O.
+Requests of one iteration of the event loop leave in one write, and most of their responses arrive in one read. What the
+bytes mean is decided in ``frames.py`` and ``framing.py``, which do no I/O.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Connection:
         Args:
             authority: The peer, as ``host:port``. An IPv6 address is in brackets.
             user_agent: The value of the ``user-agent`` header.
-            ping_interval: Seconds between pings while anything is open. A peer that is silent for as long after a ping is
-                considered dead. Servers close a connection that pings too often.
+            ping_interval: Seconds between pings while anything is open. A peer that is silent for as long after a ping
+                is considered dead. Servers close a connection that pings too often.
             reserved_streams: How many of the streams that the peer allows at a time are left to ``stream_stream``.
             on_received: Is called when a message, or a part of one, was received.
         """
@@ -165,8 +165,8 @@ class Connection:
             path: The path of the method.
             metadata: The headers that the stream is opened with.
             on_message: Is called with each message, on the event loop.
-            on_close: Is called once with the final status, unless the stream was cancelled from here. It may be called before
-                this method returns.
+            on_close: Is called once with the final status, unless the stream was cancelled from here. It may be called
+                before this method returns.
 
         Raises:
             RpcError: The peer allows no more streams, or the connection is closed.
@@ -304,7 +304,7 @@ class Connection:
             self._read(data)
         except ProtocolError as error:
             self._break(Status("UNAVAILABLE", str(error)))
-        except Exception as error:  # noqa: BLE001 - raised into the loop it would reach no caller: calls and streams get it
+        except Exception as error:  # noqa: BLE001 - the loop is no caller: the error goes to calls and streams
             self._break(Status("INTERNAL", repr(error)))
 
     def _read(self, data: bytes) -> None:

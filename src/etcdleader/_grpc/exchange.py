@@ -69,7 +69,7 @@ class Stream:
     def cancel(self) -> None:
         """End the stream without calling ``on_close``.
 
-        If nothing has been received on the connection since this stream last sent, the connection itself is considered dead
-        and is closed: a new stream on it would fare no better.
+        If nothing has been received on the connection since this stream last sent, the connection itself is considered
+        dead and is closed: a new stream on it would fare no better.
         """
         self._cancel()

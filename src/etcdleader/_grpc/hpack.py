@@ -1,7 +1,7 @@
 """The compression of headers, HPACK (RFC 7541). No I/O.
 
-The library hpack unpacks the peer's headers. Ours are packed here, without the dynamic table: so a block that was packed once
-can be sent again, and a token is in no table and no log.
+The library hpack unpacks the peer's headers. Ours are packed here, without the dynamic table: so a block that was
+packed once can be sent again, and a token is in no table and no log.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a connection needs of a transport: bytes in both directions. Each event loop has an implementation of its own."""
+"""The transport of a connection: bytes in both directions. Each event loop has its own implementation."""
 
 from __future__ import annotations
 
