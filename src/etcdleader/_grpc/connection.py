@@ -363,8 +363,8 @@ _connected: weakref.WeakSet[Connection] = weakref.WeakSet()
 def _forked() -> None:
     """What a child does to the connections that it inherited: it lets go of them, unseen by the other side.
 
-    Whatever it runs of its parent's loop, as it does when it leaves by ``sys.exit`` inside of it, can then neither speak to
-    etcd in the parent's name, nor read what was meant for the parent, nor take the parent's sockets out of the loop's
+    Whatever it runs of its parent's loop, as it does when it leaves by ``sys.exit`` inside of it, can then neither speak
+    in the parent's name, nor read what was meant for the parent, nor take the parent's sockets out of the loop's
     selector, which the two share. (On trio it still takes events from there: that is between trio and who forks so.)
     """
     nobody, other = socket.socketpair()
