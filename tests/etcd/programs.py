@@ -11,6 +11,8 @@ from tests.helpers.python_process import Python
 
 __all__ = ("line", "python")
 
+_ENDING_SECONDS = 10.0
+
 
 @contextmanager
 def python(source: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
@@ -30,6 +32,9 @@ def python(source: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def line(process: subprocess.Popen[str]) -> str:
-    """The next that it says."""
+    """Return the next line that it prints."""
     assert process.stdout is not None
-    return process.stdout.readline().strip()
+    if printed := process.stdout.readline():
+        return printed.strip()
+    _, errors = process.communicate(timeout=_ENDING_SECONDS)
+    raise AssertionError(f"it has ended, with {process.returncode}: {errors}")
