@@ -9,6 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import grpc
 import pytest
 
 from etcdleader.etcd3 import etcd3
@@ -38,9 +39,14 @@ class Etcd:
         return about.key.decode(), about.create_revision, value.decode(), about.lease_id
 
     def ask_to_step_down(self) -> bool:
-        """A put that changes nothing. Whether it has happened is not known from that."""
+        """Put a value that changes nothing on the leader's key. Return whether the leader gave up the key meanwhile."""
         request = etcd3.etcdrpc.PutRequest(key=self.leader()[0].encode(), ignore_value=True, ignore_lease=True)
-        self.client.kvstub.Put(request, timeout=30)
+        try:
+            self.client.kvstub.Put(request, timeout=30)
+        except grpc.RpcError as error:
+            if "key not found" not in str(error):
+                raise
+            return True
         return False
 
 
