@@ -37,9 +37,11 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/etcdleader demo
 
 # The newest listed etcd, built at the first run; ETCD_TEST_VERSION=3.6.16 names another, ETCD_BINARY=... a program.
-# A file stays together: the servers that its tests share are started once.
+# Candidates in Go and Java are built, too, and the etcdctl of older etcds, where there is Go and Java. A file stays together:
+# the servers that its tests share are started once.
 test: lint
 	@$(BIN)/python -m tests.versions.run choose
+	@$(BIN)/python -m tests.interop.build
 	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 # The list is in tests/versions/listed.py.
