@@ -1,12 +1,17 @@
-"""How the candidates of other libraries are built and kept."""
+"""How the candidates of other libraries are built and kept, and that the documents name their versions."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.paths import ROOT
 from tests.interop import build
+
+GO_MODULE = build.SOURCES / "go" / "go.mod"
+POM = build.SOURCES / "java" / "pom.xml"
 
 
 @pytest.fixture
@@ -75,3 +80,14 @@ def test_what_is_missing_is_named(cache: Path, find: object, missing: str) -> No
     assert callable(find)
     with pytest.raises(build.MissingToolError, match=missing):
         find()
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/divergence.md"])
+def test_the_documents_name_the_versions_that_are_tested(document: str) -> None:
+    go = re.search(r"client/v3 v(\S+)", GO_MODULE.read_text())
+    jetcd = re.search(r"<artifactId>jetcd-core</artifactId>\s*<version>(.+)</version>", POM.read_text())
+    assert go is not None
+    assert jetcd is not None
+    text = (ROOT / document).read_text()
+    for version in (go[1], jetcd[1], *map(build.newest_in, build.SERIES)):
+        assert version in text
