@@ -27,6 +27,7 @@ class Options:
     Attributes:
         elections: The names of those below ``election`` in which each process stands; none: in that one alone.
         pace: How many times as slowly as usual the work of a term goes: hundreds write to one etcd.
+        renewals: Whether each confirmed renewal is written down.
         source: A folder with another copy of the package to run, or None for the installed one.
     """
 
@@ -41,6 +42,7 @@ class Options:
     password: str | None = None
     elections: tuple[str, ...] = ()
     pace: float = 1.0
+    renewals: bool = False
     source: Path | None = None
 
 
@@ -119,10 +121,16 @@ class Candidate:
             "name": self.name, "backend": self.backend, "endpoints": self.endpoints, "journal": str(journal),
         }  # fmt: skip
         with journal.with_suffix(".stderr").open("ab") as errors:
-            self._process = python_in(
-                self._network, self.name, "tests.faults.subject", json.dumps(facts),
-                source=self.options.source, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors,
-            )  # fmt: skip
+            self._process = self._spawn(
+                json.dumps(facts), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
+            )
+
+    def _spawn(self, facts: str, **streams: Any) -> subprocess.Popen[bytes]:
+        """Start the program that campaigns."""
+        process: subprocess.Popen[bytes] = python_in(
+            self._network, self.name, "tests.faults.subject", facts, source=self.options.source, **streams
+        )
+        return process
 
     @property
     def running(self) -> bool:

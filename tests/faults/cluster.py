@@ -25,6 +25,7 @@ OPERATOR = "op"
 """The node that the operator and the recorder work from."""
 MEMBERS = 3
 _START = 30.0
+_END = 20.0
 _LOG_IN_FOR = ("auth token", "user name is empty", "revision of auth store is old")
 
 
@@ -36,6 +37,17 @@ class Member(EtcdMember):
     """A member whose HTTP is reached from the operator's node."""
 
     network: Network
+    started_at = 0.0
+
+    def terminate(self) -> None:
+        """Send SIGTERM and wait for the end. A leader of etcd transfers its leadership first."""
+        process = self._running_process()
+        self._killed = True
+        process.terminate()
+        try:
+            process.wait(_END)
+        except subprocess.TimeoutExpired:
+            raise EtcdServerError(f"{self.name} did not end within {_END:g} s. {self._log_ends()}") from None
 
     def healthy(self) -> bool:
         """Whether it serves, and sees a leader."""
@@ -52,8 +64,16 @@ class Member(EtcdMember):
                 raise EtcdServerError(f"{self.name} did not come up. {self._log_ends()}")
             time.sleep(0.02)
 
+    def launch(self) -> None:
+        self.started_at = time.time()
+        super().launch()
+
     def version(self) -> str:
         return str(self.network.inside(OPERATOR, self._get, "/version")["etcdserver"])
+
+    def cluster_version(self) -> str:
+        """Return the version that all members have agreed on."""
+        return str(self.network.inside(OPERATOR, self._get, "/version")["etcdcluster"])
 
     def _get(self, path: str) -> dict[str, Any]:
         connection = http.client.HTTPConnection(self.endpoint, timeout=1.0)
@@ -68,11 +88,13 @@ class Member(EtcdMember):
 class Cluster:
     """Three members. The operator speaks JSON over HTTP with etcd's own gateway: a call takes a few milliseconds."""
 
-    def __init__(self, network: Network, folder: Path, *, extra_args: Sequence[str] = ()) -> None:
+    def __init__(
+        self, network: Network, folder: Path, *, version: str | None = None, extra_args: Sequence[str] = ()
+    ) -> None:
         self._network = network
         self._folder = folder
         self._extra_args = tuple(extra_args)
-        self._binary = find_etcd()
+        self._binary = find_etcd(version=version)
         self.etcdctl = str(find_etcdctl(self._binary))
         # 3.6 took `snapshot restore` out of etcdctl; before 3.5 there is no etcdutl.
         self._restorer = str(find_etcdutl(self._binary) or self.etcdctl)
@@ -123,6 +145,14 @@ class Cluster:
         return self.members[0].version()
 
     # Replacing, wiping, restoring
+
+    def change_version(self, number: int, version: str) -> None:
+        """End a member by SIGTERM, and start it with its data on another version of etcd."""
+        self._binary = find_etcd(version=version)
+        self.members[number].terminate()
+        self.members[number] = self._make(number, "existing")
+        self.members[number].launch()
+        self.members[number].wait_healthy()
 
     def replace(self, number: int) -> None:
         """Remove a member from the cluster, and add it again with no data."""

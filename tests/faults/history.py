@@ -9,7 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ("Belief", "Cut", "History", "Injection", "Read", "Seat", "Stop", "Work", "Write", "load", "read_lines")
+__all__ = ("GO", "Belief", "Cut", "History", "Injection", "Read", "Seat", "Stop", "Work", "Write", "load", "read_lines")
+
+GO = "go"
+"""The backend of a candidate that is a program on etcd's own Go client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,7 @@ class History:
     Attributes:
         backends: What each candidate ran on.
         keep_alives: When the keep-alives of each candidate's leases passed its proxy on their way to a member, in order.
+        renewals: Of each process and token: when its confirmed renewals were sent, where that is written down.
         parts: Where there are many elections: each one's own, and here is only what belongs to none of them.
         of_many: Whether it is one of these.
         corrupted: When, and from which revision on, etcd's members were seen to disagree about what they hold: etcd 3.5.0
@@ -155,6 +159,7 @@ class History:
     leftovers: list[str] = field(default_factory=list)
     backends: dict[str, str] = field(default_factory=dict)
     keep_alives: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    renewals: dict[tuple[str, int], list[float]] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
     refused_writes: int = 0
     unfenced: tuple[int, int] = (0, 0)
@@ -246,6 +251,8 @@ class _Loader:
         elif kind == "keep-alive":
             for lease in line["leases"]:
                 history.keep_alives.setdefault((line["subject"], lease), []).append(line["at"])
+        elif kind == "renewed":
+            history.renewals.setdefault((who, line["token"]), []).append(line["sent"])
         elif kind == "stopping":
             self._asked[who] = line["at"]
         elif kind == "stopped":

@@ -46,6 +46,7 @@ class Recorder:
         self._seen: set[tuple[int, bytes]] = set()
         self._lock = threading.Lock()
         self._tokens: dict[Any, list[tuple[str, str]]] = {}
+        self._streams: dict[Any, Any] = {}
         self._channels = [grpc.insecure_channel(endpoint, options=_OPTIONS) for endpoint in options["endpoints"]]
 
     def run(self) -> None:
@@ -68,8 +69,10 @@ class Recorder:
         sent = now()
         try:
             answer = etcdrpc.KVStub(channel).Range(request, timeout=_TIMEOUT, metadata=self._metadata(channel))
-        except grpc.RpcError:
+        except grpc.RpcError as error:
             self._tokens.pop(channel, None)
+            if error.code() == grpc.StatusCode.UNAVAILABLE and (watch := self._streams.get(channel)) is not None:
+                watch.cancel()  # a member that is to end waits for its streams, for seven seconds
             return
         received = now()
         facts: dict[str, Any] = {"owner": answer.kvs[0].create_revision if answer.kvs else 0}
@@ -114,6 +117,7 @@ class Recorder:
             requests.put(etcdrpc.WatchRequest(create_request=create))
         metadata = [*self._metadata(channel, anew=True), ("hasleader", "true")]
         stream = etcdrpc.WatchStub(channel).Watch(_taken_from(requests), metadata=metadata)
+        self._streams[channel] = stream
         ids: dict[int, int] = {}
         try:
             for answer in stream:

@@ -13,14 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from etcdleader.testing import EtcdServerError
-from tests.faults import rows_auth, rows_keys, rows_many, rows_members, rows_memory, rows_network, rows_processes
+from tests.faults import (
+    rows_auth,
+    rows_keys,
+    rows_many,
+    rows_members,
+    rows_memory,
+    rows_network,
+    rows_processes,
+    rows_versions,
+)
 from tests.faults.campaign import ELECTION, REGISTER, AbortedError, Campaign, NoHolderError
 from tests.faults.candidate import Options
 from tests.faults.cluster import OperatorError
+from tests.faults.go_candidate import add_go_candidate
 from tests.faults.many import MANY_ELECTIONS, ManyCampaign
 from tests.faults.network import LoopbackNetwork, Network
 
-__all__ = ("MUST_HAVE", "PLANS", "run_campaign")
+__all__ = ("MUST_HAVE", "PLANS", "UPGRADES", "run_campaign")
 
 Row = Callable[[Campaign], None]
 
@@ -30,8 +40,12 @@ PLANS: Mapping[str, Mapping[str, Row]] = {
     "auth": rows_auth.ROWS,
     "memory": rows_memory.ROWS,
     "many": {**MAIN, **rows_many.ROWS},
+    "upgrade": rows_versions.ROWS,
+    "upgrade-many": rows_versions.ROWS,
 }
 """A campaign's name, and its rows."""
+UPGRADES = ("upgrade", "upgrade-many")
+"""Their rows come in order, and once for each member: they take as long as that takes."""
 MUST_HAVE = (
     *(f"A{number}" for number in (*range(1, 11), 13, 15, 17)),
     *("B1", "B2", "B3", "B4", "B9", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C13", "D1", "D2", "D3", "D8", "D9"),
@@ -43,8 +57,10 @@ _ETCD_ARGS = {
     "auth": rows_auth.ETCD_ARGS,
     "memory": (),
     "many": ("--quota-backend-bytes", str(48 * 1024 * 1024)),
+    **dict.fromkeys(UPGRADES, rows_versions.ETCD_ARGS),
 }
-_CANDIDATES = {"main": 4, "auth": 2, "memory": 2, "many": 3}
+_CANDIDATES = {"main": 4, "auth": 2, "memory": 2, "many": 3, "upgrade": 3, "upgrade-many": 2}
+_ELECTIONS = {"many": 200, "upgrade-many": 300}
 _MANY_RENEW = 2.0
 """Seconds. With one, three processes of two hundred leases each and their etcd keep two processors busy by renewals."""
 _PACE = 30.0
@@ -60,15 +76,15 @@ def in_rounds(rows: Sequence[str], chance: random.Random) -> Iterator[str]:
 def run_campaign(
     name: str, folder: Path, *, until: float, seed: str, isolate: bool, options: Mapping[str, Any],
     aborted: threading.Event, rows: Sequence[str] | None = None, rounds: int | None = None,
-    say: Callable[[str], None] = print, candidates: int | None = None, elections: int = 200,
-    etcd_args: Sequence[str] = (),
+    say: Callable[[str], None] = print, candidates: int | None = None, elections: int | None = None,
+    etcd_args: Sequence[str] = (), go: bool = True,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Run one campaign to its end and return its history.
 
     Args:
         name: One of ``PLANS``.
         folder: Where journals and etcd's data go.
-        until: On the monotonic clock; nothing new begins after that.
+        until: On the monotonic clock; nothing new begins after that, except the rows of an upgrade.
         seed: Of the schedule.
         isolate: With namespaces; without them the rows that need them are left out.
         options: What differs from the candidates' usual options.
@@ -77,8 +93,9 @@ def run_campaign(
         rounds: No more than so many.
         say: Where progress is told.
         candidates: How many; by default as many as suit the campaign.
-        elections: Of "many": in how many each candidate stands.
-        etcd_args: More options for each member.
+        elections: Of "many" and "upgrade-many": in how many each candidate stands.
+        etcd_args: More options for each member; the upgrades have none.
+        go: Of "upgrade": whether a candidate on etcd's Go client stands in the queue.
     """
     plan = PLANS[name]
     chosen = [row for row in plan if (rows is None or row in rows) and (isolate or row not in _NEED_NAMESPACES)]
@@ -88,15 +105,19 @@ def run_campaign(
     canary = f"canary-{secrets.token_hex(8)}"
     if name == "auth":
         setting = replace(setting, user=rows_auth.USER, password=canary)
-    if name == "many":
-        names = tuple(f"{number:03}" for number in range(elections))
+    many, upgrade = name in _ELECTIONS, name in UPGRADES
+    setting = replace(setting, renewals=upgrade)
+    version = rows_versions.starts_on(chosen) if upgrade else None
+    if many:
+        names = tuple(f"{number:03}" for number in range(elections or _ELECTIONS[name]))
         setting = replace(setting, election=MANY_ELECTIONS, elections=names, renew=_MANY_RENEW, pace=_PACE)
-    kind = ManyCampaign if name == "many" else Campaign
+    kind = ManyCampaign if many else Campaign
+    more_args = () if upgrade else etcd_args
     with (
         (Network() if isolate else LoopbackNetwork()) as network,
         kind(
-            name, network, folder, setting, seed=seed, etcd_args=(*_ETCD_ARGS[name], *etcd_args), aborted=aborted,
-            candidates=candidates or _CANDIDATES[name],
+            name, network, folder, setting, seed=seed, etcd_args=(*_ETCD_ARGS[name], *more_args), aborted=aborted,
+            candidates=candidates or _CANDIDATES[name], version=version,
         ) as campaign,
     ):  # fmt: skip
         try:
@@ -104,12 +125,17 @@ def run_campaign(
                 rows_auth.switch_on(campaign, canary)
             campaign.record()
             campaign.field()
+            if name == "upgrade" and go and (reason := add_go_candidate(campaign)):
+                say(f"{name}: without a candidate on etcd's Go client: {reason}")
             if name == "many" and rows_members.corrupts_when_killed(version := campaign.cluster.version()):
                 say(f"{name}: without {', '.join(sorted(rows_members.KILLS))}: etcd {version} does not survive them")
                 chosen = [row for row in chosen if row not in rows_members.KILLS]
             failed = 0
-            for number, row in enumerate(in_rounds(chosen, campaign.chance) if chosen else ()):
-                if time.monotonic() >= until or (rounds is not None and number >= rounds * len(chosen)):
+            order = rows_versions.in_order(chosen) if upgrade else in_rounds(chosen, campaign.chance)
+            for number, row in enumerate(order if chosen else ()):
+                if not upgrade and (
+                    time.monotonic() >= until or (rounds is not None and number >= rounds * len(chosen))
+                ):
                     break
                 campaign.look()
                 failed = 0 if _inject(campaign, row, plan[row], say) else failed + 1

@@ -38,6 +38,8 @@ _ASK_ALL_EVERY = 0.02
 _STILL_EVERY = 0.05
 _LOOK = 0.05
 _STEP = 0.07
+_SAME_RENEWAL = 0.1
+"""Seconds by which one deadline, computed twice, may seem to differ."""
 
 
 class PlannedError(Exception):
@@ -59,6 +61,7 @@ class Stand:
         self._number = 0
         self._token = 0
         self._last = 0.0
+        self._renewed = 0.0
         config = Config(
             enabled=True,
             id=options["name"],
@@ -92,7 +95,16 @@ class Stand:
             self._token = asked
         if self._token:
             self._last = before
+            if self._options["renewals"] and term is not None:
+                self._note_renewal(term, before)
         return self._token > 0
+
+    def _note_renewal(self, term: Term, before: float) -> None:
+        """Write down when the newest confirmed renewal was sent: the deadline is counted from there."""
+        sent = before + term.remaining() - (self._options["lease"] - self._options["margin"])
+        if sent > self._renewed + _SAME_RENEWAL:
+            self._renewed = sent
+            self._write("renewed", token=term.token, sent=sent)
 
     # What it does
 
