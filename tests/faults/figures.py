@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.faults.history import Belief, History, Injection
 
-__all__ = ("Figure", "RowResult", "figures", "row_results")
+__all__ = ("Figure", "RowResult", "figures", "kept", "row_results")
 
 
 _GIVEN_UP = ("resigned", "stopped", "failed")
@@ -115,9 +115,9 @@ def _row_results(history: History) -> list[RowResult]:
         result.led_on[_backend(history, injection)] += 1
         if injection.keeps:
             result.expected += 1
-            kept = _kept(history.beliefs, injection)
-            result.kept += kept
-            if not kept:
+            held = kept(history.beliefs, injection)
+            result.kept += held
+            if not held:
                 result.lost.append(injection.note)
         for belief, gone in _ended(history, [injection.token]):
             if deleted_by.get(belief.token, injection.row) != injection.row:
@@ -149,7 +149,8 @@ def _released(history: History, injection: Injection) -> list[float]:
     return found
 
 
-def _kept(beliefs: Iterable[Belief], injection: Injection) -> bool:
+def kept(beliefs: Iterable[Belief], injection: Injection) -> bool:
+    """Return whether the leader that the fault met still led at its end."""
     return any(
         belief.token == injection.token and belief.start <= injection.start and belief.end > injection.end - _KILLED
         for belief in beliefs

@@ -15,6 +15,7 @@ from tests.faults.checker import Violation, check, worst_overlap
 from tests.faults.figures import figures, row_results
 from tests.faults.history import History, load
 from tests.faults.schedule import MUST_HAVE
+from tests.faults.steps import table
 from tests.faults.timeline import timeline
 
 __all__ = ("Outcome", "rows_below", "write_report")
@@ -143,6 +144,7 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
     for result in results:
         yield from (f"- {result.row} cost leadership: {note}" for note in result.lost)
     yield ""
+    yield from table(history)
     yield "### What was injected, and who led"
     yield ""
     yield "| from | to | row | what | led before |"

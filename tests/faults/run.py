@@ -24,7 +24,8 @@ from etcdleader.testing._etcd_binary import find_etcd, version_of
 from tests.faults.network import why_no_namespaces
 from tests.faults.planted import own_package
 from tests.faults.report import Outcome, write_report
-from tests.faults.schedule import PLANS, run_campaign
+from tests.faults.rows_versions import versions_missing
+from tests.faults.schedule import PLANS, UPGRADES, run_campaign
 from tests.versions.choice import choose
 
 __all__ = ("main",)
@@ -43,8 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.whole = (
         options.seconds >= _WHOLE_RUN and not reason and options.rows is options.rounds is options.campaigns is None
     )
+    named = options.campaigns is not None or options.rows is not None
     if options.campaigns is None:
-        options.campaigns = _with(options.rows)
+        options.campaigns = _with(options.rows, upgrades=options.whole)
     if options.etcd:
         os.environ["ETCD_TEST_VERSION"] = options.etcd
     try:
@@ -53,6 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EtcdServerError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
+    if set(UPGRADES) & set(options.campaigns) and (missing := versions_missing()):
+        print(f"Without the upgrades of etcd: {missing}.", file=sys.stderr if named else sys.stdout)
+        if named:
+            return 1
+        options.campaigns = [name for name in options.campaigns if name not in UPGRADES]
     print(f"seed {options.seed}, {options.seconds:g} s, campaigns: {', '.join(options.campaigns)}", flush=True)
     signal.signal(signal.SIGTERM, _terminate)
     with tempfile.TemporaryDirectory(prefix="etcdleader-faults-") as folder:
@@ -84,10 +91,11 @@ def _enough(outcome: Outcome) -> bool:
     return False
 
 
-def _with(rows: Sequence[str] | None) -> list[str]:
-    """The campaigns that inject these rows, each in one of them: not what one election shows in hundreds again."""
+def _with(rows: Sequence[str] | None, *, upgrades: bool = False) -> list[str]:
+    """The campaigns that inject these rows, each in one of them: not what one election shows in hundreds again. The
+    upgrades take three minutes each, so short runs leave them out unless they are named."""
     if rows is None:
-        return list(PLANS)
+        return [name for name in PLANS if upgrades or name not in UPGRADES]
     left, names = set(rows), []
     for name, plan in PLANS.items():
         if left & set(plan):
@@ -104,7 +112,7 @@ class _Results:
 
 def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Results:
     """The main campaign, and beside it, one after another, those that want a cluster of their own kind. They take
-    turns, for as long as their rows need."""
+    turns, for as long as their rows need. The upgrades come last, and take as long as they take."""
     results, aborted, begun = _Results(), threading.Event(), time.monotonic()
     source = _own_copy(options.src, folder / "src")
     etcd_args = ("--feature-gates", options.gates) if options.gates else ()
@@ -112,7 +120,7 @@ def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Result
 
     def follow(names: Sequence[str]) -> None:
         for number, name in enumerate(names, 1):
-            share = sum(map(_share, names[:number])) / sum(map(_share, names))
+            share = sum(map(_share, names[:number])) / (sum(map(_share, names)) or 1)
             try:
                 results.lines[name] = run_campaign(
                     name, folder / name, until=begun + options.seconds * share, seed=options.seed,
@@ -141,7 +149,7 @@ def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Result
 
 
 def _share(name: str) -> int:
-    return 4 if name == "many" else 1
+    return 0 if name in UPGRADES else 4 if name == "many" else 1
 
 
 def _own_copy(source: str | None, to: Path) -> Path:
@@ -168,7 +176,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--gates", default="", help="etcd's feature gates, such as FastLeaseKeepAlive=false")
     parser.add_argument("--margin", type=float, default=1.0, help="of the candidates (1)")
     parser.add_argument("--retry", type=float, default=1.0, help="of the candidates (1)")
-    parser.add_argument("--elections", type=int, default=200, help="in how many each process of `many` stands (200)")
+    parser.add_argument(
+        "--elections", type=int, help="in how many each process stands (200 in `many`, 300 in `upgrade-many`)"
+    )
     parser.add_argument("--loopback", action="store_true", help="no network namespaces, even if there could be")
     parser.add_argument("--keep", help="a folder to copy every journal and log to")
     return parser.parse_args(arguments)

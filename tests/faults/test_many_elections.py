@@ -17,7 +17,7 @@ from tests.faults.journal import folded
 from tests.faults.network import why_no_namespaces
 from tests.faults.report import rows_below, write_report
 from tests.faults.run import _with
-from tests.faults.schedule import run_campaign
+from tests.faults.schedule import PLANS, run_campaign
 from tests.faults.timeline import timeline
 
 SLICE = ("C1", "M1", "M3")
@@ -166,7 +166,9 @@ def test_rows_in_many_elections_do_not_stand_for_those_in_one() -> None:
 def test_rows_that_are_asked_for_are_injected_in_one_campaign_each() -> None:
     assert _with(["A1", "D8"]) == ["main", "auth"]
     assert _with(["A1", "M1"]) == ["main", "many"]
+    assert _with(["U2"]) == ["upgrade"]
     assert _with(None) == ["main", "auth", "memory", "many"]
+    assert _with(None, upgrades=True) == list(PLANS)
 
 
 def frame(stream: int, payload: bytes) -> bytes:
