@@ -146,10 +146,9 @@ class Cluster:
 
     # Replacing, wiping, restoring
 
-    def change_version(self, number: int, version: str) -> None:
-        """End a member by SIGTERM, and start it with its data on another version of etcd."""
+    def start_on(self, number: int, version: str) -> None:
+        """Start a member that has ended, with its data, on another version of etcd."""
         self._binary = find_etcd(version=version)
-        self.members[number].terminate()
         self.members[number] = self._make(number, "existing")
         self.members[number].launch()
         self.members[number].wait_healthy()

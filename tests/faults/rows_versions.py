@@ -1,4 +1,5 @@
 """The rolling upgrade of a cluster, from 3.5 to 3.6 to 3.7, and the downgrade to 3.6. Each injection replaces one member.
+The first one of each row stays down for longer than a lease, so that no leader can wait for it to come back.
 
 The steps are those of docs/operating.md: SIGTERM to one member at a time, a raft snapshot taken by 3.6 on each member
 before 3.7 starts on its data, and a downgrade that is enabled before the first member is replaced.
@@ -8,17 +9,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from etcdleader.testing import EtcdServerError
 from etcdleader.testing._etcd_binary import find_etcd
 from tests.faults.campaign import Campaign
 from tests.faults.candidate import Candidate
 from tests.faults.cluster import OperatorError, b64
+from tests.faults.history import Injection
 from tests.faults.many import ManyCampaign
 from tests.versions.listed import LISTED
 
-__all__ = ("ETCD_ARGS", "ROWS", "in_order", "starts_on", "versions_missing")
+__all__ = ("ETCD_ARGS", "MIDDLE", "NEWEST", "OLDEST", "ROUTE", "ROWS", "in_order", "starts_on", "versions_missing")
 
 SNAPSHOT_COUNT = 100
 """Writes after which a member takes a raft snapshot. 3.5 takes its first after 100000, 3.6 after 10000."""
@@ -26,6 +28,7 @@ ETCD_ARGS = ("--snapshot-count", str(SNAPSHOT_COUNT))
 OLDEST, MIDDLE, NEWEST = (
     [entry.version for entry in LISTED if entry.version.startswith(minor)][-1] for minor in ("3.5.", "3.6.", "3.7.")
 )
+ROUTE = f"{OLDEST}, {MIDDLE}, {NEWEST}, and back to {MIDDLE}"
 _PATIENCE = 20.0
 """Seconds for a snapshot, or for the monitor that compares the versions of all members every five seconds."""
 
@@ -90,19 +93,37 @@ def _replace_next(campaign: Campaign, row: str, old: str, new: str) -> None:
     holder = _next_leader(campaign)
     leads = "the leader of etcd" if campaign.cluster.wait_leader() == number else "a follower"
     used = holder.used_member() == number
+    down = campaign.lease + 1 if len(on_old) == len(campaign.cluster.members) else 0
     note = f"m{number}, {leads}{f', which {holder.name} uses,' if used else ''} from {old} to {new}"
+    note += f", down for {down:g} s" if down else ""
     with campaign.injection(row, note, keeps=True) as injection:
-        campaign.cluster.change_version(number, new)
+        campaign.cluster.members[number].terminate()
+        campaign.sleep(down)
+        campaign.cluster.start_on(number, new)
         injection.note += f": now {', '.join(member.version() for member in campaign.cluster.members)}"
         # A renewal that fails is tried again, and the one after it is seen to succeed.
         campaign.sleep(campaign.options.renew + 2 * campaign.options.retry)
+    if lost := _lost(campaign, injection):
+        campaign.complain(f"{row}: {lost} leaderships were lost: {injection.note}")
+
+
+def _lost(campaign: Campaign, injection: Injection) -> int:
+    """Return how many of those who led at the beginning do not lead with the same token now."""
+    holder = campaign.holder()
+    before = injection.tokens or {"": injection.token}
+    after = campaign.tokens() or {"": holder.token if holder else 0}
+    return sum(after.get(name) != token for name, token in before.items())
 
 
 def _next_leader(campaign: Campaign) -> Candidate:
     """Let leadership go to each backend in turn: asyncio, trio and etcd's Go client where that is there."""
     holder = campaign.settle(everybody=True)
-    if isinstance(campaign, ManyCampaign) or not campaign.injections:
+    if not campaign.injections:
         return holder
+    if isinstance(campaign, ManyCampaign):
+        if len(campaign.injections) % 3 == 0:
+            _hand_all_over(campaign)
+        return campaign.settle(everybody=True)
     backends = list(dict.fromkeys(candidate.backend for candidate in campaign.candidates))
     wanted = backends[len(campaign.injections) % len(backends)]
     for _ in campaign.candidates:
@@ -112,6 +133,19 @@ def _next_leader(campaign: Campaign) -> Candidate:
         holder.tell("resign")
         holder = campaign.wait_holder(above=token)
     return campaign.settle(everybody=True)
+
+
+def _hand_all_over(campaign: ManyCampaign) -> None:
+    """Let every leader of hundreds resign, so that the other process leads through the next row."""
+    before = campaign.tokens()
+    for name in campaign.elections:
+        campaign.take_aim(name)
+        campaign.wait_holder().tell("resign")
+    _wait(campaign, "new leader in every election", lambda: _all_above(campaign.tokens(), before))
+
+
+def _all_above(tokens: Mapping[str, int], before: Mapping[str, int]) -> bool:
+    return all(tokens.get(name, 0) > token for name, token in before.items())
 
 
 def _number_on(campaign: Campaign, version: str) -> int:

@@ -24,7 +24,7 @@ from etcdleader.testing._etcd_binary import find_etcd, version_of
 from tests.faults.network import why_no_namespaces
 from tests.faults.planted import own_package
 from tests.faults.report import Outcome, write_report
-from tests.faults.rows_versions import versions_missing
+from tests.faults.rows_versions import ROUTE, versions_missing
 from tests.faults.schedule import PLANS, UPGRADES, run_campaign
 from tests.versions.choice import choose
 
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "seed": options.seed,
         "seconds": f"{options.seconds:g}",
         "etcd": f"{version}{', ' if options.gates else ''}{options.gates}",
+        **({"upgrades": ROUTE} if set(UPGRADES) & set(options.campaigns) else {}),
         "network": "namespaces" if not reason else f"loopback ({reason})",
     }
     outcome = write_report(out, lines, facts)
@@ -93,7 +94,7 @@ def _enough(outcome: Outcome) -> bool:
 
 def _with(rows: Sequence[str] | None, *, upgrades: bool = False) -> list[str]:
     """The campaigns that inject these rows, each in one of them: not what one election shows in hundreds again. The
-    upgrades take three minutes each, so short runs leave them out unless they are named."""
+    upgrades take two minutes each, so short runs leave them out unless they are named."""
     if rows is None:
         return [name for name in PLANS if upgrades or name not in UPGRADES]
     left, names = set(rows), []

@@ -31,6 +31,8 @@ def test_an_upgrade_of_one_member_at_a_time_costs_no_leadership(tmp_path: Path, 
         pytest.skip(f"no network namespaces: {reason}")
     if reason := versions_missing(built):
         pytest.skip(f"no versions to upgrade between: {reason}")
+    if (named := os.environ.get("ETCD_TEST_VERSION") or NEWEST) != NEWEST:
+        pytest.skip(f"the versions are the same whichever is named: a run on {named} shows nothing new")
     lines = run_campaign(
         "upgrade", tmp_path / "upgrade", until=time.monotonic(), seed="slice", isolate=True, options={},
         aborted=aborted, rows=["U2"], candidates=2, go=False,
@@ -57,7 +59,7 @@ def test_the_rows_come_in_order_once_for_each_member() -> None:
 def test_versions_that_cannot_be_had_are_named(binary: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETCD_BINARY", binary)
     assert not binary or "ETCD_BINARY" in versions_missing(lambda version: version)
-    del os.environ["ETCD_BINARY"]
+    monkeypatch.delenv("ETCD_BINARY")
     assert versions_missing(lambda version: version) == ""
     assert versions_missing(lambda version: None) == f"etcd {OLDEST} is not built yet (make etcds)"
 
