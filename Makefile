@@ -18,11 +18,11 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-etcds etcds lint lint-pyright lint-mypy lint-style lint-floors format bench bench-losing faults protobuf-matrix clean another-python
+.PHONY: help demo test test-etcds etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults protobuf-matrix clean another-python
 
 help:
 	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
-	@echo 'make test             lint, types, floors, and the whole suite, with real etcd servers'
+	@echo 'make test             lint, types, layers, and the whole suite, with real etcd servers'
 	@echo 'make test-etcds       the tests that meet a server, on each listed version of etcd, or on ETCD_VERSIONS="3.6.16 3.7.3"'
 	@echo 'make etcds            build these versions ahead, into the cache directory'
 	@echo 'make lint             the same without the suite'
@@ -55,7 +55,7 @@ etcds: $(VENV)/dev.stamp
 
 # Two at a time: each of the type checkers keeps one processor busy for ten seconds.
 lint: $(VENV)/dev.stamp
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-pyright lint-mypy lint-style lint-floors
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-pyright lint-mypy lint-style lint-layers
 
 lint-pyright:
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -67,7 +67,7 @@ lint-style:
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-lint-floors:
+lint-layers:
 	$(BIN)/lint-imports
 
 format: $(VENV)/dev.stamp

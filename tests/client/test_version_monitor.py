@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader import EtcdUnavailableError
+from etcdleader import EtcdRefusedError, EtcdUnavailableError
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.messages import TxnRequest
 from etcdleader.testing import FakeEtcd
@@ -97,6 +97,46 @@ async def test_a_refused_status_proves_the_member_new_enough_and_is_not_asked_fo
     await anyio.sleep(600)
     assert through_the_log == [True, False]
     assert client.calls["member_status"] == 1
+
+
+async def test_a_status_that_a_proxy_refuses_proves_nothing(etcd: FakeEtcd, through_the_log: list[bool]) -> None:
+    client = etcd.client()
+    client.fail("member_status", EtcdRefusedError("PERMISSION_DENIED: RBAC: access denied"), times=100)
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(LEARNED)
+    await client.txn((), READS, timeout=5)
+    assert through_the_log == [True, True]
+
+
+async def test_a_listener_that_raises_ends_nothing_and_the_next_member_is_asked_all_the_same(
+    etcd: FakeEtcd, through_the_log: list[bool]
+) -> None:
+    """It writes a log record, and what the user's own filter or handler raises must not reach the loop."""
+
+    def fail(version: str) -> None:
+        raise RuntimeError(version)
+
+    client = etcd.client()
+    client.on_version(fail)
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(LEARNED)
+    client.switch_endpoint(client.endpoint)
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(60 + LEARNED)
+    await client.txn((), READS, timeout=5)
+    assert through_the_log == [True, True, False]
+
+
+async def test_an_answer_after_the_end_starts_nothing(etcd: FakeEtcd) -> None:
+    client = etcd.client()
+    client.delay("range", answer=1)
+    async with anyio.create_task_group() as group:
+        group.start_soon(lambda: client.range(READS[0], timeout=5))
+        await anyio.sleep(0.5)
+        client.switch_endpoint(client.endpoint)
+        await client.aclose()
+    await anyio.sleep(LEARNED)
+    assert client.calls["member_status"] == 0
 
 
 async def test_a_status_that_fails_is_asked_for_again(etcd: FakeEtcd, through_the_log: list[bool]) -> None:

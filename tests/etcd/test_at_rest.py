@@ -15,14 +15,14 @@ from etcdleader.testing import EtcdServer
 pytestmark = pytest.mark.anyio
 
 
-async def open_both_streams(gateway: EtcdClient, key: str) -> None:
+async def open_both_streams(api: EtcdClient, key: str) -> None:
     created = anyio.Event()
-    gateway.watch(key.encode(), sink=lambda message: created.set(), timeout=30)
+    api.watch(key.encode(), sink=lambda message: created.set(), timeout=30)
     await created.wait()
-    lease_id = (await gateway.lease_grant(60, 0, timeout=30)).lease_id
+    lease_id = (await api.lease_grant(60, 0, timeout=30)).lease_id
     for _ in range(3):
-        assert (await gateway.lease_keep_alive([lease_id], timeout=30))[lease_id].ttl > 0
-    await gateway.lease_revoke(lease_id, timeout=30)
+        assert (await api.lease_keep_alive([lease_id], timeout=30))[lease_id].ttl > 0
+    await api.lease_revoke(lease_id, timeout=30)
 
 
 def threads_of_ours() -> list[str]:
@@ -32,12 +32,12 @@ def threads_of_ours() -> list[str]:
 
 
 async def test_streams_have_no_threads(etcd_server: EtcdServer, election_key: str) -> None:
-    gateway = new_client(etcd_server.config)
+    api = new_client(etcd_server.config)
     with anyio.fail_after(30):
         before = threads_of_ours()
-        await open_both_streams(gateway, election_key)
+        await open_both_streams(api, election_key)
         assert threads_of_ours() == before
-    await gateway.aclose()
+    await api.aclose()
 
 
 async def test_the_threads_of_streams_on_a_users_own_client_sleep_until_they_are_woken(
@@ -54,13 +54,13 @@ async def test_the_threads_of_streams_on_a_users_own_client_sleep_until_they_are
     monkeypatch.setattr(threading.Condition, "wait", wait)
     host, _, port = etcd_server.endpoints[0].rpartition(":")
     with closing(etcd3.client(host, int(port))) as client, anyio.fail_after(30):
-        gateway = new_client(client)
-        await open_both_streams(gateway, election_key)
+        api = new_client(client)
+        await open_both_streams(api, election_key)
         readers = threads_of_ours()
         assert sorted(readers) == ["etcdleader keep-alives", "etcdleader watches"]
         while not waits.keys() >= set(readers):
             await anyio.sleep(0.01)
-        await gateway.aclose()  # nor does one that sleeps miss the end
+        await api.aclose()  # nor does one that sleeps miss the end
         while threads_of_ours():
             await anyio.sleep(0.01)
         assert {timeout for reader in readers for timeout in waits[reader]} == {None}

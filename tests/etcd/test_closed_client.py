@@ -61,14 +61,14 @@ async def test_a_connection_that_is_closed_leaves_no_stream_of_grpcs_to_the_end_
     try:
         host, _, port = etcd_server.endpoints[0].rpartition(":")
         client = etcd3.client(host, int(port))
-        gateway = new_client(client)
+        api = new_client(client)
         created = anyio.Event()
-        gateway.watch(election_key.encode(), sink=lambda _: created.set(), timeout=30)
-        await gateway.lease_keep_alive([1], timeout=30)
+        api.watch(election_key.encode(), sink=lambda _: created.set(), timeout=30)
+        await api.lease_keep_alive([1], timeout=30)
         with anyio.fail_after(30):
             await created.wait()
         assert streams_alive() == 2
-        await gateway.aclose()
+        await api.aclose()
         assert streams_alive() == 0
         client.close()
     finally:

@@ -24,19 +24,19 @@ TIMES = 60
 async def test_etcd_survives_a_renewal_that_is_given_up_at_any_moment(keys: int) -> None:
     chance = random.Random(keys)
     async with EtcdServer() as server:
-        gateway = new_client(server.config)
+        api = new_client(server.config)
         names = [b"elections/%d" % number for number in range(KEYS)]
-        await gateway.txn((), [Put(name, b"x" * 100) for name in names], timeout=30)
+        await api.txn((), [Put(name, b"x" * 100) for name in names], timeout=30)
         reads = [Range(name) for name in names[:keys]]
         begun = anyio.current_time()
-        before = await gateway.txn((), reads, timeout=30)
+        before = await api.txn((), reads, timeout=30)
         usual = anyio.current_time() - begun
         for _ in range(TIMES):
             with anyio.move_on_after(chance.uniform(0, usual * 2)):
                 async with anyio.create_task_group() as group:
                     for _ in range(AT_ONCE):
-                        group.start_soon(lambda: gateway.txn((), reads, timeout=30))
-        after = await gateway.txn((), reads, timeout=30)
+                        group.start_soon(lambda: api.txn((), reads, timeout=30))
+        after = await api.txn((), reads, timeout=30)
         assert (after.results, after.header.revision) == (before.results, before.header.revision)
         assert server.members[0].running
-        await gateway.aclose()
+        await api.aclose()

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.anyio
 async def test_answers_and_messages_on_streams_are_heard_and_errors_are_not(
     etcd_server: EtcdServer, election_key: str
 ) -> None:
-    gateway = new_client(etcd_server.config)
-    endpoint = gateway._open()
+    api = new_client(etcd_server.config)
+    endpoint = api._open()
     assert endpoint.heard_at == -math.inf
 
     def heard() -> bool:
@@ -29,27 +29,27 @@ async def test_answers_and_messages_on_streams_are_heard_and_errors_are_not(
         return found > -math.inf
 
     with pytest.raises(EtcdLeaderError):
-        await gateway.lease_revoke(1, timeout=30)  # there is none
+        await api.lease_revoke(1, timeout=30)  # there is none
     assert not heard()
-    await gateway.range(Range(election_key.encode()), timeout=30)
+    await api.range(Range(election_key.encode()), timeout=30)
     assert heard()
     created = anyio.Event()
-    gateway.watch(election_key.encode(), sink=lambda message: created.set(), timeout=30)
+    api.watch(election_key.encode(), sink=lambda message: created.set(), timeout=30)
     with anyio.fail_after(30):
         await created.wait()
     assert heard()
-    await gateway.lease_grant(60, 4711, timeout=30)
+    await api.lease_grant(60, 4711, timeout=30)
     heard()
-    assert (await gateway.lease_keep_alive([4711], timeout=30))[4711].ttl > 0
+    assert (await api.lease_keep_alive([4711], timeout=30))[4711].ttl > 0
     assert heard()
-    await gateway.lease_revoke(4711, timeout=30)
-    await gateway.aclose()
+    await api.lease_revoke(4711, timeout=30)
+    await api.aclose()
 
 
 async def test_a_call_that_is_late_costs_nobody_a_watch_while_the_only_endpoint_talks(
     etcd_server: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gateway = new_client(etcd_server.config)
+    api = new_client(etcd_server.config)
     broken: list[object] = []
     created = anyio.Event()
 
@@ -57,15 +57,15 @@ async def test_a_call_that_is_late_costs_nobody_a_watch_while_the_only_endpoint_
         created.set()
         broken.append(message)
 
-    gateway.watch(election_key.encode(), sink=sink, timeout=30)
+    api.watch(election_key.encode(), sink=sink, timeout=30)
     with anyio.fail_after(30):
         await created.wait()
-    endpoint = gateway._open()
+    endpoint = api._open()
     endpoint.heard_at += 3600  # it goes on talking, however slow this machine is
     broken.clear()
     with caplog.at_level(logging.WARNING, logger="etcdleader"):
-        gateway.switch_endpoint(gateway.endpoint)
-        await gateway.range(Range(election_key.encode()), timeout=30)
-    assert gateway._open() is endpoint
+        api.switch_endpoint(api.endpoint)
+        await api.range(Range(election_key.encode()), timeout=30)
+    assert api._open() is endpoint
     assert broken == []
-    await gateway.aclose()
+    await api.aclose()

@@ -51,24 +51,24 @@ async def test_reads_go_through_the_log_of_an_etcd_that_others_would_end(
     monkeypatch.setattr(version_monitor, "survives_given_up_reads", lambda version: survives)
     async with EtcdServer() as server:  # of its own: nobody else may write
         endpoint = server.endpoints[0]
-        gateway = new_client(EtcdConfig(endpoints=[endpoint, endpoint.replace("127.0.0.1", "localhost")]))
-        assert await entries(gateway) == READS  # nothing is known yet
-        await gateway.member_status(timeout=30)
-        assert await entries(gateway) == (0 if survives else READS)
-        gateway.switch_endpoint(gateway.endpoint)
-        assert await entries(gateway) == READS  # nor of another member
-        await gateway.aclose()
+        api = new_client(EtcdConfig(endpoints=[endpoint, endpoint.replace("127.0.0.1", "localhost")]))
+        assert await entries(api) == READS  # nothing is known yet
+        await api.member_status(timeout=30)
+        assert await entries(api) == (0 if survives else READS)
+        api.switch_endpoint(api.endpoint)
+        assert await entries(api) == READS  # nor of another member
+        await api.aclose()
 
 
-async def entries(gateway: EtcdClient) -> int:
+async def entries(api: EtcdClient) -> int:
     """How much some reads add to etcd's log."""
-    before = await raft_index(gateway)
+    before = await raft_index(api)
     for _ in range(READS):
-        await gateway.txn((), [Range(b"a"), Range(b"b")], timeout=30)
-    return await raft_index(gateway) - before
+        await api.txn((), [Range(b"a"), Range(b"b")], timeout=30)
+    return await raft_index(api) - before
 
 
-async def raft_index(gateway: EtcdClient) -> int:
-    endpoint = gateway._open()
+async def raft_index(api: EtcdClient) -> int:
+    endpoint = api._open()
     index = Rpc(STATUS.name, STATUS.path, STATUS.encode, lambda data: etcdrpc.StatusResponse.FromString(data).raftIndex)
     return int(await endpoint.call(index, StatusRequest(), (), 30))

@@ -59,6 +59,10 @@ _OPTIONS = (
 )
 
 
+_BROKEN = re.compile(r"\b(AttributeError|NameError|UnboundLocalError|ImportError|ModuleNotFoundError|SyntaxError)\b")
+"""What a test meets after a renaming that the bug has not followed: any test turns red by it."""
+
+
 @dataclass(frozen=True)
 class Bug(Change):
     """What somebody might write, or forget.
@@ -137,6 +141,8 @@ class Forker:
         done = self.run_tests(plant(PACKAGE, folder, bug), *tests)
         assert done.returncode == 1, f"{' '.join(tests)} did not notice:\n{done.stdout}"
         assert "failed" in done.stdout
+        wrong = _BROKEN.search(done.stdout)
+        assert wrong is None, f"{bug.name} is no bug but a broken program ({wrong}):\n{done.stdout}"
 
     def close(self) -> None:
         """End it."""

@@ -254,3 +254,41 @@ async def test_a_connection_that_is_closed_ends_its_calls(etcd: FakeEtcd) -> Non
     await anyio.sleep(1)
     assert got == [WatchCreated(1)]
     assert anyio.current_time() < 10
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_the_end_of_a_stream_comes_after_what_was_answered_before(seed: int) -> None:
+    """As on HTTP/2, where the trailers follow the data: so the oldest unanswered lease is the refused one."""
+    async with FakeEtcd(seed=seed) as etcd:
+        client = etcd.client()
+        client.latency = (0.0, 0.2)
+        for lease_id in (7, 8, 9):
+            etcd.grant(lease_id, 60)
+        client.delay("lease_keep_alive", times=1)  # of the first: none
+        client.refuse("lease_keep_alive")
+        answers = await client.lease_keep_alive([7, 8, 9], timeout=5)
+        assert sorted(answers) == [7, 9]
+        assert list(answers.errors) == [8]
+
+
+async def test_what_is_behind_a_failed_keep_alive_on_its_stream_is_not_served(etcd: FakeEtcd) -> None:
+    """etcd closes the stream: whoever trusts an unanswered keep-alive is wrong."""
+    client = etcd.client()
+    for lease_id in (7, 8, 9):
+        etcd.grant(lease_id, 10)
+    await anyio.sleep(5)
+    client.fail("lease_keep_alive", EtcdUnavailableError("reset"))
+    with pytest.raises(EtcdUnavailableError):
+        await client.lease_keep_alive([7, 8, 9], timeout=1)
+    await anyio.sleep(0.1)
+    assert len(etcd.leases()) == 3
+    assert max(etcd.leases().values()) < 5
+
+
+async def test_a_fake_that_was_left_may_be_entered_again() -> None:
+    """Each time it has its data still, and connections of its own."""
+    etcd = FakeEtcd()
+    for number in range(2):
+        async with etcd:
+            await etcd.txn([], [Put(b"k", b"%d" % number)], timeout=1)
+            assert (await etcd.range(Range(b"k"), timeout=1)).kvs[0].version == number + 1

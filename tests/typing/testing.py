@@ -166,7 +166,7 @@ async def call(etcd: FakeEtcd | FakeClient) -> None:
 
 
 def disturb(client: FakeClient) -> None:
-    assert_type(client.name, str)
+    assert_type((client.name, client.closed), tuple[str, bool])
     assert_type(client.calls, Counter[CallKind])
     assert_type((client.member, client.endpoints), tuple[FakeMember, tuple[FakeMember, ...]])
     client.latency = 0.1

@@ -1,6 +1,6 @@
 """The port to etcd: the few calls that an election needs, in etcd's own words.
 
-Everything above this floor speaks to :class:`EtcdApi` and to nothing else, so that a fake of it is a small etcd
+Everything above this layer speaks to :class:`EtcdApi` and to nothing else, so that a fake of it is a small etcd
 rather than a small election. ``client.EtcdClient`` implements it; ``etcdleader.testing.FakeEtcd`` is a network for that
 client, and implements the port by it.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import etcd3_finder as stubs
+from . import etcd3_finder
 
-stubs.install()
+etcd3_finder.install()
 
-etcdrpc = stubs.messages()
+etcdrpc = etcd3_finder.messages()
 
 __all__ = ("etcdrpc",)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from . import etcd3_messages as rpc  # noqa: F401 - first, so that etcd3 can be imported
+from . import etcd3_messages  # noqa: F401 - first, so that etcd3 can be imported
 
 from etcd3 import transactions, utils  # isort: skip
 from etcd3.client import KVMetadata  # isort: skip

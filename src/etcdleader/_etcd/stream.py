@@ -94,7 +94,7 @@ class Http2Stream(Stream):
         """Open it, on a connection that is open.
 
         Args:
-            method: What is called.
+            rpc: What is called.
             metadata: What goes with it.
             use: What it is opened for.
             endpoint: The name of the member, for errors.

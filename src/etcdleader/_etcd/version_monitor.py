@@ -42,6 +42,7 @@ class VersionMonitor:
         self._safe: int | None = None
         self._listener: Callable[[str], None] | None = None
         self._scope: anyio.CancelScope | None = None
+        self._closed = False
         self._ended = LightEvent()
 
     def cancelled_reads_are_safe(self) -> bool:
@@ -72,7 +73,7 @@ class VersionMonitor:
 
     def answered(self) -> None:
         """The member in use has answered a call."""
-        if self._scope is None:
+        if self._scope is None and not self._closed:
             self._scope = anyio.CancelScope()
             spawn(partial(self._run, self._scope), "etcdleader version", self._ended.set)
 
@@ -83,17 +84,15 @@ class VersionMonitor:
                 await anyio.sleep(_DELAY if asked != self._endpoint() else _REST)
                 if asked != (endpoint := self._endpoint()):
                     try:
-                        version = await self._ask(_DELAY)
+                        self._tell(await self._ask(_DELAY))
+                        asked = endpoint
                     except EtcdRefusedError as error:
-                        if type(error) is EtcdRefusedError:
+                        if type(error) is EtcdRefusedError and "etcdserver:" in str(error):
                             # Only 3.4.42, 3.5.28, 3.6.0 and later ask for permission here, and all of these survive.
                             asked = endpoint
                             self._survives(endpoint)
                     except Exception:  # noqa: BLE001, S110 - whatever goes wrong: not to know the version costs little
                         pass
-                    else:
-                        asked = endpoint
-                        self._tell(version)
 
     def _tell(self, version: str) -> None:
         if version != self.version:
@@ -103,6 +102,7 @@ class VersionMonitor:
 
     def close(self) -> None:
         """Ask no more."""
+        self._closed = True
         if self._scope is not None:
             self._scope.cancel()
 

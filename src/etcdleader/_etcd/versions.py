@@ -37,7 +37,7 @@ def survives_given_up_reads(version: str) -> bool:
 
 
 def _parsed(version: str) -> tuple[int, int, int] | None:
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    match = re.match(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})(?!\d)", version)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
 

@@ -54,6 +54,11 @@ class FakeClient(FaultyNetwork, EtcdClient):
         return FakeEndpoint(self.name, self, self.cluster, self.member)
 
     @property
+    def closed(self) -> bool:
+        """Whether it was closed, as all clients are when the fake is left."""
+        return self._closed
+
+    @property
     def member(self) -> FakeMember:
         """Whom it speaks to now."""
         return self.endpoints[self.endpoint % len(self.endpoints)]

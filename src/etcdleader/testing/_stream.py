@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 
@@ -21,6 +21,10 @@ from ._member import FakeMember
 from ._watches import ServerWatch
 
 __all__ = ("FakeStream",)
+
+
+class _End(NamedTuple):
+    error: EtcdLeaderError
 
 
 class FakeStream(Stream):
@@ -94,15 +98,18 @@ class FakeStream(Stream):
             try:
                 await self._receive(request, fault)
             except EtcdLeaderError as error:
-                await self._network.arrival(anyio.current_time() + self._network.one_way())
-                self.end(error)
+                # The server's end: it comes after what it has answered before, and nothing after it is served.
+                self._deaf = True
+                self._answer(_End(error), 0.0)
+                self._mute = True
             except Exception as error:  # noqa: BLE001 - of a hook: raised again when the fake is left
                 self._cluster.failure = error
                 self.end(EtcdUnavailableError(f"a hook failed: {error!r}"))
 
     async def _receive(self, request: Any, fault: Fault) -> None:
         if isinstance(request, LeaseKeepAliveRequest):
-            await self._keep_alive(request, fault)
+            if not self._deaf:
+                await self._keep_alive(request, fault)
             return
         self._deaf |= fault.lose == "request"
         if self._deaf or not self._open:
@@ -190,7 +197,11 @@ class FakeStream(Stream):
             at = self._down[0][0] if self._down and not self._blocked() else math.inf
             if at <= anyio.current_time():
                 self._heard()
-                self._take(self._down.popleft()[1])
+                message = self._down.popleft()[1]
+                if isinstance(message, _End):
+                    self.end(message.error)
+                else:
+                    self._take(message)
                 continue
             with anyio.CancelScope(deadline=at):
                 await changed.wait()

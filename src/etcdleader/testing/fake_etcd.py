@@ -58,7 +58,10 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self._members = tuple(FakeMember(self._cluster, 0xA0 + number) for number in range(members))
         self._cluster.members = self._members
         self._clients: list[FakeClient] = []
-        # It implements the port itself, too: who needs no faults in the network gives it to all managers as it is.
+        self._connect_itself()
+
+    def _connect_itself(self) -> None:
+        """Implement the port, too: who needs no faults in the network gives the fake to all managers as it is."""
         self._plain = plain = self.client()
         self.lease_grant = plain.lease_grant
         self.lease_revoke = plain.lease_revoke
@@ -82,6 +85,8 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
+        if self._plain.closed:
+            self._connect_itself()  # it was entered before
         failure: BaseException | None = None
         async with anyio.create_task_group() as group:
             self._cluster.start(group)
@@ -96,6 +101,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
                 with anyio.CancelScope(shield=True):
                     for client in self._clients:
                         await client.aclose()
+                self._clients.clear()
                 self._cluster.end()
                 group.cancel_scope.cancel()
         if self._cluster.failure is not None:
