@@ -124,6 +124,7 @@ def main(given: Sequence[str] | None = None) -> None:
         for name in asked_for.rows:
             of_name = []
             for row in measured(name, lab, left_out):
+                row.versions = f"etcd {lab.etcd_version}, Go client {go_client_version()}"
                 print(as_text(row), flush=True)
                 of_name.append(row)
                 rows.append(row)

@@ -82,6 +82,7 @@ class Row:
         references: The peers that all are compared with, by the head of the column; by default Go's client and the bare
             calls.
         column: Its head in the table that shows several rows side by side. Empty: it is not in that table.
+        versions: Of the server, and of Go's client.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Row:
     points: int | None = None
     references: Mapping[str, str] | None = None
     column: str = ""
+    versions: str = ""
 
     def has(self, *titles: str) -> bool:
         return all(title in self.peers and self.peers[title].samples for title in titles)

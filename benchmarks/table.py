@@ -62,7 +62,7 @@ def as_text(row: Row) -> str:
     """For a terminal."""
     cells = [head(row), *lines(row)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    out = [f"\n{row.title}", f"  ({row.noise})"]
+    out = [f"\n{row.title}", f"  ({'; '.join(filter(None, (row.versions, str(row.noise))))})"]
     for line in cells:
         first, *rest = line
         out.append(
@@ -122,7 +122,7 @@ def as_markdown(rows: Sequence[Row], facts: Sequence[str], left_out: Sequence[st
         "counted them, for one operation. `drift` is the second half's median over the first half's.",
     ]
     for row in rows:
-        out += ["", f"## {row.title}", "", f"{row.noise}.", ""]
+        out += ["", f"## {row.title}", "", f"{'; '.join(filter(None, (row.versions, str(row.noise))))}.", ""]
         out.append("| " + " | ".join(head(row)) + " |")
         out.append("| --- |" + " ---: |" * (len(head(row)) - 1))
         out += ["| " + " | ".join(line) + " |" for line in lines(row)]
