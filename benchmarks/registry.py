@@ -114,7 +114,7 @@ GO_SHARED = Peer("go-shared", "Go, one session", (str(GO_PEER),), frozenset({MAN
 
 
 def rpc_peer(slug: str, title: str, client: str, *modules: str, codec: bool = True, backend: str = "asyncio") -> Peer:
-    """Return a gRPC client. If it has a codec of its own, the codec is measured alone, too."""
+    """Return the peer for a gRPC client. If the client includes its HTTP/2 codec, the row measures the codec separately, too."""
     return Peer(
         slug,
         title,

@@ -28,7 +28,7 @@ async def run(peer: object, number: int, name: str, arguments: dict[str, Any]) -
 
 
 async def serve(make_peer: Callable[[anyio.abc.TaskGroup], object]) -> None:
-    """Run each command in a task of its own until standard input ends."""
+    """Start one task per command, until standard input ends."""
     unread = b""
     async with anyio.create_task_group() as group:
         peer = make_peer(group)

@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     NO = 1
-    """The answer is no: nobody leads, a problem was found, the question was answered with no."""
+    """The election has no leader, a check found a problem, or the user declined a confirmation."""
     UNAVAILABLE = 69
     """etcd did not answer."""
     IO = 74
@@ -38,7 +38,7 @@ class ExitCode(IntEnum):
 
 @contextmanager
 def told() -> Iterator[None]:
-    """End the command with one line on stderr and a status of its own, where it cannot go on."""
+    """Exit with an error message on stderr, and the exit code for that kind of error, if the block raises."""
     try:
         yield
         sys.stdout.flush()

@@ -10,8 +10,8 @@ _REST = 1.0
 """Seconds for which an endpoint is kept when none has answered since the last switch: in an outage the many that fail
 must not open a connection each."""
 _TALKING = 0.1
-"""Seconds after its last word for which the only endpoint counts as alive. What it has not answered in time is late, not
-lost: over a new connection it would have all watches to make anew, and be later still."""
+"""Seconds since the last received data during which the only endpoint counts as alive. A missing response is then late,
+not lost. A new connection would have to create every watch again, which delays the response further."""
 
 
 class EndpointBalancer:

@@ -185,7 +185,7 @@ class Announcer:
         )
 
     def borrowed_token(self) -> None:
-        """The campaign uses a client of the user's, with a token that nobody renews. Said once."""
+        """The campaign uses an ``etcd3`` client whose token is not renewed. Log that once per manager."""
         if not self._warned_of_token:
             self._warned_of_token = True
             _logger.warning(
