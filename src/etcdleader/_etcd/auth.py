@@ -14,7 +14,10 @@ from .error_mapping import NoLoginError
 from .messages import AuthenticateRequest
 from .rpcs import AUTHENTICATE
 
-__all__ = ("BorrowedToken", "Login")
+__all__ = ("MAX_LOGINS", "BorrowedToken", "Login")
+
+MAX_LOGINS = 3
+"""How often one call logs in again: an administrator of users makes several changes, and each outdates the tokens before."""
 
 
 class Login:

@@ -29,7 +29,7 @@ from .api import (
     WatchHandle,
     WatchSink,
 )
-from .auth import BorrowedToken, Login
+from .auth import MAX_LOGINS, BorrowedToken, Login
 from .balancer import EndpointBalancer
 from .endpoint import Endpoint, open_endpoint
 from .error_mapping import AnotherClusterError, StaleTokenError
@@ -56,9 +56,6 @@ __all__ = ("EtcdClient", "new_client")
 
 _CLOSING = 1.0
 """Seconds that the streams' threads get to end."""
-_LOGINS = 3
-"""How often one call logs in again: whoever administers users makes several changes at once, and each of them outdates
-the tokens of before."""
 _CONNECTING = 0.75
 """Part of the time for a stream that connecting may take. Then who waits is told, and the endpoint may be left."""
 
@@ -245,7 +242,7 @@ class EtcdClient:
                 message = request() if callable(request) else request
                 answer = await endpoint.call(rpc, message, metadata, left)
             except StaleTokenError:
-                if logins == _LOGINS or not self._login.forget(metadata):
+                if logins == MAX_LOGINS or not self._login.forget(metadata):
                     raise
                 logins += 1
             else:

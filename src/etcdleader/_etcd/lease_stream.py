@@ -20,6 +20,7 @@ import anyio
 from .._runtime.events import LightEvent
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import KeepAlive, KeepAliveAnswers
+from .auth import MAX_LOGINS
 from .error_mapping import StaleTokenError
 from .messages import LeaseKeepAliveRequest
 from .stream import Stream
@@ -28,10 +29,6 @@ __all__ = ("KeepAlives", "OpenStream")
 
 OpenStream = Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None], float], Awaitable[Stream]]
 """``await open_stream(on_message, on_end, timeout)``."""
-
-
-_LOGINS = 3
-"""How often one call logs in again: an administrator of users makes several changes, and each outdates the tokens before."""
 
 
 @dataclass(eq=False)
@@ -137,7 +134,7 @@ class KeepAlives:
             del this.waiting[refused]
             this.answers.errors[refused] = error
         for this in waiting:
-            if isinstance(error, StaleTokenError) and this.logins < _LOGINS:
+            if isinstance(error, StaleTokenError) and this.logins < MAX_LOGINS:
                 this.logins += 1
             elif type(error) is not EtcdRefusedError:
                 this.fail(error)
