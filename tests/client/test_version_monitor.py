@@ -119,12 +119,13 @@ async def test_a_listener_that_raises_ends_nothing_and_the_next_member_is_asked_
     client = etcd.client()
     client.on_version(fail)
     await client.txn((), READS, timeout=5)
-    await anyio.sleep(LEARNED)
+    await anyio.sleep(10 * LEARNED)
     client.switch_endpoint(client.endpoint)
     await client.txn((), READS, timeout=5)
     await anyio.sleep(60 + LEARNED)
     await client.txn((), READS, timeout=5)
     assert through_the_log == [True, True, False]
+    assert client.calls["member_status"] == 2, "once for each member"
 
 
 async def test_an_answer_after_the_end_starts_nothing(etcd: FakeEtcd) -> None:

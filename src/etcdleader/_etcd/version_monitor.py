@@ -84,8 +84,9 @@ class VersionMonitor:
                 await anyio.sleep(_DELAY if asked != self._endpoint() else _REST)
                 if asked != (endpoint := self._endpoint()):
                     try:
-                        self._tell(await self._ask(_DELAY))
+                        version = await self._ask(_DELAY)
                         asked = endpoint
+                        self._tell(version)
                     except EtcdRefusedError as error:
                         if type(error) is EtcdRefusedError and "etcdserver:" in str(error):
                             # Only 3.4.42, 3.5.28, 3.6.0 and later ask for permission here, and all of these survive.
