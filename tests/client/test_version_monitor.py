@@ -12,7 +12,7 @@ from etcdleader import EtcdRefusedError, EtcdUnavailableError
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.messages import TxnRequest
 from etcdleader.testing import FakeEtcd
-from etcdleader.testing.fake_etcd import FakeMember
+from etcdleader.testing.fake_etcd import FakeClient, FakeMember
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
 
 pytestmark = pytest.mark.anyio
@@ -48,14 +48,19 @@ def through_the_log(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     return seen
 
 
+async def read_before_and_after(client: FakeClient) -> None:
+    """Read once before the version can be known, and once when it is."""
+    await client.txn((), READS, timeout=5)
+    await anyio.sleep(LEARNED)
+    await client.txn((), READS, timeout=5)
+
+
 async def test_reads_leave_the_log_when_the_client_has_learned_that_the_member_survives_them(
     etcd: FakeEtcd, through_the_log: list[bool]
 ) -> None:
     """Nobody else asks for the version: no manager, no log record."""
     client = etcd.client()
-    await client.txn((), READS, timeout=5)
-    await anyio.sleep(LEARNED)
-    await client.txn((), READS, timeout=5)
+    await read_before_and_after(client)
     assert through_the_log == [True, False]
     assert client.calls["member_status"] == 1
 
@@ -65,9 +70,7 @@ async def test_reads_stay_in_the_log_of_a_member_that_would_end_by_them(
 ) -> None:
     etcd.version = "3.5.1"
     client = etcd.client()
-    await client.txn((), READS, timeout=5)
-    await anyio.sleep(LEARNED)
-    await client.txn((), READS, timeout=5)
+    await read_before_and_after(client)
     assert through_the_log == [True, True]
 
 
@@ -91,9 +94,7 @@ async def test_a_refused_status_proves_the_member_new_enough_and_is_not_asked_fo
     """Only servers that survive given-up reads ask for permission there."""
     client = etcd.client()
     client.refuse("member_status", times=100)
-    await client.txn((), READS, timeout=5)
-    await anyio.sleep(LEARNED)
-    await client.txn((), READS, timeout=5)
+    await read_before_and_after(client)
     await anyio.sleep(600)
     assert through_the_log == [True, False]
     assert client.calls["member_status"] == 1
@@ -102,9 +103,7 @@ async def test_a_refused_status_proves_the_member_new_enough_and_is_not_asked_fo
 async def test_a_status_that_a_proxy_refuses_proves_nothing(etcd: FakeEtcd, through_the_log: list[bool]) -> None:
     client = etcd.client()
     client.fail("member_status", EtcdRefusedError("PERMISSION_DENIED: RBAC: access denied"), times=100)
-    await client.txn((), READS, timeout=5)
-    await anyio.sleep(LEARNED)
-    await client.txn((), READS, timeout=5)
+    await read_before_and_after(client)
     assert through_the_log == [True, True]
 
 
@@ -143,9 +142,7 @@ async def test_an_answer_after_the_end_starts_nothing(etcd: FakeEtcd) -> None:
 async def test_a_status_that_fails_is_asked_for_again(etcd: FakeEtcd, through_the_log: list[bool]) -> None:
     client = etcd.client()
     client.fail("member_status", EtcdUnavailableError("no answer"))
-    await client.txn((), READS, timeout=5)
-    await anyio.sleep(LEARNED)
-    await client.txn((), READS, timeout=5)
+    await read_before_and_after(client)
     await anyio.sleep(LEARNED)
     await client.txn((), READS, timeout=5)
     assert through_the_log == [True, True, False]
