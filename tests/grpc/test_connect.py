@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
+import trio
 import trustme
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSListener
 
+from etcdleader._runtime.tasks import spawn
 from tests.grpc.http2_client import PATH, PATIENCE, make_connection
 from tests.grpc.http2_server import Server
 
@@ -108,3 +112,42 @@ async def test_a_name_that_cannot_be_a_hosts_is_an_os_error(name: str) -> None:
         await connection.connect(None)
     connection.close()
     await connection.wait_closed()
+
+
+def test_ctrl_c_while_a_system_task_connects_reaches_the_main_task_of_trio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the system task it would be trio's own failure."""
+    interrupted_once = False
+
+    def interrupted(name: str) -> Callable[..., Any]:
+        real = getattr(socket.socket, name)
+
+        def connect(self: socket.socket, address: Any) -> Any:
+            nonlocal interrupted_once
+            interrupted_once = True
+            signal.raise_signal(signal.SIGINT)
+            return real(self, address)
+
+        return connect
+
+    async def main() -> None:
+        ended = trio.Event()
+
+        async def attempt() -> None:
+            connection = make_connection(f"127.0.0.1:{server.getsockname()[1]}")
+            await connection.connect(None)
+            connection.close()
+
+        spawn(attempt, "attempt", ended.set)
+        with trio.fail_after(PATIENCE):
+            await ended.wait()
+        await trio.lowlevel.checkpoint()  # raises it here at the latest
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, interrupted(name))
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(KeyboardInterrupt):
+            trio.run(main)
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert interrupted_once

@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._grpc import transport_asyncio
+from etcdleader._grpc import tcp
 from etcdleader._grpc.connect import connect
 from etcdleader._grpc.transport import Wire
 
@@ -50,7 +50,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, int]) -> None:
     async def of(host: str, port: int) -> list[tuple[int, Any]]:
         return [(socket.AF_INET, address) for address in found]
 
-    monkeypatch.setattr(transport_asyncio, "_addresses", of)
+    monkeypatch.setattr(tcp, "_addresses", of)
 
 
 async def opened(host: str = "some.where", port: int = 1) -> Wire:
@@ -82,7 +82,7 @@ async def test_another_address_is_tried_where_there_is_no_such_family(
     async def of(host: str, port: int) -> list[tuple[int, Any]]:
         return [(12345, ("::1", 1, 0, 0)), (socket.AF_INET, listener.getsockname())]
 
-    monkeypatch.setattr(transport_asyncio, "_addresses", of)
+    monkeypatch.setattr(tcp, "_addresses", of)
     with anyio.fail_after(PATIENCE):
         await closed(await opened())
 

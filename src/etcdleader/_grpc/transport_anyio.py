@@ -6,9 +6,11 @@ import ssl
 from collections.abc import Callable
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute
+from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.streams.tls import TLSStream
 
 from .._runtime.events import LightEvent
+from .tcp import connect_tcp
 from .transport import Wire
 
 __all__ = ("StreamWire",)
@@ -28,12 +30,7 @@ class StreamWire(Wire):
 
     async def open(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
         """Connect, with TLS if a context is given."""
-        try:
-            self._stream = await _connected(host, port, context)
-        except OSError as error:
-            if (cause := _first_cause(error)) is error:
-                raise
-            raise OSError(*cause.args) from error
+        self._stream = await _connected(host, port, context)
         self._holds(self._stream.extra(SocketAttribute.raw_socket).fileno())  # noqa: S610 - Django's is another one
 
     def wake(self) -> None:
@@ -57,14 +54,11 @@ class StreamWire(Wire):
 
 
 async def _connected(host: str, port: int, context: ssl.SSLContext | None) -> ByteStream:
+    stream = await SocketStream.from_socket(await connect_tcp(host, port))
     if context is None:
-        return await anyio.connect_tcp(host, port)
-    return await anyio.connect_tcp(host, port, ssl_context=context, tls_standard_compatible=False, tls_hostname=host)
-
-
-def _first_cause(error: OSError) -> OSError:
-    """Return the error of the first address: anyio's own error says only that all attempts failed."""
-    cause = error.__cause__
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    return cause if isinstance(cause, OSError) else error
+        return stream
+    try:
+        return await TLSStream.wrap(stream, hostname=host, ssl_context=context, standard_compatible=False)
+    except BaseException:
+        await anyio.aclose_forcefully(stream)
+        raise

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
 import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
-import anyio
-import anyio.to_thread
-
 from .._runtime.events import LightEvent
 from .._runtime.tasks import context_of_no_task
+from .tcp import connect_tcp
 from .transport import Wire
 
 __all__ = ("ProtocolWire",)
 
-_NEXT_ADDRESS = 0.25
-"""Seconds until the next address of the host is tried beside the first one (RFC 8305)."""
 _LATER = 0.01
 """Seconds. A request is likely to leave earlier and to take along what no caller waits for."""
 _CLOSING = 1.0
@@ -40,7 +35,7 @@ class ProtocolWire(Wire, asyncio.Protocol):
     async def open(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
         """Connect, with TLS if a context is given."""
         loop = self._loop
-        connected: socket.socket | None = await _connected(host, port, loop)
+        connected: socket.socket | None = await connect_tcp(host, port)
         options: dict[str, Any] = {"ssl": context, "server_hostname": host} if context is not None else {}
 
         async def attach() -> None:
@@ -97,52 +92,3 @@ class ProtocolWire(Wire, asyncio.Protocol):
         assert self.transport is not None
         self.transport.abort()
         await self._lost.wait_for(_CLOSING)
-
-
-async def _connected(host: str, port: int, loop: asyncio.AbstractEventLoop) -> socket.socket:
-    """Connect to the address of a host that answers first (RFC 8305).
-
-    asyncio's own code for this loses sockets when it is cancelled.
-    """
-    addresses = await _addresses(host, port)
-    won: list[socket.socket] = []
-    errors: list[OSError] = []
-
-    async def attempt(family: int, address: Any, over: LightEvent) -> None:
-        one: socket.socket | None = None
-        try:
-            one = socket.socket(family, socket.SOCK_STREAM)  # fails without such a family, or without free descriptors
-            one.settimeout(0)
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not every loop sets it on a given socket
-            await loop.sock_connect(one, address)
-            won.append(one)
-            group.cancel_scope.cancel()
-        except OSError as error:
-            errors.append(error)
-        finally:
-            if one is not None and won[:1] != [one]:
-                one.close()
-            over.set()
-
-    try:
-        async with anyio.create_task_group() as group:
-            for family, address in addresses:
-                over = LightEvent()
-                group.start_soon(attempt, family, address, over)
-                await over.wait_for(_NEXT_ADDRESS)
-    except BaseException:
-        for one in won:
-            one.close()
-        raise
-    if not won:
-        raise errors[0] if errors else OSError(f"{host} has no address")
-    return won[0]
-
-
-async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
-    find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    try:
-        found = find(flags=socket.AI_NUMERICHOST)  # an address needs no thread
-    except socket.gaierror:
-        found = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
-    return [(family, address) for family, *_, address in found]
