@@ -40,6 +40,9 @@ class Metrics(Protocol):
     def renewal_failed(self, remaining: float) -> None:
         """A renewal was not confirmed; ``remaining`` seconds are left."""
 
+    def lease_moved(self, lease_id: int) -> None:
+        """The candidate key is on another lease, because etcd has elected another leader."""
+
     def etcd_failed(self, error: EtcdLeaderError) -> None:
         """A call failed or a stream broke."""
 
@@ -75,6 +78,9 @@ class NullMetrics:
         """Nothing."""
 
     def renewal_failed(self, remaining: float) -> None:
+        """Nothing."""
+
+    def lease_moved(self, lease_id: int) -> None:
         """Nothing."""
 
     def etcd_failed(self, error: EtcdLeaderError) -> None:
@@ -124,6 +130,10 @@ class GuardedMetrics:
     def renewal_failed(self, remaining: float) -> None:
         """Pass it on."""
         self._tell("renewal_failed", remaining)
+
+    def lease_moved(self, lease_id: int) -> None:
+        """Pass it on."""
+        self._tell("lease_moved", lease_id)
 
     def etcd_failed(self, error: EtcdLeaderError) -> None:
         """Pass it on."""

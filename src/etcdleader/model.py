@@ -59,7 +59,8 @@ class Term:
         identity: Who leads, as stored in etcd.
         election: The election key that was campaigned for.
         key: The candidate key in etcd.
-        lease_id: The lease that the key is attached to.
+        lease_id: The lease that the key is attached to. It changes when etcd elects another leader: then the key moves to a
+            new lease, and the term goes on.
         elected_at: When it was won, by the wall clock, in UTC. For display only.
         loss_reason: None while the term lasts; then why it ended. A term can be over by the clock a moment before
             this is set, so ask ``is_valid()``.
@@ -98,11 +99,16 @@ class Term:
         ``client.transaction(compare=[*term.guard()], success=[...], failure=[...])``, with any etcd3 client of the
         same cluster. They compare create_revision *and* lease, so a key that was overwritten does not pass. They can
         be asked for after the term, too. Empty when election is off.
+
+        Build a guard right before its use. When etcd elects another leader, the key moves to a new lease, and a guard from
+        before is refused although the term goes on; that is safe. ``transaction()`` builds its own.
         """
         return self._guard()
 
     async def transaction(self, success: Sequence[Any], failure: Sequence[Any] = ()) -> tuple[bool, list[Any]]:
         """Do ``success`` if the term's key still stands, else ``failure``, in one step, without blocking the loop.
+
+        If the key moves to another lease at that moment, nothing is done, and the transaction is sent once more.
 
         Args:
             success: etcd3 operations (``etcd3.transactions.Put``, ``Get``, ``Delete``).
@@ -145,6 +151,7 @@ class ElectionStatistics:
         losses: Terms ended, by reason.
         renewals: Renewals that were confirmed.
         renewal_failures: Renewals that were not: no answer, or no confirmation.
+        lease_moves: Moves of the candidate key to a new lease, because etcd had elected another leader.
         last_renewal_age: Seconds since the request of the last confirmed renewal was sent; None when there is no
             lease.
         closest_call: The smallest number of seconds that were left at a confirmed renewal of a term; None before the
@@ -158,6 +165,7 @@ class ElectionStatistics:
     losses: Mapping[LossReason, int] = field(default_factory=dict)
     renewals: int = 0
     renewal_failures: int = 0
+    lease_moves: int = 0
     last_renewal_age: float | None = None
     closest_call: float | None = None
     queue_position: int | None = None

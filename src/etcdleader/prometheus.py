@@ -38,7 +38,7 @@ from .model import HealthState, LeaderStatus, LossReason, Term
 __all__ = ("PrometheusMetrics",)
 
 _CALLS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""A renewal is a keep-alive and a read: milliseconds in one place, some hundred between continents."""
+"""A renewal is a keep-alive, a proposal and a read: milliseconds in one place, some hundred between continents."""
 _SECONDS_LEFT = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0)
 _DRAINS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -99,6 +99,9 @@ class PrometheusMetrics(NullMetrics):
         self.overruns = counter("overruns", "Terms whose work ignored its cancellation past the end of the lease.")
         self.errors = counter("etcd_errors", "Failed calls and broken streams, by kind.", "kind")
         self.renewal_failures = counter("renewal_failures", "Renewals that were not confirmed.")
+        self.lease_moves = counter(
+            "lease_moves", "Moves of a candidate key to a new lease, because etcd had elected another leader."
+        )
         self.renewals = histogram(
             "renewal_duration_seconds", "From the sending of a renewal to its confirmation.", renewal_buckets
         )
@@ -143,6 +146,7 @@ class _Counted(NullMetrics):
         self._overruns = metrics.overruns.labels(election)
         self._errors = {kind: metrics.errors.labels(election, name) for kind, name in _KINDS}
         self._renewal_failures = metrics.renewal_failures.labels(election)
+        self._lease_moves = metrics.lease_moves.labels(election)
         self._renewals = metrics.renewals.labels(election)
         self._remaining = metrics.remaining.labels(election)
         self._drains = metrics.drains.labels(election)
@@ -172,6 +176,9 @@ class _Counted(NullMetrics):
 
     def renewal_failed(self, remaining: float) -> None:
         self._renewal_failures.inc()
+
+    def lease_moved(self, lease_id: int) -> None:
+        self._lease_moves.inc()
 
     def etcd_failed(self, error: EtcdLeaderError) -> None:
         self._errors[next(kind for kind, _ in _KINDS if isinstance(error, kind))].inc()

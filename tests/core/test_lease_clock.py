@@ -48,32 +48,93 @@ def test_a_confirmation_that_was_overtaken_does_not_shorten_the_lease() -> None:
 
 
 @given(
-    st.lists(st.tuples(moments, st.floats(0, 50), st.floats(1, 100), st.booleans()), max_size=30),
+    st.lists(
+        st.tuples(
+            moments, st.floats(0, 50), st.floats(1, 100), st.sampled_from(["ask", "confirm", "cap", "uncap", "moved"])
+        ),
+        max_size=30,
+    ),
     st.floats(0.1, 5),
 )
-def test_once_not_believed_never_believed_again(steps: list[tuple[float, float, float, bool]], margin: float) -> None:
-    """Whatever is confirmed and asked in whatever order, with time going on."""
+def test_once_not_believed_never_believed_again(steps: list[tuple[float, float, float, str]], margin: float) -> None:
+    """Whatever is confirmed, moved and asked in whatever order, with time going on."""
     clock = LeaseClock(0, 10, margin)
     now = 0.0
     over = False
-    for passed, ago, ttl, ask in steps:
+    for passed, ago, ttl, step in steps:
         now += passed % 20
-        if ask:
-            believed = clock.believed(now)
+        sent_at = now - min(ago, now)
+        if step == "cap":
+            clock.cap(sent_at + ttl)
+        elif step == "uncap":
+            clock.uncap()
+        else:
+            if step == "ask":
+                believed = clock.believed(now)
+            elif step == "confirm":
+                believed = clock.confirm(sent_at, ttl, now)
+            else:
+                believed = clock.moved(sent_at, ttl, now)
             assert not (over and believed)
             over = over or not believed
-        else:
-            confirmed = clock.confirm(now - min(ago, now), ttl, now)
-            assert not (over and confirmed)
-            over = over or not confirmed
+
+
+def test_a_cap_shortens_the_trust_at_once_and_nothing_extends_it() -> None:
+    """Rule 8: while it is unknown on which of two leases the key is, the earlier deadline counts."""
+    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+
+    clock.cap(7)
+    assert clock.deadline == 7
+    assert clock.confirm(sent_at=5, ttl=10, now=6)
+    assert clock.deadline == 7
+    assert not clock.believed(7)
+
+
+def test_a_cap_behind_the_deadline_changes_nothing_but_what_may_extend_it() -> None:
+    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+
+    clock.cap(12)
+    assert clock.deadline == 9
+    assert clock.confirm(sent_at=5, ttl=10, now=6)
+    assert clock.deadline == 9
+
+
+def test_without_its_cap_a_clock_is_as_it_was() -> None:
+    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+
+    clock.cap(7)
+    clock.cap(6)
+    clock.uncap()
+    assert clock.deadline == 9
+    assert clock.confirm(sent_at=5, ttl=10, now=6)
+    assert clock.deadline == 14
+
+
+def test_a_key_that_has_moved_is_trusted_by_the_new_lease_alone() -> None:
+    """Also when that ends sooner."""
+    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+
+    clock.cap(8)
+    assert clock.moved(sent_at=3, ttl=6, now=4)
+    assert clock.deadline == 8
+    assert clock.confirm(sent_at=5, ttl=6, now=6)
+    assert clock.deadline == 10
+
+
+def test_a_move_that_is_answered_past_the_deadline_revives_nothing() -> None:
+    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+
+    clock.cap(7)
+    assert not clock.moved(sent_at=5, ttl=10, now=7)
+    assert not clock.believed(0)
 
 
 FINE: Mapping[str, int | bool] = {
     "ttl": 10,
-    "keep_alive_term": 7,
+    "key_is_ours": True,
+    "lease_term": 7,
     "read_term": 7,
-    "highest_term": 7,
-    "key_stands": True,
+    "known_term": 7,
 }
 
 
@@ -81,32 +142,41 @@ FINE: Mapping[str, int | bool] = {
     ("case", "verdict"),
     [
         ({}, Renewal.CONFIRMED),
-        # A deposed leader acknowledged; its successor answered the read.
-        ({"keep_alive_term": 6}, Renewal.UNCONFIRMED),
-        # The read came from before the change, the keep-alive from after it.
+        ({"known_term": 3}, Renewal.CONFIRMED),
+        # etcd has elected another leader since: whoever led before may still revoke what it remembers.
+        ({"read_term": 8}, Renewal.KEPT),
+        ({"read_term": 8, "known_term": 8}, Renewal.KEPT),
+        # No term was known when the lease was asked for, or it is of another history.
+        ({"lease_term": 0}, Renewal.KEPT),
+        # 0 is no term, so two of them do not agree.
+        ({"read_term": 0}, Renewal.UNCONFIRMED),
+        ({"read_term": 0, "lease_term": 0, "known_term": 0}, Renewal.UNCONFIRMED),
+        # A term that is over, or another history.
+        ({"known_term": 8}, Renewal.UNCONFIRMED),
         ({"read_term": 6}, Renewal.UNCONFIRMED),
-        # Both agree, on a term that is over: a cluster restored from a backup starts again at a lower one.
-        ({"keep_alive_term": 6, "read_term": 6}, Renewal.UNCONFIRMED),
-        ({"highest_term": 3}, Renewal.CONFIRMED),
-        ({"ttl": 0}, Renewal.LEASE_LOST),
-        ({"ttl": -1}, Renewal.LEASE_LOST),
-        ({"key_stands": False}, Renewal.KEY_LOST),
-        # A linearizable read that does not show the key is the truth, in whatever term the lease was renewed.
-        ({"key_stands": False, "keep_alive_term": 6}, Renewal.KEY_LOST),
+        # A leader of an earlier term does not know a newer lease. Only a read says that the key is gone.
+        ({"ttl": 0}, Renewal.UNCONFIRMED),
+        ({"ttl": -1}, Renewal.UNCONFIRMED),
+        ({"ttl": 0, "read_term": 8}, Renewal.UNCONFIRMED),
+        ({"ttl": 0, "key_is_ours": False}, Renewal.KEY_LOST),
+        ({"key_is_ours": False}, Renewal.KEY_LOST),
+        # A linearizable read that does not show the key is the truth, in whatever term.
+        ({"key_is_ours": False, "read_term": 6}, Renewal.KEY_LOST),
+        ({"key_is_ours": False, "read_term": 0}, Renewal.KEY_LOST),
     ],
 )
-def test_a_renewal_counts_only_in_one_raft_term_and_with_the_key_standing(
+def test_a_renewal_counts_only_in_the_raft_term_of_its_lease_and_with_the_key_standing(
     case: Mapping[str, int | bool], verdict: Renewal
 ) -> None:
-    """Rule 3: etcd answers keep-alives without consensus."""
+    """Rules 3 and 8: etcd answers keep-alives without consensus, and a leader of an earlier term may wake up."""
     arguments = {**FINE, **case}
     assert (
         judge_renewal(
             ttl=int(arguments["ttl"]),
-            keep_alive_term=int(arguments["keep_alive_term"]),
+            key_is_ours=bool(arguments["key_is_ours"]),
+            lease_term=int(arguments["lease_term"]),
             read_term=int(arguments["read_term"]),
-            highest_term=int(arguments["highest_term"]),
-            key_stands=bool(arguments["key_stands"]),
+            known_term=int(arguments["known_term"]),
         )
         is verdict
     )

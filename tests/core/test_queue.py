@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,3 +153,53 @@ def test_whoever_believes_to_be_first_is_first(history: tuple[list[KeyValue], li
         assert (place.rank is Rank.LEADER) == (true[0] is MINE)
         # Further back it does not look at those ahead of its predecessor, so it may be next without knowing.
         assert place.rank is not Rank.NEXT or true[1] is MINE
+
+
+# The own key moves to another lease.
+
+MOVING = OWN.moving(9)
+MOVED = MOVING.moved()
+
+
+def test_the_put_of_our_own_move_asks_nobody_to_step_down() -> None:
+    place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+
+    moved = put(MINE._replace(lease=9), 21)
+    assert place.after(MOVING, [moved]) == place
+    assert place.after(MOVING, [moved]).touched == 21
+
+
+def test_a_put_that_is_older_than_what_is_known_of_our_key_changes_nothing() -> None:
+    """A watch that lags brings a request to step down that the move has shown already, on the lease from before."""
+    place = Place(revision=20, ahead=0, predecessor=None, touched=25)
+
+    assert place.after(MOVED, [put(MINE, 22), put(MINE._replace(lease=9), 25)]) == place
+    assert place.after(MOVED, [deleted(OWN.key, 26)]).lost
+
+
+def test_a_request_to_step_down_is_one_before_and_after_a_move() -> None:
+    place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+
+    assert place.after(MOVING, [put(MINE, 21)]).asked_to_resign
+    assert place.after(MOVED, [put(MINE._replace(lease=9), 21)]).asked_to_resign
+
+
+def test_a_key_on_a_lease_that_it_does_not_move_to_is_lost() -> None:
+    place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+
+    assert place.after(OWN, [put(MINE._replace(lease=9), 21)]).lost
+    assert place.after(MOVED, [put(MINE, 21)]).lost
+    assert Place.read(MOVED, 30, [MINE], 0, MINE.mod_revision).lost
+
+
+def test_a_read_from_before_the_move_tells_nothing() -> None:
+    assert Place.read(MOVED, 24, [MINE], 0, touched=25) == Place(24, 0, None, stale=True)
+    assert Place.read(MOVED, 24, [], 0, touched=25).stale
+
+
+def test_a_move_that_finds_no_key_before_ours_elects() -> None:
+    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+
+    assert place.own_key_moved(25, first=True) == replace(place, ahead=0, predecessor=None)
+    assert place.own_key_moved(25, first=False) == place
+    assert replace(place, lost=True).own_key_moved(25, first=True).lost

@@ -31,11 +31,11 @@ _ATTEMPTS = 6
 _TRUST = """\
 def trust(self, sent_at, answer):
     now = self.now()
-    if not self._clock.confirm(sent_at, answer.ttl, now):
+    if not self.trusted.confirm(sent_at, answer.ttl, now):
         self.lose(LossReason.EXPIRED)
         return
-    self._backoff.reset()
-    self._not_before = -math.inf
+    self._kept.confirm(sent_at, answer.ttl, now)
+    self._pace.succeeded()
     self._confirmed_at = now
     if self._on_tick is not None:
         self._on_tick(math.inf)
@@ -82,11 +82,11 @@ BUGS = (
     Bug(
         "a keep-alive alone counts",
         (
-            Change(within="Session.gone", pattern="def gone", replacement=_TRUST),
+            Change(within="Session.failed", pattern="def failed", replacement=_TRUST),
             Change(
                 within="_attempt",
-                pattern=r"to_read\.append\(.+\)",
-                replacement="lease.trust(sent_at[lease.lease_id], answer)",
+                pattern=r"answered\.append\(.+\)",
+                replacement="lease.trust(sent_at[answer.lease_id], answer)",
             ),
         ),
         rows=("A9", "A10"),
@@ -100,7 +100,7 @@ BUGS = (
                 pattern=r"(if \S+ == \S+):",
                 replacement=r"\g<1> and self.rank is not Rank.LEADER:",
             ),
-            Change(within="answered", pattern=r"[\w.]+\(read\[0\]\)", replacement="True"),
+            Change(within="answered", pattern=r"key_is_ours=[\w.]+\(kv\)", replacement="key_is_ours=True"),
         ),
         rows=("D1",),
         rules=("S1", "S3"),

@@ -55,6 +55,7 @@ def test_what_is_exposed_is_what_the_documentation_lists() -> None:
         "etcdleader_overruns": "counter",
         "etcdleader_etcd_errors": "counter",
         "etcdleader_renewal_failures": "counter",
+        "etcdleader_lease_moves": "counter",
         "etcdleader_renewal_duration_seconds": "histogram",
         "etcdleader_renewal_remaining_seconds": "histogram",
         "etcdleader_drain_seconds": "histogram",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from tests.sim.world import ELECTION, Oldest, oldest_keys
 
 __all__ = ("Judge",)
 
+_ROUNDING = 1e-6
+
 
 @dataclass
 class Judge:
@@ -25,10 +28,11 @@ class Judge:
     on by a renewal. Time by itself only ends what is believed.
 
     - At most one manager leads.
-    - Who leads has the oldest key of the election, on its own lease. For a key that was taken away *by hand* nothing
+    - Who leads has the oldest key of the election, on its own lease, or on the one to which a transaction moves it that was
+      applied and not answered. That lease lasts, for etcd, at least as long as the leader trusts it. For a key that was taken away *by hand* nothing
       better can be promised than the deadline of the last renewal that still saw it: until then its owner may go on
       believing, and does not count for the rule above. So long as nothing was done by hand, nobody is excused.
-    - Tokens rise, in the order of winning, and each is the create_revision of a key that was put on the term's lease.
+    - Tokens rise, in the order of winning, and each is the create_revision of the term's key.
     - What was over is not valid again.
     - The work of one manager's terms never overlaps, and `on_ousted` comes once for each, after the work.
 
@@ -86,7 +90,7 @@ class Judge:
     def look(self, oldest: Mapping[str, Oldest] | None = None) -> None:
         """Look at everybody, now; at the oldest key of each election, too, unless it is given."""
         self.looks += 1
-        believers = [term for manager in self.managers if (term := manager.term) is not None]
+        believers = {term: manager for manager in self.managers if (term := manager.term) is not None}
         for term, was_valid in self._terms.items():
             if term.is_valid() and not was_valid:
                 self._wrong(f"{term} is valid again")
@@ -100,8 +104,10 @@ class Judge:
             return
         first = (oldest_keys(self.etcd, self.election) if oldest is None else oldest).get(self.election)
         for term in strict:
-            if first != (term.key, term.token, term.lease_id):
+            if first is None or first[:2] != (term.key, term.token) or first[2] not in _leases(believers[term], term):
                 self._wrong(f"{term} leads, but the oldest key is {first}")
+            elif (left := self.etcd.leases().get(first[2], -math.inf)) < (trusted := term.remaining()) - _ROUNDING:
+                self._wrong(f"{term} is trusted for {trusted} s, and etcd keeps its lease {first[2]:x} for {left} s")
 
     def _is_excused(self, term: Term) -> bool:
         done = self._by_hand.get(term.token)
@@ -112,8 +118,7 @@ class Judge:
             self._wrong(f"the token {term.token} was won after {self.tokens[-1]}")
         self.tokens.append(term.token)
         self._terms[term] = term.is_valid()
-        put = self._puts_of(term.token).get(term.key)
-        if put != term.lease_id:
+        if term.key not in self._puts_of(term.token):
             self._wrong(f"the token of {term} is no create_revision of its key: {self._puts_of(term.token)}")
         self.look()
         if manager in self._at_work:
@@ -152,3 +157,9 @@ class Judge:
 
     def _wrong(self, what: str) -> None:
         self.verdicts.append(f"at {anyio.current_time():.3f} s: {what}")
+
+
+def _leases(manager: EtcdLeaderManager, term: Term) -> set[int]:
+    """Those on which the key of a term may be now."""
+    session = None if manager._contest is None else manager._contest.session
+    return {term.lease_id} if session is None else {term.lease_id, session.own.moving_to}

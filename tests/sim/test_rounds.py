@@ -279,10 +279,11 @@ async def test_a_slow_read_holds_up_no_lease_of_another_read(etcd: FakeEtcd, clo
         await until(lambda: all(manager.statistics().queue_position == 1 for manager in waiting))
         await anyio.sleep(0.5)
         reads = client.calls["txn"]
+        client.delay("txn", times=1)  # of the proposal: none
         client.delay("txn", answer=0.9 * CONFIG.retry)
         await until(lambda: client.calls["txn"] > reads)
         await anyio.sleep(0.01)
-        assert client.calls["txn"] == reads + 2, "all of them at once, in two reads"
+        assert client.calls["txn"] == reads + 3, "all of them at once, in a proposal and two reads"
         renewed = sorted(manager.statistics().renewals for manager in waiting)
         assert renewed == [0] * (PER_READ // 2) + [1] * (PER_READ // 2)
         await anyio.sleep(CONFIG.retry)

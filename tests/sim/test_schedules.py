@@ -139,12 +139,12 @@ async def test_a_join_that_arrives_while_its_candidacy_ends_makes_a_key_that_goe
     """Our key was deleted by hand, and before we know of it the first try makes it anew: it is not the one we won
     with, and the revocation takes it along."""
     client = etcd.client()
-    client.latency = 0.2
+    client.latency = 0.1
     client.delay("txn", request=20)
     manager = make(client, clock)
     async with manager:
         first = await manager.wait_elected()
-        await anyio.sleep(20.5 - clock())
+        await anyio.sleep(20.45 - clock())
         etcd.delete(first.key)
         await until(lambda: puts(etcd).count(first.key.encode()) == 2, timeout=0.2)
         await until(lambda: not first.is_valid(), timeout=0.2)

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from etcdleader._etcd.api import (
+    Compare,
     Header,
     KeepAlive,
     KeepAliveAnswers,
@@ -22,6 +23,7 @@ from etcdleader._etcd.api import (
 )
 from etcdleader._lease.lease_clock import Timing
 from etcdleader._lease.leased_key import LeasedKey
+from etcdleader._lease.raft_terms import RaftTerms
 from etcdleader._lease.renewer import Renewals
 from etcdleader._lease.session import Session
 from etcdleader._runtime.clock import Clock
@@ -54,8 +56,11 @@ class AllIsWell:
     endpoint = 0
 
     def __init__(self) -> None:
-        self.renewals = Renewals(self, self._read)  # type: ignore[arg-type]
+        self.api = self
+        self.raft_terms = RaftTerms()
+        self.renewals = Renewals(self)  # type: ignore[arg-type]
         self.turns = Turns(64)
+        self.proposals = 0
         self.listener = Silent()
         self.rounds: list[tuple[float, int]] = []
         self.reads: list[int] = []
@@ -68,7 +73,14 @@ class AllIsWell:
         await anyio.sleep(0.002)
         return KeepAliveAnswers({one: KeepAlive(one, int(TIMING.lease), HEADER) for one in lease_ids})
 
-    async def _read(self, operations: Sequence[Operation], timeout: float) -> TxnResult:
+    async def learn_raft_term(self, key: bytes, *, timeout: float) -> None:
+        self.raft_terms.received(HEADER.raft_term)
+
+    async def propose(self, key: bytes, *, timeout: float) -> Header:
+        self.proposals += 1
+        return HEADER
+
+    async def txn(self, compare: Sequence[Compare], operations: Sequence[Operation], *, timeout: float) -> TxnResult:
         self.reads.append(len(operations))
         await anyio.sleep(0.002)
         results = tuple(RangeResult((_key(operation),), 1, HEADER) for operation in operations)
@@ -77,13 +89,17 @@ class AllIsWell:
     @asynccontextmanager
     async def leases(self, clock: VirtualClock, many: int) -> AsyncIterator[list[Session]]:
         """So many, granted at the same moment, kept alive."""
-        sessions = [Session(self, TIMING, clock=Clock(clock), listener=self.listener) for _ in range(many)]  # type: ignore[arg-type]
+        sessions = [
+            Session(self, TIMING, clock=Clock(clock), listener=self.listener, owner=self.listener, readable=b"e/")  # type: ignore[arg-type]
+            for _ in range(many)
+        ]
         async with anyio.create_task_group() as group:
             group.start_soon(self.renewals.run)
             for session in sessions:
                 await session.open()
             for session in sessions:
-                session.keep_alive(LeasedKey(b"e/%x" % session.lease_id, b"me", 7, session.lease_id))
+                session.own = LeasedKey(b"e/%x" % session.lease_id, b"me", 7, session.lease_id)
+                session.keep_alive()
             yield sessions
             group.cancel_scope.cancel()
 

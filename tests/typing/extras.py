@@ -94,7 +94,14 @@ def watch(manager: LeaderManager, config: Config) -> None:
 
 def scraped(metrics: PrometheusMetrics) -> None:
     assert_type(metrics.registry, CollectorRegistry)
-    counters = [metrics.terms, metrics.losses, metrics.overruns, metrics.errors, metrics.renewal_failures]
+    counters = [
+        metrics.terms,
+        metrics.losses,
+        metrics.overruns,
+        metrics.errors,
+        metrics.renewal_failures,
+        metrics.lease_moves,
+    ]
     histograms = [metrics.renewals, metrics.remaining, metrics.drains]
     for one in [*counters, *histograms]:
         one.clear()
@@ -118,6 +125,7 @@ def count(metrics: Metrics, manager: LeaderManager, term: Term, error: EtcdLeade
     mine.ousted(term, LossReason.EXPIRED, 0.5)
     mine.renewed(0.01, 12.0)
     mine.renewal_failed(5.0)
+    mine.lease_moved(1234)
     mine.etcd_failed(error)
     mine.queued(None)
     mine.queued(2)

@@ -339,8 +339,8 @@ async def _check_round_trip(api: EtcdApi, config: Config, name: str | None, repo
             )
             return
         times.append(time.monotonic() - began_at)
-    # A renewal is two of them, one after the other: a keep-alive and a read.
-    middle, longest = 2 * statistics.median(times), 2 * max(times)
+    # A renewal is three of them, one after the other: a keep-alive, a proposal and a read.
+    middle, longest = 3 * statistics.median(times), 3 * max(times)
     needed = config.renew + 2 * config.retry + config.margin
     said = (
         f"a renewal takes about {middle * 1000:.1f} ms, {longest * 1000:.1f} ms at worst; each attempt has retry = "

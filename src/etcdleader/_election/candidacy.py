@@ -7,7 +7,7 @@ is what one linearizable read, or our own transaction, showed, plus the events a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -15,11 +15,11 @@ import anyio
 import anyio.lowlevel
 
 from .._etcd.api import (
-    Compare,
+    KeyValue,
     LeaseNotFoundError,
-    Put,
     Range,
     RangeResult,
+    Result,
     TxnResult,
     WatchBroken,
     WatchCanceled,
@@ -39,6 +39,7 @@ from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LossReason
 from .listener import Listener
 from .queue import Place, Rank, candidate_key, election_prefix, prefix_end
+from .requests import join, newest_up_to
 
 __all__ = ("Candidacy", "CandidacyOverError")
 
@@ -69,7 +70,6 @@ class Candidacy:
         "_identity",
         "_listener",
         "_overheard",
-        "_own",
         "_place",
         "_prefix",
         "_refused_watch",
@@ -94,10 +94,8 @@ class Candidacy:
         self._identity = identity.encode()
         self._timing = timing
         self._listener = listener
-        self.session = Session(connection, timing, clock=clock, listener=listener)
+        self.session = Session(connection, timing, clock=clock, listener=listener, owner=self, readable=self._prefix)
         self.session.on_lost = self._wake
-        self.session.on_absent = self._predecessor_gone
-        self._own = LeasedKey(b"", b"", 0, 0)
         self._place = Place(0, 0, None)
         self._watches: dict[tuple[bytes, bytes], WatchHandle] = {}
         self._failed_watches: dict[tuple[bytes, bytes], None] = {}
@@ -108,12 +106,12 @@ class Candidacy:
     @property
     def key(self) -> bytes:
         """The candidate key."""
-        return self._own.key
+        return self.session.own.key
 
     @property
     def token(self) -> int:
         """The fencing token: the create_revision of the candidate key, once it stands."""
-        return self._own.create_revision
+        return self.session.own.create_revision
 
     async def stand(self) -> None:
         """Take a lease and join the queue; etcd's troubles go to the listener, and it goes on trying.
@@ -124,24 +122,33 @@ class Candidacy:
         """
         await self.session.open()
         key = candidate_key(self._election_key, self.session.lease_id)
-        self._own = LeasedKey(key, self._identity, 0, self.session.lease_id)
+        self.session.own = LeasedKey(key, self._identity, 0, self.session.lease_id)
         backoff = Backoff(self._timing.retry, random.uniform)
         while not await self._join():  # noqa: ASYNC110 - etcd is asked again; it sends no event
             await anyio.sleep(backoff.next())
         self._listener.etcd_answered()
-        self.session.keep_alive(self._own)
+        self.session.keep_alive()
         self._tell_place()
 
     async def wait_turn(self) -> None:
-        """Return when the seat is ours: nobody ahead, our key standing, our lease within its deadline.
+        """Return when the seat is ours: nobody ahead, our key standing, our lease trusted.
 
         Raises:
             CandidacyOverError: Our key or lease was lost.
             EtcdRegressedError: etcd went back in time.
         """
-        while self._place.stale or self._place.rank is not Rank.LEADER:
+        while not self._has_won():
             await self._step()
         self._check()
+
+    def _has_won(self) -> bool:
+        if self._place.stale or self._place.rank is not Rank.LEADER:
+            return False
+        if self.session.believed():
+            return True
+        # etcd's leader has changed while we waited. The key moves first; then the lease can be trusted.
+        self.session.move_now()
+        return False
 
     async def hold(self) -> NoReturn:
         """Watch over our own key while leading, until cancelled. What is lost, the session tells."""
@@ -169,18 +176,10 @@ class Candidacy:
         """One try to stand in the queue; False if it failed, so far as is known."""
         if not self.session.believed():
             raise CandidacyOverError(LossReason.EXPIRED)
-        own, end = self._own.key, prefix_end(self._prefix)
+        compare, success, failure = join(self._prefix, self.key, self._identity, self.session.lease_id)
         try:
             result = await self._connection.turns.ask(
-                lambda: self._connection.txn(
-                    [Compare(own, "create", 0)],
-                    [
-                        Put(own, self._own.value, lease=self._own.lease_id),
-                        Range(self._prefix, end, limit=2, order="create-descending"),
-                    ],
-                    [Range(own)],
-                    timeout=self._timing.retry,
-                )
+                lambda: self._connection.txn(compare, success, failure, timeout=self._timing.retry)
             )
         except LeaseNotFoundError as error:
             raise CandidacyOverError(LossReason.REVOKED, error) from error
@@ -192,7 +191,7 @@ class Candidacy:
             return await self._find_own()
         if not result.succeeded:
             return self._adopt(_range(result.results[0]))
-        self._own = replace(self._own, create_revision=result.header.revision)
+        self._stands(result.header.revision)
         queue = _range(result.results[1])
         predecessor = queue.kvs[1].key if len(queue.kvs) > 1 else None
         self._place = Place(result.header.revision, queue.count - 1, predecessor, touched=result.header.revision)
@@ -200,7 +199,7 @@ class Candidacy:
 
     async def _find_own(self) -> bool:
         try:
-            own = Range(self._own.key)
+            own = Range(self.key)
             return self._adopt(
                 await self._connection.turns.ask(lambda: self._connection.range(own, timeout=self._timing.retry))
             )
@@ -215,11 +214,14 @@ class Candidacy:
         if not found.kvs:
             return False
         kv = found.kvs[0]
-        if kv.lease != self._own.lease_id:
+        if kv.lease != self.session.lease_id:
             raise CandidacyOverError(LossReason.DELETED)
-        self._own = replace(self._own, create_revision=kv.create_revision)
+        self._stands(kv.create_revision)
         self._place = Place(found.header.revision, 2, None, stale=True, touched=kv.mod_revision)
         return True
+
+    def _stands(self, create_revision: int) -> None:
+        self.session.own = replace(self.session.own, create_revision=create_revision)
 
     # Waiting and holding
 
@@ -239,8 +241,8 @@ class Candidacy:
     def _check(self) -> None:
         if self._place.lost:
             self.session.lose(LossReason.DELETED)
-        elif not self.session.within_deadline():
-            self.session.lose(LossReason.EXPIRED)
+        else:
+            self.session.check_deadline()
         if self.session.lost is None:
             return
         if isinstance(self.session.error, EtcdRegressedError):
@@ -249,13 +251,7 @@ class Candidacy:
 
     async def _look(self) -> None:
         """Read the queue: the three newest keys up to ours, which show our predecessor and whether somebody is before it."""
-        newest = Range(
-            self._prefix,
-            prefix_end(self._prefix),
-            limit=3,
-            order="create-descending",
-            max_create_revision=self._own.create_revision,
-        )
+        newest = newest_up_to(self._prefix, self.token, limit=3)
         backoff = Backoff(self._timing.retry, random.uniform)
         while (answer := await self._try_read(newest)) is None:
             self._check()
@@ -264,7 +260,7 @@ class Candidacy:
         result, overheard = answer
         self._listener.etcd_answered()
         self._place = Place.read(
-            self._own,
+            self.session.own,
             result.header.revision,
             _range(result.results[0]).kvs,
             self._place.ahead,
@@ -296,7 +292,7 @@ class Candidacy:
         """Watch what our rank calls for: third or later, the predecessor and ourselves, so that one deletion wakes one
         candidate; next in line, the prefix, in which the deletion that elects us is in order with our own. The leader goes on
         with what it has: to know of its own key is all that it needs."""
-        own, prefix = (self._own.key, b""), (self._prefix, prefix_end(self._prefix))
+        own, prefix = (self.key, b""), (self._prefix, prefix_end(self._prefix))
         wanted: tuple[tuple[bytes, bytes], ...] = (prefix,)
         if self._place.rank is Rank.LATER:
             assert self._place.predecessor is not None
@@ -348,7 +344,7 @@ class Candidacy:
         if isinstance(message, WatchCreated):
             self._place = self._place.after_creation(message.revision, resumed=message.resumed)
         elif isinstance(message, WatchEvents):
-            self._place = self._place.after(self._own, message.events)
+            self._place = self._place.after(self.session.own, message.events)
         elif isinstance(message, WatchCanceled):
             self._place = replace(self._place, stale=True)
 
@@ -357,13 +353,40 @@ class Candidacy:
         if self._place.lost:
             self.session.lose(LossReason.DELETED)
             return
+        self.session.may_lead(self._place.rank is not Rank.LATER)
         self._listener.queued(self._place.ahead)
         if self._place.asked_to_resign:
             self._place = replace(self._place, asked_to_resign=False)
             if self._place.rank is Rank.LEADER:
                 self._listener.asked_to_resign()
 
-    def _predecessor_gone(self) -> None:
+    # KeyOwner: what the session asks and reports
+
+    @property
+    def mod_revision(self) -> int:
+        """The mod_revision of our key, as last seen."""
+        return self._place.touched
+
+    def read_with_move(self) -> Sequence[Range]:
+        """Return a read of our key and our predecessor: who has none is elected by the move itself."""
+        if self._place.rank is Rank.LEADER:
+            return ()
+        return [newest_up_to(self._prefix, self.token, limit=2)]
+
+    def key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
+        """Our key is on another lease."""
+        first = bool(read) and len(_range(read[-1]).kvs) == 1
+        self._place = self._place.own_key_moved(mod_revision, first=first)
+        self._tell_place()
+        self._wake()
+
+    def key_was_put(self, kv: KeyValue) -> None:
+        """A request to step down came before the move, and the watch may not have brought it yet."""
+        if kv.mod_revision > self._place.touched:
+            self._place = self._place.own_key_put(self.session.own, kv)
+            self._tell_place()
+
+    def companion_absent(self) -> None:
         """A renewal's read has not found the predecessor: the watch has missed it."""
         self._place = replace(self._place, stale=True)
         self._wake()

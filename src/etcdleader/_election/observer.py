@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import anyio
 import anyio.lowlevel
@@ -39,6 +40,13 @@ def _record(kv: KeyValue) -> LeaderRecord:
         key=kv.key.decode(errors="replace"),
         lease_id=kv.lease,
     )
+
+
+def _same_leader(one: LeaderRecord | None, other: LeaderRecord | None) -> bool:
+    """Return whether two records differ in nothing but the lease: the key moves when etcd's own leader changes."""
+    if one is None or other is None:
+        return one is other
+    return replace(one, lease_id=other.lease_id) == other
 
 
 async def read_queue(connection: Connection, election_key: str, *, limit: int, timeout: float) -> list[LeaderRecord]:
@@ -120,7 +128,7 @@ class Observer:
             if self._stale or self._suspect > self._revision:
                 await self._read()
             state = None if self._leader is None else _record(self._leader)
-            if not self._begun or state != self._told:
+            if not self._begun or not _same_leader(state, self._told):
                 self._begun, self._told = True, state
                 return state
             with anyio.move_on_after(_LOOK_AGAIN * self._retry) as bound:

@@ -57,7 +57,8 @@ class Place:
             was waiting itself went away.
         lost: Our own key was deleted, overwritten or taken off our lease.
         asked_to_resign: Our key was put without changing anything: an operator's request to step down.
-        touched: The mod_revision of our own key, as last seen: a read may show a request that no watch brought.
+        touched: The mod_revision of our own key, as last seen: a read may show a request that no watch brought. What shows
+            an older one is out of date.
     """
 
     revision: int
@@ -82,16 +83,30 @@ class Place:
             if kv.mod_revision <= self.revision:
                 continue
             if kv.key == own.key:
-                if event.type == "put" and own.matches(kv):
-                    place = replace(place, asked_to_resign=True, touched=kv.mod_revision)
-                else:
+                if kv.mod_revision <= place.touched:
+                    continue
+                if event.type != "put" or not own.is_ours(kv):
                     return replace(place, lost=True)
+                place = place.own_key_put(own, kv)
             elif event.type == "delete" and kv.key == place.predecessor:
                 if place.rank is Rank.NEXT:
                     place = replace(place, ahead=0, predecessor=None)
                 else:
                     place = replace(place, stale=True)
         return place
+
+    def own_key_put(self, own: LeasedKey, kv: KeyValue) -> Place:
+        """The place when our key was put and is ours still: a request to step down, or our own move to another lease."""
+        asked = self.asked_to_resign or kv.lease == own.lease_id
+        return replace(self, asked_to_resign=asked, touched=kv.mod_revision)
+
+    def own_key_moved(self, mod_revision: int, *, first: bool) -> Place:
+        """The place when a transaction has moved our key to another lease. ``first``: it found no key before ours, and
+        none can come before it any more."""
+        touched = max(self.touched, mod_revision)
+        if first:
+            return replace(self, ahead=0, predecessor=None, touched=touched)
+        return replace(self, touched=touched)
 
     def after_creation(self, revision: int, *, resumed: bool) -> Place:
         """The place when a watch from "now" was created at ``revision``: what happened between our read and that
@@ -117,10 +132,14 @@ class Place:
             counted: How many were ahead before: what is said when there are at least two, since etcd does not count
                 up to a create_revision.
         """
-        if not newest or newest[0].key != own.key or not own.matches(newest[0]):
+        if revision < touched:
+            # The read began before our key was put as we know it.
+            return cls(revision, counted, None, stale=True, touched=touched)
+        if not newest or newest[0].key != own.key or not own.is_ours(newest[0]):
             return cls(revision, counted, None, lost=True)
-        mod_revision = newest[0].mod_revision
-        place = cls(revision, 0, None, asked_to_resign=0 < touched < mod_revision, touched=mod_revision)
+        place = cls(revision, 0, None, touched=newest[0].mod_revision)
+        if 0 < touched < place.touched:
+            place = place.own_key_put(own, newest[0])
         if len(newest) == 1:
             return place
         predecessor = newest[1].key

@@ -41,6 +41,8 @@ __all__ = (
     "PutResult",
     "Range",
     "RangeResult",
+    "Result",
+    "Txn",
     "TxnResult",
     "WatchBroken",
     "WatchCanceled",
@@ -67,7 +69,9 @@ class Header(NamedTuple):
         cluster_id: The cluster. It stays the same when the cluster is wiped and started anew.
         member_id: The member that answered.
         revision: The store's revision. Of a keep-alive or a watch it is a lower bound: that member may lag.
-        raft_term: The term of the last raft entry which that member has applied.
+        raft_term: The term of the last raft entry that the member has applied: a lower bound of the term in force. A
+            member that has caught up by a snapshot keeps the term from before it. One that was restarted reports 0 until
+            it applies an entry.
     """
 
     cluster_id: int
@@ -129,7 +133,15 @@ class DeleteRange(NamedTuple):
     range_end: bytes = b""
 
 
-Operation: TypeAlias = Range | Put | DeleteRange
+class Txn(NamedTuple):
+    """A transaction inside one: if every condition holds do ``success``, else ``failure``. Neither branch is empty."""
+
+    compare: Sequence[Compare]
+    success: Sequence[Range | Put | DeleteRange]
+    failure: Sequence[Range | Put | DeleteRange]
+
+
+Operation: TypeAlias = Range | Put | DeleteRange | Txn
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +170,11 @@ class TxnResult(NamedTuple):
     """``results`` has one entry for each operation of the branch that ran, in order."""
 
     succeeded: bool
-    results: tuple[RangeResult | PutResult | DeleteRangeResult, ...]
+    results: tuple[Result, ...]
     header: Header
+
+
+Result: TypeAlias = RangeResult | PutResult | DeleteRangeResult | TxnResult
 
 
 class LeaseGranted(NamedTuple):
@@ -305,6 +320,13 @@ class EtcdApi(Protocol):
         """Ask the member that is spoken to about itself. No evidence of anything: it may lag."""
         ...
 
+    async def member_raft_term(self, key: bytes, *, timeout: float) -> int:
+        """Ask the member that is spoken to for its raft term, by a serializable read of ``key``, which needs no consensus.
+
+        The answer is a lower bound of the term in force, and 0 if the member does not know one.
+        """
+        ...
+
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
         """Read, linearizably."""
         ...
@@ -351,6 +373,13 @@ class EtcdApi(Protocol):
     def on_version(self, listener: Callable[[str], None]) -> None:
         """Call ``listener`` with the version of the member that is spoken to, some seconds after its first answer, and again
         when a switch has brought another version. Only the first listener is called: the version concerns all alike."""
+        ...
+
+    def on_header(self, listener: Callable[[Header], None]) -> None:
+        """Call ``listener`` with the header of each response of the cluster, before the response is delivered.
+
+        It replaces the listener before. It is called on the event loop, must return promptly, and must not raise.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -9,6 +10,7 @@ import anyio.lowlevel
 
 from .._grpc import Metadata
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+from .api import Header
 from .endpoint import Endpoint
 from .error_mapping import NoLoginError
 from .messages import AuthenticateRequest
@@ -32,6 +34,8 @@ class Login:
         self._lock = anyio.Lock()
         self._failures = 0
         self._error: EtcdLeaderError | None = None
+        self.on_header: Callable[[Header], None] | None = None
+        """Called with the header of each login's response."""
 
     async def metadata(self, endpoint: Endpoint, timeout: float) -> Metadata:
         """What goes with a call.
@@ -75,6 +79,8 @@ class Login:
             raise NoLoginError(
                 f"user {self._user!r} cannot log in to {endpoint.name}: {error}", elsewhere=self._several
             ) from error
+        if self.on_header is not None:
+            self.on_header(answer.header)
         return (("token", answer.token),)
 
     def is_current(self, metadata: Metadata) -> bool:

@@ -34,12 +34,20 @@ from .balancer import EndpointBalancer
 from .endpoint import Endpoint, open_endpoint
 from .error_mapping import AnotherClusterError, StaleTokenError
 from .lease_stream import KeepAlives, OpenStream
-from .messages import LeaseGrantRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest, StatusRequest, TxnRequest
+from .messages import (
+    LeaseGrantRequest,
+    LeaseRevokeRequest,
+    LeaseTimeToLiveRequest,
+    RaftTermRequest,
+    StatusRequest,
+    TxnRequest,
+)
 from .rpcs import (
     LEASE_GRANT,
     LEASE_KEEP_ALIVE,
     LEASE_REVOKE,
     LEASE_TIME_TO_LIVE,
+    RAFT_TERM,
     RANGE,
     STATUS,
     TXN,
@@ -110,11 +118,13 @@ class EtcdClient:
         self._dial = dial
         self._balancer = balancer
         self._login = login
+        login.on_header = self._logged_in
         self._clock = clock
         self._call_soon = call_soon
         self._cluster_id: int | None = None
         self._endpoint: Endpoint | None = None
         self._closed = False
+        self._on_header: Callable[[Header], None] = _ignore
         self._process = process_id()
         self._versions = VersionMonitor(self._ask_version, lambda: self.endpoint)
         self._keep_alives = KeepAlives(self._stream_opener(LEASE_KEEP_ALIVE))
@@ -143,6 +153,9 @@ class EtcdClient:
         status = await self._call(STATUS, StatusRequest(), timeout)
         self._versions.learned(endpoint, status.version)
         return status
+
+    async def member_raft_term(self, key: bytes, *, timeout: float) -> int:
+        return (await self._call(RAFT_TERM, RaftTermRequest(key), timeout)).header.raft_term
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
         return await self._call(RANGE, request, timeout)
@@ -194,6 +207,9 @@ class EtcdClient:
 
     def on_version(self, listener: Callable[[str], None]) -> None:
         self._versions.subscribe(listener)
+
+    def on_header(self, listener: Callable[[Header], None]) -> None:
+        self._on_header = listener
 
     async def aclose(self) -> None:
         self._closed = True
@@ -252,21 +268,29 @@ class EtcdClient:
                 return answer
 
     def _stranger(self, endpoint: Endpoint, answer: Any) -> EtcdLeaderError | None:
-        """What is wrong with an answer that comes from another cluster than the first one did.
+        """Take in the header of an answer. Returns what is wrong if it comes from another cluster than the first one did.
 
         Its tokens are no tokens of ours: two clusters behind one list of endpoints would mean two leaders.
         """
         cluster_id = answer.header.cluster_id
-        if self._cluster_id is None:
-            self._cluster_id = cluster_id
-        if cluster_id != self._cluster_id:
+        if not self._is_ours(cluster_id):
             endpoint.heard_at = -math.inf  # what a stranger says is no reason to stay, where there is no other
             return AnotherClusterError(
                 f"{endpoint.name} belongs to cluster {cluster_id:x}; this connection began with {self._cluster_id:x}"
             )
         if endpoint is self._endpoint and self._balancer is not None:
             self._balancer.answered()
+        self._on_header(answer.header)
         return None
+
+    def _is_ours(self, cluster_id: int) -> bool:
+        if self._cluster_id is None:
+            self._cluster_id = cluster_id
+        return cluster_id == self._cluster_id
+
+    def _logged_in(self, header: Header) -> None:
+        if self._is_ours(header.cluster_id):
+            self._on_header(header)
 
     def _stream_opener(self, rpc: Rpc[Any, Any]) -> OpenStream:
         async def open_stream(
@@ -306,3 +330,7 @@ class EtcdClient:
     def _log_out(self) -> None:
         """A stream's token was refused: the next call logs in again."""
         self._login.forget()
+
+
+def _ignore(header: Header) -> None:
+    """Before a listener is given."""

@@ -19,6 +19,8 @@ from .api import (
     PutResult,
     Range,
     RangeResult,
+    Result,
+    Txn,
     TxnResult,
 )
 from .etcd3_messages import etcdrpc
@@ -30,6 +32,8 @@ from .messages import (
     LeaseRevokeRequest,
     LeaseRevokeResponse,
     LeaseTimeToLiveRequest,
+    RaftTermRequest,
+    RaftTermResponse,
     StatusRequest,
     TxnRequest,
     WatchCancelRequest,
@@ -119,12 +123,16 @@ def decode_range(data: bytes) -> RangeResult:
     return _range_result(message, _header(message.header))
 
 
+def encode_raft_term(request: RaftTermRequest) -> bytes:
+    return _serialized(etcdrpc.RangeRequest(key=request.key, serializable=True, count_only=True))
+
+
+def decode_raft_term(data: bytes) -> RaftTermResponse:
+    return RaftTermResponse(_header(etcdrpc.RangeResponse.FromString(data).header))
+
+
 def encode_txn(request: TxnRequest) -> bytes:
-    message = etcdrpc.TxnRequest(
-        compare=[_compare(one) for one in request.compare],
-        success=[_operation(one) for one in request.success],
-        failure=[_operation(one) for one in request.failure],
-    )
+    message = _txn(request)
     if request.by_consensus:
         # etcd takes it for one that writes, and so through raft's log: the empty transaction that it gets in one branch
         # does nothing, and its result is left out below.
@@ -134,9 +142,7 @@ def encode_txn(request: TxnRequest) -> bytes:
 
 def decode_txn(data: bytes) -> TxnResult:
     message = etcdrpc.TxnResponse.FromString(data)
-    of = _header(message.header)
-    results = (_result(one, of) for one in message.responses if one.WhichOneof("response") != "response_txn")
-    return TxnResult(message.succeeded, tuple(results), of)
+    return _txn_result(message, _header(message.header))
 
 
 # Watches
@@ -225,7 +231,27 @@ def _compare(one: Compare) -> Any:
     return message
 
 
+def _txn(request: TxnRequest | Txn) -> Any:
+    return etcdrpc.TxnRequest(
+        compare=[_compare(one) for one in request.compare],
+        success=[_operation(one) for one in request.success],
+        failure=[_operation(one) for one in request.failure],
+    )
+
+
+def _txn_result(message: Any, of: Header) -> TxnResult:
+    results = (_result(one, of) for one in message.responses if not _is_empty_txn(one))
+    return TxnResult(message.succeeded, tuple(results), of)
+
+
+def _is_empty_txn(response: Any) -> bool:
+    """Return whether it is of the transaction that makes a read go through raft's log."""
+    return response.WhichOneof("response") == "response_txn" and not response.response_txn.responses
+
+
 def _operation(one: Operation) -> Any:
+    if isinstance(one, Txn):
+        return etcdrpc.RequestOp(request_txn=_txn(one))
     if isinstance(one, Range):
         return etcdrpc.RequestOp(request_range=_range(one))
     if isinstance(one, Put):
@@ -241,8 +267,10 @@ def _operation(one: Operation) -> Any:
     return etcdrpc.RequestOp(request_delete_range=etcdrpc.DeleteRangeRequest(key=one.key, range_end=one.range_end))
 
 
-def _result(response: Any, of: Header) -> RangeResult | PutResult | DeleteRangeResult:
+def _result(response: Any, of: Header) -> Result:
     kind = response.WhichOneof("response")
+    if kind == "response_txn":
+        return _txn_result(response.response_txn, of)
     if kind == "response_range":
         # The header inside has the revision only.
         return _range_result(response.response_range, of)

@@ -10,10 +10,10 @@ from . import etcd3_messages  # noqa: F401 - first, so that etcd3 can be importe
 from etcd3 import transactions, utils  # isort: skip
 from etcd3.client import KVMetadata  # isort: skip
 
-from .api import Compare, DeleteRange, DeleteRangeResult, Operation, Put, Range, RangeResult, TxnResult
+from .api import Compare, DeleteRange, DeleteRangeResult, Put, Range, RangeResult, Txn, TxnResult
 from .etcd3_messages import etcdrpc
 
-__all__ = ("Lease", "guard_compares", "transact")
+__all__ = ("Lease", "guard_compares", "transact", "transact_failure")
 
 
 class Lease(transactions.BaseCompare):  # type: ignore[misc]  # etcd3 has no types
@@ -38,29 +38,45 @@ def guard_compares(key: str, create_revision: int, lease_id: int) -> list[Any]:
 
 async def transact(
     txn: Callable[..., Awaitable[TxnResult]],
-    compare: Sequence[Compare],
+    key: bytes,
+    create_revision: int,
+    lease_id: int,
     success: Sequence[Any],
     failure: Sequence[Any],
     *,
     timeout: float,
-) -> tuple[bool, list[Any]]:
-    """Do etcd3's ``Put``, ``Get`` and ``Delete`` operations under a condition of ours, by the port's ``txn``.
+) -> tuple[bool, list[Any]] | None:
+    """Do etcd3's ``Put``, ``Get`` and ``Delete`` operations by the port's ``txn``: ``success`` while the key stands on the
+    lease, ``failure`` if it is gone.
 
     Returns:
-        What etcd3's ``client.transaction`` returns.
+        What etcd3's ``client.transaction`` returns. None: nothing was done, since the key stands on another lease.
 
     Raises:
         TypeError: An operation is none of these, or asks for the previous value.
         EtcdUnavailableError: No answer: done or not done.
         EtcdRefusedError: etcd refused.
     """
-    result = await txn(
-        compare, [_operation(one) for one in success], [_operation(one) for one in failure], timeout=timeout
-    )
-    return result.succeeded, [_response(one, result) for one in result.results]
+    own = Range(key)  # an empty branch would have no response
+    on_its_lease = Txn([Compare(key, "lease", lease_id)], [own, *[_operation(one) for one in success]], [own])
+    stands = Compare(key, "create", create_revision)
+    result = await txn([stands], [on_its_lease], [_operation(one) for one in failure], timeout=timeout)
+    if not result.succeeded:
+        return False, [_response(one, result) for one in result.results]
+    inner = result.results[0]
+    assert isinstance(inner, TxnResult)
+    return (True, [_response(one, result) for one in inner.results[1:]]) if inner.succeeded else None
 
 
-def _operation(one: Any) -> Operation:
+async def transact_failure(
+    txn: Callable[..., Awaitable[TxnResult]], failure: Sequence[Any], *, timeout: float
+) -> tuple[bool, list[Any]]:
+    """Do the operations for the case that the key is not ours any more."""
+    result = await txn((), [_operation(one) for one in failure], (), timeout=timeout)
+    return False, [_response(one, result) for one in result.results]
+
+
+def _operation(one: Any) -> Range | Put | DeleteRange:
     if getattr(one, "prev_kv", False):
         raise TypeError("prev_kv is not supported here: put a Get before it, or use a client of your own with guard()")
     if isinstance(one, transactions.Put):

@@ -20,6 +20,8 @@ __all__ = (
     "LeaseRevokeRequest",
     "LeaseRevokeResponse",
     "LeaseTimeToLiveRequest",
+    "RaftTermRequest",
+    "RaftTermResponse",
     "StatusRequest",
     "TxnRequest",
     "WatchCancelRequest",
@@ -62,6 +64,18 @@ class LeaseTimeToLiveRequest(NamedTuple):
 
 class StatusRequest(NamedTuple):
     """Report on the member itself."""
+
+
+class RaftTermRequest(NamedTuple):
+    """Count a key by a serializable read, for the header of the response."""
+
+    key: bytes
+
+
+class RaftTermResponse(NamedTuple):
+    """What the member reports of itself."""
+
+    header: Header
 
 
 class TxnRequest(NamedTuple):

@@ -16,6 +16,8 @@ from .messages import (
     LeaseRevokeRequest,
     LeaseRevokeResponse,
     LeaseTimeToLiveRequest,
+    RaftTermRequest,
+    RaftTermResponse,
     StatusRequest,
     TxnRequest,
     WatchCancelRequest,
@@ -29,6 +31,7 @@ __all__ = (
     "LEASE_KEEP_ALIVE",
     "LEASE_REVOKE",
     "LEASE_TIME_TO_LIVE",
+    "RAFT_TERM",
     "RANGE",
     "STATUS",
     "TXN",
@@ -58,6 +61,9 @@ class Rpc(Generic[Q, A]):
 
 
 RANGE: Rpc[Range, RangeResult] = Rpc("range", "/etcdserverpb.KV/Range", codec.encode_range, codec.decode_range)
+RAFT_TERM: Rpc[RaftTermRequest, RaftTermResponse] = Rpc(
+    "raft term", "/etcdserverpb.KV/Range", codec.encode_raft_term, codec.decode_raft_term
+)
 TXN: Rpc[TxnRequest, TxnResult] = Rpc("transaction", "/etcdserverpb.KV/Txn", codec.encode_txn, codec.decode_txn)
 LEASE_GRANT: Rpc[LeaseGrantRequest, LeaseGranted] = Rpc(
     "grant", "/etcdserverpb.Lease/LeaseGrant", codec.encode_lease_grant, codec.decode_lease_grant

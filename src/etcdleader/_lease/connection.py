@@ -7,17 +7,20 @@ kind, one ticker. It is opened for its first user and closed when the last one l
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
 
-from .._etcd.api import Compare, EtcdApi, Header, LeaseGranted, Operation, Range, RangeResult, TxnResult
+from .._etcd.api import Compare, DeleteRange, EtcdApi, Header, LeaseGranted, Operation, Range, RangeResult, TxnResult
 from .._runtime.fork import AtFork, in_child, process_id
 from .._runtime.limiter import Turns
 from .._runtime.tasks import spawn
-from ..errors import EtcdLeaderError
+from ..errors import EtcdLeaderError, EtcdRefusedError
 from .batched_reads import Reads
+from .moves import Moves
+from .raft_terms import RaftTerms
 from .renewer import Renewals
 from .watermark import Watermark
 
@@ -36,6 +39,10 @@ class Connection:
     revision known, and the renewals.
 
     Attributes:
+        revisions: The highest revision known.
+        raft_terms: The highest raft term known.
+        renewals: Keep leases alive.
+        moves: Move keys to other leases.
         turns: Limits the calls that are under way at a time, renewals apart.
         reads: Batches linearizable reads, within those turns.
     """
@@ -43,14 +50,41 @@ class Connection:
     def __init__(self, api: EtcdApi, *, owned: bool) -> None:
         self.api = api
         self.revisions = Watermark()
-        self.renewals = Renewals(api, lambda operations, timeout: self.txn((), operations, timeout=timeout))
+        self.raft_terms = RaftTerms()
+        self.renewals = Renewals(self)
         self.turns = Turns(_AT_A_TIME)
+        self.moves = Moves(self)
         self.reads = Reads(lambda requests, timeout: self.txn((), requests, timeout=timeout), self.turns)
         self.users = 0
         self._owned = owned
         self._process = process_id()
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
+        api.on_header(self._received)
+
+    def _received(self, header: Header) -> None:
+        if self.raft_terms.received(header.raft_term):
+            # etcd has another leader: keys move to leases that no earlier leader of etcd knows.
+            self.renewals.look_at_all()
+
+    def history_was_replaced(self, raft_term: int) -> None:
+        """An answered proposal, and the read after it, were in a lower raft term than the one known before."""
+        self.raft_terms.history_was_replaced(raft_term)
+        self.renewals.look_at_all()
+
+    async def learn_raft_term(self, key: bytes, *, timeout: float) -> None:
+        """Ask for a raft term, unless one is known. Without one, a lease is trusted for its first time to live only."""
+        if not self.raft_terms.known:
+            with suppress(EtcdRefusedError):  # the key may not be read: the responses to come bring a term, too
+                await self._asked(self.api.member_raft_term(key, timeout=timeout))
+
+    async def propose(self, key: bytes, *, timeout: float) -> Header:
+        """Have a transaction agreed on that changes nothing: afterwards the member has applied an entry of the term in force.
+
+        It makes no revision and no event, and needs no space. ``key`` is one that the user may write.
+        """
+        never = Compare(key, "version", 0, "<")
+        return (await self.txn([never], [DeleteRange(key)], (), timeout=timeout)).header
 
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
         """``EtcdApi.lease_grant``."""
@@ -105,8 +139,9 @@ class Connection:
             await self.renewals.run()
 
     async def aclose(self) -> None:
-        """End the renewals, then the connection, unless it is the user's."""
+        """End the renewals and the moves, then the connection, unless it is the user's."""
         self._scope.cancel()
+        await self.moves.aclose()
         with anyio.move_on_after(_CLOSING):  # a call that hears no cancellation must not hold up whoever stops
             await self._ended.wait()
         if self._owned:

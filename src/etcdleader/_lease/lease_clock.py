@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ("LeaseClock", "Renewal", "Timing", "judge_renewal")
+__all__ = ("LeaseClock", "Renewal", "Timing", "judge_renewal", "why_unconfirmed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +29,29 @@ class Timing:
 
 
 class LeaseClock:
-    """Until when one lease may be believed: ``sent_at + ttl - margin`` of the last confirmed request.
+    """Until when a lease is trusted: ``sent_at + ttl - margin`` of the last request that counted.
 
     ``sent_at`` is when the request left, never when its answer came: etcd counts from some moment between the two, so
     only the earlier one is safe (counted from the answer, a slow answer gave one lease two holders).
 
     ``believed`` latches. It is called from any thread without a lock; the latch, not an order of reads, is what makes
     "once False, never True again" hold when a confirmation and a question cross.
+
+    Attributes:
+        sent_at: When the request left.
+        deadline: The moment from which the lease is trusted no more.
+        margin: Seconds before etcd may expire the lease.
     """
 
-    __slots__ = ("_over", "deadline", "margin", "sent_at")
+    __slots__ = ("_over", "_uncapped", "deadline", "margin", "sent_at")
 
     def __init__(self, sent_at: float, ttl: float, margin: float) -> None:
         self.margin = margin
         self.sent_at = sent_at
         self.deadline = sent_at + ttl - margin
         self._over = False
+        self._uncapped: float | None = None
+        """The deadline without the cap, while there is one."""
 
     def believed(self, now: float) -> bool:
         """Whether the lease may still be believed at ``now``."""
@@ -60,41 +67,78 @@ class LeaseClock:
         return min(self.deadline - now, 0.0) if self._over else self.deadline - now
 
     def confirm(self, sent_at: float, ttl: float, now: float) -> bool:
-        """Take in a confirmed renewal. Past the deadline it extends nothing, and the answer is False."""
+        """Take in a confirmed renewal. Past the deadline, or under a cap, it extends nothing. False: it is past."""
         if not self.believed(now):
             return False
+        if self._uncapped is None:
+            self._extend(sent_at, ttl)
+        return True
+
+    def cap(self, deadline: float) -> None:
+        """Trust the lease no longer than until ``deadline`` either, and let nothing extend that.
+
+        A transaction that moves the key to another lease is on its way: on which of both the key is, nobody knows.
+        """
+        if self._uncapped is None:
+            self._uncapped = self.deadline
+        self.deadline = min(self.deadline, deadline)
+
+    def uncap(self) -> None:
+        """The transaction was not applied and never will be: the key is on the old lease."""
+        if self._uncapped is not None:
+            self.deadline, self._uncapped = self._uncapped, None
+
+    def moved(self, sent_at: float, ttl: float, now: float) -> bool:
+        """The key is on another lease, granted by a request that left at ``sent_at``. False: it is past the deadline."""
+        if not self.believed(now):
+            return False
+        self.sent_at, self.deadline, self._uncapped = sent_at, sent_at + ttl - self.margin, None
+        return True
+
+    def _extend(self, sent_at: float, ttl: float) -> None:
         self.sent_at = max(self.sent_at, sent_at)
         self.deadline = max(self.deadline, sent_at + ttl - self.margin)
-        return True
 
 
 class Renewal(Enum):
-    """What a keep-alive and the read after it amount to."""
+    """What a keep-alive, the proposal after it and the read after that amount to."""
 
     CONFIRMED = "confirmed"
+    """The lease is trusted from the sending of the keep-alive."""
+    KEPT = "kept"
+    """etcd keeps the lease; it is trusted no longer than before."""
     UNCONFIRMED = "unconfirmed"
     KEY_LOST = "key lost"
-    LEASE_LOST = "lease lost"
 
 
-def judge_renewal(*, ttl: int, keep_alive_term: int, read_term: int, highest_term: int, key_stands: bool) -> Renewal:
+def judge_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: int, known_term: int) -> Renewal:
     """Whether a renewal counts.
 
     etcd answers keep-alives without consensus: a leader that was deposed but has not noticed acknowledges leases that
-    its successor has revoked already. A linearizable read after the acknowledgement needs the true leader, and equal
-    raft terms on both mean that the renewing one *was* the true leader, with a quorum, after it renewed.
+    its successor has revoked already. And a leader of an earlier term may still revoke what it remembers. So a renewal
+    counts only in the term under which the lease is trusted. The proposal between keep-alive and read has made the member
+    apply an entry of the term in force, so that the read's term is no older one.
 
     Args:
-        ttl: From the keep-alive's answer; 0 or less means that the lease is gone.
-        keep_alive_term: raft_term of the keep-alive's answer.
-        read_term: raft_term of the linearizable read that was sent after that answer came.
-        highest_term: Highest raft_term seen since the lease was granted; a restored cluster may show a lower one.
-        key_stands: Whether the read showed our key with our create_revision, on our lease.
+        ttl: From the keep-alive's answer. 0 or less means that the lease is gone. A leader of an earlier term says that
+            of leases which it does not know, so only the read decides.
+        key_is_ours: Whether the read showed our key with our create_revision, on a lease of ours.
+        lease_term: Under which the lease is trusted; 0 if it is trusted under none.
+        read_term: raft_term of the linearizable read, sent after an answered proposal to the same member; 0 if that
+            member reports none, or if another one answered.
+        known_term: Highest raft_term known before the proposal was sent.
     """
-    if ttl <= 0:
-        return Renewal.LEASE_LOST
-    if not key_stands:
+    if not key_is_ours:
         return Renewal.KEY_LOST
-    if keep_alive_term != read_term or read_term < highest_term:
+    if ttl <= 0 or read_term == 0 or read_term < known_term:
         return Renewal.UNCONFIRMED
-    return Renewal.CONFIRMED
+    return Renewal.CONFIRMED if read_term == lease_term else Renewal.KEPT
+
+
+def why_unconfirmed(ttl: int, read_term: int, known_term: int) -> str:
+    """Return why a renewal is ``UNCONFIRMED``."""
+    if ttl <= 0:
+        return "etcd answered a keep-alive as if the lease were gone, and has its key all the same"
+    if not read_term:
+        return "a keep-alive was not confirmed by one member that knows etcd's raft term"
+    return f"a keep-alive was confirmed in raft term {read_term}, though etcd has been in {known_term}"

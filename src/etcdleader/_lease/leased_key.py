@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,18 +13,36 @@ __all__ = ("LeasedKey",)
 
 @dataclass(frozen=True, slots=True)
 class LeasedKey:
-    """Our own key, as it must be in etcd for the lease to be worth anything."""
+    """Our own key, as it must be in etcd for the lease to be worth anything.
+
+    Attributes:
+        key: Its name.
+        value: As we put it.
+        create_revision: 0 until it stands.
+        lease_id: The lease that it is on.
+        moving_to: The lease to which a transaction without a response moves it; 0 when there is none.
+    """
 
     key: bytes
     value: bytes
     create_revision: int
     lease_id: int
+    moving_to: int = 0
 
-    def matches(self, kv: KeyValue | None) -> bool:
-        """Return whether ``kv``, as read or put, is this key: as we put it, and on our lease."""
+    def is_ours(self, kv: KeyValue | None) -> bool:
+        """Return whether ``kv``, as read or put, is this key: as we put it, and on a lease of ours."""
         return (
             kv is not None
             and kv.create_revision == self.create_revision
-            and kv.lease == self.lease_id
             and kv.value == self.value
+            and kv.lease != 0
+            and kv.lease in (self.lease_id, self.moving_to)
         )
+
+    def moving(self, lease_id: int) -> LeasedKey:
+        """Return the key while a transaction that moves it to this lease is on its way; 0: none is."""
+        return replace(self, moving_to=lease_id)
+
+    def moved(self) -> LeasedKey:
+        """Return the key on the lease to which it was moving."""
+        return replace(self, lease_id=self.moving_to, moving_to=0)

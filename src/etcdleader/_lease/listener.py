@@ -18,5 +18,8 @@ class LeaseListener(Protocol):
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
         """A renewal was not confirmed; ``remaining`` seconds are left until the deadline."""
 
+    def lease_moved(self, lease_id: int) -> None:
+        """The key is on another lease, because etcd has elected another leader."""
+
     def renewed(self, duration: float, remaining: float) -> None:
         """A renewal was confirmed ``duration`` seconds after it was sent, when ``remaining`` seconds were left."""

@@ -1,8 +1,8 @@
 """The renewals of one connection, done together.
 
-Keep-alives of all leases that are due go out back to back on the one stream, then read-only transactions of up to 128
-keys confirm them. So ten thousand leases cost ten thousand small messages and some eighty transactions, not twenty thousand
-calls, and every renewal confirms every key, whatever a watch may have missed.
+Keep-alives of all leases that are due go out back to back on the one stream. Then one proposal, and read-only transactions
+of up to 128 keys, confirm them. So ten thousand leases cost ten thousand small messages and some hundred and sixty
+transactions, not twenty thousand calls. Every renewal confirms every key, whatever a watch may have missed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from dataclasses import dataclass
 import anyio
 from anyio.abc import TaskGroup
 
-from .._etcd.api import EtcdApi
 from .._runtime.clock import Clock
 from .._runtime.events import LightEvent
 from .._runtime.tasks import protected
 from ..errors import EtcdUnavailableError
 from .deadlines import Agenda
-from .renewal_round import MAX_KEYS_PER_READ, Read, Renewable, Round
+from .renewal_round import MAX_KEYS_PER_READ, Renewable, RenewalConnection, Round
 
 __all__ = ("Renewals",)
 
@@ -60,9 +59,8 @@ class Renewals:
     Rounds run beside each other, so that a slow answer holds up no lease but those of its own round.
     """
 
-    def __init__(self, api: EtcdApi, read: Read) -> None:
-        self._api = api
-        self._read = read
+    def __init__(self, connection: RenewalConnection) -> None:
+        self._connection = connection
         self._leases: dict[Renewable, Round | None] = {}
         self._agenda: Agenda[Renewable] = Agenda()
         self._clocks: dict[Clock, _ClockUse] = {}
@@ -124,6 +122,12 @@ class Renewals:
         if lease in self._leases:
             self._agenda.put(lease, -math.inf)
             self._wake.set()
+
+    def look_at_all(self) -> None:
+        """Look after every lease now."""
+        for lease in self._leases:
+            self._agenda.put(lease, -math.inf)
+        self._wake.set()
 
     async def renew_now(self, lease: Renewable) -> None:
         """Take ``lease`` through one round; return when that is over for it, however it went.
@@ -218,7 +222,7 @@ class Renewals:
                     self._agenda.put(lease, -math.inf)
 
     def _start(self, group: TaskGroup, leases: Sequence[Renewable]) -> Round:
-        this = Round(self._api, self._read, leases, wanted=self._wanted, release=self._release)
+        this = Round(self._connection, leases, wanted=self._wanted, release=self._release)
         now = anyio.current_time()
         for lease in leases:
             self._leases[lease] = this

@@ -1,4 +1,8 @@
-"""One lease, granted once, kept alive until it is let go, and believed no longer than it may be."""
+"""A key kept on a lease: granted once, renewed until it is let go, and moved to another lease when etcd's leader changes.
+
+Two clocks run for it. The lease is *kept* as long as etcd has it, as renewals show: a candidate that waits keeps its place.
+It is *trusted* no longer than the renewals of its own raft term say: only that makes a leader.
+"""
 
 from __future__ import annotations
 
@@ -8,61 +12,67 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from .._etcd.api import KeepAlive, KeyValue, LeaseExistsError, LeaseGranted, LeaseNotFoundError
+from .._etcd.api import KeepAlive, KeyValue, Result
 from .._runtime.clock import Clock
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from ..model import LossReason
 from .backoff import Backoff
 from .connection import Connection
-from .lease_clock import LeaseClock, Renewal, Timing, judge_renewal
+from .key_move import KeyMove
+from .key_owner import KeyOwner
+from .lease import Lease, revoke
+from .lease_clock import LeaseClock, Renewal, Timing, judge_renewal, why_unconfirmed
 from .leased_key import LeasedKey
 from .listener import LeaseListener
+from .pace import Pace
 
 __all__ = ("Session",)
 
 _TICK = 1.0
-"""How often, at least, a watched deadline is compared with the clock: loops sleep on clocks that stand still in
-suspend."""
+"""How often, at least, a watched deadline is compared with the clock: the loop's own stands still in suspend."""
 _NO_SOONER = 0.05
-"""Seconds after a look at a deadline in which another one shows nothing new, by the lease's own clock: a renewal is looked at from
-several sides."""
-_EARLY = 0.1
-"""By which share of ``renew`` a renewal may come too early, to go along with others."""
+"""Seconds after a look at a deadline in which another one shows nothing new, by the lease's own clock."""
 
 
 class Session:
-    """A lease of ours. Lost once, it is lost for good; nothing of it is ever used again.
+    """A key of ours and its lease. Lost once, it is lost for good; nothing of it is ever used again.
 
     Attributes:
-        lease_id: 0 until a grant was tried.
+        own: The key.
+        owner: Of the key.
+        timing: The durations of the lease.
+        listener: Receives what happens.
+        trusted: Until when the lease may lead.
         lost: Why it must not be believed any more.
         error: The error that came with that, if any.
         on_lost: Called once, when it is lost.
+        on_moved: Called when the key is on another lease.
     """
 
     __slots__ = (
         "_also_read",
-        "_backoff",
-        "_clock",
         "_confirmed_at",
         "_connection",
-        "_early",
-        "_highest_term",
+        "_kept",
         "_last_error",
-        "_listener",
-        "_not_before",
+        "_lease",
+        "_may_lead",
+        "_move",
         "_on_tick",
-        "_own",
-        "_renew_until",
+        "_pace",
+        "_readable",
         "_ticked_at",
-        "_timing",
         "clock",
         "error",
-        "lease_id",
+        "listener",
         "lost",
         "now",
-        "on_absent",
         "on_lost",
+        "on_moved",
+        "own",
+        "owner",
+        "timing",
+        "trusted",
     )
 
     def __init__(
@@ -72,54 +82,81 @@ class Session:
         *,
         clock: Clock,
         listener: LeaseListener,
+        owner: KeyOwner,
+        readable: bytes,
     ) -> None:
+        """Ask for nothing yet.
+
+        Args:
+            connection: To etcd.
+            timing: The durations of the lease.
+            clock: The manager's.
+            listener: Receives what happens.
+            owner: Of the key.
+            readable: A key that the user may read, whether it exists or not.
+        """
         self._connection = connection
-        self._timing = timing
-        self._listener = listener
+        self.timing = timing
+        self.listener = listener
+        self.owner = owner
+        self._readable = readable
         self.clock = clock
         self.now = clock.now
-        self.lease_id = 0
+        self.own = LeasedKey(b"", b"", 0, 0)
         self.lost: LossReason | None = None
         self.error: EtcdLeaderError | None = None
         self.on_lost: Callable[[], None] = _nothing
-        self.on_absent: Callable[[], None] = _nothing
+        self.on_moved: Callable[[], None] = _nothing
         self._on_tick: Callable[[float], None] | None = None
         self._ticked_at = -math.inf
-        self._clock = LeaseClock(-math.inf, 0, 0)
-        self._highest_term = 0
-        self._own: LeasedKey | None = None
+        self._lease = self._new_lease()
+        self._move: KeyMove | None = None
+        """Under way, from when it is decided on."""
+        self.trusted = LeaseClock(-math.inf, 0, 0)
+        self._kept = LeaseClock(-math.inf, 0, 0)
+        self._may_lead = False
         self._also_read: bytes | None = None
-        self._backoff = Backoff(timing.retry, random.uniform)
-        self._not_before = -math.inf
-        self._early = 0.0
-        self._renew_until = math.inf
+        self._pace = Pace(timing, random.uniform)
         self._confirmed_at = -math.inf
         self._last_error: EtcdLeaderError | None = None
 
     # What may be believed
 
+    @property
+    def lease_id(self) -> int:
+        """The lease that the key is on; 0 until a grant was tried."""
+        return self._lease.lease_id
+
     def believed(self) -> bool:
         """Whether the lease may be believed now. From any thread."""
-        return self.lost is None and self._clock.believed(self.now())
+        return self.lost is None and self.trusted.believed(self.now())
 
     def lease_remaining(self) -> float:
         """Seconds until the lease's deadline, whatever else was lost."""
-        return self._clock.remaining(self.now())
-
-    def within_deadline(self) -> bool:
-        """Whether the lease's deadline lies ahead, whatever else was lost. From any thread."""
-        return self._clock.believed(self.now())
+        return self.trusted.remaining(self.now())
 
     def age(self) -> float | None:
         """Seconds since the last confirmed request was sent."""
-        return None if math.isinf(self._clock.sent_at) else self.now() - self._clock.sent_at
+        return None if math.isinf(self._kept.sent_at) else self.now() - self._kept.sent_at
+
+    def check_deadline(self) -> None:
+        """Notice a deadline that has passed."""
+        if self._bound.remaining(self.now()) <= 0:
+            self.lose(LossReason.EXPIRED)
 
     def lose(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
         """Stop believing, for ever."""
         if self.lost is None:
             self.lost, self.error = reason, error
+            if self._move is not None:
+                self._move.ended.set()
             self.on_lost()
             self._connection.renewals.look(self)
+
+    @property
+    def _bound(self) -> LeaseClock:
+        """Ends the session: a leader is lost when it is trusted no more, a candidate when etcd may have expired its lease."""
+        return self._kept if self._on_tick is None else self.trusted
 
     # Its life
 
@@ -129,52 +166,43 @@ class Session:
         Raises:
             EtcdLeaderError: Never for etcd's troubles: those go to the listener, and it goes on.
         """
-        tried = False
-        while True:
-            if not tried:
-                # Ours, not the server's: a grant whose answer was lost can then be found and taken back.
-                self.lease_id = random.SystemRandom().randrange(1, 1 << 63)
-            try:
-                sent_at, granted = await self._connection.turns.ask(self._grant)
-            except LeaseExistsError:
-                # After a lost answer it is ours, but from when is not known; before any try it is a stranger's.
-                if tried:
-                    await self._revoke(self._timing.retry)
-                tried = False
-            except EtcdLeaderError as error:
-                tried = True
-                self._listener.etcd_failed(error)
-                await anyio.sleep(self._backoff.next())
-            else:
-                self._backoff.reset()
-                self._clock = LeaseClock(sent_at, granted.ttl, self._timing.margin)
-                self._highest_term = granted.header.raft_term
-                return
+        backoff = Backoff(self.timing.retry, random.uniform)
+        while not await self.granted(self._lease):  # noqa: ASYNC110 - etcd is asked again; it sends no event
+            await anyio.sleep(backoff.next())
+        self.trusted, self._kept = self._clock_of(self._lease), self._clock_of(self._lease)
 
-    async def _grant(self) -> tuple[float, LeaseGranted]:
-        """Returns when it was asked for, too."""
-        sent_at = self.now()
-        seconds = math.ceil(self._timing.lease)
-        return sent_at, await self._connection.lease_grant(seconds, self.lease_id, timeout=self._timing.retry)
+    def _new_lease(self) -> Lease:
+        return Lease(self._connection, self.now, self.listener)
 
-    def keep_alive(self, own: LeasedKey) -> None:
-        """Renew the lease from now on. Each renewal confirms that ``own`` is in etcd, and on this lease."""
-        self._own = own
+    async def granted(self, lease: Lease) -> bool:
+        """Ask for a lease once; returns whether it was granted."""
+        return await lease.grant(self.timing.lease, self._readable, self.timing.retry)
+
+    def _clock_of(self, lease: Lease) -> LeaseClock:
+        return LeaseClock(lease.sent_at, lease.ttl, self.timing.margin)
+
+    def keep_alive(self) -> None:
+        """Renew the lease from now on. Each renewal confirms that our own key is in etcd, and on this lease."""
         self._connection.renewals.add(self)
 
     def watch_deadline(self, on_tick: Callable[[float], None]) -> None:
-        """Compare the clocks from now on, and call ``on_tick`` with the seconds left whenever the deadline moves or comes near."""
+        """Lead from now on, and call ``on_tick`` with the seconds left whenever the deadline moves or comes near."""
         self._on_tick = on_tick
         self._connection.renewals.watch_clock(self, self._tick)
 
     def read_along(self, key: bytes | None) -> None:
-        """Read this key with each renewal, too, and call ``on_absent`` if it is gone: a watch may have missed its DELETE."""
+        """Read this key with each renewal, too, and tell the owner if it is gone: a watch may have missed its DELETE."""
         self._also_read = key
 
+    def may_lead(self, may: bool) -> None:  # noqa: FBT001 - what has become of it
+        """The key is first or second in its queue, or not. Only then does it move when etcd's leader changes."""
+        if may is not self._may_lead:
+            self._may_lead = may
+            self._connection.renewals.look(self)
+
     def drain(self) -> None:
-        """The work was cancelled: renew for at most one more lease, so that work which never ends cannot keep the key
-        for ever."""
-        self._renew_until = min(self._renew_until, self.now() + self._timing.lease)
+        """The work was cancelled: renew for at most one more lease, or work that never ends would keep the key for ever."""
+        self._pace.end_at(self.now() + self.timing.lease)
 
     async def renew_now(self) -> None:
         """Renew, confirmed.
@@ -185,15 +213,20 @@ class Session:
         """
         asked_at = self.now()
         self._last_error = None
-        with anyio.move_on_after(self._timing.retry):
-            await self._connection.renewals.renew_now(self)
+        with anyio.move_on_after(self.timing.retry):
+            while True:
+                await self._connection.renewals.renew_now(self)
+                if self.lost is not None or self._confirmed_at >= asked_at or (move := self._move) is None:
+                    break
+                # etcd's leader has changed: the key moves first.
+                self.move_now()
+                await move.ended.wait()
         if self.lost is None and self._confirmed_at < asked_at:
             raise self._why_unconfirmed()
 
     def _why_unconfirmed(self) -> EtcdLeaderError:
-        return self._last_error or EtcdUnavailableError(
-            f"etcd did not confirm the lease within {self._timing.retry:g} s"
-        )
+        unconfirmed = f"etcd did not confirm the lease within {self.timing.retry:g} s"
+        return self._last_error or EtcdUnavailableError(unconfirmed)
 
     async def close(self) -> None:
         """Let the lease go, which deletes the key. What does not reach etcd within ``retry`` seconds ends with the lease; they
@@ -202,39 +235,20 @@ class Session:
         # Whatever way led here, belief ends before the key can go.
         self.on_lost = _nothing
         self.lose(LossReason.STOPPED)
-        if not self.lease_id or self._connection.inherited:
-            return
-        begun, turns, retry = anyio.current_time(), self._connection.turns, self._timing.retry
-        with anyio.CancelScope(shield=True) as scope:
-            if await turns.take(retry):
-                answered = False
-                try:
-                    scope.deadline = max(begun, turns.passed_at) + retry
-                    # Half of it for each try, so that one lost answer does not leave the key in etcd.
-                    await self._revoke(retry / 2)
-                    answered = True
-                finally:
-                    turns.give_back(answered=answered)
-
-    async def _revoke(self, timeout: float) -> None:
-        backoff = Backoff(self._timing.retry, random.uniform)
-        while True:
-            try:
-                await self._connection.lease_revoke(self.lease_id, timeout=timeout)
-            except LeaseNotFoundError:
-                return
-            except EtcdLeaderError as error:
-                self._listener.etcd_failed(error)
-                await anyio.sleep(backoff.next())
-            else:
-                return
+        leases = [self._lease]
+        if self._move is not None:
+            # Its transaction may be on its way: then the key may be on either lease.
+            self._move.give_up()
+            leases.append(self._move.lease)
+        if not self._connection.inherited:
+            await revoke([lease for lease in leases if lease.lease_id], self._connection, self.timing.retry)
 
     # Renewable: what the connection's renewals ask and tell
 
     @property
     def retry(self) -> float:
         """Bound of one attempt, in seconds."""
-        return self._timing.retry
+        return self.timing.retry
 
     @property
     def refused(self) -> bool:
@@ -242,11 +256,14 @@ class Session:
         return isinstance(self._last_error, EtcdRefusedError)
 
     def check(self) -> float:
-        """Notice a deadline that has passed; says when to look again."""
+        """Notice a deadline that has passed, or another leader of etcd; says when to look again."""
+        self.check_deadline()
         now = self.now()
-        remaining = self._clock.remaining(now)
-        if remaining <= 0:
-            self.lose(LossReason.EXPIRED)
+        remaining = self._bound.remaining(now)
+        if self._may_lead and self._move is None and self._connection.raft_terms.is_outdated(self._lease.term):
+            # Many move at once. No earlier leader of etcd can revoke the lease before its deadline.
+            most = max(0.0, min(self.timing.renew, self.trusted.remaining(now) / 2))
+            self._start_move(random.uniform(0.0, most))  # noqa: S311 - no secret
         if self._on_tick is None:
             return max(remaining, _TICK)
         if self.lost is not None or now >= self._ticked_at + _NO_SOONER:
@@ -256,85 +273,82 @@ class Session:
 
     @property
     def _tick(self) -> float:
-        return min(_TICK, self._timing.margin / 2)
+        return min(_TICK, self.timing.margin / 2)
 
     def spread(self) -> None:
-        """Let the next renewal be due after a part of ``renew``, at random: later ones keep that distance."""
-        self._early = random.uniform(0.0, 0.9) * self._timing.renew  # noqa: S311 - no secret
+        """Let the next renewal be due some time before it would be, at random."""
+        self._pace.spread()
 
     def due_in(self) -> float | None:
         """Seconds until the next renewal; None when there will be none."""
-        now = self.now()
-        if self.lost is not None or now >= self._renew_until or not self._clock.believed(now):
-            return None
-        return max(self._clock.sent_at + self._timing.renew - self._early, self._not_before) - now
+        over = self.lost is not None or self._bound.remaining(now := self.now()) <= 0
+        return None if over else self._pace.due_in(self._kept.sent_at, now)
 
     def may_go_along(self) -> bool:
-        """Whether the next renewal may come by a tenth of ``renew`` too early. Not after one that failed."""
+        """Whether the next renewal may come a little too early, with others."""
         due_in = self.due_in()
-        return due_in is not None and due_in <= self._timing.renew * _EARLY and self._not_before <= self.now()
+        return due_in is not None and self._pace.may_come_early(due_in, self.now())
 
     def keys(self) -> Sequence[bytes]:
         """Our key, and the one to be read along with it."""
-        assert self._own is not None
-        return (self._own.key,) if self._also_read is None else (self._own.key, self._also_read)
+        return (self.own.key,) if self._also_read is None else (self.own.key, self._also_read)
 
-    def answered(self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], read_term: int) -> bool:
-        """Take in an answered keep-alive and the read after it."""
-        assert self._own is not None
+    def answered(
+        self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], *, read_term: int, known_term: int
+    ) -> bool:
+        """Take in an answered keep-alive, and the proposal and the read after it."""
+        kv = read[0]
+        if answer.lease_id != self.lease_id and kv is not None:
+            return True  # the key has moved meanwhile, and what this lease shows is nothing to us any more
+        if kv is not None and self.own.moving_to and kv.lease == self.own.moving_to and self.own.is_ours(kv):
+            assert self._move is not None
+            self._move.succeeded(kv.mod_revision)  # the transaction was applied, and its answer is not here yet
+            return True
         verdict = judge_renewal(
             ttl=answer.ttl,
-            keep_alive_term=answer.header.raft_term,
+            key_is_ours=self.own.is_ours(kv),
+            lease_term=self._connection.raft_terms.of(self._lease.term),
             read_term=read_term,
-            highest_term=self._highest_term,
-            key_stands=self._own.matches(read[0]),
+            known_term=known_term,
         )
-        self._highest_term = max(self._highest_term, answer.header.raft_term, read_term)
-        if verdict is Renewal.LEASE_LOST:
-            self.gone()
-            return True
         if verdict is Renewal.KEY_LOST:
-            self.lose(LossReason.DELETED)
+            self.lose(LossReason.REVOKED if answer.ttl <= 0 else LossReason.DELETED)
             return True
         if verdict is Renewal.UNCONFIRMED:
-            self.failed(
-                EtcdUnavailableError(
-                    "etcd acknowledged a keep-alive without confirming it: "
-                    f"raft term {answer.header.raft_term}, then {read_term}; etcd's leader is changing"
-                )
-            )
+            self.failed(EtcdUnavailableError(why_unconfirmed(answer.ttl, read_term, known_term)))
             return False
         now = self.now()
-        remaining = self._clock.remaining(now)
-        if not self._clock.confirm(sent_at, answer.ttl, now):
+        remaining = self.trusted.remaining(now)
+        if not self._kept.confirm(sent_at, answer.ttl, now):
             self.lose(LossReason.EXPIRED)
             return True
-        self._backoff.reset()
-        self._not_before = -math.inf
-        self._early = 0.0
-        self._confirmed_at = now
+        if verdict is Renewal.CONFIRMED:
+            if not self.trusted.confirm(sent_at, answer.ttl, now) and self._on_tick is not None:
+                self.lose(LossReason.EXPIRED)
+                return True
+            self._confirmed_at = now
+        self._renewed(now)
+        self.listener.renewed(now - sent_at, remaining)
+        if len(read) > 1 and read[1] is None:
+            self.owner.companion_absent()
+        return True
+
+    def _renewed(self, now: float) -> None:
+        self._pace.succeeded()
         self._last_error = None
-        self._listener.renewed(now - sent_at, remaining)
         if self._on_tick is not None:
             # At once, not at the next look: what runs until the old deadline may go on.
             self._ticked_at = now
-            self._on_tick(self._clock.remaining(now))
-        if len(read) > 1 and read[1] is None:
-            self.on_absent()
-        return True
-
-    def gone(self) -> None:
-        """There is no such lease in etcd."""
-        self.lose(LossReason.REVOKED)
+            self._on_tick(self.trusted.remaining(now))
 
     def failed(self, error: EtcdLeaderError) -> None:
         """An attempt failed, which costs nothing before the deadline."""
         self._last_error = error
-        self._listener.renewal_failed(error, self.lease_remaining())
+        self.listener.renewal_failed(error, self.lease_remaining())
 
     def postpone(self) -> None:
         """Wait before the next attempt."""
-        self._not_before = self.now() + self._backoff.next()
+        self._pace.postpone(self.now())
 
     def unattended(self, error: EtcdLeaderError) -> None:
         """Nobody has looked after it for a while."""
@@ -345,6 +359,41 @@ class Session:
         """The cluster went back in time."""
         self.lose(LossReason.REGRESSED, error)
 
+    # The move to another lease
+
+    def move_now(self) -> None:
+        """Move the key to another lease, without waiting for its time."""
+        self._start_move(0.0)
+
+    def _start_move(self, after: float) -> None:
+        if self.lost is None:
+            if self._move is None:
+                self._move = KeyMove(self, self._connection, self._new_lease)
+            self._move.start(after)
+
+    async def settled_lease(self, timeout: float) -> int:
+        """Return the lease that the key is on, after the end of a move that is on its way, or after so many seconds."""
+        if self._move is not None and self.own.moving_to:
+            await self._move.ended.wait_for(timeout)
+        return self.lease_id
+
+    def moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
+        """The key is on this lease. ``read`` is what its transaction has read, if it was that."""
+        self.own, self._lease, self._move = self.own.moved(), lease, None
+        now = self.now()
+        self._kept = self._clock_of(lease)
+        if self._on_tick is None:
+            self.trusted = self._clock_of(lease)  # no term has asked it yet
+        elif not self.trusted.moved(lease.sent_at, lease.ttl, now):
+            self.lose(LossReason.EXPIRED)
+            return
+        self._confirmed_at = lease.sent_at
+        self._renewed(now)
+        self.on_moved()
+        self.listener.lease_moved(lease.lease_id)
+        self.owner.key_moved(mod_revision, read)
+        self._connection.renewals.look(self)
+
 
 def _nothing() -> None:
-    """Until somebody wants to know."""
+    """Until another function is given."""

@@ -10,7 +10,6 @@ from typing import Any
 import anyio
 
 from .._election.candidacy import Candidacy
-from .._etcd.api import Compare
 from .._lease.connection import Connection
 from .._lease.lease_clock import Timing
 from .._runtime.fork import process_id
@@ -61,6 +60,7 @@ class Seat:
         )
         self.scope = TermScope(term, clock=clock, margin=timing.margin, on_close=self._closed)
         self._session.on_lost = self._lost
+        self._session.on_moved = self._moved
         self._session.watch_deadline(self._tick)
 
     def overrun_in(self) -> float | None:
@@ -79,14 +79,20 @@ class Seat:
         return list(guard_compares(term.key, term.token, term.lease_id))
 
     async def _transact(self, success: Sequence[Any], failure: Sequence[Any]) -> tuple[bool, list[Any]]:
-        from .._etcd.etcd3_txn import transact
+        from .._etcd.etcd3_txn import transact, transact_failure
 
-        term = self.scope.term
-        key = term.key.encode()
-        compares = [Compare(key, "create", term.token), Compare(key, "lease", term.lease_id)]
+        own, retry = self._session.own, self._retry
         async with self._connect() as connection:
             try:
-                return await transact(connection.txn, compares, success, failure, timeout=self._retry)
+                for _ in range(2):
+                    lease_id = await self._session.settled_lease(retry)
+                    result = await transact(
+                        connection.txn, own.key, own.create_revision, lease_id, success, failure, timeout=retry
+                    )
+                    if result is not None:
+                        return result
+                # The key was put on a lease that is none of ours.
+                return await transact_failure(connection.txn, failure, timeout=retry)
             except EtcdRegressedError as error:
                 self._session.lose(LossReason.REGRESSED, error)
                 raise
@@ -99,6 +105,9 @@ class Seat:
 
     def _lost(self) -> None:
         self.scope.seat_lost(self._session.lost or LossReason.EXPIRED)
+
+    def _moved(self) -> None:
+        self.scope.term.lease_id = self._session.lease_id
 
     def _tick(self, remaining: float) -> None:
         scope = self.scope

@@ -34,6 +34,7 @@ class _Counts:
     losses: dict[LossReason, int] = field(default_factory=dict)
     renewals: int = 0
     renewal_failures: int = 0
+    lease_moves: int = 0
     closest_call: float | None = None
     queue_position: int | None = None
     etcd_errors: int = 0
@@ -259,6 +260,14 @@ class Announcer:
         self._metrics.renewed(duration, remaining)
         self._recovered()
 
+    def lease_moved(self, lease_id: int) -> None:
+        """The candidate key is on another lease."""
+        self._vitals.heard(renewal=True)
+        self._counts.lease_moves += 1
+        self._metrics.lease_moved(lease_id)
+        _logger.info("%s moved its key to lease %x: etcd has elected another leader", self._name, lease_id)
+        self._recovered()
+
     def queued(self, position: int | None) -> None:
         """Our place in the queue."""
         waiting = self.status is not LeaderStatus.ELECTED
@@ -326,6 +335,7 @@ class Announcer:
             losses=dict(counts.losses),
             renewals=counts.renewals,
             renewal_failures=counts.renewal_failures,
+            lease_moves=counts.lease_moves,
             last_renewal_age=renewal_age,
             closest_call=counts.closest_call,
             queue_position=counts.queue_position,

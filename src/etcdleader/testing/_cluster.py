@@ -20,6 +20,7 @@ from .._etcd.api import (
     LeaseNotFoundError,
     Operation,
     Put,
+    Txn,
     TxnResult,
 )
 from ..errors import EtcdRefusedError, EtcdUnavailableError
@@ -209,7 +210,7 @@ class Cluster:
         """
         if max(len(compare), len(success), len(failure)) > MAX_TXN_OPS:
             raise EtcdRefusedError("etcdserver: too many operations in txn request")
-        if any(isinstance(operation, Put) for operation in (*success, *failure)):
+        if any(isinstance(operation, Put) for operation in _flattened((*success, *failure))):
             self._need_space()
         succeeded = all(self.store.holds(one) for one in compare)
         operations = success if succeeded else failure
@@ -264,6 +265,14 @@ class Cluster:
         for member in self.members:
             member.restart()
         self.changed.send()
+
+
+def _flattened(operations: Sequence[Operation]) -> Iterator[Operation]:
+    for one in operations:
+        if isinstance(one, Txn):
+            yield from _flattened((*one.success, *one.failure))
+        else:
+            yield one
 
 
 def _round_at(started: float, moment: float) -> float:

@@ -15,6 +15,8 @@ from .._etcd.messages import (
     LeaseRevokeRequest,
     LeaseRevokeResponse,
     LeaseTimeToLiveRequest,
+    RaftTermRequest,
+    RaftTermResponse,
     StatusRequest,
     TxnRequest,
 )
@@ -176,6 +178,9 @@ class FakeMember:
                 return await self.write(lambda: self._revoked(lease_id))
             case LeaseTimeToLiveRequest(lease_id, keys):
                 return await self.time_to_live(lease_id, keys=keys)
+            case RaftTermRequest():
+                await self._until(lambda: not self.frozen)
+                return RaftTermResponse(self.header())
             case StatusRequest():
                 await anyio.lowlevel.checkpoint()
                 return self.status()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .._etcd.api import (
@@ -18,6 +18,9 @@ from .._etcd.api import (
     PutResult,
     Range,
     RangeResult,
+    Result,
+    Txn,
+    TxnResult,
 )
 from ..errors import EtcdRefusedError
 
@@ -108,6 +111,8 @@ class Store:
             EtcdRefusedError: A put keeps what is not there.
         """
         for put in operations:
+            if isinstance(put, Txn):
+                self.check(self.branch(put), lease_exists)
             if not isinstance(put, Put):
                 continue
             if (put.ignore_value or put.ignore_lease) and put.key not in self.keys:
@@ -115,13 +120,31 @@ class Store:
             if put.lease and not lease_exists(put.lease):
                 raise LeaseNotFoundError("etcdserver: requested lease not found")
 
-    def apply(
-        self, operations: Sequence[Operation], now: float, header: Callable[[int], Header]
-    ) -> list[RangeResult | PutResult | DeleteRangeResult]:
+    def branch(self, txn: Txn) -> Sequence[Operation]:
+        """Return what a transaction would do now."""
+        return txn.success if all(self.holds(one) for one in txn.compare) else txn.failure
+
+    def apply(self, operations: Sequence[Operation], now: float, header: Callable[[int], Header]) -> list[Result]:
         """Do the operations of one transaction, in order; what they change is one revision."""
-        results: list[RangeResult | PutResult | DeleteRangeResult] = []
-        for operation in operations:
+        # etcd decides on all branches before it changes anything.
+        branches = {index: self.branch(one) for index, one in enumerate(operations) if isinstance(one, Txn)}
+        results = self._apply(operations, branches, header)
+        self._commit(now)
+        return results
+
+    def _apply(
+        self,
+        operations: Sequence[Operation],
+        branches: Mapping[int, Sequence[Operation]],
+        header: Callable[[int], Header],
+    ) -> list[Result]:
+        results: list[Result] = []
+        for index, operation in enumerate(operations):
             match operation:
+                case Txn():
+                    within = self._apply(branches[index], {}, header)
+                    succeeded = branches[index] is operation.success
+                    results.append(TxnResult(succeeded, tuple(within), header(self._next)))
                 case Range():
                     results.append(self._range(operation, header))
                 case Put():
@@ -131,7 +154,6 @@ class Store:
                     doomed = [kv.key for kv in self._find(operation.key, operation.range_end)]
                     self._delete(sorted(doomed))
                     results.append(DeleteRangeResult(len(doomed)))
-        self._commit(now)
         return results
 
     def delete_keys_on(self, lease_id: int, now: float) -> None:

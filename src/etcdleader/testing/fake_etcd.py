@@ -68,11 +68,13 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self.lease_keep_alive = plain.lease_keep_alive
         self.lease_time_to_live = plain.lease_time_to_live
         self.member_status = plain.member_status
+        self.member_raft_term = plain.member_raft_term
         self.range = plain.range
         self.txn = plain.txn
         self.watch = plain.watch
         self.switch_endpoint = plain.switch_endpoint
         self.on_version = plain.on_version
+        self.on_header = plain.on_header
         self.aclose = plain.aclose
 
     @property

@@ -13,7 +13,8 @@ ONE_FOR_ALL = Bug(
     pattern=r"(\w+) = \[_only\(.+\]",
     replacement="""\\g<0>
 if settled and \\g<1>[0] is None:
-    lease._clock.confirm(sent_at[lease.lease_id], answer.ttl, lease.now())
+    lease.trusted.confirm(evidence.sent_at[answer.lease_id], answer.ttl, lease.now())
+    lease._kept.confirm(evidence.sent_at[answer.lease_id], answer.ttl, lease.now())
     settled.append(lease)
     continue""",
     test="test_a_key_that_is_gone_is_not_confirmed_by_those_that_stand_in_the_same_read",
@@ -40,16 +41,16 @@ _OWN_KEY = (
     Bug(
         "a key that was taken off its lease still counts",
         "own key",
-        within="matches",
-        pattern=r" and \w+\.lease == [\w.]+",
+        within="is_ours",
+        pattern=r" and \w+\.lease != 0 and .+\)",
         replacement="",
         test="test_a_put_that_changes_value_lease_or_creation_is_a_loss",
     ),
     Bug(
         "the turn comes though the own lease is over",
         "own key",
-        within="_check",
-        pattern=r" elif .+: .+EXPIRED\)",
+        within="believed",
+        pattern=r" and self\.trusted.+",
         replacement="",
         test="test_no_term_begins_on_a_lease_that_is_over",
     ),
@@ -75,9 +76,9 @@ _CANDIDACY = (
     Bug(
         "a grant that exists already is taken for ours",
         "candidacy",
-        within="open",
-        pattern=r" if \w+: await .+\)",
-        replacement="",
+        within="Lease.grant",
+        pattern=r"if self\._asked: await .+\)",
+        replacement="if self._asked:\n    self.ttl = math.ceil(seconds)\n    self.sent_at = self._now()\n    return True",
         test="test_a_grant_whose_answer_was_lost",
     ),
     Bug(
@@ -91,9 +92,9 @@ _CANDIDACY = (
     Bug(
         "a key is put without a lease",
         "candidacy",
-        within="_join",
-        pattern=r", lease=[\w.]+",
-        replacement="",
+        within="join",
+        pattern=r", lease_id\)",
+        replacement=")",
         test="test_a_lost_call_leaves_no_orphan_and_no_leaked_lease",
     ),
 )
@@ -103,8 +104,8 @@ _TOKEN = (
         "the token is the revision of the store",
         "token",
         within="_adopt",
-        pattern=r"=\w+\.create_revision",
-        replacement="=found.header.revision",
+        pattern=r"_stands\(.+\)",
+        replacement="_stands(found.header.revision)",
         test="test_the_token_of_a_join_without_an_answer_is_its_keys_and_not_the_stores",
     ),
     Bug(
@@ -126,8 +127,8 @@ _TOKEN = (
     Bug(
         "the guard does not compare the lease",
         "token",
-        within="_transact",
-        pattern=r', \w+\(\w+, "lease", .+?\)',
+        within="transact",
+        pattern=r'Compare\(\w+, "lease", .+?\)',
         replacement="",
         test="test_a_key_that_was_taken_off_its_lease_guards_no_write",
     ),
@@ -138,7 +139,7 @@ _STATE = (
         "a lagging member's old event counts",
         "state",
         within="after",
-        pattern=r" if \S+ <= \S+: continue",
+        pattern=r" if \S+ <= self.revision: continue",
         replacement="",
         test="test_an_old_deletion_of_a_name_that_was_used_again_elects_nobody",
     ),

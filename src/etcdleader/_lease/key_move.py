@@ -1,0 +1,165 @@
+"""The move of one key to another lease, because etcd has elected another leader.
+
+A lease B is granted, then one transaction puts the same value on it. Each step may be lost, late or doubled:
+
+- Until one response to the transaction is seen, the key may be on either lease. So the earlier deadline of both counts.
+- Without a response the same transaction, with the same lease, is sent again. A read would not settle it: the first copy may be
+  applied later. Another lease could be one too many.
+- Neither lease is revoked meanwhile. Afterwards the old one is left to expire.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import anyio
+
+from .._etcd.api import Compare, Put, Range, RangeResult, Result, Txn, TxnResult
+from .._runtime.events import LightEvent
+from ..errors import EtcdLeaderError, EtcdRegressedError
+from ..model import LossReason
+from .backoff import Backoff
+from .connection import Connection
+from .key_owner import KeyOwner
+from .lease import Lease
+from .lease_clock import LeaseClock, Timing
+from .leased_key import LeasedKey
+from .listener import LeaseListener
+
+__all__ = ("KeyMove", "MovingSession")
+
+
+class MovingSession(Protocol):
+    """The session whose key moves, as seen from here."""
+
+    own: LeasedKey
+    trusted: LeaseClock
+    timing: Timing
+    listener: LeaseListener
+    owner: KeyOwner
+    lost: LossReason | None
+
+    def lose(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
+        """End it."""
+
+    async def granted(self, lease: Lease) -> bool:
+        """Ask for a lease once."""
+        ...
+
+    def moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
+        """The key is on this lease."""
+
+
+class KeyMove:
+    """Begins when it is made, and ends when the key has moved or the session is over.
+
+    Attributes:
+        lease: The one to which the key moves.
+        ended: Set at the end.
+    """
+
+    __slots__ = ("_backoff", "_connection", "_new_lease", "_session", "ended", "lease")
+
+    def __init__(self, session: MovingSession, connection: Connection, new_lease: Callable[[], Lease]) -> None:
+        self._session = session
+        self._connection = connection
+        self._new_lease = new_lease
+        self._backoff = Backoff(session.timing.retry, random.uniform)
+        self.lease = new_lease()
+        self.ended = LightEvent()
+
+    def start(self, after: float) -> None:
+        """Start in so many seconds, or sooner than was said before."""
+        self._connection.moves.schedule(self, after)
+
+    def give_up(self) -> None:
+        """The session is over: send nothing any more. What is on its way may be applied yet."""
+        self._connection.moves.discard(self)
+        self.ended.set()
+
+    # What the connection's moves ask and report
+
+    @property
+    def retry(self) -> float:
+        """Bound of one call, in seconds."""
+        return self._session.timing.retry
+
+    async def grant(self) -> bool:
+        """Have the lease granted; False: not this time, or it is needed no more."""
+        session, lease = self._session, self.lease
+        granted = session.lost is None and (lease.granted or await session.granted(lease))
+        if not granted:
+            self._start_later()
+            return False
+        if session.lost is not None:
+            # The key went while etcd granted. What this does not reach ends with the lease.
+            with anyio.move_on_after(self.retry):
+                await lease.revoke(self.retry, self.retry)
+            return False
+        return True
+
+    def txn(self) -> Txn:
+        """Return the transaction. It leaves now."""
+        session, lease = self._session, self.lease
+        own = session.own
+        session.own = own.moving(lease.lease_id)
+        session.trusted.cap(lease.sent_at + lease.ttl - session.timing.margin)
+        return Txn(
+            [
+                Compare(own.key, "create", own.create_revision),
+                # A request to step down that came just before would be lost.
+                Compare(own.key, "mod", session.owner.mod_revision),
+                Compare(own.key, "lease", own.lease_id),
+            ],
+            [Put(own.key, own.value, lease.lease_id), *session.owner.read_with_move()],
+            [Range(own.key)],
+        )
+
+    def answered(self, result: TxnResult) -> None:
+        """Take in the response to the transaction, or to a copy of it."""
+        session = self._session
+        if session.lost is not None or not session.own.moving_to:
+            return
+        if result.succeeded:
+            self.succeeded(result.header.revision, result.results[1:])
+            return
+        found = result.results[0]
+        assert isinstance(found, RangeResult)
+        kv = found.kvs[0] if found.kvs else None
+        if kv is None or not session.own.is_ours(kv):
+            session.lose(LossReason.DELETED)
+        elif kv.lease == session.own.moving_to:
+            self.succeeded(kv.mod_revision)
+        else:
+            session.owner.key_was_put(kv)
+            self._start_later()
+
+    def succeeded(self, mod_revision: int, read: Sequence[Result] = ()) -> None:
+        """The key is on the new lease."""
+        self._session.moved_to(self.lease, mod_revision, read)
+        self.ended.set()
+
+    def lease_gone(self) -> None:
+        """etcd does not have the lease, so no copy of the transaction can be applied any more. Another lease is needed."""
+        session = self._session
+        if session.lost is None and session.own.moving_to:
+            session.own = session.own.moving(0)
+            session.trusted.uncap()
+            self.lease = self._new_lease()
+            self._start_later()
+
+    def failed(self, error: EtcdLeaderError) -> None:
+        """The transaction may have been applied, or be applied yet. The same one is sent again."""
+        if self._session.lost is None and not self.ended.is_set():
+            self._session.listener.etcd_failed(error)
+            self._start_later()
+
+    def regressed(self, error: EtcdRegressedError) -> None:
+        """The cluster went back in time."""
+        self._session.lose(LossReason.REGRESSED, error)
+
+    def _start_later(self) -> None:
+        if self._session.lost is None:
+            self.start(self._backoff.next())

@@ -1,0 +1,33 @@
+"""What a session asks of the owner of its key, and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from .._etcd.api import KeyValue, Range, Result
+
+__all__ = ("KeyOwner",)
+
+
+class KeyOwner(Protocol):
+    """Called on the event loop. An implementation must return promptly and must not raise."""
+
+    @property
+    def mod_revision(self) -> int:
+        """The mod_revision of the key, as last seen."""
+        ...
+
+    def read_with_move(self) -> Sequence[Range]:
+        """Return what to read in the transaction that moves the key."""
+        ...
+
+    def key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
+        """The key is on another lease. ``read`` is empty where an earlier copy of the transaction had moved it."""
+
+    def key_was_put(self, kv: KeyValue) -> None:
+        """Another client has put the key, and changed nothing."""
+
+    def companion_absent(self) -> None:
+        """The key that is read along with each renewal is gone."""

@@ -1,0 +1,199 @@
+"""Keys that move to new leases, because etcd has elected another leader.
+
+Those of one connection go together: the grants side by side, then one transaction for all of them, with one inside it for
+each key. So ten thousand keys cost ten thousand grants and some two hundred transactions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .._etcd.api import Compare, LeaseNotFoundError, Operation, Txn, TxnResult
+from .._runtime.events import LightEvent
+from .._runtime.limiter import Turns
+from .._runtime.tasks import protected, spawn
+from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
+from .deadlines import Agenda
+
+__all__ = ("Movable", "Moves")
+
+_MOST = 64
+"""Keys in one transaction. etcd allows 128 operations (``--max-txn-ops``), those inside counted one above the other."""
+_TOGETHER = 0.1
+"""Seconds by which a move may come too early, to go along with others."""
+_CLOSING = 1.0
+
+
+class Movable(Protocol):
+    """The move of one key, as seen from here."""
+
+    @property
+    def retry(self) -> float:
+        """Bound of one call, in seconds."""
+        ...
+
+    async def grant(self) -> bool:
+        """Have the lease granted to which the key moves. False: not this time, or the key need not move any more."""
+        ...
+
+    def txn(self) -> Txn:
+        """Return the transaction. It leaves now."""
+        ...
+
+    def answered(self, result: TxnResult) -> None:
+        """Take in what etcd has answered."""
+        ...
+
+    def lease_gone(self) -> None:
+        """etcd does not have the lease to which the key moves."""
+        ...
+
+    def failed(self, error: EtcdLeaderError) -> None:
+        """There is no answer."""
+        ...
+
+    def regressed(self, error: EtcdRegressedError) -> None:
+        """The cluster went back in time."""
+        ...
+
+
+class _Connection(Protocol):
+    turns: Turns
+
+    async def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        timeout: float,
+    ) -> TxnResult: ...
+
+
+class Moves:
+    """The moves of one connection, in a task that begins with the first of them."""
+
+    def __init__(self, connection: _Connection) -> None:
+        self._connection = connection
+        self._agenda: Agenda[Movable] = Agenda()
+        self._under_way: dict[Movable, None] = {}
+        self._wake = LightEvent()
+        self._scope: anyio.CancelScope | None = None
+        self._ended = LightEvent()
+
+    def schedule(self, key: Movable, after: float) -> None:
+        """Move ``key`` in so many seconds. If its move is under way, nothing changes."""
+        if key in self._under_way:
+            return
+        self._agenda.put(key, anyio.current_time() + after)
+        self._wake.set()
+        if self._scope is None:
+            self._scope = anyio.CancelScope()
+            spawn(self._run, "etcdleader moves", self._ended.set)
+
+    def discard(self, key: Movable) -> None:
+        """Begin no move of ``key`` any more."""
+        self._agenda.drop(key)
+
+    async def aclose(self) -> None:
+        """End the moves."""
+        if self._scope is not None:
+            self._scope.cancel()
+            await self._ended.wait_for(_CLOSING)
+
+    async def _run(self) -> None:
+        assert self._scope is not None
+        with self._scope:
+            async with anyio.create_task_group() as group:
+                while True:
+                    self._wake = LightEvent()
+                    pause = self._start_what_is_due(group)
+                    await (self._wake.wait() if pause is None else self._wake.wait_for(pause))
+
+    def _start_what_is_due(self, group: TaskGroup) -> float | None:
+        """Return in how many seconds to come back; None: at the next one."""
+        now = anyio.current_time()
+        while (next_at := self._agenda.next()) is not None and next_at <= now:
+            due: list[Movable] = []
+            while len(due) < _MOST and (key := self._agenda.pop(now + _TOGETHER)) is not None:
+                due.append(key)
+            self._under_way |= dict.fromkeys(due)
+            group.start_soon(protected(self._move), due)
+        return None if next_at is None else next_at - now
+
+    async def _move(self, keys: Sequence[Movable]) -> None:
+        # What an answer asks for comes after the move: until then it is under way.
+        answers: dict[Movable, TxnResult | Exception] = {}
+        try:
+            granted = await self._granted(keys)
+            if len(granted) == 1:
+                answers[granted[0]] = await self._send_alone(granted[0])
+            elif granted:
+                answers = await self._send_together(granted)
+        except Exception as error:  # noqa: BLE001 - no caller awaits this task: the keys receive the error
+            answers = dict.fromkeys(keys, error)
+        finally:
+            for key in keys:
+                self._under_way.pop(key, None)
+        for key, answer in answers.items():
+            _take_in(key, answer)
+
+    async def _granted(self, keys: Sequence[Movable]) -> list[Movable]:
+        granted: list[Movable] = []
+
+        async def grant(key: Movable) -> None:
+            if await key.grant():
+                granted.append(key)
+
+        if len(keys) == 1:
+            await grant(keys[0])
+            return granted
+        async with anyio.create_task_group() as group:
+            for key in keys:
+                group.start_soon(protected(grant), key)
+        return granted
+
+    async def _send_alone(self, key: Movable) -> TxnResult | Exception:
+        async def send() -> TxnResult:
+            compare, success, failure = key.txn()
+            return await self._connection.txn(compare, success, failure, timeout=key.retry)
+
+        try:
+            return await self._connection.turns.ask(send)
+        except EtcdLeaderError as error:
+            return error
+
+    async def _send_together(self, keys: Sequence[Movable]) -> dict[Movable, TxnResult | Exception]:
+        async def send() -> TxnResult:
+            return await self._connection.txn((), [key.txn() for key in keys], timeout=min(key.retry for key in keys))
+
+        try:
+            result = await self._connection.turns.ask(send)
+        except (LeaseNotFoundError, EtcdRefusedError):
+            # One of them, and etcd refuses them all: that must not cost the others.
+            return {key: await self._send_alone(key) for key in keys}
+        except EtcdLeaderError as error:
+            return dict.fromkeys(keys, error)
+        answers: dict[Movable, TxnResult | Exception] = {}
+        for key, answer in zip(keys, result.results, strict=True):
+            assert isinstance(answer, TxnResult)
+            answers[key] = answer
+        return answers
+
+
+def _take_in(key: Movable, answer: TxnResult | Exception) -> None:
+    match answer:
+        case TxnResult():
+            key.answered(answer)
+        case LeaseNotFoundError():
+            key.lease_gone()
+        case EtcdRegressedError():
+            key.regressed(answer)
+        case EtcdLeaderError():
+            key.failed(answer)
+        case _:
+            key.failed(EtcdUnavailableError(f"moving broke: {answer!r}"))

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from etcdleader._lease.raft_terms import LeaseTerm, RaftTerms
+
+
+def known(*terms: int) -> RaftTerms:
+    found = RaftTerms()
+    for term in terms:
+        found.received(term)
+    return found
+
+
+def test_the_term_of_a_lease_is_the_highest_that_was_received_before_its_grant() -> None:
+    terms = known(4, 6, 5)
+
+    assert terms.latest == LeaseTerm(0, 6)
+    assert terms.received(7)
+    assert not terms.received(7)
+    assert terms.latest == LeaseTerm(0, 7)
+
+
+def test_zero_is_no_term() -> None:
+    """A member says it after a restart, until it applies an entry."""
+    terms = known(0)
+
+    assert terms.latest.raft_term == 0
+    assert not terms.received(0)
+    assert not known(3).received(0)
+
+
+def test_a_later_term_outdates_the_leases_from_before_and_a_lower_one_none() -> None:
+    terms = known(4)
+    lease = terms.latest
+
+    terms.received(3)
+    assert not terms.is_outdated(lease)
+    terms.received(5)
+    assert terms.is_outdated(lease)
+    assert terms.of(lease) == 4
+
+
+def test_a_lease_that_was_granted_before_any_term_was_known_is_outdated_by_the_first() -> None:
+    terms = known()
+    lease = terms.latest
+
+    assert not terms.is_outdated(lease)
+    terms.received(2)
+    assert terms.is_outdated(lease)
+
+
+def test_another_history_outdates_every_lease_also_one_of_the_same_number() -> None:
+    terms = known(2, 5)
+    lease = terms.latest
+
+    terms.history_was_replaced(3)
+    assert terms.known == 3
+    assert terms.is_outdated(lease)
+    assert terms.of(lease) == 0
+    for term in (4, 5):
+        terms.received(term)
+    assert terms.of(lease) == 0
+    assert terms.is_outdated(lease)
+
+
+def test_a_history_that_was_replaced_once_is_not_replaced_again_by_what_was_read_at_the_same_time() -> None:
+    terms = known(5)
+
+    terms.history_was_replaced(2)
+    lease = terms.latest
+    terms.history_was_replaced(2)
+    assert not terms.is_outdated(lease)

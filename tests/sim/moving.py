@@ -1,0 +1,49 @@
+"""What tests look at when keys move to other leases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from etcdleader import Term
+from etcdleader._etcd.api import Operation, Put, Txn
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import Call
+from tests.sim.world import CONFIG, until
+
+__all__ = ("Seen", "moved", "moves_in")
+
+
+def moves_in(call: Call) -> Iterator[tuple[bytes, int]]:
+    """The keys that a transaction moves, and the leases to which it moves them."""
+    if call.kind != "txn":
+        return
+    compare, success, _ = call.arguments
+    operations: list[tuple[Any, Operation]] = [(compare, one) for one in success]
+    for conditions, one in operations:
+        if isinstance(one, Txn):
+            operations += [(one.compare, each) for each in one.success]
+        elif isinstance(one, Put) and any(each.target == "mod" for each in conditions):
+            yield one.key, one.lease
+
+
+class Seen:
+    """The moves that reached etcd."""
+
+    def __init__(self, etcd: FakeEtcd) -> None:
+        self.moves: list[tuple[bytes, int]] = []
+        self.transactions = 0
+        etcd.hooks.append(self._hook)
+
+    def _hook(self, call: Call) -> None:
+        if call.stage == "before" and (moves := list(moves_in(call))):
+            self.moves += moves
+            self.transactions += 1
+
+
+async def moved(etcd: FakeEtcd, term: Term) -> int:
+    """Let etcd elect another leader, and wait until the key of the term has moved; the lease from before."""
+    before = term.lease_id
+    etcd.change_leader()
+    await until(lambda: term.lease_id != before, timeout=CONFIG.renew + CONFIG.lease / 2)
+    return before
