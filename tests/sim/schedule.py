@@ -20,7 +20,7 @@ from tests.sim.world import ELECTION, make
 
 T = TypeVar("T")
 
-__all__ = ("CONFIG", "ELECTION_TIMEOUT", "SLOWEST", "Process", "Schedule")
+__all__ = ("CONFIG", "ELECTION_TIMEOUT", "ETCDS_MISTAKES", "SLOWEST", "Process", "Schedule")
 
 KINDS: tuple[CallKind | None, ...] = (None, "lease_grant", "txn", "lease_keep_alive", "range", "watch", "lease_revoke")
 CONFIG = Config(enabled=True, id="sim", lease=10, renew=2, retry=3, margin=1)
@@ -29,6 +29,9 @@ SLOWEST, FASTEST = 0.94, 1.06
 """Rates of the managers' clocks: the margin is a tenth of the lease."""
 ELECTION_TIMEOUT = 3.0
 """etcd's own. A member that was deposed may go on acknowledging keep-alives for twice as long, measured."""
+
+ETCDS_MISTAKES = False
+"""Whether etcd's former leaders revoke live leases when they wake up (etcd#15247)."""
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Schedule:
         by_hand: Whether keys and leases are touched by hand, too. Where they are not, nobody is ever excused.
         slowest: The slowest rate that a manager's clock may go at.
         log: What was done, and when.
+        mistakes: Whether etcd makes its own mistakes, too (:data:`ETCDS_MISTAKES`).
     """
 
     etcd: FakeEtcd
@@ -67,9 +71,11 @@ class Schedule:
     elections: Sequence[str] = (ELECTION,)
     config: Config = CONFIG
     judges: dict[str, Judge] = field(init=False)
+    mistakes: bool = ETCDS_MISTAKES
     _cluster_is_ill: bool = False
 
     def __post_init__(self) -> None:
+        self.etcd.woken_leaders_revoke = self.mistakes
         for number in range(self.how_many_processes()):
             members = self.etcd.members if self.rng.random() < 0.6 else [self.rng.choice(self.etcd.members)]
             client = self.etcd.client(f"process {number}", endpoints=members)

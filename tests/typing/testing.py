@@ -95,6 +95,7 @@ def commit_hook(commit: Revision) -> None:
 
 def see(etcd: FakeEtcd) -> None:
     assert_type((etcd.revision, etcd.raft_term), tuple[int, int])
+    assert_type(etcd.leader, FakeMember | None)
     assert_type(etcd.calls, Counter[CallKind])
     assert_type(etcd.history, Sequence[Revision])
     assert_type([(commit.revision, commit.time) for commit in etcd.history], list[tuple[int, float]])
@@ -115,6 +116,7 @@ def operate(etcd: FakeEtcd) -> None:
     etcd.version = etcd.version or "3.5.1"
     etcd.no_space = not etcd.no_space
     etcd.fast_lease_keep_alive = not etcd.fast_lease_keep_alive
+    etcd.woken_leaders_revoke = not etcd.woken_leaders_revoke
     etcd.revoke_halfway(1)
     etcd.apply_no_more()
     etcd.apply()
@@ -126,6 +128,7 @@ def happen(etcd: FakeEtcd) -> None:
     print(snapshot.store.revision, snapshot.lessor.ids())
     etcd.lose_leader()
     etcd.change_leader()
+    etcd.change_leader(etcd.members[0])
     etcd.stop()
     etcd.start()
     etcd.restore(snapshot, raft_term=3, cluster_id=2)
@@ -207,15 +210,20 @@ def ail(member: FakeMember) -> None:
     member.freeze()
     member.kill()
     member.recover()
+    member.recover(by_snapshot=True)
     member.restart()
+    member.restart(by_snapshot=True)
+    member.answers_early = not member.answers_early
     assert_type((member.member_id, member.revision, member.raft_term), tuple[int, int, int])
-    assert_type(member.frozen, bool)
+    assert_type((member.frozen, member.is_well, member.is_running), tuple[bool, bool, bool])
 
 
 async def serve(member: FakeMember, commit: Revision) -> None:
     """What the fake's own parts call."""
     member.check_up()
     member.applied(commit)
+    member.entry_applied()
+    member.start_over()
     assert_type(member.is_behind, bool)
     member.catch_up()
     print([stream.metadata for stream in member.streams])

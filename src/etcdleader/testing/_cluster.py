@@ -25,6 +25,7 @@ from .._etcd.api import (
 )
 from ..errors import EtcdRefusedError, EtcdUnavailableError
 from ._calls import Call, CallKind, Hook
+from ._leadership import Electable, Leadership
 from ._lessor import Lessor
 from ._signal import Signal
 from ._store import MAX_TXN_OPS, Revision, Store
@@ -35,16 +36,17 @@ _EXPIRY_PERIOD = 0.5
 _CATCH_UP_PERIOD = 0.1
 
 
-class Replica(Protocol):
+class Replica(Electable, Protocol):
     """What the cluster asks of a member."""
 
-    member_id: int
+    def entry_applied(self) -> None:
+        """Take over the term of one more entry of raft's log."""
 
     def applied(self, commit: Revision) -> None:
         """Take in a commit."""
 
-    def restart(self) -> None:
-        """Break all connections and be well."""
+    def start_over(self) -> None:
+        """Break all connections and be well, with the cluster's data."""
 
     @property
     def is_behind(self) -> bool:
@@ -59,11 +61,12 @@ class Cluster:
     """The state that raft agrees on.
 
     Attributes:
-        has_leader: Without one nothing is agreed on: calls wait, and no lease expires.
+        leadership: Which member leads, and in which term.
         version: What members say that they are.
         no_space: The alarm NOSPACE is raised: what would need room is refused.
         fast_lease_keep_alive: etcd's leader renews what its lessor still knows, as etcd 3.7 does by default
             (``FastLeaseKeepAlive``). Otherwise a keep-alive waits until all that is committed is applied.
+        woken_leaders_revoke: A member that led revokes by its own books when it wakes up (etcd#15247).
         unapplied_lessor: The leases as etcd's leader knew them when it ceased to apply what is committed, if it has.
         failure: What a hook or a sink raised where no caller could be told. The stream that it was called by has ended.
         changed: Sent when something changed that a waiting call may have waited for.
@@ -72,12 +75,12 @@ class Cluster:
     def __init__(self, lessor: Lessor, seed: int) -> None:
         self.store = Store()
         self.lessor = lessor
+        self.leadership = Leadership()
         self.members: tuple[Replica, ...] = ()
         self.cluster_id = 0xC1
-        self.raft_term = 2  # what a new etcd has once it has elected its first leader
-        self.has_leader = True
         self.no_space = False
         self.fast_lease_keep_alive = True
+        self.woken_leaders_revoke = True
         self.unapplied_lessor: Lessor | None = None
         self.version = "3.7.3"
         self.failure: Exception | None = None
@@ -89,6 +92,21 @@ class Cluster:
         self._group: TaskGroup | None = None
         self._next_expiry = math.inf
         self._expires_sooner = Signal()
+
+    def begin(self, members: Sequence[Replica]) -> None:
+        """Take in the members, one of which leads."""
+        self.members = tuple(members)
+        self.leadership.begin(self.members, self.raft_term)
+
+    @property
+    def raft_term(self) -> int:
+        """The term in force, and that of the last entry: a new leader begins with an empty one."""
+        return self.leadership.raft_term
+
+    @property
+    def has_leader(self) -> bool:
+        """Whether anything is agreed on: without a leader calls wait, and no lease expires."""
+        return self.leadership.exists
 
     # Its tasks
 
@@ -157,6 +175,7 @@ class Cluster:
             EtcdUnavailableError: NOSPACE.
         """
         self._need_space()
+        self._enter()
         if lease_id in self.lessor:
             raise LeaseExistsError("etcdserver: lease already exists")
         now = anyio.current_time()
@@ -171,6 +190,7 @@ class Cluster:
         Raises:
             LeaseNotFoundError: There is none.
         """
+        self._enter()
         if lease_id not in self.lessor:
             raise LeaseNotFoundError("etcdserver: requested lease not found")
         self.lessor.revoke(lease_id)
@@ -179,6 +199,7 @@ class Cluster:
 
     def delete_keys_on(self, lease_id: int) -> None:
         """Do the first half of a revocation: the keys go, and the lease can still be renewed (etcd#14758)."""
+        self._enter()
         if lease_id not in self.lessor:
             raise LeaseNotFoundError("etcdserver: requested lease not found")
         with self._committing():
@@ -200,8 +221,17 @@ class Cluster:
         success: Sequence[Operation],
         failure: Sequence[Operation],
         header: Callable[[int], Header],
+        *,
+        proposed: bool,
     ) -> TxnResult:
         """Do a transaction.
+
+        Args:
+            compare: The conditions.
+            success: Done if all of them hold.
+            failure: Done otherwise.
+            header: Makes the header of a response, from the revision.
+            proposed: It is an entry of raft's log, whether or not it changes anything. A read is none.
 
         Raises:
             LeaseNotFoundError: A put names a lease that does not exist; nothing was done.
@@ -212,12 +242,19 @@ class Cluster:
             raise EtcdRefusedError("etcdserver: too many operations in txn request")
         if any(isinstance(operation, Put) for operation in _flattened((*success, *failure))):
             self._need_space()
+        if proposed:
+            self._enter()
         succeeded = all(self.store.holds(one) for one in compare)
         operations = success if succeeded else failure
         self.store.check(operations, self.lessor.__contains__)
         with self._committing():
             results = self.store.apply(operations, anyio.current_time(), header)
         return TxnResult(succeeded, tuple(results), header(self.store.revision))
+
+    def _enter(self) -> None:
+        """Have the members apply one more entry of raft's log."""
+        for member in self.members:
+            member.entry_applied()
 
     @contextmanager
     def _committing(self) -> Iterator[None]:
@@ -241,30 +278,42 @@ class Cluster:
             raise ValueError(f"revision {revision} is compacted already, or lies in the future")
         self.store.compacted = revision
 
-    def elect(self) -> None:
-        """Another member is etcd's leader now, in a new term. It gives every lease its full time."""
-        self.raft_term += 1
-        self.has_leader = True
+    # Its leader
+
+    def elect(self, chosen: Replica | None = None) -> None:
+        """Let another member lead, in a new term. It gives every lease its full time.
+
+        Raises:
+            ValueError: The chosen member is not well.
+        """
+        self.leadership.elect(self.members, chosen)
+        self._enter()  # A new leader's empty entry.
         self.unapplied_lessor = None
         self.lessor.promote(anyio.current_time())
-        self._expires_sooner.send()
-        self.changed.send()
+        self.look_at_the_leader()
 
     def lose_leader(self) -> None:
-        """Nobody is etcd's leader until one is elected."""
-        self.has_leader = False
-        self._expires_sooner.send()  # or rather, not at all
+        """Let no member lead until one is elected."""
+        self.leadership.lose()
+        self.look_at_the_leader()
+
+    def look_at_the_leader(self) -> None:
+        """Let calls and the expiry of leases go on or wait, as there is a leader or none."""
+        self._expires_sooner.send()  # or later, or not at all
         self.changed.send()
 
+    def leaders_books(self) -> Lessor:
+        """Return a copy of the leases as the leader knows them, with all that it has renewed."""
+        return (self.unapplied_lessor or self.lessor).copy()
+
     def replace(self, store: Store, lessor: Lessor, *, raft_term: int) -> None:
-        """All members stop and start with other data."""
-        self.store, self.lessor, self.raft_term = store, lessor, raft_term
-        self.has_leader = True
+        """Stop all members and start them with other data."""
+        self.store, self.lessor = store, lessor
+        self.leadership.begin(self.members, raft_term)
         lessor.promote(anyio.current_time())
-        self._expires_sooner.send()
         for member in self.members:
-            member.restart()
-        self.changed.send()
+            member.start_over()
+        self.look_at_the_leader()
 
 
 def _flattened(operations: Sequence[Operation]) -> Iterator[Operation]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
 
-from .._etcd.api import Header, KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range
+from .._etcd.api import KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range, RangeResult, TxnResult
 from .._etcd.messages import (
     LeaseGrantRequest,
     LeaseRevokeRequest,
@@ -23,154 +23,114 @@ from .._etcd.messages import (
 from ..errors import EtcdUnavailableError
 from ._cluster import Cluster
 from ._lessor import Lessor
-from ._store import Revision
-from ._watches import Watches
-
-if TYPE_CHECKING:
-    from .._etcd.stream import Stream
+from ._member_state import MemberState, State
+from ._old_books import revoke_by
 
 __all__ = ("FakeMember",)
 
 T = TypeVar("T")
 
 
-class _State(Enum):
-    UP = "up"
-    LAGGING = "lagging"
-    DEPOSED = "deposed"
-    FROZEN = "frozen"
-    DOWN = "down"
+class FakeMember(MemberState):
+    """A member of the cluster. Each fault lasts until :meth:`recover`.
 
-
-class FakeMember:
-    """A member of the cluster. Each fault lasts until :meth:`recover`."""
+    Attributes:
+        answers_early: Answer a write before the term of its entry is taken over: the header then carries the term of
+            the entry before, as etcd's may. False at first.
+    """
 
     def __init__(self, cluster: Cluster, member_id: int) -> None:
-        self.member_id = member_id
-        self.watches = Watches()
-        self._cluster = cluster
-        self._state = _State.UP
-        self._revision = 0
-        self._raft_term = 0
-        self._lessor: Lessor | None = None
-        self.streams: dict[Stream, None] = {}
-        """Those that are open."""
-
-    def __repr__(self) -> str:
-        return f"<FakeMember {self.member_id:x} {self._state.value}>"
+        super().__init__(cluster, member_id)
+        self.answers_early = False
 
     # What a test does to it
 
     def lag(self) -> None:
         """Apply nothing any more: watches fall silent, linearizable reads wait. Writes are passed on and committed, but
         their answers wait. Keep-alives are passed on to the leader and answered, under this member's old term."""
-        self._enter(_State.LAGGING)
+        self._enter(State.LAGGING)
 
     def depose(self) -> None:
         """Be the leader that has just been cut off and does not know: another one is elected, which gives all leases
         their full time. This one goes on acknowledging keep-alives, under its old term, even of leases that are revoked
-        by now; reads wait, writes come to nothing. A real one finds out within two election timeouts."""
-        self._enter(_State.DEPOSED)
-        self._lessor = self._cluster.lessor.copy()
+        by now, and reports a TTL of 0 for leases that were granted later; reads wait, writes come to nothing. A real
+        one finds out within two election timeouts. If another member led, it was this one from now on.
+
+        When it recovers, it revokes leases by mistake, as one that was frozen does (:meth:`freeze`)."""
+        self._cluster.leadership.take_for(self)
+        self._books = self._cluster.leaders_books()
+        self._enter(State.DEPOSED)
         self._cluster.elect()
 
     def freeze(self) -> None:
-        """Stand still, as on SIGSTOP: whoever speaks to it hears nothing."""
-        self._enter(_State.FROZEN)
+        """Stand still, as on SIGSTOP: whoever speaks to it hears nothing.
+
+        Without etcd's leader nothing is agreed on and no lease expires, until it recovers and goes on, or
+        :meth:`FakeEtcd.change_leader`. After such an election it makes etcd's mistake when it recovers (etcd#15247): it
+        revokes the leases that have expired *in its own books*, whatever its successor has renewed. Leases that were
+        granted after it froze are not in them. The revocations come within 50 ms, in an order and at moments that the
+        seed draws; it is a follower then."""
+        if self._cluster.leadership.is_of(self) and self._books is None:
+            self._books = self._cluster.leaders_books()
+        self._enter(State.FROZEN)
 
     def kill(self) -> None:
-        """Go down: connections break, new ones are refused."""
-        self._enter(_State.DOWN)
+        """Go down: connections break, new ones are refused. Without etcd's leader nothing is agreed on, and no lease
+        expires."""
+        self._books = None
+        self._enter(State.DOWN)
         self._break_streams()
 
-    def recover(self) -> None:
-        """Be well again, and apply what was missed."""
+    def recover(self, *, by_snapshot: bool = False) -> None:
+        """Be well again, and catch up with what was missed. One that was killed leads no more.
+
+        Args:
+            by_snapshot: Catch up by a snapshot of the data, not by the entries of raft's log. The member keeps its old
+                :attr:`raft_term`, and 0 if it was killed, until it applies an entry: any write, from any client, also
+                one that changes nothing. The writes that wait for it are not answered.
+        """
+        killed, books = self._state is State.DOWN, self._books
         missed = self._cluster.store.since(self.revision + 1)
-        self._state, self._lessor = _State.UP, None
+        self._state, self._books = State.UP, None
+        if not by_snapshot:
+            self._raft_term = self._cluster.raft_term
+        else:
+            self._snapshots += 1
+            self._raft_term = 0 if killed else self._raft_term
         for commit in missed:
             self.watches.notify(commit)
-        self._tell()
+        if self._cluster.leadership.is_of(self) and killed:
+            self._cluster.elect()
+        elif not self._cluster.leadership.is_of(self) and books is not None:
+            revoke_by(books, self._cluster)
+        self._cluster.look_at_the_leader()
 
-    def _enter(self, state: _State) -> None:
-        self._revision, self._raft_term = self.revision, self.raft_term
-        self._state = state
-        self._tell()
+    def restart(self, *, by_snapshot: bool = False) -> None:
+        """Break all connections and be well. If it led, there is an election.
 
-    def _tell(self) -> None:
-        self._cluster.changed.send()
-
-    # What the cluster does to it
-
-    def restart(self) -> None:
-        """Break all connections and be well."""
-        self._state, self._lessor = _State.UP, None
-        self._break_streams()
-
-    def applied(self, commit: Revision) -> None:
-        """Take in a commit, unless something is wrong."""
-        if self._state is _State.UP:
-            self.watches.notify(commit)
-
-    def _break_streams(self) -> None:
-        for stream in list(self.streams):
-            stream.end(EtcdUnavailableError("the stream was broken"))
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether a watch of it waits for the catch-up loop."""
-        return self.watches.behind
-
-    def catch_up(self) -> None:
-        """Serve the watches from the past, up to what it has applied."""
-        self.watches.catch_up(self._cluster.store, self.revision)
+        Args:
+            by_snapshot: Find all data in a snapshot: :attr:`raft_term` is 0 until the member applies an entry.
+        """
+        self.kill()
+        self.recover(by_snapshot=by_snapshot)
 
     # What clients find
 
-    @property
-    def revision(self) -> int:
-        """The last revision that it has applied."""
-        return self._cluster.store.revision if self._state is _State.UP else self._revision
-
-    @property
-    def raft_term(self) -> int:
-        """The term of the last raft entry that it has applied."""
-        return self._cluster.raft_term if self._state is _State.UP else self._raft_term
-
-    @property
-    def frozen(self) -> bool:
-        """Whether it hears and says nothing."""
-        return self._state is _State.FROZEN
-
-    def check_up(self) -> None:
-        """Raise what a connection attempt meets.
-
-        Raises:
-            EtcdUnavailableError: It is down.
-        """
-        if self._state is _State.DOWN:
-            raise EtcdUnavailableError("connection refused")
-
-    def header(self, revision: int | None = None) -> Header:
-        """What it says of itself in an answer."""
-        return Header(
-            self._cluster.cluster_id, self.member_id, self.revision if revision is None else revision, self.raft_term
-        )
-
     def status(self) -> MemberStatus:
         """What it says of itself when asked."""
-        leader = self._cluster.members[0].member_id if self._cluster.has_leader else 0
-        return MemberStatus(self._cluster.version, leader, self.header())
+        return MemberStatus(self._cluster.version, self._cluster.leadership.leader_id, self.header())
 
     async def handle(self, request: Any) -> Any:
         """Serve one request that is no message of a stream."""
         cluster = self._cluster
         match request:
             case Range():
-                return await self.read(lambda: cluster.txn((), (request,), (), self.header).results[0])
+                return await self.read(lambda: cluster.txn((), (request,), (), self.header, proposed=False).results[0])
             case TxnRequest(compare, success, failure, by_consensus):
-                writes = by_consensus or not all(isinstance(one, Range) for one in (*success, *failure))
-                return await (self.write if writes else self.read)(
-                    lambda: cluster.txn(compare, success, failure, self.header)
+                # As etcd decides: by both branches, whichever will run, and whether or not it will change anything.
+                proposed = by_consensus or not all(isinstance(one, Range) for one in (*success, *failure))
+                return await (self.write if proposed else self.read)(
+                    lambda: cluster.txn(compare, success, failure, self.header, proposed=proposed)
                 )
             case LeaseGrantRequest(ttl, lease_id):
                 return await self.write(lambda: LeaseGranted(lease_id, cluster.grant(lease_id, ttl), self.header()))
@@ -192,7 +152,7 @@ class FakeMember:
 
     async def read(self, question: Callable[[], T]) -> T:
         """Answer linearizably."""
-        await self._until(lambda: self._state is _State.UP and self._cluster.has_leader)
+        await self._until(lambda: self.is_well and self._cluster.has_leader)
         return question()
 
     async def until_awake(self) -> None:
@@ -206,20 +166,23 @@ class FakeMember:
     async def write(self, change: Callable[[], Any]) -> Any:
         """Have something committed, and answer when this member has applied it."""
         await self._until(lambda: not self.frozen)
-        if self._state is _State.DEPOSED:
-            await self._until(lambda: self._state is not _State.DEPOSED)
+        if self._state is State.DEPOSED:
+            await self._until(lambda: self._state is not State.DEPOSED)
             raise EtcdUnavailableError("etcdserver: request timed out, possibly due to previous leader failure")
         await self._until(lambda: self._cluster.has_leader)
+        term_before, snapshots = self.raft_term, self._snapshots
         answer = change()
-        if self._state is _State.UP:
-            return answer
-        await self._until(lambda: self._state is _State.UP)
+        if self.is_well:
+            return _under_term(answer, term_before) if self.answers_early else answer
+        await self._until(lambda: self.is_well)
+        if self._snapshots != snapshots:
+            raise EtcdUnavailableError("etcdserver: request timed out")  # The entry itself never came.
         # It has applied the entry now, and so knows the term that it was committed in.
-        return answer._replace(header=answer.header._replace(raft_term=self.raft_term))
+        return _under_term(answer, self.raft_term)
 
     async def keep_alive(self, lease_id: int) -> KeepAlive:
         """Renew a lease, with whom this member takes for the leader. No consensus is asked for."""
-        await self._until(lambda: not self.frozen and (self._lessor is not None or self._cluster.has_leader))
+        await self._until(lambda: not self.frozen and (self._books is not None or self._cluster.has_leader))
         await self._until(lambda: self._cluster.fast_lease_keep_alive or self._cluster.unapplied_lessor is None)
         header = self.header()
         # One that has expired is never saved: the answer waits for its revocation, or for another leader.
@@ -230,7 +193,7 @@ class FakeMember:
 
     async def time_to_live(self, lease_id: int, *, keys: bool) -> LeaseTimeToLive:
         """Tell what is left of a lease."""
-        await self._until(lambda: not self.frozen and (self._lessor is not None or self._cluster.has_leader))
+        await self._until(lambda: not self.frozen and (self._books is not None or self._cluster.has_leader))
         lessor = self._its_lessor()
         if lease_id not in lessor:
             return LeaseTimeToLive(lease_id, -1, 0, (), self.header())
@@ -243,7 +206,7 @@ class FakeMember:
         )
 
     def _its_lessor(self) -> Lessor:
-        return self._lessor or self._cluster.unapplied_lessor or self._cluster.lessor
+        return self._books or self._cluster.unapplied_lessor or self._cluster.lessor
 
     def _expired(self, lease_id: int) -> bool:
         lessor = self._its_lessor()
@@ -255,5 +218,16 @@ class FakeMember:
         Raises:
             EtcdUnavailableError: It went down.
         """
-        await self._cluster.changed.until(lambda: self._state is _State.DOWN or holds())
+        await self._cluster.changed.until(lambda: self._state is State.DOWN or holds())
         self.check_up()
+
+
+def _under_term(answer: Any, raft_term: int) -> Any:
+    """Return a response with another term in its header, and in those inside it."""
+    if isinstance(answer, TxnResult):
+        results = (
+            replace(one, header=one.header._replace(raft_term=raft_term)) if isinstance(one, RangeResult) else one
+            for one in answer.results
+        )
+        answer = answer._replace(results=tuple(results))
+    return answer._replace(header=answer.header._replace(raft_term=raft_term))

@@ -56,7 +56,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self._election_timeout = election_timeout
         self._cluster = Cluster(self._empty_lessor(), seed)
         self._members = tuple(FakeMember(self._cluster, 0xA0 + number) for number in range(members))
-        self._cluster.members = self._members
+        self._cluster.begin(self._members)
         self._clients: list[FakeClient] = []
         self._connect_itself()
 
@@ -152,8 +152,17 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     @property
     def raft_term(self) -> int:
-        """The term of etcd's own leader."""
+        """The term of etcd's own leader, whatever members say (:attr:`FakeMember.raft_term`)."""
         return self._cluster.raft_term
+
+    @property
+    def leader(self) -> FakeMember | None:
+        """The member that is etcd's own leader, at first the last one; None while no member leads.
+
+        A leader that is frozen or killed stays it, and nothing is agreed on, until it recovers or
+        :meth:`change_leader`. It is None, too, where no member could be elected: then one leads that is not shown.
+        """
+        return next((member for member in self._members if self._cluster.leadership.is_of(member)), None)
 
     @property
     def history(self) -> Sequence[Revision]:
@@ -236,6 +245,19 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
     def fast_lease_keep_alive(self, on: bool) -> None:
         self._cluster.fast_lease_keep_alive = on
 
+    @property
+    def woken_leaders_revoke(self) -> bool:
+        """Whether etcd's former leader, frozen or deposed, revokes leases by its own books when it recovers.
+
+        True at first, as in every current etcd (etcd#15247); etcd 3.5.13 to 3.5.15 do not do it. What it revokes is
+        described at :meth:`FakeMember.freeze`.
+        """
+        return self._cluster.woken_leaders_revoke
+
+    @woken_leaders_revoke.setter
+    def woken_leaders_revoke(self, on: bool) -> None:
+        self._cluster.woken_leaders_revoke = on
+
     def revoke_halfway(self, lease_id: int) -> None:
         """Delete the keys of a lease, which can still be renewed, as in the middle of a revocation (etcd#14758)."""
         self._cluster.delete_keys_on(lease_id)
@@ -255,9 +277,16 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     # What happens to it
 
-    def change_leader(self) -> None:
-        """etcd elects a new leader of its own: the raft term rises, and all leases get their full time again."""
-        self._cluster.elect()
+    def change_leader(self, member: FakeMember | None = None) -> None:
+        """Have etcd elect a leader: the raft term rises, and all leases get their full time again.
+
+        Args:
+            member: The one to elect; by default the first that is well and has not led until now, if there is one.
+
+        Raises:
+            ValueError: The member is not well.
+        """
+        self._cluster.elect(member)
 
     def lose_leader(self) -> None:
         """etcd has no leader until :meth:`change_leader`: calls wait, and no lease expires."""
@@ -295,7 +324,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         return result.deleted
 
     def _do(self, operation: Put | DeleteRange) -> TxnResult:
-        return self._cluster.txn((), (operation,), (), self.members[0].header)
+        return self._cluster.txn((), (operation,), (), self.members[0].header, proposed=True)
 
 
 def _bytes(text: str | bytes) -> bytes:

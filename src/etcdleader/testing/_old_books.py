@@ -1,0 +1,36 @@
+"""etcd's mistake with leases at the wake-up of a member that led (etcd#15247)."""
+
+from __future__ import annotations
+
+import anyio
+
+from ._cluster import Cluster
+from ._lessor import Lessor
+from ._store import Store
+
+__all__ = ("revoke_by",)
+
+_LONGEST = 0.05
+"""Seconds from the wake-up to the last of the revocations."""
+
+
+def revoke_by(books: Lessor, cluster: Cluster) -> None:
+    """Have the leases revoked that have expired in the books of a member that led and wakes up.
+
+    The member has not heard of its successor's renewals, and proposes the revocations before it learns that it leads
+    no more. The cluster commits them, each at a moment that the seed draws.
+    """
+    doomed = books.expired(anyio.current_time()) if cluster.woken_leaders_revoke else []
+    if doomed:
+        moments = sorted(anyio.current_time() + cluster.random.uniform(0, _LONGEST) for _ in doomed)
+        cluster.spawn(_revoke, cluster, cluster.store, list(zip(moments, doomed, strict=True)))
+
+
+async def _revoke(cluster: Cluster, store: Store, doomed: list[tuple[float, int]]) -> None:
+    for moment, lease_id in doomed:
+        await anyio.sleep_until(moment)
+        await cluster.changed.until(lambda: cluster.has_leader)
+        if cluster.store is not store:
+            return  # The proposals went with the data that was replaced.
+        if lease_id in cluster.lessor:
+            cluster.revoke(lease_id)
