@@ -153,6 +153,27 @@ async def test_a_lease_expires_within_half_a_second_and_takes_its_keys(etcd: Fak
     assert etcd.leases() == {}
 
 
+async def test_a_key_that_was_put_on_another_lease_ends_with_that_lease_alone(etcd: FakeEtcd) -> None:
+    """Whether the leases are revoked or expire: that is how a key outlives its first lease."""
+    for number, end in enumerate(("revoked", "expired")):
+        old, new, key = 10 + number, 20 + number, f"k/{number}".encode()
+        etcd.grant(old, 10)
+        etcd.put(key, "v", lease=old)
+        etcd.grant(new, 20)
+        etcd.put(key, "v", lease=new)
+        if end == "revoked":
+            etcd.revoke(old)
+        else:
+            await anyio.sleep(11)
+        assert old not in etcd.leases()
+        assert (etcd.keys()[key].lease, etcd.keys()[key].version) == (new, 2)
+        if end == "revoked":
+            etcd.revoke(new)
+        else:
+            await anyio.sleep(10)
+        assert key not in etcd.keys()
+
+
 async def test_a_new_etcd_leader_gives_each_lease_its_full_time(etcd: FakeEtcd) -> None:
     """And one election timeout more: renewals are not replicated, so it must assume one just before."""
     etcd.grant(7, 10)
