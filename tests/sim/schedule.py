@@ -16,6 +16,7 @@ from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, CallKind, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.judge import Judge
+from tests.sim.mistakes import Mistakes
 from tests.sim.world import ELECTION, make
 
 T = TypeVar("T")
@@ -31,7 +32,8 @@ ELECTION_TIMEOUT = 3.0
 """etcd's own. A member that was deposed may go on acknowledging keep-alives for twice as long, measured."""
 
 ETCDS_MISTAKES = False
-"""Whether etcd's former leaders revoke live leases when they wake up (etcd#15247)."""
+"""Whether etcd makes its own mistakes in each schedule that does not choose for itself: its former leaders revoke live
+leases when they wake up (etcd#15247), and members report raft terms that are too low, or none."""
 
 
 @dataclass
@@ -72,6 +74,7 @@ class Schedule:
     config: Config = CONFIG
     judges: dict[str, Judge] = field(init=False)
     mistakes: bool = ETCDS_MISTAKES
+    _mistakes: Mistakes | None = None
     _cluster_is_ill: bool = False
 
     def __post_init__(self) -> None:
@@ -103,6 +106,11 @@ class Schedule:
         deeds += [self._cluster, self._cluster, self._compact, self._last_word]
         if self.by_hand:
             deeds += [self._touch_a_key]
+        if self.mistakes:
+            self._mistakes = Mistakes(
+                self.etcd, self.rng, lease=self.config.lease, election_timeout=ELECTION_TIMEOUT, note=self._note
+            )
+            deeds += [self._mistake, self._mistake]
         end = anyio.current_time() + seconds
         while anyio.current_time() < end:
             await anyio.sleep(self.rng.expovariate(1 / 2))
@@ -277,6 +285,16 @@ class Schedule:
             self._cluster_is_ill = False
 
         self._for_a_while(begin, recover, longest, f"etcd {member.member_id:x}: {name}")
+
+    def _mistake(self, process: Process) -> None:
+        if self._cluster_is_ill or self._mistakes is None:
+            return
+        self._cluster_is_ill = True
+
+        def ended() -> None:
+            self._cluster_is_ill = False
+
+        self._mistakes.draw(self.group, process.client, ended)
 
     def _space(self, *, full: bool) -> None:
         self.etcd.no_space = full

@@ -17,7 +17,7 @@ import pytest
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import virtual_backend
 from tests.sim.judge import Judge
-from tests.sim.schedule import ELECTION_TIMEOUT, SLOWEST, Schedule
+from tests.sim.schedule import ELECTION_TIMEOUT, ETCDS_MISTAKES, SLOWEST, Schedule
 from tests.sim.world import ELECTION, until
 
 pytestmark = pytest.mark.anyio
@@ -35,11 +35,13 @@ class Record:
     commits: list[tuple[float, int, str]]
 
 
-async def run(seed: int, seconds: float, *, by_hand: bool, slowest: float = SLOWEST) -> Record:
+async def run(
+    seed: int, seconds: float, *, by_hand: bool, slowest: float = SLOWEST, mistakes: bool = ETCDS_MISTAKES
+) -> Record:
     """Play one seed."""
     async with FakeEtcd(members=3, election_timeout=ELECTION_TIMEOUT, seed=seed) as etcd:
         async with anyio.create_task_group() as group:
-            schedule = Schedule(etcd, group, random.Random(seed), by_hand, slowest)
+            schedule = Schedule(etcd, group, random.Random(seed), by_hand, slowest, mistakes=mistakes)
             judge = schedule.judges[ELECTION]
             looking = anyio.CancelScope()
 
@@ -79,6 +81,17 @@ async def test_the_judge_finds_clocks_out_that_run_apart_by_more_than_the_margin
     seeded(0)
     record = await run(0, 3600 * HOURS, by_hand=False, slowest=0.5)
     assert any("two leaders" in verdict for verdict in record.judge.verdicts)
+
+
+@pytest.mark.parametrize("mistakes", [True, False])
+async def test_etcds_own_mistakes_are_made_where_they_are_asked_for(
+    seeded: Callable[[int], None], mistakes: bool
+) -> None:
+    """Whether the election survives them is for the test above, once it makes them."""
+    seeded(0)
+    record = await run(0, 300, by_hand=False, mistakes=mistakes)
+    for deed in ("led, lags: True", "silent: True", "catches up by snapshot", "restarts with a snapshot"):
+        assert any(deed in what for _, what in record.log) is mistakes, deed
 
 
 def test_a_seed_is_a_schedule(seeded: Callable[[int], None], anyio_backend: tuple[Any, Any]) -> None:

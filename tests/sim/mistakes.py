@@ -1,0 +1,100 @@
+"""etcd's own mistakes in a random schedule: the leases that a woken leader revokes, and raft terms that are too low."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.fake_etcd import FakeClient, FakeMember
+
+__all__ = ("Mistakes",)
+
+
+class Mistakes:
+    """Draws them. Each lasts for a while, and the cluster is well again after it."""
+
+    def __init__(
+        self, etcd: FakeEtcd, rng: random.Random, *, lease: float, election_timeout: float, note: Callable[[str], None]
+    ) -> None:
+        """Let some members answer a write under the term of the entry before it.
+
+        Args:
+            etcd: Its members make them.
+            rng: Draws them.
+            lease: The TTL of the candidates' leases.
+            election_timeout: How long the cluster is without a leader at least.
+            note: Takes down what is done.
+        """
+        self._etcd = etcd
+        self._rng = rng
+        self._lease = lease
+        self._election_timeout = election_timeout
+        self._note = note
+        for member in etcd.members:
+            member.answers_early = rng.random() < 0.5
+
+    def draw(self, group: TaskGroup, client: FakeClient, ended: Callable[[], None]) -> None:
+        """Begin one.
+
+        Args:
+            group: Runs it.
+            client: The one that it should harm.
+            ended: Called when the cluster is well again.
+        """
+        member = client.member
+        deed, moments = self._rng.choice((self._wake_a_leader, self._snapshot, self._restart)), self._rng.random()
+
+        async def do() -> None:
+            await deed(client, member, moments)
+            ended()
+
+        group.start_soon(do)
+
+    async def _wake_a_leader(self, client: FakeClient, member: FakeMember, drawn: float) -> None:
+        """Freeze etcd's leader past a TTL, elect another one, and wake it up.
+
+        In half of the cases the client's member catches up by snapshot before that, and in half of them the watches
+        are silent at the wake-up.
+        """
+        leader, rng = self._etcd.leader, self._rng
+        if leader is None:
+            return
+        lags = member is not leader and rng.random() < 0.5
+        silent = rng.random() < 0.5
+        self._note(f"{leader!r} led, lags: {lags}, silent: {silent}")
+        if lags:
+            member.lag()
+        leader.freeze()
+        await anyio.sleep(self._election_timeout * (1 + drawn))
+        self._etcd.change_leader()
+        if lags:
+            member.recover(by_snapshot=True)
+        await anyio.sleep(self._lease * (0.6 + drawn * 0.8))
+        silent = silent and not client.stalled
+        if silent:
+            client.stall_watches()
+            await anyio.sleep(0.1)
+        leader.recover()
+        await anyio.sleep(0.1)
+        if silent:
+            await anyio.sleep(self._lease / 2)
+            client.resume_watches()
+
+    async def _snapshot(self, client: FakeClient, member: FakeMember, drawn: float) -> None:
+        """Change etcd's leader while the client's member lags, and send that a snapshot."""
+        self._note(f"{member!r} catches up by snapshot")
+        member.lag()
+        await anyio.sleep(drawn * self._election_timeout)
+        self._etcd.change_leader()
+        await anyio.sleep(drawn)
+        member.recover(by_snapshot=True)
+
+    async def _restart(self, client: FakeClient, member: FakeMember, drawn: float) -> None:
+        """Restart the client's member, which then knows no term."""
+        self._note(f"{member!r} restarts with a snapshot")
+        member.restart(by_snapshot=True)
+        await anyio.sleep(drawn)
