@@ -1,8 +1,7 @@
-"""What the members of a fake etcd share: the data, the leases, the raft term, and the loops that run beside."""
+"""What the members of a fake etcd share: the data, the leases, the leader, and the loops that run beside."""
 
 from __future__ import annotations
 
-import inspect
 import math
 import random
 from collections import Counter
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import anyio
-from anyio.abc import TaskGroup
 
 from .._etcd.api import (
     Compare,
@@ -24,7 +22,8 @@ from .._etcd.api import (
     TxnResult,
 )
 from ..errors import EtcdRefusedError, EtcdUnavailableError
-from ._calls import Call, CallKind, Hook
+from ._background import Background
+from ._calls import CallKind
 from ._leadership import Electable, Leadership
 from ._lessor import Lessor
 from ._signal import Signal
@@ -57,7 +56,7 @@ class Replica(Electable, Protocol):
         """Serve the watches from the past."""
 
 
-class Cluster:
+class Cluster(Background):
     """The state that raft agrees on.
 
     Attributes:
@@ -68,11 +67,10 @@ class Cluster:
             (``FastLeaseKeepAlive``). Otherwise a keep-alive waits until all that is committed is applied.
         woken_leaders_revoke: A member that led revokes by its own books when it wakes up (etcd#15247).
         unapplied_lessor: The leases as etcd's leader knew them when it ceased to apply what is committed, if it has.
-        failure: What a hook or a sink raised where no caller could be told. The stream that it was called by has ended.
-        changed: Sent when something changed that a waiting call may have waited for.
     """
 
     def __init__(self, lessor: Lessor, seed: int) -> None:
+        super().__init__()
         self.store = Store()
         self.lessor = lessor
         self.leadership = Leadership()
@@ -83,13 +81,9 @@ class Cluster:
         self.woken_leaders_revoke = True
         self.unapplied_lessor: Lessor | None = None
         self.version = "3.7.3"
-        self.failure: Exception | None = None
-        self.changed = Signal()
         self.random = random.Random(seed)  # noqa: S311 - chance, not secrecy
         self.calls: Counter[CallKind] = Counter()
-        self.hooks: list[Hook] = []
         self.commit_hooks: list[Callable[[Revision], None]] = []
-        self._group: TaskGroup | None = None
         self._next_expiry = math.inf
         self._expires_sooner = Signal()
 
@@ -110,39 +104,8 @@ class Cluster:
 
     # Its tasks
 
-    def start(self, group: TaskGroup) -> None:
-        """Start what runs beside the calls."""
-        self._group = group
-        group.start_soon(self._expire)
-        group.start_soon(self._catch_up)
-
-    def end(self) -> None:
-        """Nothing runs any more."""
-        self._group = None
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        """Run something that outlives its caller, as what was sent stays sent.
-
-        Raises:
-            EtcdUnavailableError: The fake is not open, or not any more.
-        """
-        if self._group is None:
-            raise EtcdUnavailableError("this FakeEtcd is not open: it runs inside its `async with`")
-        self._group.start_soon(function, *arguments)
-
-    def raise_later(self, function: Callable[..., object], *arguments: object) -> None:
-        """Run what raises an exception for which no caller waits, and keep that until the fake is left."""
-        try:
-            function(*arguments)
-        except Exception as error:  # noqa: BLE001 - kept
-            self.failure = error
-
-    async def tell_hooks(self, call: Call) -> None:
-        """Let the test act at this very moment."""
-        for hook in list(self.hooks):
-            result = hook(call)
-            if inspect.isawaitable(result):
-                await result
+    def loops(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+        return (self._expire, self._catch_up)
 
     async def _expire(self) -> None:
         """Revoke expired leases, every half second. The loop sleeps over the rounds in which there is nothing to do,

@@ -1,0 +1,70 @@
+"""What runs beside the calls of a fake etcd, and what a test is told of them."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from anyio.abc import TaskGroup
+
+from ..errors import EtcdUnavailableError
+from ._calls import Call, Hook
+from ._signal import Signal
+
+__all__ = ("Background",)
+
+
+class Background(ABC):
+    """Tasks that no caller waits for.
+
+    Attributes:
+        hooks: Called with each request.
+        failure: What a hook or a sink raised where no caller could be told. The stream that it was called by has ended.
+        changed: Sent when something changed that a waiting call may have waited for.
+    """
+
+    def __init__(self) -> None:
+        self.hooks: list[Hook] = []
+        self.failure: Exception | None = None
+        self.changed = Signal()
+        self._group: TaskGroup | None = None
+
+    @abstractmethod
+    def loops(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+        """Return what runs from the start to the end."""
+
+    def start(self, group: TaskGroup) -> None:
+        """Start what runs beside the calls."""
+        self._group = group
+        for loop in self.loops():
+            group.start_soon(loop)
+
+    def end(self) -> None:
+        """Start nothing any more."""
+        self._group = None
+
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Run something that outlives its caller, as what was sent stays sent.
+
+        Raises:
+            EtcdUnavailableError: The fake is not open, or not any more.
+        """
+        if self._group is None:
+            raise EtcdUnavailableError("this FakeEtcd is not open: it runs inside its `async with`")
+        self._group.start_soon(function, *arguments)
+
+    def raise_later(self, function: Callable[..., object], *arguments: object) -> None:
+        """Run what raises an exception for which no caller waits, and keep that until the fake is left."""
+        try:
+            function(*arguments)
+        except Exception as error:  # noqa: BLE001 - kept
+            self.failure = error
+
+    async def tell_hooks(self, call: Call) -> None:
+        """Let the test act at this very moment."""
+        for hook in list(self.hooks):
+            result = hook(call)
+            if inspect.isawaitable(result):
+                await result
