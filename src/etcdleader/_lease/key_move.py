@@ -75,7 +75,7 @@ class KeyMove:
         self._connection.moves.schedule(self, after)
 
     def give_up(self) -> None:
-        """The session is over: send nothing any more. What is on its way may be applied yet."""
+        """Send nothing any more. What is on its way may be applied yet."""
         self._connection.moves.discard(self)
         self.ended.set()
 
@@ -86,14 +86,18 @@ class KeyMove:
         """Bound of one call, in seconds."""
         return self._session.timing.retry
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to be sent any more."""
+        return self._session.lost is not None or self.ended.is_set()
+
     async def grant(self) -> bool:
-        """Have the lease granted; False: not this time, or it is needed no more."""
-        session, lease = self._session, self.lease
-        granted = session.lost is None and (lease.granted or await session.granted(lease))
-        if not granted:
+        """Have the lease granted; False: not this time."""
+        lease = self.lease
+        if not lease.granted and not await self._session.granted(lease):
             self._start_later()
             return False
-        if session.lost is not None:
+        if self._session.lost is not None:
             # The key went while etcd granted. What this does not reach ends with the lease.
             with anyio.move_on_after(self.retry):
                 await lease.revoke(self.retry, self.retry)
@@ -120,7 +124,7 @@ class KeyMove:
     def answered(self, result: TxnResult) -> None:
         """Take in the response to the transaction, or to a copy of it."""
         session = self._session
-        if session.lost is not None or not session.own.moving_to:
+        if self.is_over:
             return
         if result.succeeded:
             self.succeeded(result.header.revision, result.results[1:])
@@ -139,12 +143,12 @@ class KeyMove:
     def succeeded(self, mod_revision: int, read: Sequence[Result] = ()) -> None:
         """The key is on the new lease."""
         self._session.moved_to(self.lease, mod_revision, read)
-        self.ended.set()
+        self.give_up()
 
     def lease_gone(self) -> None:
         """etcd does not have the lease, so no copy of the transaction can be applied any more. Another lease is needed."""
         session = self._session
-        if session.lost is None and session.own.moving_to:
+        if not self.is_over:
             session.own = session.own.moving(0)
             session.trusted.uncap()
             self.lease = self._new_lease()
@@ -152,7 +156,7 @@ class KeyMove:
 
     def failed(self, error: EtcdLeaderError) -> None:
         """The transaction may have been applied, or be applied yet. The same one is sent again."""
-        if self._session.lost is None and not self.ended.is_set():
+        if not self.is_over:
             self._session.listener.etcd_failed(error)
             self._start_later()
 
@@ -161,5 +165,5 @@ class KeyMove:
         self._session.lose(LossReason.REGRESSED, error)
 
     def _start_later(self) -> None:
-        if self._session.lost is None:
+        if not self.is_over:
             self.start(self._backoff.next())

@@ -36,8 +36,13 @@ class Movable(Protocol):
         """Bound of one call, in seconds."""
         ...
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to be sent any more."""
+        ...
+
     async def grant(self) -> bool:
-        """Have the lease granted to which the key moves. False: not this time, or the key need not move any more."""
+        """Have the lease granted to which the key moves. False: not this time."""
         ...
 
     def txn(self) -> Txn:
@@ -129,11 +134,8 @@ class Moves:
         # What an answer asks for comes after the move: until then it is under way.
         answers: dict[Movable, TxnResult | Exception] = {}
         try:
-            granted = await self._granted(keys)
-            if len(granted) == 1:
-                answers[granted[0]] = await self._send_alone(granted[0])
-            elif granted:
-                answers = await self._send_together(granted)
+            if granted := await self._granted([key for key in keys if not key.is_over]):
+                answers = await self._send(granted)
         except Exception as error:  # noqa: BLE001 - no caller awaits this task: the keys receive the error
             answers = dict.fromkeys(keys, error)
         finally:
@@ -149,40 +151,42 @@ class Moves:
             if await key.grant():
                 granted.append(key)
 
-        if len(keys) == 1:
-            await grant(keys[0])
+        if len(keys) <= 1:
+            for key in keys:
+                await grant(key)
             return granted
         async with anyio.create_task_group() as group:
             for key in keys:
                 group.start_soon(protected(grant), key)
         return granted
 
-    async def _send_alone(self, key: Movable) -> TxnResult | Exception:
-        async def send() -> TxnResult:
-            compare, success, failure = key.txn()
-            return await self._connection.txn(compare, success, failure, timeout=key.retry)
+    async def _send(self, keys: Sequence[Movable]) -> dict[Movable, TxnResult | Exception]:
+        """Send one transaction for all of them."""
+        sent: list[Movable] = []
 
-        try:
-            return await self._connection.turns.ask(send)
-        except EtcdLeaderError as error:
-            return error
-
-    async def _send_together(self, keys: Sequence[Movable]) -> dict[Movable, TxnResult | Exception]:
         async def send() -> TxnResult:
-            return await self._connection.txn((), [key.txn() for key in keys], timeout=min(key.retry for key in keys))
+            # Their turn may have taken a while: for some, a renewal has found the move done.
+            sent[:] = [key for key in keys if not key.is_over]
+            txns = [key.txn() for key in sent]
+            timeout = min(key.retry for key in keys)
+            if len(txns) == 1:
+                return await self._connection.txn(*txns[0], timeout=timeout)
+            return await self._connection.txn((), txns, timeout=timeout)
 
         try:
             result = await self._connection.turns.ask(send)
-        except (LeaseNotFoundError, EtcdRefusedError):
+        except (LeaseNotFoundError, EtcdRefusedError) as error:
+            if len(sent) == 1:
+                return {sent[0]: error}
             # One of them, and etcd refuses them all: that must not cost the others.
-            return {key: await self._send_alone(key) for key in keys}
+            answers: dict[Movable, TxnResult | Exception] = {}
+            for key in sent:
+                answers |= await self._send([key])
+            return answers
         except EtcdLeaderError as error:
-            return dict.fromkeys(keys, error)
-        answers: dict[Movable, TxnResult | Exception] = {}
-        for key, answer in zip(keys, result.results, strict=True):
-            assert isinstance(answer, TxnResult)
-            answers[key] = answer
-        return answers
+            return dict.fromkeys(sent, error)
+        results = [result] if len(sent) == 1 else result.results
+        return {key: one for key, one in zip(sent, results, strict=True) if isinstance(one, TxnResult)}
 
 
 def _take_in(key: Movable, answer: TxnResult | Exception) -> None:
