@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import anyio
 import pytest
 
 from etcdleader import EtcdUnavailableError
+from etcdleader._etcd.error_mapping import translated
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import CallKind
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, make, until
+from tests.sim.world import CONFIG, Diary, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -100,3 +103,26 @@ async def test_with_no_space_a_candidate_waits_and_goes_on_when_there_is_some(
         assert manager.is_leader()
         await manager.stop()
     await until(lambda: not etcd.leases())
+
+
+async def test_a_corrupt_cluster_costs_a_candidate_no_stream_and_no_endpoint(clock: VirtualClock) -> None:
+    """All members refuse alike, and another candidate on the connection would pay for each switch."""
+    async with FakeEtcd(members=3) as etcd:
+        client = etcd.client()
+        leader, candidate = make(client, clock), make(client, clock, "b", election="another")
+        diary = Diary(candidate)
+        async with leader:
+            term = await leader.wait_elected()
+            await anyio.sleep(CONFIG.renew + CONFIG.retry)  # both streams stand
+            streams = set(client.member.streams)
+            client.fail("lease_grant", translated("DATA_LOSS", "etcdserver: corrupt cluster", "etcd"), times=math.inf)
+            async with candidate:
+                await anyio.sleep(30)
+                assert not candidate.is_leader()
+                assert client.calls["switch_endpoint"] == 0
+                assert streams == set(client.member.streams)
+                assert len(streams) == 2
+                assert term.is_valid()
+                assert [str(error)[:38] for error in diary.errors] == ["DATA_LOSS: etcdserver: corrupt cluster"]
+                client.clear_faults()
+                await candidate.wait_elected()

@@ -1,4 +1,29 @@
-"""gRPC's errors in this library's words. Pure: told a code and etcd's text."""
+"""gRPC's errors in this library's words. Pure: told a code and etcd's text.
+
+A status is about one of three. It decides whether the endpoint is left, which breaks every stream of the connection.
+
+================== ===================================== ======================================= ===============
+About              Status, and etcd's text where it      What etcd or gRPC says with it          The endpoint is
+                   matters
+================== ===================================== ======================================= ===============
+this member        UNAVAILABLE                           no leader, timed out, stopped, no TLS   left
+this member        DEADLINE_EXCEEDED, CANCELLED, ABORTED no response in time                     left
+this member        INTERNAL, UNKNOWN, UNIMPLEMENTED      a fault of the member or of a proxy     left
+this member        "not supported for learner"           it does not vote yet                    left
+this member        "not capable"                         it has just started                     left
+the whole cluster  RESOURCE_EXHAUSTED                    the alarm NOSPACE, too many requests    kept
+the whole cluster  DATA_LOSS                             the alarm CORRUPT                       kept
+the request        UNAUTHENTICATED, "revision of auth    the token is stale: log in again        kept
+                   store is old", "user name is empty"
+the request        "lease not found", "lease already     an answer rather than an error          kept
+                   exists"
+the request        all others, as PERMISSION_DENIED,     it is refused, and would be by all      kept
+                   INVALID_ARGUMENT and OUT_OF_RANGE
+================== ===================================== ======================================= ===============
+
+"Too many requests" comes from one member, which applies too slowly. It counts as the cluster's: with all streams moved,
+the others would be the next.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +50,15 @@ _TLS_REASONS = {
     "wrong_version_number": "the member does not speak TLS",
 }
 
-_RETRYABLE = frozenset(
-    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN", "DATA_LOSS", "UNIMPLEMENTED"}
+_THIS_MEMBER = frozenset(
+    {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED"}
 )
-_LEARNER = "not supported for learner"
+_NOT_READY = ("not supported for learner", "etcdserver: not capable")
+_WHOLE_CLUSTER = {
+    "RESOURCE_EXHAUSTED": "",
+    "DATA_LOSS": "; etcd's alarm CORRUPT refuses all writes until it is disarmed",
+}
+"""The statuses, and what each text lacks."""
 
 
 class StaleTokenError(EtcdRefusedError):
@@ -55,8 +85,11 @@ class AnotherClusterError(EtcdRefusedError):
     _elsewhere = True
 
 
-class OverloadedError(EtcdUnavailableError):
-    """No space, or too many requests. Both pass, and both may follow the very request that was applied."""
+class ClusterTroubleError(EtcdUnavailableError):
+    """No space, too many requests, or corrupt data: every member refuses alike.
+
+    These pass, and they may follow the very request that was applied.
+    """
 
     _elsewhere = False
 
@@ -77,9 +110,9 @@ def translated(code: str, details: str | None, endpoint: str) -> EtcdLeaderError
         return LeaseExistsError(text)
     if (stale := _stale_token(text)) is not None:
         return stale
-    if code == "RESOURCE_EXHAUSTED":
-        return OverloadedError(f"{code}: {text}")
-    if code in _RETRYABLE or _LEARNER in lower:
+    if (lacking := _WHOLE_CLUSTER.get(code)) is not None:
+        return ClusterTroubleError(f"{code}: {text}{lacking}")
+    if code in _THIS_MEMBER or any(words in lower for words in _NOT_READY):
         # A handshake that fails looks like a server that is down.
         if code == "UNAVAILABLE" and any(words in lower for words in _TLS):
             reason = next((f"{meaning}: " for words, meaning in _TLS_REASONS.items() if words in lower), "")

@@ -1,0 +1,71 @@
+"""What each status of gRPC means, and whether it is a reason to leave the endpoint."""
+
+from __future__ import annotations
+
+import pytest
+
+from etcdleader._etcd.api import LeaseExistsError, LeaseNotFoundError
+from etcdleader._etcd.error_mapping import ClusterTroubleError, NoTlsError, StaleTokenError, translated
+from etcdleader.errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+
+ALL_STATUSES = (
+    "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE",
+    "DATA_LOSS", "UNAUTHENTICATED",
+)  # fmt: skip
+THIS_MEMBER = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED"}
+WHOLE_CLUSTER = {"RESOURCE_EXHAUSTED", "DATA_LOSS"}
+
+
+def means(code: str, text: str = "etcdserver: something") -> EtcdLeaderError:
+    return translated(code, text, "etcd-1:2379")
+
+
+def leaves(error: EtcdLeaderError) -> bool:
+    return error._elsewhere
+
+
+@pytest.mark.parametrize("code", ALL_STATUSES)
+def test_only_what_is_about_one_member_leaves_its_endpoint(code: str) -> None:
+    error = means(code)
+    expected = ClusterTroubleError if code in WHOLE_CLUSTER else EtcdRefusedError
+    assert type(error) is (EtcdUnavailableError if code in THIS_MEMBER else expected)
+    assert leaves(error) is (code in THIS_MEMBER)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "kind", "left"),
+    [
+        # As etcd's rpctypes pairs them.
+        ("UNAVAILABLE", "etcdserver: no leader", EtcdUnavailableError, True),
+        ("UNAVAILABLE", "etcdserver: leader changed", EtcdUnavailableError, True),
+        ("UNAVAILABLE", "etcdserver: request timed out, possibly due to connection lost", EtcdUnavailableError, True),
+        ("UNAVAILABLE", "etcdserver: server stopped", EtcdUnavailableError, True),
+        ("UNAVAILABLE", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired", NoTlsError, True),
+        ("FAILED_PRECONDITION", "etcdserver: rpc not supported for learner", EtcdUnavailableError, True),
+        ("FAILED_PRECONDITION", "etcdserver: not capable", EtcdUnavailableError, True),
+        ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", ClusterTroubleError, False),
+        ("RESOURCE_EXHAUSTED", "etcdserver: too many requests", ClusterTroubleError, False),
+        ("DATA_LOSS", "etcdserver: corrupt cluster", ClusterTroubleError, False),
+        ("UNAUTHENTICATED", "etcdserver: invalid auth token", StaleTokenError, False),
+        ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", StaleTokenError, False),
+        ("INVALID_ARGUMENT", "etcdserver: user name is empty", StaleTokenError, False),
+        ("NOT_FOUND", "etcdserver: requested lease not found", LeaseNotFoundError, False),
+        ("FAILED_PRECONDITION", "etcdserver: lease already exists", LeaseExistsError, False),
+        ("PERMISSION_DENIED", "etcdserver: permission denied", EtcdRefusedError, False),
+        ("OUT_OF_RANGE", "etcdserver: too large lease TTL", EtcdRefusedError, False),
+        ("INVALID_ARGUMENT", "etcdserver: request is too large", EtcdRefusedError, False),
+    ],
+)
+def test_what_etcd_says_means_what_it_is_about(code: str, text: str, kind: type[Exception], left: bool) -> None:
+    error = means(code, text)
+    assert type(error) is kind
+    assert leaves(error) is left
+
+
+def test_a_corrupt_cluster_is_named_and_may_be_asked_again() -> None:
+    error = means("DATA_LOSS", "etcdserver: corrupt cluster")
+    assert isinstance(error, EtcdUnavailableError)
+    assert str(error) == (
+        "DATA_LOSS: etcdserver: corrupt cluster; etcd's alarm CORRUPT refuses all writes until it is disarmed"
+    )
