@@ -18,7 +18,13 @@ from etcdleader._etcd.api import (
     WatchEvents,
     WatchMessage,
 )
-from etcdleader._etcd.messages import WatchCancelRequest, WatchCreateRequest, WatchResponse
+from etcdleader._etcd.messages import (
+    ALL_WATCHES,
+    WatchCancelRequest,
+    WatchCreateRequest,
+    WatchProgressRequest,
+    WatchResponse,
+)
 from etcdleader._etcd.watch_stream import Watches
 from etcdleader.errors import EtcdRefusedError, EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
@@ -73,6 +79,14 @@ class World:
         """Which watches etcd was asked to cancel on the present stream."""
         return [request.watch_id for request in self.stream.sent if isinstance(request, WatchCancelRequest)]
 
+    def asked_for_progress(self) -> int:
+        """How often etcd was asked how far the watches are, on all streams."""
+        return sum(isinstance(request, WatchProgressRequest) for one in self.opener.streams for request in one.sent)
+
+    def report_progress(self, revision: int) -> None:
+        """etcd says how far all watches of the stream are."""
+        self.stream.bring(WatchResponse(header(revision), ALL_WATCHES))
+
     def created(self, watch_id: int, revision: int, **more: Any) -> None:
         """A creation is answered."""
         self.stream.bring(WatchResponse(header(revision), watch_id, created=True, **more))
@@ -100,18 +114,21 @@ def revisions(got: list[WatchMessage]) -> list[int]:
 
 
 async def test_a_broken_watch_goes_on_after_its_last_event_though_the_header_ran_ahead(world: World) -> None:
-    """While etcd catches up, an answer's header is at the store's revision: from there 2,000 events were lost."""
+    """While etcd catches up, an answer's header is at the store's revision: from there 2,000 events were lost.
+
+    It is created at the last revision that it was told. For one that is to come, etcd would report no progress.
+    """
     _, got = world.watch(start_revision=3)
     await anyio.sleep(1)
     world.created(1, revision=2000)
     world.happened(1, 5, 6, at=2000)
     await world.break_stream()
-    assert world.starts() == [7]
+    assert world.starts() == [6]
     world.created(1, revision=2500)
     assert got[-1] == WatchCreated(6, resumed=True), "and what it is sure to bring begins there, too"
     world.happened(1, 7, 8, at=2500)
     await world.break_stream()
-    assert world.starts() == [9]
+    assert world.starts() == [8]
     assert revisions(got) == [5, 6, 7, 8]
 
 
@@ -125,7 +142,7 @@ async def test_a_watch_without_events_goes_on_after_its_creation(world: World) -
     world.happened(2, 40, 41)
     world.happened(1, at=900)
     await world.break_stream()
-    assert world.starts() == [6, 42]
+    assert world.starts() == [5, 41]
     assert [type(message) for message in got] == [WatchCreated, WatchBroken]
 
 
@@ -159,7 +176,7 @@ async def test_a_resumed_watch_takes_no_later_beginning_from_a_lagging_or_leadin
     await world.break_stream()
     world.created(1, revision=3)
     await world.break_stream()
-    assert world.starts() == [21]
+    assert world.starts() == [20]
     assert [message for message in got if isinstance(message, WatchCreated)] == [
         WatchCreated(20),
         WatchCreated(20, resumed=True),
@@ -179,7 +196,7 @@ async def test_a_compacted_watch_ends_and_is_not_asked_for_again(world: World) -
     assert last.compact_revision == 30
     world.happened(1, 51)
     await world.break_stream()
-    assert world.starts() == [51]
+    assert world.starts() == [50]
     assert got[-1] is last, "nothing follows"
 
 
@@ -252,7 +269,7 @@ async def test_a_closed_watch_is_silent_and_not_asked_for_again(world: World) ->
     assert world.cancelled() == [1]
     world.happened(1, 6)
     await world.break_stream()
-    assert world.starts() == [6]
+    assert world.starts() == [5]
     assert silent == [WatchCreated(5)]
 
 
@@ -294,3 +311,146 @@ async def test_a_creation_is_waited_for_no_longer_because_another_one_would_have
     assert got == []
     await anyio.sleep(0.2)
     assert [type(message) for message in got] == [WatchBroken]
+
+
+# A stream on which nothing comes. The watches have 5 s.
+
+
+async def test_a_stream_at_rest_is_asked_for_progress_once_in_its_time_and_stays(world: World) -> None:
+    _, got = world.watch()
+    world.watch(b"other")
+    await anyio.sleep(0.1)
+    world.created(1, revision=5)
+    world.created(2, revision=5)
+    for number in range(10):
+        await anyio.sleep(5.1)
+        assert world.asked_for_progress() == number + 1
+        world.report_progress(5)
+    assert len(world.opener.streams) == 1
+    assert [type(message) for message in got] == [WatchCreated]
+
+
+async def test_what_comes_by_itself_saves_the_question(world: World) -> None:
+    world.watch()
+    await anyio.sleep(0.1)
+    world.created(1, revision=5)
+    for revision in range(6, 20):
+        await anyio.sleep(4)
+        world.happened(1, revision)
+    assert world.asked_for_progress() == 0
+    await anyio.sleep(4.9)
+    assert world.asked_for_progress() == 0
+    await anyio.sleep(0.2)
+    assert world.asked_for_progress() == 1
+
+
+async def test_any_message_answers_the_question(world: World) -> None:
+    """It shows that the stream works, as the report would. etcd drops that one when a watch is behind."""
+    world.watch()
+    await anyio.sleep(0.1)
+    world.created(1, revision=5)
+    for revision in range(6, 20):
+        await anyio.sleep(9)
+        world.happened(1, revision)
+    assert world.asked_for_progress() == 14
+    assert len(world.opener.streams) == 1
+
+
+async def test_a_silent_stream_is_broken_and_loses_nothing(world: World) -> None:
+    """The report is no evidence of what a watch has brought: where it goes on is decided by events."""
+    _, got = world.watch()
+    await anyio.sleep(0.1)
+    world.created(1, revision=5)
+    world.happened(1, 7)
+    await anyio.sleep(5.1)
+    world.report_progress(900)
+    await anyio.sleep(9.9)
+    assert len(world.opener.streams) == 1
+    await anyio.sleep(0.3)
+    assert [stream.open for stream in world.opener.streams] == [False, True]
+    assert world.starts() == [7]
+    world.created(1, revision=900)
+    world.happened(1, 7, 8, at=900)
+    assert [type(message) for message in got] == [WatchCreated, WatchEvents, WatchBroken, WatchCreated, WatchEvents]
+    assert got[3] == WatchCreated(7, resumed=True)
+    assert revisions(got) == [7, 8]
+
+
+async def test_the_endpoint_is_left_when_the_next_stream_is_silent_too(world: World) -> None:
+    """The first time it may be that stream alone: calls on the same connection are answered, and others live on it."""
+    _, got = world.watch()
+    left: list[bool] = []
+    for _ in range(2):
+        await anyio.sleep(0.1)
+        world.created(1, revision=5)
+        await anyio.sleep(10.1)
+        broken = got[-1]
+        assert isinstance(broken, WatchBroken)
+        left.append(broken.error._elsewhere)
+    assert left == [False, True]
+
+
+async def test_a_stream_that_reported_progress_has_made_up_for_the_one_before_it(world: World) -> None:
+    _, got = world.watch()
+    for _ in range(5):
+        await anyio.sleep(0.1)
+        world.created(1, revision=5)
+        await anyio.sleep(5.1)
+        world.report_progress(5)
+        await anyio.sleep(10.1)
+        broken = got[-1]
+        assert isinstance(broken, WatchBroken)
+        assert not broken.error._elsewhere
+
+
+async def test_an_etcd_that_never_reports_progress_costs_fewer_and_fewer_streams(world: World) -> None:
+    """A proxy may not pass the question on, or a watch may be behind for long."""
+    _, got = world.watch()
+    for _ in range(36_000):
+        await anyio.sleep(0.1)
+        if len(world.stream.sent) == 1 and (not got or isinstance(got[-1], WatchBroken)):
+            world.created(1, revision=5)
+    assert 8 <= len(world.opener.streams) <= 18, "in an hour"
+    assert world.asked_for_progress() <= len(world.opener.streams)
+
+
+async def test_without_watches_nothing_is_asked(world: World) -> None:
+    watch, _ = world.watch()
+    await anyio.sleep(0.1)
+    world.created(1, revision=5)
+    watch.close()
+    world.canceled(1)
+    await anyio.sleep(100)
+    assert world.asked_for_progress() == 0
+    assert len(world.opener.streams) == 1
+
+
+async def test_the_least_patient_watch_decides(world: World) -> None:
+    """Managers with different ``retry`` share a connection."""
+    world.watch()
+    await anyio.sleep(0.1)
+    world.created(1, revision=5)
+    await anyio.sleep(1)
+    hasty = world.watches.add(b"hasty", b"", 0, lambda message: None, 0.5)
+    await anyio.sleep(0.1)
+    world.created(2, revision=5)
+    await anyio.sleep(0.6)
+    assert world.asked_for_progress() == 1
+    world.report_progress(5)
+    hasty.close()
+    world.canceled(2)
+    await anyio.sleep(4)
+    assert world.asked_for_progress() <= 2, "with it, its haste goes"
+    assert len(world.opener.streams) == 1
+
+
+async def test_a_creation_that_is_awaited_is_question_enough(world: World) -> None:
+    world.watch()
+    await anyio.sleep(0.1)
+    world.created(1, revision=5)
+    await anyio.sleep(4.5)
+    world.watch(b"other")
+    await anyio.sleep(4.5)
+    assert world.asked_for_progress() == 0
+    world.created(2, revision=5)
+    assert len(world.opener.streams) == 1

@@ -144,9 +144,9 @@ async def test_a_broken_stream_goes_on_from_the_next_revision(etcd: FakeEtcd) ->
 
 
 async def test_a_stalled_watch_is_silent_and_then_brings_it_all(etcd: FakeEtcd) -> None:
-    """While everything else works: only a renewal's read can notice."""
+    """While everything else works: only a new stream can notice, if it stands."""
     client = etcd.client()
-    got = watch_k(client)
+    got = watch_k(client, timeout=400)
     await anyio.sleep(0.1)
     client.stall_watches()
     etcd.put("k/1")

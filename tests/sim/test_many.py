@@ -22,7 +22,8 @@ async def test_what_is_due_at_once_goes_out_in_rounds_that_fit_into_one_read_eac
         before, led = client.calls.copy(), tokens(managers)
         await anyio.sleep(5 * CONFIG.renew)
         spent = client.calls - before
-        assert set(spent) - {"member_status", "range"} == {"lease_keep_alive", "txn"}
+        assert set(spent) - {"member_status", "range"} == {"lease_keep_alive", "txn", "watch_progress"}
+        assert spent["watch_progress"] <= 5 * CONFIG.renew / CONFIG.retry, "one for all watches of the connection"
         # A round more or less at each end, and each round may come by a tenth too early.
         assert 4 * MANY <= spent["lease_keep_alive"] <= 6 * MANY
         assert spent["txn"] + spent["range"] <= 2 * 6 * (MANY / PER_READ + 1), "a proposal and a read each"

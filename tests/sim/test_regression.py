@@ -196,11 +196,13 @@ async def test_those_who_share_a_connection_share_what_is_known(etcd: FakeEtcd, 
         await first.is_regression(within=CONFIG.renew + CONFIG.retry)
 
 
-async def move_to_a_lagging_member(etcd: FakeEtcd, client: FakeClient) -> None:
+async def move_to_a_lagging_member(etcd: FakeEtcd, client: FakeClient, *, watches: bool = True) -> None:
     """The client has seen what the member that it speaks to now has not."""
     behind = etcd.members[1]
     behind.lag()
     await write_more(etcd)
+    if not watches:
+        client.stall_watches()
     client.switch_endpoint(client.endpoint)
     assert client.member is behind
     assert behind.revision < etcd.revision
@@ -227,11 +229,9 @@ async def test_headers_of_a_lagging_member_are_no_evidence(clock: VirtualClock, 
             group.start_soon(outcome.campaign)
             await until(lambda: etcd.calls["watch"] >= 1 + (place == "waiting"))
             await anyio.sleep(0.5)
-            if heard == "lease_keep_alive":
-                # Else the watch would come first, have it read, and so leave that member before it is due to renew.
-                client.stall_watches()
             etcd.hooks.append(hook)
-            await move_to_a_lagging_member(etcd, client)
+            # Else the watch would come first, have it read, and so leave that member before it is due to renew.
+            await move_to_a_lagging_member(etcd, client, watches=heard != "lease_keep_alive")
             await anyio.sleep(3 * CONFIG.lease)
             assert below
             client.resume_watches()

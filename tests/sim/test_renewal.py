@@ -222,5 +222,6 @@ async def test_the_renewals_of_one_connection_share_their_proposal_and_their_rea
         before = client.calls.copy()
         await anyio.sleep(CONFIG.renew)
         spent = client.calls - before
+        del spent["watch_progress"]
         assert dict(spent) == {"lease_keep_alive": number, **reads}
         group.cancel_scope.cancel()

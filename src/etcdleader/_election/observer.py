@@ -167,7 +167,8 @@ class Observer:
     def _sink(self, message: WatchMessage) -> None:
         if isinstance(message, WatchBroken):
             self._listener.watch_failed(self, message.error)
-        elif isinstance(message, WatchCanceled):
+            return  # nothing is known by that, and the next look must not be put off
+        if isinstance(message, WatchCanceled):
             if not message.compact_revision:
                 self._listener.watch_failed(self, message.error)
                 self._refused = self._refused or Backoff(self._retry, random.uniform)

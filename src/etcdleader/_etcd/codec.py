@@ -38,9 +38,12 @@ from .messages import (
     TxnRequest,
     WatchCancelRequest,
     WatchCreateRequest,
+    WatchProgressRequest,
     WatchResponse,
 )
 
+_PROGRESS_REQUEST = b"\x1a\x00"
+"""Field 3 of a WatchRequest, an empty message. etcd3's messages are older than the field."""
 _RESULTS = {"=": "EQUAL", "!=": "NOT_EQUAL", "<": "LESS", ">": "GREATER"}
 _TARGETS = {
     "create": "create_revision",
@@ -148,7 +151,9 @@ def decode_txn(data: bytes) -> TxnResult:
 # Watches
 
 
-def encode_watch(request: WatchCreateRequest | WatchCancelRequest) -> bytes:
+def encode_watch(request: WatchCreateRequest | WatchCancelRequest | WatchProgressRequest) -> bytes:
+    if isinstance(request, WatchProgressRequest):
+        return _PROGRESS_REQUEST
     if isinstance(request, WatchCancelRequest):
         return _serialized(etcdrpc.WatchRequest(cancel_request=etcdrpc.WatchCancelRequest(watch_id=request.watch_id)))
     create = etcdrpc.WatchCreateRequest(

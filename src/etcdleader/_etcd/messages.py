@@ -13,6 +13,7 @@ from typing import NamedTuple
 from .api import Compare, Event, Header, Operation
 
 __all__ = (
+    "ALL_WATCHES",
     "AuthenticateRequest",
     "AuthenticateResponse",
     "LeaseGrantRequest",
@@ -26,8 +27,12 @@ __all__ = (
     "TxnRequest",
     "WatchCancelRequest",
     "WatchCreateRequest",
+    "WatchProgressRequest",
     "WatchResponse",
 )
+
+ALL_WATCHES = -1
+"""The watch id that etcd names in the response to a progress request."""
 
 
 class LeaseGrantRequest(NamedTuple):
@@ -102,12 +107,17 @@ class WatchCancelRequest(NamedTuple):
     watch_id: int
 
 
+class WatchProgressRequest(NamedTuple):
+    """Report how far the watches of the stream are, as soon as all of them are there."""
+
+
 class WatchResponse(NamedTuple):
     """One message of the watch stream.
 
     Attributes:
         header: Its revision may run ahead of the events while etcd is catching up.
-        watch_id: The watch that it is for. It means nothing in the refusal of a creation.
+        watch_id: The watch that it is for; ``ALL_WATCHES`` in the response to a progress request. It means nothing in the
+            refusal of a creation.
         created: It responds to a creation; the first one that is not answered yet.
         canceled: The watch is over, or its creation was refused.
         compact_revision: Set if the revision to go on from was compacted.

@@ -22,6 +22,7 @@ from .messages import (
     TxnRequest,
     WatchCancelRequest,
     WatchCreateRequest,
+    WatchProgressRequest,
     WatchResponse,
 )
 
@@ -87,6 +88,6 @@ STATUS: Rpc[StatusRequest, MemberStatus] = Rpc(
 LEASE_KEEP_ALIVE: Rpc[LeaseKeepAliveRequest, KeepAlive] = Rpc(
     "keep-alives", "/etcdserverpb.Lease/LeaseKeepAlive", codec.encode_lease_keep_alive, codec.decode_lease_keep_alive
 )
-WATCH: Rpc[WatchCreateRequest | WatchCancelRequest, WatchResponse] = Rpc(
+WATCH: Rpc[WatchCreateRequest | WatchCancelRequest | WatchProgressRequest, WatchResponse] = Rpc(
     "watches", "/etcdserverpb.Watch/Watch", codec.encode_watch, codec.decode_watch
 )

@@ -4,6 +4,14 @@ The answers to creations carry nothing that says which one they answer, so they 
 not come in time ends the stream. A broken watch goes on from the revision after the last *complete* one that it was
 told: never from an answer's header, which runs ahead while etcd is catching up (2,000 events were lost so), nor from
 what another call has shown.
+
+A stream on which nothing comes is asked for its progress. Without a response it is opened anew: at first on the same
+endpoint, whose other calls may well be answered, and on another one if that is silent, too. The response shows that the
+stream works, and nothing else.
+
+etcd since 3.4.25 and 3.5.8 responds only when all watches of the stream have caught up, and the member is at the first
+revision of each. It would not respond for a watch that goes on from a revision that is still to come, which may take days.
+So a broken watch is created at the last revision that it was told, and what comes again is dropped.
 """
 
 from __future__ import annotations
@@ -15,19 +23,25 @@ from dataclasses import dataclass
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from .._runtime.events import LightEvent
 from .._runtime.tasks import spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage, WatchSink
 from .error_mapping import StaleTokenError, watch_cancelled
-from .messages import WatchCancelRequest, WatchCreateRequest, WatchResponse
+from .messages import ALL_WATCHES, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchResponse
 from .stream import Stream
 
 __all__ = ("Watches",)
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
+_HAIR = 0.001
+"""Seconds by which a timer may be too early: sums of floating point are rounded."""
+_MOST_PATIENCE = 32
+"""How many times longer a stream may be silent at most. Each of several in a row that are silent doubles it: what stands
+between may pass no progress requests on."""
 
 
 @dataclass(eq=False)
@@ -74,7 +88,12 @@ class Watches:
         self._error: EtcdLeaderError | None = None
         self._changed = LightEvent()
         self._looks_at = math.inf
-        """When the task looks after creations by itself."""
+        """When the task looks after the stream by itself."""
+        self._quiet_since = -math.inf
+        """When the last message came, or the progress was asked for after it."""
+        self._progress_asked = False
+        self._silent_streams = 0
+        """How many in a row were silent."""
         self._running = False
         self._closed = False
         self._useful = False
@@ -150,28 +169,53 @@ class Watches:
             return error
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever watches
             return EtcdUnavailableError(f"no watch stream could be opened: {error!r}")
+        self._progress_asked = False
         for watch in self._watches:
             self._ask_for(watch, self._stream)
         # A stream without watches is kept: the next one will be wanted soon. It ends with the connection.
         while (end := self._ended_with()) is None:
             self._changed = LightEvent()
-            due_in = self._creation_due_in()
-            self._looks_at = anyio.current_time() + due_in
-            if math.isinf(due_in):
+            self._looks_at = self._message_due_at()
+            if math.isinf(self._looks_at):
                 await self._changed.wait()
             else:
-                await self._changed.wait_for(due_in)
-            if not self._changed.is_set() and self._asked and self._creation_due_in() <= 0:
-                self.break_(EtcdUnavailableError("etcd did not create a watch in time"))
+                await self._changed.wait_for(max(0.0, self._looks_at - anyio.current_time()))
+            if not self._changed.is_set():
+                await anyio.lowlevel.checkpoint()  # what has come while the loop was held up is taken first
+                self._look_after_the_stream()
         return end
 
     def _ended_with(self) -> EtcdLeaderError | None:
         return self._error
 
-    def _creation_due_in(self) -> float:
-        if not self._asked:
-            return math.inf
-        return max(0.0, self._asked[0].asked_at + self._asked[0].timeout - anyio.current_time())
+    def _message_due_at(self) -> float:
+        if self._asked:
+            return self._asked[0].asked_at + self._asked[0].timeout
+        return self._quiet_since + self._patience() if self._by_id else math.inf
+
+    def _patience(self) -> float:
+        """For how long the stream may bring nothing before and after its progress is asked for."""
+        shortest = min((watch.timeout for watch in self._watches), default=math.inf)
+        return shortest * min(1 << max(self._silent_streams - 1, 0), _MOST_PATIENCE)
+
+    def _look_after_the_stream(self) -> None:
+        now = anyio.current_time()
+        if self._stream is None or now < self._message_due_at() - _HAIR:
+            return
+        if self._asked:
+            self.break_(EtcdUnavailableError("etcd did not create a watch in time"))
+        elif not self._progress_asked:
+            self._progress_asked, self._quiet_since = True, now
+            self._stream.send(WatchProgressRequest())
+        else:
+            error = EtcdUnavailableError(
+                f"the watches were silent, and etcd did not report their progress within {self._patience():g} s"
+            )
+            self._silent_streams += 1
+            # One alone may be the stream's fault, or that of a watch which is catching up. It is no kind of error of its own,
+            # since each kind is reported, and where nothing comes through there will be others.
+            error._elsewhere = self._silent_streams % 2 == 0  # noqa: SLF001 - of this package
+            self.break_(error)
 
     def _wake(self) -> None:
         self._changed.set()
@@ -183,7 +227,8 @@ class Watches:
         watch.asked_at = anyio.current_time()
         self._asked.append(watch)
         self._last_id += 1
-        stream.send(WatchCreateRequest(watch.key, watch.range_end, watch.next_revision, self._last_id))
+        start = max(watch.next_revision - 1, 1) if watch.created else watch.next_revision
+        stream.send(WatchCreateRequest(watch.key, watch.range_end, start, self._last_id))
 
     @staticmethod
     def _cancel_on_server(server_id: int, stream: Stream) -> None:
@@ -199,7 +244,10 @@ class Watches:
         self._wake()
 
     def _received(self, message: WatchResponse) -> None:
-        if message.created:
+        self._quiet_since, self._progress_asked = anyio.current_time(), False
+        if message.watch_id == ALL_WATCHES and not message.created:
+            self._silent_streams = 0
+        elif message.created:
             self._created(message)
         elif message.canceled:
             watch = self._by_id.pop(message.watch_id, None)

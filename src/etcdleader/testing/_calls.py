@@ -16,6 +16,7 @@ from .._etcd.messages import (
     StatusRequest,
     TxnRequest,
     WatchCreateRequest,
+    WatchProgressRequest,
 )
 
 __all__ = ("Call", "CallKind", "Hook", "arguments_of", "kind_of")
@@ -30,6 +31,7 @@ CallKind: TypeAlias = Literal[
     "range",
     "txn",
     "watch",
+    "watch_progress",
     "switch_endpoint",
 ]
 """The port's calls, by their names. A transaction that is one read without a condition travels as a ``range``."""
@@ -44,6 +46,7 @@ _KINDS: dict[type, CallKind] = {
     Range: "range",
     TxnRequest: "txn",
     WatchCreateRequest: "watch",
+    WatchProgressRequest: "watch_progress",
 }
 
 

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 import anyio
 
 from .._etcd.api import WatchCanceled, WatchCreated, WatchEvents, WatchMessage
-from .._etcd.messages import LeaseKeepAliveRequest, WatchCancelRequest, WatchCreateRequest, WatchResponse
+from .._etcd.messages import (
+    ALL_WATCHES,
+    LeaseKeepAliveRequest,
+    WatchCancelRequest,
+    WatchCreateRequest,
+    WatchProgressRequest,
+    WatchResponse,
+)
 from .._etcd.stream import Stream, StreamUse
 from .._grpc.framing import Metadata
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
@@ -57,6 +64,7 @@ class FakeStream(Stream):
         self._down: deque[tuple[float, Any]] = deque()
         self._watches: dict[int, ServerWatch] = {}
         self._is_of_watches = watches
+        self._silenced = network.silenced
         self._deaf = self._mute = False
         """Whether the member receives nothing more, and whether nothing more of it is received."""
         cluster.spawn(self._serve)
@@ -116,6 +124,8 @@ class FakeStream(Stream):
             return
         if isinstance(request, WatchCreateRequest):
             await self._create(request, fault)
+        elif isinstance(request, WatchProgressRequest):
+            await self._report_progress(fault)
         else:
             self._cancel(request.watch_id)
 
@@ -158,6 +168,16 @@ class FakeStream(Stream):
             request.key, request.range_end, request.start_revision, send, revision=self._member.revision
         )
         self._cluster.changed.send()
+
+    async def _report_progress(self, fault: Fault) -> None:
+        """Do as etcd does since 3.4.25 and 3.5.8: say nothing, and never later, if one watch has not caught up."""
+        await self._member.until_awake()
+        if fault.error is not None:
+            raise fault.error
+        self._mute |= fault.lose == "answer"
+        revision, watches = self._member.revision, self._watches.values()
+        if watches and all(watch.synced and watch.start_revision <= revision for watch in watches):
+            self._answer(WatchResponse(self._member.header(), ALL_WATCHES), fault.answer_delay)
 
     def _cancel(self, watch_id: int) -> None:
         if (watch := self._watches.pop(watch_id, None)) is not None:
@@ -207,4 +227,6 @@ class FakeStream(Stream):
                 await changed.wait()
 
     def _blocked(self) -> bool:
-        return self._network.partitioned or (self._network.stalled and self._is_of_watches)
+        if self._network.partitioned:
+            return True
+        return self._is_of_watches and (self._network.stalled or self._silenced < self._network.silenced)

@@ -18,12 +18,14 @@ class ServerWatch:
 
     Attributes:
         next_revision: Events from here on are still to be sent.
+        start_revision: Where it was asked to begin; 0 is "now".
         synced: It has caught up: from now on it is told of each commit at once.
         send: Takes each message, in order.
     """
 
     key: bytes
     range_end: bytes
+    start_revision: int
     next_revision: int
     synced: bool
     send: Callable[[WatchMessage], None]
@@ -55,6 +57,7 @@ class Watches:
         watch = ServerWatch(
             key,
             range_end,
+            start_revision=start_revision,
             next_revision=start_revision or revision + 1,
             synced=start_revision == 0 or start_revision > revision,
             send=send,
