@@ -45,10 +45,12 @@ class Opener:
         streams: All that were opened.
         failing: Raised instead of opening one.
         hanging: Opening one takes for ever.
+        ends: Why streams have ended.
     """
 
     def __init__(self) -> None:
         self.streams: list[ScriptedStream] = []
+        self.ends: list[EtcdLeaderError] = []
         self.failing: EtcdLeaderError | None = None
         self.hanging = False
 
@@ -60,7 +62,12 @@ class Opener:
             await anyio.sleep_forever()
         if self.failing is not None:
             raise self.failing
-        self.streams.append(ScriptedStream(on_message, on_end))
+
+        def ended(error: EtcdLeaderError) -> None:
+            self.ends.append(error)
+            on_end(error)
+
+        self.streams.append(ScriptedStream(on_message, ended))
         return self.streams[-1]
 
     @property

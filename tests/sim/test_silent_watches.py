@@ -55,7 +55,7 @@ async def test_a_leader_with_a_silent_watch_finds_its_deleted_key_through_a_new_
             assert term.loss_reason is LossReason.DELETED
             again = await manager.wait_elected()
             assert again.token > term.token
-            assert len(diary.errors) == 1
+            assert diary.errors == []
 
 
 @pytest.mark.parametrize("place", [1, 2], ids=["next in line", "third"])
@@ -140,7 +140,7 @@ async def test_a_stalled_network_of_watches_ends_in_no_storm_of_errors_or_stream
         client.stall_watches()
         await anyio.sleep(600)
         assert term.is_valid()
-        assert len(diary.errors) <= 2, "that the watch is silent, and that no other one is created"
+        assert len(diary.errors) == 1
         assert client.calls["watch"] <= 600 / CONFIG.retry
         client.resume_watches()
         await anyio.sleep(CONFIG.retry)

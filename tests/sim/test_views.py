@@ -81,7 +81,8 @@ async def test_an_outage_is_told_per_outage_and_not_per_try(
             log.clear()
             client.partition()
             await until(lambda: term.remaining() < 0.5)
-            (warning,) = lines(log, logging.WARNING)
+            # The watches may be the first to notice, and have a line of their own.
+            (warning,) = (line for line in lines(log, logging.WARNING) if "has trouble with etcd" not in line)
             assert "began to fail" in warning
             assert " s left" in warning
             (alarm,) = lines(log, logging.ERROR)
@@ -92,7 +93,8 @@ async def test_an_outage_is_told_per_outage_and_not_per_try(
             await until(lambda: term.remaining() > 5)
             await anyio.sleep(5)
             assert len(lines(log, logging.INFO)) == 1
-            assert len(lines(log, logging.WARNING)) == len(lines(log, logging.ERROR)) == 1
+            assert len(lines(log, logging.WARNING)) <= 2
+            assert len(lines(log, logging.ERROR)) == 1
             assert [type(error) for error in errors] == [EtcdUnavailableError] * outage
             assert manager.statistics().renewal_failures >= 3 * outage
         assert term.is_valid()

@@ -44,6 +44,12 @@ _MOST_PATIENCE = 32
 between may pass no progress requests on."""
 
 
+class _SilentError(EtcdUnavailableError):
+    """The stream brought nothing, though a response was due. The one before it did."""
+
+    _elsewhere = False
+
+
 @dataclass(eq=False)
 class _Watch:
     """One watch. It is its own handle."""
@@ -146,8 +152,8 @@ class Watches:
                 error = await self._follow()
                 if self._useful:
                     pause = _FIRST_PAUSE
-                # A new login is no trouble; where it does not help, calls tell.
-                for watch in [] if isinstance(error, StaleTokenError) else list(self._watches):
+                # A new login is no trouble; where it does not help, calls tell. Nor is one silent stream: the next one tells.
+                for watch in [] if isinstance(error, StaleTokenError | _SilentError) else list(self._watches):
                     watch.tell(WatchBroken(error))
                 if not self._closed:
                     await anyio.sleep(pause)
@@ -208,14 +214,10 @@ class Watches:
             self._progress_asked, self._quiet_since = True, now
             self._stream.send(WatchProgressRequest())
         else:
-            error = EtcdUnavailableError(
-                f"the watches were silent, and etcd did not report their progress within {self._patience():g} s"
-            )
+            text = f"the watches were silent, and etcd did not report their progress within {self._patience():g} s"
             self._silent_streams += 1
-            # One alone may be the stream's fault, or that of a watch which is catching up. It is no kind of error of its own,
-            # since each kind is reported, and where nothing comes through there will be others.
-            error._elsewhere = self._silent_streams % 2 == 0  # noqa: SLF001 - of this package
-            self.break_(error)
+            # One alone may be the stream's fault, or that of a watch which is catching up.
+            self.break_(EtcdUnavailableError(text) if self._silent_streams % 2 == 0 else _SilentError(text))
 
     def _wake(self) -> None:
         self._changed.set()
