@@ -205,6 +205,51 @@ async def test_a_refused_lease_fails_alone_and_those_behind_it_are_sent_again(
     assert others.answers.errors == {}
 
 
+async def test_a_refusal_after_an_answer_is_no_time_out(keep_alives: KeepAlives, opener: Opener) -> None:
+    """The first lease is answered, the second refused, the third unanswered: each has its own outcome, at once."""
+    outcome = Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(outcome.of, keep_alives, [1, 2, 3], 5)
+        await anyio.sleep(0.1)
+        opener.last.bring(answer(1))
+        opener.last.end(REFUSED)
+        await anyio.sleep(0.1)
+        assert [request.lease_id for request in opener.last.sent] == [3]
+        opener.last.bring(answer(3))
+    assert anyio.current_time() == pytest.approx(0.2)
+    assert outcome.answers is not None
+    assert list(outcome.answers) == [1, 3]
+    assert outcome.answers.errors == {2: REFUSED}
+    again = Outcome()
+    async with anyio.create_task_group() as group:  # as the second attempt of a round does it
+        group.start_soon(again.of, keep_alives, [2], 5)
+        await anyio.sleep(0.1)
+        opener.last.end(REFUSED)
+    assert anyio.current_time() == pytest.approx(0.3)
+    assert again.error is REFUSED
+    assert not any(end._elsewhere for end in opener.ends), "no end of a stream moves the connection"
+
+
+async def test_a_refusal_when_nothing_is_unanswered_costs_nothing(keep_alives: KeepAlives, opener: Opener) -> None:
+    first, second = Outcome(), Outcome()
+    async with anyio.create_task_group() as group:
+        group.start_soon(first.of, keep_alives, [1, 2], 5)
+        await anyio.sleep(0.1)
+        opener.last.bring(answer(1))
+        opener.last.bring(answer(2))
+        opener.last.end(REFUSED)
+        await anyio.sleep(0.1)
+        group.start_soon(second.of, keep_alives, [1, 2], 5)
+        await anyio.sleep(0.1)
+        opener.last.bring(answer(1))
+        opener.last.bring(answer(2))
+    assert anyio.current_time() == pytest.approx(0.3)
+    for outcome in (first, second):
+        assert outcome.answers is not None
+        assert list(outcome.answers) == [1, 2]
+        assert outcome.answers.errors == {}
+
+
 async def test_each_refused_lease_costs_one_stream_and_no_lease_more(keep_alives: KeepAlives, opener: Opener) -> None:
     outcome = Outcome()
     async with anyio.create_task_group() as group:

@@ -301,8 +301,15 @@ class EtcdClient:
                 metadata = await self._login.metadata(endpoint, timeout)
                 if endpoint is not self._endpoint:
                     continue  # it was left meanwhile
+                ends: list[EtcdLeaderError] = []
 
-                def ended(error: EtcdLeaderError, metadata: Metadata = metadata, number: int = number) -> None:
+                def ended(
+                    error: EtcdLeaderError,
+                    metadata: Metadata = metadata,
+                    number: int = number,
+                    ends: list[EtcdLeaderError] = ends,
+                ) -> None:
+                    ends.append(error)
                     if isinstance(error, StaleTokenError):
                         self._login.forget(metadata)
                     on_end(error)
@@ -312,13 +319,17 @@ class EtcdClient:
                 check = functools.partial(self._stranger, endpoint)
                 use = StreamUse(check, on_message, ended, self._call_soon or call_soon_from_threads())
                 try:
-                    return await endpoint.open_stream(rpc, metadata, use, _CONNECTING * timeout)
+                    stream = await endpoint.open_stream(rpc, metadata, use, _CONNECTING * timeout)
                 except EtcdLeaderError as error:
                     if endpoint is not self._endpoint and not self._closed:
                         continue  # it was left meanwhile: what of it
                     if error._elsewhere:  # noqa: SLF001 - of this package
                         self.switch_endpoint(number)
                     raise
+                if ends:
+                    # It was over before it was open. It reports no second end, so its user would wait on it for ever.
+                    raise ends[0]
+                return stream
 
         return open_stream
 
