@@ -61,9 +61,9 @@ class Lease:
             await self._connection.turns.ask(lambda: self._grant(seconds, key, timeout))
         except LeaseExistsError:
             # After a lost answer it is ours, but from when is not known; before any try it is a stranger's.
-            if self._asked:
+            exists, self._asked = self._asked, False
+            if exists:
                 await self.revoke(timeout, timeout)
-            self._asked = False
             return False
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
@@ -87,11 +87,15 @@ class Lease:
     async def revoke(self, timeout: float, longest_pause: float) -> None:
         """Revoke it, trying until etcd has it no more, which deletes its keys. ``timeout`` bounds each try, in seconds."""
         backoff = Backoff(longest_pause, random.uniform)
+        give_up_at = anyio.current_time() + timeout
         while True:
             try:
                 await self._connection.lease_revoke(self.lease_id, timeout=timeout)
             except LeaseNotFoundError:
-                return
+                if not self._asked or anyio.current_time() >= give_up_at:
+                    return
+                # The grant may be under way still, and would leave a lease without a key.
+                await anyio.sleep(timeout / 8)
             except EtcdLeaderError as error:
                 self._listener.etcd_failed(error)
                 await anyio.sleep(backoff.next())
