@@ -352,7 +352,8 @@ class EtcdApi(Protocol):
         """Watch ``key`` or ``[key, range_end)``, from now on or from ``start_revision``; returns at once.
 
         ``timeout`` bounds each creation on the stream: when ``created`` has not come by then, the stream is opened
-        anew. The watch goes on over breaks until it is closed or cancelled.
+        anew. A stream that brings nothing for so long is asked for its progress, and has as long again to respond. The
+        watch goes on over breaks until it is closed or cancelled.
         """
         ...
 

@@ -39,6 +39,9 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _HAIR = 0.001
 """Seconds by which a timer may be too early: sums of floating point are rounded."""
+_EARLY = 0.01
+"""By which share the progress may be asked for too early. The response to the question before came a moment after it: a
+timer for each of the two would wake the process twice."""
 _MOST_PATIENCE = 32
 """How many times longer a stream may be silent at most. Each of several in a row that are silent doubles it: what stands
 between may pass no progress requests on."""
@@ -205,8 +208,11 @@ class Watches:
         return shortest * min(1 << max(self._silent_streams - 1, 0), _MOST_PATIENCE)
 
     def _look_after_the_stream(self) -> None:
-        now = anyio.current_time()
-        if self._stream is None or now < self._message_due_at() - _HAIR:
+        now, due_at = anyio.current_time(), self._message_due_at()
+        if self._stream is None or math.isinf(due_at):
+            return
+        slack = _HAIR if self._asked or self._progress_asked else max(_HAIR, self._patience() * _EARLY)
+        if now < due_at - slack:
             return
         if self._asked:
             self.break_(EtcdUnavailableError("etcd did not create a watch in time"))
