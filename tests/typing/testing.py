@@ -178,6 +178,7 @@ def disturb(client: FakeClient) -> None:
     client.latency = (0.1, 0.2)
     client.partition()
     client.heal()
+    client.silence_watches()
     client.stall_watches()
     client.resume_watches()
     assert_type((client.partitioned, client.stalled), tuple[bool, bool])

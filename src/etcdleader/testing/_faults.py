@@ -43,7 +43,6 @@ class FaultyNetwork:
         latency: Seconds each way; of a pair, something between the two, drawn anew each time.
         partitioned: Whether nothing comes through now.
         stalled: Whether the watches bring nothing now.
-        silenced: How often the open watch streams were silenced.
         calls: How many requests have left, by kind.
     """
 
@@ -51,7 +50,7 @@ class FaultyNetwork:
         self.latency: float | tuple[float, float] = 0.0
         self.partitioned = False
         self.stalled = False
-        self.silenced = 0
+        self._silenced = 0
         self.changed = Signal()
         self.calls: Counter[CallKind] = Counter()
         self._random = rng
@@ -82,7 +81,7 @@ class FaultyNetwork:
 
     def silence_watches(self) -> None:
         """Let the watch stream that is open bring nothing any more. All other calls work, and so does the next stream."""
-        self.silenced += 1
+        self._silenced += 1
         self.changed.send()
 
     def lose_request(self, kind: CallKind | None = None, *, times: float = 1) -> None:
