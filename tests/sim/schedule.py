@@ -31,7 +31,7 @@ SLOWEST, FASTEST = 0.94, 1.06
 ELECTION_TIMEOUT = 3.0
 """etcd's own. A member that was deposed may go on acknowledging keep-alives for twice as long, measured."""
 
-ETCDS_MISTAKES = False
+ETCDS_MISTAKES = True
 """Whether etcd makes its own mistakes in each schedule that does not choose for itself: its former leaders revoke live
 leases when they wake up (etcd#15247), and members report raft terms that are too low, or none."""
 

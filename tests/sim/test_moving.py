@@ -114,6 +114,22 @@ async def test_a_move_without_an_answer_is_made_again_with_the_same_lease(
         assert term.is_valid()
 
 
+@pytest.mark.parametrize("fault", ["refused", "lost", "answer lost"])
+async def test_a_grant_that_fails_is_asked_for_again(etcd: FakeEtcd, clock: VirtualClock, fault: str) -> None:
+    client = etcd.client()
+    async with leading(client, clock) as (_, term):
+        if fault == "refused":
+            client.fail("lease_grant", EtcdUnavailableError("no leader"), times=5)
+        elif fault == "lost":
+            client.lose_request("lease_grant", times=2)
+        else:
+            client.lose_answer("lease_grant", times=2)
+        await moved(etcd, term)
+        await anyio.sleep(2 * CONFIG.lease)
+        assert term.is_valid()
+        assert list(etcd.leases()) == [term.lease_id]
+
+
 async def test_while_a_move_is_not_answered_nothing_extends_the_deadline(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It was applied, and the term does not know: the deadline is the earlier one of both leases."""
     client = etcd.client()

@@ -87,9 +87,9 @@ async def test_the_judge_finds_clocks_out_that_run_apart_by_more_than_the_margin
 async def test_etcds_own_mistakes_are_made_where_they_are_asked_for(
     seeded: Callable[[int], None], mistakes: bool
 ) -> None:
-    """Whether the election survives them is for the test above, once it makes them."""
+    """Whether the election survives them is for the test above."""
     seeded(0)
-    record = await run(0, 300, by_hand=False, mistakes=mistakes)
+    record = await run(0, 900, by_hand=False, mistakes=mistakes)
     for deed in ("led, lags: True", "silent: True", "catches up by snapshot", "restarts with a snapshot"):
         assert any(deed in what for _, what in record.log) is mistakes, deed
 

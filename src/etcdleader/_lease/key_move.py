@@ -95,7 +95,6 @@ class KeyMove:
         """Have the lease granted; False: not this time."""
         lease = self.lease
         if not lease.granted and not await self._session.granted(lease):
-            self._start_later()
             return False
         if self._session.lost is not None:
             # The key went while etcd granted. What this does not reach ends with the lease.
@@ -138,7 +137,7 @@ class KeyMove:
             self.succeeded(kv.mod_revision)
         else:
             session.owner.key_was_put(kv)
-            self._start_later()
+            self.start_later()
 
     def succeeded(self, mod_revision: int, read: Sequence[Result] = ()) -> None:
         """The key is on the new lease."""
@@ -152,18 +151,19 @@ class KeyMove:
             session.own = session.own.moving(0)
             session.trusted.uncap()
             self.lease = self._new_lease()
-            self._start_later()
+            self.start_later()
 
     def failed(self, error: EtcdLeaderError) -> None:
         """The transaction may have been applied, or be applied yet. The same one is sent again."""
         if not self.is_over:
             self._session.listener.etcd_failed(error)
-            self._start_later()
+            self.start_later()
 
     def regressed(self, error: EtcdRegressedError) -> None:
         """The cluster went back in time."""
         self._session.lose(LossReason.REGRESSED, error)
 
-    def _start_later(self) -> None:
+    def start_later(self) -> None:
+        """Try again, after a pause."""
         if not self.is_over:
             self.start(self._backoff.next())

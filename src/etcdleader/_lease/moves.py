@@ -61,6 +61,10 @@ class Movable(Protocol):
         """There is no answer."""
         ...
 
+    def start_later(self) -> None:
+        """Its lease was not granted: try again, after a pause."""
+        ...
+
     def regressed(self, error: EtcdRegressedError) -> None:
         """The cluster went back in time."""
         ...
@@ -133,6 +137,7 @@ class Moves:
     async def _move(self, keys: Sequence[Movable]) -> None:
         # What an answer asks for comes after the move: until then it is under way.
         answers: dict[Movable, TxnResult | Exception] = {}
+        granted: list[Movable] = []
         try:
             if granted := await self._granted([key for key in keys if not key.is_over]):
                 answers = await self._send(granted)
@@ -143,6 +148,9 @@ class Moves:
                 self._under_way.pop(key, None)
         for key, answer in answers.items():
             _take_in(key, answer)
+        for key in keys:
+            if key not in granted and key not in answers:
+                key.start_later()
 
     async def _granted(self, keys: Sequence[Movable]) -> list[Movable]:
         granted: list[Movable] = []

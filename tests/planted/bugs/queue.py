@@ -77,8 +77,8 @@ _CANDIDACY = (
         "a grant that exists already is taken for ours",
         "candidacy",
         within="Lease.grant",
-        pattern=r"if self\._asked: await .+\)",
-        replacement="if self._asked:\n    self.ttl = math.ceil(seconds)\n    self.sent_at = self._now()\n    return True",
+        pattern=r"if exists: await .+\)",
+        replacement="if exists:\n    self.ttl = math.ceil(seconds)\n    self.sent_at = self._now()\n    return True",
         test="test_a_grant_whose_answer_was_lost",
     ),
     Bug(
