@@ -1,8 +1,9 @@
-"""Holds the safety invariants S1 to S9 against a history. Pure; ``python -m tests.faults.checker history.jsonl``.
+"""Holds the safety invariants S1 to S10 against a history. Pure; ``python -m tests.faults.checker history.jsonl``.
 
 S1 no overlap · S2 tokens rise and are what etcd has · S3 belief only within ownership, and never extended while cut
 off from a quorum · S4 the fenced register never goes back · S5 one work at a time, ended with its term, not in a child ·
-S6 never True after False · S7 no release while the work runs · S8 no orphans · S9 no secrets.
+S6 never True after False · S7 no release while the work runs · S8 no orphans · S9 no secrets · S10 no leadership lost to
+a former leader of etcd that wakes up.
 """
 
 from __future__ import annotations
@@ -59,23 +60,8 @@ def worst_overlap(history: History) -> float:
 
 
 def _deleted(history: History) -> set[int]:
-    """Those whose key or lease was taken away by the operator, or by an etcd that does what it must not: until 3.5.13 a
-    leader that wakes up revokes what has run out by its own clock, though it was renewed with its successor (etcd#15247).
-    Only what was renewed less than a lease before counts for that."""
-    found = {token for injection in history.injections for token in injection.deleted}
-    woken = {token for injection in history.injections for token in injection.woken} - found
-    return found | {token for token in woken if _was_renewed(history, token)}
-
-
-def _was_renewed(history: History, token: int) -> bool:
-    """Whether a keep-alive of the token's lease passed the proxy less than a lease before its key went."""
-    for seat in history.seats.values():
-        if seat.token == token and seat.gone_seen is not None:
-            return any(
-                lease == seat.lease and any(seat.gone_seen - history.lease < at < seat.gone_seen for at in passed)
-                for (_, lease), passed in history.keep_alives.items()
-            )
-    return False
+    """Those whose key or lease was taken away by the operator."""
+    return {token for injection in history.injections for token in injection.deleted}
 
 
 def _overlaps(history: History) -> Iterator[tuple[float, Belief, Belief]]:
@@ -121,7 +107,7 @@ def s2_tokens(history: History) -> Iterator[Violation]:
         seat = history.seats.get((work.era, work.token))
         if seat is None:
             yield Violation("S2", f"{work.who} led with {work.token}, which no key was created at", work.start)
-        elif (seat.key, seat.lease) != (work.key, work.lease):
+        elif seat.key != work.key or work.lease not in seat.leases:
             yield Violation("S2", f"{work.who} led with {work.token}, another one's key {seat.key}", work.start)
 
 
@@ -142,8 +128,7 @@ def s3_subset(history: History) -> Iterator[Violation]:
 
 def _tail(history: History, belief: Belief, deleted: set[int]) -> float:
     """How long a belief may outlast its key: not at all, but where an operator took it away; then until the next
-    confirmed renewal, and for one that is cut off, until its deadline. So is one of hundreds whose leases a waking etcd
-    is busy to revoke: it answers nobody in time."""
+    confirmed renewal, and for one that is cut off, until its deadline."""
     if belief.token not in deleted:
         return 0.0
     cut_off = any(
@@ -151,8 +136,7 @@ def _tail(history: History, belief: Belief, deleted: set[int]) -> float:
         for injection in history.injections
         for cut in injection.cuts
     )
-    woken = history.of_many and any(belief.token in injection.woken for injection in history.injections)
-    return history.lease if cut_off or woken else history.renew + 2 * history.retry + _BLINK
+    return history.lease if cut_off else history.renew + 2 * history.retry + _BLINK
 
 
 def _contradicted(history: History, belief: Belief, tail: float) -> Iterator[Violation]:
@@ -186,15 +170,17 @@ def _extended_while_cut_off(history: History, belief: Belief) -> Iterator[Violat
 
 
 def _unrenewed(history: History, belief: Belief) -> Iterator[Violation]:
-    """Each belief rests on a request for its own lease that left less than a lease, and a margin, before. Those that
-    passed the proxy are no earlier than those that left, and a term begins after its lease was asked for: so this bound
-    is never too short."""
+    """Each belief rests on a request for a lease of its own that left less than a lease, and a margin, before. Those that
+    passed the proxy are no earlier than those that left. A term begins after its lease was asked for, and a key is on
+    another lease after that was asked for: so this bound is never too short."""
     seat = history.seats.get((belief.era, belief.token))
     if not history.keep_alives or seat is None or history.backends.get(belief.subject) == GO:
         return  # etcd's Go client counts its lease from the answer, and keeps no margin
-    passed = history.keep_alives.get((belief.subject, seat.lease), ())
-    before = bisect_right(passed, belief.end)
-    newest = max(belief.start, passed[before - 1] if before else belief.start)
+    newest = max([belief.start, *(at for at in seat.leases.values() if at <= belief.end)])
+    for lease in seat.leases:
+        passed = history.keep_alives.get((belief.subject, lease), ())
+        before = bisect_right(passed, belief.end)
+        newest = max(newest, passed[before - 1] if before else newest)
     deadline = newest + history.lease - history.margin + _BLINK
     if belief.end > deadline:
         yield Violation(
@@ -269,6 +255,20 @@ def s9_secrets(history: History) -> Iterator[Violation]:
         yield Violation("S9", f"a secret stands in {where}", 0.0)
 
 
+def s10_woken(history: History) -> Iterator[Violation]:
+    woken = {token for injection in history.injections for token in injection.woken} - _deleted(history)
+    for belief in history.beliefs:
+        seat = history.seats.get((belief.era, belief.token))
+        if belief.token not in woken or seat is None or seat.gone_seen is None:
+            continue
+        if history.backends.get(belief.subject) != GO and belief.start <= seat.gone_seen <= belief.end + _BUSY:
+            yield Violation(
+                "S10",
+                f"{belief.who} lost its leadership (token {belief.token}) to a former leader of etcd that woke up",
+                seat.gone_seen,
+            )
+
+
 CHECKS: tuple[Callable[[History], Iterator[Violation]], ...] = (
     s1_no_overlap,
     s2_tokens,
@@ -279,6 +279,7 @@ CHECKS: tuple[Callable[[History], Iterator[Violation]], ...] = (
     s7_release,
     s8_orphans,
     s9_secrets,
+    s10_woken,
 )
 
 

@@ -35,15 +35,25 @@ class Belief:
 
 @dataclass(slots=True, kw_only=True)
 class Seat:
-    """A candidate key as etcd had it. ``gone_seen`` is the first moment that anybody knew that it is gone."""
+    """A candidate key as etcd had it.
+
+    Attributes:
+        lease: The lease that it was put on first.
+        leases: All leases that it was on, and when each was seen first.
+        gone_seen: The first moment at which it was known to be gone.
+    """
 
     token: int
     key: str
     lease: int
+    leases: dict[int, float] = field(default_factory=dict)
     put_seen: float = 0.0
     gone_seen: float | None = None
     gone_revision: int | None = None
     era: int = 0
+
+    def __post_init__(self) -> None:
+        self.leases.setdefault(self.lease, self.put_seen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +230,7 @@ class _Loader:
             for key, create, lease in line["standing"]:
                 # Its PUT may have been compacted before any member told of it.
                 seat = Seat(token=create, key=key, lease=lease, put_seen=line["at"], era=era)
-                history.seats.setdefault((era, create), seat)
+                history.seats.setdefault((era, create), seat).leases.setdefault(lease, line["at"])
         elif kind == "read":
             history.reads.append(
                 Read(
@@ -300,7 +310,7 @@ class _Loader:
             self._history.writes.append(Write(revision=line["mod"], token=token, era=era))
             return
         seat = Seat(token=line["create"], key=line["key"], lease=line["lease"], put_seen=line["at"], era=era)
-        self._history.seats.setdefault((era, seat.token), seat)
+        self._history.seats.setdefault((era, seat.token), seat).leases.setdefault(seat.lease, line["at"])
         # A lease, and so a candidate's key, is made once.
         if self._created.setdefault((era, seat.key), seat.token) != seat.token and line["mod"] == seat.token:
             at, revision = self._history.corrupted or (line["at"], seat.token)

@@ -143,18 +143,34 @@ def test_s3_an_operators_deletion_is_noticed_a_moment_late_and_no_later() -> Non
     assert rules(history) == {"S3"}
 
 
-def test_s3_etcd_takes_a_lease_away_that_was_renewed_and_not_one_that_was_not() -> None:
-    """When a member wakes up; a lease that nobody renewed has run out, and was to be given up before."""
+def test_s3_a_belief_may_rest_on_the_keep_alives_of_the_lease_that_its_key_has_moved_to() -> None:
     history = good()
-    history.seats[0, 2].gone_seen = 19.0
+    history.keep_alives["c0", 77] = history.keep_alives.pop(("c0", 2))
+    assert rules(history) == {"S3"}
+    history.seats[0, 2].leases[77] = 12.0
+    assert rules(history) == set()
+
+
+def test_s2_a_term_may_begin_on_a_lease_that_its_key_has_moved_to() -> None:
+    history = good()
+    history.seats[0, 2].leases[77] = 10.0
+    history.works[0].lease = 77
+    assert rules(history) == set()
+    history.works[0].lease = 78
+    assert rules(history) == {"S2"}
+
+
+def test_s10_a_key_that_goes_when_a_former_leader_of_etcd_wakes_up() -> None:
+    """That of a leader. A candidate that waits may lose its place, and an operator may do the same."""
+    history = good()
+    history.seats[0, 2].gone_seen = history.beliefs[0].end
     history.works[0].reason = "deleted"
     history.injections = [injection("A7", 16, 19.5, woken=[2], token=2)]
+    assert rules(history) == {"S10"}
+    history.injections[0].deleted = [2]
     assert rules(history) == set()
-    history.injections[0].woken = [3]
-    assert rules(history) == {"S3"}
-    history.injections[0].woken = [2]
-    history.keep_alives["c0", 2] = [10.5]
-    assert rules(history) == {"S3"}
+    history.injections = [injection("A7", 16, 19.5, woken=[99], token=2)]
+    assert rules(history) == set()
 
 
 @pytest.mark.parametrize(
