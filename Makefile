@@ -18,7 +18,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-etcds etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults protobuf-matrix clean another-python
+.PHONY: help demo test test-etcds etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults proof protobuf-matrix clean another-python
 
 help:
 	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
@@ -30,6 +30,7 @@ help:
 	@echo 'make bench            what elections cost, beside Go, kazoo and others: about 15 minutes; BENCH=--quick for a look'
 	@echo 'make bench-losing     how soon a leader knows that it leads no longer'
 	@echo 'make faults           faults of 39 kinds on a cluster of three, for FAULTS_SECONDS=600, by FAULTS_SEED=...; as root'
+	@echo 'make proof            check the TLA+ model of the rule of leases with TLC: half an hour; PROOF="rule variant-g" for these'
 	@echo 'make protobuf-matrix  etcd3 under the major versions of protobuf, each in a virtual environment of its own'
 	@echo 'make clean            remove .venv, caches and builds'
 
@@ -95,12 +96,18 @@ FAULTS_GATES ?=
 faults: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.faults.run --seconds $(FAULTS_SECONDS) $(FAULTS_SEED:%=--seed %) $(FAULTS_ETCD:%=--etcd %) $(FAULTS_GATES:%=--gates %)
 
+# TLC is fetched with Maven at the first run, and kept in build/proof; it needs Java. The configurations are in proof/.
+PROOF ?=
+
+proof: $(VENV)/made.stamp
+	@$(BIN)/python -m proof.check $(PROOF)
+
 protobuf-matrix: $(VENV)/dev.stamp
 	$(BIN)/python tools/protobuf_matrix.py
 
 clean:
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+	find src tests benchmarks proof -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/made.stamp: tools/make_venv.sh $(ANOTHER_PYTHON)
 	@sh tools/make_venv.sh $(VENV)
