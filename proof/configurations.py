@@ -30,8 +30,8 @@ class Configuration:
     quick: bool = False
 
 
-def _holds(name: str, about: str, *changes: str) -> Configuration:
-    return Configuration(name, about, changes=frozenset(changes))
+def _holds(name: str, about: str, *changes: str, quick: bool = False) -> Configuration:
+    return Configuration(name, about, HOLDS, frozenset(changes), quick)
 
 
 def _breaks(name: str, about: str, *changes: str, expected: str = "KeyExists", quick: bool = False) -> Configuration:
@@ -40,6 +40,7 @@ def _breaks(name: str, about: str, *changes: str, expected: str = "KeyExists", q
 
 CONFIGURATIONS = (
     _holds("rule", "the rule: one client, two terms, two leases"),
+    _holds("small", "the same in the smallest bounds, for the suite", quick=True),
     _holds("three-terms", "two changes of etcd's leader", "Terms"),
     _holds("ttl-3", "leases of three ticks", "TTL"),
     _holds("fresh", "a client that knows no term at first", "Fresh"),
@@ -47,12 +48,13 @@ CONFIGURATIONS = (
     _holds("snapshots", "followers that catch up by snapshots", "Snapshots"),
     _holds("snapshots-restarts", "both, with one lease", "Snapshots", "Restarts"),
     _holds("two-clients", "a leader and a candidate, without moves", "Clients"),
-    _holds("two-clients-move", "a leader and a candidate that move; no snapshots", "Clients", "Proposals"),
+    _holds("two-clients-move", "a leader and a candidate that move", "Clients"),
     _holds("move-any-time", "variant j with min(A, B)", "Move"),
     _holds("no-snapshots", "no proposal, where no follower needs a snapshot", "Proposals"),
     _holds(
         "late-term-two-proposals", "a member reports a term late; two proposals", "Snapshots", "LateTerm", "Proposals"
     ),
+    _holds("zero-with-proposal", "variant h with the proposal", "Restarts", "Fresh", "ZeroIsTerm"),
     _breaks("variant-a", "no move; renewals under a later term extend", "Move", "LaterExtends"),
     _breaks("variant-b", "the lease's term is that of the response to its grant", "TermFrom"),
     _breaks("variant-c", "renewals under a later term extend during the move", "LaterExtends"),
@@ -60,7 +62,7 @@ CONFIGURATIONS = (
     _breaks("variant-e", "the new lease is revoked, the Txn unanswered", "RevokeNew"),
     _breaks("variant-f", "no proposal; followers catch up by snapshots", "Proposals", "Snapshots"),
     _breaks("variant-g", "the keep-alive counts without a read", "Read", quick=True),
-    _breaks("variant-h", "0 counts as a term", "Restarts", "Fresh", "ZeroIsTerm"),
+    _breaks("variant-h", "0 counts as a term; no proposal", "Restarts", "Fresh", "ZeroIsTerm", "Proposals"),
     _breaks("variant-i", "etcd promotes a lessor after it demoted it", "LatePromote"),
     _breaks("variant-j", "a move at any time, with the deadline of A alone", "Move", "WhileOpen"),
     _breaks("three-voters", "no proposal on three voters; snapshots", "Proposals", "Snapshots"),
