@@ -48,7 +48,7 @@ CONFIGURATIONS = (
     _holds("snapshots", "followers that catch up by snapshots", "Snapshots"),
     _holds("snapshots-restarts", "both, with one lease", "Snapshots", "Restarts"),
     _holds("two-clients", "a leader and a candidate, without moves", "Clients"),
-    _holds("two-clients-move", "a leader and a candidate that move", "Clients"),
+    _holds("two-clients-move", "a leader and a candidate that move; no snapshots", "Clients", "Proposals"),
     _holds("move-any-time", "variant j with min(A, B)", "Move"),
     _holds("no-snapshots", "no proposal, where no follower needs a snapshot", "Proposals"),
     _holds(
@@ -69,10 +69,11 @@ CONFIGURATIONS = (
     _breaks("late-term", "a member reports a term late; one proposal", "Snapshots", "LateTerm"),
     _breaks(
         "two-clients-later-term",
-        "two leaders at once, as in variant a",
+        "two leaders at once, as in variant a; no proposal",
         "Clients",
         "Move",
         "LaterExtends",
+        "Proposals",
         expected="OneLeader",
     ),
 )
