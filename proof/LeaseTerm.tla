@@ -33,6 +33,7 @@ CONSTANTS
     \* The rule, and what the variants change in it.
     Proposals,      \* proposals of a round between keep-alive and read; 0 is variant f
     Read,           \* a round has a linearizable read; FALSE is variant g
+    ReadInLog,      \* the read is itself an entry, the second proposal
     Move,           \* "later term": the rule; "never": variant a; "any time": variant j
     TermFrom,       \* "before": known before the grant was sent; "response": variant b
     LaterExtends,   \* TRUE: renewals under a later term extend (variants a and c)
@@ -128,6 +129,12 @@ Trim(positions, indexes) ==
 Armed(s) == [l \in AllLeases |-> IF s.lease[l] = "live" /\ Matters(l) THEN TTL ELSE 0]
 NoTime == [l \in AllLeases |-> 0]
 
+\* Whether a read that carries term t confirms the renewal.
+Counts(c, t) ==
+    LET mine == leaseTerm[lease[c]] IN
+    IF ZeroIsTerm THEN t = mine
+    ELSE t # 0 /\ (t = mine \/ (LaterExtends /\ t > mine))
+
 \* A member applies its next entry.  Its raft demotes the lessor before it hands over entries of a later term.
 ApplyNext(m) ==
     LET e == log[applied[m] + 1]
@@ -161,8 +168,13 @@ ApplyNext(m) ==
                     /\ via' = [via EXCEPT ![e[3]] = m]
                  \/ /\ step[e[3]] = "proposed again"
                     /\ via[e[3]] = m
-                    /\ step' = [step EXCEPT ![e[3]] = "read"]
-                    /\ UNCHANGED via
+                    /\ IF ReadInLog
+                       \* It is answered before the term of this entry is set, and after that of the one before.
+                       THEN /\ step' = [step EXCEPT ![e[3]] =
+                                  IF new.key[e[3]] = lease[e[3]] /\ Counts(e[3], reported[m]) THEN "answered" ELSE "failed"]
+                            /\ via' = [via EXCEPT ![e[3]] = None]
+                       ELSE /\ step' = [step EXCEPT ![e[3]] = "read"]
+                            /\ UNCHANGED via
               /\ Trim(positions, [index EXCEPT ![e[3]] = 0])
            \/ Trim(positions, index) /\ UNCHANGED <<step, via>>
         /\ UNCHANGED <<term, leader, head, led, due, life, credit>>
@@ -409,11 +421,6 @@ GiveUpMove(c) ==
 -----------------------------------------------------------------------------
 \* A round of renewals: keep-alive, proposal, linearizable read.
 
-Counts(c, t) ==
-    LET mine == leaseTerm[lease[c]] IN
-    IF ZeroIsTerm THEN t = mine
-    ELSE t # 0 /\ (t = mine \/ (LaterExtends /\ t > mine))
-
 Held(c) == Open(c) /\ WhileOpen = "min"     \* nothing extends
 
 Extended(c) == IF Held(c) \/ left[c] = 0 THEN left[c] ELSE Max(left[c], credit[c])
@@ -458,6 +465,12 @@ ConfirmIndex(c) ==
     /\ step' = [step EXCEPT ![c] = "index"]
     /\ index' = [index EXCEPT ![c] = Len(log)]
     /\ UNCHANGED <<cluster, life, credit, via>>
+
+\* A read in the log did not confirm the renewal.
+FailRead(c) ==
+    /\ step[c] = "failed"
+    /\ EndRound(c)
+    /\ UNCHANGED <<cluster, life>>
 
 \* The member answers with the state and the term that it has at this moment.
 AnswerRead(c, m) ==
@@ -548,7 +561,7 @@ OfMember(m) == ApplyNext(m) \/ Elect(m) \/ PromoteNow(m) \/ Learn(m) \/ Snapshot
 OfClient(c) ==
     \/ SendGrant(c) \/ CommitGrant(c) \/ CommitJoin(c) \/ ReceiveJoin(c) \/ Win(c) \/ Resign(c)
     \/ StartMove(c) \/ CommitMove(c) \/ ReceiveMove(c) \/ GiveUpMove(c)
-    \/ SendKeepAlive(c) \/ CommitProposal(c) \/ ConfirmIndex(c) \/ ReceiveRead(c) \/ Abandon(c)
+    \/ SendKeepAlive(c) \/ CommitProposal(c) \/ ConfirmIndex(c) \/ FailRead(c) \/ ReceiveRead(c) \/ Abandon(c)
 
 OfBoth(c, m) ==
     \/ Receive(c, m) \/ ReceiveGrantSendJoin(c, m) \/ ReceiveGrantSendTxn(c, m) \/ AnswerRead(c, m)

@@ -53,6 +53,11 @@ CONFIGURATIONS = (
     _holds(
         "late-term-two-proposals", "a member reports a term late; two proposals", "Snapshots", "LateTerm", "Proposals"
     ),
+    _holds(
+        "late-term-read-in-log",
+        "a member reports a term late; the read is an entry, too",
+        "Snapshots", "LateTerm", "Proposals", "ReadInLog",
+    ),
     _holds("zero-with-proposal", "variant h with the proposal", "Restarts", "Fresh", "ZeroIsTerm"),
     _breaks("variant-a", "no move; renewals under a later term extend", "Move", "LaterExtends"),
     _breaks("variant-b", "the lease's term is that of the response to its grant", "TermFrom"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from etcdleader._etcd.api import Range
+from etcdleader._etcd.api import NOTHING, Range
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 
@@ -25,15 +25,19 @@ class KeepAlives:
 
 
 def is_confirming_read(call: Call) -> bool:
-    """Whether it only reads candidate keys, as what follows a keep-alive does: a transaction, or a range of one key."""
-    if call.kind == "range":
-        return not call.arguments[0].range_end
+    """Whether it only reads candidate keys, as what follows a keep-alive and a proposal does."""
     if call.kind != "txn":
         return False
-    compare, success, _ = call.arguments
-    return not compare and all(isinstance(operation, Range) and not operation.range_end for operation in success)
+    compare, success, failure = call.arguments
+    reads = all(isinstance(operation, Range) and not operation.range_end for operation in success)
+    return not compare and reads and failure == (NOTHING,)
+
+
+def is_proposal(call: Call) -> bool:
+    """Whether it changes nothing, as what follows a keep-alive does."""
+    return call.kind == "txn" and any(one.target == "version" and one.result == "<" for one in call.arguments[0])
 
 
 def keys_of(call: Call) -> list[bytes]:
     """The keys that a confirming read asks for."""
-    return [one.key for one in (call.arguments if call.kind == "range" else call.arguments[1])]
+    return [one.key for one in call.arguments[1]]

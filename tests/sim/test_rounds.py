@@ -33,8 +33,8 @@ async def test_an_extension_does_not_wait_for_a_round_that_is_over_for_its_lease
             await other.wait_elected()
             client.delay("lease_keep_alive", times=1)  # of ours: none
             client.lose_answer("lease_keep_alive")
-            client.delay("range", times=1)  # of ours: none
-            client.delay("range", answer=0.8)
+            client.delay("txn", times=3)  # our proposal and read, and the other's proposal: none
+            client.delay("txn", answer=0.8)
             await until(lambda: ours.statistics().renewals == 1 and other.statistics().renewal_failures == 1)
             client.clear_faults()
             before = clock()
@@ -76,10 +76,10 @@ async def test_an_extension_that_waited_past_the_deadline_renews_nothing(etcd: F
     believed = CONFIG.lease - CONFIG.margin
     async with manager:
         term = await manager.wait_elected()
-        client.lose_answer("range", times=10_000)
+        client.lose_answer("txn", times=10_000)
         await anyio.sleep(believed - CONFIG.retry)
-        reads = client.calls["range"]
-        await until(lambda: client.calls["range"] > reads)
+        reads = client.calls["txn"]
+        await until(lambda: client.calls["txn"] > reads)
         with pytest.raises(LeadershipLostError):
             await manager.extend()
         assert clock() > believed

@@ -80,7 +80,14 @@ class AllIsWell:
         self.proposals += 1
         return HEADER
 
-    async def txn(self, compare: Sequence[Compare], operations: Sequence[Operation], *, timeout: float) -> TxnResult:
+    async def txn(
+        self,
+        compare: Sequence[Compare],
+        operations: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        timeout: float,
+    ) -> TxnResult:
         self.reads.append(len(operations))
         await anyio.sleep(0.002)
         results = tuple(RangeResult((_key(operation),), 1, HEADER) for operation in operations)

@@ -22,6 +22,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from ..errors import EtcdLeaderError
 
 __all__ = (
+    "NOTHING",
     "Compare",
     "DeleteRange",
     "DeleteRangeResult",
@@ -134,7 +135,8 @@ class DeleteRange(NamedTuple):
 
 
 class Txn(NamedTuple):
-    """A transaction inside one: if every condition holds do ``success``, else ``failure``. Neither branch is empty."""
+    """A transaction inside one: if every condition holds do ``success``, else ``failure``. Only ``NOTHING`` has empty
+    branches."""
 
     compare: Sequence[Compare]
     success: Sequence[Range | Put | DeleteRange]
@@ -142,6 +144,10 @@ class Txn(NamedTuple):
 
 
 Operation: TypeAlias = Range | Put | DeleteRange | Txn
+
+NOTHING = Txn((), (), ())
+"""In the branch of a transaction that never runs, it sends one that only reads through raft's log: etcd takes the transaction
+for one that writes. Its result is left out, wherever it runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,9 @@
 Each step is sent after the last response of the one before. etcd answers keep-alives without consensus. The proposal makes
 the member apply an entry of the raft term in force, so the term in the header of a read after it is no older one. A member
 that has caught up by a snapshot would otherwise answer with the term from before it.
+
+The read goes through raft's log as well. A member answers a waiting call before it sets the term of that entry, but after it
+has set that of the entry before. A read that only asks for the index could come between the two.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Protocol, TypeAlias
 import anyio
 
 from .._etcd.api import (
+    NOTHING,
     Compare,
     EtcdApi,
     Header,
@@ -312,7 +316,7 @@ class Round:
         keys = [tuple(lease.keys()) for lease, _ in some]
         operations = [Range(key) for of_one in keys for key in of_one]
         try:
-            result = await self._connection.txn((), operations, timeout=evidence.time_left())
+            result = await self._connection.txn((), operations, (NOTHING,), timeout=evidence.time_left())
         except EtcdLeaderError as error:
             if isinstance(error, EtcdRefusedError) and len(some) > 1:
                 # One key that may not be read, and etcd refuses them all: that must not cost the others.

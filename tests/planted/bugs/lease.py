@@ -124,7 +124,7 @@ _CONFIRMED_RENEWAL = (
         "confirmed renewal",
         within="_attempt",
         pattern=r"(answers)\.get\(ids\[lease\]\)",
-        replacement=r"\g<0> or next(iter(\g<1>.values()), None)",
+        replacement=r"\g<0> or next((one._replace(lease_id=ids[lease]) for one in \g<1>.values()), None)",
         test="test_a_lease_is_not_renewed_by_the_answers_to_others",
     ),
     Bug(

@@ -47,12 +47,12 @@ _OWN_KEY = (
         test="test_a_put_that_changes_value_lease_or_creation_is_a_loss",
     ),
     Bug(
-        "the turn comes though the own lease is over",
+        "the turn comes though the own lease is trusted no more",
         "own key",
-        within="believed",
-        pattern=r" and self\.trusted.+",
-        replacement="",
-        test="test_no_term_begins_on_a_lease_that_is_over",
+        within="_has_won",
+        pattern=r"if self\.session\.believed\(\):",
+        replacement="if self.session.lost is None:",
+        test="test_a_candidate_that_comes_next_in_line_after_its_lease_has_lost_all_trust",
     ),
     Bug(
         "a renewal does not look at the predecessor",
@@ -74,11 +74,11 @@ _OWN_KEY = (
 
 _CANDIDACY = (
     Bug(
-        "a grant that exists already is taken for ours",
+        "a grant that exists already is left alone",
         "candidacy",
         within="Lease.grant",
         pattern=r"if exists: await .+\)",
-        replacement="if exists:\n    self.ttl = math.ceil(seconds)\n    self.sent_at = self._now()\n    return True",
+        replacement="",
         test="test_a_grant_whose_answer_was_lost",
     ),
     Bug(
