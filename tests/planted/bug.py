@@ -24,6 +24,8 @@ RULES = (
     "clock",
     "deadline",
     "confirmed renewal",
+    "raft term",
+    "move",
     "own key",
     "scope",
     "overrun",

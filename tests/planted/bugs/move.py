@@ -1,0 +1,166 @@
+"""Bugs in the raft term under which a lease is trusted, and in the move to another lease."""
+
+from __future__ import annotations
+
+from tests.planted.bug import Bug
+
+__all__ = ("BUGS",)
+
+_TERM = (
+    Bug(
+        "a renewal under a later raft term extends the trust",
+        "raft term",
+        within="judge_renewal",
+        pattern=r"CONFIRMED if \w+ == \w+ else",
+        replacement="CONFIRMED if lease_term else",
+        test="test_a_renewal_under_a_later_raft_term_extends_nothing",
+    ),
+    Bug(
+        "the term of a lease is that of the response to its grant",
+        "raft term",
+        within="Lease._grant",
+        pattern=r"(self\.term, self\.sent_at, self\.ttl) = term,",
+        replacement=r"\g<1> = self._connection.raft_terms.latest,",
+        test="test_the_term_of_a_lease_is_not_taken_from_the_answer_to_its_grant",
+    ),
+    Bug(
+        "0 is taken for a term",
+        "raft term",
+        within="judge_renewal",
+        pattern=r" or \w+ == 0",
+        replacement="",
+        test="test_a_renewal_counts_only_in_the_raft_term_of_its_lease",
+    ),
+    Bug(
+        "no proposal before the read",
+        "raft term",
+        within="Round._propose",
+        pattern=r"header = await .+\(.+\)",
+        replacement="header = answered[first][1].header",
+        test="test_a_follower_that_caught_up_by_a_snapshot_confirms_nothing_under_its_old_raft_term",
+    ),
+    Bug(
+        "any member's read will do",
+        "raft term",
+        within="Round._confirm",
+        pattern=r"if \w+\.member_id == \S+ else 0",
+        replacement="",
+        test="test_a_read_that_another_member_answers_confirms_nothing",
+    ),
+    Bug(
+        "a time to live of 0 is believed without a read",
+        "raft term",
+        within="Round._attempt",
+        pattern=r"(answered)\.append\(.+\)",
+        replacement="""\
+if answer.ttl <= 0:
+    lease.lose(LossReason.REVOKED)
+    continue
+\\g<0>""",
+        test="test_a_time_to_live_of_zero_that_the_read_contradicts",
+    ),
+)
+
+_MOVE = (
+    Bug(
+        "no move",
+        "move",
+        within="is_outdated",
+        pattern=r"return .+",
+        replacement="return False",
+        test="test_a_former_leader_of_etcd_that_wakes_up_costs_no_leadership",
+    ),
+    Bug(
+        "no move, and renewals under a later raft term extend the trust",
+        "move",
+        within="RaftTerms.of",
+        pattern=r"return .+",
+        replacement="return self.known",
+        test="test_a_former_leader_of_etcd_that_wakes_up_costs_no_leadership",
+    ),
+    Bug(
+        "a move does not compare mod_revision",
+        "move",
+        within="KeyMove.txn",
+        pattern=r'Compare\([\w.]+, "mod", .+?\),',
+        replacement="",
+        test="test_a_request_to_step_down_just_before_the_move_is_not_lost",
+    ),
+    Bug(
+        "a move does not compare the lease",
+        "move",
+        within="KeyMove.txn",
+        pattern=r'Compare\([\w.]+, "(mod|lease)", .+?\),(.|\n)+?"lease", .+?\),',
+        replacement="",
+        test="test_a_key_that_was_taken_away_before_the_move_ends_the_term",
+    ),
+    Bug(
+        "the old lease is revoked before the move is answered",
+        "move",
+        within="Moves._send",
+        pattern=r"txns = .+",
+        replacement="""\
+\\g<0>
+for key in sent:
+    await key._session._lease.revoke(1.0, 1.0)""",
+        test="test_the_key_moves_to_another_lease_and_the_term_goes_on",
+    ),
+    Bug(
+        "the new lease is revoked while the move is unanswered",
+        "move",
+        within="KeyMove.failed",
+        pattern=r"self\.start_later\(\)",
+        replacement="self.lease_gone()",
+        test="test_a_move_without_an_answer_is_made_again_with_the_same_lease",
+    ),
+    Bug(
+        "renewals extend the deadline while the move is unanswered",
+        "move",
+        within="LeaseClock.confirm",
+        pattern=r"if self\._uncapped is None:",
+        replacement="if True:",
+        test="test_a_cap_shortens_the_trust_at_once_and_nothing_extends_it",
+    ),
+    Bug(
+        "the deadline of a moved key is that of its old lease",
+        "move",
+        within="moved_to",
+        pattern=r"trusted\.moved\(.+\)",
+        replacement="trusted.believed(now)",
+        test="test_a_leader_is_trusted_by_the_lease_that_its_key_has_moved_to",
+    ),
+    Bug(
+        "a move that a renewal finds done is sent once more",
+        "move",
+        within="KeyMove.succeeded",
+        pattern=r"self\.give_up\(\)",
+        replacement="pass",
+        test="test_a_move_that_a_renewal_finds_done_is_not_sent_again",
+    ),
+    Bug(
+        "only the old lease is revoked by who leaves in the middle of a move",
+        "move",
+        within="Session.close",
+        pattern=r"leases\.append\(.+\)",
+        replacement="pass",
+        test="test_an_end_in_the_middle_of_a_move_leaves_no_key_and_no_lease",
+    ),
+    Bug(
+        "a candidate far back ends with the trust in its lease",
+        "move",
+        within="_bound",
+        pattern=r"return .+",
+        replacement="return self.trusted",
+        test="test_the_next_in_line_moves_too_and_those_behind_it_do_not",
+    ),
+    Bug(
+        "a grant that fails ends the move",
+        "move",
+        within="Moves._move",
+        pattern=r"key\.start_later\(\)",
+        replacement="pass",
+        test="test_a_grant_that_fails_is_asked_for_again",
+    ),
+)
+
+BUGS = (*_TERM, *_MOVE)
