@@ -56,7 +56,10 @@ CONFIGURATIONS = (
     _holds(
         "late-term-read-in-log",
         "a member reports a term late; the read is an entry, too",
-        "Snapshots", "LateTerm", "Proposals", "ReadInLog",
+        "Snapshots",
+        "LateTerm",
+        "Proposals",
+        "ReadInLog",
     ),
     _holds("zero-with-proposal", "variant h with the proposal", "Restarts", "Fresh", "ZeroIsTerm"),
     _breaks("variant-a", "no move; renewals under a later term extend", "Move", "LaterExtends"),
