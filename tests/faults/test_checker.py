@@ -167,6 +167,9 @@ def test_s10_a_key_that_goes_when_a_former_leader_of_etcd_wakes_up() -> None:
     history.works[0].reason = "deleted"
     history.injections = [injection("A7", 16, 19.5, woken=[2], token=2)]
     assert rules(history) == {"S10"}
+    history.works[0].reason = "expired"
+    assert rules(history) == set()
+    history.works[0].reason = "deleted"
     history.injections[0].deleted = [2]
     assert rules(history) == set()
     history.injections = [injection("A7", 16, 19.5, woken=[99], token=2)]
