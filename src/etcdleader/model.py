@@ -77,6 +77,7 @@ class Term:
     _remaining: Callable[[], float] = field(repr=False)
     _guard: Callable[[], list[Any]] = field(repr=False)
     _transact: _Transact = field(repr=False)
+    _attach: Callable[[bytes, bytes], Awaitable[None]] = field(repr=False)
 
     def is_valid(self) -> bool:
         """Whether this process may believe, right now, that it leads.
@@ -123,6 +124,26 @@ class Term:
             EtcdRegressedError: etcd was wiped or restored; the term is over. The transaction may have been applied.
         """
         return await self._transact(success, failure)
+
+    async def attach(self, key: str | bytes, value: str | bytes) -> None:
+        """Put a key on the lease of the term: it goes when the term's lease goes, and moves when that moves.
+
+        To attach it again puts another value. A key that stood under that name is replaced, on whatever lease it was. If
+        etcd elects another leader, the key is put on the new lease shortly after the term's own key. If that cannot be
+        done, ``on_error`` receives an ``EtcdRefusedError`` that names the key.
+
+        Args:
+            key: Not below the prefix of the election, where every key is a candidate.
+            value: Text is stored as UTF-8.
+
+        Raises:
+            ValueError: The key lies below the prefix of the election, or 100 others are attached.
+            LeadershipLostError: The term is over.
+            EtcdUnavailableError: No answer; the key may or may not have been put.
+            EtcdRefusedError: etcd refused it.
+            ConfigError: Election is off.
+        """
+        await self._attach(_bytes(key), _bytes(value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,3 +231,7 @@ class Health:
         """Whether to let it run. A standby is as it should be, and so is one that cannot reach etcd: a restart would
         not help it. One that is wedged, or whose campaign has failed, does not come back by itself."""
         return self.state not in {HealthState.WEDGED, HealthState.FAILED}
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text

@@ -126,6 +126,7 @@ def a_term() -> Term:
         _remaining=lambda: 1.0,
         _guard=list,
         _transact=lambda success, failure: pytest.fail("not here"),
+        _attach=lambda key, value: pytest.fail("not here"),
     )
 
 

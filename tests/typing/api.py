@@ -178,6 +178,8 @@ async def use(term: Term) -> None:
     assert_type(done, bool)
     assert_type(responses, list[Any])
     await term.transaction([], failure=[client.transactions.get("report")])
+    await term.attach("endpoint", "http://10.0.0.1:8000")
+    await term.attach(b"endpoint", b"http://10.0.0.1:8000")
     print(datetime.now(UTC) - term.elected_at)
 
 

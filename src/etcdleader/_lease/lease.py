@@ -42,6 +42,13 @@ class Lease:
         self.sent_at = -math.inf
         self.ttl = 0
 
+    @classmethod
+    def known(cls, connection: Connection, listener: LeaseListener, lease_id: int) -> Lease:
+        """Return a lease of ours that was granted before, to be revoked."""
+        lease = cls(connection, lambda: -math.inf, listener)
+        lease.lease_id = lease_id
+        return lease
+
     @property
     def granted(self) -> bool:
         """Whether etcd has granted it."""

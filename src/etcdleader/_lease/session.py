@@ -16,6 +16,7 @@ from .._etcd.api import KeepAlive, KeyValue, Result
 from .._runtime.clock import Clock
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from ..model import LossReason
+from .attached_keys import AttachedKeys
 from .backoff import Backoff
 from .connection import Connection
 from .key_move import KeyMove
@@ -50,30 +51,10 @@ class Session:
     """
 
     __slots__ = (
-        "_also_read",
-        "_confirmed_at",
-        "_connection",
-        "_kept",
-        "_last_error",
-        "_lease",
-        "_may_lead",
-        "_move",
-        "_on_tick",
-        "_pace",
-        "_readable",
-        "_ticked_at",
-        "clock",
-        "error",
-        "listener",
-        "lost",
-        "now",
-        "on_lost",
-        "on_moved",
-        "own",
-        "owner",
-        "timing",
-        "trusted",
-    )
+        "_also_read", "_attached", "_confirmed_at", "_connection", "_kept", "_last_error", "_lease", "_may_lead",
+        "_move", "_on_tick", "_pace", "_readable", "_ticked_at", "clock", "error", "listener", "lost", "now",
+        "on_lost", "on_moved", "own", "owner", "timing", "trusted",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -116,6 +97,7 @@ class Session:
         self._kept = LeaseClock(-math.inf, 0, 0)
         self._may_lead = False
         self._also_read: bytes | None = None
+        self._attached: AttachedKeys | None = None
         self._pace = Pace(timing, random.uniform)
         self._confirmed_at = -math.inf
         self._last_error: EtcdLeaderError | None = None
@@ -240,6 +222,9 @@ class Session:
             # Its transaction may be on its way: then the key may be on either lease.
             self._move.give_up()
             leases.append(self._move.lease)
+        if self._attached is not None:
+            self._attached.stop()
+            leases += [Lease.known(self._connection, self.listener, one) for one in self._attached.old_leases()]
         if not self._connection.inherited:
             await revoke([lease for lease in leases if lease.lease_id], self._connection, self.timing.retry)
 
@@ -371,6 +356,13 @@ class Session:
                 self._move = KeyMove(self, self._connection, self._new_lease)
             self._move.start(after)
 
+    @property
+    def attached(self) -> AttachedKeys:
+        """The keys of the application on the same lease."""
+        if self._attached is None:
+            self._attached = AttachedKeys(self._connection, self.listener, self.timing.retry)
+        return self._attached
+
     async def settled_lease(self, timeout: float) -> int:
         """Return the lease that the key is on, after the end of a move that is on its way, or after so many seconds."""
         if self._move is not None and self.own.moving_to:
@@ -389,6 +381,8 @@ class Session:
             return
         self._confirmed_at = lease.sent_at
         self._renewed(now)
+        if self._attached is not None:
+            self._attached.follow(lease.lease_id)
         self.on_moved()
         self.listener.lease_moved(lease.lease_id)
         self.owner.key_moved(mod_revision, read)

@@ -10,10 +10,12 @@ from typing import Any
 import anyio
 
 from .._election.candidacy import Candidacy
+from .._election.queue import election_prefix
+from .._etcd.api import Compare, Put
 from .._lease.connection import Connection
 from .._lease.lease_clock import Timing
 from .._runtime.fork import process_id
-from ..errors import EtcdRegressedError
+from ..errors import EtcdRegressedError, LeadershipLostError
 from ..model import LossReason, Term
 from .reporter import Announcer
 from .term_scope import TermScope
@@ -57,6 +59,7 @@ class Seat:
             _remaining=self._session.lease_remaining,
             _guard=self._guard,
             _transact=self._transact,
+            _attach=self._attach,
         )
         self.scope = TermScope(term, clock=clock, margin=timing.margin, on_close=self._closed)
         self._session.on_lost = self._lost
@@ -81,21 +84,40 @@ class Seat:
     async def _transact(self, success: Sequence[Any], failure: Sequence[Any]) -> tuple[bool, list[Any]]:
         from .._etcd.etcd3_txn import transact, transact_failure
 
-        own, retry = self._session.own, self._retry
+        own, retry, tried = self._session.own, self._retry, 0
         async with self._connect() as connection:
             try:
-                for _ in range(2):
-                    lease_id = await self._session.settled_lease(retry)
+                while (lease_id := await self._session.settled_lease(retry)) != tried:
                     result = await transact(
                         connection.txn, own.key, own.create_revision, lease_id, success, failure, timeout=retry
                     )
                     if result is not None:
                         return result
+                    tried = lease_id  # the key may have moved meanwhile: once more then
                 # The key was put on a lease that is none of ours.
                 return await transact_failure(connection.txn, failure, timeout=retry)
             except EtcdRegressedError as error:
                 self._session.lose(LossReason.REGRESSED, error)
                 raise
+
+    async def _attach(self, key: bytes, value: bytes) -> None:
+        session, term, retry, tried = self._session, self.scope.term, self._retry, 0
+        if key.startswith(election_prefix(term.election)):
+            raise ValueError(f"{key!r} lies below the prefix of the election, where every key is a candidate")
+        async with self._connect() as connection:
+            try:
+                while term.is_valid() and (lease_id := await session.settled_lease(retry)) != tried:
+                    session.attached.add(key, lease_id)
+                    own = session.own
+                    stands = [Compare(own.key, "create", own.create_revision), Compare(own.key, "lease", lease_id)]
+                    result = await connection.txn(stands, [Put(key, value, lease_id)], timeout=retry)
+                    if result.succeeded:
+                        return
+                    tried = lease_id  # the key may have moved meanwhile: once more then
+            except EtcdRegressedError as error:
+                session.lose(LossReason.REGRESSED, error)
+                raise
+        raise LeadershipLostError(term)
 
     # What happens to it
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import NoReturn
 
 import anyio
 import anyio.lowlevel
@@ -68,6 +68,7 @@ class NoopLeaderManager(BaseManager):
             _remaining=lambda: math.inf,
             _guard=list,
             _transact=_refuse,
+            _attach=_refuse,
         )
         announcer = self._announcer
         return TermScope(term, clock=self._clock, margin=self._config.margin, on_close=lambda: announcer.ending(term))
@@ -113,7 +114,6 @@ class NoopLeaderManager(BaseManager):
 _never: Callable[[], float | None] = lambda: None  # noqa: E731 - a name for what it means
 
 
-async def _refuse(success: Sequence[Any], failure: Sequence[Any]) -> tuple[bool, list[Any]]:
-    del success, failure
+async def _refuse(*_: object, **__: object) -> NoReturn:
     await anyio.lowlevel.checkpoint()
     raise ConfigError("election is off (enabled = false): there is no etcd to write to, and token 0 fences nothing")
