@@ -126,7 +126,8 @@ def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Result
                 results.lines[name] = run_campaign(
                     name, folder / name, until=begun + options.seconds * share, seed=options.seed,
                     isolate=isolate, options=subject_options, aborted=aborted, rows=options.rows,
-                    rounds=options.rounds, elections=options.elections, etcd_args=etcd_args,
+                    rounds=options.rounds, candidates=options.candidates, elections=options.elections,
+                    etcd_args=etcd_args,
                     say=lambda text: print(f"{time.monotonic() - begun:6.1f} {text}", flush=True),
                 )  # fmt: skip
             except Exception:  # noqa: BLE001 - the other campaigns go on, and the exit status tells
@@ -177,6 +178,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--gates", default="", help="etcd's feature gates, such as FastLeaseKeepAlive=false")
     parser.add_argument("--margin", type=float, default=1.0, help="of the candidates (1)")
     parser.add_argument("--retry", type=float, default=1.0, help="of the candidates (1)")
+    parser.add_argument("--candidates", type=int, help="how many processes (4, 2, 2, 3, 3 and 2 in the campaigns)")
     parser.add_argument(
         "--elections", type=int, help="in how many each process stands (200 in `many`, 300 in `upgrade-many`)"
     )
