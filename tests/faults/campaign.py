@@ -49,7 +49,7 @@ class Campaign:
 
     def __init__(
         self, name: str, network: Network, folder: Path, options: Options, *, candidates: int = 4, seed: str = "",
-        version: str | None = None, etcd_args: Sequence[str] = (), aborted: threading.Event | None = None,
+        members: int = 3, version: str | None = None, etcd_args: Sequence[str] = (), aborted: threading.Event | None = None,
     ) -> None:  # fmt: skip
         folder.mkdir(parents=True)
         self.name = name
@@ -69,7 +69,7 @@ class Campaign:
         self._eras: dict[Path, int] = {}
         self._era = 0
         self.candidates: list[Candidate] = []
-        self.cluster = Cluster(network, folder / "etcd", version=version, extra_args=etcd_args)
+        self.cluster = Cluster(network, folder / "etcd", members=members, version=version, extra_args=etcd_args)
 
     def __enter__(self) -> Self:
         self.cluster.start()

@@ -1,4 +1,4 @@
-"""A real etcd of three members on a :class:`Network`, and its operator."""
+"""A real etcd of three or five members on a :class:`Network`, and its operator."""
 
 from __future__ import annotations
 
@@ -75,22 +75,32 @@ class Member(EtcdMember):
         """Return the version that all members have agreed on."""
         return str(self.network.inside(OPERATOR, self._get, "/version")["etcdcluster"])
 
+    def snapshots_received(self) -> int:
+        """Return how many raft snapshots other members have sent it since its start."""
+        lines = self.network.inside(OPERATOR, self._read, "/metrics").decode().splitlines()
+        name = "etcd_network_snapshot_receive_success{"
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith(name))
+
     def _get(self, path: str) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self._read(path))
+        return answer
+
+    def _read(self, path: str) -> bytes:
         connection = http.client.HTTPConnection(self.endpoint, timeout=1.0)
         try:
             connection.request("GET", path)
-            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+            return connection.getresponse().read()
         finally:
             connection.close()
-        return answer
 
 
 class Cluster:
-    """Three members. The operator speaks JSON over HTTP with etcd's own gateway: a call takes a few milliseconds."""
+    """Three members, unless it is told otherwise. The operator speaks JSON over HTTP with etcd's own gateway: a call takes a few milliseconds."""
 
     def __init__(
-        self, network: Network, folder: Path, *, version: str | None = None, extra_args: Sequence[str] = ()
-    ) -> None:
+        self, network: Network, folder: Path, *, members: int = MEMBERS, version: str | None = None,
+        extra_args: Sequence[str] = (),
+    ) -> None:  # fmt: skip
         self._network = network
         self._folder = folder
         self._extra_args = tuple(extra_args)
@@ -99,14 +109,14 @@ class Cluster:
         # 3.6 took `snapshot restore` out of etcdctl; before 3.5 there is no etcdutl.
         self._restorer = str(find_etcdutl(self._binary) or self.etcdctl)
         self._token = secrets.token_hex(8)
-        self.nodes = [f"m{number}" for number in range(MEMBERS)]
+        self.nodes = [f"m{number}" for number in range(members)]
         network.add(OPERATOR)
         addresses = [network.add(node) for node in self.nodes]
         self.clients = [(address, network.port(2379)) for address in addresses]
         peers = [f"http://{address}:{network.port(2380)}" for address in addresses]
         self._peers = peers
         self._initial = ",".join(f"{node}={peer}" for node, peer in zip(self.nodes, peers, strict=True))
-        self.members: list[Member] = [self._make(number, "new") for number in range(MEMBERS)]
+        self.members: list[Member] = [self._make(number, "new") for number in range(members)]
         self._login: tuple[str, str] | None = None
         self._auth = ""
 
@@ -230,7 +240,7 @@ class Cluster:
             with contextlib.suppress(OperatorError):
                 self.call("kv/deleterange", {"key": b64("faults/junk")}, timeout=10)
                 self.call("kv/compaction", {"revision": self.revision(), "physical": True}, timeout=10)
-            for number in range(MEMBERS):
+            for number in range(len(self.members)):
                 with contextlib.suppress(OperatorError):
                     self.call("maintenance/defragment", {}, member=number, timeout=20)
             with contextlib.suppress(OperatorError):
@@ -256,7 +266,7 @@ class Cluster:
         Raises:
             OperatorError: No answer, or a refusal.
         """
-        numbers = [member] if member is not None else [n for n in range(MEMBERS) if n != avoid]
+        numbers = [member] if member is not None else [n for n in range(len(self.members)) if n != avoid]
         error = "no member runs"
         for number in numbers:
             if not self.members[number].running:
@@ -311,6 +321,23 @@ class Cluster:
                 if status.get("leader") == status["header"]["member_id"]:
                     found = max(found or (0, 0), (int(status["raftTerm"]), number))
         return found[1] if found else None
+
+    def leads(self, number: int) -> bool:
+        """Return whether this member takes itself for the leader.
+
+        Raises:
+            OperatorError: It does not answer.
+        """
+        status = self.call("maintenance/status", {}, member=number, timeout=0.5)
+        return bool(status.get("leader") == status["header"]["member_id"])
+
+    def raft_term(self, number: int) -> int:
+        """Return the raft term in the headers of this member: that of the last entry which it has applied.
+
+        Raises:
+            OperatorError: It does not answer.
+        """
+        return int(self.call("maintenance/status", {}, member=number)["header"].get("raft_term", 0))
 
     def wait_leader(self, timeout: float = 15.0) -> int:
         """The same, waiting for there to be one."""

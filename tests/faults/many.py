@@ -8,7 +8,7 @@ is checked as if it were alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from tests.faults.campaign import Campaign, NoHolderError
 from tests.faults.candidate import Candidate
@@ -17,6 +17,7 @@ __all__ = ("MANY_ELECTIONS", "ManyCampaign")
 
 MANY_ELECTIONS = "faults/many"
 _LOOK_EVERY = 0.05
+_PATIENCE = 20.0
 
 
 class ManyCampaign(Campaign):
@@ -58,6 +59,26 @@ class ManyCampaign(Campaign):
         super().settle(everybody=everybody)
         self.wait_all_led(self.elections)
         return self.wait_holder()
+
+    def hand_all_over(self) -> None:
+        """Let every leader resign, so that another process leads everywhere.
+
+        Raises:
+            NoHolderError: That does not happen.
+        """
+        before = self.tokens()
+        for name in self.elections:
+            self.take_aim(name)
+            self.wait_holder().tell("resign")
+        until = time.monotonic() + _PATIENCE
+        while not self._all_led_anew(before):
+            if time.monotonic() > until:
+                raise NoHolderError(f"no new leader in every election after {_PATIENCE:g} s")
+            self.sleep(_LOOK_EVERY)
+
+    def _all_led_anew(self, before: Mapping[str, int]) -> bool:
+        after = self.tokens()
+        return all(after.get(name, 0) > token for name, token in before.items())
 
     def wait_all_led(self, names: Collection[str], timeout: float = 25.0) -> None:
         """Wait until each of these elections has a leader.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tests.faults.campaign import Campaign
 from tests.faults.candidate import Candidate
@@ -77,12 +77,29 @@ def freeze_etcd_leader(campaign: Campaign) -> None:
 
 def freeze(campaign: Campaign, injection: Injection, member: int, seconds: float) -> None:
     """Let a member, which may be the leader of etcd, stand still for a while."""
+    with frozen(campaign, injection, member):
+        campaign.sleep(seconds)
+
+
+@contextlib.contextmanager
+def frozen(
+    campaign: Campaign, injection: Injection, member: int, *, awake: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Let a member stand still until the end of the block, and note whose keys go after it has woken up.
+
+    Args:
+        campaign: The campaign of the member.
+        injection: Gets the tokens of the keys that went.
+        member: Its number.
+        awake: Called when the member has just woken up.
+    """
     campaign.cluster.members[member].pause()
     try:
-        campaign.sleep(seconds)
+        yield
         stood = _standing(campaign, avoid=member)
     finally:
         campaign.cluster.members[member].resume()
+    awake()
     # etcd#15247: a leader that wakes up revokes what has run out by its own clock, though it was renewed with its
     # successor. Leaders must have moved to other leases by then; S10 holds them to that. Of hundreds it takes seconds, and
     # what it fails to revoke it tries again when its request has timed out, after seven. A short freeze does it too: what

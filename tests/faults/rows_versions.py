@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from etcdleader.testing import EtcdServerError
 from etcdleader.testing._etcd_binary import find_etcd
@@ -122,7 +122,7 @@ def _next_leader(campaign: Campaign) -> Candidate:
         return holder
     if isinstance(campaign, ManyCampaign):
         if len(campaign.injections) % 3 == 0:
-            _hand_all_over(campaign)
+            campaign.hand_all_over()
         return campaign.settle(everybody=True)
     backends = list(dict.fromkeys(candidate.backend for candidate in campaign.candidates))
     wanted = backends[len(campaign.injections) % len(backends)]
@@ -133,19 +133,6 @@ def _next_leader(campaign: Campaign) -> Candidate:
         holder.tell("resign")
         holder = campaign.wait_holder(above=token)
     return campaign.settle(everybody=True)
-
-
-def _hand_all_over(campaign: ManyCampaign) -> None:
-    """Let every leader of hundreds resign, so that the other process leads through the next row."""
-    before = campaign.tokens()
-    for name in campaign.elections:
-        campaign.take_aim(name)
-        campaign.wait_holder().tell("resign")
-    _wait(campaign, "new leader in every election", lambda: _all_above(campaign.tokens(), before))
-
-
-def _all_above(tokens: Mapping[str, int], before: Mapping[str, int]) -> bool:
-    return all(tokens.get(name, 0) > token for name, token in before.items())
 
 
 def _number_on(campaign: Campaign, version: str) -> int:
