@@ -29,7 +29,7 @@ help:
 	@echo 'make format           put the code in form, and mend what ruff can mend by itself'
 	@echo 'make bench            what elections cost, beside Go, kazoo and others: about 15 minutes; BENCH=--quick for a look'
 	@echo 'make bench-losing     how soon a leader knows that it leads no longer'
-	@echo 'make faults           faults of 39 kinds on a cluster of three, for FAULTS_SECONDS=600, by FAULTS_SEED=...; as root'
+	@echo 'make faults           faults of 40 kinds on clusters of three and five, for FAULTS_SECONDS=600, by FAULTS_SEED=...; as root'
 	@echo 'make proof            check the TLA+ model of the rule of leases with TLC: half an hour; PROOF="rule variant-g" for these'
 	@echo 'make protobuf-matrix  etcd3 under the major versions of protobuf, each in a virtual environment of its own'
 	@echo 'make clean            remove .venv, caches and builds'

@@ -24,8 +24,9 @@ from etcdleader.testing._etcd_binary import find_etcd, version_of
 from tests.faults.network import why_no_namespaces
 from tests.faults.planted import own_package
 from tests.faults.report import Outcome, write_report
+from tests.faults.rows_five import why_not_on
 from tests.faults.rows_versions import ROUTE, versions_missing
-from tests.faults.schedule import PLANS, UPGRADES, run_campaign
+from tests.faults.schedule import IN_WHOLE_RUNS, PLANS, UPGRADES, run_campaign
 from tests.versions.choice import choose
 
 __all__ = ("main",)
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     named = options.campaigns is not None or options.rows is not None
     if options.campaigns is None:
-        options.campaigns = _with(options.rows, upgrades=options.whole)
+        options.campaigns = _with(options.rows, whole=options.whole)
     if options.etcd:
         os.environ["ETCD_TEST_VERSION"] = options.etcd
     try:
@@ -55,11 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EtcdServerError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
-    if set(UPGRADES) & set(options.campaigns) and (missing := versions_missing()):
-        print(f"Without the upgrades of etcd: {missing}.", file=sys.stderr if named else sys.stdout)
+    if left_out := {name: reason for name in options.campaigns if (reason := _why_not(name))}:
+        for reason in dict.fromkeys(left_out.values()):
+            print(reason, file=sys.stderr if named else sys.stdout)
         if named:
             return 1
-        options.campaigns = [name for name in options.campaigns if name not in UPGRADES]
+        options.campaigns = [name for name in options.campaigns if name not in left_out]
     print(f"seed {options.seed}, {options.seconds:g} s, campaigns: {', '.join(options.campaigns)}", flush=True)
     signal.signal(signal.SIGTERM, _terminate)
     with tempfile.TemporaryDirectory(prefix="etcdleader-faults-") as folder:
@@ -85,6 +87,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2 if outcome.complaints or (options.whole and not _enough(outcome)) else 0
 
 
+def _why_not(name: str) -> str:
+    """Return why a campaign cannot be run here, or an empty string."""
+    if name in UPGRADES and (missing := versions_missing()):
+        return f"Without the upgrades of etcd: {missing}."
+    if name == "five" and (missing := why_not_on(find_etcd())):
+        return f"Without the campaign of five members: {missing}."
+    return ""
+
+
 def _enough(outcome: Outcome) -> bool:
     if outcome.injections >= _ENOUGH and not outcome.few:
         return True
@@ -92,11 +103,11 @@ def _enough(outcome: Outcome) -> bool:
     return False
 
 
-def _with(rows: Sequence[str] | None, *, upgrades: bool = False) -> list[str]:
-    """The campaigns that inject these rows, each in one of them: not what one election shows in hundreds again. The
-    upgrades take two minutes each, so short runs leave them out unless they are named."""
+def _with(rows: Sequence[str] | None, *, whole: bool = False) -> list[str]:
+    """The campaigns that inject these rows, each in one of them: not what one election shows in hundreds again. Some take
+    two minutes each, so short runs leave them out unless they are named."""
     if rows is None:
-        return [name for name in PLANS if upgrades or name not in UPGRADES]
+        return [name for name in PLANS if whole or name not in IN_WHOLE_RUNS]
     left, names = set(rows), []
     for name, plan in PLANS.items():
         if left & set(plan):
@@ -113,7 +124,7 @@ class _Results:
 
 def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Results:
     """The main campaign, and beside it, one after another, those that want a cluster of their own kind. They take
-    turns, for as long as their rows need. The upgrades come last, and take as long as they take."""
+    turns, for as long as their rows need. Those of five members and the upgrades come last, and take as long as they take."""
     results, aborted, begun = _Results(), threading.Event(), time.monotonic()
     source = _own_copy(options.src, folder / "src")
     etcd_args = ("--feature-gates", options.gates) if options.gates else ()
@@ -151,7 +162,7 @@ def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Result
 
 
 def _share(name: str) -> int:
-    return 0 if name in UPGRADES else 4 if name == "many" else 1
+    return 0 if name in IN_WHOLE_RUNS else 4 if name == "many" else 1
 
 
 def _own_copy(source: str | None, to: Path) -> Path:

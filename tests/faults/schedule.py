@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from etcdleader.testing import EtcdServerError
+from etcdleader.testing._etcd_binary import find_etcd
 from tests.faults import (
     rows_auth,
+    rows_five,
     rows_keys,
     rows_many,
     rows_members,
@@ -30,7 +32,7 @@ from tests.faults.go_candidate import add_go_candidate
 from tests.faults.many import MANY_ELECTIONS, ManyCampaign
 from tests.faults.network import LoopbackNetwork, Network
 
-__all__ = ("MUST_HAVE", "PLANS", "UPGRADES", "run_campaign")
+__all__ = ("IN_WHOLE_RUNS", "MUST_HAVE", "PLANS", "UPGRADES", "run_campaign")
 
 Row = Callable[[Campaign], None]
 
@@ -40,17 +42,20 @@ PLANS: Mapping[str, Mapping[str, Row]] = {
     "auth": rows_auth.ROWS,
     "memory": rows_memory.ROWS,
     "many": {**MAIN, **rows_many.ROWS},
+    "five": rows_five.ROWS,
     "upgrade": rows_versions.ROWS,
     "upgrade-many": rows_versions.ROWS,
 }
 """A campaign's name, and its rows."""
 UPGRADES = ("upgrade", "upgrade-many")
 """Their rows come in order, and once for each member: they take as long as that takes."""
+IN_WHOLE_RUNS = ("five", *UPGRADES)
+"""Shorter runs leave them out unless they are named. They come last, and take as long as they take."""
 MUST_HAVE = (
     *(f"A{number}" for number in (*range(1, 11), 13, 15, 17)),
     *("B1", "B2", "B3", "B4", "B9", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C13", "D1", "D2", "D3", "D8", "D9"),
 )
-_NEED_NAMESPACES = rows_members.NEEDS_NAMESPACES | rows_network.NEEDS_NAMESPACES
+_NEED_NAMESPACES = rows_members.NEEDS_NAMESPACES | rows_network.NEEDS_NAMESPACES | set(rows_five.ROWS)
 _FAILURES_IN_A_ROW = 5
 _ETCD_ARGS = {
     "main": ("--quota-backend-bytes", str(24 * 1024 * 1024)),
@@ -59,12 +64,18 @@ _ETCD_ARGS = {
     "many": ("--quota-backend-bytes", str(48 * 1024 * 1024)),
     **dict.fromkeys(UPGRADES, rows_versions.ETCD_ARGS),
 }
-_CANDIDATES = {"main": 4, "auth": 2, "memory": 2, "many": 3, "upgrade": 3, "upgrade-many": 2}
-_ELECTIONS = {"many": 200, "upgrade-many": 300}
+_CANDIDATES = {"main": 4, "auth": 2, "memory": 2, "many": 3, "five": 2, "upgrade": 3, "upgrade-many": 2}
+_ELECTIONS = {"many": 200, "five": 20, "upgrade-many": 300}
 _MANY_RENEW = 2.0
 """Seconds. With one, three processes of two hundred leases each and their etcd keep two processors busy by renewals."""
 _PACE = 30.0
 """Hundreds of works are to write some hundred times a second together, not thousands."""
+_NO_PACE = 10_000.0
+"""A work writes once when its term begins, and then not for minutes: each write would bring the lagging member up to
+date."""
+_FIVE_ROUNDS = 3
+_FIVE_LEASE = 12.0
+"""Seconds. etcd must elect another leader, and all keys must move, in the time that a lease has left."""
 
 
 def in_rounds(rows: Sequence[str], chance: random.Random) -> Iterator[str]:
@@ -84,13 +95,13 @@ def run_campaign(
     Args:
         name: One of ``PLANS``.
         folder: Where journals and etcd's data go.
-        until: On the monotonic clock; nothing new begins after that, except the rows of an upgrade.
+        until: On the monotonic clock; nothing new begins after that, except the rows of ``IN_WHOLE_RUNS``.
         seed: Of the schedule.
         isolate: With namespaces; without them the rows that need them are left out.
         options: What differs from the candidates' usual options.
         aborted: Set when it is to end at once.
         rows: Only these.
-        rounds: No more than so many.
+        rounds: No more than so many; of "five" three unless another number is given.
         say: Where progress is told.
         candidates: How many; by default as many as suit the campaign.
         elections: Of "many" and "upgrade-many": in how many each candidate stands.
@@ -106,18 +117,24 @@ def run_campaign(
     if name == "auth":
         setting = replace(setting, user=rows_auth.USER, password=canary)
     many, upgrade = name in _ELECTIONS, name in UPGRADES
+    if name == "five":
+        rounds = rounds or _FIVE_ROUNDS
     setting = replace(setting, renewals=upgrade)
     version = rows_versions.starts_on(chosen) if upgrade else None
     if many:
         names = tuple(f"{number:03}" for number in range(elections or _ELECTIONS[name]))
         setting = replace(setting, election=MANY_ELECTIONS, elections=names, renew=_MANY_RENEW, pace=_PACE)
+    if name == "five":
+        setting = replace(setting, renew=1.0, lease=_FIVE_LEASE, pace=_NO_PACE)
+    of_campaign = rows_five.etcd_args(find_etcd()) if name == "five" else _ETCD_ARGS[name]
     kind = ManyCampaign if many else Campaign
     more_args = () if upgrade else etcd_args
     with (
         (Network() if isolate else LoopbackNetwork()) as network,
         kind(
-            name, network, folder, setting, seed=seed, etcd_args=(*_ETCD_ARGS[name], *more_args), aborted=aborted,
+            name, network, folder, setting, seed=seed, etcd_args=(*of_campaign, *more_args), aborted=aborted,
             candidates=candidates or _CANDIDATES[name], version=version,
+            members=rows_five.MEMBERS if name == "five" else 3,
         ) as campaign,
     ):  # fmt: skip
         try:
@@ -133,9 +150,8 @@ def run_campaign(
             failed = 0
             order = rows_versions.in_order(chosen) if upgrade else in_rounds(chosen, campaign.chance)
             for number, row in enumerate(order if chosen else ()):
-                if not upgrade and (
-                    time.monotonic() >= until or (rounds is not None and number >= rounds * len(chosen))
-                ):
+                late = name not in IN_WHOLE_RUNS and time.monotonic() >= until
+                if late or (not upgrade and rounds is not None and number >= rounds * len(chosen)):
                     break
                 campaign.look()
                 failed = 0 if _inject(campaign, row, plan[row], say) else failed + 1

@@ -167,8 +167,9 @@ def test_rows_that_are_asked_for_are_injected_in_one_campaign_each() -> None:
     assert _with(["A1", "D8"]) == ["main", "auth"]
     assert _with(["A1", "M1"]) == ["main", "many"]
     assert _with(["U2"]) == ["upgrade"]
+    assert _with(["A19"]) == ["five"]
     assert _with(None) == ["main", "auth", "memory", "many"]
-    assert _with(None, upgrades=True) == list(PLANS)
+    assert _with(None, whole=True) == list(PLANS)
 
 
 def frame(stream: int, payload: bytes) -> bytes:

@@ -1,0 +1,145 @@
+"""A fault that takes five members: one that has caught up by a raft snapshot reports an old raft term.
+
+With three or four members each entry of a later term needs the log of every member that is not frozen, so each of them
+applies it as an entry. Of five, three elect a leader and agree, and the fourth may be behind what their logs still have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from etcdleader.testing._etcd_member import plain_environment
+from tests.faults.campaign import Campaign
+from tests.faults.cluster import OperatorError, b64
+from tests.faults.history import Injection
+from tests.faults.many import ManyCampaign
+from tests.faults.rows_members import frozen
+
+__all__ = ("MEMBERS", "ROWS", "etcd_args", "why_not_on")
+
+MEMBERS = 5
+_ENTRIES = 320
+"""More than any member keeps in its log. Since 3.6 a member looks only after each hundred whether to compact its log."""
+_PATIENCE = 15.0
+_DEAF = 0.7
+"""Seconds for which a woken member hears nothing. Twice a second etcd's leader looks for leases that have expired. It
+revokes sixteen at a time: those behind them wait for seven seconds, and go through its successor then."""
+
+
+def etcd_args(etcd: Path) -> tuple[str, ...]:
+    """Return the options by which a member compacts its raft log early, or none where this etcd cannot be told to."""
+    for spelling in ("--snapshot-catchup-entries", "--experimental-snapshot-catchup-entries"):
+        arguments = ("--snapshot-count", "10", spelling, "5")
+        # etcd 3.5 has the option, and leaves it out of its help.
+        tried = subprocess.run(
+            [etcd, *arguments, "--version"], capture_output=True, check=False, timeout=30, env=plain_environment()
+        )
+        if tried.returncode == 0:
+            return arguments
+    return ()
+
+
+def why_not_on(etcd: Path) -> str:
+    """Return why the row would show nothing on this etcd, or an empty string."""
+    return "" if etcd_args(etcd) else "no option makes it compact its raft log early (3.5.35 and later have one)"
+
+
+def wake_behind_a_snapshot(campaign: Campaign) -> None:
+    """All candidates use one member. It is paused until it lags, then etcd's leader freezes, and another is elected."""
+    assert isinstance(campaign, ManyCampaign)
+    campaign.settle(everybody=True)
+    if len(campaign.injections) % 2:
+        campaign.hand_all_over()
+    leader = campaign.cluster.wait_leader()
+    lagging = campaign.chance.choice([number for number in range(MEMBERS) if number != leader])
+    silent = campaign.chance.choice([True, False])
+    for candidate in campaign.candidates:
+        campaign.pin(candidate, lagging)
+    campaign.sleep(campaign.options.renew + 2 * campaign.options.retry)
+    campaign.wait_all_led(campaign.elections)
+    _wait_no_old_leases(campaign)
+    note = f"m{leader}, the leader of etcd, frozen for longer than a lease, all candidates on m{lagging}, which lags"
+    with campaign.injection("A19", note, keeps=True) as injection:
+        if silent:
+            injection.note += ", watches silent"
+            for candidate in campaign.candidates:
+                candidate.link(drop_watch=True)
+        _wake(campaign, injection, leader, lagging)
+        for candidate in campaign.candidates:
+            candidate.clear()
+
+
+def _wait_no_old_leases(campaign: Campaign) -> None:
+    """Wait until the leases from which keys have moved are gone: their end would be an entry of a later raft term."""
+    until = time.monotonic() + 2 * campaign.lease
+    while len(campaign.cluster.call("lease/leases", {}).get("leases", ())) > len(campaign.standing_anywhere()):
+        if time.monotonic() > until:
+            raise OperatorError(f"leases without a key after {2 * campaign.lease:g} s")
+        campaign.sleep(0.1)
+
+
+def _wake(campaign: Campaign, injection: Injection, leader: int, lagging: int) -> None:
+    members = campaign.cluster.members
+    rest = [number for number in range(MEMBERS) if number not in (leader, lagging)]
+    raft_term = campaign.cluster.raft_term(leader)
+    snapshots = members[lagging].snapshots_received()
+    with _lags(campaign, leader, lagging):
+        for number in rest:
+            campaign.network.set_blackhole(f"m{number}", f"m{leader}", on=True)
+        with frozen(campaign, injection, leader, awake=lambda: _hears_nothing_yet(campaign)):
+            until = time.monotonic() + campaign.lease + 1
+            successor = _wait_successor(campaign, rest, raft_term)
+            members[lagging].resume()
+            campaign.sleep(until - time.monotonic())
+            injection.note += (
+                f": m{successor} leads etcd in raft term {campaign.cluster.raft_term(successor)}, m{lagging} reports "
+                f"{campaign.cluster.raft_term(lagging)} after {members[lagging].snapshots_received() - snapshots} snapshot"
+            )
+    if members[lagging].snapshots_received() == snapshots:
+        raise OperatorError(f"m{lagging} caught up without a snapshot")
+
+
+def _hears_nothing_yet(campaign: Campaign) -> None:
+    """Let a member that has woken up not hear of its successor at once: it takes itself for etcd's leader that long."""
+    campaign.sleep(_DEAF)
+    campaign.network.heal()
+
+
+@contextlib.contextmanager
+def _lags(campaign: Campaign, leader: int, lagging: int) -> Iterator[None]:
+    """Pause a member until it is behind the raft log of all others, and keep from it what etcd's leader has sent."""
+    nodes, member = campaign.cluster.nodes, campaign.cluster.members[lagging]
+    # What waits in the kernel would bring the member up to date when it is resumed.
+    campaign.network.set_blackhole(nodes[leader], nodes[lagging], on=True)
+    member.pause()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: _write(campaign, leader), range(_ENTRIES)))
+        yield
+    finally:
+        member.resume()
+        campaign.network.heal()
+
+
+def _write(campaign: Campaign, member: int) -> None:
+    campaign.cluster.call("kv/put", {"key": b64("faults/lag"), "value": ""}, member=member)
+
+
+def _wait_successor(campaign: Campaign, members: Sequence[int], raft_term: int) -> int:
+    """Wait until one of these members leads etcd in a later raft term and has applied an entry of it."""
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        for number in members:
+            with contextlib.suppress(OperatorError):
+                if campaign.cluster.leads(number) and campaign.cluster.raft_term(number) > raft_term:
+                    return number
+        campaign.sleep(0.05)
+    raise OperatorError(f"no other leader of etcd within {_PATIENCE:g} s")
+
+
+ROWS = {"A19": wake_behind_a_snapshot}
