@@ -1,7 +1,7 @@
 """A fault that takes five members: one that has caught up by a raft snapshot reports an old raft term.
 
-With three or four members each entry of a later term needs the log of every member that is not frozen, so each of them
-applies it as an entry. Of five, three elect a leader and agree, and the fourth may be behind what their logs still have.
+Of five members three elect a leader and agree while the former leader is frozen, so the fourth may be behind what their
+logs still have. Of three it takes the former leader itself to catch up so (docs/safety.md).
 """
 
 from __future__ import annotations
