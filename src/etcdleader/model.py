@@ -109,7 +109,8 @@ class Term:
     async def transaction(self, success: Sequence[Any], failure: Sequence[Any] = ()) -> tuple[bool, list[Any]]:
         """Do ``success`` if the term's key still stands, else ``failure``, in one step, without blocking the loop.
 
-        If the key moves to another lease at that moment, nothing is done, and the transaction is sent once more.
+        If the key moves to another lease at that moment, nothing is done, and the transaction is sent once more. Both lists
+        together may have 126 operations (etcd's ``--max-txn-ops`` is 128).
 
         Args:
             success: etcd3 operations (``etcd3.transactions.Put``, ``Get``, ``Delete``).

@@ -93,7 +93,7 @@ async def test_leaders_of_one_connection_move_together(etcd: FakeEtcd, clock: Vi
         assert [manager.statistics().lease_moves for manager in managers] == [1] * 300
         assert spent["lease_grant"] == 300
         assert len(seen.moves) == 300
-        assert seen.transactions < 60
+        assert seen.transactions <= 100
         await anyio.sleep(2 * CONFIG.lease)
         assert tokens(managers) == led
 

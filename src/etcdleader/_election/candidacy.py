@@ -259,13 +259,8 @@ class Candidacy:
             self._check()
         result, overheard = answer
         self._listener.etcd_answered()
-        self._place = Place.read(
-            self.session.own,
-            result.header.revision,
-            _range(result.results[0]).kvs,
-            self._place.ahead,
-            self._place.touched,
-        )
+        found = _range(result.results[0]).kvs
+        self._place = self._place.after_read(self.session.own, result.header.revision, found)
         # What came in while the read was under way may be newer than what it shows.
         for message in overheard:
             self._apply(message)

@@ -59,6 +59,8 @@ class Place:
         asked_to_resign: Our key was put without changing anything: an operator's request to step down.
         touched: The mod_revision of our own key, as last seen: a read may show a request that no watch brought. What shows
             an older one is out of date.
+        on_next_lease: Our own key was seen on the lease to which it moves. The move is not answered yet, and another put is
+            a request.
     """
 
     revision: int
@@ -68,6 +70,7 @@ class Place:
     lost: bool = False
     asked_to_resign: bool = False
     touched: int = field(default=0, compare=False)
+    on_next_lease: bool = field(default=False, compare=False)
 
     @property
     def rank(self) -> Rank:
@@ -97,21 +100,29 @@ class Place:
 
     def own_key_put(self, own: LeasedKey, kv: KeyValue) -> Place:
         """The place when our key was put and is ours still: a request to step down, or our own move to another lease."""
-        asked = self.asked_to_resign or kv.lease == own.lease_id
-        return replace(self, asked_to_resign=asked, touched=kv.mod_revision)
+        moved = kv.lease == own.moving_to and not self.on_next_lease
+        return replace(
+            self,
+            asked_to_resign=self.asked_to_resign or not moved,
+            on_next_lease=kv.lease == own.moving_to,
+            touched=kv.mod_revision,
+        )
 
     def own_key_moved(self, mod_revision: int, *, first: bool) -> Place:
         """The place when a transaction has moved our key to another lease. ``first``: it found no key before ours, and
         none can come before it any more."""
-        touched = max(self.touched, mod_revision)
-        if first:
-            return replace(self, ahead=0, predecessor=None, touched=touched)
-        return replace(self, touched=touched)
+        asked = self.asked_to_resign or (self.on_next_lease and mod_revision > self.touched)
+        place = replace(self, asked_to_resign=asked, on_next_lease=False, touched=max(self.touched, mod_revision))
+        return replace(place, ahead=0, predecessor=None) if first else place
 
     def after_creation(self, revision: int, *, resumed: bool) -> Place:
         """The place when a watch from "now" was created at ``revision``: what happened between our read and that
         revision may be missing, so a larger one needs a read; so does a stream that broke in between."""
         return replace(self, stale=True) if resumed or revision > self.revision else self
+
+    def after_read(self, own: LeasedKey, revision: int, newest: Sequence[KeyValue]) -> Place:
+        """The place that one linearizable read shows, after this one."""
+        return Place.read(own, revision, newest, self.ahead, self.touched, on_next_lease=self.on_next_lease)
 
     @classmethod
     def read(
@@ -121,6 +132,8 @@ class Place:
         newest: Sequence[KeyValue],
         counted: int,
         touched: int = 0,
+        *,
+        on_next_lease: bool = False,
     ) -> Place:
         """The place that one linearizable read shows.
 
@@ -129,15 +142,16 @@ class Place:
             revision: Of the answer.
             newest: The three newest keys of the queue that are not newer than ours, newest first.
             touched: The mod_revision of our own key as it was known before; 0 when it was not.
+            on_next_lease: Whether our own key was seen on the lease to which it moves.
             counted: How many were ahead before: what is said when there are at least two, since etcd does not count
                 up to a create_revision.
         """
         if revision < touched:
             # The read began before our key was put as we know it.
-            return cls(revision, counted, None, stale=True, touched=touched)
+            return cls(revision, counted, None, stale=True, touched=touched, on_next_lease=on_next_lease)
         if not newest or newest[0].key != own.key or not own.is_ours(newest[0]):
             return cls(revision, counted, None, lost=True)
-        place = cls(revision, 0, None, touched=newest[0].mod_revision)
+        place = cls(revision, 0, None, touched=newest[0].mod_revision, on_next_lease=on_next_lease)
         if 0 < touched < place.touched:
             place = place.own_key_put(own, newest[0])
         if len(newest) == 1:

@@ -7,7 +7,7 @@ old lease is kept alive until they have moved.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -43,16 +43,28 @@ class AttachedKeys:
         self._ended = LightEvent()
         self.leases: dict[bytes, int] = {}
 
-    def add(self, key: bytes, lease_id: int) -> None:
+    def add(self, key: bytes, lease_id: int) -> Callable[[], None]:
         """A transaction that puts ``key`` on this lease is about to leave.
+
+        Returns:
+            To be called if etcd refuses it: then the key is where it was.
 
         Raises:
             ValueError: There are too many.
         """
-        if key not in self.leases and len(self.leases) >= MAX_ATTACHED:
+        before = self.leases.get(key)
+        if before is None and len(self.leases) >= MAX_ATTACHED:
             raise ValueError(f"a term may have at most {MAX_ATTACHED} keys attached")
         self.leases[key] = lease_id
         self._ours.add(lease_id)
+
+        def refused() -> None:
+            if before is None:
+                self.leases.pop(key, None)
+            else:
+                self.leases[key] = before
+
+        return refused
 
     def follow(self, lease_id: int) -> None:
         """Move all keys to this lease."""
@@ -79,7 +91,12 @@ class AttachedKeys:
         backoff = Backoff(self._retry, random.uniform)
         with self._scope:
             while keys := self._left_behind():
-                if await self._move(keys[:_MOST]):
+                try:
+                    moved = await self._move(keys[:_MOST])
+                except Exception as error:  # noqa: BLE001 - no caller awaits this task
+                    self._give_up(keys[0], EtcdRefusedError(f"moving broke: {error!r}"))
+                    continue
+                if moved:
                     backoff.reset()
                     continue
                 await self._keep_old_leases_alive()

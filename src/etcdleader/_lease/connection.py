@@ -60,6 +60,7 @@ class Connection:
         self._process = process_id()
         self._scope = anyio.CancelScope()
         self._ended = anyio.Event()
+        self._learning = anyio.Lock()
         api.on_header(self._received)
 
     def _received(self, header: Header) -> None:
@@ -75,8 +76,10 @@ class Connection:
     async def learn_raft_term(self, key: bytes, *, timeout: float) -> None:
         """Ask for a raft term, unless one is known. Without one, a lease is trusted for its first time to live only."""
         if not self.raft_terms.known:
-            with suppress(EtcdRefusedError):  # the key may not be read: the responses to come bring a term, too
-                await self._asked(self.api.member_raft_term(key, timeout=timeout))
+            async with self._learning:  # thousands begin at once, and one of them asks
+                if not self.raft_terms.known:
+                    with suppress(EtcdRefusedError):  # the key may not be read: the responses to come bring a term, too
+                        await self._asked(self.api.member_raft_term(key, timeout=timeout))
 
     async def propose(self, key: bytes, *, timeout: float) -> Header:
         """Have a transaction agreed on that changes nothing: afterwards the member has applied an entry of the term in force.

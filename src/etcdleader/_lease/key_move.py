@@ -26,7 +26,6 @@ from .key_owner import KeyOwner
 from .lease import Lease
 from .lease_clock import LeaseClock, Timing
 from .leased_key import LeasedKey
-from .listener import LeaseListener
 
 __all__ = ("KeyMove", "MovingSession")
 
@@ -37,7 +36,6 @@ class MovingSession(Protocol):
     own: LeasedKey
     trusted: LeaseClock
     timing: Timing
-    listener: LeaseListener
     owner: KeyOwner
     lost: LossReason | None
 
@@ -47,6 +45,12 @@ class MovingSession(Protocol):
     async def granted(self, lease: Lease) -> bool:
         """Ask for a lease once."""
         ...
+
+    def move_failed(self, error: EtcdLeaderError) -> None:
+        """A call for the move failed."""
+
+    def unattended(self, error: EtcdLeaderError) -> None:
+        """It was not looked after, by a fault of ours: end it."""
 
     def moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
         """The key is on this lease."""
@@ -91,13 +95,18 @@ class KeyMove:
         """Whether nothing is to be sent any more."""
         return self._session.lost is not None or self.ended.is_set()
 
+    @property
+    def is_granted(self) -> bool:
+        """Whether the lease is granted to which the key moves."""
+        return self.lease.granted
+
     async def grant(self) -> bool:
-        """Have the lease granted; False: not this time."""
+        """Have that lease granted; False: not this time."""
         lease = self.lease
-        if not lease.granted and not await self._session.granted(lease):
+        if not await self._session.granted(lease):
             return False
         if self._session.lost is not None:
-            # The key went while etcd granted. What this does not reach ends with the lease.
+            # The key went while etcd granted, and no transaction has put it on this lease.
             with anyio.move_on_after(self.retry):
                 await lease.revoke(self.retry, self.retry)
             return False
@@ -156,12 +165,16 @@ class KeyMove:
     def failed(self, error: EtcdLeaderError) -> None:
         """The transaction may have been applied, or be applied yet. The same one is sent again."""
         if not self.is_over:
-            self._session.listener.etcd_failed(error)
+            self._session.move_failed(error)
             self.start_later()
 
     def regressed(self, error: EtcdRegressedError) -> None:
         """The cluster went back in time."""
         self._session.lose(LossReason.REGRESSED, error)
+
+    def broke(self, error: EtcdLeaderError) -> None:
+        """A fault of ours has left the move in no known state: the session is given up."""
+        self._session.unattended(error)
 
     def start_later(self) -> None:
         """Try again, after a pause."""

@@ -13,7 +13,6 @@ from .._runtime.tasks import protected
 from ..errors import EtcdLeaderError
 from .backoff import Backoff
 from .connection import Connection
-from .listener import LeaseListener
 from .raft_terms import LeaseTerm
 
 __all__ = ("Lease", "revoke")
@@ -29,12 +28,14 @@ class Lease:
         ttl: What etcd granted, in seconds; 0 until a grant was answered.
     """
 
-    __slots__ = ("_asked", "_connection", "_listener", "_now", "lease_id", "sent_at", "term", "ttl")
+    __slots__ = ("_asked", "_connection", "_failed", "_now", "lease_id", "sent_at", "term", "ttl")
 
-    def __init__(self, connection: Connection, now: Callable[[], float], listener: LeaseListener) -> None:
+    def __init__(
+        self, connection: Connection, now: Callable[[], float], failed: Callable[[EtcdLeaderError], None]
+    ) -> None:
         self._connection = connection
         self._now = now
-        self._listener = listener
+        self._failed = failed
         self._asked = False
         """Whether a grant under this id left and was not answered: it may have been applied, or be applied yet."""
         self.lease_id = 0
@@ -43,9 +44,9 @@ class Lease:
         self.ttl = 0
 
     @classmethod
-    def known(cls, connection: Connection, listener: LeaseListener, lease_id: int) -> Lease:
+    def known(cls, connection: Connection, failed: Callable[[EtcdLeaderError], None], lease_id: int) -> Lease:
         """Return a lease of ours that was granted before, to be revoked."""
-        lease = cls(connection, lambda: -math.inf, listener)
+        lease = cls(connection, lambda: -math.inf, failed)
         lease.lease_id = lease_id
         return lease
 
@@ -55,7 +56,7 @@ class Lease:
         return self.ttl > 0
 
     async def grant(self, seconds: float, key: bytes, timeout: float) -> bool:
-        """Ask for it once. Returns whether it was granted; the listener receives what went wrong otherwise.
+        """Ask for it once. Returns whether it was granted; ``failed`` received what went wrong otherwise.
 
         Args:
             seconds: Time to live to ask for.
@@ -70,10 +71,11 @@ class Lease:
             # After a lost answer it is ours, but from when is not known; before any try it is a stranger's.
             exists, self._asked = self._asked, False
             if exists:
-                await self.revoke(timeout, timeout)
+                with anyio.move_on_after(timeout):  # afterwards it ends by itself
+                    await self.revoke(timeout, timeout)
             return False
         except EtcdLeaderError as error:
-            self._listener.etcd_failed(error)
+            self._failed(error)
             return False
         return True
 
@@ -104,7 +106,7 @@ class Lease:
                 # The grant may be under way still, and would leave a lease without a key.
                 await anyio.sleep(timeout / 8)
             except EtcdLeaderError as error:
-                self._listener.etcd_failed(error)
+                self._failed(error)
                 await anyio.sleep(backoff.next())
             else:
                 return

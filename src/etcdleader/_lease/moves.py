@@ -1,12 +1,14 @@
 """Keys that move to new leases, because etcd has elected another leader.
 
-Those of one connection go together: the grants side by side, then one transaction for all of them, with one inside it for
-each key. So ten thousand keys cost ten thousand grants and some two hundred transactions.
+The keys of one connection go together. Each lease is granted by itself. Then one transaction moves all keys whose leases were
+granted meanwhile, with one transaction inside it for each key. So ten thousand keys cost ten thousand grants and some two
+hundred transactions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import anyio
@@ -25,6 +27,9 @@ _MOST = 64
 """Keys in one transaction. etcd allows 128 operations (``--max-txn-ops``), those inside counted one above the other."""
 _TOGETHER = 0.1
 """Seconds by which a move may come too early, to go along with others."""
+_GATHER = 0.02
+"""Seconds for which a key whose lease was granted waits for others."""
+_REST = 1.0
 _CLOSING = 1.0
 
 
@@ -41,8 +46,13 @@ class Movable(Protocol):
         """Whether nothing is to be sent any more."""
         ...
 
+    @property
+    def is_granted(self) -> bool:
+        """Whether the lease is granted to which the key moves."""
+        ...
+
     async def grant(self) -> bool:
-        """Have the lease granted to which the key moves. False: not this time."""
+        """Have that lease granted. False: not this time."""
         ...
 
     def txn(self) -> Txn:
@@ -67,6 +77,10 @@ class Movable(Protocol):
 
     def regressed(self, error: EtcdRegressedError) -> None:
         """The cluster went back in time."""
+        ...
+
+    def broke(self, error: EtcdLeaderError) -> None:
+        """A fault of ours has left the move in no known state."""
         ...
 
 
@@ -117,69 +131,77 @@ class Moves:
     async def _run(self) -> None:
         assert self._scope is not None
         with self._scope:
-            async with anyio.create_task_group() as group:
-                while True:
-                    self._wake = LightEvent()
-                    pause = self._start_what_is_due(group)
-                    await (self._wake.wait() if pause is None else self._wake.wait_for(pause))
+            while True:
+                try:
+                    async with anyio.create_task_group() as group:
+                        await self._start(group)
+                except Exception:  # noqa: BLE001 - no caller awaits this task, and other keys must move
+                    await anyio.sleep(_REST)
+
+    async def _start(self, group: TaskGroup) -> None:
+        while True:
+            self._wake = LightEvent()
+            pause = self._start_what_is_due(group)
+            await (self._wake.wait() if pause is None else self._wake.wait_for(pause))
 
     def _start_what_is_due(self, group: TaskGroup) -> float | None:
         """Return in how many seconds to come back; None: at the next one."""
         now = anyio.current_time()
+        granted: dict[float, list[Movable]] = {}
         while (next_at := self._agenda.next()) is not None and next_at <= now:
-            due: list[Movable] = []
-            while len(due) < _MOST and (key := self._agenda.pop(now + _TOGETHER)) is not None:
-                due.append(key)
-            self._under_way |= dict.fromkeys(due)
-            group.start_soon(protected(self._move), due)
+            count = 0
+            while count < _MOST and (key := self._agenda.pop(now + _TOGETHER)) is not None:
+                count += 1
+                if key.is_over:
+                    continue
+                self._under_way[key] = None
+                if key.is_granted:
+                    granted.setdefault(key.retry, []).append(key)  # none waits longer because another one would
+                else:
+                    group.start_soon(protected(self._grant), key)
+        for together in granted.values():
+            for first in range(0, len(together), _MOST):
+                group.start_soon(protected(self._move), together[first : first + _MOST])
         return None if next_at is None else next_at - now
 
-    async def _move(self, keys: Sequence[Movable]) -> None:
-        # What an answer asks for comes after the move: until then it is under way.
-        answers: dict[Movable, TxnResult | Exception] = {}
-        granted: list[Movable] = []
+    async def _grant(self, key: Movable) -> None:
+        """Each by itself: a slow one holds up no other."""
+        granted = False
         try:
-            if granted := await self._granted([key for key in keys if not key.is_over]):
-                answers = await self._send(granted)
+            granted = await key.grant()
+        except Exception as error:  # noqa: BLE001 - no caller awaits this task
+            self._take_in(key, error)
+        finally:
+            self._under_way.pop(key, None)
+        if granted:
+            self.schedule(key, _GATHER)
+        else:
+            key.start_later()
+
+    async def _move(self, keys: Sequence[Movable]) -> None:
+        answers: dict[Movable, TxnResult | Exception] = {}
+        try:
+            answers = await self._send(keys)
         except Exception as error:  # noqa: BLE001 - no caller awaits this task: the keys receive the error
             answers = dict.fromkeys(keys, error)
         finally:
+            # What an answer asks for comes after the move: until then it is under way.
             for key in keys:
                 self._under_way.pop(key, None)
         for key, answer in answers.items():
-            _take_in(key, answer)
-        for key in keys:
-            if key not in granted and key not in answers:
-                key.start_later()
-
-    async def _granted(self, keys: Sequence[Movable]) -> list[Movable]:
-        granted: list[Movable] = []
-
-        async def grant(key: Movable) -> None:
-            if await key.grant():
-                granted.append(key)
-
-        if len(keys) <= 1:
-            for key in keys:
-                await grant(key)
-            return granted
-        async with anyio.create_task_group() as group:
-            for key in keys:
-                group.start_soon(protected(grant), key)
-        return granted
+            self._take_in(key, answer)
 
     async def _send(self, keys: Sequence[Movable]) -> dict[Movable, TxnResult | Exception]:
         """Send one transaction for all of them."""
         sent: list[Movable] = []
 
-        async def send() -> TxnResult:
+        async def send() -> TxnResult | None:
             # Their turn may have taken a while: for some, a renewal has found the move done.
             sent[:] = [key for key in keys if not key.is_over]
             txns = [key.txn() for key in sent]
-            timeout = min(key.retry for key in keys)
             if len(txns) == 1:
-                return await self._connection.txn(*txns[0], timeout=timeout)
-            return await self._connection.txn((), txns, timeout=timeout)
+                return await self._connection.txn(*txns[0], timeout=keys[0].retry)
+            return await self._connection.txn((), txns, timeout=keys[0].retry) if txns else None
 
         try:
             result = await self._connection.turns.ask(send)
@@ -188,24 +210,34 @@ class Moves:
                 return {sent[0]: error}
             # One of them, and etcd refuses them all: that must not cost the others.
             answers: dict[Movable, TxnResult | Exception] = {}
-            for key in sent:
-                answers |= await self._send([key])
+
+            async def send_alone(key: Movable) -> None:
+                answers.update(await self._send([key]))
+
+            async with anyio.create_task_group() as group:
+                for key in sent:
+                    group.start_soon(protected(send_alone), key)
             return answers
         except EtcdLeaderError as error:
             return dict.fromkeys(sent, error)
+        if result is None:
+            return {}
         results = [result] if len(sent) == 1 else result.results
         return {key: one for key, one in zip(sent, results, strict=True) if isinstance(one, TxnResult)}
 
-
-def _take_in(key: Movable, answer: TxnResult | Exception) -> None:
-    match answer:
-        case TxnResult():
-            key.answered(answer)
-        case LeaseNotFoundError():
-            key.lease_gone()
-        case EtcdRegressedError():
-            key.regressed(answer)
-        case EtcdLeaderError():
-            key.failed(answer)
-        case _:
-            key.failed(EtcdUnavailableError(f"moving broke: {answer!r}"))
+    def _take_in(self, key: Movable, answer: TxnResult | Exception) -> None:
+        try:
+            match answer:
+                case TxnResult():
+                    key.answered(answer)
+                case LeaseNotFoundError():
+                    key.lease_gone()
+                case EtcdRegressedError():
+                    key.regressed(answer)
+                case EtcdLeaderError():
+                    key.failed(answer)
+                case _:
+                    key.broke(EtcdUnavailableError(f"moving broke: {answer!r}"))
+        except Exception as error:  # noqa: BLE001 - it costs this key, and not those of others
+            with suppress(Exception):
+                key.broke(EtcdUnavailableError(f"moving broke: {error!r}"))

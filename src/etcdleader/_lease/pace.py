@@ -10,6 +10,8 @@ from .lease_clock import Timing
 
 __all__ = ("Pace",)
 
+_CALLS_OF_A_MOVE = 2.2
+"""A grant or a transaction without a response, and then both with one."""
 _EARLY = 0.1
 """By which share of ``renew`` a renewal may come too early, to go along with others."""
 
@@ -17,10 +19,11 @@ _EARLY = 0.1
 class Pace:
     """Renewals start ``renew`` seconds apart, counted from the sending of the last one that succeeded."""
 
-    __slots__ = ("_backoff", "_early", "_last", "_not_before", "_renew", "_uniform")
+    __slots__ = ("_backoff", "_early", "_last", "_not_before", "_renew", "_retry", "_uniform")
 
     def __init__(self, timing: Timing, uniform: Callable[[float, float], float]) -> None:
         self._renew = timing.renew
+        self._retry = timing.retry
         self._uniform = uniform
         self._backoff = Backoff(timing.retry, uniform)
         self._not_before = -math.inf
@@ -29,13 +32,25 @@ class Pace:
 
     def due_in(self, sent_at: float, now: float) -> float | None:
         """Seconds until the renewal after the one that left at ``sent_at``; None: there is none any more."""
-        if now >= self._last:
+        if self.is_over(now):
             return None
         return max(sent_at + self._renew - self._early, self._not_before) - now
+
+    def is_over(self, now: float) -> bool:
+        """Whether there is no renewal any more."""
+        return now >= self._last
 
     def may_come_early(self, due_in: float, now: float) -> bool:
         """Whether it may start now, to go along with others. Not after one that failed."""
         return due_in <= self._renew * _EARLY and self._not_before <= now
+
+    def draw_move(self, trusted: float) -> float:
+        """Draw in how many seconds a move starts, where the lease is trusted for so many seconds: many move at once.
+
+        No earlier leader of etcd can revoke the lease before that. One lost response must not cost it.
+        """
+        latest = min(self._renew, trusted / 2, trusted - _CALLS_OF_A_MOVE * self._retry)
+        return self._uniform(0.0, max(0.0, latest))
 
     def spread(self) -> None:
         """Let the next one be due after a part of ``renew``, at random: later ones keep that distance."""

@@ -1,7 +1,6 @@
-"""A key kept on a lease: granted once, renewed until it is let go, and moved to another lease when etcd's leader changes.
+"""A key kept on a lease, renewed until it is let go, and moved to another lease when etcd's leader changes.
 
-Two clocks run for it. The lease is *kept* as long as etcd has it, as renewals show: a candidate that waits keeps its place.
-It is *trusted* no longer than the renewals of its own raft term say: only that makes a leader.
+Two clocks run for it. The lease is *kept* as long as etcd has it. It is *trusted* by the renewals of its own raft term alone.
 """
 
 from __future__ import annotations
@@ -39,8 +38,7 @@ class Session:
     """A key of ours and its lease. Lost once, it is lost for good; nothing of it is ever used again.
 
     Attributes:
-        own: The key.
-        owner: Of the key.
+        own: The key, of ``owner``.
         timing: The durations of the lease.
         listener: Receives what happens.
         trusted: Until when the lease may lead.
@@ -66,16 +64,7 @@ class Session:
         owner: KeyOwner,
         readable: bytes,
     ) -> None:
-        """Ask for nothing yet.
-
-        Args:
-            connection: To etcd.
-            timing: The durations of the lease.
-            clock: The manager's.
-            listener: Receives what happens.
-            owner: Of the key.
-            readable: A key that the user may read, whether it exists or not.
-        """
+        """Ask for nothing yet. ``readable`` is a key that the user may read, whether it exists or not."""
         self._connection = connection
         self.timing = timing
         self.listener = listener
@@ -119,7 +108,7 @@ class Session:
 
     def age(self) -> float | None:
         """Seconds since the last confirmed request was sent."""
-        return None if math.isinf(self._kept.sent_at) else self.now() - self._kept.sent_at
+        return None if math.isinf(sent_at := self._bound.sent_at) else self.now() - sent_at
 
     def check_deadline(self) -> None:
         """Notice a deadline that has passed."""
@@ -154,7 +143,7 @@ class Session:
         self.trusted, self._kept = self._clock_of(self._lease), self._clock_of(self._lease)
 
     def _new_lease(self) -> Lease:
-        return Lease(self._connection, self.now, self.listener)
+        return Lease(self._connection, self.now, self.move_failed)
 
     async def granted(self, lease: Lease) -> bool:
         """Ask for a lease once; returns whether it was granted."""
@@ -196,13 +185,15 @@ class Session:
         asked_at = self.now()
         self._last_error = None
         with anyio.move_on_after(self.timing.retry):
-            while True:
+            while self.lost is None and self._confirmed_at < asked_at:
+                lease_id = self.lease_id
                 await self._connection.renewals.renew_now(self)
-                if self.lost is not None or self._confirmed_at >= asked_at or (move := self._move) is None:
+                if (move := self._move) is not None and self._confirmed_at < asked_at:
+                    # etcd's leader has changed: the key moves first.
+                    self.move_now()
+                    await move.ended.wait()
+                elif self.lease_id == lease_id:
                     break
-                # etcd's leader has changed: the key moves first.
-                self.move_now()
-                await move.ended.wait()
         if self.lost is None and self._confirmed_at < asked_at:
             raise self._why_unconfirmed()
 
@@ -224,7 +215,7 @@ class Session:
             leases.append(self._move.lease)
         if self._attached is not None:
             self._attached.stop()
-            leases += [Lease.known(self._connection, self.listener, one) for one in self._attached.old_leases()]
+            leases += [Lease.known(self._connection, self.move_failed, one) for one in self._attached.old_leases()]
         if not self._connection.inherited:
             await revoke([lease for lease in leases if lease.lease_id], self._connection, self.timing.retry)
 
@@ -245,10 +236,11 @@ class Session:
         self.check_deadline()
         now = self.now()
         remaining = self._bound.remaining(now)
-        if self._may_lead and self._move is None and self._connection.raft_terms.is_outdated(self._lease.term):
-            # Many move at once. No earlier leader of etcd can revoke the lease before its deadline.
-            most = max(0.0, min(self.timing.renew, self.trusted.remaining(now) / 2))
-            self._start_move(random.uniform(0.0, most))  # noqa: S311 - no secret
+        if self._pace.is_over(now):
+            if self._move is not None:
+                self._move.give_up()  # the work has had one more lease to end, and has not
+        elif self._may_lead and self._move is None and self._connection.raft_terms.is_outdated(self._lease.term):
+            self._start_move(self._pace.draw_move(self.trusted.remaining(now)))
         if self._on_tick is None:
             return max(remaining, _TICK)
         if self.lost is not None or now >= self._ticked_at + _NO_SOONER:
@@ -313,14 +305,15 @@ class Session:
                 return True
             self._confirmed_at = now
         self._renewed(now)
-        self.listener.renewed(now - sent_at, remaining)
+        if verdict is Renewal.CONFIRMED or self._on_tick is None:
+            self._last_error = None
+            self.listener.renewed(now - sent_at, remaining)
         if len(read) > 1 and read[1] is None:
             self.owner.companion_absent()
         return True
 
     def _renewed(self, now: float) -> None:
         self._pace.succeeded()
-        self._last_error = None
         if self._on_tick is not None:
             # At once, not at the next look: what runs until the old deadline may go on.
             self._ticked_at = now
@@ -364,10 +357,23 @@ class Session:
         return self._attached
 
     async def settled_lease(self, timeout: float) -> int:
-        """Return the lease that the key is on, after the end of a move that is on its way, or after so many seconds."""
+        """Return the lease that the key is on, after the end of a move that is on its way.
+
+        Raises:
+            EtcdUnavailableError: The move was not answered within ``timeout`` seconds.
+        """
         if self._move is not None and self.own.moving_to:
             await self._move.ended.wait_for(timeout)
+            if self.own.moving_to and self.lost is None:
+                raise EtcdUnavailableError(f"the key moves to another lease, not answered within {timeout:g} s")
         return self.lease_id
+
+    def move_failed(self, error: EtcdLeaderError) -> None:
+        """A call for a lease or a move failed. For a leader that is as serious as a renewal that fails."""
+        if self._on_tick is None or self.lost is not None:
+            self.listener.etcd_failed(error)
+        else:
+            self.failed(error)
 
     def moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
         """The key is on this lease. ``read`` is what its transaction has read, if it was that."""
@@ -380,6 +386,7 @@ class Session:
             self.lose(LossReason.EXPIRED)
             return
         self._confirmed_at = lease.sent_at
+        self._last_error = None
         self._renewed(now)
         if self._attached is not None:
             self._attached.follow(lease.lease_id)

@@ -15,7 +15,7 @@ from .._etcd.api import Compare, Put
 from .._lease.connection import Connection
 from .._lease.lease_clock import Timing
 from .._runtime.fork import process_id
-from ..errors import EtcdRegressedError, LeadershipLostError
+from ..errors import EtcdRefusedError, EtcdRegressedError, LeadershipLostError
 from ..model import LossReason, Term
 from .reporter import Announcer
 from .term_scope import TermScope
@@ -107,12 +107,16 @@ class Seat:
         async with self._connect() as connection:
             try:
                 while term.is_valid() and (lease_id := await session.settled_lease(retry)) != tried:
-                    session.attached.add(key, lease_id)
-                    own = session.own
+                    refused, own = session.attached.add(key, lease_id), session.own
                     stands = [Compare(own.key, "create", own.create_revision), Compare(own.key, "lease", lease_id)]
-                    result = await connection.txn(stands, [Put(key, value, lease_id)], timeout=retry)
+                    try:
+                        result = await connection.txn(stands, [Put(key, value, lease_id)], timeout=retry)
+                    except EtcdRefusedError:
+                        refused()
+                        raise
                     if result.succeeded:
                         return
+                    refused()
                     tried = lease_id  # the key may have moved meanwhile: once more then
             except EtcdRegressedError as error:
                 session.lose(LossReason.REGRESSED, error)
