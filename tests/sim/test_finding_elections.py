@@ -1,12 +1,15 @@
-"""Which elections there are, told from the names and the leases of their keys."""
+"""Which elections there are, and whose keys are odd: told from the names and the leases of the keys."""
 
 from __future__ import annotations
 
 import pytest
 
-from etcdleader._election.admin import find_elections
+from etcdleader._election.admin import Candidate, find_elections, read_queue
 from etcdleader._lease.connection import connect
 from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.moving import moved
+from tests.sim.world import leading
 
 pytestmark = pytest.mark.anyio
 
@@ -15,6 +18,12 @@ async def found(etcd: FakeEtcd, prefix: str = "") -> list[str]:
     client = etcd.client()
     async with connect(id(client), lambda: client, owned=False) as connection:
         return await find_elections(connection, prefix, timeout=1)
+
+
+async def queue_of(etcd: FakeEtcd, election: str) -> tuple[Candidate, ...]:
+    client = etcd.client()
+    async with connect(id(client), lambda: client, owned=False) as connection:
+        return (await read_queue(connection, election, timeout=1)).candidates
 
 
 def candidate(etcd: FakeEtcd, election: str, lease_id: int) -> None:
@@ -45,3 +54,36 @@ async def test_thousands_are_found_page_by_page_and_in_transactions_of_a_size_th
     for number in range(1, 2501):
         candidate(etcd, f"e{number:04}", number)
     assert await found(etcd) == [f"e{number:04}" for number in range(1, 2501)]
+
+
+async def test_a_key_that_has_moved_to_another_lease_is_not_odd_and_its_election_is_found(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """An operator who took it for a stray key would delete the key of a leader."""
+    async with leading(etcd, clock) as (_, term):
+        election, _, name = term.key.rpartition("/")
+        await moved(etcd, term)
+        (leader,) = await queue_of(etcd, election)
+        assert (leader.token, leader.lease_id) == (term.token, term.lease_id)
+        assert name != f"{leader.lease_id:x}"
+        assert leader.oddities == ()
+        assert await found(etcd) == [election]
+
+
+@pytest.mark.parametrize("name", ["somebody", "004f", "4F", "12345678901234567"])
+async def test_a_key_that_was_put_again_is_odd_where_no_lease_can_have_given_it_its_name(
+    etcd: FakeEtcd, name: str
+) -> None:
+    etcd.grant(0x5F, 60)
+    etcd.put(f"jobs/{name}", "by hand", lease=0x5F)
+    etcd.put(f"jobs/{name}", "by hand again", lease=0x5F)
+    (odd,) = await queue_of(etcd, "jobs")
+    assert "is not named after its lease" in odd.oddities[0]
+    assert await found(etcd) == []
+
+
+async def test_a_key_with_the_name_of_another_lease_is_odd_while_nobody_has_put_it_again(etcd: FakeEtcd) -> None:
+    etcd.grant(0x5F, 60)
+    etcd.put("jobs/beef", "by hand", lease=0x5F)
+    (odd,) = await queue_of(etcd, "jobs")
+    assert "is not named after its lease" in odd.oddities[0]

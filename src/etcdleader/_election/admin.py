@@ -30,7 +30,7 @@ from .._etcd.api import (
 from .._lease.connection import Connection, connect
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
-from .queue import candidate_key, election_prefix, prefix_end
+from .queue import election_prefix, prefix_end
 
 __all__ = (
     "ANY_KEY",
@@ -56,7 +56,7 @@ _PAGE = 1000
 _MAX_TXN_OPS = 128
 """etcd's own bound on the operations of one transaction (``--max-txn-ops``)."""
 _NAMED = re.compile(rb".+/[1-9a-f][0-9a-f]{0,15}", re.DOTALL)
-"""What a key is called that is named after its lease."""
+"""What a key is called that is named after a lease: its own, or the one that it had before it moved."""
 _AT_ONCE = 16
 """Calls under way."""
 _PAUSE = 0.2
@@ -185,11 +185,22 @@ def oddities(election: str, kv: KeyValue) -> tuple[str, ...]:
     if b"/" in name:
         nested = kv.key.rpartition(b"/")[0].decode(errors="replace")
         found.append(f"is a key of {nested!r}, which is nested in this election and so stands in its queue")
-    elif kv.lease and kv.key != candidate_key(election, kv.lease):
+    elif kv.lease and not _may_be_a_candidates(election.encode(), kv):
         found.append("is not named after its lease, so no election library made it")
     if not kv.value and not found:
         found.append("has no value: a lock (as of etcdctl lock), not a candidate")
     return tuple(found)
+
+
+def _may_be_a_candidates(election: bytes, kv: KeyValue) -> bool:
+    """Whether an election library may have made this key, which has a lease.
+
+    etcdleader moves a key to another lease when etcd has elected another leader, and a key keeps its name. etcd does
+    not say on which lease a key was before: it says only that the key has been put again.
+    """
+    if kv.key == b"%s/%x" % (election, kv.lease):
+        return True
+    return kv.create_revision < kv.mod_revision and _NAMED.fullmatch(kv.key) is not None
 
 
 async def _with_lease(api: EtcdApi, candidate: Candidate, timeout: float) -> Candidate:
@@ -231,8 +242,8 @@ async def _elections_of(connection: Connection, keys: Sequence[bytes], timeout: 
     for one in result.results:
         assert isinstance(one, RangeResult)
         for kv in one.kvs:
-            election, _, name = kv.key.rpartition(b"/")
-            if kv.lease and name == f"{kv.lease:x}".encode():
+            election = kv.key.rpartition(b"/")[0]
+            if kv.lease and _may_be_a_candidates(election, kv):
                 found.add(election)
     return found
 
