@@ -95,7 +95,7 @@ class Member(EtcdMember):
 
 
 class Cluster:
-    """Three members, unless it is told otherwise. The operator speaks JSON over HTTP with etcd's own gateway: a call takes a few milliseconds."""
+    """The operator speaks JSON over HTTP with etcd's own gateway: a call takes a few milliseconds."""
 
     def __init__(
         self, network: Network, folder: Path, *, members: int = MEMBERS, version: str | None = None,
@@ -321,23 +321,6 @@ class Cluster:
                 if status.get("leader") == status["header"]["member_id"]:
                     found = max(found or (0, 0), (int(status["raftTerm"]), number))
         return found[1] if found else None
-
-    def leads(self, number: int) -> bool:
-        """Return whether this member takes itself for the leader.
-
-        Raises:
-            OperatorError: It does not answer.
-        """
-        status = self.call("maintenance/status", {}, member=number, timeout=0.5)
-        return bool(status.get("leader") == status["header"]["member_id"])
-
-    def raft_term(self, number: int) -> int:
-        """Return the raft term in the headers of this member: that of the last entry which it has applied.
-
-        Raises:
-            OperatorError: It does not answer.
-        """
-        return int(self.call("maintenance/status", {}, member=number)["header"].get("raft_term", 0))
 
     def wait_leader(self, timeout: float = 15.0) -> int:
         """The same, waiting for there to be one."""

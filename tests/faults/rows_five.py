@@ -86,7 +86,7 @@ def _wait_no_old_leases(campaign: Campaign) -> None:
 def _wake(campaign: Campaign, injection: Injection, leader: int, lagging: int) -> None:
     members = campaign.cluster.members
     rest = [number for number in range(MEMBERS) if number not in (leader, lagging)]
-    raft_term = campaign.cluster.raft_term(leader)
+    raft_term = _raft_term(campaign, leader)
     snapshots = members[lagging].snapshots_received()
     with _lags(campaign, leader, lagging):
         for number in rest:
@@ -97,8 +97,8 @@ def _wake(campaign: Campaign, injection: Injection, leader: int, lagging: int) -
             members[lagging].resume()
             campaign.sleep(until - time.monotonic())
             injection.note += (
-                f": m{successor} leads etcd in raft term {campaign.cluster.raft_term(successor)}, m{lagging} reports "
-                f"{campaign.cluster.raft_term(lagging)} after {members[lagging].snapshots_received() - snapshots} snapshot"
+                f": m{successor} leads etcd in raft term {_raft_term(campaign, successor)}, m{lagging} reports "
+                f"{_raft_term(campaign, lagging)} after {members[lagging].snapshots_received() - snapshots} snapshot"
             )
     if members[lagging].snapshots_received() == snapshots:
         raise OperatorError(f"m{lagging} caught up without a snapshot")
@@ -136,10 +136,21 @@ def _wait_successor(campaign: Campaign, members: Sequence[int], raft_term: int) 
     while time.monotonic() < until:
         for number in members:
             with contextlib.suppress(OperatorError):
-                if campaign.cluster.leads(number) and campaign.cluster.raft_term(number) > raft_term:
+                if _leads(campaign, number) and _raft_term(campaign, number) > raft_term:
                     return number
         campaign.sleep(0.05)
     raise OperatorError(f"no other leader of etcd within {_PATIENCE:g} s")
+
+
+def _leads(campaign: Campaign, number: int) -> bool:
+    """Return whether this member takes itself for the leader of etcd."""
+    status = campaign.cluster.call("maintenance/status", {}, member=number, timeout=0.5)
+    return bool(status.get("leader") == status["header"]["member_id"])
+
+
+def _raft_term(campaign: Campaign, number: int) -> int:
+    """Return the raft term in the headers of this member: that of the last entry which it has applied."""
+    return int(campaign.cluster.call("maintenance/status", {}, member=number)["header"].get("raft_term", 0))
 
 
 ROWS = {"A19": wake_behind_a_snapshot}

@@ -71,7 +71,8 @@ class Lease:
             # After a lost answer it is ours, but from when is not known; before any try it is a stranger's.
             exists, self._asked = self._asked, False
             if exists:
-                with anyio.move_on_after(timeout):  # afterwards it ends by itself
+                # What this does not reach ends by itself.
+                with anyio.move_on_after(timeout):
                     await self.revoke(timeout, timeout)
             return False
         except EtcdLeaderError as error:
