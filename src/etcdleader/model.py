@@ -155,7 +155,8 @@ class LeaderRecord:
         identity: The value, decoded as UTF-8 with errors replaced.
         token: Its create_revision: the fencing token it has, or will have, as leader.
         key: The key.
-        lease_id: The lease it is attached to; 0 when there is none, so that it never goes away by itself.
+        lease_id: The lease it is attached to; 0 when there is none, so that it never goes away by itself. The lease changes
+            when etcd elects another leader. ``observe()`` does not report a mere move, so it may be that of a lease before.
     """
 
     identity: str
