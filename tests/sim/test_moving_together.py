@@ -21,12 +21,14 @@ async def test_the_next_in_line_moves_too_and_those_behind_it_do_not(etcd: FakeE
         for number, manager in enumerate(managers):
             await group.start(manager.campaign)
             await until(lambda: manager.statistics().queue_position == number)  # noqa: B023
+        keys = list(etcd.keys())
         etcd.change_leader()
         await anyio.sleep(CONFIG.lease)
         assert [manager.statistics().lease_moves for manager in managers] == [1, 1, 0, 0]
         # They keep their places for as long as they wait.
         await anyio.sleep(5 * CONFIG.lease)
         assert [manager.statistics().queue_position for manager in managers] == [0, 1, 2, 3]
+        assert list(etcd.keys()) == keys
         assert [manager.statistics().lease_moves for manager in managers] == [1, 1, 0, 0]
         group.cancel_scope.cancel()
 

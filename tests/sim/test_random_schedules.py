@@ -80,7 +80,7 @@ async def test_the_judge_finds_clocks_out_that_run_apart_by_more_than_the_margin
     """What cannot be promised is seen to go wrong, so that silence elsewhere means something."""
     seeded(0)
     record = await run(0, 3600 * HOURS, by_hand=False, slowest=0.5)
-    assert any("two leaders" in verdict for verdict in record.judge.verdicts)
+    assert any("two leaders" in one or "etcd keeps its lease" in one for one in record.judge.verdicts)
 
 
 @pytest.mark.parametrize("mistakes", [True, False])

@@ -186,7 +186,8 @@ async def test_an_extension_is_confirmed_by_a_read_that_left_after_it_was_asked_
     client = etcd.client()
     async with leading(client, clock) as (manager, term):
         client.stall_watches()
-        client.delay("range", answer=0.5)
+        client.delay("txn", times=1)  # of the proposal: none
+        client.delay("txn", answer=0.5)
         await until(lambda: client.calls["lease_keep_alive"] == 1)
         await anyio.sleep(0.1)  # the read was answered with our key standing; its answer is on the way
         etcd.delete(term.key)

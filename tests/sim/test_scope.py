@@ -313,14 +313,16 @@ def test_a_manager_campaigns_on_one_loop_after_another(
 # extend
 
 
-async def test_extend_is_confirmed_by_a_read_and_moves_the_deadline(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_extend_is_confirmed_by_a_proposal_and_a_read_and_moves_the_deadline(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     manager = make(etcd, clock)
     async with manager:
         term = await manager.wait_elected()
         await anyio.sleep(0.75 * CONFIG.renew)
-        before = etcd.calls["lease_keep_alive"], etcd.calls["range"]
+        before = etcd.calls["lease_keep_alive"], etcd.calls["txn"]
         assert await manager.extend(term) is term
-        assert (etcd.calls["lease_keep_alive"], etcd.calls["range"]) == (before[0] + 1, before[1] + 1)
+        assert (etcd.calls["lease_keep_alive"], etcd.calls["txn"]) == (before[0] + 1, before[1] + 2)
         assert term.remaining() == pytest.approx(CONFIG.lease - CONFIG.margin)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 
 import anyio
@@ -90,29 +91,31 @@ async def test_leases_are_revoked_where_their_keys_have_not_moved(clock: Virtual
 
 
 async def test_a_follower_that_caught_up_by_a_snapshot_confirms_nothing_under_its_old_raft_term(
-    clock: VirtualClock,
+    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It answers keep-alives and reads with the old term, until it has applied an entry and set that entry's term."""
     async with FakeEtcd(members=5) as etcd:
         follower = etcd.members[0]
         follower.answers_early = True
         client = etcd.client(endpoints=[follower])
-        async with leading(client, clock) as (_, term):
+        # A move takes its time, so that the former leader would wake up before it.
+        monkeypatch.setattr(random, "uniform", lambda low, high: high)
+        async with leading(client, clock) as (manager, term):
             client.stall_watches()
             former = etcd.leader
             assert former is not None
             former.freeze()
-            # The first renewal comes late, so that the former leader wakes up before the second one.
             client.fail("lease_keep_alive", EtcdUnavailableError("not now"), times=math.inf)
-            await anyio.sleep(7.5)
+            await anyio.sleep(BELIEVED - 0.1)
             follower.lag()
             etcd.change_leader()
             follower.recover(by_snapshot=True)
             assert follower.raft_term < etcd.raft_term
             client.clear_faults()
-            await anyio.sleep(2.7)
+            await manager.extend(term)
+            await anyio.sleep(CONFIG.lease + 0.02 - clock())
             former.recover()
-            await anyio.sleep(0.1)
+            await anyio.sleep(0.06)
             assert term.key.encode() in etcd.keys()
             assert term.is_valid()
 

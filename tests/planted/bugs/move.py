@@ -54,7 +54,7 @@ _TERM = (
         pattern=r"(answered)\.append\(.+\)",
         replacement="""\
 if answer.ttl <= 0:
-    lease.lose(LossReason.REVOKED)
+    lease.unattended(unanswered)
     continue
 \\g<0>""",
         test="test_a_time_to_live_of_zero_that_the_read_contradicts",
@@ -164,14 +164,6 @@ for key in sent:
 )
 
 _TROUBLE = (
-    Bug(
-        "a fault of ours in one move ends all moves of the connection",
-        "move",
-        within="Moves._take_in",
-        pattern=r"except Exception as error:",
-        replacement="except ZeroDivisionError as error:",
-        test="test_a_fault_of_ours_in_one_move_costs_one_key_and_no_others",
-    ),
     Bug(
         "renewals of a kept lease call an outage of moves over",
         "move",
