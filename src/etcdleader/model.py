@@ -107,10 +107,10 @@ class Term:
         return self._guard()
 
     async def transaction(self, success: Sequence[Any], failure: Sequence[Any] = ()) -> tuple[bool, list[Any]]:
-        """Do ``success`` if the term's key still stands, else ``failure``, in one step, without blocking the loop.
+        """Do ``success`` if the term's key still stands, in one step, without blocking the loop; else ``failure``.
 
-        If the key moves to another lease at that moment, nothing is done, and the transaction is sent once more. Both lists
-        together may have 126 operations (etcd's ``--max-txn-ops`` is 128).
+        ``failure`` follows in a request of its own: a key that is gone does not come back. If the key moves to another lease
+        at that moment, nothing is done, and ``success`` is sent once more.
 
         Args:
             success: etcd3 operations (``etcd3.transactions.Put``, ``Get``, ``Delete``).

@@ -10,7 +10,7 @@ from . import etcd3_messages  # noqa: F401 - first, so that etcd3 can be importe
 from etcd3 import transactions, utils  # isort: skip
 from etcd3.client import KVMetadata  # isort: skip
 
-from .api import Compare, DeleteRange, DeleteRangeResult, Put, Range, RangeResult, Txn, TxnResult
+from .api import Compare, DeleteRange, DeleteRangeResult, Put, Range, RangeResult, TxnResult
 from .etcd3_messages import etcdrpc
 
 __all__ = ("Lease", "guard_compares", "transact", "transact_failure")
@@ -46,32 +46,32 @@ async def transact(
     *,
     timeout: float,
 ) -> tuple[bool, list[Any]] | None:
-    """Do etcd3's ``Put``, ``Get`` and ``Delete`` operations by the port's ``txn``: ``success`` while the key stands on the
-    lease, ``failure`` if it is gone.
+    """Do etcd3's ``Put``, ``Get`` and ``Delete`` operations by the port's ``txn``, while the key stands on the lease. ``failure`` is
+    only looked at.
+
+    They are no transaction inside another one: an older etcd does not check the permissions of these.
 
     Returns:
-        What etcd3's ``client.transaction`` returns. None: nothing was done, since the key stands on another lease.
+        What etcd3's ``client.transaction`` returns. None: nothing was done, since the key does not stand on the lease.
 
     Raises:
         TypeError: An operation is none of these, or asks for the previous value.
         EtcdUnavailableError: No answer: done or not done.
         EtcdRefusedError: etcd refused.
     """
-    own = Range(key)  # an empty branch would have no response
-    on_its_lease = Txn([Compare(key, "lease", lease_id)], [own, *[_operation(one) for one in success]], [own])
-    stands = Compare(key, "create", create_revision)
-    result = await txn([stands], [on_its_lease], [_operation(one) for one in failure], timeout=timeout)
-    if not result.succeeded:
-        return False, [_response(one, result) for one in result.results]
-    inner = result.results[0]
-    assert isinstance(inner, TxnResult)
-    return (True, [_response(one, result) for one in inner.results[1:]]) if inner.succeeded else None
+    for one in failure:
+        _operation(one)  # what is wrong with it is said before anything is done
+    stands = [Compare(key, "create", create_revision), Compare(key, "lease", lease_id)]
+    result = await txn(stands, [_operation(one) for one in success], (), timeout=timeout)
+    return (True, [_response(one, result) for one in result.results]) if result.succeeded else None
 
 
 async def transact_failure(
     txn: Callable[..., Awaitable[TxnResult]], failure: Sequence[Any], *, timeout: float
 ) -> tuple[bool, list[Any]]:
-    """Do the operations for the case that the key is not ours any more."""
+    """Do the operations for the case that the key is not ours any more, which stays so."""
+    if not failure:
+        return False, []
     result = await txn((), [_operation(one) for one in failure], (), timeout=timeout)
     return False, [_response(one, result) for one in result.results]
 

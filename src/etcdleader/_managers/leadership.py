@@ -94,7 +94,7 @@ class Seat:
                     if result is not None:
                         return result
                     tried = lease_id  # the key may have moved meanwhile: once more then
-                # The key was put on a lease that is none of ours.
+                # The key is gone, or on a lease that is none of ours.
                 return await transact_failure(connection.txn, failure, timeout=retry)
             except EtcdRegressedError as error:
                 self._session.lose(LossReason.REGRESSED, error)
