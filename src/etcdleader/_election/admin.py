@@ -196,7 +196,7 @@ def _may_be_a_candidates(election: bytes, kv: KeyValue) -> bool:
     """Whether an election library may have made this key, which has a lease.
 
     etcdleader moves a key to another lease when etcd has elected another leader, and a key keeps its name. etcd does
-    not say on which lease a key was before: it says only that the key has been put again.
+    not say on which lease a key was before: it shows only that the key has been put again.
     """
     if kv.key == b"%s/%x" % (election, kv.lease):
         return True

@@ -131,7 +131,7 @@ class Candidacy:
         self._tell_place()
 
     async def wait_turn(self) -> None:
-        """Return when the seat is ours: nobody ahead, our key standing, our lease trusted.
+        """Return when this candidate leads: its key is the oldest of the queue, and its lease is trusted.
 
         Raises:
             CandidacyOverError: Our key or lease was lost.
@@ -146,7 +146,7 @@ class Candidacy:
             return False
         if self.session.believed():
             return True
-        # etcd's leader has changed while we waited. The key moves first; then the lease can be trusted.
+        # etcd has elected another leader since the grant. The key moves to a new lease first, which can be trusted.
         self.session.move_now()
         return False
 
@@ -363,26 +363,26 @@ class Candidacy:
         return self._place.touched
 
     def read_with_move(self) -> Sequence[Range]:
-        """Return a read of our key and our predecessor: who has none is elected by the move itself."""
+        """Return a Range of the own key and its predecessor: without a predecessor, the move itself wins the election."""
         if self._place.rank is Rank.LEADER:
             return ()
         return [newest_up_to(self._prefix, self.token, limit=2)]
 
     def key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
-        """Our key is on another lease."""
+        """Take in that the own key is on another lease."""
         first = bool(read) and len(_range(read[-1]).kvs) == 1
         self._place = self._place.own_key_moved(mod_revision, first=first)
         self._tell_place()
         self._wake()
 
     def key_was_put(self, kv: KeyValue) -> None:
-        """A request to step down came before the move, and the watch may not have brought it yet."""
+        """Take in a step-down request from before the move, which the watch may not have delivered yet."""
         if kv.mod_revision > self._place.touched:
             self._place = self._place.own_key_put(self.session.own, kv)
             self._tell_place()
 
     def companion_absent(self) -> None:
-        """A renewal's read has not found the predecessor: the watch has missed it."""
+        """Take in that a renewal's read found no predecessor: the watch has missed its DELETE."""
         self._place = replace(self._place, stale=True)
         self._wake()
 

@@ -43,7 +43,7 @@ def _record(kv: KeyValue) -> LeaderRecord:
 
 
 def _same_leader(one: LeaderRecord | None, other: LeaderRecord | None) -> bool:
-    """Return whether two records differ in nothing but the lease: the key moves when etcd's own leader changes."""
+    """Return whether two records are equal except for the lease, which changes when etcd elects another leader."""
     if one is None or other is None:
         return one is other
     return replace(one, lease_id=other.lease_id) == other

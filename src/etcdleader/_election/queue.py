@@ -57,10 +57,10 @@ class Place:
             was waiting itself went away.
         lost: Our own key was deleted, overwritten or taken off our lease.
         asked_to_resign: Our key was put without changing anything: an operator's request to step down.
-        touched: The mod_revision of our own key, as last seen: a read may show a request that no watch brought. What shows
-            an older one is out of date.
-        on_next_lease: Our own key was seen on the lease to which it moves. The move is not answered yet, and another put is
-            a request.
+        touched: The mod_revision of the own key, as last read or received. A read may show a step-down request that no
+            watch has delivered. An event or a read with a lower mod_revision is out of date.
+        on_next_lease: A read or an event has shown the own key on the lease to which it moves, and etcd has not responded to
+            the move yet. Another PUT is a step-down request.
     """
 
     revision: int
@@ -99,7 +99,7 @@ class Place:
         return place
 
     def own_key_put(self, own: LeasedKey, kv: KeyValue) -> Place:
-        """The place when our key was put and is ours still: a request to step down, or our own move to another lease."""
+        """Return the place after a PUT on the own key that leaves it valid: a step-down request, or the own move to another lease."""
         moved = kv.lease == own.moving_to and not self.on_next_lease
         return replace(
             self,
@@ -109,8 +109,8 @@ class Place:
         )
 
     def own_key_moved(self, mod_revision: int, *, first: bool) -> Place:
-        """The place when a transaction has moved our key to another lease. ``first``: it found no key before ours, and
-        none can come before it any more."""
+        """Return the place after the own key has moved to another lease. ``first``: the move's Txn read no older key, and no
+        older key can be created later."""
         asked = self.asked_to_resign or (self.on_next_lease and mod_revision > self.touched)
         place = replace(self, asked_to_resign=asked, on_next_lease=False, touched=max(self.touched, mod_revision))
         return replace(place, ahead=0, predecessor=None) if first else place
@@ -147,7 +147,7 @@ class Place:
                 up to a create_revision.
         """
         if revision < touched:
-            # The read began before our key was put as we know it.
+            # The read is older than the last known PUT on the own key.
             return cls(revision, counted, None, stale=True, touched=touched, on_next_lease=on_next_lease)
         if not newest or newest[0].key != own.key or not own.is_ours(newest[0]):
             return cls(revision, counted, None, lost=True)

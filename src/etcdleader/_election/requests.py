@@ -13,11 +13,11 @@ _NEWEST_FIRST: Literal["create-descending"] = "create-descending"
 
 
 def join(prefix: bytes, key: bytes, value: bytes, lease_id: int) -> Txn:
-    """Put the candidate key unless it stands, and read the two newest keys of the queue: ours, and our predecessor's."""
+    """Return the Txn that creates the candidate key and reads the two newest keys of the queue: the candidate's own and its predecessor's."""
     newest = Range(prefix, prefix_end(prefix), limit=2, order=_NEWEST_FIRST)
     return Txn([Compare(key, "create", 0)], [Put(key, value, lease_id), newest], [Range(key)])
 
 
 def newest_up_to(prefix: bytes, create_revision: int, limit: int) -> Range:
-    """Read the newest keys up to ours: they show whether any key is before ours, and which is the one just before it."""
+    """Return a Range of the newest keys up to the candidate's own: it shows the predecessor, and whether there is one."""
     return Range(prefix, prefix_end(prefix), limit=limit, order=_NEWEST_FIRST, max_create_revision=create_revision)

@@ -357,9 +357,9 @@ class EtcdApi(Protocol):
     ) -> WatchHandle:
         """Watch ``key`` or ``[key, range_end)``, from now on or from ``start_revision``; returns at once.
 
-        ``timeout`` bounds each creation on the stream: when ``created`` has not come by then, the stream is opened
-        anew. A stream that brings nothing for so long is asked for its progress, and has as long again to respond. The
-        watch goes on over breaks until it is closed or cancelled.
+        If etcd does not respond to a creation within ``timeout``, the client opens a new stream. If the stream receives no
+        message for ``timeout``, the client sends a progress request. If no message arrives within another ``timeout``, the
+        client opens a new stream. The watch survives broken streams until it is closed or canceled.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""gRPC's errors in this library's words. Pure: told a code and etcd's text.
+"""Map gRPC's status codes and etcd's error texts to this library's errors. Pure.
 
 A status is about one of three. It decides whether the endpoint is left, which breaks every stream of the connection.
 

@@ -60,7 +60,7 @@ async def transact(
         EtcdRefusedError: etcd refused.
     """
     for one in failure:
-        _operation(one)  # what is wrong with it is said before anything is done
+        _operation(one)  # a bad operation raises before anything is sent
     stands = [Compare(key, "create", create_revision), Compare(key, "lease", lease_id)]
     result = await txn(stands, [_operation(one) for one in success], (), timeout=timeout)
     return (True, [_response(one, result) for one in result.results]) if result.succeeded else None
@@ -69,7 +69,7 @@ async def transact(
 async def transact_failure(
     txn: Callable[..., Awaitable[TxnResult]], failure: Sequence[Any], *, timeout: float
 ) -> tuple[bool, list[Any]]:
-    """Do the operations for the case that the key is not ours any more, which stays so."""
+    """Do the operations for a term that is over: its key is deleted, or attached to another client's lease, for good."""
     if not failure:
         return False, []
     result = await txn((), [_operation(one) for one in failure], (), timeout=timeout)

@@ -10,8 +10,8 @@ endpoint, whose other calls may well be answered, and on another one if that is 
 stream works, and nothing else.
 
 etcd since 3.4.25 and 3.5.8 responds only when all watches of the stream have caught up, and the member is at the first
-revision of each. It would not respond for a watch that goes on from a revision that is still to come, which may take days.
-So a broken watch is created at the last revision that it was told, and what comes again is dropped.
+revision of each. etcd does not respond while the start revision of a watch is in the future, which may last for days.
+So a broken watch is created again at the last revision that it received. Events that it receives twice are dropped.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ class Watches:
                 error = await self._follow()
                 if self._useful:
                     pause = _FIRST_PAUSE
-                # A new login is no trouble; where it does not help, calls tell. Nor is one silent stream: the next one tells.
+                # A stale token and one silent stream are no errors yet: if the new login or the next stream fails, that is reported.
                 for watch in [] if isinstance(error, StaleTokenError | _SilentError) else list(self._watches):
                     watch.tell(WatchBroken(error))
                 if not self._closed:
@@ -203,7 +203,7 @@ class Watches:
         return self._quiet_since + self._patience() if self._by_id else math.inf
 
     def _patience(self) -> float:
-        """For how long the stream may bring nothing before and after its progress is asked for."""
+        """Seconds without a message, before the progress request and again after it."""
         shortest = min((watch.timeout for watch in self._watches), default=math.inf)
         return shortest * min(1 << max(self._silent_streams - 1, 0), _MOST_PATIENCE)
 

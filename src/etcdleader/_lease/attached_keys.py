@@ -1,7 +1,7 @@
-"""Keys of the application on the lease of a session. They go with it, and follow when it moves.
+"""Keys of the application, attached to a session's lease. They are deleted with it and follow its moves.
 
-They follow in transactions of their own, after the session's own key. So one that cannot be moved does not hold that up. Their
-old lease is kept alive until they have moved.
+They follow in Txns of their own, after the session's own key, so a key that cannot be moved does not delay that one. The
+client keeps the old lease alive until they have moved.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class AttachedKeys:
         return {lease for lease in self.leases.values() if lease != self._lease_id} if self._lease_id else set()
 
     def stop(self) -> None:
-        """The session is over: move nothing any more."""
+        """Move no further key: the session is over."""
         if self._scope is not None:
             self._scope.cancel()
 
@@ -119,7 +119,7 @@ class AttachedKeys:
             self._give_up(keys[0], error)
             return True
         except LeaseNotFoundError:
-            return False  # the session's own key is gone, too, and it is about to learn that
+            return False  # the session's own key was deleted with that lease, and the session ends
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
             return False

@@ -78,11 +78,11 @@ class Connection:
         if not self.raft_terms.known:
             async with self._learning:  # thousands begin at once, and one of them asks
                 if not self.raft_terms.known:
-                    with suppress(EtcdRefusedError):  # the key may not be read: the responses to come bring a term, too
+                    with suppress(EtcdRefusedError):  # no permission to read: later responses have a term, too
                         await self._asked(self.api.member_raft_term(key, timeout=timeout))
 
     async def propose(self, key: bytes, *, timeout: float) -> Header:
-        """Have a transaction agreed on that changes nothing: afterwards the member has applied an entry of the term in force.
+        """Propose a Txn that changes nothing. When etcd responds, the member has applied an entry of the term in force.
 
         It makes no revision and no event, and needs no space. ``key`` is one that the user may write.
         """

@@ -31,7 +31,7 @@ __all__ = ("KeyMove", "MovingSession")
 
 
 class MovingSession(Protocol):
-    """The session whose key moves, as seen from here."""
+    """The session whose key moves, as a move uses it."""
 
     own: LeasedKey
     trusted: LeaseClock
@@ -50,7 +50,7 @@ class MovingSession(Protocol):
         """A call for the move failed."""
 
     def unattended(self, error: EtcdLeaderError) -> None:
-        """It was not looked after, by a fault of ours: end it."""
+        """End the session: the client's own code has failed."""
 
     def moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
         """The key is on this lease."""
@@ -75,11 +75,11 @@ class KeyMove:
         self.ended = LightEvent()
 
     def start(self, after: float) -> None:
-        """Start in so many seconds, or sooner than was said before."""
+        """Schedule the next attempt after ``after`` seconds."""
         self._connection.moves.schedule(self, after)
 
     def give_up(self) -> None:
-        """Send nothing any more. What is on its way may be applied yet."""
+        """Send no further request. etcd may still apply a request in flight."""
         self._connection.moves.discard(self)
         self.ended.set()
 
@@ -106,7 +106,7 @@ class KeyMove:
         if not await self._session.granted(lease):
             return False
         if self._session.lost is not None:
-            # The key went while etcd granted, and no transaction has put it on this lease.
+            # The session ended during the grant, and no Txn has attached the key to this lease.
             with anyio.move_on_after(self.retry):
                 await lease.revoke(self.retry, self.retry)
             return False
@@ -154,7 +154,7 @@ class KeyMove:
         self.give_up()
 
     def lease_gone(self) -> None:
-        """etcd does not have the lease, so no copy of the transaction can be applied any more. Another lease is needed."""
+        """Replace the lease, which does not exist any more: etcd cannot apply any copy of the Txn."""
         session = self._session
         if not self.is_over:
             session.own = session.own.moving(0)
@@ -163,7 +163,7 @@ class KeyMove:
             self.start_later()
 
     def failed(self, error: EtcdLeaderError) -> None:
-        """The transaction may have been applied, or be applied yet. The same one is sent again."""
+        """Schedule the same Txn again: etcd may have applied it, or may still apply it."""
         if not self.is_over:
             self._session.move_failed(error)
             self.start_later()
@@ -173,7 +173,7 @@ class KeyMove:
         self._session.lose(LossReason.REGRESSED, error)
 
     def broke(self, error: EtcdLeaderError) -> None:
-        """A fault of ours has left the move in no known state: the session is given up."""
+        """End the session: the client's own code has failed in the middle of the move."""
         self._session.unattended(error)
 
     def start_later(self) -> None:

@@ -24,10 +24,10 @@ class KeyOwner(Protocol):
         ...
 
     def key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
-        """The key is on another lease. ``read`` is empty where an earlier copy of the transaction had moved it."""
+        """The key is on another lease. ``read`` is empty if an earlier copy of the Txn had moved it."""
 
     def key_was_put(self, kv: KeyValue) -> None:
-        """Another client has put the key, and changed nothing."""
+        """Another client has put the key with the same value and lease: a step-down request."""
 
     def companion_absent(self) -> None:
-        """The key that is read along with each renewal is gone."""
+        """The key that each renewal also reads does not exist any more."""

@@ -45,7 +45,7 @@ class Lease:
 
     @classmethod
     def known(cls, connection: Connection, failed: Callable[[EtcdLeaderError], None], lease_id: int) -> Lease:
-        """Return a lease of ours that was granted before, to be revoked."""
+        """Return an object for a lease that was granted before, to revoke it."""
         lease = cls(connection, lambda: -math.inf, failed)
         lease.lease_id = lease_id
         return lease
@@ -68,7 +68,7 @@ class Lease:
         try:
             await self._connection.turns.ask(lambda: self._grant(seconds, key, timeout))
         except LeaseExistsError:
-            # After a lost answer it is ours, but from when is not known; before any try it is a stranger's.
+            # After a lost response the lease is ours, with an unknown grant time. At the first try it is another client's.
             exists, self._asked = self._asked, False
             if exists:
                 # What this does not reach ends by itself.

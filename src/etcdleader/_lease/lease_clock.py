@@ -1,4 +1,4 @@
-"""How long a lease may be believed, and which renewal may extend that. Pure: told the time, never asking for it.
+"""How long a lease may be believed, and which renewal may extend that. Pure: the caller passes the time.
 
 All moments are seconds on the manager's clock (CLOCK_BOOTTIME by default); all durations are seconds.
 """
@@ -75,21 +75,21 @@ class LeaseClock:
         return True
 
     def cap(self, deadline: float) -> None:
-        """Trust the lease no longer than until ``deadline`` either, and let nothing extend that.
+        """Set the earlier one of both deadlines. Nothing extends it while the cap is set.
 
-        A transaction that moves the key to another lease is on its way: on which of both the key is, nobody knows.
+        The client has sent a Txn that moves the key, and has no response: the key may be attached to either lease.
         """
         if self._uncapped is None:
             self._uncapped = self.deadline
         self.deadline = min(self.deadline, deadline)
 
     def uncap(self) -> None:
-        """The transaction was not applied and never will be: the key is on the old lease."""
+        """Lift the cap: no copy of the Txn was or will be applied, so the key is attached to the old lease."""
         if self._uncapped is not None:
             self.deadline, self._uncapped = self._uncapped, None
 
     def moved(self, sent_at: float, ttl: float, now: float) -> bool:
-        """The key is on another lease, granted by a request that left at ``sent_at``. False: it is past the deadline."""
+        """Trust the lease that the key has moved to, granted by a request sent at ``sent_at``. Return False past the deadline."""
         if not self.believed(now):
             return False
         self.sent_at, self.deadline, self._uncapped = sent_at, sent_at + ttl - self.margin, None
@@ -120,9 +120,9 @@ def judge_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: in
     apply an entry of the term in force, so that the read's term is no older one.
 
     Args:
-        ttl: From the keep-alive's answer. 0 or less means that the lease is gone. A leader of an earlier term says that
-            of leases which it does not know, so only the read decides.
-        key_is_ours: Whether the read showed our key with our create_revision, on a lease of ours.
+        ttl: From the keep-alive's response. 0 or less means that the lease does not exist. A former leader of etcd responds
+            with 0 for a lease that it does not know, so only the read decides.
+        key_is_ours: Whether the read showed the key with its create_revision, attached to this lease or to the one it moves to.
         lease_term: Under which the lease is trusted; 0 if it is trusted under none.
         read_term: raft_term of the linearizable read, sent after an answered proposal to the same member; 0 if that
             member reports none, or if another one answered.
@@ -138,7 +138,7 @@ def judge_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: in
 def why_unconfirmed(ttl: int, read_term: int, known_term: int) -> str:
     """Return why a renewal is ``UNCONFIRMED``."""
     if ttl <= 0:
-        return "etcd answered a keep-alive as if the lease were gone, and has its key all the same"
+        return "etcd responded to a keep-alive with TTL 0, but the lease's key still exists"
     if not read_term:
         return "a keep-alive was not confirmed by one member that knows etcd's raft term"
     return f"a keep-alive was confirmed in raft term {read_term}, though etcd has been in {known_term}"

@@ -13,7 +13,7 @@ __all__ = ("LeasedKey",)
 
 @dataclass(frozen=True, slots=True)
 class LeasedKey:
-    """Our own key, as it must be in etcd for the lease to be worth anything.
+    """The candidate's own key, as it must be in etcd for the lease to be trusted.
 
     Attributes:
         key: Its name.
@@ -30,7 +30,7 @@ class LeasedKey:
     moving_to: int = 0
 
     def is_ours(self, kv: KeyValue | None) -> bool:
-        """Return whether ``kv``, as read or put, is this key: as we put it, and on a lease of ours."""
+        """Return whether ``kv`` is this key: same create_revision and value, attached to its lease or to the one it moves to."""
         return (
             kv is not None
             and kv.create_revision == self.create_revision

@@ -34,7 +34,7 @@ _CLOSING = 1.0
 
 
 class Movable(Protocol):
-    """The move of one key, as seen from here."""
+    """The move of one key, as the connection's moves use it."""
 
     @property
     def retry(self) -> float:
@@ -80,7 +80,7 @@ class Movable(Protocol):
         ...
 
     def broke(self, error: EtcdLeaderError) -> None:
-        """A fault of ours has left the move in no known state."""
+        """The client's own code has failed in the middle of the move."""
         ...
 
 
@@ -109,7 +109,7 @@ class Moves:
         self._ended = LightEvent()
 
     def schedule(self, key: Movable, after: float) -> None:
-        """Move ``key`` in so many seconds. If its move is under way, nothing changes."""
+        """Start the move of ``key`` after ``after`` seconds. A move in progress is not started again."""
         if key in self._under_way:
             return
         self._agenda.put(key, anyio.current_time() + after)
@@ -119,7 +119,7 @@ class Moves:
             spawn(self._run, "etcdleader moves", self._ended.set)
 
     def discard(self, key: Movable) -> None:
-        """Begin no move of ``key`` any more."""
+        """Cancel the scheduled move of ``key``. A move in progress continues."""
         self._agenda.drop(key)
 
     async def aclose(self) -> None:
@@ -145,7 +145,7 @@ class Moves:
             await (self._wake.wait() if pause is None else self._wake.wait_for(pause))
 
     def _start_what_is_due(self, group: TaskGroup) -> float | None:
-        """Return in how many seconds to come back; None: at the next one."""
+        """Return the seconds until the next move is due; None if none is scheduled."""
         now = anyio.current_time()
         granted: dict[float, list[Movable]] = {}
         while (next_at := self._agenda.next()) is not None and next_at <= now:
@@ -165,7 +165,7 @@ class Moves:
         return None if next_at is None else next_at - now
 
     async def _grant(self, key: Movable) -> None:
-        """Each by itself: a slow one holds up no other."""
+        """Have one lease granted, independently of the others: a slow grant delays no other key."""
         granted = False
         try:
             granted = await key.grant()
@@ -185,7 +185,7 @@ class Moves:
         except Exception as error:  # noqa: BLE001 - no caller awaits this task: the keys receive the error
             answers = dict.fromkeys(keys, error)
         finally:
-            # What an answer asks for comes after the move: until then it is under way.
+            # Before the answers are processed: each may schedule the next attempt.
             for key in keys:
                 self._under_way.pop(key, None)
         for key, answer in answers.items():
@@ -196,7 +196,7 @@ class Moves:
         sent: list[Movable] = []
 
         async def send() -> TxnResult | None:
-            # Their turn may have taken a while: for some, a renewal has found the move done.
+            # While they waited for their turn, a renewal may have found some of them moved.
             sent[:] = [key for key in keys if not key.is_over]
             txns = [key.txn() for key in sent]
             if len(txns) == 1:
@@ -208,7 +208,7 @@ class Moves:
         except (LeaseNotFoundError, EtcdRefusedError) as error:
             if len(sent) == 1:
                 return {sent[0]: error}
-            # One of them, and etcd refuses them all: that must not cost the others.
+            # etcd refuses the whole Txn because of one key. The others are sent again on their own.
             answers: dict[Movable, TxnResult | Exception] = {}
 
             async def send_alone(key: Movable) -> None:

@@ -1,4 +1,4 @@
-"""When the next renewal of a lease is due. Pure: told the time, and randomness is handed in."""
+"""When the next renewal of a lease is due. Pure: the caller passes the time and the random numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .lease_clock import Timing
 __all__ = ("Pace",)
 
 _CALLS_OF_A_MOVE = 2.2
-"""A grant or a transaction without a response, and then both with one."""
+"""In units of ``retry``: one LeaseGrant or Txn without a response, then both with one."""
 _EARLY = 0.1
 """By which share of ``renew`` a renewal may come too early, to go along with others."""
 
@@ -45,9 +45,9 @@ class Pace:
         return due_in <= self._renew * _EARLY and self._not_before <= now
 
     def draw_move(self, trusted: float) -> float:
-        """Draw in how many seconds a move starts, where the lease is trusted for so many seconds: many move at once.
+        """Draw the delay of a move, in seconds, if the lease is trusted for ``trusted`` seconds. Many keys move at once.
 
-        No earlier leader of etcd can revoke the lease before that. One lost response must not cost it.
+        No former leader of etcd can revoke the lease within that time. One lost response must not cost the leadership.
         """
         latest = min(self._renew, trusted / 2, trusted - _CALLS_OF_A_MOVE * self._retry)
         return self._uniform(0.0, max(0.0, latest))
@@ -57,11 +57,11 @@ class Pace:
         self._early = self._uniform(0.0, 0.9) * self._renew
 
     def postpone(self, now: float) -> None:
-        """It failed: wait before the next one."""
+        """The last renewal failed: wait before the next one."""
         self._not_before = now + self._backoff.next()
 
     def succeeded(self) -> None:
-        """It succeeded: the next one comes in its time."""
+        """The last renewal succeeded: the next one is due after ``renew``."""
         self._backoff.reset()
         self._not_before = -math.inf
         self._early = 0.0

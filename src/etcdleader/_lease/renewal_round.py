@@ -139,7 +139,7 @@ class Renewable(Protocol):
         ...
 
     def unattended(self, error: EtcdLeaderError) -> None:
-        """It was not looked after for a while, by a fault of ours."""
+        """End the session: the client's own code has failed."""
         ...
 
 

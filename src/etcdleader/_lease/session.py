@@ -35,7 +35,7 @@ _NO_SOONER = 0.05
 
 
 class Session:
-    """A key of ours and its lease. Lost once, it is lost for good; nothing of it is ever used again.
+    """A key and the lease it is attached to. A lost session stays lost; its key and leases are never used again.
 
     Attributes:
         own: The key, of ``owner``.
@@ -162,17 +162,17 @@ class Session:
         self._connection.renewals.watch_clock(self, self._tick)
 
     def read_along(self, key: bytes | None) -> None:
-        """Read this key with each renewal, too, and tell the owner if it is gone: a watch may have missed its DELETE."""
+        """Read this key with each renewal, too. Report its absence to the owner: a watch may have missed its DELETE."""
         self._also_read = key
 
     def may_lead(self, may: bool) -> None:  # noqa: FBT001 - what has become of it
-        """The key is first or second in its queue, or not. Only then does it move when etcd's leader changes."""
+        """Set whether the key is the first or second of its queue. Only then does it move when etcd elects another leader."""
         if may is not self._may_lead:
             self._may_lead = may
             self._connection.renewals.look(self)
 
     def drain(self) -> None:
-        """The work was cancelled: renew for at most one more lease, or work that never ends would keep the key for ever."""
+        """Renew for at most one more ``lease`` after the work was cancelled, so that endless work does not keep the key for ever."""
         self._pace.end_at(self.now() + self.timing.lease)
 
     async def renew_now(self) -> None:
@@ -219,7 +219,7 @@ class Session:
         if not self._connection.inherited:
             await revoke([lease for lease in leases if lease.lease_id], self._connection, self.timing.retry)
 
-    # Renewable: what the connection's renewals ask and tell
+    # Renewable: what the connection's renewals call
 
     @property
     def retry(self) -> float:
@@ -232,7 +232,7 @@ class Session:
         return isinstance(self._last_error, EtcdRefusedError)
 
     def check(self) -> float:
-        """Notice a deadline that has passed, or another leader of etcd; says when to look again."""
+        """Act on a deadline that has passed and on a later raft term. Return the seconds until the next check."""
         self.check_deadline()
         now = self.now()
         remaining = self._bound.remaining(now)

@@ -93,8 +93,8 @@ class Seat:
                     )
                     if result is not None:
                         return result
-                    tried = lease_id  # the key may have moved meanwhile: once more then
-                # The key is gone, or on a lease that is none of ours.
+                    tried = lease_id  # send it again if the key has moved meanwhile
+                # The key is deleted, or attached to another client's lease.
                 return await transact_failure(connection.txn, failure, timeout=retry)
             except EtcdRegressedError as error:
                 self._session.lose(LossReason.REGRESSED, error)

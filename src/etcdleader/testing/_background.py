@@ -1,4 +1,4 @@
-"""What runs beside the calls of a fake etcd, and what a test is told of them."""
+"""The background tasks of a fake etcd, and the hooks that observe its requests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Background(ABC):
 
     Attributes:
         hooks: Called with each request.
-        failure: What a hook or a sink raised where no caller could be told. The stream that it was called by has ended.
+        failure: The exception of a hook or a sink that no caller could receive. The stream that called it has ended.
         changed: Sent when something changed that a waiting call may have waited for.
     """
 

@@ -80,7 +80,7 @@ class FaultyNetwork:
         self.changed.send()
 
     def silence_watches(self) -> None:
-        """Let the watch stream that is open bring nothing any more. All other calls work, and so does the next stream."""
+        """Deliver no further message on the open watch stream. Other calls work, and so does the next stream."""
         self._silenced += 1
         self.changed.send()
 

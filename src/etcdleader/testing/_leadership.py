@@ -30,7 +30,7 @@ class Electable(Protocol):
 class Leadership:
     """etcd's own leader.
 
-    A leader that is frozen or down still leads in name: nothing is agreed on until it goes on or another one is
+    A leader that is frozen or down still leads in name: nothing is committed until it recovers or another one is
     elected. If no member can be elected, one is that the fake does not show.
 
     Attributes:

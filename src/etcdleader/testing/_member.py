@@ -63,9 +63,9 @@ class FakeMember(MemberState):
         self._cluster.elect()
 
     def freeze(self) -> None:
-        """Stand still, as on SIGSTOP: whoever speaks to it hears nothing.
+        """Stop, as on SIGSTOP: the member receives requests and responds to none.
 
-        Without etcd's leader nothing is agreed on and no lease expires, until it recovers and goes on, or
+        Without etcd's leader nothing is agreed on and no lease expires, until the member recovers, or
         :meth:`FakeEtcd.change_leader`. After such an election it makes etcd's mistake when it recovers (etcd#15247): it
         revokes the leases that have expired *in its own books*, whatever its successor has renewed. Leases that were
         granted after it froze are not in them. The revocations come within 50 ms, in an order and at moments that the

@@ -17,7 +17,7 @@ _LONGEST = 0.05
 def revoke_by(books: Lessor, cluster: Cluster) -> None:
     """Have the leases revoked that have expired in the books of a member that led and wakes up.
 
-    The member has not heard of its successor's renewals, and proposes the revocations before it learns that it leads
+    The member has not received its successor's renewals, and proposes the revocations before it learns that it leads
     no more. The cluster commits them, each at a moment that the seed draws.
     """
     doomed = books.expired(anyio.current_time()) if cluster.woken_leaders_revoke else []

@@ -170,7 +170,7 @@ class FakeStream(Stream):
         self._cluster.changed.send()
 
     async def _report_progress(self, fault: Fault) -> None:
-        """Do as etcd does since 3.4.25 and 3.5.8: say nothing, and never later, if one watch has not caught up."""
+        """Respond as etcd 3.4.25, 3.5.8 and later do: not at all if one watch has not caught up."""
         await self._member.until_awake()
         if fault.error is not None:
             raise fault.error

@@ -152,7 +152,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     @property
     def raft_term(self) -> int:
-        """The term of etcd's own leader, whatever members say (:attr:`FakeMember.raft_term`)."""
+        """The term of etcd's leader. A member may report another one (:attr:`FakeMember.raft_term`)."""
         return self._cluster.raft_term
 
     @property
