@@ -19,28 +19,15 @@ from collections.abc import Callable
 import anyio
 
 from benchmarks.asked import received, since
-from etcdleader import Config, EtcdConfig, EtcdLeaderManager
-from etcdleader._etcd.client import new_client
+from etcdleader import Config, EtcdLeaderManager
 from etcdleader.testing import EtcdServer
+from tests.helpers.etcd_leader import leader_and_others
 from tests.versions.choice import choose
 
 LOOK_EVERY = 0.25
 PATIENCE = 180.0
 AFTER = 20.0
 """Seconds after the wake-up in which leaderships are still counted: etcd revokes a thousand leases a second."""
-
-
-async def leader_of(etcd: EtcdServer) -> int:
-    """Return the number of etcd's leader."""
-    for number, endpoint in enumerate(etcd.endpoints):
-        client = new_client(EtcdConfig(endpoints=[endpoint]))
-        try:
-            status = await client.member_status(timeout=5)
-        finally:
-            await client.aclose()
-        if status.leader == status.header.member_id:
-            return number
-    raise RuntimeError("etcd has no leader")
 
 
 async def until(holds: Callable[[], bool]) -> float:
@@ -63,7 +50,7 @@ async def measure(etcd: EtcdServer, wanted: argparse.Namespace) -> bool:
         print(f"{wanted.elections} elections led after {acquired:.1f} s")
         await anyio.sleep(config.renew)
         tokens = [manager.term.token for manager in managers if manager.term is not None]
-        frozen = etcd.members[await leader_of(etcd)]
+        frozen = etcd.members[(await leader_and_others(etcd))[0]]
         others = [
             endpoint for endpoint, member in zip(etcd.endpoints, etcd.members, strict=True) if member is not frozen
         ]

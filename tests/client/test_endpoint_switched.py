@@ -11,7 +11,7 @@ import pytest
 from etcdleader import EtcdConfig, EtcdLeaderError
 from etcdleader._etcd import balancer
 from etcdleader._etcd import client as product
-from etcdleader._etcd.api import Header, MemberStatus, Range, TxnResult
+from etcdleader._etcd.api import NOTHING, Header, MemberStatus, Range, TxnResult
 from etcdleader._etcd.client import new_client
 from etcdleader._etcd.rpcs import STATUS, Rpc
 
@@ -56,7 +56,7 @@ async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through
     reads = [Range(b"a"), Range(b"b")]
     await gateway.member_status(timeout=5)
     await gateway.txn((), reads, timeout=5)
-    assert not sound.asked[0].by_consensus, "it is known to survive"
+    assert NOTHING not in sound.asked[0].failure, "it is known to survive"
     login = gateway._login.metadata
 
     async def switched_meanwhile(endpoint: Any, timeout: float) -> Any:
@@ -66,7 +66,7 @@ async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through
     monkeypatch.setattr(gateway._login, "metadata", switched_meanwhile)
     await gateway.txn((), reads, timeout=5)
     assert len(sound.asked) == 1
-    assert old.asked[0].by_consensus
+    assert NOTHING in old.asked[0].failure
     await gateway.aclose()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
@@ -18,14 +18,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any]]:
     return virtual_backend(request.param)
-
-
-@pytest.fixture
-async def world(anyio_backend: object) -> AsyncIterator[World]:
-    world = World()
-    yield world
-    world.watches.close()
-    await anyio.sleep(1)
 
 
 async def test_a_stream_at_rest_is_asked_for_progress_once_in_its_time_and_stays(world: World) -> None:

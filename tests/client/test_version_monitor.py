@@ -9,8 +9,7 @@ import anyio
 import pytest
 
 from etcdleader import EtcdRefusedError, EtcdUnavailableError
-from etcdleader._etcd.api import Range
-from etcdleader._etcd.messages import TxnRequest
+from etcdleader._etcd.api import NOTHING, Range, Txn
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient, FakeMember
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
@@ -40,8 +39,8 @@ def through_the_log(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     handle = FakeMember.handle
 
     async def look(member: FakeMember, request: Any) -> Any:
-        if isinstance(request, TxnRequest):
-            seen.append(request.by_consensus)
+        if isinstance(request, Txn):
+            seen.append(NOTHING in request.failure)
         return await handle(member, request)
 
     monkeypatch.setattr(FakeMember, "handle", look)

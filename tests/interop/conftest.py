@@ -28,14 +28,14 @@ def etcd_server() -> Iterator[EtcdServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def queues(etcd_server: EtcdServer) -> Iterator[QueueReader]:
     reader = QueueReader(etcd_server.endpoints[0])
     yield reader
     reader.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def libraries(etcd_server: EtcdServer) -> Iterator[Libraries]:
     libraries = Libraries(etcd_server.endpoints[0])
     yield libraries

@@ -8,10 +8,9 @@ from collections.abc import Iterator
 import anyio
 import pytest
 
-from etcdleader import EtcdConfig
-from etcdleader._etcd.client import new_client
 from etcdleader.testing import EtcdServer
-from tests.interop.libraries import FOREIGN, Libraries
+from tests.helpers.etcd_leader import leader_and_others
+from tests.interop.libraries import FOREIGN
 from tests.interop.program import Record
 from tests.interop.queue_reader import QueueReader
 from tests.interop.steps import Find, join, lead
@@ -28,41 +27,10 @@ def etcd_server() -> Iterator[EtcdServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def queues(etcd_server: EtcdServer) -> Iterator[QueueReader]:
-    reader = QueueReader(etcd_server.endpoints[0])
-    yield reader
-    reader.close()
-
-
-@pytest.fixture(scope="module")
-def libraries(etcd_server: EtcdServer) -> Iterator[Libraries]:
-    libraries = Libraries(etcd_server.endpoints[0])
-    yield libraries
-    libraries.close()
-
-
-async def members(etcd: EtcdServer) -> tuple[str, list[int]]:
-    """Return the endpoint of etcd's leader, and the ids of the other members."""
-    leader, others = "", []
-    for endpoint in etcd.endpoints:
-        client = new_client(EtcdConfig(endpoints=[endpoint]))
-        try:
-            status = await client.member_status(timeout=5)
-        finally:
-            await client.aclose()
-        if status.leader == status.header.member_id:
-            leader = endpoint
-        else:
-            others.append(status.header.member_id)
-    assert leader, "etcd has no leader"
-    return leader, others
-
-
 def change_leader(etcd: EtcdServer) -> None:
     """Let etcd's leader hand over to another member."""
-    leader, others = anyio.run(members, etcd)
-    command = [str(etcd.etcdctl), "--endpoints", leader, "move-leader", f"{others[0]:x}"]
+    leader, others = anyio.run(leader_and_others, etcd)
+    command = [str(etcd.etcdctl), "--endpoints", etcd.endpoints[leader], "move-leader", f"{others[0]:x}"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=30)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import anyio
 import pytest
 
@@ -196,40 +198,29 @@ async def test_a_stale_leader_reports_a_lease_as_gone_that_was_granted_after_it(
 
 
 async def test_revocations_of_a_woken_leader_wait_for_a_leader_and_are_spread_by_the_seed() -> None:
-    async def moments(seed: int) -> list[float]:
+    async def moments(seed: int, elect: Callable[[FakeEtcd], None], pause: float) -> list[float]:
+        """Seconds from the wake-up to each revocation."""
         async with FakeEtcd(members=2, seed=seed) as etcd:
             leader = leader_of(etcd)
             for lease_id in range(1, 4):
                 etcd.grant(lease_id, 2)
                 etcd.put(f"k/{lease_id}", lease=lease_id)
             leader.freeze()
-            etcd.lose_leader()
-            await anyio.sleep(10)
-            woken_at = anyio.current_time()
-            leader.recover()
-            await anyio.sleep(1)
-            assert len(etcd.leases()) == 3
-            etcd.change_leader()
-            await anyio.sleep(0.01)
-            assert not etcd.leases()
-            return [round(commit.time - woken_at, 9) for commit in etcd.history[-3:]]
-
-    assert await moments(1) == await moments(1) == [1, 1, 1]
-
-    async def spread(seed: int) -> list[float]:
-        async with FakeEtcd(members=2, seed=seed) as etcd:
-            leader = leader_of(etcd)
-            for lease_id in range(1, 4):
-                etcd.grant(lease_id, 2)
-                etcd.put(f"k/{lease_id}", lease=lease_id)
-            leader.freeze()
-            etcd.change_leader()
+            elect(etcd)
             await anyio.sleep(2.5)
             woken_at = anyio.current_time()
             leader.recover()
-            await anyio.sleep(0.1)
+            await anyio.sleep(pause)
+            if etcd.leases():
+                etcd.change_leader()
+                await anyio.sleep(0.01)
+            assert not etcd.leases()
             return [round(commit.time - woken_at, 9) for commit in etcd.history[-3:]]
 
+    async def spread(seed: int) -> list[float]:
+        return await moments(seed, FakeEtcd.change_leader, 0.1)
+
+    assert await moments(1, FakeEtcd.lose_leader, 1) == await moments(2, FakeEtcd.lose_leader, 1) == [1, 1, 1]
     assert await spread(1) == await spread(1) != await spread(2)
     assert len(set(await spread(1))) == 3
 

@@ -45,6 +45,7 @@ __all__ = (
     "Result",
     "Txn",
     "TxnResult",
+    "Txns",
     "WatchBroken",
     "WatchCanceled",
     "WatchCreated",
@@ -135,19 +136,18 @@ class DeleteRange(NamedTuple):
 
 
 class Txn(NamedTuple):
-    """A transaction inside one: if every condition holds do ``success``, else ``failure``. Only ``NOTHING`` has empty
-    branches."""
+    """A transaction, as a request or inside another one: if every condition holds do ``success``, else ``failure``."""
 
     compare: Sequence[Compare]
-    success: Sequence[Range | Put | DeleteRange]
-    failure: Sequence[Range | Put | DeleteRange]
+    success: Sequence[Operation]
+    failure: Sequence[Operation]
 
 
 Operation: TypeAlias = Range | Put | DeleteRange | Txn
 
 NOTHING = Txn((), (), ())
-"""In the branch of a transaction that never runs, it sends one that only reads through raft's log: etcd takes the transaction
-for one that writes. Its result is left out, wherever it runs."""
+"""An operation that changes nothing and has no result. A Txn of reads that has it in either branch is no read-only one for
+etcd, which proposes it to raft."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +282,27 @@ class WatchHandle(Protocol):
         """End the watch, without waiting. The sink is not called again."""
 
 
+class Txns(Protocol):
+    """The transactions of a connection, for code that needs no other call."""
+
+    async def txn(
+        self,
+        compare: Sequence[Compare],
+        success: Sequence[Operation],
+        failure: Sequence[Operation] = (),
+        *,
+        timeout: float,
+    ) -> TxnResult:
+        """If every condition holds do ``success``, else ``failure``, in one step. Read-only ones are linearizable.
+
+        Raises:
+            LeaseNotFoundError: A put named a lease that etcd does not have; nothing was done.
+        """
+        ...
+
+
 @runtime_checkable
-class EtcdApi(Protocol):
+class EtcdApi(Txns, Protocol):
     """One connection to one etcd cluster, on one event loop."""
 
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
@@ -335,21 +354,6 @@ class EtcdApi(Protocol):
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
         """Read, linearizably."""
-        ...
-
-    async def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Operation],
-        failure: Sequence[Operation] = (),
-        *,
-        timeout: float,
-    ) -> TxnResult:
-        """If every condition holds do ``success``, else ``failure``, in one step. Read-only ones are linearizable.
-
-        Raises:
-            LeaseNotFoundError: A put named a lease that etcd does not have; nothing was done.
-        """
         ...
 
     def watch(

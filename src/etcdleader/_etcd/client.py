@@ -16,6 +16,7 @@ from .._runtime.tasks import CallSoon, call_soon_from_threads
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import (
+    NOTHING,
     Compare,
     Header,
     KeepAliveAnswers,
@@ -25,6 +26,7 @@ from .api import (
     Operation,
     Range,
     RangeResult,
+    Txn,
     TxnResult,
     WatchHandle,
     WatchSink,
@@ -40,7 +42,6 @@ from .messages import (
     LeaseTimeToLiveRequest,
     RaftTermRequest,
     StatusRequest,
-    TxnRequest,
 )
 from .rpcs import (
     LEASE_GRANT,
@@ -173,10 +174,10 @@ class EtcdClient:
             of_one = await self.range(cast("Range", success[0]), timeout=timeout)
             return TxnResult(succeeded=True, results=(of_one,), header=of_one.header)
 
-        def request() -> TxnRequest:
-            # Given up at the wrong moment, by a timeout or by our end, it would end a member of an older etcd.
-            by_consensus = reads and not self._versions.cancelled_reads_are_safe()
-            return TxnRequest(compare, success, failure, by_consensus)
+        def request() -> Txn:
+            # An older etcd exits if a read-only transaction is cancelled while it reads. A proposal cannot be cancelled.
+            through_log = reads and not self._versions.cancelled_reads_are_safe()
+            return Txn(compare, success, (*failure, NOTHING) if through_log else failure)
 
         return await self._call(TXN, request, timeout)
 

@@ -35,7 +35,6 @@ from .messages import (
     RaftTermRequest,
     RaftTermResponse,
     StatusRequest,
-    TxnRequest,
     WatchCancelRequest,
     WatchCreateRequest,
     WatchProgressRequest,
@@ -134,13 +133,8 @@ def decode_raft_term(data: bytes) -> RaftTermResponse:
     return RaftTermResponse(_header(etcdrpc.RangeResponse.FromString(data).header))
 
 
-def encode_txn(request: TxnRequest) -> bytes:
-    message = _txn(request)
-    if request.by_consensus:
-        # etcd takes it for one that writes, and so through raft's log: the empty transaction that it gets in one branch
-        # does nothing, and its result is left out below.
-        message.failure.add(request_txn=etcdrpc.TxnRequest())
-    return _serialized(message)
+def encode_txn(request: Txn) -> bytes:
+    return _serialized(_txn(request))
 
 
 def decode_txn(data: bytes) -> TxnResult:
@@ -236,7 +230,7 @@ def _compare(one: Compare) -> Any:
     return message
 
 
-def _txn(request: TxnRequest | Txn) -> Any:
+def _txn(request: Txn) -> Any:
     return etcdrpc.TxnRequest(
         compare=[_compare(one) for one in request.compare],
         success=[_operation(one) for one in request.success],

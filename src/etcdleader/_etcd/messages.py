@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .api import Compare, Event, Header, Operation
+from .api import Event, Header
 
 __all__ = (
     "ALL_WATCHES",
@@ -24,7 +24,6 @@ __all__ = (
     "RaftTermRequest",
     "RaftTermResponse",
     "StatusRequest",
-    "TxnRequest",
     "WatchCancelRequest",
     "WatchCreateRequest",
     "WatchProgressRequest",
@@ -81,15 +80,6 @@ class RaftTermResponse(NamedTuple):
     """What the member reports of itself."""
 
     header: Header
-
-
-class TxnRequest(NamedTuple):
-    """One transaction. ``by_consensus`` sends also one that only reads through raft's log."""
-
-    compare: Sequence[Compare]
-    success: Sequence[Operation]
-    failure: Sequence[Operation]
-    by_consensus: bool = False
 
 
 class WatchCreateRequest(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from . import codec
-from .api import KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range, RangeResult, TxnResult
+from .api import KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range, RangeResult, Txn, TxnResult
 from .messages import (
     AuthenticateRequest,
     AuthenticateResponse,
@@ -19,7 +19,6 @@ from .messages import (
     RaftTermRequest,
     RaftTermResponse,
     StatusRequest,
-    TxnRequest,
     WatchCancelRequest,
     WatchCreateRequest,
     WatchProgressRequest,
@@ -65,7 +64,7 @@ RANGE: Rpc[Range, RangeResult] = Rpc("range", "/etcdserverpb.KV/Range", codec.en
 RAFT_TERM: Rpc[RaftTermRequest, RaftTermResponse] = Rpc(
     "raft term", "/etcdserverpb.KV/Range", codec.encode_raft_term, codec.decode_raft_term
 )
-TXN: Rpc[TxnRequest, TxnResult] = Rpc("transaction", "/etcdserverpb.KV/Txn", codec.encode_txn, codec.decode_txn)
+TXN: Rpc[Txn, TxnResult] = Rpc("transaction", "/etcdserverpb.KV/Txn", codec.encode_txn, codec.decode_txn)
 LEASE_GRANT: Rpc[LeaseGrantRequest, LeaseGranted] = Rpc(
     "grant", "/etcdserverpb.Lease/LeaseGrant", codec.encode_lease_grant, codec.decode_lease_grant
 )

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from .._etcd.api import Compare, LeaseNotFoundError, Put, Range, RangeResult, Txn, TxnResult
-from .._runtime.events import LightEvent
 from .._runtime.tasks import spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from .backoff import Backoff
@@ -30,7 +29,7 @@ _MOST = 32
 class AttachedKeys:
     """The attached keys of one session, each with the lease that it is on as far as is known."""
 
-    __slots__ = ("_connection", "_ended", "_lease_id", "_listener", "_ours", "_retry", "_scope", "leases")
+    __slots__ = ("_connection", "_lease_id", "_listener", "_ours", "_retry", "_scope", "leases")
 
     def __init__(self, connection: Connection, listener: LeaseListener, retry: float) -> None:
         self._connection = connection
@@ -40,7 +39,6 @@ class AttachedKeys:
         self._ours: set[int] = set()
         """All leases that keys were put on."""
         self._scope: anyio.CancelScope | None = None
-        self._ended = LightEvent()
         self.leases: dict[bytes, int] = {}
 
     def add(self, key: bytes, lease_id: int) -> Callable[[], None]:
@@ -71,8 +69,8 @@ class AttachedKeys:
         self._lease_id = lease_id
         self._ours.add(lease_id)
         if self._scope is None and self._left_behind():
-            self._scope, self._ended = anyio.CancelScope(), LightEvent()
-            spawn(self._run, "etcdleader attached keys", self._ended.set)
+            self._scope = anyio.CancelScope()
+            spawn(self._run, "etcdleader attached keys", _nothing)
 
     def old_leases(self) -> set[int]:
         """Return the leases that some keys have not left yet."""
@@ -154,3 +152,7 @@ class AttachedKeys:
             await self._connection.api.lease_keep_alive(list(self.old_leases()), timeout=self._retry)
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
+
+
+def _nothing() -> None:
+    """No caller waits for the end of the task."""

@@ -14,7 +14,7 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
-from .._etcd.api import Compare, LeaseNotFoundError, Operation, Txn, TxnResult
+from .._etcd.api import LeaseNotFoundError, Txn, TxnResult, Txns
 from .._runtime.events import LightEvent
 from .._runtime.limiter import Turns
 from .._runtime.tasks import protected, spawn
@@ -84,17 +84,8 @@ class Movable(Protocol):
         ...
 
 
-class _Connection(Protocol):
+class _Connection(Txns, Protocol):
     turns: Turns
-
-    async def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Operation],
-        failure: Sequence[Operation] = (),
-        *,
-        timeout: float,
-    ) -> TxnResult: ...
 
 
 class Moves:

@@ -18,16 +18,14 @@ import anyio
 
 from .._etcd.api import (
     NOTHING,
-    Compare,
     EtcdApi,
     Header,
     KeepAlive,
     KeepAliveAnswers,
     KeyValue,
-    Operation,
     Range,
     RangeResult,
-    TxnResult,
+    Txns,
 )
 from .._runtime.clock import Clock
 from .._runtime.events import LightEvent
@@ -44,25 +42,14 @@ _ATTEMPTS = 2
 """In one round. After the last one a lease waits, by its own backoff."""
 
 
-class RenewalConnection(Protocol):
-    """The connection, as seen from here."""
+class RenewalConnection(Txns, Protocol):
+    """The connection, as a round of renewals uses it."""
 
     api: EtcdApi
     raft_terms: RaftTerms
 
     async def propose(self, key: bytes, *, timeout: float) -> Header:
-        """Have a transaction agreed on that changes nothing."""
-        ...
-
-    async def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Operation],
-        failure: Sequence[Operation] = (),
-        *,
-        timeout: float,
-    ) -> TxnResult:
-        """Read in one linearizable transaction. A cluster that went back in time is an error."""
+        """Propose a Txn that changes nothing."""
         ...
 
     def history_was_replaced(self, raft_term: int) -> None:

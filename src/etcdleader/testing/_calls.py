@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from .._etcd.api import Range
+from .._etcd.api import Range, Txn
 from .._etcd.messages import (
     LeaseGrantRequest,
     LeaseKeepAliveRequest,
@@ -14,7 +14,6 @@ from .._etcd.messages import (
     LeaseTimeToLiveRequest,
     RaftTermRequest,
     StatusRequest,
-    TxnRequest,
     WatchCreateRequest,
     WatchProgressRequest,
 )
@@ -44,7 +43,7 @@ _KINDS: dict[type, CallKind] = {
     RaftTermRequest: "member_raft_term",
     StatusRequest: "member_status",
     Range: "range",
-    TxnRequest: "txn",
+    Txn: "txn",
     WatchCreateRequest: "watch",
     WatchProgressRequest: "watch_progress",
 }
@@ -79,7 +78,7 @@ def arguments_of(request: Any) -> tuple[Any, ...]:
     """Return what the port was given for this request."""
     if isinstance(request, Range):
         return (request,)
-    if isinstance(request, TxnRequest | WatchCreateRequest):
+    if isinstance(request, Txn | WatchCreateRequest):
         return tuple(request)[:3]
     if isinstance(request, LeaseTimeToLiveRequest):
         return (request.lease_id,)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import anyio
 import anyio.lowlevel
 
-from .._etcd.api import KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range, RangeResult, TxnResult
+from .._etcd.api import KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range, RangeResult, Txn, TxnResult
 from .._etcd.messages import (
     LeaseGrantRequest,
     LeaseRevokeRequest,
@@ -18,7 +18,6 @@ from .._etcd.messages import (
     RaftTermRequest,
     RaftTermResponse,
     StatusRequest,
-    TxnRequest,
 )
 from ..errors import EtcdUnavailableError
 from ._cluster import Cluster
@@ -126,9 +125,9 @@ class FakeMember(MemberState):
         match request:
             case Range():
                 return await self.read(lambda: cluster.txn((), (request,), (), self.header, proposed=False).results[0])
-            case TxnRequest(compare, success, failure, by_consensus):
+            case Txn(compare, success, failure):
                 # As etcd decides: by both branches, whichever will run, and whether or not it will change anything.
-                proposed = by_consensus or not all(isinstance(one, Range) for one in (*success, *failure))
+                proposed = not all(isinstance(one, Range) for one in (*success, *failure))
                 return await (self.write if proposed else self.read)(
                     lambda: cluster.txn(compare, success, failure, self.header, proposed=proposed)
                 )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .._etcd.api import (
+    NOTHING,
     Compare,
     DeleteRange,
     DeleteRangeResult,
@@ -140,6 +141,8 @@ class Store:
     ) -> list[Result]:
         results: list[Result] = []
         for index, operation in enumerate(operations):
+            if operation == NOTHING:
+                continue  # it has no result of its own
             match operation:
                 case Txn():
                     within = self._apply(branches[index], {}, header)

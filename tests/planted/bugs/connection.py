@@ -59,7 +59,7 @@ _SPARING_ETCD = (
         "a read that is given up ends the member",
         "sparing etcd",
         within="txn",
-        pattern=r"(by_consensus = )[^\n]+",
+        pattern=r"(through_log = )[^\n]+",
         replacement=r"\g<1>False",
         test="test_reads_go_through_the_log_of_an_etcd_that_others_would_end",
     ),
