@@ -70,7 +70,7 @@ class AttachedKeys:
         self._ours.add(lease_id)
         if self._scope is None and self._left_behind():
             self._scope = anyio.CancelScope()
-            spawn(self._run, "etcdleader attached keys", _nothing)
+            spawn(self._run, "etcdleader attached keys", lambda: None)
 
     def old_leases(self) -> set[int]:
         """Return the leases that some keys have not left yet."""
@@ -152,7 +152,3 @@ class AttachedKeys:
             await self._connection.api.lease_keep_alive(list(self.old_leases()), timeout=self._retry)
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
-
-
-def _nothing() -> None:
-    """No caller waits for the end of the task."""

@@ -110,10 +110,11 @@ class Session:
         """Seconds since the last confirmed request was sent."""
         return None if math.isinf(sent_at := self._bound.sent_at) else self.now() - sent_at
 
-    def check_deadline(self) -> None:
-        """Notice a deadline that has passed."""
-        if self._bound.remaining(self.now()) <= 0:
+    def check_deadline(self) -> float:
+        """End the session if its deadline has passed. Return the seconds left."""
+        if (remaining := self._bound.remaining(self.now())) <= 0:
             self.lose(LossReason.EXPIRED)
+        return remaining
 
     def lose(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
         """Stop believing, for ever."""
@@ -167,9 +168,9 @@ class Session:
 
     def may_lead(self, may: bool) -> None:  # noqa: FBT001 - what has become of it
         """Set whether the key is the first or second of its queue. Only then does it move when etcd elects another leader."""
-        if may is not self._may_lead:
-            self._may_lead = may
-            self._connection.renewals.look(self)
+        if may and not self._may_lead:
+            self._move_if_outdated()
+        self._may_lead = may
 
     def drain(self) -> None:
         """Renew for at most one more ``lease`` after the work was cancelled, so that endless work does not keep the key for ever."""
@@ -198,12 +199,10 @@ class Session:
             raise self._why_unconfirmed()
 
     def _why_unconfirmed(self) -> EtcdLeaderError:
-        unconfirmed = f"etcd did not confirm the lease within {self.timing.retry:g} s"
-        return self._last_error or EtcdUnavailableError(unconfirmed)
+        return self._last_error or EtcdUnavailableError(f"etcd did not confirm it within {self.timing.retry:g} s")
 
     async def close(self) -> None:
-        """Let the lease go, which deletes the key. What does not reach etcd within ``retry`` seconds ends with the lease; they
-        are counted from when etcd has answered anybody else's call last, where many wait for their turn."""
+        """End the session and revoke its leases, which deletes the key. What etcd does not receive within ``retry`` expires."""
         self._connection.renewals.discard(self)
         # Whatever way led here, belief ends before the key can go.
         self.on_lost = _nothing
@@ -233,14 +232,12 @@ class Session:
 
     def check(self) -> float:
         """Act on a deadline that has passed and on a later raft term. Return the seconds until the next check."""
-        self.check_deadline()
-        now = self.now()
-        remaining = self._bound.remaining(now)
+        remaining, now = self.check_deadline(), self.now()
         if self._pace.is_over(now):
             if self._move is not None:
                 self._move.give_up()  # the work has had one more lease to end, and has not
-        elif self._may_lead and self._move is None and self._connection.raft_terms.is_outdated(self._lease.term):
-            self._start_move(self._pace.draw_move(self.trusted.remaining(now)))
+        elif self._may_lead:
+            self._move_if_outdated()
         if self._on_tick is None:
             return max(remaining, _TICK)
         if self.lost is not None or now >= self._ticked_at + _NO_SOONER:
@@ -343,6 +340,10 @@ class Session:
         """Move the key to another lease, without waiting for its time."""
         self._start_move(0.0)
 
+    def _move_if_outdated(self) -> None:
+        if self._move is None and self._connection.raft_terms.is_outdated(self._lease.term):
+            self._start_move(self._pace.draw_move(self.lease_remaining()))
+
     def _start_move(self, after: float) -> None:
         if self.lost is None:
             if self._move is None:
@@ -396,5 +397,4 @@ class Session:
         self._connection.renewals.look(self)
 
 
-def _nothing() -> None:
-    """Until another function is given."""
+_nothing: Callable[[], None] = lambda: None  # noqa: E731 - until another function is given

@@ -73,7 +73,7 @@ _MOVE = (
     Bug(
         "no move, and renewals under a later raft term extend the trust",
         "move",
-        within="Session.check",
+        within="_move_if_outdated",
         pattern=r"self\._start_move\(.+\)",
         replacement="self._lease.term = self._connection.raft_terms.latest",
         test="test_a_former_leader_of_etcd_that_wakes_up_costs_no_leadership",
