@@ -57,18 +57,19 @@ class Mistakes:
     async def _wake_a_leader(self, client: FakeClient, member: FakeMember, drawn: float) -> None:
         """Freeze etcd's leader past a TTL, elect another one, and wake it up.
 
-        In half of the cases the client's member catches up by snapshot before that, and in half of them the watches
-        are silent at the wake-up.
+        In half of the cases the client's member catches up by snapshot before that, in half of them the watches are
+        silent at the wake-up, and in half of them etcd is full, so that no key can move to another lease.
         """
         leader, rng = self._etcd.leader, self._rng
         if leader is None:
             return
         lags = member is not leader and rng.random() < 0.5
-        silent = rng.random() < 0.5
-        self._note(f"{leader!r} led, lags: {lags}, silent: {silent}")
+        silent, full = rng.random() < 0.5, rng.random() < 0.5
+        self._note(f"{leader!r} led, lags: {lags}, silent: {silent}, full: {full}")
         if lags:
             member.lag()
         leader.freeze()
+        self._etcd.no_space = full
         await anyio.sleep(self._election_timeout * (1 + drawn))
         self._etcd.change_leader()
         if lags:
@@ -80,6 +81,7 @@ class Mistakes:
             await anyio.sleep(0.1)
         leader.recover()
         await anyio.sleep(0.1)
+        self._etcd.no_space = False
         if silent:
             await anyio.sleep(self._lease / 2)
             client.resume_watches()
