@@ -14,6 +14,7 @@ from etcdleader.metrics import NullMetrics
 from etcdleader.model import Health, HealthState
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.moving import moved
 from tests.sim.scrape import Scrape
 from tests.sim.world import CONFIG, ELECTION, make, until
 
@@ -45,6 +46,15 @@ async def sampling(manager: LeaderManager) -> AsyncIterator[list[Health]]:
 
 
 # Numbers
+
+
+async def test_moves_to_another_lease_are_counted(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:
+    async with scrape.watching(make(etcd, clock)) as manager:
+        term = await manager.wait_elected()
+        assert scrape("lease_moves_total") == 0
+        for number in (1, 2):
+            await moved(etcd, term)
+            assert scrape("lease_moves_total") == number
 
 
 async def test_who_leads_is_computed_when_it_is_scraped(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:

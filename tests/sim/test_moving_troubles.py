@@ -279,6 +279,34 @@ async def test_a_fault_of_ours_in_one_move_costs_one_key_and_no_others(
         assert kept.count(False) == 1
 
 
+@pytest.mark.parametrize("elections", [("long", "short"), ("short", "long")])
+async def test_a_lost_move_costs_each_session_its_own_retry_and_no_longer_one(
+    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, elections: tuple[str, str]
+) -> None:
+    """The next attempt of a hasty session does not wait for a patient one that moves at the same moment."""
+    client = etcd.client()
+    patient = Config(enabled=True, id="patient", lease=60, renew=15, retry=20, margin=1)
+    configs = {"long": patient, "short": CONFIG}
+    first, second = (make(client, clock, election=election, config=configs[election]) for election in elections)
+    async with first, second:
+        one, other = await first.wait_elected(), await second.wait_elected()
+        monkeypatch.setattr(random, "uniform", lambda low, high: low)
+        lost = 0
+
+        async def lose(call: Call) -> None:
+            nonlocal lost
+            if call.stage == "before" and lost < 2 and list(moves_in(call)):
+                lost += 1
+                await anyio.sleep_forever()
+
+        etcd.hooks.append(lose)
+        etcd.change_leader()
+        await anyio.sleep(30)
+        assert lost == 2
+        assert one.is_valid()
+        assert other.is_valid()
+
+
 async def test_work_that_never_ends_is_not_moved_for_ever(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It keeps its key for one more lease; etcd's leader changes after that."""
     manager = make(etcd, clock)
@@ -297,6 +325,7 @@ async def test_work_that_never_ends_is_not_moved_for_ever(etcd: FakeEtcd, clock:
         etcd.change_leader()
         await anyio.sleep(CONFIG.lease + 3)
         assert term.key.encode() not in etcd.keys()
+        assert manager.statistics().lease_moves == 0
         release.set()
 
 

@@ -199,7 +199,7 @@ class Session:
             raise self._why_unconfirmed()
 
     def _why_unconfirmed(self) -> EtcdLeaderError:
-        return self._last_error or EtcdUnavailableError(f"etcd did not confirm it within {self.timing.retry:g} s")
+        return self._last_error or EtcdUnavailableError(f"etcd confirmed no renewal within {self.timing.retry:g} s")
 
     async def close(self) -> None:
         """End the session and revoke its leases, which deletes the key. What etcd does not receive within ``retry`` expires."""
