@@ -179,9 +179,28 @@ def test_a_put_that_is_older_than_what_is_known_of_our_key_changes_nothing() -> 
 
 def test_a_request_to_step_down_is_one_before_and_after_a_move() -> None:
     place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+    moved = MINE._replace(lease=9, version=2)
 
     assert place.after(MOVING, [put(MINE, 21)]).asked_to_resign
-    assert place.after(MOVED, [put(MINE._replace(lease=9), 21)]).asked_to_resign
+    assert place.after(MOVED, [put(moved, 22)]).asked_to_resign
+
+
+def test_a_read_that_shows_the_move_shows_a_request_before_or_after_it_too() -> None:
+    """It shows the last PUT only; the version counts them all."""
+    place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+    moved = MINE._replace(lease=9, mod_revision=21, version=2)
+
+    assert not place.after_read(MOVING, 30, [moved]).asked_to_resign
+    assert place.after_read(MOVING, 30, [moved._replace(mod_revision=22, version=3)]).asked_to_resign
+
+
+def test_a_request_to_step_down_is_reported_once() -> None:
+    place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+
+    reported = replace(place.after(OWN, [put(MINE, 21)]), asked_to_resign=False)
+    again = put(MINE, 21).kv
+    assert not reported.after_read(OWN, 30, [again]).asked_to_resign
+    assert reported.after_read(OWN, 30, [put(again, 22).kv]).asked_to_resign
 
 
 def test_a_key_on_a_lease_that_it_does_not_move_to_is_lost() -> None:

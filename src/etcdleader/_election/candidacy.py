@@ -147,7 +147,7 @@ class Candidacy:
         if self.session.believed():
             return True
         # etcd has elected another leader since the grant. The key moves to a new lease first, which can be trusted.
-        self.session.move_now()
+        self.session.start_move()
         return False
 
     async def hold(self) -> NoReturn:
@@ -217,7 +217,7 @@ class Candidacy:
         if kv.lease != self.session.lease_id:
             raise CandidacyOverError(LossReason.DELETED)
         self._stands(kv.create_revision)
-        self._place = Place(found.header.revision, 2, None, stale=True, touched=kv.mod_revision)
+        self._place = Place(found.header.revision, 2, None, stale=True, touched=kv.create_revision)
         return True
 
     def _stands(self, create_revision: int) -> None:
@@ -375,10 +375,10 @@ class Candidacy:
         self._tell_place()
         self._wake()
 
-    def key_was_put(self, kv: KeyValue) -> None:
-        """Take in a step-down request from before the move, which the watch may not have delivered yet."""
+    def key_seen(self, kv: KeyValue) -> None:
+        """Take in a step-down request that a read shows before the watch delivers it."""
         if kv.mod_revision > self._place.touched:
-            self._place = self._place.own_key_put(self.session.own, kv)
+            self._place = self._place.own_key_seen(self.session.own, kv)
             self._tell_place()
 
     def companion_absent(self) -> None:

@@ -59,8 +59,7 @@ class Place:
         asked_to_resign: Our key was put without changing anything: an operator's request to step down.
         touched: The mod_revision of the own key, as last read or received. A read may show a step-down request that no
             watch has delivered. An event or a read with a lower mod_revision is out of date.
-        on_next_lease: A read or an event has shown the own key on the lease to which it moves, and etcd has not responded to
-            the move yet. Another PUT is a step-down request.
+        requests: The step-down requests seen so far: the PUTs on the own key that were not ours.
     """
 
     revision: int
@@ -70,7 +69,7 @@ class Place:
     lost: bool = False
     asked_to_resign: bool = False
     touched: int = field(default=0, compare=False)
-    on_next_lease: bool = field(default=False, compare=False)
+    requests: int = field(default=0, compare=False)
 
     @property
     def rank(self) -> Rank:
@@ -90,7 +89,7 @@ class Place:
                     continue
                 if event.type != "put" or not own.is_ours(kv):
                     return replace(place, lost=True)
-                place = place.own_key_put(own, kv)
+                place = place.own_key_seen(own, kv)
             elif event.type == "delete" and kv.key == place.predecessor:
                 if place.rank is Rank.NEXT:
                     place = replace(place, ahead=0, predecessor=None)
@@ -98,21 +97,20 @@ class Place:
                     place = replace(place, stale=True)
         return place
 
-    def own_key_put(self, own: LeasedKey, kv: KeyValue) -> Place:
-        """Return the place after a PUT on the own key that leaves it valid: a step-down request, or the own move to another lease."""
-        moved = kv.lease == own.moving_to and not self.on_next_lease
+    def own_key_seen(self, own: LeasedKey, kv: KeyValue) -> Place:
+        """Return the place after a read or an event has shown the own key, still valid, at a later mod_revision."""
+        requests = own.puts_by_others(kv)
         return replace(
             self,
-            asked_to_resign=self.asked_to_resign or not moved,
-            on_next_lease=kv.lease == own.moving_to,
+            asked_to_resign=self.asked_to_resign or requests > self.requests,
+            requests=requests,
             touched=kv.mod_revision,
         )
 
     def own_key_moved(self, mod_revision: int, *, first: bool) -> Place:
         """Return the place after the own key has moved to another lease. ``first``: the move's Txn read no older key, and no
         older key can be created later."""
-        asked = self.asked_to_resign or (self.on_next_lease and mod_revision > self.touched)
-        place = replace(self, asked_to_resign=asked, on_next_lease=False, touched=max(self.touched, mod_revision))
+        place = replace(self, touched=max(self.touched, mod_revision))
         return replace(place, ahead=0, predecessor=None) if first else place
 
     def after_creation(self, revision: int, *, resumed: bool) -> Place:
@@ -122,7 +120,7 @@ class Place:
 
     def after_read(self, own: LeasedKey, revision: int, newest: Sequence[KeyValue]) -> Place:
         """The place that one linearizable read shows, after this one."""
-        return Place.read(own, revision, newest, self.ahead, self.touched, on_next_lease=self.on_next_lease)
+        return Place.read(own, revision, newest, self.ahead, self.touched, self.requests)
 
     @classmethod
     def read(
@@ -132,8 +130,7 @@ class Place:
         newest: Sequence[KeyValue],
         counted: int,
         touched: int = 0,
-        *,
-        on_next_lease: bool = False,
+        requests: int = 0,
     ) -> Place:
         """The place that one linearizable read shows.
 
@@ -141,19 +138,17 @@ class Place:
             own: Our own key.
             revision: Of the answer.
             newest: The three newest keys of the queue that are not newer than ours, newest first.
-            touched: The mod_revision of our own key as it was known before; 0 when it was not.
-            on_next_lease: Whether our own key was seen on the lease to which it moves.
             counted: How many were ahead before: what is said when there are at least two, since etcd does not count
                 up to a create_revision.
+            touched: The mod_revision of our own key as it was known before; 0 when it was not.
+            requests: The step-down requests seen before.
         """
         if revision < touched:
             # The read is older than the last known PUT on the own key.
-            return cls(revision, counted, None, stale=True, touched=touched, on_next_lease=on_next_lease)
+            return cls(revision, counted, None, stale=True, touched=touched, requests=requests)
         if not newest or newest[0].key != own.key or not own.is_ours(newest[0]):
             return cls(revision, counted, None, lost=True)
-        place = cls(revision, 0, None, touched=newest[0].mod_revision, on_next_lease=on_next_lease)
-        if 0 < touched < place.touched:
-            place = place.own_key_put(own, newest[0])
+        place = cls(revision, 0, None, requests=requests).own_key_seen(own, newest[0])
         if len(newest) == 1:
             return place
         predecessor = newest[1].key

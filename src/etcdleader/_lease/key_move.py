@@ -142,10 +142,11 @@ class KeyMove:
         kv = found.kvs[0] if found.kvs else None
         if kv is None or not session.own.is_ours(kv):
             session.lose(LossReason.DELETED)
-        elif kv.lease == session.own.moving_to:
+            return
+        session.owner.key_seen(kv)
+        if kv.lease == session.own.moving_to:
             self.succeeded(kv.mod_revision)
         else:
-            session.owner.key_was_put(kv)
             self.start_later()
 
     def succeeded(self, mod_revision: int, read: Sequence[Result] = ()) -> None:

@@ -26,8 +26,8 @@ class KeyOwner(Protocol):
     def key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
         """The key is on another lease. ``read`` is empty if an earlier copy of the Txn had moved it."""
 
-    def key_was_put(self, kv: KeyValue) -> None:
-        """Another client has put the key with the same value and lease: a step-down request."""
+    def key_seen(self, kv: KeyValue) -> None:
+        """A read has shown the key with its value and a lease of ours. Other clients may have put it, as step-down requests."""
 
     def companion_absent(self) -> None:
         """The key that each renewal also reads does not exist any more."""

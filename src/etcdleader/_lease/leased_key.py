@@ -21,6 +21,7 @@ class LeasedKey:
         create_revision: 0 until it stands.
         lease_id: The lease that it is on.
         moving_to: The lease to which a transaction without a response moves it; 0 when there is none.
+        moves: To how many leases it has moved.
     """
 
     key: bytes
@@ -28,6 +29,7 @@ class LeasedKey:
     create_revision: int
     lease_id: int
     moving_to: int = 0
+    moves: int = 0
 
     def is_ours(self, kv: KeyValue | None) -> bool:
         """Return whether ``kv`` is this key: same create_revision and value, attached to its lease or to the one it moves to."""
@@ -45,4 +47,11 @@ class LeasedKey:
 
     def moved(self) -> LeasedKey:
         """Return the key on the lease to which it was moving."""
-        return replace(self, lease_id=self.moving_to, moving_to=0)
+        return replace(self, lease_id=self.moving_to, moving_to=0, moves=self.moves + 1)
+
+    def puts_by_others(self, kv: KeyValue) -> int:
+        """Return how often other clients have put the key, which ``kv`` shows with a value and a lease of ours.
+
+        etcd counts the PUTs on a key in its ``version``. The first one made the key, and each move is one.
+        """
+        return kv.version - 1 - self.moves - (kv.lease == self.moving_to)

@@ -191,7 +191,7 @@ class Session:
                 await self._connection.renewals.renew_now(self)
                 if (move := self._move) is not None and self._confirmed_at < asked_at:
                     # etcd's leader has changed: the key moves first.
-                    self.move_now()
+                    self.start_move()
                     await move.ended.wait()
                 elif self.lease_id == lease_id:
                     break
@@ -274,10 +274,12 @@ class Session:
         kv = read[0]
         if answer.lease_id != self.lease_id and kv is not None:
             return True  # the key has moved meanwhile, and what this lease shows is nothing to us any more
-        if kv is not None and self.own.moving_to and kv.lease == self.own.moving_to and self.own.is_ours(kv):
-            assert self._move is not None
-            self._move.succeeded(kv.mod_revision)  # the transaction was applied, and its answer is not here yet
-            return True
+        if kv is not None and self.own.is_ours(kv):
+            self.owner.key_seen(kv)
+            if kv.lease == self.own.moving_to:
+                assert self._move is not None
+                self._move.succeeded(kv.mod_revision)  # the transaction was applied, and its answer is not here yet
+                return True
         verdict = judge_renewal(
             ttl=answer.ttl,
             key_is_ours=self.own.is_ours(kv),
@@ -336,19 +338,16 @@ class Session:
 
     # The move to another lease
 
-    def move_now(self) -> None:
-        """Move the key to another lease, without waiting for its time."""
-        self._start_move(0.0)
-
-    def _move_if_outdated(self) -> None:
-        if self._move is None and self._connection.raft_terms.is_outdated(self._lease.term):
-            self._start_move(self._pace.draw_move(self.lease_remaining()))
-
-    def _start_move(self, after: float) -> None:
+    def start_move(self, after: float = 0.0) -> None:
+        """Move the key to another lease, after ``after`` seconds."""
         if self.lost is None:
             if self._move is None:
                 self._move = KeyMove(self, self._connection, self._new_lease)
             self._move.start(after)
+
+    def _move_if_outdated(self) -> None:
+        if self._move is None and self._connection.raft_terms.is_outdated(self._lease.term):
+            self.start_move(self._pace.draw_move(self.lease_remaining()))
 
     @property
     def attached(self) -> AttachedKeys:

@@ -74,7 +74,7 @@ _MOVE = (
         "no move, and renewals under a later raft term extend the trust",
         "move",
         within="_move_if_outdated",
-        pattern=r"self\._start_move\(.+\)",
+        pattern=r"self\.start_move\(.+\)",
         replacement="self._lease.term = self._connection.raft_terms.latest",
         test="test_a_former_leader_of_etcd_that_wakes_up_costs_no_leadership",
     ),
@@ -183,9 +183,9 @@ _TROUBLE = (
     Bug(
         "a put on the new lease is always taken for our own move",
         "move",
-        within="own_key_put",
-        pattern=r" and not self\.on_next_lease",
-        replacement="",
+        within="puts_by_others",
+        pattern=r"return .+",
+        replacement="return 0 if kv.lease == self.moving_to else kv.version - 1 - self.moves",
         test="test_a_request_to_step_down_between_a_move_and_its_answer_is_not_lost",
     ),
 )
