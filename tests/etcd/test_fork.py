@@ -66,6 +66,40 @@ WHILE_LEADING = """
     anyio.run(main, backend=backend)
 """
 
+WHILE_THE_KEY_MOVES = """
+    # On the cluster in this process: it elects another leader, and the fork comes before, and after, etcd applies each request.
+    from etcdleader.testing import FakeEtcd
+
+    def look():
+        assert not term.is_valid()
+        assert not manager.is_leader()
+
+    def fork(call):
+        if call.kind in ("lease_grant", "txn") and call.client == "moving":
+            forks.append(child(look))
+
+    async def main():
+        global manager, term
+        async with FakeEtcd() as etcd:
+            manager = EtcdLeaderManager(etcd.client("moving"), config, election)
+            async with manager:
+                term = await manager.wait_elected()
+                before = term.lease_id
+                etcd.hooks.append(fork)
+                etcd.change_leader()
+                with anyio.fail_after(config.lease):
+                    while term.lease_id == before:
+                        await anyio.sleep(0.01)
+                etcd.hooks.remove(fork)
+                assert await manager.extend(term) is term
+                assert [kv.lease for kv in etcd.keys().values()] == [term.lease_id]
+            assert not etcd.keys()
+    forks = []
+    anyio.run(main, backend=backend)
+    assert len(forks) >= 4
+    assert not any(forks)
+"""
+
 LEAVES_ALL_BLOCKS = """
     # A child that is written carelessly: it leaves by an exception, so all that its parent's tasks do at their ends, it does.
     async def main():
@@ -88,11 +122,21 @@ LEAVES_ALL_BLOCKS = """
         (PRELOADED, "trio"),
         (WHILE_LEADING, "asyncio"),
         (WHILE_LEADING, "trio"),
+        (WHILE_THE_KEY_MOVES, "asyncio"),
+        (WHILE_THE_KEY_MOVES, "trio"),
         # Not on trio: there the child goes on in its parent's loop, and takes from the selector, and from the socket that
         # wakes it, what the two share. No library can mend that.
         (LEAVES_ALL_BLOCKS, "asyncio"),
     ],
-    ids=["preloaded-asyncio", "preloaded-trio", "while leading-asyncio", "while leading-trio", "leaves all blocks"],
+    ids=[
+        "preloaded-asyncio",
+        "preloaded-trio",
+        "while leading-asyncio",
+        "while leading-trio",
+        "while the key moves-asyncio",
+        "while the key moves-trio",
+        "leaves all blocks",
+    ],
 )
 def test_a_forked_child_is_somebody_else(
     etcd_server: EtcdServer, election_key: str, program: str, backend: str
