@@ -106,15 +106,19 @@ class Bare(BareCalls):
         return {"written": self.written}
 
     def do_extend(self, name: str, times: int) -> Answer:
-        """A keep-alive on the open stream, and one read."""
+        """Send a keep-alive on the open stream, a proposal that changes nothing, and a read."""
         candidate = self.candidates[name]
         request = RPC.RangeRequest(key=candidate.key)
+        never = RPC.Compare(result=RPC.Compare.LESS, target=RPC.Compare.VERSION, key=candidate.key, version=0)
+        delete = RPC.RequestOp(request_delete_range=RPC.DeleteRangeRequest(key=candidate.key))
+        proposal = RPC.TxnRequest(compare=[never], success=[delete])
         took = []
         for _ in range(times):
             began = now()
             assert self.to_renew is not None
             self.to_renew.put(RPC.LeaseKeepAliveRequest(ID=candidate.lease))
             self.answered.get(timeout=TIMEOUT)
+            self.kv.Txn(proposal, timeout=TIMEOUT)
             self.kv.Range(request, timeout=TIMEOUT)
             took.append(now() - began)
         return {"took": took}

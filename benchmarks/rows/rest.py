@@ -16,7 +16,7 @@ from benchmarks.lab import Bench, Lab, new_election
 from benchmarks.registry import MANY, Peer
 from benchmarks.workers import Worker, WorkerError
 
-LEASE, RENEW = 60, 15.0
+LEASE, RENEW, RETRY = 60, 15.0, 5.0
 REST = 60.0
 """Four renewals at ours, three of Go's, which renews every third of the lease."""
 QUICK_REST = 16.0
@@ -62,7 +62,7 @@ class Holder:
     workers: list[Worker] = field(default_factory=list)
 
     def worker(self) -> Worker:
-        worker = self.bench.worker(self.peer, lease=LEASE, renew=RENEW, reads=True)
+        worker = self.bench.worker(self.peer, lease=LEASE, renew=RENEW, retry=RETRY, reads=True)
         self.workers.append(worker)
         return worker
 
