@@ -146,8 +146,9 @@ class Txn(NamedTuple):
 Operation: TypeAlias = Range | Put | DeleteRange | Txn
 
 NOTHING = Txn((), (), ())
-"""An operation that changes nothing and has no result. A Txn of reads that has it in either branch is no read-only one for
-etcd, which proposes it to raft."""
+"""An operation that changes nothing and has no result. It must be the last one of its branch.
+
+A Txn of reads that has it in either branch is no read-only one for etcd, which proposes it to raft."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,8 +239,10 @@ def _txn(request: Txn) -> Any:
 
 
 def _txn_result(message: Any, of: Header) -> TxnResult:
-    results = (_result(one, of) for one in message.responses if not _is_empty_txn(one))
-    return TxnResult(message.succeeded, tuple(results), of)
+    responses = message.responses
+    if responses and _is_empty_txn(responses[-1]):
+        responses = responses[:-1]
+    return TxnResult(message.succeeded, tuple([_result(one, of) for one in responses]), of)
 
 
 def _is_empty_txn(response: Any) -> bool:

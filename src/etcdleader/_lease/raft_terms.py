@@ -31,22 +31,22 @@ class RaftTerms:
     applies an entry.
     """
 
-    __slots__ = ("_history", "known")
+    __slots__ = ("latest",)
 
     def __init__(self) -> None:
-        self.known = 0
-        self._history = 0
+        self.latest = LeaseTerm(0, 0)
+        """The term of a lease whose grant is sent now."""
 
     @property
-    def latest(self) -> LeaseTerm:
-        """The term of a lease whose grant is sent now."""
-        return LeaseTerm(self._history, self.known)
+    def known(self) -> int:
+        """The highest raft term received; 0 if none was."""
+        return self.latest.raft_term
 
     def received(self, raft_term: int) -> bool:
         """Take in the term of a header; returns whether it is later than those before."""
-        if raft_term <= self.known:
+        if raft_term <= self.latest.raft_term:
             return False
-        self.known = raft_term
+        self.latest = self.latest._replace(raft_term=raft_term)
         return True
 
     def history_was_replaced(self, raft_term: int) -> None:
@@ -55,8 +55,7 @@ class RaftTerms:
         No lease from before is trusted any longer than it is.
         """
         if raft_term < self.known:
-            self.known = raft_term
-            self._history += 1
+            self.latest = LeaseTerm(self.latest.history + 1, raft_term)
 
     def is_outdated(self, term: LeaseTerm) -> bool:
         """Whether a lease of this term must be replaced: etcd has had another leader since."""
@@ -64,4 +63,4 @@ class RaftTerms:
 
     def of(self, term: LeaseTerm) -> int:
         """Return the raft term of a lease as a number to compare with; 0 if it is of another history."""
-        return term.raft_term if term.history == self._history else 0
+        return term.raft_term if term.history == self.latest.history else 0

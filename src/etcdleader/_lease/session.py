@@ -110,11 +110,10 @@ class Session:
         """Seconds since the last confirmed request was sent."""
         return None if math.isinf(sent_at := self._bound.sent_at) else self.now() - sent_at
 
-    def check_deadline(self) -> float:
-        """End the session if its deadline has passed. Return the seconds left."""
-        if (remaining := self._bound.remaining(self.now())) <= 0:
+    def check_deadline(self) -> None:
+        """End the session if its deadline has passed."""
+        if self._bound.remaining(self.now()) <= 0:
             self.lose(LossReason.EXPIRED)
-        return remaining
 
     def lose(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
         """Stop believing, for ever."""
@@ -232,7 +231,9 @@ class Session:
 
     def check(self) -> float:
         """Act on a deadline that has passed and on a later raft term. Return the seconds until the next check."""
-        remaining, now = self.check_deadline(), self.now()
+        now = self.now()
+        if (remaining := self._bound.remaining(now)) <= 0:
+            self.lose(LossReason.EXPIRED)
         if self._pace.is_over(now):
             if self._move is not None:
                 self._move.give_up()  # the work has had one more lease to end, and has not
@@ -274,7 +275,8 @@ class Session:
         kv = read[0]
         if answer.lease_id != self.lease_id and kv is not None:
             return True  # the key has moved meanwhile, and what this lease shows is nothing to us any more
-        if kv is not None and self.own.is_ours(kv):
+        ours = self.own.is_ours(kv)
+        if kv is not None and ours:
             self.owner.key_seen(kv)
             if kv.lease == self.own.moving_to:
                 assert self._move is not None
@@ -282,7 +284,7 @@ class Session:
                 return True
         verdict = judge_renewal(
             ttl=answer.ttl,
-            key_is_ours=self.own.is_ours(kv),
+            key_is_ours=ours,
             lease_term=self._connection.raft_terms.of(self._lease.term),
             read_term=read_term,
             known_term=known_term,
@@ -370,10 +372,8 @@ class Session:
 
     def move_failed(self, error: EtcdLeaderError) -> None:
         """A call for a lease or a move failed. For a leader that is as serious as a renewal that fails."""
-        if self._on_tick is None or self.lost is not None:
-            self.listener.etcd_failed(error)
-        else:
-            self.failed(error)
+        report = self.listener.etcd_failed if self._on_tick is None or self.lost is not None else self.failed
+        report(error)
 
     def moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
         """The key is on this lease. ``read`` is what its transaction has read, if it was that."""
