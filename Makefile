@@ -18,12 +18,13 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-etcds etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults proof protobuf-matrix clean another-python
+.PHONY: help demo test test-etcds test-pythons etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults proof protobuf-matrix clean another-python
 
 help:
 	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
 	@echo 'make test             lint, types, layers, and the whole suite, with real etcd servers'
 	@echo 'make test-etcds       the tests that meet a server, on each listed version of etcd, or on ETCD_VERSIONS="3.6.16 3.7.3"'
+	@echo 'make test-pythons     the tests that need no server, on Python 3.11 with the lowest dependencies, and on 3.12 and 3.13'
 	@echo 'make etcds            build these versions ahead, into the cache directory'
 	@echo 'make lint             the same without the suite'
 	@echo 'make format           put the code in form, and mend what ruff can mend by itself'
@@ -38,11 +39,13 @@ demo: $(VENV)/demo.stamp
 	@$(BIN)/etcdleader demo
 
 # The newest listed etcd, built at the first run; ETCD_TEST_VERSION=3.6.16 names another, ETCD_BINARY=... a program.
-# Candidates in Go and Java are built, too, and the etcdctl of older etcds, where there is Go and Java. A file stays together:
+# Candidates in Go and Java are built, too, and the etcdctl of older etcds, where there is Go and Java. HAProxy and promtool are
+# unpacked from Debian's packages, where they are not installed. A file stays together:
 # the servers that its tests share are started once.
 test: lint
 	@$(BIN)/python -m tests.versions.run choose
 	@$(BIN)/python -m tests.interop.build
+	@$(BIN)/python -m tests.helpers.debian
 	$(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder
 
 # The list is in tests/versions/listed.py.
@@ -50,6 +53,10 @@ ETCD_VERSIONS ?=
 
 test-etcds: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.versions.run test $(ETCD_VERSIONS)
+
+# Of these Pythons, those that the machine has: on the PATH, or kept by pyenv.
+test-pythons: $(VENV)/dev.stamp
+	@$(BIN)/python tools/python_matrix.py $(PYTHONS)
 
 etcds: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.versions.run build $(ETCD_VERSIONS)

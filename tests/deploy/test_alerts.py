@@ -17,14 +17,14 @@ from prometheus_client import CollectorRegistry
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager
 from etcdleader.prometheus import PrometheusMetrics
+from tests.helpers.debian import find_program
 from tests.helpers.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
 MONITORING = (ROOT / "docs/monitoring.md").read_text()
 
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
-)
+PROMTOOL = find_program("promtool")
+needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 
 
 def rules() -> list[dict[str, Any]]:
@@ -60,9 +60,8 @@ def exposed() -> set[str]:
 
 
 def promtool(*arguments: str | Path) -> None:
-    done = subprocess.run(
-        ["promtool", *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=DEPLOY
-    )
+    assert PROMTOOL is not None
+    done = subprocess.run([PROMTOOL, *arguments], capture_output=True, text=True, timeout=120, check=False, cwd=DEPLOY)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,12 +12,13 @@ import yaml
 
 from etcdleader import Config, EtcdLeaderManager, must_new_leader_manager_from_config
 from tests.deploy.deployed import DEPLOY, TO_END, parsed_run
+from tests.helpers.debian import find_program
 
 VERSIONS = ("1.30", "1.37")
 """Of Kubernetes: an old one that is still to be met, and a new one."""
 
 MANIFESTS: list[dict[str, Any]] = list(yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text()))
-HAPROXY = shutil.which("haproxy", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin")))
+HAPROXY = find_program("haproxy")
 
 
 def manifest(kind: str, name: str) -> dict[str, Any]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import http.client
-import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,10 +22,11 @@ import pytest
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from tests.etcd.wrapped_commands import LEASE, Wrapper, is_alive, until, wrapped
+from tests.helpers.debian import find_program
 from tests.helpers.paths import ROOT
 
 CONFIGURATION = ROOT / "deploy/haproxy.cfg"
-PROGRAM = shutil.which("haproxy", path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin")))
+PROGRAM = find_program("haproxy")
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -30,7 +29,9 @@ from etcdleader import (
     must_new_leader_manager_from_config,
 )
 from etcdleader.prometheus import PrometheusMetrics
+from tests.helpers.debian import find_program
 
+PROMTOOL = find_program("promtool")
 CONFIG = Config(enabled=True)
 
 
@@ -85,15 +86,16 @@ def test_both_formats_are_understood_by_their_parsers() -> None:
     assert {sample.labels["election"] for family in openmetrics for sample in family.samples} == {manager.election_key}
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 def test_the_names_follow_the_conventions_of_prometheus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Units and suffixes, as promtool knows them."""
+    assert PROMTOOL is not None
     registry = CollectorRegistry()
     _, manager = managed(registry)
     # prometheus_client adds these of its own; in the plain format they look like gauges without a unit.
     text = "".join(line + "\n" for line in generate_latest(registry).decode().splitlines() if "_created" not in line)
     done = subprocess.run(
-        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=60, check=False
+        [PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     del manager
