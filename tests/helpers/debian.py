@@ -73,10 +73,15 @@ def _folder() -> Path:
 
 
 def _missing(package: str) -> list[str]:
-    """Return the libraries that a package depends on and that are not installed."""
-    lines = _run(["apt-cache", "depends", "--important", package], Path.cwd()).splitlines()
-    wanted = [line.split()[-1] for line in lines if "Depends:" in line and line.split()[-1].startswith("lib")]
-    return [one for one in wanted if subprocess.run(["dpkg", "-s", one], capture_output=True, check=False).returncode]
+    """Return the libraries that a package depends on, directly or through others, and that are not installed."""
+    kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+    command = ["apt-cache", "depends", "--recurse", *(f"--no-{kind}" for kind in kinds), package]
+    # A package stands at the beginning of its line, what it depends on is indented, and a virtual one is in brackets.
+    wanted = sorted({line for line in _run(command, Path.cwd()).splitlines() if line.startswith("lib")})
+    installed = _run(
+        ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n"], Path.cwd()
+    ).splitlines()
+    return [one for one in wanted if f"{one} installed" not in installed]
 
 
 def _download(folder: Path, packages: list[str]) -> None:
