@@ -7,8 +7,8 @@ stopped one and a failed one leave by the same way, and the end of a term is mar
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import anyio
@@ -18,10 +18,11 @@ from anyio.abc import TaskGroup, TaskStatus
 from .._runtime.fork import process_id
 from .._runtime.tasks import protected
 from ..config import Config
-from ..errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
+from ..errors import EtcdLeaderError, NotLeaderError
 from ..manager import ErrorCallback, LeaderManager, T, TermCallback, Work
 from ..metrics import GuardedMetrics, Metrics, NullMetrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
+from .blocks import CampaignBlock, LeadingBlock
 from .callbacks import call, failures_to, is_inside, within
 from .campaign import Campaign
 from .reporter import Announcer
@@ -217,32 +218,13 @@ class BaseManager(LeaderManager):
     def _called_from_inside(campaign: Campaign | None, scope: TermScope | None) -> bool:
         return is_inside(campaign) or (scope is not None and not scope.joined and is_inside(scope))
 
-    @asynccontextmanager
-    async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
-        campaign = self._begin(None)
-        failures: list[BaseException] = []  # raised again outside the group, so that each comes out as itself
-
-        async def conduct(group: TaskGroup) -> None:
-            with failures_to(lambda _: group.cancel_scope.cancel()):
-                await self._conduct(campaign, anyio.TASK_STATUS_IGNORED)
-
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(conduct, group)
-                with failures_to(failures.append):
-                    yield self
-                self._end(campaign)
-        finally:
-            # Also when all this was cancelled from outside: an error does not pass silently.
-            failure = campaign.error()
-            if failure is not None:
-                # That the block has lost its term, or has met the same, is no second failure.
-                same = (NotLeaderError, type(failure)) if isinstance(failure, EtcdLeaderError) else NotLeaderError
-                failures = [failure, *(error for error in failures if not isinstance(error, same))]
-            if len(failures) > 1:
-                raise BaseExceptionGroup("the campaign and the block failed", failures)
-            if failures:
-                raise failures[0]
+    def __asynccontextmanager__(self) -> AbstractAsyncContextManager[Self, bool | None]:
+        return CampaignBlock(
+            self,
+            lambda: self._begin(None),
+            lambda campaign: self._conduct(campaign, anyio.TASK_STATUS_IGNORED),
+            self._end,
+        )
 
     # Waiting for a term
 
@@ -273,16 +255,8 @@ class BaseManager(LeaderManager):
             else:
                 await self._announcer.wait_changed()
 
-    @asynccontextmanager
-    async def leading(self) -> AsyncGenerator[Term, None]:
-        await anyio.lowlevel.checkpoint()
-        scope = await self._wait_scope()
-        # Everything up to the body is synchronous: the term that was found valid is the one that the block runs in.
-        with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()), within(scope):
-            yield scope.term
-        if cancel_scope.cancelled_caught or not scope.term.is_valid():
-            scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
-            raise LeadershipLostError(scope.term) from None
+    def leading(self) -> AbstractAsyncContextManager[Term]:
+        return LeadingBlock(self._wait_scope)
 
     # Serving a term
 

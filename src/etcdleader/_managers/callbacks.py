@@ -14,7 +14,7 @@ import anyio
 
 from ..manager import LeaderManager
 
-__all__ = ("call", "failures_to", "is_inside", "within")
+__all__ = ("call", "failures_to", "is_inside", "split_cancellation", "within")
 
 
 async def call(callback: Callable[..., Any], manager: LeaderManager, argument: object) -> None:
@@ -22,6 +22,18 @@ async def call(callback: Callable[..., Any], manager: LeaderManager, argument: o
     result = callback(manager, argument)
     if inspect.isawaitable(result):
         await result
+
+
+def split_cancellation(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
+    """Return what of an exception is cancellation, and what is not.
+
+    trio's groups may hold both. What remains of one of the user's own stays a group.
+    """
+    cancelled = anyio.get_cancelled_exc_class()
+    if isinstance(error, BaseExceptionGroup):
+        cancellation, rest = error.split(cancelled)
+        return cancellation, error if cancellation is None else rest
+    return (error, None) if isinstance(error, cancelled) else (None, error)
 
 
 class failures_to:  # noqa: N801 - it reads as what it does
@@ -41,15 +53,7 @@ class failures_to:  # noqa: N801 - it reads as what it does
     ) -> bool:
         if error is None or isinstance(error, GeneratorExit):
             return False
-        cancelled = anyio.get_cancelled_exc_class()
-        failure: BaseException | None = error
-        cancellation: BaseException | None = None
-        if isinstance(error, BaseExceptionGroup):
-            # trio's groups may hold both; what remains of one of the user's own stays a group.
-            cancellation, rest = error.split(cancelled)
-            failure = error if cancellation is None else rest
-        elif isinstance(error, cancelled):
-            cancellation, failure = error, None
+        cancellation, failure = split_cancellation(error)
         if failure is not None:
             self._tell(failure)
         if cancellation is None or cancellation is error:

@@ -1,0 +1,106 @@
+"""The blocks that run beside a campaign: ``async with manager`` and ``async with manager.leading()``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, ExitStack
+from types import TracebackType
+from typing import TypeVar
+
+import anyio
+import anyio.lowlevel
+
+from ..errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
+from ..model import LossReason, Term
+from .callbacks import failures_to, split_cancellation, within
+from .campaign import Campaign
+from .term_scope import TermScope
+
+__all__ = ("CampaignBlock", "LeadingBlock")
+
+M = TypeVar("M")
+
+
+# Neither is a generator: one that is left in another task would be closed by the event loop, in a third one.
+class CampaignBlock(AbstractAsyncContextManager[M, bool | None]):
+    """Campaign in a task beside the block, and end the campaign with the block."""
+
+    __slots__ = ("_begin", "_campaign", "_conduct", "_end", "_group", "_manager")
+
+    def __init__(
+        self,
+        manager: M,
+        begin: Callable[[], Campaign],
+        conduct: Callable[[Campaign], Awaitable[None]],
+        end: Callable[[Campaign], None],
+    ) -> None:
+        self._manager = manager
+        self._begin = begin
+        self._conduct = conduct
+        self._end = end
+
+    async def __aenter__(self) -> M:
+        self._campaign = self._begin()
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._group.start_soon(self._run)
+        return self._manager
+
+    async def _run(self) -> None:
+        with failures_to(lambda _: self._group.cancel_scope.cancel()):
+            await self._conduct(self._campaign)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        cancellation, failure = split_cancellation(error)
+        failures = [] if failure is None else [failure]  # raised outside the group, so that each comes out as itself
+        if cancellation is None:
+            self._end(self._campaign)
+        caught = False
+        try:
+            caught = bool(
+                await self._group.__aexit__(None if cancellation is None else type(cancellation), cancellation, None)
+            )
+        finally:
+            # Also when all this was cancelled from outside: an error does not pass silently.
+            failure = self._campaign.error()
+            if failure is not None:
+                # That the block has lost its term, or has met the same, is no second failure.
+                same = (NotLeaderError, type(failure)) if isinstance(failure, EtcdLeaderError) else NotLeaderError
+                failures = [failure, *(error for error in failures if not isinstance(error, same))]
+            if len(failures) > 1:
+                raise BaseExceptionGroup("the campaign and the block failed", failures)
+            if failures and failures[0] is not error:
+                raise failures[0]
+        return caught and not failures
+
+
+class LeadingBlock(AbstractAsyncContextManager[Term, None]):
+    """Wait to be elected, then run the block in the term."""
+
+    __slots__ = ("_cancel_scope", "_scope", "_stack", "_wait_scope")
+
+    def __init__(self, wait_scope: Callable[[], Awaitable[TermScope]]) -> None:
+        self._wait_scope = wait_scope
+
+    async def __aenter__(self) -> Term:
+        await anyio.lowlevel.checkpoint()
+        self._scope = scope = await self._wait_scope()
+        # Everything up to the block is synchronous: the term that was found valid is the one that the block runs in.
+        self._stack = stack = ExitStack()
+        self._cancel_scope = stack.enter_context(anyio.CancelScope())
+        stack.enter_context(scope.work(self._cancel_scope, anyio.current_time()))
+        stack.enter_context(within(scope))
+        return scope.term
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        caught = self._stack.__exit__(kind, error, traceback)
+        if error is not None and not caught:
+            return
+        term = self._scope.term
+        if self._cancel_scope.cancelled_caught or not term.is_valid():
+            self._scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
+            raise LeadershipLostError(term) from None
