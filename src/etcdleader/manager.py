@@ -102,6 +102,7 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
         Raises:
             anyio.BusyResourceError: This manager is campaigning already.
             EtcdRegressedError: etcd was wiped or restored; no other error of etcd's ends a campaign.
+            EtcdLeaderError: A callback raised asyncio's CancelledError, though nobody had cancelled it.
             Exception: What a callback raised, after the seat was released.
         """
 
@@ -116,6 +117,7 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
 
         Raises:
             anyio.BusyResourceError: This manager is campaigning already.
+            EtcdLeaderError: The work or a callback raised asyncio's CancelledError, though nobody had cancelled it.
             Exception: What the work or a callback raised, after resigning.
         """
 

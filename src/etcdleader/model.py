@@ -37,7 +37,7 @@ class LossReason(Enum):
     STOPPED = "stopped"
     """``stop()`` was called, or the campaign was cancelled."""
     FAILED = "failed"
-    """A callback or the work raised."""
+    """A callback or the work raised, or the campaign ended with another unexpected error."""
     REGRESSED = "regressed"
     """etcd was wiped or restored from a backup; see ``EtcdRegressedError``."""
 

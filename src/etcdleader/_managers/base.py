@@ -23,7 +23,7 @@ from ..manager import ErrorCallback, LeaderManager, T, TermCallback, Work
 from ..metrics import GuardedMetrics, Metrics, NullMetrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
-from .callbacks import call, failures_to, is_inside, within
+from .callbacks import call, cancelled_by_others, failures_to, is_inside, within
 from .campaign import Campaign
 from .reporter import Announcer
 from .term_scope import TermScope
@@ -149,6 +149,7 @@ class BaseManager(LeaderManager):
         return self._campaign
 
     async def _conduct(self, campaign: Campaign, task_status: TaskStatus[None]) -> None:
+        cancelled = False
         try:
             async with anyio.create_task_group() as group:
                 self._announcer.on_trouble = lambda error: self._tell_error(group, campaign, error)
@@ -160,12 +161,15 @@ class BaseManager(LeaderManager):
                     await campaign.over.wait()
                 except BaseException as interruption:
                     self._end(campaign)
-                    if isinstance(interruption, anyio.get_cancelled_exc_class()):
+                    if cancelled := isinstance(interruption, anyio.get_cancelled_exc_class()):
                         raise
                     # Ctrl-C on trio. Raised again below, outside the group, so that it comes out as itself.
                     campaign.failures.append(interruption)
                 # Callbacks for errors may still run; they get as long as those for a loss.
                 group.cancel_scope.deadline = anyio.current_time() + self._config.retry
+            if cancelled and not campaign.failures:
+                # The group has cancelled itself, and a child of it was the cause.
+                campaign.fail(cancelled_by_others("a task of the campaign"))
         finally:
             self._announcer.campaign_ends()
             self._campaign = None
@@ -282,6 +286,12 @@ class BaseManager(LeaderManager):
                 try:
                     self._announcer.elected(scope.term)
                     await self._work(campaign, scope, hold)
+                except anyio.get_cancelled_exc_class():
+                    scope.close(LossReason.STOPPED)
+                    raise
+                except BaseException:
+                    scope.close(LossReason.FAILED)
+                    raise
                 finally:
                     scope.close(LossReason.FAILED if campaign.failures else LossReason.EXPIRED)
                     await scope.join()
@@ -310,21 +320,22 @@ class BaseManager(LeaderManager):
                 if campaign.work is not None:
                     group.start_soon(self._do, campaign, scope, campaign.work)
                 await hold()
+        if not scope.closed and anyio.current_time() < group.cancel_scope.deadline:
+            campaign.fail(cancelled_by_others("a task of the term"))
 
-    async def _elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
+    def _failures(self, campaign: Campaign, scope: TermScope) -> failures_to:
         def failed(error: BaseException) -> None:
             campaign.fail(error)
             scope.close(LossReason.FAILED)
 
-        with within(scope), failures_to(failed):
+        return failures_to(failed)
+
+    async def _elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
+        with within(scope), self._failures(campaign, scope):
             await call(callback, self, scope.term)
 
     async def _do(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
-        def failed(error: BaseException) -> None:
-            campaign.fail(error)
-            scope.close(LossReason.FAILED)
-
-        with within(scope), failures_to(failed):
+        with within(scope), self._failures(campaign, scope):
             result = await work(scope.term)
             if scope.term.is_valid():
                 campaign.result = result
@@ -342,6 +353,8 @@ class BaseManager(LeaderManager):
                     group.start_soon(self._ousted, campaign, scope, callback)
         if bound.cancelled_caught:
             self._announcer.ousted_took_too_long(self._config.retry)
+        elif group.cancel_scope.cancel_called:
+            campaign.fail(cancelled_by_others("an on_ousted callback"))
 
     async def _ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
         with within(campaign), failures_to(campaign.fail):

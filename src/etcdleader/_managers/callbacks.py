@@ -12,9 +12,11 @@ from typing import Any
 
 import anyio
 
+from .._runtime.tasks import cancellation_requested
+from ..errors import EtcdLeaderError
 from ..manager import LeaderManager
 
-__all__ = ("call", "failures_to", "is_inside", "split_cancellation", "within")
+__all__ = ("call", "cancelled_by_others", "failures_to", "is_inside", "split_cancellation", "within")
 
 
 async def call(callback: Callable[..., Any], manager: LeaderManager, argument: object) -> None:
@@ -37,7 +39,10 @@ def split_cancellation(error: BaseException | None) -> tuple[BaseException | Non
 
 
 class failures_to:  # noqa: N801 - it reads as what it does
-    """Tell what the block raises, as it was raised, but for cancellation, which goes on: it is no error."""
+    """Tell what the block raises, as it was raised, but for cancellation, which goes on: it is no error.
+
+    A cancellation that nobody requested is one: on asyncio, to await a task that other code has cancelled raises CancelledError.
+    """
 
     # No generator: every campaign is in such a block for as long as it runs.
     __slots__ = ("_tell",)
@@ -54,11 +59,28 @@ class failures_to:  # noqa: N801 - it reads as what it does
         if error is None or isinstance(error, GeneratorExit):
             return False
         cancellation, failure = split_cancellation(error)
+        if cancellation is not None and not cancellation_requested():
+            failure, cancellation = failure or _unrequested(cancellation), None
         if failure is not None:
             self._tell(failure)
         if cancellation is None or cancellation is error:
             return cancellation is None
         raise cancellation from None
+
+
+def cancelled_by_others(what: str) -> EtcdLeaderError:
+    """Return the error for a task of ours that other code has cancelled by itself, without the campaign."""
+    return EtcdLeaderError(f"{what} was cancelled, but not by etcdleader: to end the campaign, use stop()")
+
+
+def _unrequested(cancellation: BaseException) -> EtcdLeaderError:
+    # The CancelledError itself would vanish in the task group of the campaign's caller.
+    error = EtcdLeaderError(
+        "a callback or the work raised CancelledError, and no task or scope around it was cancelled: it awaited something "
+        "that other code has cancelled; catch CancelledError there"
+    )
+    error.__cause__ = cancellation
+    return error
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -13,6 +14,7 @@ from typing import NoReturn
 import anyio
 import anyio.lowlevel
 
+from .._lease.backoff import Backoff
 from .._runtime.fork import process_id
 from ..config import Config
 from ..errors import ConfigError, LeadershipLostError, NotLeaderError
@@ -46,14 +48,17 @@ class NoopLeaderManager(BaseManager):
             self._said_so = True
             _logger.info("election for %r is off: this process leads whenever it campaigns", self._election_key)
         campaign.standing.set()
+        backoff = Backoff(self._config.retry, random.uniform)
         while not campaign.stopping:
             scope = self._open_term()
             try:
                 await self._serve(campaign, scope, anyio.sleep_forever, _never)
             finally:
                 self._release_told(scope)
+            backoff.reset()  # as on etcd, where each term has begun with a candidacy that worked
+            resigned = scope.term.loss_reason is LossReason.RESIGNED
             with campaign.interruptible():
-                await anyio.sleep(self._config.retry if scope.term.loss_reason is LossReason.RESIGNED else 0)
+                await anyio.sleep(self._config.retry if resigned else backoff.next())
 
     def _open_term(self) -> TermScope:
         process = self._process

@@ -16,6 +16,7 @@ from .events import running_trio
 __all__ = (
     "CallSoon",
     "call_soon_from_threads",
+    "cancellation_requested",
     "context_of_no_task",
     "protected",
     "spawn",
@@ -58,6 +59,16 @@ def call_soon_from_threads() -> CallSoon:
             run(function, *arguments, **options)
 
     return call_soon
+
+
+def cancellation_requested() -> bool:
+    """Return whether the running task was asked to end, by a scope around it or by asyncio's ``Task.cancel()``."""
+    if running_trio() is not None or anyio.current_effective_deadline() <= anyio.current_time():
+        return True  # trio raises Cancelled in a cancelled scope only
+    import asyncio
+
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def spawn(function: Callable[[], Coroutine[Any, Any, None]], name: str, on_end: Callable[[], None]) -> None:

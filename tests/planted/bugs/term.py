@@ -125,6 +125,22 @@ _ONE_WAY_OUT = (
         replacement="return False",
         test="test_stop_and_resign_in_on_ousted_return_at_once",
     ),
+    Bug(
+        "a cancellation that nobody requested is taken for one of ours",
+        "one way out",
+        within="failures_to",
+        pattern=r"(cancellation is not None and) not \w+\(\)",
+        replacement=r"\g<1> False",
+        test="test_it_ends_the_campaign_once_as_an_error_in_the_work_and_in_on_elected",
+    ),
+    Bug(
+        "a task of the term that other code cancels ends the term alone",
+        "one way out",
+        within="_work",
+        pattern=r"if not \S+\.closed and .+:",
+        replacement="if False:",
+        test="test_it_ends_the_campaign_once_as_an_error_in_the_work_and_in_on_elected",
+    ),
 )
 
 _FORK = (
