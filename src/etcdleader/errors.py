@@ -27,6 +27,8 @@ class EtcdLeaderError(Exception):
 
     _elsewhere = False
     """Whether another member of the cluster may answer otherwise."""
+    _follows_loss = False
+    """Whether the end of a term causes it: raised by the work after that end, it does not end the campaign."""
 
 
 class ConfigError(EtcdLeaderError, ValueError):
@@ -50,6 +52,8 @@ class ConfigError(EtcdLeaderError, ValueError):
 
 class NotLeaderError(EtcdLeaderError):
     """This manager does not lead, so what was asked for may not be done."""
+
+    _follows_loss = True
 
 
 class LeadershipLostError(NotLeaderError):

@@ -37,7 +37,8 @@ _WIDTH = len(str(_HIGHEST))
 class FencedError(EtcdLeaderError):
     """A write was refused: a leader with a higher token has been here since. Its sender must stop, not try again.
 
-    Raise it yourself where a database does the comparing: ``FencedError(token, highest)``.
+    Raise it yourself where a database does the comparing: ``FencedError(token, highest)``. Work or a callback that raises it
+    after the end of its term does not end the campaign.
 
     Attributes:
         token: The token that was refused.
@@ -46,6 +47,8 @@ class FencedError(EtcdLeaderError):
         highest_epoch: The epoch of ``highest``.
         resource: What was to be written to, as far as known.
     """
+
+    _follows_loss = True
 
     def __init__(self, token: int, highest: int, epoch: int = 0, highest_epoch: int = 0, resource: str = "") -> None:
         self.token = token

@@ -110,7 +110,8 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     async def run(self, work: Work[T]) -> T | None:
         """Campaign, and ``await work(term)`` in each term; it is cancelled on loss, and the campaign goes on.
 
-        So it does when the work has seen the loss by itself and returned: it is done only if it returns in its term.
+        So it does when the work has seen the loss by itself and returned: it is done only if it returns in its term. And so
+        it does when the work raises NotLeaderError or FencedError after the end of its term: ``on_error`` receives that.
 
         Returns:
             What the work returned, after resigning; None after ``stop()``.
@@ -136,7 +137,8 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
         Leaving the block does not end the term.
 
         Raises:
-            LeadershipLostError: The term ended before the block did, for whatever reason.
+            LeadershipLostError: The term ended before the block did, for whatever reason. What the block raised for that
+                reason, such as a FencedError, is its cause.
             NotLeaderError: The campaign it waited on has ended.
         """
 
@@ -176,7 +178,8 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
         """Register ``callback(manager, term)``, to run in each term from now on, in its scope; returns it.
 
         Async ones run concurrently, beside the renewals, and are cancelled when the term ends. A plain one runs on
-        the loop and must return promptly. One that raises ends the campaign with that exception.
+        the loop and must return promptly. One that raises ends the campaign with that exception, except for what the end of
+        the term causes: see ``run``.
         """
 
     @abstractmethod
@@ -191,7 +194,10 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     def on_error(
         self, callback: Callable[[LeaderManager, EtcdLeaderError], T]
     ) -> Callable[[LeaderManager, EtcdLeaderError], T]:
-        """Register ``callback(manager, error)``, to run on etcd's troubles, once per kind per outage; returns it."""
+        """Register ``callback(manager, error)``, to run on etcd's troubles, once per kind per outage; returns it.
+
+        It also receives each error that work or another callback raised because its term was over.
+        """
 
     # Looking on
 

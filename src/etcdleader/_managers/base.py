@@ -23,7 +23,7 @@ from ..manager import ErrorCallback, LeaderManager, T, TermCallback, Work
 from ..metrics import GuardedMetrics, Metrics, NullMetrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
-from .callbacks import call, cancelled_by_others, failures_to, is_inside, within
+from .callbacks import call, cancelled_by_others, errors_of_a_loss, failures_to, is_inside, within
 from .campaign import Campaign
 from .reporter import Announcer
 from .term_scope import TermScope
@@ -323,12 +323,19 @@ class BaseManager(LeaderManager):
         if not scope.closed and anyio.current_time() < group.cancel_scope.deadline:
             campaign.fail(cancelled_by_others("a task of the term"))
 
-    def _failures(self, campaign: Campaign, scope: TermScope) -> failures_to:
-        def failed(error: BaseException) -> None:
-            campaign.fail(error)
-            scope.close(LossReason.FAILED)
+    def _raised(self, campaign: Campaign, scope: TermScope | None, error: BaseException, *, tell: bool = True) -> None:
+        """Take in what work or a callback raised, in the term of ``scope`` if there is one. ``tell``: ``on_error`` gets a loss."""
+        if scope is not None and not scope.term.is_valid() and (losses := errors_of_a_loss(error)):
+            scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
+            for loss in losses:
+                self._announcer.raised_late(scope.term, loss, tell=tell)
+            return
+        campaign.fail(error)
+        if self._scope is not None:
+            self._scope.close(LossReason.FAILED)
 
-        return failures_to(failed)
+    def _failures(self, campaign: Campaign, scope: TermScope) -> failures_to:
+        return failures_to(lambda error: self._raised(campaign, scope, error))
 
     async def _elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
         with within(scope), self._failures(campaign, scope):
@@ -357,7 +364,7 @@ class BaseManager(LeaderManager):
             campaign.fail(cancelled_by_others("an on_ousted callback"))
 
     async def _ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
-        with within(campaign), failures_to(campaign.fail):
+        with within(campaign), self._failures(campaign, scope):
             await call(callback, self, scope.term)
 
     def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
@@ -367,12 +374,9 @@ class BaseManager(LeaderManager):
             group.start_soon(self._call_on_error, campaign, callback, error)
 
     async def _call_on_error(self, campaign: Campaign, callback: ErrorCallback, error: EtcdLeaderError) -> None:
-        def failed(raised: BaseException) -> None:
-            if self._scope is not None:
-                self._scope.close(LossReason.FAILED)
-            campaign.fail(raised)
-
-        with within(campaign), failures_to(failed):
+        scope = self._scope
+        # Its own loss is not told to it again: it would raise for ever.
+        with within(campaign), failures_to(lambda raised: self._raised(campaign, scope, raised, tell=False)):
             await call(callback, self, error)
 
     def _release_told(self, scope: TermScope) -> None:

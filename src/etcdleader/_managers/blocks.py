@@ -12,7 +12,7 @@ import anyio.lowlevel
 
 from ..errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
 from ..model import LossReason, Term
-from .callbacks import failures_to, split_cancellation, within
+from .callbacks import errors_of_a_loss, failures_to, split_cancellation, within
 from .campaign import Campaign
 from .term_scope import TermScope
 
@@ -98,9 +98,15 @@ class LeadingBlock(AbstractAsyncContextManager[Term, None]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         caught = self._stack.__exit__(kind, error, traceback)
-        if error is not None and not caught:
+        term, lost = self._scope.term, self._cancel_scope.cancelled_caught
+        if error is not None and not caught and not (lost := self._follows_the_loss(error)):
             return
-        term = self._scope.term
-        if self._cancel_scope.cancelled_caught or not term.is_valid():
+        if lost or not term.is_valid():
             self._scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
-            raise LeadershipLostError(term) from None
+            raise LeadershipLostError(term) from (None if caught else error)
+
+    def _follows_the_loss(self, error: BaseException) -> bool:
+        """Whether the end of the term has caused it: a refused write of a leader that was frozen, for example."""
+        if self._scope.term.is_valid() or isinstance(error, LeadershipLostError | BaseExceptionGroup):
+            return False
+        return bool(errors_of_a_loss(error))

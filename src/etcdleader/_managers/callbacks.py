@@ -16,7 +16,15 @@ from .._runtime.tasks import cancellation_requested
 from ..errors import EtcdLeaderError
 from ..manager import LeaderManager
 
-__all__ = ("call", "cancelled_by_others", "failures_to", "is_inside", "split_cancellation", "within")
+__all__ = (
+    "call",
+    "cancelled_by_others",
+    "errors_of_a_loss",
+    "failures_to",
+    "is_inside",
+    "split_cancellation",
+    "within",
+)
 
 
 async def call(callback: Callable[..., Any], manager: LeaderManager, argument: object) -> None:
@@ -66,6 +74,14 @@ class failures_to:  # noqa: N801 - it reads as what it does
         if cancellation is None or cancellation is error:
             return cancellation is None
         raise cancellation from None
+
+
+def errors_of_a_loss(error: BaseException) -> list[EtcdLeaderError]:
+    """Return the errors that the end of a term causes, if the exception is one or a group of these alone; else nothing."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [errors_of_a_loss(one) for one in error.exceptions]
+        return [one for errors in found for one in errors] if all(found) else []
+    return [error] if isinstance(error, EtcdLeaderError) and error._follows_loss else []  # noqa: SLF001 - of this package
 
 
 def cancelled_by_others(what: str) -> EtcdLeaderError:

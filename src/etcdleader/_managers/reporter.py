@@ -176,6 +176,16 @@ class Announcer:
         _logger.error("%s", error, extra={"election": term.election, "token": term.token})
         self.on_trouble(error)
 
+    def raised_late(self, term: Term, error: EtcdLeaderError, *, tell: bool) -> None:
+        """Work or a callback has raised what the end of its term causes. ``tell``: tell ``on_error``, too."""
+        _logger.warning(
+            "work or a callback of %s for %r (token %d) raised %s after the end of its term: %s",
+            *(term.identity, term.election, term.token, type(error).__name__, error),
+            extra={"election": term.election, "identity": term.identity, "token": term.token},
+        )
+        if tell:
+            self.on_trouble(error)
+
     def short_lease(self, lease: float) -> None:
         """The campaign begins with a lease that is allowed, but not wise."""
         _logger.warning(

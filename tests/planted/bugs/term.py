@@ -134,6 +134,22 @@ _ONE_WAY_OUT = (
         test="test_it_ends_the_campaign_once_as_an_error_in_the_work_and_in_on_elected",
     ),
     Bug(
+        "a write that is refused after the term ends the campaign",
+        "one way out",
+        within="_raised",
+        pattern=r"(if .+ and) not \S+\.is_valid\(\)",
+        replacement=r"\g<1> False",
+        test="test_the_candidate_queues_again_and_the_error_is_reported",
+    ),
+    Bug(
+        "a write that is refused in the term is taken for a loss",
+        "one way out",
+        within="_raised",
+        pattern=r"and not \S+\.is_valid\(\)",
+        replacement="",
+        test="test_the_same_errors_in_a_term_that_goes_on_end_the_campaign",
+    ),
+    Bug(
         "a task of the term that other code cancels ends the term alone",
         "one way out",
         within="_work",
