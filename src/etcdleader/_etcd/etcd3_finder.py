@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -44,8 +45,8 @@ def messages() -> Any:
         ImportError: etcd3 is not installed, or it is not 0.12.
     """
     global _messages  # noqa: PLW0603 - as below
-    if (loaded := sys.modules.get(_PACKAGE)) is not None:
-        return loaded
+    if sys.modules.get(_PACKAGE) is not None:
+        return import_module(_PACKAGE)  # waits for another thread that is importing it
     if _messages is None:
         found = PathFinder.find_spec("etcd3")
         if found is None or not found.submodule_search_locations:
@@ -53,11 +54,10 @@ def messages() -> Any:
         from pathlib import Path
 
         pool = _filled_pool(str(Path(found.submodule_search_locations[0], "etcdrpc", "rpc_pb2.py")))
-        _messages = ModuleType(
-            _PACKAGE
-        )  # not published: whoever imports etcd3 gets its own package, with these classes
+        made = ModuleType(_PACKAGE)  # not published: whoever imports etcd3 gets its own package, with these classes
         for name in _NAMES.values():
-            _publish(_messages, pool.FindFileByName(name), pool)
+            _publish(made, pool.FindFileByName(name), pool)
+        _messages = made  # whole: another thread may ask for it meanwhile
     return _messages
 
 

@@ -97,4 +97,6 @@ def _wake(waiter: Any) -> None:
 def running_trio() -> Any:
     """The module, where its loop is the one that runs here; else None."""
     trio = sys.modules.get("trio")
-    return trio if trio is not None and trio.lowlevel.in_trio_run() else None
+    # While another thread imports it, the module is half made. Its loop does not run here then.
+    in_trio_run = getattr(getattr(trio, "lowlevel", None), "in_trio_run", None)
+    return trio if in_trio_run is not None and in_trio_run() else None

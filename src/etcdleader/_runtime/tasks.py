@@ -35,8 +35,9 @@ def context_of_no_task() -> contextvars.Context:
     callback.
     """
     context = contextvars.Context()
-    if (sniffio := sys.modules.get("sniffio")) is not None:
-        context.run(sniffio.current_async_library_cvar.set, "asyncio")
+    # None while another thread imports it: anyio has not found it then, and does not ask it.
+    if (library := getattr(sys.modules.get("sniffio"), "current_async_library_cvar", None)) is not None:
+        context.run(library.set, "asyncio")
     return context
 
 
