@@ -116,10 +116,14 @@ class Term:
             success: etcd3 operations (``etcd3.transactions.Put``, ``Get``, ``Delete``).
             failure: The same, for the case that the key is gone.
 
+        Neither may put a key below the prefix of the election, where every key is a candidate: one without a lease would
+        block the election for good.
+
         Returns:
             What ``etcd3``'s ``client.transaction`` returns: whether the guard held, and the responses.
 
         Raises:
+            ValueError: A ``Put`` on a key below the prefix of the election. Nothing is done.
             EtcdUnavailableError: No answer; the transaction may or may not have been applied.
             EtcdRefusedError: etcd refused it.
             EtcdRegressedError: etcd was wiped or restored; the term is over. The transaction may have been applied.

@@ -222,3 +222,19 @@ def test_a_move_that_finds_no_key_before_ours_elects() -> None:
     assert place.own_key_moved(25, first=True) == replace(place, ahead=0, predecessor=None)
     assert place.own_key_moved(25, first=False) == place
     assert replace(place, lost=True).own_key_moved(25, first=True).lost
+
+
+def test_a_predecessor_without_a_lease_blocks_until_it_is_gone_or_has_one() -> None:
+    unleased = BEFORE._replace(lease=0)
+    for place in (Place.joined(20, [MINE, unleased], 2), Place.read(OWN, 20, [MINE, unleased], 1)):
+        assert place.blocked
+        assert not place.after(OWN, [deleted(BEFORE.key, 21)]).blocked
+        assert not place.after(OWN, [put(BEFORE, 21)]).blocked
+        assert place.after(OWN, [put(BEFORE, 20)]).blocked
+        assert not place.own_key_moved(21, first=True).blocked
+    for place in (Place.joined(20, [MINE, BEFORE], 2), Place.read(OWN, 20, [MINE, BEFORE, FIRST], 2)):
+        assert not place.blocked
+        assert place.after(OWN, [put(unleased, 21)]).blocked
+        assert not place.after(OWN, [put(unleased._replace(key=b"jobs/z"), 21)]).blocked
+    assert not Place.joined(20, [MINE], 1).blocked
+    assert Place.joined(20, [MINE, BEFORE], 3) == Place(20, 2, BEFORE.key, touched=20)

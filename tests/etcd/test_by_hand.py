@@ -325,6 +325,27 @@ async def ask_to_step_down(server: EtcdServer, key: str) -> None:
     )
 
 
+async def test_a_key_that_was_put_below_the_prefix_is_reported_as_what_blocks_the_election(
+    make: Make, operator: Any, election_key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocker = f"{election_key}/last"
+    operator.put(blocker, "x")
+    manager = make()
+    async with manager:
+        with anyio.fail_after(PATIENCE):
+            await record_of(manager)
+            await watching(1)
+            assert not manager.health().ready
+            assert blocker in manager.health().reason
+            assert sum(blocker in record.message for record in caplog.records) == 1
+            operator.delete(blocker)
+            term = await manager.wait_elected()
+            for key in (blocker, term.key):
+                with pytest.raises(ValueError, match="below the prefix"):
+                    await term.transaction([operator.transactions.put(key, "x")])
+        assert term.is_valid()
+
+
 async def test_an_operators_put_that_changes_nothing_makes_the_leader_resign(
     make: Make, operator: Any, etcd_server: EtcdServer, election_key: str
 ) -> None:

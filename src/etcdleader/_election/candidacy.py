@@ -193,8 +193,7 @@ class Candidacy:
             return self._adopt(_range(result.results[0]))
         self._stands(result.header.revision)
         queue = _range(result.results[1])
-        predecessor = queue.kvs[1].key if len(queue.kvs) > 1 else None
-        self._place = Place(result.header.revision, queue.count - 1, predecessor, touched=result.header.revision)
+        self._place = Place.joined(result.header.revision, queue.kvs, queue.count)
         return True
 
     async def _find_own(self) -> bool:
@@ -350,6 +349,7 @@ class Candidacy:
             return
         self.session.may_lead(self._place.rank is not Rank.LATER)
         self._listener.queued(self._place.ahead)
+        self._listener.blocked(self._place.predecessor if self._place.blocked else None)
         if self._place.asked_to_resign:
             self._place = replace(self._place, asked_to_resign=False)
             if self._place.rank is Rank.LEADER:

@@ -25,5 +25,8 @@ class Listener(LeaseListener, Protocol):
     def queued(self, position: int | None) -> None:
         """Our place in the queue changed."""
 
+    def blocked(self, key: bytes | None) -> None:
+        """The key before ours has no lease, so it leaves the queue only if somebody deletes it; None: it has one, or there is none."""
+
     def asked_to_resign(self) -> None:
         """An operator asks the leader to step down."""

@@ -56,6 +56,7 @@ class Place:
         stale: Something happened that only a new read can tell: events may have been missed, or a predecessor that
             was waiting itself went away.
         lost: Our own key was deleted, overwritten or taken off our lease.
+        blocked: The predecessor has no lease. It leaves the queue only if somebody deletes it.
         asked_to_resign: Our key was put without changing anything: an operator's request to step down.
         touched: The mod_revision of the own key, as last read or received. A read may show a step-down request that no
             watch has delivered. An event or a read with a lower mod_revision is out of date.
@@ -67,6 +68,7 @@ class Place:
     predecessor: bytes | None
     stale: bool = False
     lost: bool = False
+    blocked: bool = False
     asked_to_resign: bool = False
     touched: int = field(default=0, compare=False)
     requests: int = field(default=0, compare=False)
@@ -92,9 +94,11 @@ class Place:
                 place = place.own_key_seen(own, kv)
             elif event.type == "delete" and kv.key == place.predecessor:
                 if place.rank is Rank.NEXT:
-                    place = replace(place, ahead=0, predecessor=None)
+                    place = replace(place, ahead=0, predecessor=None, blocked=False)
                 else:
-                    place = replace(place, stale=True)
+                    place = replace(place, stale=True, blocked=False)
+            elif event.type == "put" and kv.key == place.predecessor:
+                place = replace(place, blocked=kv.lease == 0)
         return place
 
     def own_key_seen(self, own: LeasedKey, kv: KeyValue) -> Place:
@@ -111,12 +115,24 @@ class Place:
         """Return the place after the own key has moved to another lease. ``first``: the move's Txn read no older key, and no
         older key can be created later."""
         place = replace(self, touched=max(self.touched, mod_revision))
-        return replace(place, ahead=0, predecessor=None) if first else place
+        return replace(place, ahead=0, predecessor=None, blocked=False) if first else place
 
     def after_creation(self, revision: int, *, resumed: bool) -> Place:
         """The place when a watch from "now" was created at ``revision``: what happened between our read and that
         revision may be missing, so a larger one needs a read; so does a stream that broke in between."""
         return replace(self, stale=True) if resumed or revision > self.revision else self
+
+    @classmethod
+    def joined(cls, revision: int, newest: Sequence[KeyValue], count: int) -> Place:
+        """The place that the Txn shows which has put our own key.
+
+        Args:
+            revision: Of the Txn.
+            newest: The two newest keys of the queue, our own first.
+            count: The length of the queue.
+        """
+        place = cls(revision, count - 1, None, touched=revision)
+        return place if len(newest) < 2 else replace(place, predecessor=newest[1].key, blocked=newest[1].lease == 0)
 
     def after_read(self, own: LeasedKey, revision: int, newest: Sequence[KeyValue]) -> Place:
         """The place that one linearizable read shows, after this one."""
@@ -151,7 +167,5 @@ class Place:
         place = cls(revision, 0, None, requests=requests).own_key_seen(own, newest[0])
         if len(newest) == 1:
             return place
-        predecessor = newest[1].key
-        if len(newest) == 2:
-            return replace(place, ahead=1, predecessor=predecessor)
-        return replace(place, ahead=max(2, counted - 1), predecessor=predecessor)
+        ahead = 1 if len(newest) == 2 else max(2, counted - 1)
+        return replace(place, ahead=ahead, predecessor=newest[1].key, blocked=newest[1].lease == 0)

@@ -13,7 +13,7 @@ from etcd3.client import KVMetadata  # isort: skip
 from .api import Compare, DeleteRange, DeleteRangeResult, Put, Range, RangeResult, TxnResult
 from .etcd3_messages import etcdrpc
 
-__all__ = ("Lease", "guard_compares", "transact", "transact_failure")
+__all__ = ("Lease", "guard_compares", "keys_put_by", "transact", "transact_failure")
 
 
 class Lease(transactions.BaseCompare):  # type: ignore[misc]  # etcd3 has no types
@@ -36,18 +36,25 @@ def guard_compares(key: str, create_revision: int, lease_id: int) -> list[Any]:
     return [transactions.Create(key) == create_revision, Lease(key) == lease_id]
 
 
+def keys_put_by(operations: Sequence[Any]) -> list[bytes]:
+    """Return the keys that these etcd3 operations put.
+
+    Raises:
+        TypeError: An operation is no ``Put``, ``Get`` or ``Delete``, or asks for the previous value.
+    """
+    return [made.key for made in map(_operation, operations) if isinstance(made, Put)]
+
+
 async def transact(
     txn: Callable[..., Awaitable[TxnResult]],
     key: bytes,
     create_revision: int,
     lease_id: int,
     success: Sequence[Any],
-    failure: Sequence[Any],
     *,
     timeout: float,
 ) -> tuple[bool, list[Any]] | None:
-    """Do etcd3's ``Put``, ``Get`` and ``Delete`` operations by the port's ``txn``, while the key stands on the lease. ``failure`` is
-    only looked at.
+    """Do etcd3's ``Put``, ``Get`` and ``Delete`` operations by the port's ``txn``, while the key stands on the lease.
 
     They are no transaction inside another one: an older etcd does not check the permissions of these.
 
@@ -59,8 +66,6 @@ async def transact(
         EtcdUnavailableError: No answer: done or not done.
         EtcdRefusedError: etcd refused.
     """
-    for one in failure:
-        _operation(one)  # a bad operation raises before anything is sent
     stands = [Compare(key, "create", create_revision), Compare(key, "lease", lease_id)]
     result = await txn(stands, [_operation(one) for one in success], (), timeout=timeout)
     return (True, [_response(one, result) for one in result.results]) if result.succeeded else None

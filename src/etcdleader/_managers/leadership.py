@@ -82,14 +82,16 @@ class Seat:
         return list(guard_compares(term.key, term.token, term.lease_id))
 
     async def _transact(self, success: Sequence[Any], failure: Sequence[Any]) -> tuple[bool, list[Any]]:
-        from .._etcd.etcd3_txn import transact, transact_failure
+        from .._etcd.etcd3_txn import keys_put_by, transact, transact_failure
 
+        for key in keys_put_by([*success, *failure]):  # an operation that cannot be raises before anything is sent
+            self._refuse_candidate(key)
         own, retry, tried = self._session.own, self._retry, 0
         async with self._connect() as connection:
             try:
                 while (lease_id := await self._session.settled_lease(retry)) != tried:
                     result = await transact(
-                        connection.txn, own.key, own.create_revision, lease_id, success, failure, timeout=retry
+                        connection.txn, own.key, own.create_revision, lease_id, success, timeout=retry
                     )
                     if result is not None:
                         return result
@@ -102,8 +104,7 @@ class Seat:
 
     async def _attach(self, key: bytes, value: bytes) -> None:
         session, term, retry, tried = self._session, self.scope.term, self._retry, 0
-        if key.startswith(election_prefix(term.election)):
-            raise ValueError(f"{key!r} lies below the prefix of the election, where every key is a candidate")
+        self._refuse_candidate(key)
         async with self._connect() as connection:
             try:
                 while term.is_valid() and (lease_id := await session.settled_lease(retry)) != tried:
@@ -122,6 +123,14 @@ class Seat:
                 session.lose(LossReason.REGRESSED, error)
                 raise
         raise LeadershipLostError(term)
+
+    def _refuse_candidate(self, key: bytes) -> None:
+        prefix = election_prefix(self.scope.term.election)
+        if key.startswith(prefix):
+            raise ValueError(
+                f"{key!r} lies below the prefix {prefix!r} of the election, where every key is a candidate: no candidate "
+                "behind it could be elected. Use another key"
+            )
 
     # What happens to it
 

@@ -65,12 +65,15 @@ class Vitals:
 
     # What it amounts to
 
-    def judge(self, scope: TermScope | None, *, position: int | None, renewals_fail: bool) -> Health:
+    def judge(
+        self, scope: TermScope | None, *, position: int | None, blocked_by: bytes | None, renewals_fail: bool
+    ) -> Health:
         """How it goes.
 
         Args:
             scope: Of the term whose seat was not given back yet, if there is one.
             position: In the queue.
+            blocked_by: The key before ours, if it has no lease.
             renewals_fail: The last renewal was not confirmed.
         """
         if not self._campaigning:
@@ -80,7 +83,7 @@ class Vitals:
         if scope is None or scope.joined:
             if silence > 2 * config.lease:
                 return _wedged(f"nothing was heard from its event loop for {silence:.0f} s", silence)
-            return self._between(scope, silence, position, renewals_fail=renewals_fail)
+            return self._between(scope, silence, position, blocked_by, renewals_fail=renewals_fail)
         term = scope.term
         lease_remaining = term._remaining()  # noqa: SLF001 - of this package: the lease's, whatever else was lost
         left = scope.overrun_in(lease_remaining)
@@ -111,7 +114,15 @@ class Vitals:
         what = f"{name}: {failure}" if isinstance(failure, EtcdLeaderError) else name
         return Health(state=HealthState.FAILED, reason=f"the campaign has ended with {what}", since=since, ready=False)
 
-    def _between(self, scope: TermScope | None, silence: float, position: int | None, *, renewals_fail: bool) -> Health:
+    def _between(
+        self,
+        scope: TermScope | None,
+        silence: float,
+        position: int | None,
+        blocked_by: bytes | None,
+        *,
+        renewals_fail: bool,
+    ) -> Health:
         if scope is not None:
             return self._standing_by("its term is over, and the seat is being given back")
         if position is None:
@@ -120,6 +131,9 @@ class Vitals:
             return self._standing_by("it stands in the queue, but etcd does not renew its lease")
         if silence > self._config.renew + 2 * self._config.retry:
             return self._standing_by(f"nothing was heard from its event loop for {silence:.0f} s")
+        if blocked_by is not None:
+            key = blocked_by.decode(errors="replace")
+            return self._standing_by(f"it waits behind the key {key!r}, which has no lease: delete that key")
         return self._standing_by(f"it stands in the queue, {position} ahead", ready=True)
 
     def _standing_by(self, reason: str, *, ready: bool = False) -> Health:

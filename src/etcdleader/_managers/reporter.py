@@ -52,6 +52,7 @@ class Announcer:
 
     __slots__ = (
         "_alarmed",
+        "_blocked_by",
         "_campaigning",
         "_config",
         "_counts",
@@ -63,6 +64,7 @@ class Announcer:
         "_renewals_fail",
         "_vitals",
         "_waiting",
+        "_warned_of_key",
         "_warned_of_token",
         "on_resign_request",
         "on_trouble",
@@ -85,6 +87,8 @@ class Announcer:
         self._vitals = Vitals(config, clock)
         self._campaigning = False
         self._warned_of_token = False
+        self._blocked_by: bytes | None = None
+        self._warned_of_key: bytes | None = None
         self._leader_seen: bool | None = None
         metrics.leader_seen(None)  # whatever a parent saw, before it forked
 
@@ -281,6 +285,8 @@ class Announcer:
     def queued(self, position: int | None) -> None:
         """Our place in the queue."""
         waiting = self.status is not LeaderStatus.ELECTED
+        if position is None:
+            self._blocked_by = None  # the next candidacy may stand behind the same key, and has been warned
         self._vitals.heard(renewal=waiting)
         if waiting:
             # Behind somebody. Ahead of everybody, the seat is ours to take, and nobody has taken it yet.
@@ -288,6 +294,17 @@ class Announcer:
         if position != self._counts.queue_position:
             self._counts.queue_position = position
             self._metrics.queued(position)
+
+    def blocked(self, key: bytes | None) -> None:
+        """The key before ours has no lease: warn once of each. None: the way is free."""
+        self._blocked_by = key
+        if key is not None and key != self._warned_of_key:
+            _logger.warning(
+                "%s waits behind the key %r, which has no lease and so never goes away by itself: no candidate behind it can "
+                "be elected. Delete it: it was put by hand, or by a program that uses the prefix of the election",
+                *(self._name, key.decode(errors="replace")),
+            )
+        self._warned_of_key = key
 
     def asked_to_resign(self) -> None:
         """An operator asks the leader to step down."""
@@ -335,7 +352,12 @@ class Announcer:
         Args:
             scope: Of the term whose seat was not given back yet, if there is one.
         """
-        return self._vitals.judge(scope, position=self._counts.queue_position, renewals_fail=self._renewals_fail)
+        return self._vitals.judge(
+            scope,
+            position=self._counts.queue_position,
+            blocked_by=self._blocked_by,
+            renewals_fail=self._renewals_fail,
+        )
 
     def statistics(self, renewal_age: float | None) -> ElectionStatistics:
         """What was counted so far."""

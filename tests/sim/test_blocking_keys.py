@@ -1,0 +1,136 @@
+"""A key below the election's prefix without a lease: it is a candidate that never leaves, so nobody behind it can lead."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import anyio
+import pytest
+
+from etcdleader import EtcdLeaderManager
+from etcdleader.etcd3 import etcd3
+from etcdleader.fencing import fence_operations
+from etcdleader.model import HealthState
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, ELECTION, leading, make, until
+
+pytestmark = pytest.mark.anyio
+
+BLOCKER = f"{ELECTION}/last"
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def ready(manager: EtcdLeaderManager) -> bool:
+    health = manager.health()
+    assert health.live
+    if not health.ready:
+        assert health.state is HealthState.STANDING_BY
+    return health.ready
+
+
+async def test_a_candidate_behind_one_warns_once_and_is_not_ready_until_it_is_deleted(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    etcd.put(BLOCKER, "x")
+    manager = make(etcd, clock)
+    async with anyio.create_task_group() as group:
+        await group.start(manager.campaign)
+        await anyio.sleep(5 * CONFIG.lease)
+        assert not manager.is_leader()
+        assert not ready(manager)
+        assert f"'{BLOCKER}'" in manager.health().reason
+        (warning,) = warnings(caplog)
+        assert f"'{BLOCKER}'" in warning
+        etcd.revoke(next(iter(etcd.leases())))  # another candidacy finds the same key
+        await until(lambda: manager.statistics().queue_position)
+        await anyio.sleep(1)
+        assert not ready(manager)
+        etcd.delete(BLOCKER)
+        await manager.wait_elected()
+        assert ready(manager)
+        await manager.stop()
+    assert warnings(caplog) == [warning]
+    assert "no campaign" in manager.health().reason
+
+
+async def test_it_is_found_behind_a_leader_too(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once that leader has gone, nobody would lead."""
+    async with leading(etcd, clock):
+        etcd.put(BLOCKER, "x")
+        waiting, last = make(etcd, clock, "b"), make(etcd, clock, "c")
+        async with waiting:
+            await until(lambda: waiting.statistics().queue_position)
+            assert not ready(waiting)
+            async with last:
+                await until(lambda: last.statistics().queue_position)
+                assert ready(last), "the one before it reports the key"
+            etcd.delete(BLOCKER)
+            await until(lambda: ready(waiting))
+        assert len(warnings(caplog)) == 1
+
+
+async def test_a_candidate_that_is_taken_off_its_lease_is_one(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With a lease again, it is none."""
+    etcd.grant(77, 3600)
+    etcd.put(BLOCKER, "another library's", lease=77)
+    manager = make(etcd, clock)
+    async with manager:
+        await until(lambda: manager.statistics().queue_position)
+        assert ready(manager)
+        etcd.put(BLOCKER, "another library's")
+        await until(lambda: not ready(manager), timeout=0.1)
+        etcd.put(BLOCKER, "another library's", lease=77)
+        await until(lambda: ready(manager), timeout=0.1)
+    assert len(warnings(caplog)) == 1
+
+
+Put = etcd3.transactions.Put
+REFUSED: dict[str, list[Any]] = {
+    "a name": [Put(BLOCKER, "x")],
+    "bytes": [Put(BLOCKER.encode(), "x")],
+    "below a folder": [Put(f"{ELECTION}/a/b", "x")],
+    "the prefix itself": [Put(f"{ELECTION}/", "x")],
+    "after others": [Put("data", "x"), etcd3.transactions.Get("data"), Put(BLOCKER, "x")],
+    "a fence": fence_operations(f"{ELECTION}/fence", 7),
+}
+
+
+@pytest.mark.parametrize("operations", REFUSED.values(), ids=REFUSED)
+async def test_a_transaction_makes_none(etcd: FakeEtcd, clock: VirtualClock, operations: list[Any]) -> None:
+    async with leading(etcd, clock) as (_, term):
+        before = etcd.revision
+        for success, failure in ((operations, []), ([], operations)):
+            with pytest.raises(ValueError, match=f"below the prefix .*{ELECTION}/"):
+                await term.transaction(success, failure)
+        with pytest.raises(ValueError, match="below the prefix"):
+            await term.transaction([Put(term.key, "x")])
+        assert etcd.revision == before
+        assert term.is_valid()
+
+
+async def test_a_transaction_may_put_beside_the_prefix_and_look_and_delete_below_it(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    etcd.put(f"{ELECTION}.data", "x")
+    async with leading(etcd, clock) as (_, term):
+        etcd.put(BLOCKER, "x")
+        operations = [
+            Put(ELECTION, "x"),
+            Put(f"{ELECTION}-data", "x"),
+            Put(f"other/{ELECTION}/x", "x"),
+            *fence_operations(ELECTION, term.token),
+            etcd3.transactions.Get(BLOCKER),
+            etcd3.transactions.Delete(BLOCKER),
+        ]
+        assert (await term.transaction(operations))[0]
+        assert term.is_valid()
+    assert BLOCKER.encode() not in etcd.keys()
