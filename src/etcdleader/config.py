@@ -261,13 +261,16 @@ def check_election_key(election_key: str) -> None:
     """Find out whether candidates can stand under this key.
 
     Raises:
-        ConfigError: It is no string, empty, ends in ``/``, or holds what etcd's keys cannot: NUL, or half a character.
+        ConfigError: It is no string, empty, ends in ``/``, begins or ends with whitespace, or holds what etcd's keys cannot:
+            NUL, or half a character.
     """
     what = None
     if not _is_text(election_key):
         what = "must be a string, and not empty"
     elif election_key.endswith("/"):
         what = 'must not end in "/"'
+    elif election_key != election_key.strip():
+        what = "must not begin or end with whitespace: that would be another election"
     elif "\0" in election_key:
         what = "must not hold a NUL"
     elif any("\ud800" <= character <= "\udfff" for character in election_key):

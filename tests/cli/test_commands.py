@@ -115,6 +115,12 @@ def test_check_config_tells_everything_that_is_wrong_at_once(folder: Path, form:
     assert CANARY not in done.stdout + done.stderr
 
 
+def test_check_config_refuses_an_election_key_with_the_newline_of_its_file(folder: Path) -> None:
+    done = run("check-config", folder=folder, variables={"ETCDLEADER_LEADER__ELECTION_KEY": "jobs\n"})
+    assert done.returncode == 78
+    assert "must not begin or end with whitespace" in done.stderr
+
+
 def test_check_config_without_settings_says_where_it_looked(tmp_path: Path) -> None:
     done = run("check-config", folder=tmp_path)
     assert done.returncode == 78
@@ -173,6 +179,7 @@ def test_without_settings_a_command_names_the_option_that_would_do(command: list
         ["observe", "jobs", "--watch", "--json"],
         ["step-down", "jobs", "--yes"],
         ["doctor", "jobs", "--no-such-option"],
+        *([command, "jobs\n"] for command in ("status", "observe", "step-down", "doctor")),
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(arguments: list[str], folder: Path) -> None:

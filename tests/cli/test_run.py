@@ -50,6 +50,7 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
         ([], 2),
         (["--lease", "10s", "--margin", "9s", "true"], 78),
         (["--settings", "no-such.toml", "true"], 78),
+        (["--election", "jobs\n", "true"], 78),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )

@@ -319,14 +319,17 @@ def test_paths_are_paths_and_not_opened() -> None:
 
 # Election keys
 
+SPACED = ("jobs\n", "jobs\r\n", "jobs ", " jobs", "\tjobs", "jobs\u00a0", "\u2003jobs", "jobs/ ")
+"""As a file has it that ends in a newline, or as it is copied from a page."""
 
-@pytest.mark.parametrize("key", ["jobs", "jobs/nightly", "/jobs", "jobs//x", "Jobs #1", "ümlaut", " "])
+
+@pytest.mark.parametrize("key", ["jobs", "jobs/nightly", "/jobs", "jobs//x", "Jobs #1", "two words", "ümlaut"])
 def test_an_election_key_is_any_prefix(key: str) -> None:
     """Go accepts it too."""
     check_election_key(key)
 
 
-@pytest.mark.parametrize("key", ["", "/", "jobs/", "jobs//", "jobs\0", "\ud800", None, 5, b"jobs"])
+@pytest.mark.parametrize("key", ["", "/", "jobs/", "jobs//", "jobs\0", "\ud800", None, 5, b"jobs", " ", *SPACED])
 def test_an_election_key_that_splits_the_queue_is_refused(key: Any) -> None:
     """The candidates of "jobs/" would stand in a queue of their own, beside that of "jobs"."""
     (problem,) = problems(check_election_key, key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import subprocess
@@ -180,6 +181,27 @@ def test_a_wrong_election_key_is_told_with_where_it_came_from(enabled: bool) -> 
     told = "election_key = 'jobs/': must not end in \"/\""
     assert problems("jobs/", settings={"leader": {"enabled": enabled}, "etcd": ETCD}) == (told,)
     assert problems(settings={"leader": section, "etcd": ETCD}) == (f"leader.{told} [from the given mapping]",)
+
+
+@pytest.mark.parametrize("key", ["jobs\n", " jobs", "jobs\u00a0"])
+def test_whitespace_around_an_election_key_is_refused_wherever_it_is_given(key: str) -> None:
+    """A file that ends in a newline would make an election of its own, and so a second leader."""
+    Path("settings.toml").write_text(
+        f'[leader]\nenabled = true\nelection_key = {json.dumps(key)}\n[etcd]\nendpoints = ["a:1"]\n'
+    )
+    told = "must not begin or end with whitespace"
+    ways: tuple[Callable[[], object], ...] = (
+        lambda: must(key, settings=ON),
+        lambda: must(key, settings=OFF),
+        lambda: must(settings={"leader": {"enabled": True, "election_key": key}, "etcd": ETCD}),
+        must,
+        lambda: EtcdLeaderManager(EtcdConfig("a:1"), Config(), key),
+        lambda: NoopLeaderManager(Config(), key),
+        lambda: NoopLeaderManager(election_key=key),
+    )
+    for given in ways:
+        with pytest.raises(ConfigError, match=told):
+            given()
 
 
 def test_everything_wrong_is_told_at_once_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

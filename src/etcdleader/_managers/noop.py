@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from .._lease.backoff import Backoff
 from .._runtime.fork import process_id
-from ..config import Config
+from ..config import Config, check_election_key
 from ..errors import ConfigError, LeadershipLostError, NotLeaderError
 from ..model import LeaderRecord, LossReason, Term
 from .base import BaseManager
@@ -36,7 +36,13 @@ class NoopLeaderManager(BaseManager):
     """
 
     def __init__(self, config: Config | None = None, election_key: str = "") -> None:
-        """Make one; both arguments only say what the program would have campaigned for."""
+        """Make one; both arguments only say what the program would have campaigned for.
+
+        Raises:
+            ConfigError: The election key is not empty, and cannot be one.
+        """
+        if election_key != "":
+            check_election_key(election_key)
         super().__init__(config or Config(), election_key, clock=time.monotonic, metrics=None)
         self._said_so = False
 
