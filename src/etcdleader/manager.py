@@ -36,6 +36,11 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     etcd. A campaign that fails cancels the body, and its exception is raised as itself.
 
     Ctrl-C and cancellation release the seat. No signal handlers are installed.
+
+    ``is_leader()``, ``term``, ``status``, ``statistics()`` and ``health()`` may be called from any thread. ``stop()``,
+    ``resign()``, ``extend()``, ``wait_elected()`` and ``leading()`` belong to the event loop of the campaign: awaited on another
+    loop, they raise RuntimeError at once. From a thread use ``anyio.from_thread.run(manager.stop, token=token)``, with the
+    token that ``anyio.lowlevel.current_token()`` returned on that loop.
     """
 
     @abstractmethod

@@ -16,7 +16,7 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup, TaskStatus
 
 from .._runtime.fork import process_id
-from .._runtime.tasks import protected
+from .._runtime.tasks import call_soon_on, protected
 from ..config import Config
 from ..errors import EtcdLeaderError, NotLeaderError
 from ..manager import ErrorCallback, LeaderManager, T, TermCallback, Work
@@ -197,6 +197,7 @@ class BaseManager(LeaderManager):
         self._here()
         campaign, scope = self._campaign, self._scope
         if campaign is not None:
+            campaign.check_loop("stop")
             self._end(campaign)
             if not self._called_from_inside(campaign, scope):
                 await campaign.finished.wait()
@@ -206,6 +207,8 @@ class BaseManager(LeaderManager):
     async def resign(self) -> None:
         self._here()
         campaign, scope = self._campaign, self._scope
+        if campaign is not None:
+            campaign.check_loop("resign")
         if scope is not None:
             # When it is ending already, for whatever reason, what is left to wait for is the release.
             scope.close(LossReason.RESIGNED)
@@ -234,15 +237,17 @@ class BaseManager(LeaderManager):
 
     async def wait_elected(self) -> Term:
         await anyio.lowlevel.checkpoint()
-        return (await self._wait_scope()).term
+        return (await self._wait_scope("wait_elected")).term
 
-    async def _wait_scope(self) -> TermScope:
+    async def _wait_scope(self, call: str) -> TermScope:
         """The scope of a valid term. Nothing is awaited between the look and the return."""
         self._here()
         waited_on = self._campaign
         warned = False
         while True:
-            scope = self._scope
+            scope, campaign = self._scope, self._campaign
+            if campaign is not None:
+                campaign.check_loop(call)
             if scope is not None and scope.term.is_valid():
                 return scope
             waited_on = waited_on or self._campaign
@@ -260,7 +265,7 @@ class BaseManager(LeaderManager):
                 await self._announcer.wait_changed()
 
     def leading(self) -> AbstractAsyncContextManager[Term]:
-        return LeadingBlock(self._wait_scope)
+        return LeadingBlock(lambda: self._wait_scope("leading"))
 
     # Serving a term
 
@@ -368,6 +373,10 @@ class BaseManager(LeaderManager):
             await call(callback, self, scope.term)
 
     def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
+        if campaign.loop != anyio.lowlevel.current_token():
+            # observe() runs on another thread's loop.
+            call_soon_on(campaign.loop, self._tell_error, group, campaign, error)
+            return
         if campaign.over.is_set():
             return  # the group may be closing already
         for callback in list(self._error_callbacks):

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 from .._runtime.events import LightEvent
 from ..model import Term
@@ -19,6 +20,7 @@ class Campaign:
     """From ``campaign()`` to its end.
 
     Attributes:
+        loop: The event loop that it runs on.
         work: What ``run`` was given.
         stopping: It is to end.
         result: What the work returned.
@@ -33,6 +35,7 @@ class Campaign:
         "_on_failure",
         "failures",
         "finished",
+        "loop",
         "over",
         "result",
         "standing",
@@ -43,6 +46,7 @@ class Campaign:
     def __init__(
         self, work: Callable[[Term], Awaitable[Any]] | None, on_failure: Callable[[BaseException], None]
     ) -> None:
+        self.loop = anyio.lowlevel.current_token()
         self.work = work
         self.stopping = False
         self.result: Any = None
@@ -68,6 +72,19 @@ class Campaign:
     def interruptible(self) -> AbstractContextManager[None]:
         """What is awaited in the block ends at once when the campaign is to end."""
         return _Interruptible(self)
+
+    def check_loop(self, call: str) -> None:
+        """Refuse a call that waits for the campaign on another event loop: what it waits for would never wake it.
+
+        Raises:
+            RuntimeError: Another loop runs here.
+        """
+        if self.loop != anyio.lowlevel.current_token():
+            raise RuntimeError(
+                f"{call}() was awaited on another event loop than the one that the manager campaigns on. From a thread, use "
+                f"anyio.from_thread.run(manager.{call}, token=token), with the token that anyio.lowlevel.current_token() "
+                f"returned on that loop; or, on asyncio, asyncio.run_coroutine_threadsafe(manager.{call}(), loop)"
+            )
 
     def error(self) -> BaseException | None:
         """What it ends with: one exception as itself, several as a group."""

@@ -131,6 +131,8 @@ class EtcdLeaderManager(BaseManager):
 
     async def extend(self, term: Term | None = None) -> Term:
         await anyio.lowlevel.checkpoint()
+        if self._campaign is not None:
+            self._campaign.check_loop("extend")
         current, contest = self.term, self._contest
         if term is not None and term is not current:
             raise LeadershipLostError(term)

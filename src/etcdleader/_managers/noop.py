@@ -86,6 +86,8 @@ class NoopLeaderManager(BaseManager):
 
     async def extend(self, term: Term | None = None) -> Term:
         await anyio.lowlevel.checkpoint()
+        if self._campaign is not None:
+            self._campaign.check_loop("extend")
         current = self.term
         if term is not None and term is not current:
             raise LeadershipLostError(term)

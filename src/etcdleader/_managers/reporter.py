@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from .._etcd.versions import known_defects
+from .._runtime.tasks import call_soon_on
 from ..config import SHORT_LEASE, Config
 from ..errors import EtcdLeaderError
 from ..metrics import Metrics
@@ -79,7 +81,7 @@ class Announcer:
         self._config = config
         self._metrics = metrics
         self._counts = _Counts()
-        self._waiting: list[anyio.Event] = []
+        self._waiting: list[tuple[anyio.Event, anyio.lowlevel.EventLoopToken]] = []
         self._outage: frozenset[type[EtcdLeaderError]] = _NONE
         self._failed_watches: frozenset[object] = _NONE
         self._renewals_fail = False
@@ -96,16 +98,19 @@ class Announcer:
 
     def changed(self) -> None:
         """Something that waiters care about has changed."""
-        for waiting in self._waiting:
-            waiting.set()
+        for waiting, loop in self._waiting.copy():  # waiters of other threads come and go meanwhile
+            if loop == anyio.lowlevel.current_token():
+                waiting.set()
+            else:
+                call_soon_on(loop, waiting.set)
 
     async def wait_changed(self) -> None:
         """Wait for the next change."""
         # One for each: the next who waits may do so on another loop.
-        waiting = anyio.Event()
+        waiting = anyio.Event(), anyio.lowlevel.current_token()
         self._waiting.append(waiting)
         try:
-            await waiting.wait()
+            await waiting[0].wait()
         finally:
             self._waiting.remove(waiting)
 

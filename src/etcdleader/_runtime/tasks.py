@@ -16,6 +16,7 @@ from .events import running_trio
 __all__ = (
     "CallSoon",
     "call_soon_from_threads",
+    "call_soon_on",
     "cancellation_requested",
     "context_of_no_task",
     "protected",
@@ -47,7 +48,16 @@ def call_soon_from_threads() -> CallSoon:
     Not ``anyio.from_thread``: that waits for the loop, which would let a busy loop hold up a gRPC thread. What comes
     after the loop's end is dropped.
     """
-    native: Any = anyio.lowlevel.current_token().native_token
+    return _call_soon(anyio.lowlevel.current_token())
+
+
+def call_soon_on(loop: anyio.lowlevel.EventLoopToken, function: Callable[..., object], *arguments: object) -> None:
+    """Have the loop of another thread call something soon. What comes after the loop's end is dropped."""
+    _call_soon(loop)(function, *arguments)
+
+
+def _call_soon(loop: anyio.lowlevel.EventLoopToken) -> CallSoon:
+    native: Any = loop.native_token
     options: dict[str, Any] = {}
     if hasattr(native, "call_soon_threadsafe"):
         run: Callable[..., Any] = native.call_soon_threadsafe
