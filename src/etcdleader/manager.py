@@ -33,7 +33,8 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     campaign runs at a time, and another may follow when it has ended, on another loop too.
 
     ``async with manager:`` campaigns in the background and stops at the end of the block. Entering does not wait for
-    etcd. A campaign that fails cancels the body, and its exception is raised as itself.
+    etcd. A campaign that fails cancels the body, and its exception is raised as itself. Enter and leave the block in one
+    task: left in another one, it stops the campaign and raises RuntimeError.
 
     Ctrl-C and cancellation release the seat. No signal handlers are installed.
 
@@ -139,7 +140,7 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     def leading(self) -> AbstractAsyncContextManager[Term]:
         """Wait to be elected, then run the block in the term: it is cancelled when the term ends.
 
-        Leaving the block does not end the term.
+        Leaving the block does not end the term. Enter and leave it in one task.
 
         Raises:
             LeadershipLostError: The term ended before the block did, for whatever reason. What the block raised for that

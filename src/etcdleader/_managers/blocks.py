@@ -1,15 +1,21 @@
-"""The blocks that run beside a campaign: ``async with manager`` and ``async with manager.leading()``."""
+"""The blocks that run beside a campaign: ``async with manager`` and ``async with manager.leading()``.
+
+A cancel scope is left in the task that entered it, or never. So a block that is left in another task gives back what it has
+without that, and raises what to do instead.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, ExitStack
 from types import TracebackType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import anyio
 import anyio.lowlevel
 
+from .._runtime.tasks import call_soon_on
 from ..errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
 from ..model import LossReason, Term
 from .callbacks import errors_of_a_loss, failures_to, split_cancellation, within
@@ -25,7 +31,7 @@ M = TypeVar("M")
 class CampaignBlock(AbstractAsyncContextManager[M, bool | None]):
     """Campaign in a task beside the block, and end the campaign with the block."""
 
-    __slots__ = ("_begin", "_campaign", "_conduct", "_end", "_group", "_manager")
+    __slots__ = ("_begin", "_campaign", "_conduct", "_end", "_group", "_manager", "_task")
 
     def __init__(
         self,
@@ -41,6 +47,7 @@ class CampaignBlock(AbstractAsyncContextManager[M, bool | None]):
 
     async def __aenter__(self) -> M:
         self._campaign = self._begin()
+        self._task = anyio.get_current_task().id
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
         self._group.start_soon(self._run)
@@ -53,6 +60,8 @@ class CampaignBlock(AbstractAsyncContextManager[M, bool | None]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
+        if anyio.get_current_task().id != self._task:
+            await self._left_elsewhere()
         cancellation, failure = split_cancellation(error)
         failures = [] if failure is None else [failure]  # raised outside the group, so that each comes out as itself
         if cancellation is None:
@@ -75,11 +84,24 @@ class CampaignBlock(AbstractAsyncContextManager[M, bool | None]):
                 raise failures[0]
         return caught and not failures
 
+    async def _left_elsewhere(self) -> NoReturn:
+        campaign = self._campaign
+        if campaign.loop == anyio.lowlevel.current_token():
+            self._end(campaign)
+            await campaign.finished.wait()
+        else:
+            call_soon_on(campaign.loop, self._end, campaign)
+        raise RuntimeError(
+            f"the block `async with manager` was left in another task than the one that entered it: {self._manager!r} has "
+            "been stopped. Enter and leave it in one task. In a fixture or a notebook, start manager.campaign() in a task, "
+            "and await manager.stop() at the end"
+        ) from campaign.error()
+
 
 class LeadingBlock(AbstractAsyncContextManager[Term, None]):
     """Wait to be elected, then run the block in the term."""
 
-    __slots__ = ("_cancel_scope", "_scope", "_stack", "_wait_scope")
+    __slots__ = ("_cancel_scope", "_scope", "_stack", "_task", "_wait_scope")
 
     def __init__(self, wait_scope: Callable[[], Awaitable[TermScope]]) -> None:
         self._wait_scope = wait_scope
@@ -88,8 +110,10 @@ class LeadingBlock(AbstractAsyncContextManager[Term, None]):
         await anyio.lowlevel.checkpoint()
         self._scope = scope = await self._wait_scope()
         # Everything up to the block is synchronous: the term that was found valid is the one that the block runs in.
+        self._task = anyio.get_current_task().id
+        self._cancel_scope = anyio.CancelScope()
+        self._cancel_scope.__enter__()
         self._stack = stack = ExitStack()
-        self._cancel_scope = stack.enter_context(anyio.CancelScope())
         stack.enter_context(scope.work(self._cancel_scope, anyio.current_time()))
         stack.enter_context(within(scope))
         return scope.term
@@ -97,7 +121,14 @@ class LeadingBlock(AbstractAsyncContextManager[Term, None]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        caught = self._stack.__exit__(kind, error, traceback)
+        self._stack.__exit__(kind, error, traceback)  # it swallows nothing
+        if anyio.get_current_task().id != self._task:
+            self._cancel_scope.deadline = math.inf  # a timer would be left
+            raise RuntimeError(
+                "the block `async with manager.leading()` was left in another task than the one that entered it: enter and "
+                "leave it in one task. In a fixture or a notebook, use await manager.wait_elected(), and ask term.is_valid()"
+            )
+        caught = self._cancel_scope.__exit__(kind, error, traceback)
         term, lost = self._scope.term, self._cancel_scope.cancelled_caught
         if error is not None and not caught and not (lost := self._follows_the_loss(error)):
             return

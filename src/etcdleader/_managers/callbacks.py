@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -119,7 +119,8 @@ def within(of: object) -> Iterator[None]:
         yield
     finally:
         frame.active = False
-        _frames.reset(token)
+        with suppress(ValueError):  # in another task, where a block was left that began in this one
+            _frames.reset(token)
 
 
 def is_inside(of: object) -> bool:
