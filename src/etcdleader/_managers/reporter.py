@@ -17,6 +17,7 @@ from ..errors import EtcdLeaderError
 from ..metrics import Metrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .liveness import Vitals
+from .overrun import OverrunError
 from .status import Outcome, next_status
 
 if TYPE_CHECKING:
@@ -384,17 +385,3 @@ class Announcer:
 def _ignore(error: EtcdLeaderError) -> None:
     """Nobody to tell."""
     del error
-
-
-class OverrunError(EtcdLeaderError):
-    """Work of a term ignored its cancellation past the deadline: somebody else may lead while it still runs."""
-
-    def __init__(self, term: Term) -> None:
-        self.term = term
-        super().__init__(term)
-
-    def __str__(self) -> str:
-        return (
-            f"work of {self.term.identity} for {self.term.election!r} (token {self.term.token}) still runs past the "
-            "end of its lease: it ignored cancellation, or blocks the event loop"
-        )

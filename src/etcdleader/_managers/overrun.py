@@ -1,0 +1,22 @@
+"""The error for work that does not end with its term."""
+
+from __future__ import annotations
+
+from ..errors import EtcdLeaderError
+from ..model import Term
+
+__all__ = ("OverrunError",)
+
+
+class OverrunError(EtcdLeaderError):
+    """Work of a term ignored its cancellation past the deadline: somebody else may lead while it still runs."""
+
+    def __init__(self, term: Term) -> None:
+        self.term = term
+        super().__init__(term)
+
+    def __str__(self) -> str:
+        return (
+            f"work of {self.term.identity} for {self.term.election!r} (token {self.term.token}) still runs past the "
+            "end of its lease: it ignored cancellation, or blocks the event loop"
+        )
