@@ -26,7 +26,8 @@ class LossReason(Enum):
     """Why a term ended."""
 
     EXPIRED = "expired"
-    """The lease was not renewed, with confirmation, before its deadline."""
+    """The lease was not renewed, with confirmation, before its deadline; or the deadline had passed when another loss was
+    seen, such as after the event loop was blocked."""
     DELETED = "deleted"
     """The candidate key was deleted, overwritten or taken off its lease by someone else."""
     REVOKED = "revoked"

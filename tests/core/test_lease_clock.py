@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._lease.lease_clock import LeaseClock, Renewal, judge_renewal
+from etcdleader._lease.lease_clock import LeaseClock, Renewal, judge_renewal, reason_of_loss
+from etcdleader.model import LossReason
 
 moments = st.floats(0, 1e6, allow_nan=False)
 
@@ -180,3 +181,12 @@ def test_a_renewal_counts_only_in_the_raft_term_of_its_lease_and_with_the_key_st
         )
         is verdict
     )
+
+
+@pytest.mark.parametrize("seen", LossReason)
+def test_past_the_deadline_the_reason_is_that_it_has_passed(seen: LossReason) -> None:
+    """Except for what is worth knowing all the same."""
+    assert reason_of_loss(seen, 0.001) is seen
+    for remaining in (0.0, -1.0):
+        told = seen if seen in {LossReason.FAILED, LossReason.REGRESSED} else LossReason.EXPIRED
+        assert reason_of_loss(seen, remaining) is told

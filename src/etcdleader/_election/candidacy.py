@@ -182,7 +182,8 @@ class Candidacy:
                 lambda: self._connection.txn(compare, success, failure, timeout=self._timing.retry)
             )
         except LeaseNotFoundError as error:
-            raise CandidacyOverError(LossReason.REVOKED, error) from error
+            self.session.lose(LossReason.REVOKED, error)
+            raise CandidacyOverError(self.session.lost or LossReason.REVOKED, error) from error
         except EtcdRegressedError:
             raise
         except EtcdLeaderError as error:

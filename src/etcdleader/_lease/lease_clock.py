@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ("LeaseClock", "Renewal", "Timing", "judge_renewal", "why_unconfirmed")
+from ..model import LossReason
+
+__all__ = ("LeaseClock", "Renewal", "Timing", "judge_renewal", "reason_of_loss", "why_unconfirmed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,16 @@ def judge_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: in
     if ttl <= 0 or read_term == 0 or read_term < known_term:
         return Renewal.UNCONFIRMED
     return Renewal.CONFIRMED if read_term == lease_term else Renewal.KEPT
+
+
+def reason_of_loss(seen: LossReason, remaining: float) -> LossReason:
+    """Return why a lease was lost that has ``remaining`` seconds left, when ``seen`` shows that it was.
+
+    etcd deletes the key of a lease that has run out. A process whose event loop was blocked for so long receives that first, and
+    nobody has intruded. Likewise, who stops or resigns past the deadline has lost before.
+    """
+    ends_by_itself = seen not in {LossReason.FAILED, LossReason.REGRESSED}
+    return LossReason.EXPIRED if ends_by_itself and remaining <= 0 else seen
 
 
 def why_unconfirmed(ttl: int, read_term: int, known_term: int) -> str:

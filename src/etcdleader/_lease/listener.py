@@ -18,6 +18,9 @@ class LeaseListener(Protocol):
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
         """A renewal was not confirmed; ``remaining`` seconds are left until the deadline."""
 
+    def loop_was_blocked(self, seconds: float) -> None:
+        """The lease has run out, and its event loop did not run for at least so long before that was seen."""
+
     def lease_moved(self, lease_id: int) -> None:
         """The key is on another lease, because etcd has elected another leader."""
 

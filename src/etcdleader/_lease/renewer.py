@@ -33,20 +33,28 @@ _PACE = 0.005
 _SPREAD_FROM = 10 * MAX_KEYS_PER_READ
 """Leases from which on new ones are spread over their interval. In a tenth of it, within which one may go along with
 others, there are enough to fill a round then: fewer would cost rounds of their own."""
+_LATELY = 1.0
+"""Seconds after a late look in which a loss is put down to it."""
 _APART = 0.005
 """Seconds by which two clocks may move apart before everything is looked after anew."""
 
 
 @dataclass(slots=True)
 class _ClockUse:
-    """How far a clock is ahead of the loop's, and how many leases go by it."""
+    """How far a clock is ahead of the loop's, how many leases go by it, and when it was read last."""
 
     clock: Clock
     ahead: float
+    read_at: float
     users: int = 0
+    late: float = 0.0
+    """Seconds by which the last reading came too late."""
 
-    def moved(self, now: float) -> bool:
-        ahead = self.clock.now() - now
+    def moved(self, now: float, pause: float) -> bool:
+        """Read the clock, at ``now`` by the loop's and ``pause`` seconds after the last time; return whether it has moved."""
+        reading = self.clock.now()
+        self.late, self.read_at = reading - self.read_at - pause, reading
+        ahead = reading - now
         if abs(ahead - self.ahead) <= _APART:
             return False
         self.ahead = ahead
@@ -69,6 +77,8 @@ class Renewals:
         self._wake = LightEvent()
         self._sleeps_until = -math.inf
         """When the task looks at the agenda by itself; while it does, it needs no waking."""
+        self._pause = 0.0
+        """For how long it sleeps, or has slept last."""
         self._group: TaskGroup | None = None
 
     def add(self, lease: Renewable) -> None:
@@ -76,7 +86,8 @@ class Renewals:
         self._leases[lease] = None
         clock = lease.clock
         if (use := self._clocks.get(clock)) is None:
-            use = self._clocks[clock] = _ClockUse(clock, clock.now() - anyio.current_time())
+            reading = clock.now()
+            use = self._clocks[clock] = _ClockUse(clock, reading - anyio.current_time(), reading)
         use.users += 1
         if len(self._leases) > _SPREAD_FROM:
             lease.spread()
@@ -106,6 +117,13 @@ class Renewals:
             self._agenda.put(lease, -math.inf)
             if anyio.current_time() + every < self._sleeps_until:
                 self._wake.set()
+
+    def late(self, lease: Renewable) -> float:
+        """Return for how many seconds the event loop has not run just now, at least, by the lease's clock. 0 or less: it runs."""
+        if (use := self._clocks.get(lease.clock)) is None:
+            return 0.0
+        unread = lease.clock.now() - use.read_at
+        return max(unread - self._pause, use.late if unread < _LATELY else 0.0)
 
     @property
     def _tick(self) -> float:
@@ -161,9 +179,9 @@ class Renewals:
             async with anyio.create_task_group() as self._group:
                 while True:
                     self._wake = LightEvent()
-                    pause = self._start_what_is_due(self._group)
-                    self._sleeps_until = anyio.current_time() + pause
-                    await self._wake.wait_for(pause)
+                    self._pause = self._start_what_is_due(self._group)
+                    self._sleeps_until = anyio.current_time() + self._pause
+                    await self._wake.wait_for(self._pause)
                     self._sleeps_until = -math.inf
         finally:
             self._group = None
@@ -215,7 +233,7 @@ class Renewals:
         return found
 
     def _compare_clocks(self, now: float) -> None:
-        moved = {clock for clock, use in self._clocks.items() if use.moved(now)}
+        moved = {clock for clock, use in self._clocks.items() if use.moved(now, self._pause)}
         if moved:
             for lease in self._leases:
                 if lease.clock in moved:

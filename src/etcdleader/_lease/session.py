@@ -21,7 +21,7 @@ from .connection import Connection
 from .key_move import KeyMove
 from .key_owner import KeyOwner
 from .lease import Lease, revoke
-from .lease_clock import LeaseClock, Renewal, Timing, judge_renewal, why_unconfirmed
+from .lease_clock import LeaseClock, Renewal, Timing, judge_renewal, reason_of_loss, why_unconfirmed
 from .leased_key import LeasedKey
 from .listener import LeaseListener
 from .pace import Pace
@@ -116,9 +116,11 @@ class Session:
             self.lose(LossReason.EXPIRED)
 
     def lose(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
-        """Stop believing, for ever."""
+        """Stop believing, for ever. Past the deadline the reason is EXPIRED."""
         if self.lost is None:
-            self.lost, self.error = reason, error
+            self.lost, self.error = reason_of_loss(reason, self._bound.remaining(self.now())), error
+            if self.lost is LossReason.EXPIRED and (late := self._connection.renewals.late(self)) > self._tick:
+                self.listener.loop_was_blocked(late)
             if self._move is not None:
                 self._move.ended.set()
             self.on_lost()
@@ -132,11 +134,7 @@ class Session:
     # Its life
 
     async def open(self) -> None:
-        """Have a lease granted, trying until it is.
-
-        Raises:
-            EtcdLeaderError: Never for etcd's troubles: those go to the listener, and it goes on.
-        """
+        """Have a lease granted, trying until it is. etcd's troubles go to the listener."""
         backoff = Backoff(self.timing.retry, random.uniform)
         while not await self.granted(self._lease):  # noqa: ASYNC110 - etcd is asked again; it sends no event
             await anyio.sleep(backoff.next())

@@ -280,6 +280,14 @@ class Announcer:
         self._metrics.renewed(duration, remaining)
         self._recovered()
 
+    def loop_was_blocked(self, seconds: float) -> None:
+        """The lease has run out, and the event loop did not run for at least so long."""
+        _logger.warning(
+            "the lease of %s has run out, and its event loop did not run for at least %.1f s: run what blocks it in a thread "
+            "(if nothing does, the process or the machine was stopped or suspended)",
+            *(self._name, seconds),
+        )
+
     def lease_moved(self, lease_id: int) -> None:
         """The candidate key is on another lease."""
         self._vitals.heard(renewal=True)

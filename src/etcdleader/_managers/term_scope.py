@@ -9,6 +9,7 @@ from types import TracebackType
 
 import anyio
 
+from .._lease.lease_clock import reason_of_loss
 from .._runtime.events import LightEvent
 from ..model import LossReason, Term
 
@@ -56,10 +57,13 @@ class TermScope:
         self._left = LightEvent()
 
     def close(self, reason: LossReason) -> None:
-        """End the term: first the mark, so that the work's own clean-up finds ``is_valid()`` False; then cancel."""
+        """End the term: first the mark, so that the work's own clean-up finds ``is_valid()`` False; then cancel.
+
+        Past the lease's deadline the reason is EXPIRED.
+        """
         if self.term.loss_reason is not None:
             return
-        self.term.loss_reason = reason
+        self.term.loss_reason = reason_of_loss(reason, self.term._remaining())  # noqa: SLF001 - the lease's
         self.closed_at = self._clock()
         # Before anybody is told: what tells may fail.
         for scope in list(self._scopes):

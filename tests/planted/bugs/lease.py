@@ -45,6 +45,14 @@ _DEADLINE = (
         test="test_a_lease_is_believed_from_the_send_time_plus_ttl_minus_margin",
     ),
     Bug(
+        "a lease that has run out counts as deleted by somebody",
+        "deadline",
+        within="reason_of_loss",
+        pattern=r"return .+",
+        replacement="return seen",
+        test="test_the_deletion_of_the_key_that_is_received_first_is_no_loss_by_others",
+    ),
+    Bug(
         "a confirmation past the deadline revives the lease",
         "deadline",
         within="confirm",

@@ -1,0 +1,141 @@
+"""An event loop that was blocked past the deadline: the lease has run out, whatever is received first afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+
+import anyio
+import pytest
+import trio
+import trio.testing
+
+from etcdleader import LossReason, Term
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock, VirtualTimeLoop
+from tests.sim.world import CONFIG, leading, make, until
+
+pytestmark = pytest.mark.anyio
+
+
+def blocked_for(caplog: pytest.LogCaptureFixture) -> list[float]:
+    """The seconds in the warnings about a blocked loop."""
+    found = [re.search(r"event loop did not run for at least ([\d.]+) s", record.message) for record in caplog.records]
+    return [float(match[1]) for match in found if match is not None]
+
+
+def block_the_loop(seconds: float) -> None:
+    """Let time pass in which no task runs, as ``time.sleep`` does."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        clock.jump(seconds)
+    else:
+        assert isinstance(loop, VirtualTimeLoop)
+        loop._jumping.time += seconds
+
+
+async def test_the_deletion_of_the_key_that_is_received_first_is_no_loss_by_others(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The watch wakes the loop together with the ticker, and may come before it."""
+    async with leading(etcd, clock) as (manager, term):
+        await anyio.sleep(0.7)
+        clock.advance(CONFIG.lease)
+        etcd.revoke(term.lease_id)
+        await until(lambda: manager.statistics().losses, timeout=0.2, step=0.001)
+        assert term.loss_reason is LossReason.EXPIRED
+        assert manager.statistics().losses == {LossReason.EXPIRED: 1}
+    (seconds,) = blocked_for(caplog)
+    assert CONFIG.lease - 1 <= seconds <= CONFIG.lease
+
+
+async def test_a_blocked_loop_is_reported_with_the_time(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with leading(etcd, clock) as (manager, term):
+        await anyio.sleep(0.7)
+        block_the_loop(CONFIG.lease + 3)
+        await until(lambda: not term.is_valid())
+        await until(lambda: manager.statistics().terms == 2)
+        assert manager.statistics().losses == {LossReason.EXPIRED: 1}
+        (seconds,) = blocked_for(caplog)
+        assert CONFIG.lease + 2 <= seconds <= CONFIG.lease + 3
+        (record,) = [record for record in caplog.records if "did not run" in record.message]
+        assert record.levelno == logging.WARNING
+        assert manager.identity in record.message
+
+
+async def test_a_candidate_that_waits_is_told_the_same(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "etcdleader")
+    waiting_clock = VirtualClock()
+    async with leading(etcd, clock):
+        waiting = make(etcd, waiting_clock, "b")
+        async with waiting:
+            await until(lambda: waiting.statistics().queue_position)
+            await anyio.sleep(0.7)
+            waiting_clock.advance(CONFIG.lease + 3)
+            etcd.revoke(list(etcd.leases())[-1])
+            await until(lambda: [record for record in caplog.records if "lost its place" in record.message])
+    assert [record.message for record in caplog.records if "lost its place" in record.message] == [
+        f"{waiting.identity} lost its place in the queue (EXPIRED) and stands again"
+    ]
+    assert len(blocked_for(caplog)) == 1
+
+
+@pytest.mark.parametrize("way", ["stop", "resign"])
+async def test_who_stops_or_resigns_past_the_deadline_has_lost_before(
+    etcd: FakeEtcd, clock: VirtualClock, way: str
+) -> None:
+    async with leading(etcd, clock) as (manager, term):
+        clock.advance(CONFIG.lease)
+        await getattr(manager, way)()
+    assert term.loss_reason is LossReason.EXPIRED
+
+
+def delete(etcd: FakeEtcd, term: Term) -> None:
+    etcd.delete(term.key)
+
+
+def stop_etcd(etcd: FakeEtcd, term: Term) -> None:
+    etcd.stop()
+
+
+@pytest.mark.parametrize(("act", "reason"), [(delete, LossReason.DELETED), (stop_etcd, LossReason.EXPIRED)])
+async def test_a_loop_that_runs_is_not_blamed(
+    etcd: FakeEtcd,
+    clock: VirtualClock,
+    caplog: pytest.LogCaptureFixture,
+    act: Callable[[FakeEtcd, Term], None],
+    reason: LossReason,
+) -> None:
+    async with leading(etcd, clock) as (manager, term):
+        await anyio.sleep(0.7)
+        block_the_loop(0.5)
+        await anyio.sleep(0.7)
+        act(etcd, term)
+        await until(lambda: manager.statistics().losses)
+        assert term.loss_reason is reason
+        etcd.start()
+    assert blocked_for(caplog) == []
+
+
+async def test_a_block_that_is_over_is_not_put_before_a_later_loss(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with leading(etcd, clock) as (manager, term):
+        await anyio.sleep(0.7)
+        block_the_loop(3)
+        await anyio.sleep(3)
+        assert term.is_valid()
+        etcd.stop()
+        await until(lambda: manager.statistics().losses)
+        assert term.loss_reason is LossReason.EXPIRED
+        etcd.start()
+    assert blocked_for(caplog) == []
