@@ -18,6 +18,7 @@ from etcdleader import (
     NotLeaderError,
     Term,
 )
+from etcdleader._election.candidacy import Candidacy
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
@@ -363,3 +364,23 @@ async def test_work_that_hangs_for_ever_is_ended_by_a_loss(etcd: FakeEtcd, clock
         await manager.stop()
         await until(lambda: ended)
     assert manager.statistics().losses == {LossReason.DELETED: 3}
+
+
+@pytest.mark.parametrize("entry", ["run", "campaign"])
+async def test_an_error_of_our_own_in_a_term_ends_the_campaign_and_names_the_term_failed(
+    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, entry: str
+) -> None:
+    """It came out, and the term had ended as EXPIRED: nobody would have looked for it."""
+    manager = make(etcd, clock)
+    error = AttributeError("ours")
+
+    async def hold(candidacy: Candidacy) -> None:
+        await anyio.sleep(1)
+        raise error
+
+    monkeypatch.setattr(Candidacy, "hold", hold)
+    with pytest.raises(AttributeError) as caught:
+        await ENTRIES[entry](manager)
+    assert caught.value is error
+    assert manager.statistics().losses == {LossReason.FAILED: 1}
+    assert not etcd.leases()

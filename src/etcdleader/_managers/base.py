@@ -313,9 +313,10 @@ class BaseManager(LeaderManager):
         return watching(overrun_in, lambda: f"work for {scope.term.election!r} outlived its lease")
 
     async def _work(self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]]) -> None:
+        failures = failures_to(lambda error: self._raised(campaign, None, error))
         if not self._elected_callbacks and campaign.work is None:
             # No tasks, no group: ten thousand may lead so, with the work in their `leading()` blocks.
-            with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()):
+            with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()), failures:
                 await hold()
             return
         async with anyio.create_task_group() as group:
@@ -324,7 +325,8 @@ class BaseManager(LeaderManager):
                     group.start_soon(self._elected, campaign, scope, callback)
                 if campaign.work is not None:
                     group.start_soon(self._do, campaign, scope, campaign.work)
-                await hold()
+                with failures:
+                    await hold()
         if not scope.closed and anyio.current_time() < group.cancel_scope.deadline:
             campaign.fail(cancelled_by_others("a task of the term"))
 
