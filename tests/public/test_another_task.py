@@ -133,6 +133,18 @@ def test_a_manager_that_is_left_on_another_loop_is_stopped_on_its_own() -> None:
     assert cells(manager.__aenter__, manager.wait_elected, leave) == [None] * 3
 
 
+def test_a_fake_etcd_that_is_left_in_another_task_says_the_same() -> None:
+    etcd = FakeEtcd()
+
+    async def leave() -> None:
+        await etcd.__aexit__(None, None, None)
+
+    first, second = cells(etcd.__aenter__, leave)
+    assert first is None
+    assert isinstance(second, RuntimeError)
+    assert "in one task" in str(second)
+
+
 @pytest.mark.anyio
 async def test_the_lease_is_revoked_although_the_block_is_left_in_another_task() -> None:
     """The task that entered it goes on meanwhile, and is cancelled at the end."""

@@ -87,13 +87,28 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
+        task = anyio.get_current_task().id
+        try:
+            async with self._running():
+                yield self
+        except RuntimeError as error:
+            if anyio.get_current_task().id == task:
+                raise
+            # Of a cancel scope, which is left in the task that entered it.
+            raise RuntimeError(
+                "the block `async with FakeEtcd()` was left in another task than the one that entered it. Enter and leave it "
+                "in one task, as fixtures of anyio's pytest plugin do, and not those of pytest-asyncio"
+            ) from error
+
+    @asynccontextmanager
+    async def _running(self) -> AsyncGenerator[None, None]:
         if self._plain.closed:
             self._connect_itself()  # it was entered before
         failure: BaseException | None = None
         async with anyio.create_task_group() as group:
             self._cluster.start(group)
             try:
-                yield self
+                yield
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # noqa: BLE001
