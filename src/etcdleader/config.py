@@ -84,16 +84,7 @@ class Config:
         }
         if margin is None and "lease" in seconds:
             seconds["margin"] = min(max(1.0, 0.05 * seconds["lease"]), seconds["lease"] / 4)
-        if len(seconds) == 4:
-            needed = seconds["renew"] + 2 * seconds["retry"] + seconds["margin"]
-            if needed > seconds["lease"] * _ROUNDING:
-                problems.append(
-                    Problem(
-                        f"renew + 2 * retry + margin = {needed:g}s: must be at most lease = {seconds['lease']:g}s, "
-                        "so that one lost answer does not cost leadership",
-                        *("renew", "retry", "margin", "lease"),
-                    )
-                )
+        problems += _check_budget(seconds)
         if not _is_text(id) or not id.strip() or not id.isprintable():
             problems.append(Problem.of("id", id, "must be a name, without control characters"))
         for name, flag in (("enabled", enabled), ("exit_on_overrun", exit_on_overrun)):
@@ -117,6 +108,18 @@ def _checked_duration(name: str, value: Duration, problems: list[Problem]) -> fl
         problems.append(Problem.of(name, value, f"must be from 1s to {_LONGEST_LEASE:g}s"))
         return None
     return seconds
+
+
+def _check_budget(seconds: Mapping[str, float]) -> list[Problem]:
+    """Return whether a renewal that is lost once still fits into the lease. A part that is wrong itself counts as 0."""
+    parts = {"renew": 1, "retry": 2, "margin": 1}
+    known = [name for name in parts if name in seconds]
+    needed = sum(parts[name] * seconds[name] for name in known)
+    if "lease" not in seconds or needed <= seconds["lease"] * _ROUNDING:
+        return []
+    told = " + ".join(name if parts[name] == 1 else f"{parts[name]} * {name}" for name in known)
+    what = f"must be at most lease = {seconds['lease']:g}s, so that one lost answer does not cost leadership"
+    return [Problem(f"{told} = {needed:g}s: {what}", *known, "lease")]
 
 
 def _is_text(value: object) -> bool:

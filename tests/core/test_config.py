@@ -88,6 +88,28 @@ def test_one_lost_answer_must_fit_into_the_lease() -> None:
     assert problem.startswith("renew + 2 * retry + margin = 28s: must be at most lease = 27.9s")
 
 
+@pytest.mark.parametrize(
+    ("durations", "told"),
+    [
+        ({"renew": "70s", "lease": "10s", "retry": "-1s"}, "renew + margin = 71s: must be at most lease = 10s"),
+        ({"renew": "soon", "lease": "10s", "retry": "6s"}, "2 * retry + margin = 13s: must be at most lease = 10s"),
+        ({"renew": "10s", "lease": "10s", "retry": "2s", "margin": "0s"}, "renew + 2 * retry = 14s: must be at most"),
+        ({"renew": 0, "lease": "10s", "retry": "x", "margin": "11s"}, "margin = 11s: must be at most lease = 10s"),
+    ],
+)
+def test_a_sum_that_is_too_long_is_told_beside_a_wrong_part_of_it(durations: dict[str, Any], told: str) -> None:
+    """Mending the part would only lead to the next error."""
+    *wrong, last = problems(Config, **durations)
+    assert wrong
+    assert last.startswith(told)
+
+
+def test_a_sum_that_may_still_fit_is_not_judged() -> None:
+    """Its wrong part may become anything."""
+    assert len(problems(Config, renew="9s", lease="10s", retry="-1s", margin="1s")) == 1
+    assert len(problems(Config, renew="70s", lease="0s")) == 1
+
+
 def test_a_sum_that_is_equal_but_for_rounding_is_allowed() -> None:
     """In floats 0.4 + 0.8 + 0.1 is above 1.3."""
     assert 0.4 + 2 * 0.4 + 0.1 > 1.3
