@@ -6,7 +6,7 @@ import pytest
 
 from etcdleader._settings.sources import read_settings
 from etcdleader.errors import ConfigError
-from tests.settings.reading import SECRET, complaints, leader, write
+from tests.settings.reading import SECRET, complaints, etcd, leader, write
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,55 @@ def test_case_and_dashes_do_not_matter(settings: dict[str, object]) -> None:
 def test_two_spellings_of_a_table_are_one_table() -> None:
     """dynaconf would keep one of the two."""
     assert leader({"leader": {"id": "x"}, "LEADER": {"Lease": 5}}) == {"id": "x", "lease": 5}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("[etcd]", "[Etcd]"), ("[ETCD]", "[etcd]"), ("[etcd]", '["etcd "]'), ("[Etcd]", "[eTCD]")]
+)
+def test_two_spellings_of_a_table_in_one_file_are_one_table(first: str, second: str) -> None:
+    """The first one would vanish, and its endpoints with it."""
+    write(settings=f"{first}\nendpoints = ['a:1']\n{second}\nuser = 'u'\n")
+    assert etcd() == {"endpoints": ["a:1"], "user": "u"}
+    write(settings="[leader]\nenabled = false\n[LEADER]\nid = 'x'\n")
+    assert leader() == {"enabled": False, "id": "x"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[leader]\nenabled = true\nEnabled = false\n",
+        "[leader]\nenabled = true\n[Leader]\nenabled = false\n",
+    ],
+)
+def test_two_values_of_one_setting_in_one_file_are_a_complaint(content: str) -> None:
+    """Which one counts would depend on the order of the lines."""
+    write(settings=content)
+    (complaint,) = complaints()
+    assert complaint.startswith("leader.enabled: has two values in one place, under two spellings of its name")
+    assert complaint.endswith("[from settings.toml]")
+    write(settings=content.replace("false", "true"))
+    assert leader() == {"enabled": True}
+
+
+def test_two_values_of_one_variable_are_a_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process's environment has no order to rely on."""
+    monkeypatch.setenv("ETCDLEADER_LEADER__LEASE", "30s")
+    monkeypatch.setenv("etcdleader_leader__lease", "40s")
+    (complaint,) = complaints()
+    assert complaint.startswith("leader.lease: has two values in one place")
+
+
+@pytest.mark.parametrize("later", ["ETCDLEADER_LEADER", "ETCDLEADER_LEADER__LEASE"])
+def test_a_value_in_the_place_of_a_table_takes_no_table_away(later: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the table says, such as ``enabled = false``, would be gone without a word."""
+    if later == "ETCDLEADER_LEADER":
+        write(settings="[leader]\nenabled = false\n")
+    else:
+        write(settings="leader = 5\n")
+    monkeypatch.setenv(later, "x")
+    monkeypatch.setenv("ETCDLEADER_LEADER__ID", "y")
+    (complaint,) = complaints()
+    assert complaint.startswith("leader: must be a table")
 
 
 def test_a_section_may_lie_deeper_and_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,37 +167,27 @@ def _is_dynaconf(kind: type) -> bool:
 
 
 def _toml(path: Path) -> Mapping[str, object]:
-    """One file, as it is.
+    """Return one file's tables as they are.
 
-    dynaconf reads it, but is kept from all else that it does: it searches upwards for files, and for others beside
-    this (``settings.local.toml``, ``dynaconf_hooks.py``, includes), takes options of its own from variables
-    ``..._FOR_DYNACONF``, and gives strings with ``@``, keys with dots and tables named after an environment a meaning.
+    dynaconf's own parser reads it. Its loader does not: it searches upwards for files, and for others beside this
+    (``settings.local.toml``, ``dynaconf_hooks.py``, includes), takes options of its own from variables
+    ``..._FOR_DYNACONF``, gives strings with ``@``, keys with dots and tables named after an environment a meaning, and
+    keeps one of two tables whose names differ in case.
 
     Raises:
         OSError: It cannot be opened.
         ValueError: It is not TOML.
     """
-    from dynaconf import Dynaconf
-    from dynaconf.loaders import toml_loader
+    from dynaconf.vendor import tomllib
 
     if path.suffix != ".toml":
         raise ValueError("is not a .toml file; read others with a Dynaconf of your own, and give that as settings")
-    with path.open("rb") as file:  # the loader only warns of what it cannot open
+    with path.open("rb") as file:
         if file.read(len(BOM_UTF8)) == BOM_UTF8:
             raise ValueError("begins with a byte order mark, which TOML does not have: save it as UTF-8 without")
-    reader = Dynaconf(
-        dynaconf_skip_loaders=True,
-        dynaconf_skip_validators=True,
-        auto_cast=False,
-        dotted_lookup=False,
-        nested_separator=False,
-        merge_enabled=False,
-        environments=False,
-        dynaboxify=False,
-    )
-    toml_loader.load(reader, env="_envless", filename=[str(path)], silent=False)
-    table: Mapping[str, object] = reader.as_dict(internal=True)
-    return table
+        file.seek(0)
+        tables: Mapping[str, object] = tomllib.load(file)
+    return tables
 
 
 def _value_of_variable(path: list[str], text: str) -> object:

@@ -15,12 +15,16 @@ _FLAGS = frozenset({"enabled", "exit_on_overrun", "allow_plaintext_password"})
 _FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _MARKERS = frozenset({"dynaconf_merge", "dynaconf_merge_unique"})
 """They ask dynaconf for what is done here anyway."""
+_ITSELF = "\0"
+"""In a tree: the value of a name that is a table elsewhere. Neither may vanish."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     value: object = field(repr=False)  # it may be a password
     origin: str
+    ambiguous: bool = False
+    """The same source has another value for it, under another spelling of the name."""
 
 
 Tree: TypeAlias = "dict[str, Tree | _Found]"
@@ -32,17 +36,29 @@ def normal(name: object) -> str:
     return str(name).strip().lower().replace("-", "_")
 
 
-def lay(table: Mapping[Any, object], origin: str, tree: Tree) -> None:
-    """Lay a table over a tree: tables are merged, all else (lists, too) is replaced, and None says nothing."""
+def lay(table: Mapping[Any, object], origin: str, tree: Tree, *, over: bool = True) -> None:
+    """Lay a table over a tree: tables are merged, all else (lists, too) is replaced, and None says nothing.
+
+    With ``over=False`` nothing is replaced: the table has the defaults.
+    """
     for key in table:
         name, value = normal(key), table[key]  # not `items`: dynaconf's gives what is not yet evaluated
+        below = tree.get(name)
         if isinstance(value, Mapping):
-            below = tree.get(name)
             if not isinstance(below, dict):
-                below = tree[name] = {}
-            lay(value, origin, below)
-        elif value is not None:
-            tree[name] = _Found(value, origin)
+                below = tree[name] = {} if below is None else {_ITSELF: below}
+            lay(value, origin, below, over=over)
+        elif value is not None and (over or below is None):
+            found = _Found(value, origin, _differs(below, value, origin))
+            if isinstance(below, dict):
+                below[_ITSELF] = found
+            else:
+                tree[name] = found
+
+
+def _differs(below: Tree | _Found | None, value: object, origin: str) -> bool:
+    """Return whether the same source has given another value before. A variable's name is its source."""
+    return isinstance(below, _Found) and normal(below.origin) == normal(origin) and below.value != value
 
 
 class Section:
@@ -71,21 +87,30 @@ class Section:
         """Where its settings came from, each once."""
         return tuple(dict.fromkeys(self._origins.values()))
 
+    def origin(self, setting: str) -> str:
+        """Where a setting that is in ``values`` came from."""
+        return self._origins[setting]
+
     def take(self, tree: Tree) -> None:
         """Pick out what belongs here."""
         node: Tree | _Found | None = tree
         for part in self.path:
-            node = node.get(part) if isinstance(node, dict) else node
-        self.exists = node is not None
-        if isinstance(node, _Found):
-            self.problems.append(f"{self.name}: must be a table{_from(node)}")
-        elif node is not None:
+            node = node.get(part) if isinstance(node, dict) else None
+            value = node.get(_ITSELF) if isinstance(node, dict) else node
+            if value is not None:
+                self.problems.append(f"{self.name}: must be a table{_from(value)}")
+        self.exists = node is not None or bool(self.problems)
+        if isinstance(node, dict):
             for setting, found in node.items():
-                self._take_setting(setting, found)
+                if setting != _ITSELF:
+                    self._take_setting(setting, found)
 
     def _take_setting(self, setting: str, found: Tree | _Found) -> None:
         # Values are not shown here: what has a wrong name may be a password.
         if setting in self.known and isinstance(found, _Found):
+            if found.ambiguous:
+                told = "has two values in one place, under two spellings of its name: keep one"
+                self.problems.append(f"{self.name}.{setting}: {told}{_from(found)}")
             self.values[setting] = _typed(setting, found.value)
             self._origins[setting] = found.origin
         elif setting in self.known:
