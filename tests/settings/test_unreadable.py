@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from etcdleader._settings.sources import read_settings
-from tests.settings.reading import complaints, leader, write
+from tests.settings.reading import complaints, etcd, leader, write
 
 
 @pytest.mark.parametrize(
@@ -50,6 +51,68 @@ def test_a_file_that_cannot_be_opened_is_named(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Path, "open", refuse)
     assert complaints() == [".secrets.toml: cannot be read: Permission denied"]
+
+
+@pytest.mark.parametrize("name", ["settings.toml", ".secrets.toml", "config/settings.toml", ".env"])
+def test_a_file_that_every_user_may_write_is_refused(name: str) -> None:
+    """Another user could have this process lead, or send its password elsewhere."""
+    Path("config").mkdir()
+    path = Path(name)
+    path.write_text("ETCDLEADER_LEADER__ID=x" if name == ".env" else "[leader]\nid = 'x'\n")
+    path.chmod(0o646)
+    (complaint,) = complaints()
+    assert complaint.startswith(f"{name}: every user may write it")
+    assert complaint.endswith(f"chmod o-w {name}")
+    assert read_settings(None, "leader").leader.values == {}
+    path.chmod(0o664)
+    assert leader() == {"id": "x"}
+
+
+def test_a_named_file_that_every_user_may_write_is_refused() -> None:
+    """Naming it does not keep others from writing it."""
+    write(other="[leader]\nid = 'x'\n")
+    Path("other.toml").chmod(0o666)
+    (complaint,) = complaints("other.toml")
+    assert complaint.startswith("other.toml: every user may write it")
+
+
+@pytest.mark.parametrize(
+    ("owner", "folder_owner", "folder_mode", "refused"),
+    [
+        ("stranger", "root", 0o1777, True),
+        ("stranger", "stranger", 0o777, True),
+        ("stranger", "root", 0o2775, True),
+        ("stranger", "us", 0o775, True),
+        ("stranger", "stranger", 0o775, False),
+        ("stranger", "root", 0o755, False),
+        ("us", "root", 0o1777, False),
+        ("root", "root", 0o1777, False),
+    ],
+)
+def test_a_file_that_a_stranger_put_into_a_shared_directory_is_refused(
+    owner: str, folder_owner: str, folder_mode: int, *, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no password. It has endpoints, to which the password of the environment would go."""
+    write(settings="[etcd]\nendpoints = ['attacker:1']\n")
+    users = {"root": 0, "us": 1000, "stranger": 2000}
+    monkeypatch.setattr(os, "geteuid", lambda: users["us"])
+    real = Path.stat
+
+    def status(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = list(real(path, follow_symlinks=follow_symlinks))
+        if path == Path():
+            found[stat.ST_MODE], found[stat.ST_UID] = stat.S_IFDIR | folder_mode, users[folder_owner]
+        else:
+            found[stat.ST_UID] = users[owner]
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, "stat", status)
+    if refused:
+        (complaint,) = complaints()
+        assert complaint.startswith("settings.toml: it belongs to user 2000 and lies in a directory that other users")
+    else:
+        assert etcd() == {"endpoints": ["attacker:1"]}
+    assert etcd("settings.toml") == {"endpoints": ["attacker:1"]}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 
 from .._values.problems import Problem
 from ..errors import ConfigError
+from .owners import refuse_if_written_by_others
 from .tables import Section, Tree, lay, meant_variable, normal
 
 __all__ = ("Settings", "read_settings")
@@ -52,14 +53,14 @@ class Settings:
     def read_around_here(self) -> None:
         """Read the files and variables of this process, relative to its working directory only."""
         for name in _FILES:
-            self.read_file(Path(name), self._lay_toml)
-        self.read_file(Path(".env"), self._lay_dotenv)
+            self._read_file(Path(name), self._lay_toml, found=True)
+        self._read_file(Path(".env"), self._lay_dotenv, found=True)
         self._places.append(f"variables {_PREFIX}... (working directory: {Path.cwd()})")
         self._lay_variables(os.environ, "")
 
     def read_toml(self, path: Path) -> None:
         """Read one file, which must be there."""
-        self.read_file(path, self._lay_toml)
+        self._read_file(path, self._lay_toml, found=False)
         if not path.is_file() and not self.unreadable:
             self.unreadable.append(f"{path}: there is no such file")
 
@@ -84,12 +85,13 @@ class Settings:
         for section in (self.leader, self.etcd):
             section.take(self._tree)
 
-    def read_file(self, path: Path, lay_file: Callable[[Path], None]) -> None:
-        """Read a file if it is there, and note what came of it."""
+    def _read_file(self, path: Path, lay_file: Callable[[Path], None], *, found: bool) -> None:
+        """Read a file if it is there, and note what came of it. ``found``: it was not named."""
         there = False
         try:
             there = path.is_file()  # a directory `.env` is something else
             if there:
+                refuse_if_written_by_others(path, found=found)
                 lay_file(path)
         except OSError as error:
             self.unreadable.append(f"{path}: cannot be read: {error.strerror}")
