@@ -55,7 +55,7 @@ class Settings:
         for name in _FILES:
             self._read_file(Path(name), self._lay_toml, found=True)
         self._read_file(Path(".env"), self._lay_dotenv, found=True)
-        self._places.append(f"variables {_PREFIX}... (working directory: {Path.cwd()})")
+        self._places.append(f"variables {_PREFIX}... (working directory: {_working_directory()})")
         self._lay_variables(os.environ, "")
 
     def read_toml(self, path: Path) -> None:
@@ -166,6 +166,13 @@ def _is_dynaconf(kind: type) -> bool:
         base.__module__.startswith("dynaconf.") and base.__name__ in {"LazySettings", "Settings"}
         for base in kind.__mro__
     )
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return "it was removed"  # variables still count
 
 
 def _toml(path: Path) -> Mapping[str, object]:
