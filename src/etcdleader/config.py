@@ -169,7 +169,7 @@ class EtcdConfig:
 
     def __init__(
         self,
-        endpoints: str | Iterable[str] = ("127.0.0.1:2379",),
+        endpoints: str | Iterable[str],
         user: str | None = None,
         password: str | None = None,
         ca_cert: str | _PathLike | None = None,

@@ -38,7 +38,8 @@ def must_new_leader_manager_from_config(
     Without ``settings`` these are read, relative to the working directory, later ones over earlier ones:
     ``settings.toml``, ``.secrets.toml``, ``config/settings.toml``, ``config/.secrets.toml``, ``.env``, and environment
     variables such as ``ETCDLEADER_LEADER__LEASE=30s``. Upper and lower case are one, and so are ``-`` and ``_``. Tables
-    are merged, lists replace each other, and what is not set has its default; only ``enabled`` must be set.
+    are merged, lists replace each other, and what is not set has its default. ``enabled`` must be set, and, where
+    election is on, ``etcd.endpoints``: no process leads, and no password is sent, by accident.
 
     Args:
         election_key: What is campaigned for. By default the section's ``election_key``.
@@ -50,7 +51,7 @@ def must_new_leader_manager_from_config(
         A :class:`NoopLeaderManager` where ``enabled`` is false, else an :class:`EtcdLeaderManager`.
 
     Raises:
-        ConfigError: The section is missing or does not say ``enabled``, or something in the settings is wrong. One
+        ConfigError: The section or one of its two required settings is missing, or a setting is wrong. One
             error tells everything that is, each with its value, where it came from and what would do; secrets are not
             shown.
         TypeError: ``client`` or ``settings`` is none of the above.
@@ -110,14 +111,21 @@ def _election_key(leader: Section, election_key: str | None, problems: list[str]
     return election_key
 
 
-def _etcd_config(read: Settings, problems: list[str]) -> EtcdConfig | None:
-    problems += read.etcd.problems
-    if not read.etcd.exists:
-        # Without an election it is not needed, and whether there is one may not be known.
-        if read.leader.values.get("enabled") is True and not read.unreadable:
-            problems.append(read.nowhere("there is no [etcd] section, and no client was given"))
-        return None
-    return _made(read.etcd, EtcdConfig, read.etcd.values, problems)
+def _etcd_config(read: Settings, problems: list[str], *, remedy: str = "") -> EtcdConfig | None:
+    etcd = read.etcd
+    problems += etcd.problems
+    if "endpoints" in etcd.values:
+        return _made(etcd, EtcdConfig, etcd.values, problems)
+    # Without an election they are not needed, and whether there is one may not be known.
+    if read.leader.values.get("enabled") is True and not read.unreadable:
+        missing = 'etcd.endpoints is missing: say where etcd is, such as ["127.0.0.1:2379"]'
+        if not etcd.exists:
+            missing = "there is no [etcd] section" + ("" if remedy else ", and no client was given")
+        problems.append(read.nowhere(missing) + (f"; or {remedy}" if remedy else ""))
+    if etcd.exists:
+        # The other settings are checked all the same. Nothing is connected with this endpoint.
+        _made(etcd, EtcdConfig, {**etcd.values, "endpoints": "127.0.0.1:1"}, problems)
+    return None
 
 
 def _made(section: Section, make: Callable[..., _T], values: Mapping[str, Any], problems: list[str]) -> _T | None:

@@ -130,7 +130,7 @@ def test_check_config_without_settings_says_where_it_looked(tmp_path: Path) -> N
 
 def test_check_config_reads_another_file_and_another_table(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('[sync.election]\nenabled = true\nid = "mine"\n[etcd]\n')
+    path.write_text('[sync.election]\nenabled = true\nid = "mine"\n[etcd]\nendpoints = ["a:1"]\n')
     done = run("check-config", "--settings", str(path), "--section", "sync.election", folder=tmp_path)
     assert done.returncode == 0
     assert re.search(r"sync\.election\.id +mine +", done.stdout)

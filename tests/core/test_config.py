@@ -260,12 +260,12 @@ def test_a_password_in_an_endpoint_is_refused_and_not_shown(endpoints: Any) -> N
 @pytest.mark.parametrize(
     ("kwargs", "tls"),
     [
-        ({}, False),
+        ({"endpoints": "a:1"}, False),
         ({"endpoints": "http://a:1"}, False),
         ({"endpoints": "https://a:1"}, True),
         ({"endpoints": "a:1,https://b:1"}, True),
-        ({"ca_cert": "ca.pem"}, True),
         ({"endpoints": "http://a:1", "ca_cert": "ca.pem"}, True),
+        ({"endpoints": "a:1", "ca_cert": "ca.pem"}, True),
     ],
 )
 def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
@@ -292,7 +292,7 @@ def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
 )
 def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -> None:
     """Each is told once, and never with the secret in it."""
-    (problem,) = problems(EtcdConfig, **kwargs)
+    (problem,) = problems(EtcdConfig, "127.0.0.1:1", **kwargs)
     assert problem.startswith(told)
 
 
@@ -325,10 +325,10 @@ def test_everything_wrong_with_etcd_is_told_at_once() -> None:
 
 def test_a_password_is_not_shown() -> None:
     """Not in what a debugger, a log or a failed assertion prints."""
-    config = EtcdConfig(user="u", password=SECRET)
+    config = EtcdConfig("127.0.0.1:1", user="u", password=SECRET)
     assert SECRET not in f"{config} {config!r}"
     assert config.password == SECRET
-    assert config != EtcdConfig(user="u", password="other")
+    assert config != EtcdConfig("127.0.0.1:1", user="u", password="other")
 
 
 def test_paths_are_paths_and_not_opened() -> None:

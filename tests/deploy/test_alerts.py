@@ -51,7 +51,9 @@ def expressions() -> Iterator[str]:
 def exposed() -> set[str]:
     """The names of all series, as PromQL has them."""
     registry = CollectorRegistry()
-    manager = EtcdLeaderManager(EtcdConfig(), Config(enabled=True), "jobs", metrics=PrometheusMetrics(registry))
+    manager = EtcdLeaderManager(
+        EtcdConfig("127.0.0.1:2379"), Config(enabled=True), "jobs", metrics=PrometheusMetrics(registry)
+    )
     names = set()
     for family in registry.collect():
         names |= {sample.name for sample in family.samples} or {family.name}

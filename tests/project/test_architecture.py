@@ -47,7 +47,7 @@ def public_modules() -> Iterator[ModuleType]:
         pytest.param("import etcdleader", id="import"),
         pytest.param(
             "from etcdleader import *\n"
-            "EtcdLeaderManager(EtcdConfig(), Config(enabled=True), 'jobs').identity\n"
+            "EtcdLeaderManager(EtcdConfig('127.0.0.1:2379'), Config(enabled=True), 'jobs').identity\n"
             "NoopLeaderManager().identity",
             id="managers",
         ),

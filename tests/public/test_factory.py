@@ -85,9 +85,8 @@ def test_the_etcd_of_the_settings_is_used(monkeypatch: pytest.MonkeyPatch) -> No
         "allow_plaintext_password": True,
     }
     must("jobs", settings={"leader": {"enabled": True}, "etcd": table})
-    must("jobs", settings={"leader": {"enabled": True}, "etcd": {}})
     full = EtcdConfig(["https://a:1", "https://b:1"], "u", SECRET, "ca", "cert", "key", allow_plaintext_password=True)
-    assert made == [full, EtcdConfig()]
+    assert made == [full]
 
 
 @pytest.mark.parametrize("etcd", [{}, {"etcd": {"endpoints": "nonsense", "passwort": SECRET}}, {"etcd": SECRET}])
@@ -302,7 +301,7 @@ def test_the_sample_has_every_setting_with_its_default() -> None:
     sample = tomllib.loads((ROOT / "config/settings.toml").read_text(encoding="utf-8"))
     config = Config(**sample["leader"])
     assert config == Config(enabled=True)
-    assert EtcdConfig(**sample["etcd"]) == EtcdConfig()
+    assert EtcdConfig(**sample["etcd"]) == EtcdConfig("127.0.0.1:2379")
     assert isinstance(must("jobs", settings=ROOT / "config/settings.toml"), EtcdLeaderManager)
 
 

@@ -38,7 +38,7 @@ CONFIG = Config(enabled=True)
 def managed(registry: CollectorRegistry, election: str = "jobs") -> tuple[PrometheusMetrics, EtcdLeaderManager]:
     """Nothing is opened: it is only counted for."""
     metrics = PrometheusMetrics(registry)
-    return metrics, EtcdLeaderManager(EtcdConfig(), CONFIG, election, metrics=metrics)
+    return metrics, EtcdLeaderManager(EtcdConfig("127.0.0.1:2379"), CONFIG, election, metrics=metrics)
 
 
 def families(registry: CollectorRegistry) -> dict[str, Metric]:

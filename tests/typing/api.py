@@ -50,7 +50,7 @@ assert_type(config.renew, float)
 assert_type(config.margin, float)
 assert_type(config.exit_on_overrun, bool)
 
-EtcdConfig()
+EtcdConfig("127.0.0.1:2379")
 EtcdConfig(endpoints="10.0.0.1:2379,10.0.0.2:2379")
 etcd = EtcdConfig(
     endpoints=["https://etcd-1:2379", "[::1]:2379"],

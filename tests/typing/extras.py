@@ -82,7 +82,7 @@ def watch(manager: LeaderManager, config: Config) -> None:
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(registry, namespace="jobs", drain_buckets=[0.1, 1, 10])
     metrics.watch(manager)
-    EtcdLeaderManager(EtcdConfig(), config, "jobs/nightly", metrics=metrics)
+    EtcdLeaderManager(EtcdConfig("127.0.0.1:2379"), config, "jobs/nightly", metrics=metrics)
     asgi_app(manager)
     asgi_app([manager], registry=registry)
     with serve(manager, "127.0.0.1", 0, registry=registry) as server:
@@ -135,7 +135,7 @@ def count(metrics: Metrics, manager: LeaderManager, term: Term, error: EtcdLeade
 
 
 counted: Metrics = Statsd()
-EtcdLeaderManager(EtcdConfig(), Config(enabled=True), "jobs/nightly", metrics=counted)
+EtcdLeaderManager(EtcdConfig("127.0.0.1:2379"), Config(enabled=True), "jobs/nightly", metrics=counted)
 several = GuardedMetrics()
 several.add(counted, NoopLeaderManager())
 as_one: Sequence[Metrics] = [several, PrometheusMetrics(), NullMetrics()]

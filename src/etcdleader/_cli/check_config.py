@@ -105,10 +105,11 @@ def read_all(settings: Path | None, section: str, endpoints: Sequence[str] | Non
     etcd: EtcdConfig | None = None
     if read.etcd.exists or endpoints:
         values: dict[str, Any] = {**read.etcd.values, **({"endpoints": endpoints} if endpoints else {})}
-        try:
-            etcd = EtcdConfig(**values)
-        except ConfigError as error:
-            problems += [read.etcd.explain(problem) for problem in error.problems]
+        if "endpoints" in values:  # whether they are needed is the factory's to say
+            try:
+                etcd = EtcdConfig(**values)
+            except ConfigError as error:
+                problems += [read.etcd.explain(problem) for problem in error.problems]
         problems += read.etcd.problems
     config: Config | None = None
     try:

@@ -107,11 +107,12 @@ def etcd_config(settings: Path | None, endpoints: Sequence[str] | None) -> EtcdC
     values: dict[str, Any] = dict(read.etcd.values)
     if endpoints:
         values["endpoints"] = endpoints
-    elif not read.etcd.exists and not problems:
-        problems.append(f"{read.nowhere('there is no [etcd] section')}; or say --endpoint HOST:PORT")
+    elif "endpoints" not in values and not read.unreadable:
+        missing = "etcd.endpoints is missing" if read.etcd.exists else "there is no [etcd] section"
+        problems.append(f"{read.nowhere(missing)}; or say --endpoint HOST:PORT")
     config = None
     try:
-        config = EtcdConfig(**values)
+        config = EtcdConfig(**{"endpoints": "127.0.0.1:1", **values})
     except ConfigError as error:
         problems += [read.etcd.explain(problem) for problem in error.problems]
     if config is None or problems:
