@@ -196,6 +196,15 @@ def test_no_command_shows_a_password(command: list[str], folder: Path) -> None:
     assert CANARY not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("command", ["status", "observe", "step-down", "doctor"])
+def test_several_endpoints_may_be_separated_by_commas(command: str, folder: Path) -> None:
+    """As etcdctl takes them, and as the setting does."""
+    done = run(command, "jobs", "--endpoint", "127.0.0.1:1,127.0.0.1:x", folder=folder)
+    assert done.returncode in {1, 78}
+    assert "endpoints = '127.0.0.1:x': must have a port" in done.stdout + done.stderr
+    assert "IPv6" not in done.stdout + done.stderr
+
+
 # Terminals
 
 

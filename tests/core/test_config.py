@@ -233,6 +233,31 @@ def test_what_is_no_endpoint_is_refused(endpoint: Any) -> None:
     assert "must" in problem
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [
+        ("a:1,b:2", "must be one address: give several as a list, or as one string with commas"),
+        ("http://a:2379/v3", "must end after the port"),
+        ("a:2379/v3", "must end after the port"),
+        ("https://a:2379?x=1", "must end after the port"),
+        ("http://a/", "must have a port"),
+        ("a", "must have a port"),
+        ("::1:2379", "must have brackets around an IPv6 address"),
+        ("http://a b:2379", "must have a host name"),
+    ],
+)
+def test_a_wrong_endpoint_is_told_what_is_wrong_with_it(endpoint: str, told: str) -> None:
+    """Advice on something else costs an hour."""
+    (problem,) = problems(EtcdConfig, [endpoint])
+    assert problem.startswith(f"endpoints = {endpoint!r}: {told}")
+
+
+def test_etcd_is_where_somebody_says_it_is() -> None:
+    """A default would send the password to whatever listens there."""
+    with pytest.raises(TypeError, match="endpoints"):
+        EtcdConfig(user="u", password=SECRET)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("endpoints", ["", " , ", [], (), None, 5, b"a:1", {"a:1": 1}])
 def test_there_is_at_least_one_endpoint(endpoints: Any) -> None:
     """None at all is a mistake, and a mapping is not a list."""

@@ -47,6 +47,11 @@ def duration(value: str) -> float:
     return seconds
 
 
+def _endpoints(values: list[str] | None) -> list[str] | None:
+    """Each endpoint by itself. What it may be is checked with the settings, so that all that is wrong comes at once."""
+    return [part for value in values for part in value.split(",")] if values else values
+
+
 NameArgument = Annotated[
     str, typer.Argument(metavar="NAME", callback=_name, show_default=False, help="The election: its election_key.")
 ]
@@ -73,7 +78,8 @@ EndpointOption = Annotated[
         "--endpoint",
         metavar="HOST:PORT",
         show_default=False,
-        help="Where etcd is, instead of the setting etcd.endpoints; may be repeated. User, password and certificates "
+        callback=_endpoints,
+        help="Where etcd is, instead of the setting etcd.endpoints; several are repeated, or separated by commas. User, password and certificates "
         "are still those of the settings.",
     ),
 ]

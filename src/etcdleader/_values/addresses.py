@@ -7,6 +7,7 @@ import re
 __all__ = ("is_this_machine", "normal_endpoint")
 
 _HOST = re.compile(r"[^\s/?#@:\[\],\\]+")
+_AFTER_PORT = re.compile(r":[0-9]+[/?#]")
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
@@ -23,7 +24,12 @@ def normal_endpoint(endpoint: object) -> str:
         raise ValueError("must not hold a user or password: they are settings of their own")
     if scheme not in (("http", "https") if separator else ("",)):
         raise ValueError("must be host:port, http://host:port or https://host:port")
-    host, separator, port = address.removesuffix("/").rpartition(":")
+    address = address.removesuffix("/")
+    if "," in address:
+        raise ValueError("must be one address: give several as a list, or as one string with commas")
+    if _AFTER_PORT.search(address):
+        raise ValueError('must end after the port, such as "127.0.0.1:2379": etcd is not reached by a path')
+    host, separator, port = address.rpartition(":")
     if not separator or not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
         raise ValueError('must have a port from 1 to 65535, such as "127.0.0.1:2379"')
     return f"{'https://' if scheme == 'https' else ''}{_normal_host(host)}:{int(port)}"
