@@ -86,7 +86,7 @@ def _config(read: Settings, problems: list[str]) -> Config | None:
     if not leader.exists:
         # What could not be read may have it.
         if not read.unreadable:
-            problems.append(read.nowhere(f"there is no [{leader.name}] section"))
+            problems.append(read.no_section())
         return None
     if "enabled" not in leader.values:
         problems.append(read.nowhere(f"{leader.name}.enabled is missing: say true or false"))
@@ -94,7 +94,9 @@ def _config(read: Settings, problems: list[str]) -> Config | None:
     return _made(leader, Config, values, problems)
 
 
-def _election_key(leader: Section, election_key: str | None, problems: list[str]) -> str:
+def _election_key(
+    leader: Section, election_key: str | None, problems: list[str], *, remedy: str = "give it as an argument"
+) -> str:
     if election_key is None and "election_key" in leader.values:
         given = leader.values["election_key"]
         _made(leader, check_election_key, {"election_key": given}, problems)
@@ -102,7 +104,7 @@ def _election_key(leader: Section, election_key: str | None, problems: list[str]
     if election_key is None:
         # Without an election nothing is campaigned for, so it need not have a name.
         if leader.exists and leader.values.get("enabled") is not False:
-            problems.append(f"election_key is missing: give it as an argument or as {leader.name}.election_key")
+            problems.append(f"election_key is missing: {remedy} or as {leader.name}.election_key")
         return ""
     try:
         check_election_key(election_key)

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,17 +18,9 @@ from etcdleader._cli.run.settings import Overrides, command_environment, make_ma
 from etcdleader._cli.run.supervisor import descendants
 from etcdleader._managers.noop import NoopLeaderManager
 from etcdleader.errors import ConfigError
-from tests.helpers.python_process import Python, run_python
+from tests.helpers.run_command import OFF, line, run, running
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
-
-OFF = {**os.environ, "ETCDLEADER_LEADER__ENABLED": "false"}
-RUN = [sys.executable, "-m", "etcdleader", "run"]
-
-
-def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run_python([*RUN, *words], cwd, {**OFF, **environment}, seconds=60)
-
 
 # Exit statuses
 
@@ -193,26 +183,6 @@ def test_the_grace_begins_so_early_that_it_fits_and_so_late_that_one_lost_answer
 
 
 # Signals and processes
-
-
-@contextmanager
-def running(*words: str, cwd: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    process = Python(
-        [*RUN, *words], env={**OFF, **environment}, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        yield process
-    finally:
-        left = [process.pid, *descendants(process.pid)]
-        for pid in left:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.communicate()
-
-
-def line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
 
 
 TRAPS = 'for s in TERM INT HUP USR1 USR2 WINCH; do trap "echo $s; test $s = USR2 && exit 9" $s; done; echo ready; '

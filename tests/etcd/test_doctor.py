@@ -170,6 +170,30 @@ def test_an_endpoint_that_is_down_is_a_warning_and_counts_when_asked_to(doctor: 
     assert doctor.code == 1
 
 
+def test_etcd_alone_is_examined_without_an_election(doctor: Doctor) -> None:
+    """An operator's settings may have nothing but etcd."""
+    doctor.settings = "[etcd]" + doctor.settings.partition("[etcd]")[2]
+    found = doctor.examine()
+    assert doctor.code == 0, found
+    assert found["settings"][:2] == ("skipped", "there is no [leader] table; judged by the defaults")
+    assert found["lease"][0] == "ok"
+
+
+def test_a_section_that_was_named_and_is_not_there_is_a_problem(doctor: Doctor, etcd_server: EtcdServer) -> None:
+    """Also with an endpoint: what was to be judged is not."""
+    for options in ((), ("--endpoint", etcd_server.endpoints[0])):
+        level, what, _ = doctor.examine("--section", "leeder", *options)["settings"]
+        assert (doctor.code, level) == (1, "problem")
+        assert "there is no [leeder] section" in what
+
+
+def test_a_table_with_a_misspelled_name_is_a_problem(doctor: Doctor) -> None:
+    doctor.settings = doctor.settings.replace("[leader]", "[leeder]")
+    level, what, _ = doctor.examine()["settings"]
+    assert (doctor.code, level) == (1, "problem")
+    assert "did you mean [leeder] in settings.toml?" in what
+
+
 def test_without_any_endpoint_it_says_what_cannot_be_examined(tmp_path: Path) -> None:
     doctor = Doctor(tmp_path, "jobs", "127.0.0.1:1")
     found = doctor.examine()

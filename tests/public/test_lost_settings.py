@@ -71,3 +71,12 @@ def test_a_removed_working_directory_leaves_the_variables(cwd: Path, monkeypatch
     for name, value in (("LEADER__ENABLED", "true"), ("ETCD__ENDPOINTS", "a:1")):
         monkeypatch.setenv(f"ETCDLEADER_{name}", value)
     assert isinstance(must("jobs"), EtcdLeaderManager)
+
+
+@pytest.mark.parametrize("table", ["leeder", "Leaders", "LEEDER"])
+def test_a_missing_section_names_the_table_that_was_probably_meant(table: str) -> None:
+    """One letter is easily missed."""
+    (problem,) = problems("jobs", settings={table: {"enabled": False}})
+    assert f"there is no [leader] section; did you mean [{table}] in the given mapping?" in problem
+    (problem,) = problems("jobs", settings={table: {"color": "red"}})
+    assert "did you mean" not in problem

@@ -12,7 +12,7 @@ import typer
 from ..config import Config, EtcdConfig, check_election_key
 from ..errors import ConfigError
 from .exit_codes import ExitCode, told
-from .options import JsonOption, SectionOption, SettingsOption, examples
+from .options import DEFAULT_SECTION, JsonOption, SectionOption, SettingsOption, examples
 from .output import clean, console, write_json
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Read:
         config: The election's; None when there are problems with it.
         etcd: Where etcd is; None when nothing says so, or with problems.
         election_key: None when the program has to say it, or when what is said cannot be one.
+        no_section: The one of the problems that says that there is no table of the election; None if there is one, or
+            if another table is probably it, with a misspelled name.
     """
 
     exists: bool
@@ -59,11 +61,12 @@ class Read:
     config: Config | None
     etcd: EtcdConfig | None
     election_key: str | None
+    no_section: str | None = None
 
 
 def check_config(
     settings: SettingsOption = None,
-    section: SectionOption = "leader",
+    section: SectionOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - typer's way
 ) -> None:
     """Say what the settings are and where each came from, or everything that is wrong with them.
@@ -74,7 +77,7 @@ def check_config(
     Exit status: 0, or 78 when something is wrong.
     """
     with told():
-        read = read_all(settings, section)
+        read = read_all(settings, DEFAULT_SECTION if section is None else section)
         if as_json:
             write_json(_json(read))
         elif not read.problems:
@@ -130,6 +133,7 @@ def read_all(settings: Path | None, section: str, endpoints: Sequence[str] | Non
         config=config,
         etcd=etcd,
         election_key=_election_key(key),
+        no_section=None if read.leader.exists or read.misspelled() else read.no_section(),
     )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from .exit_codes import ExitCode, told
 from .options import (
+    DEFAULT_SECTION,
     EndpointOption,
     JsonOption,
     OptionalNameArgument,
@@ -49,7 +50,7 @@ def doctor(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings count as problems.")] = False,  # noqa: FBT002
     settings: SettingsOption = None,
-    section: SectionOption = "leader",
+    section: SectionOption = None,
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - typer's way
 ) -> None:
@@ -82,16 +83,18 @@ def doctor(
                     line.append(f"\n{'':8}-> {clean(finding.advice)}", style="cyan")
                 screen.print(line, soft_wrap=True)
 
-        read = read_all(settings, section, endpoint)
-        if endpoint and not read.exists and read.etcd is not None:
-            report(Finding("settings", "skipped", f"there is no [{section}] table; judged by the defaults"))
-        else:
-            for problem in read.problems:
+        read = read_all(settings, DEFAULT_SECTION if section is None else section, endpoint)
+        # The doctor needs no election to look at etcd. A section that was named must exist.
+        without = read.no_section if section is None and read.etcd is not None else None
+        for problem in read.problems:
+            if problem != without:
                 report(
                     Finding("settings", "problem", problem, "etcdleader check-config reads them without asking etcd")
                 )
-            if not read.problems:
-                report(Finding("settings", "ok", _origins(read.settings)))
+        if without is not None:
+            report(Finding("settings", "skipped", f"there is no [{DEFAULT_SECTION}] table; judged by the defaults"))
+        elif not read.problems:
+            report(Finding("settings", "ok", _origins(read.settings)))
         report(check_clock())
         if read.etcd is None:
             report(Finding("etcd", "skipped", "the settings do not say where it is", "or say --endpoint HOST:PORT"))

@@ -13,6 +13,7 @@ from ..config import EtcdConfig, check_election_key
 from ..errors import ConfigError
 
 __all__ = (
+    "DEFAULT_SECTION",
     "EndpointOption",
     "JsonOption",
     "NameArgument",
@@ -70,8 +71,15 @@ SettingsOption = Annotated[
     ),
 ]
 SectionOption = Annotated[
-    str, typer.Option("--section", metavar="TABLE", help="The table of the election's settings; may be dotted.")
+    str | None,
+    typer.Option(
+        "--section",
+        metavar="TABLE",
+        show_default="leader",
+        help="The table of the election's settings; may be dotted. It must exist if it is given.",
+    ),
 ]
+DEFAULT_SECTION = "leader"
 EndpointOption = Annotated[
     list[str] | None,
     typer.Option(

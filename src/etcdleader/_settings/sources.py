@@ -26,6 +26,8 @@ _RESERVED = frozenset({"token", "election", "key", "identity", "lease_id"})
 
 _LEADER_SETTINGS = ("enabled", "id", "lease", "retry", "renew", "margin", "exit_on_overrun", "election_key")
 _ETCD_SETTINGS = ("endpoints", "user", "password", "ca_cert", "cert", "key", "allow_plaintext_password")
+_TELLING = frozenset({"enabled", "lease", "renew", "exit_on_overrun", "election_key"})
+"""A table that has one of them is probably an election's."""
 _LISTS = frozenset({"endpoints"})
 _SCALARS = frozenset({*_LEADER_SETTINGS, *_ETCD_SETTINGS}) - _LISTS
 
@@ -40,11 +42,33 @@ class Settings:
     """
 
     def __init__(self, section: str) -> None:
+        """Read nothing yet.
+
+        Raises:
+            ConfigError: ``section`` cannot be the name of a table.
+        """
         self.leader = Section(section, _LEADER_SETTINGS)
         self.etcd = Section("etcd", _ETCD_SETTINGS)
         self.unreadable: list[str] = []
         self._places: list[str] = []
         self._tree: Tree = {}
+        self._others: list[tuple[str, Mapping[Any, object], str]] = []
+        if not all(self.leader.path) or self.leader.path == self.etcd.path:
+            raise ConfigError(Problem.of("section", section, 'must be the name of a table, such as "leader"'))
+
+    def no_section(self) -> str:
+        """Say that the election's table is in none of the places, and name the table that may have been meant."""
+        meant = self.misspelled()
+        return self.nowhere(f"there is no [{self.leader.name}] section" + (f"; did you mean {meant}?" if meant else ""))
+
+    def misspelled(self) -> str | None:
+        """Return which table has settings of an election and almost the name of the section; None if none has."""
+        from difflib import get_close_matches
+
+        for name, table, origin in self._others:
+            if get_close_matches(normal(name), self.leader.path[:1]) and _is_an_elections(table[name]):
+                return f"[{name}] in {origin}"
+        return None
 
     def nowhere(self, missing: str) -> str:
         """Say that something is in none of the places where was looked."""
@@ -79,6 +103,12 @@ class Settings:
         except Exception as error:  # noqa: BLE001 - validators, casts, files: whatever comes of the first access
             # Its text is left out: a validator's tells the value.
             self.unreadable.append(f"{origin}: {type(error).__name__} while reading; settings.as_dict() tells more")
+
+    def has_section(self) -> bool:
+        """Return whether there is a table of the election in what was read so far."""
+        section = Section(self.leader.name, self.leader.known)
+        section.take(self._tree)
+        return section.exists
 
     def sort(self) -> None:
         """Give each section its part, when all is read."""
@@ -124,11 +154,14 @@ class Settings:
                 for section in (self.leader, self.etcd):
                     if meant := meant_variable(rest, section):
                         section.problems.append(f"{name}{where}: no such setting; did you mean {_PREFIX}{meant}?")
+                if len(path) > 1:
+                    self._others.append((path[0], {path[0]: {path[1]: text}}, name + where))
 
     def _matters(self, name: object) -> bool:
         return normal(name) in {self.leader.path[0], self.etcd.path[0]}
 
     def _lay(self, table: Mapping[Any, object], origin: str) -> None:
+        self._others += [(name, table, origin) for name in table if not self._matters(name)]
         lay({name: table[name] for name in table if self._matters(name)}, origin, self._tree)
 
 
@@ -144,8 +177,6 @@ def read_settings(settings: object, section: str) -> Settings:
         TypeError: ``settings`` is none of these.
     """
     read = Settings(section)
-    if not all(read.leader.path) or read.leader.path == read.etcd.path:
-        raise ConfigError(Problem.of("section", section, 'must be the name of a table, such as "leader"'))
     if settings is None:
         read.read_around_here()
     elif _is_dynaconf(type(settings)):  # before any `isinstance`, which would make it load, and fail, there and then
@@ -166,6 +197,10 @@ def _is_dynaconf(kind: type) -> bool:
         base.__module__.startswith("dynaconf.") and base.__name__ in {"LazySettings", "Settings"}
         for base in kind.__mro__
     )
+
+
+def _is_an_elections(table: object) -> bool:
+    return isinstance(table, Mapping) and any(normal(setting) in _TELLING for setting in table)
 
 
 def _working_directory() -> str:

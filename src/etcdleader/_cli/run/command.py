@@ -124,7 +124,7 @@ def run(
     log_format: Annotated[LogFormat, typer.Option(help="How lines on stderr look.")] = LogFormat.TEXT,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log all that the library says.")] = False,
     settings: SettingsOption = None,
-    section: SectionOption = "leader",
+    section: SectionOption = None,
     endpoint: EndpointOption = None,
     id: Annotated[  # noqa: A002 - the setting's name
         str | None, _override("id", "What the identity begins with; {host} and {pid} in it are replaced.")

@@ -14,6 +14,7 @@ from ..._settings.sources import Settings
 from ..._settings.tables import lay, normal
 from ...errors import ConfigError
 from ...model import Term
+from ..options import DEFAULT_SECTION
 
 __all__ = ("Overrides", "command_environment", "make_manager", "seconds_to_end")
 
@@ -33,37 +34,49 @@ class Overrides:
 
     def tree(self, section: str) -> dict[str, Any]:
         """As tables, to be laid over the others."""
-        table: dict[str, Any] = {name: getattr(self, name) for name in ("id", "lease", "retry", "renew", "margin")}
-        for part in reversed(section.split(".")):
-            table = {part: table}
+        names = ("id", "lease", "retry", "renew", "margin")
+        table: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if table:
+            for part in reversed(section.split(".")):
+                table = {part: table}
         return {**table, "etcd": {"endpoints": list(self.endpoints)}} if self.endpoints else table
 
 
 def make_manager(
-    election: str | None, settings: Path | None, section: str, overrides: Overrides
+    election: str | None, settings: Path | None, section: str | None, overrides: Overrides
 ) -> EtcdLeaderManager | NoopLeaderManager:
-    """As the factory makes it, with the command line above all, and ``enabled`` unless somebody says otherwise: who
-    types ``run`` wants an election.
+    """Make what the factory would make, with the command line above all settings.
+
+    Election is on unless a setting switches it off: the user has typed ``run``.
+
+    Args:
+        election: The election key, or None for the setting.
+        settings: A file, or None for the files and variables around here.
+        section: The table of the election, which must exist; None: ``leader``, which need not.
+        overrides: The settings of the command line.
 
     Raises:
         ConfigError: All that is wrong.
     """
-    read = Settings(section)
-    lay(_enabled(section), "etcdleader run", read._tree)  # noqa: SLF001 - of this package, as are all below
+    table = DEFAULT_SECTION if section is None else section
+    read = Settings(table)
     if settings is None:
         read.read_around_here()
     else:
         read.read_toml(settings)
-    lay(overrides.tree(section), "the command line", read._tree)  # noqa: SLF001
-    read.sort()
     problems = list(read.unreadable)
+    if not read.has_section() and not read.unreadable and (section is not None or read.misspelled()):
+        problems.append(read.no_section())
+    lay(overrides.tree(table), "the command line", read._tree)  # noqa: SLF001 - of this package, as are all below
+    lay(_enabled(table), "etcdleader run", read._tree, over=False)  # noqa: SLF001
+    read.sort()
     config = factory._config(read, problems)  # noqa: SLF001
-    key = factory._election_key(read.leader, election, problems)  # noqa: SLF001
+    key = factory._election_key(read.leader, election, problems, remedy="give it as --election NAME")  # noqa: SLF001
     if config is not None and not config.enabled:
         if problems:
             raise ConfigError(*problems)
         return NoopLeaderManager(config, key)
-    etcd = factory._etcd_config(read, problems)  # noqa: SLF001
+    etcd = factory._etcd_config(read, problems, remedy="say --endpoint HOST:PORT")  # noqa: SLF001
     if config is None or etcd is None or problems:
         raise ConfigError(*problems)
     return EtcdLeaderManager(etcd, config, key)

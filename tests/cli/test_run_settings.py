@@ -1,0 +1,58 @@
+"""What ``etcdleader run`` makes of settings that are missing, misspelled or off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from etcdleader import Config
+from etcdleader._cli.run.settings import Overrides, make_manager
+from etcdleader.errors import ConfigError
+from tests.helpers.run_command import run
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
+
+
+@pytest.mark.parametrize("section", ["leeder", "sync.election", "", "etcd", "leader."])
+def test_a_section_that_was_named_must_exist(section: str, tmp_path: Path) -> None:
+    """Its ``enabled = false`` would be dropped, and the command would lead with the defaults."""
+    file = tmp_path / "own.toml"
+    file.write_text('[leader]\nenabled = false\n[etcd]\nendpoints = ["a:1"]\n')
+    with pytest.raises(ConfigError, match="section"):
+        make_manager("k", file, section, Overrides(lease="30s"))
+
+
+@pytest.mark.parametrize("words", [["--section", "leeder"], ["--section", ""], ["--section=leeder", "--lease=30s"]])
+def test_a_wrong_section_has_the_status_of_wrong_settings(words: list[str], tmp_path: Path) -> None:
+    done = run(*words, "--election=k", "--endpoint=127.0.0.1:1", "touch", "ran", cwd=tmp_path)
+    assert done.returncode == 78
+    assert "section" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_any_table_the_defaults_will_do(tmp_path: Path) -> None:
+    """``run`` needs an election and an endpoint, both of which the command line may give."""
+    file = tmp_path / "own.toml"
+    file.write_text('[other]\nenabled = false\n[etcd]\nendpoints = ["a:1"]\n')
+    assert make_manager("k", file, None, Overrides()).config == Config(enabled=True)
+
+
+def test_a_table_with_a_misspelled_name_is_not_passed_over(tmp_path: Path) -> None:
+    """It may hold ``enabled = false``."""
+    file = tmp_path / "own.toml"
+    file.write_text('[leeder]\nenabled = false\n[etcd]\nendpoints = ["a:1"]\n')
+    with pytest.raises(ConfigError, match=r"did you mean \[leeder\] in .*own.toml"):
+        make_manager("k", file, None, Overrides())
+
+
+def test_each_thing_that_is_missing_names_the_option_that_gives_it(tmp_path: Path) -> None:
+    """There is no program that could give an argument."""
+    file = tmp_path / "own.toml"
+    file.write_text("")
+    with pytest.raises(ConfigError) as wrong:
+        make_manager(None, file, None, Overrides())
+    key, etcd = wrong.value.problems
+    assert key == "election_key is missing: give it as --election NAME or as leader.election_key"
+    assert etcd.startswith("there is no [etcd] section")
+    assert etcd.endswith("or say --endpoint HOST:PORT")

@@ -1,0 +1,45 @@
+"""``etcdleader run`` as a process of its own, with election switched off."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from etcdleader._cli.run.supervisor import descendants
+from tests.helpers.python_process import Python, run_python
+
+__all__ = ("OFF", "line", "run", "running")
+
+OFF = {**os.environ, "ETCDLEADER_LEADER__ENABLED": "false"}
+RUN = [sys.executable, "-m", "etcdleader", "run"]
+
+
+def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run_python([*RUN, *words], cwd, {**OFF, **environment}, seconds=60)
+
+
+@contextmanager
+def running(
+    *words: str, cwd: Path, stderr: int = subprocess.PIPE, **environment: str
+) -> Iterator[subprocess.Popen[str]]:
+    process = Python(
+        [*RUN, *words], env={**OFF, **environment}, cwd=cwd, stdout=subprocess.PIPE, stderr=stderr, text=True
+    )
+    try:
+        yield process
+    finally:
+        left = [process.pid, *descendants(process.pid)]
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
