@@ -56,3 +56,15 @@ def test_each_thing_that_is_missing_names_the_option_that_gives_it(tmp_path: Pat
     assert key == "election_key is missing: give it as --election NAME or as leader.election_key"
     assert etcd.startswith("there is no [etcd] section")
     assert etcd.endswith("or say --endpoint HOST:PORT")
+
+
+def test_a_warning_names_the_setting_that_switches_the_election_off(tmp_path: Path) -> None:
+    """The command runs on every machine then, and nobody who has typed ``run`` expects that."""
+    (warning, _) = run("true", cwd=tmp_path).stderr.splitlines()
+    assert warning == (
+        "etcdleader: warning: election is off: enabled = false from ETCDLEADER_LEADER__ENABLED; "
+        "the command runs on each machine that has this setting"
+    )
+    (tmp_path / "own.toml").write_text("[jobs]\nenabled = false\n")
+    (warning, _) = run("--settings=own.toml", "--section=jobs", "true", cwd=tmp_path).stderr.splitlines()
+    assert "enabled = false from own.toml;" in warning

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..options import DEFAULT_SECTION
 __all__ = ("Overrides", "command_environment", "make_manager", "seconds_to_end")
 
 _PREFIX = "ETCDLEADER_"
+_logger = logging.getLogger("etcdleader.run")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,10 @@ def make_manager(
     if config is not None and not config.enabled:
         if problems:
             raise ConfigError(*problems)
+        _logger.warning(
+            "election is off: enabled = false from %s; the command runs on each machine that has this setting",
+            read.leader.origin("enabled"),
+        )
         return NoopLeaderManager(config, key)
     etcd = factory._etcd_config(read, problems, remedy="say --endpoint HOST:PORT")  # noqa: SLF001
     if config is None or etcd is None or problems:
