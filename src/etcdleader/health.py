@@ -36,6 +36,7 @@ from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from ._values.printable import printable
 from .manager import LeaderManager
 from .model import Health, HealthState
 
@@ -102,7 +103,7 @@ class _Site:
                 return self._metrics(self._registry, accept)
             return self._about(page, name.rstrip("/"))
         except Exception:
-            _logger.exception("no answer to %s %r", method, path)
+            _logger.exception("no answer to %r %r", method, path)
             return _json(500, {"error": "it is in the log"})
 
     def _about(self, page: str, name: str) -> _Answer:
@@ -364,7 +365,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "etcdleader"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
-        _logger.debug(format, *args)
+        _logger.debug("%s", printable(format % args))
 
 
 def _read_head(connection: socket.socket, deadline: float) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from etcdleader._etcd.api import LeaseExistsError, LeaseNotFoundError
-from etcdleader._etcd.error_mapping import ClusterTroubleError, NoTlsError, StaleTokenError, translated
+from etcdleader._etcd.error_mapping import ClusterTroubleError, NoTlsError, StaleTokenError, translated, watch_cancelled
+from etcdleader._etcd.versions import known_defects
 from etcdleader.errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 
 ALL_STATUSES = (
@@ -69,3 +70,18 @@ def test_a_corrupt_cluster_is_named_and_may_be_asked_again() -> None:
     assert str(error) == (
         "DATA_LOSS: etcdserver: corrupt cluster; etcd's alarm CORRUPT refuses all writes until it is disarmed"
     )
+
+
+@pytest.mark.parametrize("code", ALL_STATUSES)
+@pytest.mark.parametrize("text", ["\x1b]0;title\x07 x", "a\rb", "a\nforged", "\x9b2J", "\u2028b", "\u202eb"])
+def test_what_a_peer_writes_cannot_steer_a_terminal_or_forge_a_line(code: str, text: str) -> None:
+    """Errors are logged and printed."""
+    assert str(means(code, text)).isprintable()
+    assert str(watch_cancelled(text)).isprintable()
+
+
+def test_a_version_that_a_peer_invents_cannot_either() -> None:
+    """It is in a warning."""
+    told = known_defects("3.5.0\x1b[2J\nforged")
+    assert told is not None
+    assert told.isprintable()

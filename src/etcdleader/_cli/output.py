@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from .._values.printable import printable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,11 +24,8 @@ def console() -> Console:
     return Console(highlight=False, width=100_000, no_color=True)
 
 
-def clean(text: str) -> str:
-    """``text`` without what could steer a terminal: identities and keys are what others wrote."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
+clean = printable
+"""For what others wrote, as identities and keys."""
 
 
 def write_json(value: Mapping[str, object], *, indent: int | None = 2) -> None:

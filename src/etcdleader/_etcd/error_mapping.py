@@ -27,6 +27,7 @@ the others would be the next.
 
 from __future__ import annotations
 
+from .._values.printable import printable
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import LeaseExistsError, LeaseNotFoundError
 
@@ -142,5 +143,5 @@ def _stale_token(text: str) -> StaleTokenError | None:
 
 
 def _shortened(text: str) -> str:
-    first = next(iter(text.strip().splitlines()), "no reason was given")
+    first = printable(next(iter(text.strip().splitlines()), "no reason was given"))
     return first if len(first) <= 300 else first[:297] + "..."
