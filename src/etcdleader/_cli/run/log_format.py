@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
-__all__ = ("LogFormat", "log_to_stderr")
+from ..._values.printable import printable
+from .queued_handler import QueuedHandler
+
+__all__ = ("LogFormat", "formatter", "log_to_stderr")
 
 _ORDINARY = frozenset(vars(logging.makeLogRecord({})))
 """What every record has; the rest are the fields that were given with it."""
@@ -25,7 +28,7 @@ class LogFormat(StrEnum):
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         mark = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        return f"etcdleader: {mark}{super().format(record)}"
+        return "\n".join(map(printable, f"etcdleader: {mark}{super().format(record)}".split("\n")))
 
 
 class _Json(logging.Formatter):
@@ -47,18 +50,28 @@ class _Json(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+def formatter(style: LogFormat, facts: Mapping[str, object]) -> logging.Formatter:
+    """Return what makes lines of records. ``facts`` stand in every JSON object, as they are when it is made."""
+    return _Json(facts) if style is LogFormat.JSON else _Text()
+
+
 def log_to_stderr(style: LogFormat, *, verbose: bool, facts: Mapping[str, object]) -> None:
     """Log the elections won and lost and what goes wrong; with ``verbose``, all that the library has to say.
+
+    No line waits for its reader: a blocked write would stop the renewals.
 
     Args:
         style: How lines look.
         verbose: Whether to log all.
         facts: What stands in every JSON object, as it is when that is written.
     """
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json(facts) if style is LogFormat.JSON else _Text())
+    handler = QueuedHandler(sys.stderr.fileno())
+    handler.setFormatter(formatter(style, facts))
     logger = logging.getLogger("etcdleader")
     logger.handlers = [handler]
     logger.propagate = False
+    # The loop's own logger and Python's warnings would be printed by the thread that they come from.
+    logging.getLogger().handlers = [handler]
+    logging.captureWarnings(True)  # noqa: FBT003 - as it is
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
     logging.getLogger("etcdleader.run").setLevel(logging.DEBUG if verbose else logging.INFO)
