@@ -81,7 +81,10 @@ def test_the_command_line_serves_what_the_probes_ask() -> None:
     assert ours["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "health"}
     assert ours["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
     to_give_back = 2 * Config(enabled=True).retry
-    assert pod("jobs")["terminationGracePeriodSeconds"] >= TO_END + run["grace"] + to_give_back
+    assert (
+        pod("jobs")["terminationGracePeriodSeconds"]
+        >= TO_END + run["grace"] * (2 if run["on_lost"] else 1) + to_give_back
+    )
 
 
 def test_each_name_that_one_manifest_has_of_another_is_there() -> None:

@@ -202,7 +202,7 @@ def test_an_etcd_that_lost_its_history_ends_it_with_a_status_of_its_own(election
             member.kill()
             shutil.rmtree(member.data_dir)
             member.restart()
-            assert a.process.wait(timeout=60) == 70
+            assert a.process.wait(timeout=60) == 76
             assert lost.read_text() in {"regressed\n", "revoked\n"}
             assert a.process.stderr is not None
             said = a.process.stderr.read()

@@ -35,12 +35,14 @@ class Limits:
         lead: How long before the deadline SIGTERM is sent when no renewal was confirmed.
         after: How long after the deadline, or after the seat was lost, SIGKILL is.
         ignored: The signals that this process was started with ignored.
+        json_errors: Whether an error of the supervisor is a line of JSON.
     """
 
     grace: float
     lead: float
     after: float
     ignored: Collection[int] = field(default=())
+    json_errors: bool = False
 
 
 class Child:
@@ -90,6 +92,7 @@ class Child:
             "after": limits.after,
             "terminal": _terminal_is_for_the_command(),
             "ignored": list(limits.ignored),
+            "json": limits.json_errors,
         }
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - running what we are told to is what this is for

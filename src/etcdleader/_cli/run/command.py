@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,8 @@ from ..options import EndpointOption, SectionOption, SettingsOption
 from .log_format import LogFormat, log_to_stderr
 
 __all__ = ("CONTEXT", "EPILOG", "HELP", "run")
+
+_logger = logging.getLogger("etcdleader.run")
 
 CONTEXT: dict[str, Any] = {"allow_interspersed_args": False}
 """What comes after the first word of the command is the command's."""
@@ -35,8 +38,10 @@ _END_OF_HELP = (
     "Exit status: that of the command, or 128 + the number of the signal that ended it; or one of these:",
     "  2    wrong usage",
     "  69   etcd did not answer (--nowait)",
-    "  70   broken: the supervisor was killed, or etcd went back in time",
-    "  75   somebody else leads (--nowait, --wait)",
+    "  70   broken: the supervisor was killed",
+    "  71   --http cannot be served",
+    "  75   another candidate leads (--nowait, --wait)",
+    "  76   etcd went back in time: look before you start it again",
     "  77   etcd refused: login, permission or certificate (--nowait)",
     "  78   the settings are wrong",
     "  126  the command cannot be executed",
@@ -61,6 +66,10 @@ def _address(value: str) -> tuple[str, int]:
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise typer.BadParameter("must be HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _log_error(text: str) -> None:
+    _logger.error("%s", text)
 
 
 def _override(setting: str, text: str) -> Any:
@@ -139,23 +148,23 @@ def run(
     """Run a command only while this process leads an election."""
     if nowait and wait is not None:
         raise typer.BadParameter("--nowait and --wait exclude each other")
+    facts: dict[str, object] = {}
+    log_to_stderr(log_format, verbose=verbose, facts=facts)
     if shutil.which(command[0]) is None:
         there = Path(command[0]).exists()
-        typer.echo(f"etcdleader: {command[0]}: {'cannot be executed' if there else 'no such command'}", err=True)
+        _logger.error("%s: %s", command[0], "cannot be executed" if there else "no such command")
         raise typer.Exit(126 if there else 127)
     # Not before: for the other commands it would be a third of their start.
     from .process import Limits, Overrides, Plan, conduct, ignored_signals, make_manager, seconds_to_end
 
-    facts: dict[str, object] = {}
-    log_to_stderr(log_format, verbose=verbose, facts=facts)
     overrides = Overrides(id=id, lease=lease, retry=retry, renew=renew, margin=margin, endpoints=endpoint)
-    with told():
+    with told(_log_error):
         manager = make_manager(election, settings, section, overrides)
         facts.update(election=manager.election_key, identity=manager.identity)
         lead, after = seconds_to_end(manager, grace)
         plan = Plan(
             command=command,
-            limits=Limits(grace, lead, after, ignored_signals()),
+            limits=Limits(grace, lead, after, ignored_signals(), json_errors=log_format is LogFormat.JSON),
             restart=restart,
             nowait=nowait,
             wait=wait,

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from contextlib import AbstractContextManager, nullcontext
 
 import anyio
-import typer
 
 from ..._managers.etcd import EtcdLeaderManager
 from ..._managers.noop import NoopLeaderManager
 from ...errors import EtcdRegressedError
+from ..exit_codes import ExitCode
 from .child import Limits
-from .runner import BROKEN, Plan, Runner
+from .runner import Plan, Runner
 from .settings import Overrides, make_manager, seconds_to_end
 from .supervisor import LINUX, become_subreaper
 
-__all__ = ("Limits", "Overrides", "Plan", "conduct", "ignored_signals", "make_manager", "seconds_to_end")
+__all__ = (
+    "Limits",
+    "Overrides",
+    "Plan",
+    "conduct",
+    "ignored_signals",
+    "make_manager",
+    "seconds_to_end",
+)
+
+_logger = logging.getLogger("etcdleader.run")
 
 
 def ignored_signals() -> frozenset[int]:
@@ -28,10 +39,9 @@ def ignored_signals() -> frozenset[int]:
 def conduct(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan, http: tuple[str, int] | None) -> int:
     """Campaign, run the command, and return the exit status."""
     if not LINUX:
-        typer.echo(
-            "etcdleader: warning: this is not Linux. What leaves the command's process group is not found when it has "
-            "to be ended, nothing ends the command when its supervisor is killed, and the clock may not count suspend.",
-            err=True,
+        _logger.warning(
+            "this is not Linux. What leaves the command's process group is not found when it has to be ended, nothing "
+            "ends the command when its supervisor is killed, and the clock may not count suspend."
         )
     become_subreaper()
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # the command has the terminal; a line on stderr must not stop us
@@ -40,8 +50,8 @@ def conduct(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan, http: tu
         with serving:
             return _outcome(manager, plan)
     except OSError as error:
-        typer.echo(f"etcdleader: --http: {error}", err=True)
-        return BROKEN
+        _logger.error("--http: %s", error)  # noqa: TRY400 - the line says it all
+        return ExitCode.NO_SERVICE
 
 
 def _outcome(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan) -> int:
@@ -49,7 +59,7 @@ def _outcome(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan) -> int:
     try:
         return anyio.run(Runner(manager, plan).run)
     except EtcdRegressedError:
-        return BROKEN
+        return ExitCode.REGRESSED
     except OSError:
         return 126  # the command could not even be tried: its arguments are too long, or there is no more memory
 

@@ -22,14 +22,12 @@ from ...errors import EtcdLeaderError, EtcdRefusedError
 from ...manager import LeaderManager
 from ...metrics import NullMetrics
 from ...model import LossReason, Term
+from ..exit_codes import ExitCode
 from .child import Child, Limits
 from .settings import command_environment
 from .supervisor import boottime
 
-__all__ = ("BROKEN", "NOT_LEADING", "UNAVAILABLE", "Plan", "Runner")
-
-UNAVAILABLE, BROKEN, NOT_LEADING, REFUSED = 69, 70, 75, 77
-"""Exit statuses: EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL and EX_NOPERM of ``sysexits.h``."""
+__all__ = ("Plan", "Runner")
 
 _FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
@@ -105,7 +103,7 @@ class Runner(NullMetrics):
             group.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        return BROKEN if self._status is None else self._status
+        return ExitCode.BROKEN if self._status is None else self._status
 
     async def _stop(self, status: int) -> None:
         if self._status is None:
@@ -139,7 +137,7 @@ class Runner(NullMetrics):
                     "somebody else leads %r" if known else "etcd has not answered: nobody knows who leads %r",
                     self._manager.election_key,
                 )
-                await self._stop(NOT_LEADING if known else UNAVAILABLE)
+                await self._stop(ExitCode.NOT_YET if known else ExitCode.UNAVAILABLE)
                 return
             while self._leads:
                 await self._news.wait()
@@ -147,7 +145,7 @@ class Runner(NullMetrics):
     async def _trouble(self, manager: LeaderManager, error: EtcdLeaderError) -> None:
         del manager
         if self._plan.nowait and isinstance(error, EtcdRefusedError):
-            await self._stop(REFUSED)
+            await self._stop(ExitCode.REFUSED)
 
     # Signals
 
@@ -258,9 +256,9 @@ class Runner(NullMetrics):
         if self._leave_with is not None:
             await self._stop(self._leave_with)
         elif child is not None and child.why is None and term.loss_reason is LossReason.RESIGNED:
-            await self._stop(BROKEN)  # whoever kills our processes wants something, and it is not another term
+            await self._stop(ExitCode.BROKEN)  # whoever kills our processes wants something, and it is not another term
         elif self._plan.nowait:
-            await self._stop(NOT_LEADING)
+            await self._stop(ExitCode.NOT_YET)
 
     # Afterwards
 
@@ -295,7 +293,7 @@ _REASON = "ETCDLEADER_REASON"
 def _exit_status(code: int | None) -> int:
     """As shells tell it."""
     if code is None:
-        return BROKEN
+        return ExitCode.BROKEN
     return 128 - code if code < 0 else code
 
 

@@ -178,7 +178,8 @@ class Supervisor:
     Args:
         channel: To the wrapper. Messages are JSON objects, one a line.
         orders: ``wrapper`` (its pid), ``group`` (its process group), ``deadline``, ``grace``, ``lead`` (how long before
-            the deadline SIGTERM is sent), ``after`` (how long after it SIGKILL is), ``terminal``, ``ignored`` signals.
+            the deadline SIGTERM is sent), ``after`` (how long after it SIGKILL is), ``terminal``, ``ignored`` signals,
+            ``json`` (the log's format).
         command: What to run.
     """
 
@@ -190,6 +191,7 @@ class Supervisor:
         self._lead: float = orders["lead"]
         self._after: float = orders["after"]
         self._ignored = frozenset(orders["ignored"])
+        self._json: bool = orders["json"]
         self._command = command
         self._terminal: _Terminal | None = None
         with suppress(OSError, termios.error):
@@ -260,9 +262,18 @@ class Supervisor:
             try:
                 os.execvp(self._command[0], self._command)  # noqa: S606 - by itself, not by a shell
             except OSError as error:
-                os.write(2, f"etcdleader: {self._command[0]}: {error.strerror}\n".encode(errors="replace"))
+                os.write(2, self._refusal(f"{self._command[0]}: {error.strerror}").encode(errors="replace"))
                 os._exit(127 if isinstance(error, FileNotFoundError) else 126)
         os._exit(126)
+
+    def _refusal(self, text: str) -> str:
+        """A line of the log, in the wrapper's format."""
+        if not self._json:
+            return f"etcdleader: error: {text}\n"
+        line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()), "level": "error"}
+        line |= {"logger": "etcdleader.run", "message": text}
+        line |= {name: os.environ.get(f"ETCDLEADER_{name.upper()}", "") for name in ("election", "identity")}
+        return json.dumps(line) + "\n"
 
     def _reap(self) -> None:
         while True:
