@@ -186,6 +186,25 @@ def test_a_leader_asked_to_step_down_ends_its_command_and_stands_again(
     ]
 
 
+def test_a_wait_of_nothing_leads_where_no_candidate_does(etcd_server: EtcdServer, election_key: str) -> None:
+    """The first answer decides, and it takes a round trip."""
+    words = ("sh", "-c", "echo ran; exit 3")
+    with wrapped(
+        *("a", etcd_server.endpoints[0], election_key, *words), options=(*LONG, "--wait=0s"), stdout=subprocess.PIPE
+    ) as a:
+        assert a.process.wait(timeout=60) == 3
+        assert output(a) == "ran"
+
+
+def test_a_wait_without_etcd_says_that_etcd_does_not_answer(election_key: str) -> None:
+    with wrapped("a", "127.0.0.1:1", election_key, "true", options=(*LEASE, "--wait=1s")) as a:
+        assert a.process.wait(timeout=60) == 69
+        assert a.process.stderr is not None
+        said = a.process.stderr.read()
+    assert "etcd has not answered" in said
+    assert "leads" not in said
+
+
 def test_an_etcd_that_lost_its_history_ends_it_with_a_status_of_its_own(election_key: str, tmp_path: Path) -> None:
     """And without a traceback. What is to be done at a loss is done before."""
     lost = tmp_path / "lost"

@@ -95,6 +95,11 @@ class Announcer:
         self._leader_seen: bool | None = None
         metrics.leader_seen(None)  # whatever a parent saw, before it forked
 
+    @property
+    def outage(self) -> frozenset[type[EtcdLeaderError]]:
+        """The kinds of errors since etcd last answered; empty while it answers."""
+        return self._outage
+
     # Waiting for news
 
     def changed(self) -> None:

@@ -37,12 +37,12 @@ _END_OF_HELP = (
     "  etcdleader run --election admin --nowait -- python -i",
     "Exit status: that of the command, or 128 + the number of the signal that ended it; or one of these:",
     "  2    wrong usage",
-    "  69   etcd did not answer (--nowait)",
+    "  69   etcd did not answer (--nowait, --wait)",
     "  70   broken: the supervisor was killed",
     "  71   --http cannot be served",
     "  75   another candidate leads (--nowait, --wait)",
     "  76   etcd went back in time: look before you start it again",
-    "  77   etcd refused: login, permission or certificate (--nowait)",
+    "  77   etcd refused: login, permission or certificate (--nowait, --wait)",
     "  78   the settings are wrong",
     "  126  the command cannot be executed",
     "  127  there is no such command",
@@ -102,7 +102,8 @@ def run(
             metavar="DURATION",
             parser=_duration,
             show_default=False,
-            help="Wait no longer than that for the leadership, then end with status 75.",
+            help="Wait no longer than that for the leadership, then end: status 75 if another candidate leads, 69 or 77 "
+            "if etcd does not answer or refuses. With 0s the first answer decides.",
         ),
     ] = None,
     grace: Annotated[
@@ -155,7 +156,16 @@ def run(
         _logger.error("%s: %s", command[0], "cannot be executed" if there else "no such command")
         raise typer.Exit(126 if there else 127)
     # Not before: for the other commands it would be a third of their start.
-    from .process import Limits, Overrides, Plan, conduct, ignored_signals, make_manager, seconds_to_end
+    from .process import (
+        Limits,
+        Overrides,
+        Plan,
+        conduct,
+        ignored_signals,
+        make_manager,
+        number_of_endpoints,
+        seconds_to_end,
+    )
 
     overrides = Overrides(id=id, lease=lease, retry=retry, renew=renew, margin=margin, endpoints=endpoint)
     with told(_log_error):
@@ -169,5 +179,6 @@ def run(
             nowait=nowait,
             wait=wait,
             on_lost=on_lost,
+            endpoints=number_of_endpoints(manager),
         )
         raise typer.Exit(conduct(manager, plan, http))

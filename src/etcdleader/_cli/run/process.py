@@ -14,7 +14,7 @@ from ...errors import EtcdRegressedError
 from ..exit_codes import ExitCode
 from .child import Limits
 from .runner import Plan, Runner
-from .settings import Overrides, make_manager, seconds_to_end
+from .settings import Overrides, make_manager, number_of_endpoints, seconds_to_end
 from .supervisor import LINUX, become_subreaper
 
 __all__ = (
@@ -24,6 +24,7 @@ __all__ = (
     "conduct",
     "ignored_signals",
     "make_manager",
+    "number_of_endpoints",
     "seconds_to_end",
 )
 

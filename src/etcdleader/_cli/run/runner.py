@@ -8,9 +8,10 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import NoReturn
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -27,7 +28,7 @@ from .child import Child, Limits
 from .settings import command_environment
 from .supervisor import boottime
 
-__all__ = ("Plan", "Runner")
+__all__ = ("Plan", "Runner", "status_without_leadership")
 
 _FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
@@ -39,8 +40,10 @@ _LEAVE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 """After one of them the wrapper does not campaign again. SIGHUP is none: it makes many commands read their settings."""
 _SEAT_LOST = frozenset({LossReason.DELETED, LossReason.REVOKED, LossReason.REGRESSED})
 """Somebody else may lead already."""
-_FIRST_ANSWER = 5.0
-"""Seconds, at least, in which ``--nowait`` must have heard from etcd."""
+_MOST_TRIES = 3
+"""Endpoints that ``--nowait`` waits for, ``retry`` each. A request is bounded by ``retry``."""
+_RELEASE = 0.5
+"""Seconds to leave the queue if etcd does not answer or refuses. What is left there ends with its lease."""
 
 _logger = logging.getLogger("etcdleader.run")
 
@@ -56,6 +59,7 @@ class Plan:
         nowait: End when somebody else leads.
         wait: How long to wait for the leadership, each time; None: for ever.
         on_lost: A shell command for when the leadership was lost.
+        endpoints: How many etcd has.
     """
 
     command: Sequence[str]
@@ -64,25 +68,59 @@ class Plan:
     nowait: bool = False
     wait: float | None = None
     on_lost: str | None = None
+    endpoints: int = 1
+
+
+def status_without_leadership(position: int | None, outage: Collection[type[EtcdLeaderError]]) -> ExitCode:
+    """Return the exit status of a wrapper that gives up before it leads.
+
+    Args:
+        position: The place in the queue, or None before etcd has told it.
+        outage: The kinds of errors since etcd last answered.
+    """
+    if any(issubclass(kind, EtcdRefusedError) for kind in outage):
+        return ExitCode.REFUSED
+    return ExitCode.UNAVAILABLE if outage or position is None else ExitCode.NOT_YET
+
+
+def _abandon(status: int) -> NoReturn:
+    """End this process at once."""
+    logging.shutdown()
+    os._exit(status)
 
 
 class Runner(NullMetrics):
     """It counts nothing, but is told so of renewals and places at the moment they are known."""
 
-    def __init__(self, manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan) -> None:
+    def __init__(
+        self,
+        manager: EtcdLeaderManager | NoopLeaderManager,
+        plan: Plan,
+        abandon: Callable[[int], None] = _abandon,
+    ) -> None:
+        """Prepare a campaign.
+
+        Args:
+            manager: It campaigns.
+            plan: What was asked for.
+            abandon: Ends the process with a status, if etcd keeps the campaign from its end.
+        """
         self._manager = manager
+        self._abandon = abandon
         self._plan = plan
         self._child: Child | None = None
         self._term: Term | None = None
         self._status: int | None = None
         self._leave_with: int | None = None
-        self._leads = self._behind = self._asked_to_stop = False
+        self._position: int | None = None
+        self._failures = 0
+        self._trouble: EtcdLeaderError | None = None
+        self._leads = self._asked_to_stop = False
         self._news = anyio.Event()
         self._on_lost: subprocess.Popen[bytes] | None = None
         manager._metrics.add(self, manager)  # noqa: SLF001 - of this package
         manager.on_elected(self._lead)
         manager.on_ousted(self._ousted)
-        manager.on_error(self._trouble)
 
     async def run(self) -> int:
         """Campaign until there is an exit status.
@@ -118,34 +156,56 @@ class Runner(NullMetrics):
 
     def queued(self, position: int | None) -> None:
         """The place in the queue, as ``Metrics`` has it."""
-        self._behind = bool(position)
+        self._position = position
+        self._changed()
+
+    def etcd_failed(self, error: EtcdLeaderError) -> None:
+        """A call failed, as ``Metrics`` has it."""
+        self._trouble = error
+        self._failures += 1
         self._changed()
 
     async def _give_up(self) -> None:
-        """Stop waiting when somebody else leads, or the time is over."""
+        """Stop waiting when the first answer, or the time, has not brought leadership."""
         plan = self._plan
+        at_once = plan.nowait or plan.wait == 0
         limit = math.inf if plan.wait is None else plan.wait
-        if plan.nowait:
-            limit = max(_FIRST_ANSWER, 3 * self._manager.config.retry)
+        if at_once:
+            limit = self._manager.config.retry * min(plan.endpoints, _MOST_TRIES)
         while True:
+            self._failures = 0
             with anyio.move_on_after(limit):
-                while not self._leads and not (plan.nowait and self._behind):
+                while not self._leads and not (at_once and self._is_decided()):
                     await self._news.wait()
             if not self._leads:
-                known = self._behind or not plan.nowait
-                _logger.warning(
-                    "somebody else leads %r" if known else "etcd has not answered: nobody knows who leads %r",
-                    self._manager.election_key,
-                )
-                await self._stop(ExitCode.NOT_YET if known else ExitCode.UNAVAILABLE)
+                await self._end_without_leadership()
                 return
             while self._leads:
                 await self._news.wait()
 
-    async def _trouble(self, manager: LeaderManager, error: EtcdLeaderError) -> None:
-        del manager
-        if self._plan.nowait and isinstance(error, EtcdRefusedError):
-            await self._stop(ExitCode.REFUSED)
+    def _is_decided(self) -> bool:
+        """Whether another candidate leads, or etcd refuses, or each endpoint has failed. A single failure may pass."""
+        outage = self._outage()
+        refused = any(issubclass(kind, EtcdRefusedError) for kind in outage)
+        down = bool(outage) and self._failures >= max(2, self._plan.endpoints)
+        return bool(self._position) or refused or down
+
+    def _outage(self) -> frozenset[type[EtcdLeaderError]]:
+        return self._manager._announcer.outage  # noqa: SLF001 - of this package
+
+    async def _end_without_leadership(self) -> None:
+        status = status_without_leadership(self._position, self._outage())
+        election_key = self._manager.election_key
+        if status == ExitCode.NOT_YET:
+            _logger.warning("another candidate leads %r", election_key)
+        else:
+            what = "etcd refuses" if status == ExitCode.REFUSED else "etcd has not answered"
+            why = self._trouble or "the time was too short"
+            _logger.warning("%s, so the leader of %r is not known: %s", what, election_key, why)
+        with anyio.move_on_after(math.inf if status == ExitCode.NOT_YET else _RELEASE) as bound:
+            await self._stop(status)
+        if bound.cancelled_caught and self._on_lost is None:
+            self._abandon(status)
 
     # Signals
 

@@ -17,7 +17,7 @@ from ...errors import ConfigError
 from ...model import Term
 from ..options import DEFAULT_SECTION
 
-__all__ = ("Overrides", "command_environment", "make_manager", "seconds_to_end")
+__all__ = ("Overrides", "command_environment", "make_manager", "number_of_endpoints", "seconds_to_end")
 
 _PREFIX = "ETCDLEADER_"
 _logger = logging.getLogger("etcdleader.run")
@@ -105,6 +105,11 @@ def seconds_to_end(manager: EtcdLeaderManager | NoopLeaderManager, grace: float)
     after = config.margin / 4
     spare = config.lease - (config.renew + 2 * config.retry + config.margin)
     return max(0.0, min(grace - after, spare)), after
+
+
+def number_of_endpoints(manager: EtcdLeaderManager | NoopLeaderManager) -> int:
+    """Return how many endpoints etcd has; 1 if election is off."""
+    return len(manager._client.endpoints) if isinstance(manager, EtcdLeaderManager) else 1  # noqa: SLF001
 
 
 def command_environment(variables: Mapping[str, str], term: Term) -> dict[str, str]:
