@@ -209,6 +209,28 @@ def test_a_signal_that_ends_the_command_ends_the_wrapper(tmp_path: Path, number:
         assert process.wait(timeout=60) == 128 + number
 
 
+def test_a_second_sigterm_applies_the_grace(tmp_path: Path) -> None:
+    """A command that ignores SIGTERM would outlive any number of them."""
+    script = "trap 'echo term' TERM; echo ready; while :; do sleep 0.01; done"
+    with running("--grace=200ms", "--restart", "sh", "-c", script, cwd=tmp_path) as process:
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "term"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGKILL
+
+
+def test_one_sigterm_gives_the_command_all_the_time_it_needs(tmp_path: Path) -> None:
+    """It may have a batch to finish, and renewals go on meanwhile."""
+    script = "trap 'echo term' TERM; echo ready; until [ -e done ]; do sleep 0.01; done; exit 5"
+    with running("--grace=0s", "sh", "-c", script, cwd=tmp_path) as process:
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert line(process) == "term"
+        (tmp_path / "done").touch()
+        assert process.wait(timeout=60) == 5
+
+
 def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
     """``nohup etcdleader run`` is for the command."""
     handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)

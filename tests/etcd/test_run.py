@@ -186,6 +186,25 @@ def test_a_leader_asked_to_step_down_ends_its_command_and_stands_again(
     ]
 
 
+def test_a_signal_gives_the_command_for_a_loss_the_grace(
+    etcd_server: EtcdServer, election_key: str, etcd: Etcd, tmp_path: Path
+) -> None:
+    """Without a signal it may take as long as a lease, and a service manager would not wait so long."""
+    begun = tmp_path / "begun"
+    options = ("--lease=10m", "--renew=500ms", "--retry=500ms", "--grace=200ms")
+    words = ("sh", "-c", "echo up; exec sleep 1000")
+    on_lost = ("--on-lost", f"echo >'{begun}'; sleep 1000")
+    with wrapped(
+        *("a", etcd_server.endpoints[0], election_key, *words), options=(*options, *on_lost), stdout=subprocess.PIPE
+    ) as a:
+        assert output(a) == "up"
+        until(lambda: begun.exists() or etcd.ask_to_step_down())
+        until(begun.exists)
+        a.process.send_signal(signal.SIGTERM)
+        assert a.process.wait(timeout=60) == 128 + signal.SIGTERM
+        assert etcd.candidates() == []
+
+
 def test_a_wait_of_nothing_leads_where_no_candidate_does(etcd_server: EtcdServer, election_key: str) -> None:
     """The first answer decides, and it takes a round trip."""
     words = ("sh", "-c", "echo ran; exit 3")

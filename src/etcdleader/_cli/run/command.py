@@ -111,7 +111,8 @@ def run(
         typer.Option(
             metavar="DURATION",
             parser=_duration,
-            help="What lies between SIGTERM and SIGKILL when the leadership is lost; less where the lease requires it.",
+            help="What lies between SIGTERM and SIGKILL when the leadership is lost, or after a second SIGTERM; less where "
+            "the lease requires it.",
         ),
     ] = "10s",
     on_lost: Annotated[

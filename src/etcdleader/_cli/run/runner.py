@@ -112,10 +112,11 @@ class Runner(NullMetrics):
         self._term: Term | None = None
         self._status: int | None = None
         self._leave_with: int | None = None
+        self._leave_at = math.inf
         self._position: int | None = None
         self._failures = 0
         self._trouble: EtcdLeaderError | None = None
-        self._leads = self._asked_to_stop = False
+        self._leads = self._asked_to_stop = self._terminated = self._cut_short = False
         self._news = anyio.Event()
         self._on_lost: subprocess.Popen[bytes] | None = None
         manager._metrics.add(self, manager)  # noqa: SLF001 - of this package
@@ -217,6 +218,7 @@ class Runner(NullMetrics):
                 child = self._child
                 if number in _LEAVE or (number in _END and child is None):
                     self._leave_with = 128 + number
+                    self._leave_at = min(self._leave_at, anyio.current_time())
                 if child is None:
                     if number in _END:
                         group.start_soon(self._stop, 128 + number)
@@ -227,6 +229,15 @@ class Runner(NullMetrics):
                 else:
                     self._asked_to_stop |= number == signal.SIGTSTP
                     child.signal(number)
+                    if number == signal.SIGTERM:
+                        self._terminate_again(child)
+
+    def _terminate_again(self, child: Child) -> None:
+        """Let the grace begin at the second SIGTERM: the command ignores the first one, or takes too long."""
+        if self._terminated:
+            self._cut_short = True
+            child.end()
+        self._terminated = True
 
     def _command_stopped(self) -> None:
         """The command was stopped. When that was for job control, whoever does that wants us stopped, too.
@@ -265,6 +276,7 @@ class Runner(NullMetrics):
         plan = self._plan
         child = self._child = Child(plan.command, environment, deadline, plan.limits, self._command_stopped)
         self._term = term
+        self._terminated = self._cut_short = False
         _logger.info("%s leads %r with token %d", term.identity, term.election, term.token, extra=_facts(term))
         async with anyio.create_task_group() as group:
             group.start_soon(protected(self._attend), child)
@@ -301,7 +313,8 @@ class Runner(NullMetrics):
         self._term = None
         self._leads = False
         self._changed()
-        if child is not None and child.why == "ended":
+        resigned = term.loss_reason is LossReason.RESIGNED
+        if child is not None and (child.why == "ended" or (self._cut_short and resigned)):
             if not self._plan.restart or self._leave_with is not None:
                 await self._stop(_exit_status(child.status))
             return
@@ -315,7 +328,7 @@ class Runner(NullMetrics):
             self._start_on_lost(self._plan.on_lost, {**command_environment(os.environ, term), _REASON: reason})
         if self._leave_with is not None:
             await self._stop(self._leave_with)
-        elif child is not None and child.why is None and term.loss_reason is LossReason.RESIGNED:
+        elif child is not None and child.why is None and resigned:
             await self._stop(ExitCode.BROKEN)  # whoever kills our processes wants something, and it is not another term
         elif self._plan.nowait:
             await self._stop(ExitCode.NOT_YET)
@@ -331,12 +344,15 @@ class Runner(NullMetrics):
             _logger.error("the command for a loss was not started: %s", error)  # noqa: TRY400 - the line says it all
 
     async def _wait_for_on_lost(self) -> None:
-        """Let it end before anything else is begun; it has as long as a lease."""
+        """Let it end before anything else is begun. It has as long as a lease, and the grace after a signal to end."""
         process = self._on_lost
         if process is None:
             return
-        with anyio.move_on_after(self._manager.config.lease):
-            while process.poll() is None:  # noqa: ASYNC110 - a process sets no event
+        began_at = anyio.current_time()
+        with anyio.move_on_after(self._manager.config.lease) as bound:
+            while process.poll() is None:
+                grace_ends = max(began_at, self._leave_at) + self._plan.limits.grace
+                bound.deadline = min(bound.deadline, grace_ends)
                 await anyio.sleep(0.02)
         self._on_lost = None
         if process.poll() is None:
