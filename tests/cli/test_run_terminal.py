@@ -93,6 +93,27 @@ def test_ctrl_c_ends_a_command_that_does_not_mind_it(tmp_path: Path) -> None:
         screen.enter("echo status $?", shows="status 130")
 
 
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [("exec sleep 1000", 130), ("trap 'exit 130' INT; while :; do sleep 0.01; done", 130)],
+    ids=["killed", "exits"],
+)
+def test_ctrl_c_ends_a_wrapper_that_restarts_its_command(tmp_path: Path, script: str, status: int) -> None:
+    """The command has the terminal, so the wrapper gets no SIGINT. No key would end it."""
+    with shell(tmp_path) as screen:
+        screen.enter(f"{RUN} --restart -- sh -c 'echo $((40+2)); {script.replace(chr(39), chr(34))}'", shows="42")
+        screen.type("\x03")
+        screen.enter("echo status $?", shows=f"status {status}")
+
+
+def test_a_sigint_from_elsewhere_does_not_end_a_wrapper_that_restarts_its_command(tmp_path: Path) -> None:
+    """Only the keyboard speaks to both."""
+    with shell(tmp_path) as screen:
+        screen.enter(f"{RUN} --restart -- sh -c 'echo $((40+2)); kill -INT $$' </dev/null", shows="42")
+        screen.wait_for("42")
+        screen.type("\x03")
+
+
 def test_the_terminal_is_given_back_as_it_was(tmp_path: Path) -> None:
     """Also by a command that is killed in the midst of changing it."""
     with shell(tmp_path) as screen:

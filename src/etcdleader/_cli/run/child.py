@@ -52,6 +52,7 @@ class Child:
         over: Set when nothing of them is left.
         status: How the command ended: its exit status, or the negated number of a signal. None while it runs, and when
             it was lost sight of.
+        has_terminal: It has the foreground of the terminal, where Ctrl-C reaches it and not this process.
         why: What made it end: ``ended`` (it did by itself), ``deadline``, ``told``, ``orphaned``; None when the
             supervisor was killed.
     """
@@ -81,6 +82,7 @@ class Child:
         self._deadline = deadline
         self._kill_at = math.inf
         self._unsent = b""
+        self.has_terminal = _terminal_is_for_the_command()
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)  # noqa: FBT003 - as it is
         orders = {
@@ -90,7 +92,7 @@ class Child:
             "grace": limits.grace,
             "lead": limits.lead,
             "after": limits.after,
-            "terminal": _terminal_is_for_the_command(),
+            "terminal": self.has_terminal,
             "ignored": list(limits.ignored),
             "json": limits.json_errors,
         }

@@ -40,6 +40,8 @@ _LEAVE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 """After one of them the wrapper does not campaign again. SIGHUP is none: it makes many commands read their settings."""
 _SEAT_LOST = frozenset({LossReason.DELETED, LossReason.REVOKED, LossReason.REGRESSED})
 """Somebody else may lead already."""
+_INTERRUPTED = frozenset({-signal.SIGINT, -signal.SIGQUIT, 128 + signal.SIGINT, 128 + signal.SIGQUIT})
+"""How a command ends at Ctrl-C or Ctrl-\\, by the signal itself or as a shell reports it."""
 _MOST_TRIES = 3
 """Endpoints that ``--nowait`` waits for, ``retry`` each. A request is bounded by ``retry``."""
 _RELEASE = 0.5
@@ -315,7 +317,9 @@ class Runner(NullMetrics):
         self._changed()
         resigned = term.loss_reason is LossReason.RESIGNED
         if child is not None and (child.why == "ended" or (self._cut_short and resigned)):
-            if not self._plan.restart or self._leave_with is not None:
+            # Ctrl-C goes to the command only if that has the terminal. It is meant for all of this.
+            interrupted = child.has_terminal and child.status in _INTERRUPTED
+            if not self._plan.restart or self._leave_with is not None or interrupted:
                 await self._stop(_exit_status(child.status))
             return
         reason = (term.loss_reason or LossReason.EXPIRED).value
