@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import compileall
 import json
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.run_command import run
+from tests.helpers.paths import ROOT
+from tests.helpers.run_command import OFF, run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
@@ -40,3 +46,47 @@ def test_refusals_are_in_the_format_of_the_log(words: list[str], status: int, me
     assert {"time", "message"} <= line.keys()
     text = run(*words, cwd=tmp_path).stderr.splitlines()
     assert any(each.startswith(f"etcdleader: error: {message.strip()}") for each in text)
+
+
+def test_it_runs_from_a_zip(tmp_path: Path) -> None:
+    """The supervisor is a program of its own, and there is no file that Python could be given."""
+    package = ROOT / "src" / "etcdleader"
+    for source in (True, False):
+        path = tmp_path / f"{source}.zip"
+        folder = tmp_path / str(source) / "etcdleader"
+        shutil.copytree(package, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        if not source:
+            assert compileall.compile_dir(folder, quiet=1, legacy=True)
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in folder.rglob("*.py" if source else "*.pyc"):
+                archive.write(file, file.relative_to(folder.parent))
+        script = (
+            f"import sys; sys.path.insert(0, {str(path)!r}); import etcdleader._cli; "
+            f"assert etcdleader._cli.__file__.startswith({str(path)!r}); etcdleader._cli.main()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, "run", "sh", "-c", "echo $ETCDLEADER_TOKEN; exit 3"],
+            env=OFF,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (3, "0\n"), done.stderr
+
+
+def test_a_frozen_program_says_that_it_cannot_supervise(tmp_path: Path) -> None:
+    """It would start itself as its supervisor."""
+    script = "import sys; sys.frozen = True; from etcdleader._cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "run", "true"],
+        env=OFF,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 70
+    assert "is a frozen program" in done.stderr

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -99,7 +100,7 @@ class Child:
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - running what we are told to is what this is for
                 [
-                    *(sys.executable, "-I", "-S", _supervisor.__file__),
+                    *(sys.executable, "-I", "-S", *_supervisor_program()),
                     *(str(theirs.fileno()), json.dumps(orders), *command),
                 ],
                 env=dict(environment),
@@ -193,6 +194,19 @@ class Child:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - it does not block
             await anyio.sleep(_AGAIN)
+
+
+def _supervisor_program() -> list[str]:
+    """Return the arguments that have Python run the supervisor: its file or, if it is in a zip, its code."""
+    path = _supervisor.__file__
+    loader: Any = _supervisor.__loader__
+    if Path(path).exists() or loader is None:
+        return [path]
+    from base64 import b64encode
+    from marshal import dumps
+
+    code = b64encode(dumps(loader.get_code(_supervisor.__name__))).decode()
+    return ["-c", f"import base64, marshal; exec(marshal.loads(base64.b64decode({code!r})))"]
 
 
 def _terminal_is_for_the_command() -> bool:

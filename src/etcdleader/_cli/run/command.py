@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..._values.durations import parse_duration
-from ..exit_codes import told
+from ..exit_codes import ExitCode, told
 from ..options import EndpointOption, SectionOption, SettingsOption
 from .log_format import LogFormat, log_to_stderr
 
@@ -152,6 +153,9 @@ def run(
         raise typer.BadParameter("--nowait and --wait exclude each other")
     facts: dict[str, object] = {}
     log_to_stderr(log_format, verbose=verbose, facts=facts)
+    if getattr(sys, "frozen", False):
+        _logger.error("run starts its supervisor with a Python interpreter, and %s is a frozen program", sys.executable)
+        raise typer.Exit(ExitCode.BROKEN)
     if shutil.which(command[0]) is None:
         there = Path(command[0]).exists()
         _logger.error("%s: %s", command[0], "cannot be executed" if there else "no such command")
