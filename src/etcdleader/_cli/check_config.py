@@ -13,7 +13,7 @@ from ..config import Config, EtcdConfig, check_election_key
 from ..errors import ConfigError
 from .exit_codes import ExitCode, told
 from .options import DEFAULT_SECTION, JsonOption, SectionOption, SettingsOption, examples
-from .output import clean, console, write_json
+from .output import clean, console, print_whole, write_json
 
 if TYPE_CHECKING:
     from .._settings.sources import Settings
@@ -187,7 +187,7 @@ def _print(read: Read) -> None:
     for setting in read.settings:
         style = "dim" if setting.origin == "default" else ""
         table.add_row(*(Text(clean(text)) for text in (setting.name, setting.value, setting.origin)), style=style)
-    screen.print(table)
+    print_whole(screen, table)
     assert read.config is not None
     screen.print(Text(f"\n{_budget(read.config)}"), soft_wrap=True)
     if not read.config.enabled:

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 from .._values.printable import printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
-__all__ = ("clean", "console", "write_json")
+__all__ = ("clean", "console", "print_whole", "write_json")
+
+_WIDEST = 100_000
+"""Columns. No table has as many."""
 
 
 def console() -> Console:
@@ -21,11 +24,20 @@ def console() -> Console:
 
     if sys.stdout.isatty():
         return Console(highlight=False)
-    return Console(highlight=False, width=100_000, no_color=True)
+    return Console(highlight=False, width=_WIDEST, no_color=True)
 
 
 clean = printable
 """For what others wrote, as identities and keys."""
+
+
+def print_whole(screen: Console, shown: RenderableType) -> None:
+    """Print it as wide as it is. A terminal wraps long lines, and a name copied from one is the whole name."""
+    from rich.measure import Measurement
+
+    widest = Measurement.get(screen, screen.options.update(max_width=_WIDEST), shown).maximum
+    screen.width = max(screen.width, widest)
+    screen.print(shown, crop=False)
 
 
 def write_json(value: Mapping[str, object], *, indent: int | None = 2) -> None:

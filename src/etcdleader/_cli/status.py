@@ -16,7 +16,7 @@ from .options import (
     etcd_config,
     examples,
 )
-from .output import clean, console, write_json
+from .output import clean, console, print_whole, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -62,9 +62,9 @@ def status(
         else:
             screen = console()
             if name is None:
-                screen.print(elections_table(queues, screen) if queues else "There are no elections.")
+                print_whole(screen, elections_table(queues, screen) if queues else "There are no elections.")
             else:
-                screen.print(queue_table(queues[0], screen))
+                print_whole(screen, queue_table(queues[0], screen))
     if name is not None and queues[0].leader is None:
         raise typer.Exit(ExitCode.NO)
 
@@ -125,7 +125,9 @@ def queue_table(queue: Queue, screen: Console, *, most: int | None = None, capti
     title = Text.assemble((clean(queue.election), "bold"), ": ", said)
     parts: list[RenderableType] = [title]
     if leader is not None:
-        table = _table(screen, "", "candidate", Column("token", justify="right"), "lease left", "lease")
+        # Where the width is fixed, as in a live display, names are folded and never cut.
+        candidate_column = Column("candidate", overflow="fold")
+        table = _table(screen, "", candidate_column, Column("token", justify="right"), "lease left", "lease")
         for place, candidate in enumerate(queue.candidates[:most]):
             table.add_row(
                 "leads" if place == 0 else str(place),
@@ -155,8 +157,8 @@ def elections_table(queues: list[Queue], screen: Console) -> RenderableType:
 
     table = _table(
         screen,
-        "election",
-        "leader",
+        Column("election", overflow="fold"),
+        Column("leader", overflow="fold"),
         Column("token", justify="right"),
         "lease left",
         Column("waiting", justify="right"),
