@@ -307,6 +307,7 @@ def test_a_wrong_password_is_a_problem_and_is_not_shown(guarded: tuple[Doctor, G
     level, what, _ = found[f"endpoint {server_endpoint(doctor)}"]
     assert level == "problem"
     assert "user 'jobs' cannot log in" in what
+    assert found["cluster"][:2] == ("problem", "each endpoint answers, and refuses")
 
 
 def test_a_missing_user_is_a_problem(guarded: tuple[Doctor, Guarded]) -> None:

@@ -185,6 +185,9 @@ def _check_members(answers: list[_Answer], report: Report) -> None:
         _check_cluster(statuses, report)
     elif any(answer.error is None for answer in answers):
         report(Finding("cluster", "skipped", "etcd tells the status of its members to root only"))
+    elif all(isinstance(answer.error, EtcdRefusedError) for answer in answers):
+        advice = "see docs/security.md, 'When something is refused'"
+        report(Finding("cluster", "problem", "each endpoint answers, and refuses", advice))
     else:
         report(Finding("cluster", "problem", "no endpoint answers", "nobody can lead, or will within one lease"))
 
