@@ -92,7 +92,7 @@ async def test_a_second_campaign_at_once_is_refused_at_once() -> None:
         raise AssertionError
 
     async with manager:
-        with pytest.raises(anyio.BusyResourceError):
+        with pytest.raises(anyio.BusyResourceError, match=r"^noop is campaigning for 'jobs' already"):
             await manager.campaign()
         with pytest.raises(anyio.BusyResourceError):
             await manager.run(work)

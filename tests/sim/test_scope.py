@@ -218,7 +218,7 @@ async def test_a_second_campaign_is_refused_at_once_and_harms_nothing(etcd: Fake
         await group.start(manager.campaign)
         term = await manager.wait_elected()
         for again in (manager.campaign(), manager.run(lambda term: anyio.sleep_forever()), enter()):
-            with pytest.raises(anyio.BusyResourceError):
+            with pytest.raises(anyio.BusyResourceError, match=f"^{manager.identity} is campaigning for 'jobs' already"):
                 await again
         assert term.is_valid()
         assert manager.statistics().terms == 1

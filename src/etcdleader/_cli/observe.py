@@ -128,9 +128,10 @@ async def _tell_changes(
     from .._managers.etcd import EtcdLeaderManager
     from ..config import Config
 
-    # It never campaigns: of its settings only the bound of a call counts.
+    # It never campaigns: of its settings only the bound of a call counts, and the name that its log lines begin with.
     lease = max(60, math.ceil(timeout * 4))
-    manager = EtcdLeaderManager(config, Config(lease=lease, renew=lease / 4, retry=timeout), name)
+    settings = Config(id="etcdleader observe", lease=lease, renew=lease / 4, retry=timeout)
+    manager = EtcdLeaderManager(config, settings, name)
     async with manager.observe() as leaders:
         async for leader in leaders:
             tell(leader)

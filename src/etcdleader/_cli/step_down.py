@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exit_codes import ExitCode, told
-from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, TimeoutOption, etcd_config, examples
+from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, duration, etcd_config, examples
 from .output import clean, write_json
 from .status import candidate_json
 
@@ -45,7 +45,12 @@ class _Outcome:
 
 def step_down(
     name: NameArgument,
-    timeout: TimeoutOption = "30s",
+    timeout: Annotated[
+        Any,
+        typer.Option(
+            metavar="DURATION", parser=duration, help='How long to wait until the leader has left: "30s", "5m".'
+        ),
+    ] = "30s",
     force: Annotated[  # noqa: FBT002 - typer's way
         bool, typer.Option("--force", help="Delete the leader's key instead of asking: for a leader that is deaf.")
     ] = False,

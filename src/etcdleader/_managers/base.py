@@ -24,7 +24,7 @@ from ..metrics import GuardedMetrics, Metrics, NullMetrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
 from .callbacks import call, cancelled_by_others, errors_of_a_loss, failures_to, is_inside, within
-from .campaign import Campaign
+from .campaign import Campaign, busy
 from .reporter import Announcer
 from .term_scope import TermScope
 
@@ -143,7 +143,7 @@ class BaseManager(LeaderManager):
     def _begin(self, work: Callable[[Term], Awaitable[Any]] | None) -> Campaign:
         self._here()
         if self._campaign is not None:
-            raise anyio.BusyResourceError("campaigning with")
+            raise busy(self._identity, self._election_key)
         self._campaign = Campaign(work, self._announcer.failed)
         self._announcer.campaign_begins()
         return self._campaign

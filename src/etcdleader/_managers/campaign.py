@@ -13,7 +13,15 @@ import anyio.lowlevel
 from .._runtime.events import LightEvent
 from ..model import Term
 
-__all__ = ("Campaign",)
+__all__ = ("Campaign", "busy")
+
+
+def busy(identity: str, election_key: str) -> anyio.BusyResourceError:
+    """Return the error for a second campaign of a manager."""
+    error = anyio.BusyResourceError("campaigning with")
+    # anyio's own text names no resource.
+    error.args = (f"{identity} is campaigning for {election_key!r} already: stop that first, or make another manager",)
+    return error
 
 
 class Campaign:
