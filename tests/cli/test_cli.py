@@ -30,6 +30,14 @@ def test_help_names_the_commands() -> None:
     assert "demo" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["", "run", "status", "observe", "step-down", "doctor", "check-config", "demo"])
+def test_help_has_a_short_option(command: str) -> None:
+    """It is what most programs take."""
+    long, short = (etcdleader(*command.split(), option, COLUMNS="100") for option in ("--help", "-h"))
+    assert (short.returncode, short.stdout) == (0, long.stdout)
+    assert "Usage:" in short.stdout
+
+
 def test_version_is_that_of_the_package() -> None:
     """A report of a fault begins with it."""
     try:
