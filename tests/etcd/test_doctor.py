@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import pytest
 
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
-from tests.helpers.terminal import Terminal, run
+from tests.helpers.terminal import PATIENCE, Terminal, run
 
 CANARY = "canary-91c4-doctor"
 SETTINGS = """
@@ -209,6 +211,39 @@ def test_members_of_two_clusters_are_a_problem(doctor: Doctor, etcd_server: Etcd
         level, what, _ = doctor.examine()["cluster"]
     assert (doctor.code, level) == (1, "problem")
     assert "several clusters" in what
+
+
+@contextmanager
+def grpc_proxy(server: EtcdServer) -> Iterator[str]:
+    """etcd's grpc-proxy before a server, and where it listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [server.members[0]._command[0], "grpc-proxy", "start", "--listen-addr", endpoint]
+    with subprocess.Popen(
+        [*command, "--endpoints", server.endpoints[0]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            host, _, port = endpoint.rpartition(":")
+            ends_at = time.monotonic() + PATIENCE
+            while True:
+                with suppress(OSError), socket.create_connection((host, int(port))):
+                    break
+                assert time.monotonic() < ends_at, "the proxy does not come up"
+                time.sleep(0.02)
+            yield endpoint
+        finally:
+            process.kill()
+
+
+def test_the_grpc_proxy_of_etcd_is_a_problem(doctor: Doctor, etcd_server: EtcdServer) -> None:
+    """It answers keep-alives by itself, and each of the other checks finds what etcd has behind it."""
+    with grpc_proxy(etcd_server) as endpoint:
+        level, what, advice = doctor.examine("--endpoint", endpoint)["proxy"]
+    assert (doctor.code, level) == (1, "problem")
+    assert endpoint in what
+    assert advice == "name the members of the cluster as endpoints"
+    assert doctor.examine()["proxy"][0] == "ok"
 
 
 def test_a_member_without_a_quorum_is_a_problem_though_it_answers(tmp_path: Path) -> None:

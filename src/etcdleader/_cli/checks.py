@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 
@@ -24,32 +24,12 @@ from .._lease.connection import Connection
 from .._values.addresses import is_this_machine
 from ..config import SHORT_LEASE, Config, EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError
+from .findings import Finding, Level, Report
+from .proxy_check import check_proxies
 
-__all__ = ("Finding", "Level", "check_clock", "check_etcd")
-
-Level = Literal["ok", "skipped", "warning", "problem"]
+__all__ = ("check_clock", "check_etcd")
 
 _READS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check found.
-
-    Attributes:
-        check: Which one.
-        level: ``ok``, ``skipped`` (it could not be looked at), ``warning`` or ``problem``.
-        what: What is so.
-        advice: What to do; empty when there is nothing to do.
-    """
-
-    check: str
-    level: Level
-    what: str
-    advice: str = ""
-
-
-Report = Callable[[Finding], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +88,7 @@ async def check_etcd(
         report(Finding("the rest", "skipped", "no endpoint can be read from"))
         return
     etcd = _at(etcd, *good)
+    await check_proxies(etcd, report, timeout)
     await _check_access(etcd, report, timeout)
     async with connected(etcd, timeout=timeout) as connection:
         if name is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .exit_codes import ExitCode, told
+from .findings import Finding
 from .options import (
     DEFAULT_SECTION,
     EndpointOption,
@@ -66,7 +67,7 @@ def doctor(
     from ..config import Config
     from ..errors import EtcdLeaderError
     from .check_config import read_all
-    from .checks import Finding, check_clock, check_etcd
+    from .checks import check_clock, check_etcd
 
     findings: list[Finding] = []
     with told():

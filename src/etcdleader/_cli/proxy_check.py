@@ -1,0 +1,58 @@
+"""Whether an endpoint is etcd's grpc-proxy. It answers keep-alives by itself, so no renewal through it proves anything."""
+
+from __future__ import annotations
+
+import re
+import ssl
+
+import anyio
+from anyio.abc import ByteStream
+
+from .._etcd.tls import client_context
+from ..config import EtcdConfig
+from .findings import Finding, Report
+
+__all__ = ("check_proxies",)
+
+_PAGE = "/proxy/metrics"
+"""The grpc-proxy of etcd 3.5 and later serves it, beside gRPC. A member of etcd answers 404."""
+_ENOUGH = 4096
+_NOT_FOUND_OUT = (OSError, UnicodeError, ValueError, anyio.EndOfStream, anyio.BrokenResourceError)
+
+
+async def check_proxies(etcd: EtcdConfig, report: Report, timeout: float) -> None:
+    """Report the endpoints that are a grpc-proxy."""
+    proxies = [endpoint for endpoint in etcd.endpoints if await _is_grpc_proxy(etcd, endpoint, timeout)]
+    if proxies:
+        what = f"etcd's grpc-proxy is at {', '.join(proxies)}: it answers keep-alives by itself, and is not supported"
+        report(Finding("proxy", "problem", what, "name the members of the cluster as endpoints"))
+    else:
+        report(Finding("proxy", "ok", "no endpoint is etcd's grpc-proxy"))
+
+
+async def _is_grpc_proxy(etcd: EtcdConfig, endpoint: str, timeout: float) -> bool:
+    """Return whether the endpoint serves the page of a grpc-proxy; False also where that is not found out in time."""
+    address = endpoint.removeprefix("https://")
+    answer = b""
+    with anyio.move_on_after(timeout):
+        try:
+            async with await _connect(etcd, address) as stream:
+                await stream.send(f"GET {_PAGE} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+                while len(answer) < _ENOUGH:
+                    answer += await stream.receive()
+        except _NOT_FOUND_OUT:
+            pass  # the end of the answer is one of them
+    # Something else may answer every path with a page of its own.
+    return re.match(rb"HTTP/1\.[01] 200 ", answer) is not None and b"# HELP " in answer
+
+
+async def _connect(etcd: EtcdConfig, address: str) -> ByteStream:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not etcd.tls:
+        return await anyio.connect_tcp(host, int(port))
+    context: ssl.SSLContext = client_context(etcd)
+    context.set_alpn_protocols(["http/1.1"])
+    return await anyio.connect_tcp(
+        host, int(port), ssl_context=context, tls_standard_compatible=False, tls_hostname=host
+    )
