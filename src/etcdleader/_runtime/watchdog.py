@@ -8,6 +8,7 @@ not, as long as the interpreter gets to run at all: a C call that never lets go 
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,15 +48,24 @@ class _Guard(threading.Thread):
                     if left is None:
                         continue
                     if left <= 0:
-                        _exit(watch.describe())
+                        _exit(watch.describe)
                     pause = min(pause, left)
                 self.changed.wait(pause if self.watches else None)
 
 
-def _exit(why: str) -> NoReturn:
-    # os.write, not logging or print: their locks may be held by the very thread that is stuck.
-    os.write(2, f"etcdleader: {why}; ending the process (status {EXIT_STATUS})\n".encode(errors="replace"))
-    os._exit(EXIT_STATUS)
+def _exit(describe: Callable[[], str]) -> NoReturn:
+    try:
+        _report(describe())
+    finally:
+        os._exit(EXIT_STATUS)
+
+
+def _report(why: str) -> None:
+    """Write a line to stderr if that is possible at once: a reader that has stopped reading must not keep us alive."""
+    line = f"etcdleader: {why}; ending the process (status {EXIT_STATUS})\n".encode(errors="replace")
+    if select.select([], [2], [], 0)[1]:
+        # os.write, not logging or print: their locks may be held by the very thread that is stuck.
+        os.write(2, line)
 
 
 _guard: _Guard | None = None

@@ -66,6 +66,22 @@ _OVERRUN = (
         replacement=r"\g<1> -5:",
         test="test_a_process_whose_work_does_not_end",
     ),
+    Bug(
+        "the guard waits for the reader of stderr",
+        "overrun",
+        within="_report",
+        pattern=r"if select\..+:",
+        replacement="if True:",
+        test="test_a_process_ends_whatever_its_stderr_is",
+    ),
+    Bug(
+        "an error on stderr keeps the process alive",
+        "overrun",
+        within="_exit",
+        pattern=r"try: (.+) finally: (.+)",
+        replacement=r"\g<1>; \g<2>",
+        test="test_a_process_ends_whatever_its_stderr_is",
+    ),
 )
 
 _ONE_WAY_OUT = (
