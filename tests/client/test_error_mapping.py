@@ -7,6 +7,7 @@ import pytest
 from etcdleader._etcd.api import LeaseExistsError, LeaseNotFoundError
 from etcdleader._etcd.error_mapping import ClusterTroubleError, NoTlsError, StaleTokenError, translated, watch_cancelled
 from etcdleader._etcd.versions import known_defects
+from etcdleader._grpc import RpcError, Status
 from etcdleader.errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 
 ALL_STATUSES = (
@@ -78,6 +79,7 @@ def test_what_a_peer_writes_cannot_steer_a_terminal_or_forge_a_line(code: str, t
     """Errors are logged and printed."""
     assert str(means(code, text)).isprintable()
     assert str(watch_cancelled(text)).isprintable()
+    assert str(RpcError(Status(code, text))).isprintable()
 
 
 def test_a_version_that_a_peer_invents_cannot_either() -> None:

@@ -54,7 +54,8 @@ class RpcError(Exception):
     """
 
     def __init__(self, status: Status) -> None:
-        super().__init__(f"{status.code}: {status.message}")
+        # The peer has chosen the text. It must not steer the terminal on which a traceback is shown.
+        super().__init__(f"{status.code}: {status.message.encode('unicode_escape').decode()}")
         self.status = status
 
 
