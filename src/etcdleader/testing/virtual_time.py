@@ -58,7 +58,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def virtual_backend(name: Literal["asyncio", "trio"]) -> tuple[str, Mapping[str, Any]]:
-    """Backend and options, new for each run, as ``anyio.run`` and the fixture ``anyio_backend`` take them."""
+    """Backend and options, new for each run, as ``anyio.run`` and the fixture ``anyio_backend`` take them.
+
+    ``anyio.run`` before 4.14 passes no options to trio: use ``trio.run(function, **options)`` there.
+    """
     if name == "asyncio":
         return "asyncio", {"loop_factory": VirtualTimeLoop}
     from trio.testing import MockClock
