@@ -11,12 +11,13 @@ import pytest
 
 from tests.versions.choice import choose_built
 
-# Started with nohup, or in the background of a script, a process ignores SIGINT or SIGHUP, and so do those that it starts. Python
+# Started with nohup, or in the background of a script, a process ignores SIGINT, SIGQUIT or SIGHUP, and so do those that it starts. Python
 # then makes no KeyboardInterrupt of it, and a test that sends it would wait for what never comes.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a shell cannot trap what was ignored when it began
+for number in (signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)  # a shell cannot trap what was ignored when it began
 
 # Three thousand collected tests are looked through at each collection of garbage, and every test makes thousands of tasks and
 # scopes: by default that is a tenth of all that the tests on virtual time compute.

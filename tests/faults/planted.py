@@ -102,7 +102,7 @@ BUGS = (
                 pattern=r"(if \S+ == \S+):",
                 replacement=r"\g<1> and self.rank is not Rank.LEADER:",
             ),
-            Change(within="answered", pattern=r"key_is_ours=[\w.]+\(kv\)", replacement="key_is_ours=True"),
+            Change(within="answered", pattern=r"key_is_ours=\w+", replacement="key_is_ours=True"),
         ),
         rows=("D1",),
         rules=("S1", "S3"),
