@@ -1,8 +1,7 @@
-"""The real stream, with its thread and a scripted call: what a message that cannot be taken does to those after it."""
+"""The real stream, with its thread and a scripted call: what a message that cannot be processed does."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from etcdleader import EtcdLeaderError
 from etcdleader._etcd.grpcio_endpoint import ChannelStream
 from etcdleader._etcd.rpcs import Rpc
 from etcdleader._etcd.stream import StreamUse
@@ -19,13 +19,14 @@ from tests.helpers.scripted_stream import ScriptedCall
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # trio itself ends a loop of which a callback fails
-async def test_a_message_that_cannot_be_taken_holds_up_none_after_it() -> None:
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_message_that_cannot_be_processed_ends_its_stream_and_not_the_program() -> None:
+    """trio ends a program if a callback of its loop raises."""
     calls: list[ScriptedCall] = []
 
     def method(requests: Iterator[Any], metadata: object) -> ScriptedCall:
         calls.append(ScriptedCall(requests, metadata))
-        for message in ("bad", "good", "bad", "better"):  # all there before the loop looks
+        for message in ("good", "bad", "late"):  # all there before the loop looks
             calls[0].messages.put(message)
         return calls[0]
 
@@ -33,28 +34,31 @@ async def test_a_message_that_cannot_be_taken_holds_up_none_after_it() -> None:
         pass
 
     got: list[Any] = []
-    came = anyio.Event()
 
     def on_message(message: Any) -> None:
         if message == "bad":
             raise BadMessage
         got.append(message)
-        if message == "better":
-            came.set()
 
-    told: list[Any] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context.get("exception")))
+    ends: list[EtcdLeaderError] = []
+    ended = anyio.Event()
+
+    def on_end(error: EtcdLeaderError) -> None:
+        ends.append(error)
+        ended.set()
+
     stream = ChannelStream(
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
-        StreamUse(lambda message: None, on_message, lambda error: None, call_soon_from_threads()),
+        StreamUse(lambda message: None, on_message, on_end, call_soon_from_threads()),
         SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
     with anyio.fail_after(30):
-        await came.wait()
-    assert got == ["good", "better"]
-    assert [type(error) for error in told] == [BadMessage, BadMessage]
-    calls[0].messages.put(None)
-    with anyio.fail_after(30):
+        await ended.wait()
+        calls[0].messages.put(None)
         await stream.ended.wait()
+    assert got == ["good"]
+    (error,) = ends
+    assert "could not be processed: BadMessage()" in str(error)
+    assert isinstance(error.__cause__, BadMessage)

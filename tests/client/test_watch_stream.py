@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._etcd.api import WatchBroken, WatchCanceled, WatchCreated, WatchMessage
+from etcdleader._etcd.api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage
 from etcdleader.errors import EtcdRefusedError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
 from tests.client.watching import RESET, World, revisions
@@ -219,3 +219,53 @@ async def test_a_creation_is_waited_for_no_longer_because_another_one_would_have
     assert got == []
     await anyio.sleep(0.2)
     assert [type(message) for message in got] == [WatchBroken]
+
+
+@pytest.mark.parametrize("watches", [0, 1])
+async def test_a_creation_that_was_not_asked_for_ends_the_stream(world: World, watches: int) -> None:
+    """On trio an exception in its place ended the program."""
+    first, _ = world.watch(b"first")
+    await anyio.sleep(1)
+    world.created(1, revision=5)
+    if not watches:
+        first.close()
+    world.created(2, revision=5)
+    assert "a watch as created that was not asked for" in str(world.opener.ends[-1])
+    await anyio.sleep(2)
+    assert len(world.opener.streams) == 1 + watches, "a stream is opened for those who watch"
+
+
+async def test_a_second_creation_with_the_same_id_ends_the_stream(world: World) -> None:
+    """Its events could not be told from those of the first watch."""
+    _, first = world.watch(b"first")
+    _, second = world.watch(b"second")
+    await anyio.sleep(1)
+    world.created(1, revision=5)
+    world.created(1, revision=5)
+    assert "watch 1 twice" in str(world.opener.ends[-1])
+    await anyio.sleep(2)
+    world.created(1, revision=7)
+    world.created(2, revision=7)
+    assert first[-1] == WatchCreated(5, resumed=True)
+    assert second[-1] == WatchCreated(7)
+
+
+async def test_events_that_could_not_be_processed_are_received_again(world: World) -> None:
+    """A lost one might be the end of a leader's own key."""
+    got: list[WatchMessage] = []
+
+    def sink(message: WatchMessage) -> None:
+        if isinstance(message, WatchEvents) and not any(isinstance(one, WatchBroken) for one in got):
+            raise ZeroDivisionError
+        got.append(message)
+
+    world.watches.add(b"k", b"", 0, sink, 5.0)
+    await anyio.sleep(1)
+    world.created(1, revision=5)
+    with pytest.raises(ZeroDivisionError):
+        world.happened(1, 6)
+    await world.break_stream()
+    assert world.starts() == [5]
+    world.created(1, revision=6)
+    world.happened(1, 6)
+    assert revisions(got) == [6]

@@ -12,7 +12,7 @@ import anyio
 
 from .._grpc import Metadata
 from .._runtime.fork import process_id
-from .._runtime.tasks import CallSoon, call_soon_from_threads
+from .._runtime.tasks import call_soon_from_threads
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import (
@@ -105,7 +105,6 @@ class EtcdClient:
         login: Login,
         *,
         clock: Callable[[], float] = time.monotonic,
-        call_soon: CallSoon | None = None,
     ) -> None:
         """Open nothing yet.
 
@@ -114,14 +113,12 @@ class EtcdClient:
             balancer: Decides when an endpoint is left; None: there is one, which is never left.
             login: Has the token of the calls.
             clock: The balancer's, monotonic. The loop's own cannot be had in what a stream calls.
-            call_soon: Receives what a callback of a stream raised; by default the loop reports it.
         """
         self._dial = dial
         self._balancer = balancer
         self._login = login
         login.on_header = self._logged_in
         self._clock = clock
-        self._call_soon = call_soon
         self._cluster_id: int | None = None
         self._endpoint: Endpoint | None = None
         self._closed = False
@@ -318,7 +315,7 @@ class EtcdClient:
                         self.switch_endpoint(number)
 
                 check = functools.partial(self._stranger, endpoint)
-                use = StreamUse(check, on_message, ended, self._call_soon or call_soon_from_threads())
+                use = StreamUse(check, on_message, ended, call_soon_from_threads())
                 try:
                     stream = await endpoint.open_stream(rpc, metadata, use, _CONNECTING * timeout)
                 except EtcdLeaderError as error:

@@ -75,8 +75,14 @@ class Stream(ABC):
                 self.end(wrong)
             else:
                 self._use.on_message(message)
-        except Exception as error:  # noqa: BLE001 - raised below, where it holds up none of the messages after it
-            self._use.call_soon(_raise, error)
+        except Exception as error:  # noqa: BLE001 - no caller waits here, and trio ends a program whose callback raises
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        """End the stream because one of its messages could not be processed. A new stream begins with a clean state."""
+        failure = EtcdUnavailableError(f"a message of etcd could not be processed: {error!r}")
+        failure.__cause__ = error
+        self.end(failure)
 
 
 class Http2Stream(Stream):
@@ -136,8 +142,3 @@ class Http2Stream(Stream):
             self.end(EtcdUnavailableError("etcd ended the stream"))
         else:
             self.end(self._error_of(status))
-
-
-def _raise(error: Exception) -> None:
-    """In a callback of the loop's own, which tells it as it tells all."""
-    raise error

@@ -265,6 +265,12 @@ class Watches:
             self._happened(watch, message)
 
     def _created(self, message: WatchResponse) -> None:
+        if not self._asked:
+            self.break_(EtcdUnavailableError("etcd reported a watch as created that was not asked for"))
+            return
+        if message.watch_id in self._by_id and not message.canceled:
+            self.break_(EtcdUnavailableError(f"etcd created watch {message.watch_id} twice on one stream"))
+            return
         self._useful = True
         watch = self._asked.popleft()
         if self._asked:
@@ -310,5 +316,5 @@ class Watches:
     def _happened(watch: _Watch, message: WatchResponse) -> None:
         events = tuple([one for one in message.events if one.kv.mod_revision >= watch.next_revision])
         if events:
-            watch.next_revision = events[-1].kv.mod_revision + 1
             watch.tell(WatchEvents(events))
+            watch.next_revision = events[-1].kv.mod_revision + 1  # not before: events that fail are received again

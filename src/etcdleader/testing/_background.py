@@ -55,13 +55,6 @@ class Background(ABC):
             raise EtcdUnavailableError("this FakeEtcd is not open: it runs inside its `async with`")
         self._group.start_soon(function, *arguments)
 
-    def raise_later(self, function: Callable[..., object], *arguments: object) -> None:
-        """Run what raises an exception for which no caller waits, and keep that until the fake is left."""
-        try:
-            function(*arguments)
-        except Exception as error:  # noqa: BLE001 - kept
-            self.failure = error
-
     async def tell_hooks(self, call: Call) -> None:
         """Let the test act at this very moment."""
         for hook in list(self.hooks):

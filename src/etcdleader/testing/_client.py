@@ -40,7 +40,6 @@ class FakeClient(FaultyNetwork, EtcdClient):
             EndpointBalancer(len(endpoints)),
             Login(None, None),
             clock=anyio.current_time,
-            call_soon=cluster.raise_later,
         )
         self.name = name
         self.cluster = cluster

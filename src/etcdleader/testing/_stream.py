@@ -83,6 +83,10 @@ class FakeStream(Stream):
             self._up.append((max(now + network.one_way() + fault.request_delay, earliest), request, fault))
         network.changed.send()
 
+    def _failed(self, error: Exception) -> None:
+        self._cluster.failure = error  # raised again when the fake is left
+        super()._failed(error)
+
     def _hang_up(self) -> None:
         self.ended.set()
         self._member.streams.pop(self, None)

@@ -171,8 +171,8 @@ _STATE = (
         "a refused creation ends somebody else's watch",
         "state",
         within="_created",
-        pattern=r"(\w+)\.canceled:",
-        replacement=r"\g<1>.canceled and \g<1>.watch_id not in self._by_id:",
+        pattern=r"if (\w+)\.canceled:",
+        replacement=r"if \g<1>.canceled and \g<1>.watch_id not in self._by_id:",
         test="test_a_refused_creation_ends_its_own_watch_and_no_other",
     ),
 )
