@@ -9,10 +9,10 @@ import socket
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from .._runtime.events import LightEvent
 from .._runtime.tasks import protected
+from .._runtime.threads import run_in_thread
 
 __all__ = ("connect_tcp",)
 
@@ -78,5 +78,5 @@ async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
     try:
         found = find(flags=socket.AI_NUMERICHOST)  # an address needs no thread
     except socket.gaierror:
-        found = await anyio.to_thread.run_sync(find, abandon_on_cancel=True)
+        found = await run_in_thread(find, "name resolution")
     return [(family, address) for family, *_, address in found]
