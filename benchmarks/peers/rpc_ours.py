@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from benchmarks.peers.rpc_client import TIMEOUT, USER_AGENT, WINDOW, OnMessage, Received
 from etcdleader._grpc import Connection, Stream
-from etcdleader._grpc.frames import Arrived, Frames, Headers
+from etcdleader._grpc.frames import Frames
 from etcdleader._grpc.framing import RequestHeaders, Unframed, framed, status, timeout_header
+from etcdleader._grpc.happenings import Arrived, Headers
 from etcdleader._grpc.hpack import packed
 
 __all__ = ("OurClient", "OurCodec")
@@ -39,13 +40,12 @@ class OurCodec:
     def open(self, path: bytes, message: bytes, *, last: bool) -> int:
         timeout = ((b"grpc-timeout", timeout_header(TIMEOUT).encode()),) if last else ()
         number = self._frames.open(self._headers.packed(path.decode(), ()) + packed(timeout))
-        self._streams[number] = Unframed(), {}
+        self._streams[number] = Unframed(WINDOW), {}
         self._frames.send(number, framed(message), last=last)
         return number
 
     def take(self) -> bytes:
-        data, self._frames.to_send = bytes(self._frames.to_send), bytearray()
-        return data
+        return self._frames.take()
 
     def receive(self, data: bytes) -> Iterator[Received]:
         for event in self._frames.receive(data):
@@ -58,5 +58,5 @@ class OurCodec:
             if event.ended:
                 self._frames.finish(event.number)
                 del self._streams[event.number]
-                assert status(headers).code == "OK"
+                assert status({}, headers).code == "OK"
                 yield event.number, [], True

@@ -133,7 +133,7 @@ async def test_an_attempt_to_connect_outlives_the_patience_of_who_asked_first() 
     made = 0
 
     class Slow(Connection):
-        async def connect(self, ssl_context: ssl.SSLContext | None) -> None:
+        async def connect(self, tls: object) -> None:
             nonlocal made
             made += 1
             await anyio.sleep(slow)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import h2.settings
@@ -82,19 +83,19 @@ class Client:
 
 
 def make_connection(
-    address: str, ping_interval: float = 10, on_received: Callable[[], None] = lambda: None
+    address: str, ping_interval: float = 10, on_received: Callable[[], None] = lambda: None, **more: Any
 ) -> Connection:
     return Connection(
-        address, user_agent="tests", ping_interval=ping_interval, reserved_streams=2, on_received=on_received
+        address, user_agent="tests", ping_interval=ping_interval, reserved_streams=2, on_received=on_received, **more
     )
 
 
 @asynccontextmanager
-async def client(*, stream: bool = True, ping_interval: float = 10) -> AsyncIterator[Client]:
+async def client(*, stream: bool = True, ping_interval: float = 10, **more: Any) -> AsyncIterator[Client]:
     with anyio.fail_after(PATIENCE):
         async with serving() as (address, servers):
             heard: list[None] = []
-            connection = make_connection(address, ping_interval, lambda: heard.append(None))
+            connection = make_connection(address, ping_interval, lambda: heard.append(None), **more)
             await connection.connect(None)
             while not servers:
                 await anyio.sleep(0.001)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 from typing import get_args
@@ -16,8 +17,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etcdleader._grpc import Connection, ProtocolError, RpcError, Status
-from etcdleader._grpc.frames import Frames, Happening
+from etcdleader._grpc.frames import Frames
 from etcdleader._grpc.framing import Unframed, status
+from etcdleader._grpc.happenings import Happening
 from etcdleader._grpc.hpack import Unpacker, packed
 from etcdleader._grpc.transport import Wire
 from tests.grpc.http2_client import PATH, PATIENCE, make_connection
@@ -39,7 +41,7 @@ def conversation() -> bytes:
     client = Frames(2**16)
     for _ in range(2):
         client.send(client.open(ASK), b"")
-    server.receive_data(bytes(client.to_send))
+    server.receive_data(client.take())
     for number in (1, 3):
         server.send_headers(number, HEADERS)
     server.send_data(1, framed(b"answer"))
@@ -122,7 +124,7 @@ class Nowhere(Wire):
 
     tasks = ()
 
-    async def open(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
+    async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
         """There is nothing to open."""
 
     def wake(self) -> None:
@@ -192,7 +194,7 @@ def test_the_conversation_is_one() -> None:
 @ANY
 @given(st.lists(st.binary(max_size=50)))
 def test_any_bytes_are_messages_or_the_beginning_of_one(data: list[bytes]) -> None:
-    unframed = Unframed()
+    unframed = Unframed(30)
     messages = [message for piece in data for message in unframed.take(piece)]
     assert all(framed(message) in b"".join(data) for message in messages)
 
@@ -206,11 +208,11 @@ def test_any_blocks_are_headers_or_a_value_error(blocks: list[bytes]) -> None:
             headers = unpacker.unpack(block)
         except ValueError:
             return
-        assert isinstance(status(headers), Status)
+        assert isinstance(status({}, headers), Status)
 
 
 @ANY
 @given(st.dictionaries(st.sampled_from([":status", "grpc-status", "grpc-message"]), st.text()))
 @example({"grpc-status": "9" * 5000})
 def test_any_headers_are_a_status(headers: dict[str, str]) -> None:
-    assert status(headers).code
+    assert status({}, headers).code

@@ -33,11 +33,14 @@ async def listening(serve: Callable[[SocketStream], Awaitable[None]]) -> AsyncIt
         group.cancel_scope.cancel()
 
 
-def client_context(authority: trustme.CA | None = None) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.set_alpn_protocols(["h2"])
-    if authority is not None:
-        authority.configure_trust(context)
+def client_tls(authority: trustme.CA | None = None) -> Callable[[], Awaitable[ssl.SSLContext]]:
+    async def context() -> ssl.SSLContext:
+        made = ssl.create_default_context()
+        made.set_alpn_protocols(["h2"])
+        if authority is not None:
+            authority.configure_trust(made)
+        return made
+
     return context
 
 
@@ -73,7 +76,7 @@ async def test_calls_go_through_tls() -> None:
     authority = trustme.CA()
     async with tls_server(authority) as address:
         connection = make_connection(address)
-        await connection.connect(client_context(authority))
+        await connection.connect(client_tls(authority))
         assert await connection.unary_unary(PATH, b"ask", timeout=PATIENCE) == b"https"
         connection.close()
         await connection.wait_closed()
@@ -83,7 +86,7 @@ async def test_a_certificate_that_is_not_trusted_is_an_error_of_ssl() -> None:
     async with tls_server(trustme.CA()) as address:
         connection = make_connection(address)
         with pytest.raises(ssl.SSLError):
-            await connection.connect(client_context())
+            await connection.connect(client_tls())
         assert not connection.is_open
 
 
@@ -94,7 +97,7 @@ async def test_a_server_that_hangs_up_during_the_handshake_is_an_os_error() -> N
 
     async with listening(hang_up) as address:
         with pytest.raises(OSError):
-            await make_connection(address).connect(client_context())
+            await make_connection(address).connect(client_tls())
 
 
 async def test_a_port_where_nobody_listens_is_named_as_the_system_names_it() -> None:

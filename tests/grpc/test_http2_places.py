@@ -75,7 +75,10 @@ async def test_a_call_that_finds_no_room_in_time_says_so_and_asks_nothing() -> N
         await one.allow(1)
         async with calls(one, timeout=0.05) as results:
             pass
-        assert results == [Status("DEADLINE_EXCEEDED", "the peer allows no more calls at a time")]
+        (result,) = results
+        assert isinstance(result, Status)
+        assert result.code == "UNAVAILABLE"
+        assert "the peer allows 1 streams at a time (SETTINGS_MAX_CONCURRENT_STREAMS), and 1 are open" in result.message
         assert sorted(one.server.data) == [one.number]
 
 

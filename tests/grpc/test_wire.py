@@ -54,7 +54,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, int]) -> None:
 
 
 async def opened(host: str = "some.where", port: int = 1) -> Wire:
-    return await connect(f"{host}:{port}", None, lambda: b"hello", lambda _: None)
+    return await connect(f"{host}:{port}", None, lambda: b"hello", lambda _: False)
 
 
 async def closed(one: Wire) -> None:

@@ -220,8 +220,13 @@ class DirectEndpoint(Endpoint):
             on_received=self.heard,
         )
         context = self._context()
+
+        async def tls() -> ssl.SSLContext:
+            assert context is not None
+            return context
+
         try:
-            await connection.connect(context)
+            await connection.connect(None if context is None else tls)
         except OSError as error:
             unavailable = self._error(Status("UNAVAILABLE", str(error)))
             raise await self._explained(unavailable, deadline) from error

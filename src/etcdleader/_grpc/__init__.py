@@ -4,7 +4,7 @@ It knows nothing of etcd and imports nothing of the library but ``_runtime``. It
 it was a package of its own. ::
 
     connection = Connection("127.0.0.1:2379", user_agent="me", ping_interval=60, reserved_streams=0, on_received=heard)
-    await connection.connect(ssl_context)
+    await connection.connect(get_ssl_context)
     response = await connection.unary_unary("/package.Service/Method", request, timeout=5)
     stream = connection.stream_stream("/package.Service/Other", on_message=on_message, on_close=on_close)
 
@@ -39,7 +39,7 @@ from __future__ import annotations
 
 from .connection import Connection
 from .exchange import Stream
-from .frames import ProtocolError
 from .framing import Metadata, RpcError, Status
+from .happenings import ProtocolError
 
 __all__ = ("Connection", "Metadata", "ProtocolError", "RpcError", "Status", "Stream")

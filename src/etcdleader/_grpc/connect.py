@@ -8,37 +8,53 @@ of a call's cost. trio has streams only (``transport_anyio.py``).
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from .._runtime.events import running_trio
+from .tcp import connect_tcp
 from .transport import HUNG_UP, Wire
 
-__all__ = ("connect",)
+__all__ = ("Tls", "connect")
+
+Tls = Callable[[], Awaitable[ssl.SSLContext]]
+"""Returns the context of a connection. It is called when the peer has accepted a TCP connection, and not before."""
 
 
 async def connect(
-    authority: str, context: ssl.SSLContext | None, take: Callable[[], bytes], received: Callable[[bytes], None]
+    authority: str, tls: Tls | None, take: Callable[[], bytes], received: Callable[[bytes], bool]
 ) -> Wire:
-    """Connect to ``host:port``, with TLS if a context is given.
+    """Connect to ``host:port``, with TLS if there is a context.
 
     Args:
         authority: The peer. An IPv6 address is in brackets.
-        context: For TLS.
+        tls: Returns the context.
         take: Returns the bytes to send now, and empties its buffer.
-        received: Is called with the bytes that arrive.
+        received: Is called with the bytes that arrive. It returns True if it is to be called again soon, without bytes.
 
     Raises:
         OSError: No address of the host accepts a connection, or TLS fails (``ssl.SSLError``).
     """
     host, _, port = authority.rpartition(":")
+    host = host.strip("[]")
     wire = _transport()(take, received)
     try:
-        await wire.open(host.strip("[]"), int(port), context)
-    except OSError:
-        raise
+        connected = await connect_tcp(host, int(port))
+        try:
+            context = None if tls is None else await tls()
+        except BaseException:
+            connected.close()
+            raise
+        await wire.open(connected, host.removesuffix("."), context)  # neither SNI nor a certificate has the final dot
+    except OSError as error:
+        if str(error):
+            raise
+        raise ConnectionError(f"{_HUNG_UP} ({type(error).__name__})") from error
     except (*HUNG_UP, ValueError) as error:  # ValueError: the name cannot be a host's
-        raise ConnectionError(str(error) or "the peer hung up while the connection was made") from error
+        raise ConnectionError(str(error) or _HUNG_UP) from error
     return wire
+
+
+_HUNG_UP = "the peer hung up while the connection was made"
 
 
 def _transport() -> type[Wire]:

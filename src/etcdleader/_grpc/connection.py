@@ -8,33 +8,29 @@ from __future__ import annotations
 
 import functools
 import math
-import os
-import socket
-import ssl
 import time
-import weakref
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import anyio
 import anyio.lowlevel
 
-from .._runtime.fork import AtFork, in_child
 from .._runtime.tasks import protected, spawn
-from .connect import connect
+from . import limits
+from .connect import Tls, connect
 from .exchange import Call, Exchange, Stream
-from .frames import Arrived, Ended, Frames, GoneAway, Happening, Headers, ProtocolError
+from .frames import Frames
 from .framing import Metadata, RequestHeaders, RpcError, Status, framed, status, timeout_header
+from .happenings import Arrived, GoneAway, Happening, Headers, ProtocolError
 from .hpack import packed
 from .stream_limiter import Places
 from .transport import HUNG_UP, Wire
 
 __all__ = ("Connection",)
 
-_WINDOW = 2**24
-"""Bytes that the peer may send before we acknowledge any. A stream may have to catch up with much."""
+_NO_ERROR, _ENHANCE_YOUR_CALM = 0, 11
 _SUSPICIOUS = 0.1
 """Seconds without any received data, after data was sent, that make a connection suspect."""
+_READS_NOTHING = f"the peer reads nothing: more than {limits.OUTPUT} bytes wait to be sent"
 
 
 class Connection:
@@ -52,6 +48,8 @@ class Connection:
         ping_interval: float,
         reserved_streams: int,
         on_received: Callable[[], None],
+        on_too_many_pings: Callable[[], None] = lambda: None,
+        max_recv_bytes: int = limits.MESSAGE,
     ) -> None:
         """Create a connection that is not open yet.
 
@@ -61,14 +59,19 @@ class Connection:
             ping_interval: Seconds between pings while anything is open. A peer that is silent for as long after a ping
                 is considered dead. Servers close a connection that pings too often.
             reserved_streams: How many of the streams that the peer allows at a time are left to ``stream_stream``.
-            on_received: Is called when a message, or a part of one, was received.
+            on_received: Is called when a message, or a part of one, was received for a call or a stream that is open.
+            on_too_many_pings: Is called when the peer closes the connection because it receives too many pings.
+            max_recv_bytes: The largest message that is accepted. Parts of messages take half as much more.
         """
         self.ended = anyio.Event()
         self._authority = authority
         self._user_agent = user_agent
         self._ping_interval = ping_interval
         self._on_received = on_received
-        self._frames = Frames(_WINDOW)
+        self._on_too_many_pings = on_too_many_pings
+        self._max_recv_bytes = max_recv_bytes
+        self._held = 0
+        self._frames = Frames(limits.WINDOW)
         self._wire: Wire | None = None
         self._headers = RequestHeaders("http", authority, user_agent)
         self._exchanges: dict[int, Exchange] = {}
@@ -78,18 +81,18 @@ class Connection:
         self._heard_at = -math.inf
         self._broken: Status | None = None
         self._retired: Status | None = None
+        self._retired_at = math.inf
 
-    async def connect(self, ssl_context: ssl.SSLContext | None) -> None:
-        """Connect, with TLS if a context is given, and start the connection's task.
+    async def connect(self, tls: Tls | None) -> None:
+        """Connect, with TLS if there is a function that returns a context, and start the connection's task.
 
         Raises:
             OSError: No address of the host accepts a connection, or TLS fails (``ssl.SSLError``).
         """
-        if ssl_context is not None:
+        if tls is not None:
             self._headers = RequestHeaders("https", self._authority, self._user_agent)
-        self._wire = await connect(self._authority, ssl_context, self._take, self._received)
+        self._wire = await connect(self._authority, tls, self._take, self._received)
         self._wire.wake()
-        _connected.add(self)
         spawn(self._run, "grpc connection", self.ended.set)
 
     @property
@@ -109,13 +112,13 @@ class Connection:
         if self.is_open and not self._places.any_free():
             deadline = anyio.current_time() + timeout
             if not await self._places.wait(timeout):
-                raise RpcError(Status("DEADLINE_EXCEEDED", "the peer allows no more calls at a time"))
+                raise RpcError(Status("UNAVAILABLE", self._no_room("call")))
             left = max(0.001, deadline - anyio.current_time())
         if not self.is_open:
             raise RpcError(self._why_not())
         assert self._wire is not None
         call = Call()
-        exchange = Exchange(call.messages.append, call.end, is_call=True)
+        exchange = Exchange(call.messages.append, call.end, is_call=True, max_recv_bytes=self._max_recv_bytes)
         number = self._open(exchange, path, metadata, (b"grpc-timeout", timeout_header(left).encode()))
         self._places.taken += 1
         try:
@@ -133,8 +136,9 @@ class Connection:
                 self._cancel(number)
         finally:
             self._places.taken -= 1
-            if self._exchanges.pop(number, None) is not None:
+            if number in self._exchanges:
                 # The call was cancelled. That says nothing about the connection.
+                self._remove(number)
                 self._reset(number)
             self._places.let_in()
             self._hang_up_if_done()
@@ -145,9 +149,15 @@ class Connection:
     def _has_room(self, reserved: int) -> bool:
         return len(self._exchanges) + reserved < self._frames.room
 
+    def _no_room(self, what: str) -> str:
+        return (
+            f"no {what} could begin in time: the peer allows {self._frames.room} streams at a time "
+            f"(SETTINGS_MAX_CONCURRENT_STREAMS), and {len(self._exchanges)} are open"
+        )
+
     def _why_not(self) -> Status:
-        status = self._broken or self._retired or Status("UNAVAILABLE", "there is no connection")
-        return status._replace(unprocessed=True)
+        why = self._broken or self._retired or Status("UNAVAILABLE", "there is no connection")
+        return why._replace(unprocessed=True, graceful=False)
 
     # Streams
 
@@ -174,12 +184,16 @@ class Connection:
         if not self.is_open:
             raise RpcError(self._why_not())
         if not self._has_room(0):
-            raise RpcError(Status("UNAVAILABLE", "the peer allows no more streams at a time", unprocessed=True))
-        number = self._open(Exchange(on_message, on_close, is_call=False), path, metadata)
+            raise RpcError(Status("UNAVAILABLE", self._no_room("stream"), unprocessed=True))
+        exchange = Exchange(on_message, on_close, is_call=False, max_recv_bytes=self._max_recv_bytes)
+        number = self._open(exchange, path, metadata)
         self._wake()
         return Stream(functools.partial(self._send_messages, number), functools.partial(self._cancel, number))
 
     def _open(self, exchange: Exchange, path: str, metadata: Metadata, *more: tuple[bytes, bytes]) -> int:
+        if len(self._frames.to_send) > limits.OUTPUT:
+            self._break(Status("UNAVAILABLE", _READS_NOTHING))
+            raise RpcError(self._why_not())
         number = self._frames.open(self._headers.packed(path, metadata) + packed(more))
         self._exchanges[number] = exchange
         if self._frames.exhausted:
@@ -188,6 +202,9 @@ class Connection:
 
     def _send_messages(self, number: int, *messages: bytes) -> None:
         if (exchange := self._exchanges.get(number)) is not None:
+            if self._frames.waiting(number) > limits.OUTPUT:
+                self._end(number, exchange, Status("UNAVAILABLE", _READS_NOTHING))
+                return
             self._send(number, exchange, b"".join(map(framed, messages)))
             self._wake()
 
@@ -195,8 +212,13 @@ class Connection:
         exchange.sent_at = time.monotonic()
         self._frames.send(number, data, last=last)
 
+    def _remove(self, number: int) -> Exchange | None:
+        if (exchange := self._exchanges.pop(number, None)) is not None:
+            self._held -= exchange.held
+        return exchange
+
     def _cancel(self, number: int) -> None:
-        if (exchange := self._exchanges.pop(number, None)) is not None and self._broken is None:
+        if (exchange := self._remove(number)) is not None and self._broken is None:
             self._places.let_in()
             if self._heard_at < exchange.sent_at < time.monotonic() - _SUSPICIOUS:
                 self._break(Status("UNAVAILABLE", "nothing came any more"))
@@ -224,7 +246,9 @@ class Connection:
 
         Streams end now, so that their owners reopen them elsewhere: no peer would end them.
         """
-        self._retired = why
+        if self._retired is not None and last >= self._retired_at:
+            return  # it was received before
+        self._retired, self._retired_at = why, last
         for number, exchange in list(self._exchanges.items()):
             if number > last:
                 self._end(number, exchange, why._replace(unprocessed=not exchange.headers))
@@ -238,7 +262,7 @@ class Connection:
             self._break(self._retired)
 
     def _end(self, number: int, exchange: Exchange, how: Status) -> None:
-        self._exchanges.pop(number, None)
+        self._remove(number)
         self._reset(number)  # our half may still be open
         self._places.let_in()
         exchange.on_close(how)
@@ -263,7 +287,6 @@ class Connection:
                         group.start_soon(protected(self._guarded), task)
         finally:
             self._break(Status("CANCELLED", "its task was cancelled"))
-            _connected.discard(self)
             await self._wire.aclose()
 
     async def _guarded(self, task: Callable[[], Awaitable[None]]) -> None:
@@ -280,10 +303,10 @@ class Connection:
             for _ in range(2 * self._silent):
                 await anyio.lowlevel.checkpoint()  # the loop may have been blocked while the answer waits to be read
             if self._silent:
-                what = f"nothing was heard for {self._ping_interval:g} s, no answer to a ping either"
+                what = f"nothing was received for {self._ping_interval:g} s, no answer to a ping either"
                 self._break(Status("UNAVAILABLE", what))
-            self._silent = bool(self._exchanges)
-            if self._silent:
+            if self._exchanges:
+                self._silent = True
                 self._frames.ping()
                 self._wake()
 
@@ -294,85 +317,84 @@ class Connection:
             self._wire.wake()
 
     def _take(self) -> bytes:
-        if self._broken is not None:
-            return b""
-        data, self._frames.to_send = bytes(self._frames.to_send), bytearray()
-        return data
+        return b"" if self._broken is not None else self._frames.take()
 
-    def _received(self, data: bytes) -> None:
+    def _received(self, data: bytes) -> bool:
+        """Process a part of what was received. True: call it again soon, with no data."""
+        if self._broken is not None:
+            return False
         try:
             self._read(data)
         except ProtocolError as error:
             self._break(Status("UNAVAILABLE", str(error)))
         except Exception as error:  # noqa: BLE001 - the loop is no caller: the error goes to calls and streams
             self._break(Status("INTERNAL", repr(error)))
+        return self._frames.has_more and self._broken is None
 
     def _read(self, data: bytes) -> None:
+        frames = self._frames
         self._heard_at = time.monotonic()
         self._silent = False
-        room = self._frames.room
-        for happening in self._frames.receive(data):
+        room = frames.room
+        for happening in frames.receive(data):
             self._happened(happening)
-        if room != self._frames.room:
+        if room != frames.room:
             self._places.let_in()
-        if self._frames.to_send and self._wire is not None:
+        if (frames.to_send or frames.has_output) and self._wire is not None:
             self._wire.wake_later()
 
     def _happened(self, happening: Happening) -> None:
         if isinstance(happening, GoneAway):
-            why = happening.why or f"code {happening.code}"
-            self._retire(happening.last, Status("UNAVAILABLE", f"the peer is going away: {why}"))
+            self._gone_away(happening)
             return
         number = happening.number
-        if isinstance(happening, Arrived):
-            self._on_received()
         if (exchange := self._exchanges.get(number)) is None:
             return
-        if isinstance(happening, Ended):
-            what = f"the stream was reset: code {happening.code}"
-            unprocessed = happening.unprocessed and not exchange.headers  # a response that began was processed
-            self._end(number, exchange, Status("UNAVAILABLE", what, unprocessed))
-            return
-        if isinstance(happening, Headers):
-            exchange.headers.update(happening.headers)
+        if isinstance(happening, Arrived):
+            if happening.data:
+                self._on_received()
+                self._arrived(number, exchange, happening.data)
+        elif isinstance(happening, Headers):
+            if happening.ended:
+                exchange.trailers = happening.headers
+            elif (wrong := exchange.take_headers(happening.headers)) is not None:
+                self._end(number, exchange, wrong)
         else:
-            self._arrived(number, exchange, happening.data)
+            unprocessed = happening.unprocessed and not exchange.headers  # a response that began was processed
+            self._end(number, exchange, Status("UNAVAILABLE", f"reset by the peer: code {happening.code}", unprocessed))
+            return
         if happening.ended and self._exchanges.get(number) is exchange:
-            how = status(exchange.headers)
+            how = status(exchange.headers, exchange.trailers)
             if exchange.is_call:
                 # A peer may refuse a request before all of it was sent. The rest is not sent then.
                 self._frames.finish(number)
                 del self._exchanges[number]
+                self._held -= exchange.held
                 self._places.let_in()
                 exchange.on_close(how)
             else:
                 self._end(number, exchange, how)
 
+    def _gone_away(self, happening: GoneAway) -> None:
+        if happening.code == _ENHANCE_YOUR_CALM and happening.why == "too_many_pings":
+            self._on_too_many_pings()
+        why = f"the peer is going away: {happening.why or f'code {happening.code}'}"
+        self._retire(happening.last, Status("UNAVAILABLE", why, graceful=happening.code == _NO_ERROR))
+
     def _arrived(self, number: int, exchange: Exchange, data: bytes) -> None:
-        for message in exchange.unframed.take(data):
+        unframed = exchange.unframed
+        for message in unframed.take(data):
+            exchange.messages += 1
+            if exchange.is_call and exchange.messages > 1:
+                self._end(number, exchange, Status("INTERNAL", "several answers to one request"))
+                return
             exchange.on_message(message)
             if self._exchanges.get(number) is not exchange:
                 return  # on_message has cancelled it
-        if exchange.unframed.compressed:
-            self._end(number, exchange, Status("INTERNAL", "a compressed message, which was not asked for"))
-
-
-_connected: weakref.WeakSet[Connection] = weakref.WeakSet()
-
-
-def _forked() -> None:
-    """What a child does to the connections that it inherited: it lets go of them, unseen by the other side.
-
-    Whatever it runs of its parent's loop, as it does when it leaves by ``sys.exit`` inside of it, can then neither speak
-    in the parent's name, nor read what was meant for the parent, nor take the parent's sockets out of the loop's
-    selector, which the two share. (On trio it still takes events from there: that is between trio and who forks so.)
-    """
-    nobody, other = socket.socketpair()
-    other.close()
-    for connection in list(_connected):
-        with suppress(Exception):
-            os.dup2(nobody.fileno(), connection._wire.descriptor)  # type: ignore[union-attr] # noqa: SLF001 - of this module
-    nobody.close()
-
-
-in_child(AtFork.SOCKETS, _forked)
+        if unframed.refused is not None:
+            self._end(number, exchange, unframed.refused)
+        elif (held := unframed.held) or exchange.held:
+            self._held, exchange.held = self._held + held - exchange.held, held
+            if self._held > 1.5 * self._max_recv_bytes:
+                what = "incomplete messages exceed 1.5 max_recv_bytes"
+                self._end(number, exchange, Status("RESOURCE_EXHAUSTED", what))

@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 
 from .._runtime.events import LightEvent
-from .framing import RpcError, Status, Unframed
+from . import limits
+from .framing import RpcError, Status, Unframed, not_grpc
 
 __all__ = ("Call", "Exchange", "Stream")
 
 
-@dataclass(slots=True)
-class Exchange:
-    """An HTTP/2 stream that is open, as its connection tracks it."""
+_NONE: Mapping[str, str] = {}
 
-    on_message: Callable[[bytes], None]
-    on_close: Callable[[Status], None]
-    is_call: bool
-    sent_at: float = -math.inf
-    unframed: Unframed = field(default_factory=Unframed)
-    headers: dict[str, str] = field(default_factory=dict)
+
+class Exchange:
+    """An HTTP/2 stream that is open, as its connection tracks it.
+
+    Attributes:
+        sent_at: When data was sent last.
+        headers: Those of the response.
+        trailers: Those that ended it.
+        messages: How many were received.
+        held: Bytes of an incomplete message, as the connection has counted them.
+    """
+
+    __slots__ = (
+        *("headers", "held", "is_call", "messages", "on_close", "on_message", "sent_at", "trailers", "unframed"),
+        "_blocks",
+    )
+
+    def __init__(
+        self,
+        on_message: Callable[[bytes], None],
+        on_close: Callable[[Status], None],
+        *,
+        is_call: bool,
+        max_recv_bytes: int,
+    ) -> None:
+        self.on_message = on_message
+        self.on_close = on_close
+        self.is_call = is_call
+        self.unframed = Unframed(max_recv_bytes)
+        self.sent_at = -math.inf
+        self.headers = self.trailers = _NONE
+        self.messages = self.held = self._blocks = 0
+
+    def take_headers(self, headers: Mapping[str, str]) -> Status | None:
+        """Keep headers after which more follows, and return what is wrong with them, if anything."""
+        self._blocks += 1
+        if self.headers or self._blocks >= limits.HEADER_LISTS:
+            return Status("INTERNAL", "the peer sent more headers than a response has")
+        if headers.get(":status", "")[:1] == "1":  # informational
+            return None
+        self.headers = headers
+        return not_grpc(headers)
 
 
 class Call:

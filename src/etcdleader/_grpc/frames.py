@@ -1,17 +1,19 @@
 """The HTTP/2 frames that a gRPC client needs (RFC 9113). No I/O: bytes in, events and bytes out.
 
 What a peer sends is checked as far as this client relies on it. Rules whose breach harms only the peer are not checked.
+What a peer may cost is bounded by ``limits.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
+from . import limits
+from .happenings import Arrived, Ended, GoneAway, Happening, Headers, ProtocolError
 from .hpack import Unpacker
 
-__all__ = ("Arrived", "Ended", "Frames", "GoneAway", "Happening", "Headers", "ProtocolError")
+__all__ = ("Frames",)
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = (
@@ -21,7 +23,7 @@ _END_STREAM = _ACK = 0x1
 _END_HEADERS = 0x4
 _PADDED = 0x8
 _HAS_PRIORITY = 0x20
-_ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE = range(2, 6)
+_ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(2, 7)
 _HEAD = 9
 _WINDOW = 65_535
 """The window of a stream, and of the connection, before anything else was agreed on."""
@@ -29,61 +31,22 @@ _LARGEST_WINDOW = 2**31 - 1
 _FRAME = 16_384
 """The largest frame that we accept, and the largest that we send before the peer allows more."""
 _LARGEST_FRAME = 2**24 - 1
-_LARGEST_BLOCK = 2**20
-"""Bytes of a header block that is spread over several frames."""
 _LAST_STREAM = 2**31 - 1
 _STREAMS = 100
 """Streams at a time before the peer's first settings arrive."""
 _REFUSED_STREAM, _CANCEL = 0x7, 0x8
-_PING_DATA = bytes(8)
-"""Opaque to the peer. No answer is told from another by it."""
-
-
-class ProtocolError(Exception):
-    """The peer broke the protocol, so the connection cannot be used any more."""
-
-
-class Headers(NamedTuple):
-    """Headers or trailers were received. ``ended``: they end the stream."""
-
-    number: int
-    headers: dict[str, str]
-    ended: bool
-
-
-class Arrived(NamedTuple):
-    """Data were received. ``ended``: they end the stream."""
-
-    number: int
-    data: bytes
-    ended: bool
-
-
-class Ended(NamedTuple):
-    """The peer reset a stream. ``unprocessed``: it has done nothing of the request (RFC 9113, 8.7)."""
-
-    number: int
-    code: int
-    unprocessed: bool
-
-
-class GoneAway(NamedTuple):
-    """The peer accepts no more streams, and has processed none above ``last``."""
-
-    last: int
-    code: int
-    why: str
-
-
-Happening = Headers | Arrived | Ended | GoneAway
+_MALFORMED = "a frame that is not as it should be"
+_REFUND = limits.REFUND
+_HEADER_UNIT = 64
+"""Bytes of a header block that no stream wants, which cost as much as a worthless frame."""
 
 
 @dataclass(slots=True)
 class _Stream:
     window: int
     """Bytes that the peer allows to be sent."""
-    received: int = 0
-    """Bytes received since the last WINDOW_UPDATE."""
+    inbound: int
+    """Bytes that the peer may send before it receives a WINDOW_UPDATE."""
     to_send: bytearray = field(default_factory=bytearray)
     last: bool = False
     """Whether ``to_send`` is complete."""
@@ -94,32 +57,70 @@ class Frames:
 
     Attributes:
         room: The number of streams that the peer allows at a time.
-        to_send: The bytes to send now. The caller empties it.
+        has_more: Whether ``receive`` has left frames for its next call.
+        to_send: The bytes to send now. ``take`` empties it.
     """
 
     def __init__(self, window: int) -> None:
         """Begin a connection on which the peer may send ``window`` bytes per stream, and in all, before an update."""
         self.room = _STREAMS
+        self.has_more = False
         self._window = window
+        self._low = window - window // 2  # a window that is smaller is opened again
         self._next = 1
         self._streams: dict[int, _Stream] = {}
         self._waiting: dict[int, _Stream] = {}  # those with something to send
         self._may_send = _WINDOW
         self._may_send_first = _WINDOW
         self._frame = _FRAME
-        self._received = 0
+        self._inbound = window
+        self._narrow: dict[int, _Stream] = {}  # those whose windows are low
         self._came = bytearray()
         self._block: tuple[int, bool] | None = None
         self._fragments = bytearray()
+        self._block_frames = 0
+        self._worthless = 0
+        self._answers = 0
+        self._pings = 0
         self._greeted = self._settled = False
         self._unpacker = Unpacker()
         self.to_send = bytearray(_PREFACE)
-        settings = ((_ENABLE_PUSH, 0), (_INITIAL_WINDOW, window))
+        settings = ((_ENABLE_PUSH, 0), (_INITIAL_WINDOW, window), (_HEADER_LIST_SIZE, limits.HEADER_LIST))
         payload = b"".join(name.to_bytes(2, "big") + value.to_bytes(4, "big") for name, value in settings)
         self._add(_SETTINGS, 0, 0, payload)
-        self._widen(0, window - _WINDOW)
+        if window > _WINDOW:
+            self._widen(0, window - _WINDOW)
 
     # Sending
+
+    @property
+    def has_output(self) -> bool:
+        """Whether ``take`` has something to return."""
+        return bool(self.to_send) or bool(self._narrow) or self._inbound < self._low
+
+    def take(self) -> bytes:
+        """Return the bytes to send now.
+
+        What was received is acknowledged here, and not before: a peer that reads nothing may send no more than one
+        window.
+        """
+        if self._inbound < self._low:
+            self._widen(0, self._window - self._inbound)
+            self._inbound = self._window
+        if self._narrow:
+            for number, stream in self._narrow.items():
+                self._widen(number, self._window - stream.inbound)
+                stream.inbound = self._window
+            self._narrow.clear()
+        data, self.to_send = bytes(self.to_send), bytearray()
+        self._answers = 0
+        if self._waiting:
+            self._fill()
+        return data
+
+    def waiting(self, number: int) -> int:
+        """Return how many bytes wait on a stream for the peer's windows."""
+        return len(stream.to_send) if (stream := self._streams.get(number)) is not None else 0
 
     @property
     def exhausted(self) -> bool:
@@ -133,7 +134,7 @@ class Frames:
             # A table size of 0. So our table is never larger than the peer allows, whatever its settings say later.
             block = b"\x20" + block
         self._next += 2
-        self._streams[number] = _Stream(self._may_send_first)
+        self._streams[number] = _Stream(self._may_send_first, self._window)
         kind = _HEADERS
         while len(block) > self._frame:
             self._add(kind, 0, number, block[: self._frame])
@@ -152,6 +153,7 @@ class Frames:
     def _forget(self, number: int) -> None:
         self._streams.pop(number, None)
         self._waiting.pop(number, None)
+        self._narrow.pop(number, None)
 
     def finish(self, number: int) -> None:
         """End our half of a stream that the peer has ended."""
@@ -169,7 +171,8 @@ class Frames:
 
     def ping(self) -> None:
         """Send a PING."""
-        self._add(_PING, 0, 0, _PING_DATA)
+        self._pings += 1
+        self._add(_PING, 0, 0, bytes(8))
 
     def _add(self, kind: int, flags: int, number: int, payload: bytes | bytearray) -> None:
         self.to_send += len(payload).to_bytes(3, "big") + bytes((kind, flags)) + number.to_bytes(4, "big")
@@ -178,10 +181,18 @@ class Frames:
     def _widen(self, number: int, by: int) -> None:
         self._add(_WINDOW_UPDATE, 0, number, by.to_bytes(4, "big"))
 
+    def _answer(self, kind: int, payload: bytes) -> None:
+        self._answers += 1
+        if self._answers > limits.ANSWERS:
+            raise ProtocolError(f"the peer reads none of the answers to its last {limits.ANSWERS} pings and settings")
+        self._add(kind, _ACK, 0, payload)
+
     def _fill(self) -> None:
         """Move data to ``to_send`` as far as the peer's windows allow."""
         for number, stream in list(self._waiting.items()):
             while stream.to_send or stream.last:
+                if len(self.to_send) >= limits.OUTPUT_AT_A_TIME:
+                    return
                 size = min(len(stream.to_send), self._frame, stream.window, self._may_send)
                 if size <= 0 and stream.to_send:
                     break
@@ -190,6 +201,7 @@ class Frames:
                 del stream.to_send[:size]
                 stream.window -= size
                 self._may_send -= size
+                self._worthless -= _REFUND
                 if last:
                     break
             if not stream.to_send:
@@ -200,14 +212,22 @@ class Frames:
     def receive(self, data: bytes) -> Iterable[Happening]:
         """Return the events that the data contain. The caller must consume all of them.
 
+        At most ``limits.FRAMES_AT_A_TIME`` frames are processed. The rest is kept for the next call.
+
         Raises:
             ProtocolError: The peer broke the protocol.
         """
         came = self._came
         came += data
         at, end = 0, len(came)
+        self.has_more = False
+        left = limits.FRAMES_AT_A_TIME
         try:
             while end - at >= _HEAD:
+                if not left:
+                    self.has_more = True
+                    break
+                left -= 1
                 size = int.from_bytes(came[at : at + 3], "big")
                 if size > _FRAME:
                     raise ProtocolError(self._what_is(came))
@@ -235,7 +255,8 @@ class Frames:
         if kind == _DATA:
             return self._data(flags, number, payload)
         if kind == _HEADERS:
-            self._expect(number % 2 == 1)
+            if not number % 2:
+                raise ProtocolError(_MALFORMED)
             if flags & (_PADDED | _HAS_PRIORITY):
                 payload = _unpadded(flags, payload)[5 if flags & _HAS_PRIORITY else 0 :]
             return self._headers(flags, number, payload, ended=bool(flags & _END_STREAM))
@@ -245,16 +266,25 @@ class Frames:
             return self._headers(flags, number, payload, ended=self._block[1])
         if kind == _RST_STREAM:
             self._expect(number > 0, len(payload) == 4)
-            known = number in self._streams
+            if number not in self._streams:
+                self._waste()
+                return ()
             self._forget(number)
             code = int.from_bytes(payload, "big")
-            return (Ended(number, code, unprocessed=code == _REFUSED_STREAM),) if known else ()
+            return (Ended(number, code, unprocessed=code == _REFUSED_STREAM),)
+        if kind == _PING:
+            if number or len(payload) != 8:
+                raise ProtocolError(_MALFORMED)
+            if flags & _ACK and self._pings:
+                self._pings -= 1
+                self._worthless -= _REFUND
+                return ()
+        self._waste()
         if kind == _SETTINGS:
             self._settings(flags, number, payload)
         elif kind == _PING:
-            self._expect(number == 0, len(payload) == 8)
             if not flags & _ACK:
-                self._add(_PING, _ACK, 0, payload)
+                self._answer(_PING, payload)
         elif kind == _WINDOW_UPDATE:
             self._wider(number, payload)
         elif kind == _GOAWAY:
@@ -265,49 +295,71 @@ class Frames:
             raise ProtocolError("a push, which was not asked for")
         return ()  # PRIORITY, or an unknown kind, which has to be ignored
 
+    def _waste(self, frames: int = 1) -> None:
+        """Count frames that bring nothing to any stream. Others have paid for some of them."""
+        self._worthless = max(self._worthless, 0) + frames
+        if self._worthless > limits.WORTHLESS_FRAMES:
+            raise ProtocolError(f"more than {limits.WORTHLESS_FRAMES} frames that bring nothing to any stream")
+
     @staticmethod
     def _expect(*conditions: bool) -> None:
         if not all(conditions):
-            raise ProtocolError("a frame that is not as it should be")
+            raise ProtocolError(_MALFORMED)
 
     def _data(self, flags: int, number: int, payload: bytes) -> Iterable[Happening]:
-        self._expect(number % 2 == 1)
+        if not number % 2:
+            raise ProtocolError(_MALFORMED)
         if number >= self._next:
             raise ProtocolError("data on a stream that was never opened")
         # Padding counts, and so do late data of a stream that was cancelled.
-        self._received += len(payload)
-        if self._received > self._window // 2:
-            self._widen(0, self._received)
-            self._received = 0
+        size = len(payload)
+        self._inbound -= size
+        if self._inbound < 0:
+            raise ProtocolError("more data than the window of the connection allows")
         if (stream := self._streams.get(number)) is None:
+            self._waste()
             return ()
+        stream.inbound -= size
+        if stream.inbound < 0:
+            raise ProtocolError("more data than the window of the stream allows")
         ended = bool(flags & _END_STREAM)
-        stream.received += len(payload)
-        if stream.received > self._window // 2 and not ended:
-            self._widen(number, stream.received)
-            stream.received = 0
+        if stream.inbound < self._low and not ended:
+            self._narrow[number] = stream
         data = _unpadded(flags, payload) if flags & _PADDED else payload
+        if data or ended:
+            self._worthless -= _REFUND
+        else:
+            self._waste()
         return (Arrived(number, data, ended),)
 
     def _headers(self, flags: int, number: int, payload: bytes, *, ended: bool) -> Iterable[Happening]:
-        self._fragments += payload
-        if len(self._fragments) > _LARGEST_BLOCK:
-            raise ProtocolError("headers without an end")
-        if not flags & _END_HEADERS:
-            self._block = number, ended
-            return ()
-        block, self._fragments, self._block = bytes(self._fragments), bytearray(), None
+        if self._block is not None or not flags & _END_HEADERS:
+            self._fragments += payload
+            self._block_frames += 1
+            if len(self._fragments) > limits.HEADER_LIST or self._block_frames > limits.HEADER_FRAMES:
+                most = f"{limits.HEADER_LIST} bytes, or in more than {limits.HEADER_FRAMES} frames"
+                raise ProtocolError(f"headers of more than {most}")
+            if not flags & _END_HEADERS:
+                self._block = number, ended
+                return ()
+            payload, self._fragments, self._block, self._block_frames = bytes(self._fragments), bytearray(), None, 0
         try:
             # Each block is unpacked, also those of closed streams: it may change the table.
-            headers = self._unpacker.unpack(block)
+            headers = self._unpacker.unpack(payload)
         except ValueError as error:
             raise ProtocolError(str(error)) from error
-        return (Headers(number, headers, ended),) if number in self._streams else ()
+        if number not in self._streams:
+            self._waste(1 + len(payload) // _HEADER_UNIT)
+            return ()
+        self._worthless -= _REFUND
+        return (Headers(number, headers, ended),)
 
     def _settings(self, flags: int, number: int, payload: bytes) -> None:
         self._expect(number == 0, len(payload) % 6 == 0)
         if flags & _ACK:
             return
+        if len(payload) > 6 * limits.SETTINGS:
+            raise ProtocolError(f"more than {limits.SETTINGS} settings in one frame")
         if not self._settled:
             self._settled = True
             self.room = _LAST_STREAM  # unless these settings name a limit
@@ -317,25 +369,27 @@ class Frames:
                 self._expect(value <= _LARGEST_WINDOW)
                 for stream in self._streams.values():
                     stream.window += value - self._may_send_first  # this may make it negative
+                    self._expect(stream.window <= _LARGEST_WINDOW)
                 self._may_send_first = value
             elif name == _FRAME_SIZE:
                 self._expect(_FRAME <= value <= _LARGEST_FRAME)
                 self._frame = value
             elif name == _MAX_STREAMS:
                 self.room = value
-        self._add(_SETTINGS, _ACK, 0, b"")
+        self._answer(_SETTINGS, b"")
         self._fill()
 
     def _wider(self, number: int, payload: bytes) -> None:
         by = int.from_bytes(payload, "big") & _LAST_STREAM
-        self._expect(len(payload) == 4, by > 0)
+        window = 0
         if number == 0:
-            self._may_send += by
-            self._expect(self._may_send <= _LARGEST_WINDOW)
+            window = self._may_send = self._may_send + by
         elif (stream := self._streams.get(number)) is not None:
-            stream.window += by
-            self._expect(stream.window <= _LARGEST_WINDOW)
-        self._fill()
+            window = stream.window = stream.window + by
+        if len(payload) != 4 or not by or window > _LARGEST_WINDOW:
+            raise ProtocolError(_MALFORMED)
+        if self._waiting:
+            self._fill()
 
 
 def _unpadded(flags: int, payload: bytes) -> bytes:

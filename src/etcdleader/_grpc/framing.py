@@ -11,11 +11,22 @@ from urllib.parse import unquote
 
 from .hpack import packed
 
-__all__ = ("Metadata", "RequestHeaders", "RpcError", "Status", "Unframed", "framed", "status", "timeout_header")
+__all__ = (
+    "Metadata",
+    "RequestHeaders",
+    "RpcError",
+    "Status",
+    "Unframed",
+    "framed",
+    "not_grpc",
+    "status",
+    "timeout_header",
+)
 
 Metadata = tuple[tuple[str, str], ...]
 """Headers of a call, as pairs of names and values."""
 
+_GRPC = "application/grpc"
 _PREFIX = 5
 """Bytes before each message: the compressed flag and the length."""
 _CODES = (
@@ -39,11 +50,13 @@ class Status(NamedTuple):
         code: The name of the gRPC status code.
         message: The reason, for people (``grpc-message``).
         unprocessed: The peer has done nothing of the request, so any request may be sent again (RFC 9113, 8.7).
+        graceful: The peer closes the connection without an error, as before a planned restart.
     """
 
     code: str
     message: str
     unprocessed: bool = False
+    graceful: bool = False
 
 
 class RpcError(Exception):
@@ -100,41 +113,75 @@ class Unframed:
     """Puts the messages of a stream together from pieces of any size.
 
     Attributes:
-        compressed: Whether a message was compressed. We never ask for that, so the rest of the stream is not read.
+        refused: Why the rest of the stream is not read, if it is not: a message is compressed, which was not asked for,
+            or too long.
+        held: The number of bytes of an incomplete message that are kept.
     """
 
-    __slots__ = ("_received", "compressed")
+    __slots__ = ("_most", "_received", "held", "refused")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        """Accept messages of at most so many bytes."""
         self._received = bytearray()
-        self.compressed = False
+        self._most = most
+        self.held = 0
+        self.refused: Status | None = None
 
     def take(self, data: bytes) -> list[bytes]:
         """Add data and return the messages that are complete now."""
-        received, messages, at = self._received, [], 0
+        received = self._received
+        if not received and len(data) == int.from_bytes(data[:_PREFIX], "big") + _PREFIX <= self._most:
+            return [data[_PREFIX:]]  # one whole message that is not compressed, as nearly always
+        messages: list[bytes] = []
+        at = 0
         received += data
         while len(received) - at >= _PREFIX:
             if received[at]:
-                self.compressed = True
+                self.refused = Status("INTERNAL", "a compressed message, which was not asked for")
                 break
-            end = at + _PREFIX + int.from_bytes(received[at + 1 : at + _PREFIX], "big")
+            size = int.from_bytes(received[at + 1 : at + _PREFIX], "big")
+            if size > self._most:
+                self.refused = Status(
+                    "RESOURCE_EXHAUSTED", f"a message of {size} bytes is longer than max_recv_bytes = {self._most}"
+                )
+                break
+            end = at + _PREFIX + size
             if len(received) < end:
                 break
-            messages.append(bytes(received[at + _PREFIX : end]))
+            messages.append(bytes(memoryview(received)[at + _PREFIX : end]))
             at = end
-        del received[:at]
+        if self.refused is not None:
+            received.clear()
+        else:
+            del received[:at]
+        self.held = len(received)
         return messages
 
 
-def status(headers: Mapping[str, str]) -> Status:
-    """Return the status that the headers and trailers of an ended stream mean."""
-    if "grpc-status" not in headers:
-        return Status("UNAVAILABLE", f"no gRPC is spoken there: HTTP status {headers.get(':status', 'none')}")
-    number = headers["grpc-status"]
+def not_grpc(headers: Mapping[str, str]) -> Status | None:
+    """Return what is wrong with the headers that begin a response, or None if a gRPC server may have sent them.
+
+    Whatever follows headers of another kind, such as the error page of a proxy, is no message.
+    """
+    http, kind = headers.get(":status", "none"), headers.get("content-type", _GRPC)
+    if http == "200" and kind.startswith(_GRPC):
+        return None
+    return Status(
+        "UNAVAILABLE",
+        f"HTTP status {http} with content type {kind!r} instead of a gRPC response: it comes from a proxy, or from a "
+        "server that speaks no gRPC",
+    )
+
+
+def status(headers: Mapping[str, str], trailers: Mapping[str, str]) -> Status:
+    """Return what the trailers of an ended stream mean. A response without any has its status in its headers."""
+    if (number := trailers.get("grpc-status")) is None:
+        cut = Status("UNAVAILABLE", "the response ended without a gRPC status: a proxy or the server has cut it off")
+        return not_grpc(headers or trailers) or cut
     # `isdecimal` accepts digits of other scripts, and `int` reads them. But `int` refuses thousands of digits.
     known = number.isdecimal() and len(number) <= _LONGEST_CODE and int(number) < len(_CODES)
     code = _CODES[int(number)] if known else "UNKNOWN"
-    return Status(code, unquote(headers.get("grpc-message", "")))
+    return Status(code, unquote(trailers.get("grpc-message", "")))
 
 
 def timeout_header(seconds: float) -> str:

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 import hpack
 
+from . import limits
+
 __all__ = ("Unpacker", "packed")
 
-_LARGEST_LIST = 2**20
-"""Bytes, unpacked. Errors of servers and proxies may name a lot; more than this ends the connection."""
 _KEPT = 32
 """Blocks: a response has two, and a server few kinds of them."""
 _IN_TABLE, _LONG_PLACE = 0x80, 0xFF
@@ -24,7 +24,7 @@ class Unpacker:
     """Unpacks the headers of one connection. They refer to a table that the peer fills in their course."""
 
     def __init__(self) -> None:
-        self._decoder = hpack.Decoder(max_header_list_size=_LARGEST_LIST)
+        self._decoder = hpack.Decoder(max_header_list_size=limits.HEADER_LIST)
         self._unpacked: dict[bytes, dict[str, str]] = {}
 
     def unpack(self, block: bytes) -> dict[str, str]:

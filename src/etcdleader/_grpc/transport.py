@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import anyio
+
+from .._runtime.fork import AtFork, in_child
 
 __all__ = ("HUNG_UP", "Wire")
 
@@ -26,12 +29,13 @@ class Wire(ABC):
 
     tasks: Sequence[Callable[[], Awaitable[None]]]
 
-    def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], None]) -> None:
+    def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], bool]) -> None:
         """Create a transport that is not connected.
 
         Args:
             take: Returns the bytes to send now, and empties its buffer.
-            received: Is called with the bytes that arrive.
+            received: Is called with the bytes that arrive. It returns True if it is to be called again soon, with no
+                bytes: until then no more are read.
         """
         self._take = take
         self._received = received
@@ -39,15 +43,17 @@ class Wire(ABC):
         self._file: object = None
 
     @abstractmethod
-    async def open(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        """Connect, with TLS if a context is given.
+    async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
+        """Use a connected socket, with TLS if a context is given, to a peer with this name. The socket is closed here.
 
         Raises:
-            OSError: No address of the host accepts a connection, or TLS fails (``ssl.SSLError``).
+            OSError: TLS fails (``ssl.SSLError``).
         """
 
     def _holds(self, descriptor: int) -> None:
-        self._number, self._file = descriptor, _file_of(descriptor)
+        _open.add(self)
+        with suppress(OSError):  # the peer may have hung up, and the loop has closed the socket
+            self._number, self._file = descriptor, _file_of(descriptor)
 
     @property
     def descriptor(self) -> int:
@@ -71,6 +77,7 @@ class Wire(ABC):
 
     async def aclose(self) -> None:
         """Close the connection at once."""
+        _open.discard(self)
         # A forked child may hold the descriptor, too. Then closing ours alone would not end the connection.
         # A duplicate is used because a socket of the loop must not be shut down directly.
         with suppress(OSError), socket.socket(fileno=socket.dup(self.descriptor)) as same:
@@ -84,3 +91,24 @@ class Wire(ABC):
 def _file_of(descriptor: int) -> object:
     found = os.fstat(descriptor)
     return found.st_dev, found.st_ino
+
+
+_open: weakref.WeakSet[Wire] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """What a child does to the connections that it inherited: it lets go of them, unseen by the other side.
+
+    Whatever it runs of its parent's loop, as it does when it leaves by ``sys.exit`` inside of it, can then neither speak
+    in the parent's name, nor read what was meant for the parent, nor take the parent's sockets out of the loop's
+    selector, which the two share. (On trio it still takes events from there: that is between trio and who forks so.)
+    """
+    nobody, other = socket.socketpair()
+    other.close()
+    for wire in list(_open):
+        with suppress(Exception):
+            os.dup2(nobody.fileno(), wire.descriptor)
+    nobody.close()
+
+
+in_child(AtFork.SOCKETS, _forked)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
 from .._runtime.events import LightEvent
-from .tcp import connect_tcp
 from .transport import Wire
 
 __all__ = ("StreamWire",)
@@ -23,14 +24,14 @@ class StreamWire(Wire):
 
     _stream: ByteStream
 
-    def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], None]) -> None:
+    def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], bool]) -> None:
         super().__init__(take, received)
         self.tasks = (self._read, self._write)
         self._wake = LightEvent()
 
-    async def open(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        """Connect, with TLS if a context is given."""
-        self._stream = await _connected(host, port, context)
+    async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
+        """Use a connected socket, with TLS if a context is given."""
+        self._stream = await _stream_over(connected, name, context)
         self._holds(self._stream.extra(SocketAttribute.raw_socket).fileno())  # noqa: S610 - Django's is another one
 
     def wake(self) -> None:
@@ -47,18 +48,25 @@ class StreamWire(Wire):
 
     async def _read(self) -> None:
         while True:
-            self._received(await self._stream.receive(_READ))
+            more = self._received(await self._stream.receive(_READ))
+            while more:
+                await anyio.lowlevel.checkpoint()  # other tasks take their turns
+                more = self._received(b"")
 
     async def _close(self) -> None:
         await anyio.aclose_forcefully(self._stream)
 
 
-async def _connected(host: str, port: int, context: ssl.SSLContext | None) -> ByteStream:
-    stream = await SocketStream.from_socket(await connect_tcp(host, port))
+async def _stream_over(connected: socket.socket, name: str, context: ssl.SSLContext | None) -> ByteStream:
+    try:
+        stream = await SocketStream.from_socket(connected)
+    except BaseException:
+        connected.close()
+        raise
     if context is None:
         return stream
     try:
-        return await TLSStream.wrap(stream, hostname=host, ssl_context=context, standard_compatible=False)
+        return await TLSStream.wrap(stream, hostname=name, ssl_context=context, standard_compatible=False)
     except BaseException:
         await anyio.aclose_forcefully(stream)
         raise

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from .._runtime.events import LightEvent
 from .._runtime.tasks import context_of_no_task
-from .tcp import connect_tcp
+from . import limits
 from .transport import Wire
 
 __all__ = ("ProtocolWire",)
@@ -23,24 +23,28 @@ _CLOSING = 1.0
 class ProtocolWire(Wire, asyncio.Protocol):
     """A transport that the loop calls with what it reads."""
 
-    def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], None]) -> None:
+    def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], bool]) -> None:
         super().__init__(take, received)
         self.tasks = (self._wait_until_lost,)
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
         self._woken = self._woken_later = False
+        self._full = False
+        """Whether the transport has as much to send as it should have."""
+        self._behind = False
+        """Whether bytes were received that are to be processed before more are read."""
         self._lost = LightEvent()
         self._why: Exception | None = None
 
-    async def open(self, host: str, port: int, context: ssl.SSLContext | None) -> None:
-        """Connect, with TLS if a context is given."""
+    async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
+        """Use a connected socket, with TLS if a context is given."""
         loop = self._loop
-        connected: socket.socket | None = await connect_tcp(host, port)
-        options: dict[str, Any] = {"ssl": context, "server_hostname": host} if context is not None else {}
+        left: socket.socket | None = connected
+        options: dict[str, Any] = {"ssl": context, "server_hostname": name} if context is not None else {}
 
         async def attach() -> None:
-            nonlocal connected
-            mine, connected = connected, None
+            nonlocal left
+            mine, left = left, None
             await loop.create_connection(lambda: self, sock=mine, **options)
 
         try:
@@ -48,8 +52,8 @@ class ProtocolWire(Wire, asyncio.Protocol):
             await loop.create_task(attach(), context=context_of_no_task())
         except BaseException:
             # Given up before the loop has taken the socket, or when the transport had just been made.
-            if connected is not None:
-                connected.close()
+            if left is not None:
+                left.close()
             if self.transport is not None:
                 self.transport.abort()
             raise
@@ -59,7 +63,27 @@ class ProtocolWire(Wire, asyncio.Protocol):
         self._holds(transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:
-        self._received(data)
+        if self._received(data) and not self._behind:
+            self._behind = True
+            assert self.transport is not None
+            self.transport.pause_reading()
+            self._loop.call_soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        assert self.transport is not None
+        if self._received(b""):
+            self._loop.call_soon(self._catch_up)
+            return
+        self._behind = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self.wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._why = exc
@@ -81,8 +105,10 @@ class ProtocolWire(Wire, asyncio.Protocol):
 
     def send_now(self) -> None:
         assert self.transport is not None
-        if (data := self._take()) and not self.transport.is_closing():
+        while not self._full and (data := self._take()) and not self.transport.is_closing():
             self.transport.write(data)
+            if len(data) < limits.OUTPUT_AT_A_TIME:
+                break
 
     async def _wait_until_lost(self) -> None:
         await self._lost.wait()

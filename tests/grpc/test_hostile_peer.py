@@ -1,0 +1,181 @@
+"""A peer that floods its client: each flood ends a call, a stream or the connection, at a cost that is bounded.
+
+The cost is memory, and frames that are processed in one iteration of the event loop: not seconds, which depend on the
+machine. ``make fuzz`` sends more.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from etcdleader._grpc import Connection, RpcError, Status, limits
+from tests.grpc.hostile_peer import FLOODS
+from tests.grpc.http2_client import PATIENCE, make_connection
+
+pytestmark = pytest.mark.anyio
+
+MOST_MEMORY = 50 * 2**20
+_STATM = Path("/proc/self/statm")
+
+
+@pytest.fixture(scope="module")
+def peer() -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.grpc.hostile_peer"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        yield f"127.0.0.1:{process.stdout.readline().strip()}"
+        process.stdin.close()
+
+
+def memory() -> int:
+    """Bytes that this process has in memory, where the system says so."""
+    return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if _STATM.exists() else 0
+
+
+class Cost:
+    """What a connection costs.
+
+    Attributes:
+        memory: The most bytes beyond those of the beginning.
+        frames: The most frames in one iteration of the event loop.
+        iterations: How many iterations there were.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.memory = self.frames = self.iterations = 0
+        self._before = memory()
+        self._now = 0
+        codec = connection._frames
+        real: Callable[..., Any] = codec._frame_came
+
+        def counted(*arguments: Any) -> Any:
+            self._now += 1
+            return real(*arguments)
+
+        codec._frame_came = counted  # type: ignore[method-assign, assignment]
+
+    async def watch(self) -> None:
+        while True:
+            self.memory = max(self.memory, memory() - self._before)
+            self.frames, self._now = max(self.frames, self._now), 0
+            self.iterations += 1
+            await anyio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def watched(address: str) -> AsyncIterator[tuple[Connection, Cost]]:
+    with anyio.fail_after(PATIENCE):
+        connection = make_connection(address)
+        cost = Cost(connection)
+        await connection.connect(None)
+        async with anyio.create_task_group() as group:
+            group.start_soon(cost.watch)
+            yield connection, cost
+            group.cancel_scope.cancel()
+        connection.close()
+        await connection.wait_closed()
+
+
+STREAMS = {
+    "one_huge_message": "RESOURCE_EXHAUSTED: a message of 4294967295 bytes is longer than max_recv_bytes = 16777216",
+    "parts_of_messages": "RESOURCE_EXHAUSTED: incomplete messages exceed 1.5 max_recv_bytes",
+    "endless_headers": "INTERNAL: the peer sent more headers than a response has",
+    "endless_informational_headers": "INTERNAL: the peer sent more headers than a response has",
+    "endless_continuations": "UNAVAILABLE: headers of more than",
+    "empty_continuations": "UNAVAILABLE: headers of more than",
+    "many_headers_in_one_block": "UNAVAILABLE: headers that cannot be unpacked",
+    "pings": "UNAVAILABLE: ",
+    "pings_that_are_paid_for": "UNAVAILABLE: the peer reads none of the answers to its last 1000 pings and settings",
+    "settings": "UNAVAILABLE: ",
+    "one_frame_of_settings": "UNAVAILABLE: more than 32 settings in one frame",
+    "empty_data": "UNAVAILABLE: more than 10000 frames that bring nothing",
+    "padding": "UNAVAILABLE: more than 10000 frames that bring nothing",
+    "data_of_a_closed_stream": "UNAVAILABLE: reset by the peer: code 8",
+    "resets": "UNAVAILABLE: reset by the peer: code 8",
+    "window_updates": "UNAVAILABLE: more than 10000 frames that bring nothing",
+    "goodbyes": "UNAVAILABLE: the peer is going away",
+    "priorities": "UNAVAILABLE: more than 10000 frames that bring nothing",
+    "unknown_frames": "UNAVAILABLE: more than 10000 frames that bring nothing",
+    "several_messages": "UNAVAILABLE: ",  # each is allowed on a stream: the flood ends
+    "tiny_messages": "UNAVAILABLE: ",
+}
+"""How the first stream ends."""
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_a_flood_on_streams_costs_little_memory_and_leaves_the_loop_to_others(peer: str, flood: str) -> None:
+    streams = 3 if flood == "parts_of_messages" else 1
+    async with watched(peer) as (connection, cost):
+        ends: list[Status] = []
+        for _ in range(streams):
+            connection.stream_stream(f"/{flood}/{streams}", on_message=lambda _: None, on_close=ends.append)
+        await connection.wait_closed() if flood not in {"one_huge_message", "parts_of_messages"} else None
+        while not ends:
+            await anyio.lowlevel.checkpoint()
+    assert f"{ends[0].code}: {ends[0].message}".startswith(STREAMS[flood])
+    assert cost.memory <= MOST_MEMORY
+    assert 0 < cost.frames <= 2 * limits.FRAMES_AT_A_TIME
+
+
+@pytest.mark.parametrize("flood", ["one_huge_message", "parts_of_messages", "several_messages", "endless_headers"])
+async def test_a_flood_on_calls_ends_them(peer: str, flood: str) -> None:
+    calls = 3 if flood == "parts_of_messages" else 1
+    async with watched(peer) as (connection, cost):
+        failed: list[Status] = []
+
+        async def call() -> None:
+            with pytest.raises(RpcError) as error:
+                await connection.unary_unary(f"/{flood}/{calls}", b"ask", timeout=PATIENCE)
+            failed.append(error.value.status)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(calls):
+                group.start_soon(call)
+            while not failed:
+                await anyio.lowlevel.checkpoint()
+            connection.close()
+    expected = "INTERNAL: several answers to one request" if flood == "several_messages" else STREAMS[flood]
+    assert f"{failed[0].code}: {failed[0].message}".startswith(expected)
+    assert cost.memory <= MOST_MEMORY
+    assert cost.frames <= 2 * limits.FRAMES_AT_A_TIME
+
+
+async def test_a_peer_that_reads_nothing_has_little_waiting_for_it_and_loses_the_stream() -> None:
+    """Its windows are as wide as windows can be."""
+    wide = b"\0\0\6\4\0\0\0\0\0\0\4\x7f\xff\xff\xff" + b"\0\0\4\x08\0\0\0\0\0\x7f\xff\0\0"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        async with watched(f"127.0.0.1:{listener.getsockname()[1]}") as (connection, cost):
+            with listener.accept()[0] as peer:
+                peer.sendall(wide)
+                ends: list[Status] = []
+                stream = connection.stream_stream("/some.Service/Method", on_message=print, on_close=ends.append)
+                codec = connection._frames
+                while codec._may_send < 2**30:
+                    await anyio.lowlevel.checkpoint()
+                waiting = 0
+                for _ in range(40):
+                    stream.send(bytes(2**20))
+                    for _ in range(20):
+                        await anyio.lowlevel.checkpoint()
+                        waiting = max(waiting, len(codec.to_send))
+                    if ends:
+                        break
+                assert [end.message for end in ends] == [
+                    f"the peer reads nothing: more than {limits.OUTPUT} bytes wait to be sent"
+                ]
+                assert waiting <= limits.OUTPUT_AT_A_TIME + 2**15
+                assert connection.is_open, "only this stream has too much to send"
+    assert cost.memory <= MOST_MEMORY
