@@ -18,7 +18,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-etcds test-pythons etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults proof protobuf-matrix clean another-python
+.PHONY: help demo test test-etcds test-pythons etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults fuzz proof protobuf-matrix clean another-python
 
 help:
 	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
@@ -31,6 +31,7 @@ help:
 	@echo 'make bench            what elections cost, beside Go, kazoo and others: about 15 minutes; BENCH=--quick for a look'
 	@echo 'make bench-losing     how soon a leader knows that it leads no longer'
 	@echo 'make faults           faults of 40 kinds on clusters of three and five, for FAULTS_SECONDS=600, by FAULTS_SEED=...; as root'
+	@echo 'make fuzz             any bytes and any messages from a peer, and floods of a hostile one: about ten minutes'
 	@echo 'make proof            check the TLA+ model of the rule of leases with TLC: half an hour; PROOF="rule variant-g" for these'
 	@echo 'make protobuf-matrix  etcd3 under the major versions of protobuf, each in a virtual environment of its own'
 	@echo 'make clean            remove .venv, caches and builds'
@@ -105,6 +106,14 @@ faults: $(VENV)/dev.stamp
 
 # TLC is fetched with Maven at the first run, and kept in build/proof; it needs Java. The configurations are in proof/.
 PROOF ?=
+
+# More examples of bytes and messages than `make test` tries, and longer floods of a hostile peer: about ten minutes.
+FUZZ_EXAMPLES ?= 20000
+HOSTILE_MEGABYTES ?= 1000
+
+fuzz: $(VENV)/dev.stamp
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) HOSTILE_MEGABYTES=$(HOSTILE_MEGABYTES) $(BIN)/python -m pytest -n 2 \
+		tests/grpc/test_any_bytes.py tests/grpc/test_hostile_peer.py tests/client/test_any_messages.py
 
 proof: $(VENV)/made.stamp
 	@$(BIN)/python -m proof.check $(PROOF)

@@ -22,6 +22,8 @@ SHORT_LEASE = 5.0
 
 _LONGEST_LEASE = 9e9
 """etcd's own limit on a TTL, in seconds."""
+_LEAST_BYTES, _MOST_BYTES = 2**20, 2**31
+"""Limits of a limit on messages: etcd's own requests may have 1.5 MiB, and protobuf's messages 2 GiB."""
 _ROUNDING = 1 + 1e-9
 """0.6 + 0.2 + 0.3 may come out above 1.1."""
 
@@ -132,6 +134,13 @@ def _check_flag(name: str, value: object, problems: list[Problem]) -> None:
         problems.append(Problem.of(name, value, "must be true or false"))
 
 
+def _check_size(name: str, value: object, problems: list[Problem]) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not _LEAST_BYTES <= value <= _MOST_BYTES:
+        problems.append(
+            Problem.of(name, value, f"must be a whole number of bytes, from {_LEAST_BYTES} to {_MOST_BYTES}")
+        )
+
+
 def _fill(config: object, values: dict[str, object]) -> None:
     """Set the fields of a frozen dataclass, as its generated ``__init__`` would."""
     for name, value in values.items():
@@ -157,6 +166,7 @@ class EtcdConfig:
         cert: Path of the client's certificate (PEM).
         key: Path of its key (PEM).
         allow_plaintext_password: Log in over a network without TLS.
+        max_recv_bytes: The largest message that is accepted from etcd.
     """
 
     endpoints: tuple[str, ...]
@@ -166,6 +176,7 @@ class EtcdConfig:
     cert: str | None
     key: str | None
     allow_plaintext_password: bool
+    max_recv_bytes: int
 
     def __init__(
         self,
@@ -177,6 +188,7 @@ class EtcdConfig:
         key: str | _PathLike | None = None,
         *,
         allow_plaintext_password: bool = False,
+        max_recv_bytes: int = 2**24,
     ) -> None:
         """Check and keep them. Nothing is opened: files are read when a connection is made.
 
@@ -189,6 +201,8 @@ class EtcdConfig:
             cert: A path; with ``key``, or neither.
             key: A path; with ``cert``, or neither.
             allow_plaintext_password: Without TLS a password is sent to this machine only, unless this is set.
+            max_recv_bytes: From 1 MiB to 2 GiB. A longer message is refused, and its call or stream fails. A message
+                that lists a queue grows by some hundred bytes with each candidate.
 
         Raises:
             ConfigError: One or more of them cannot be; it names each, and never shows the password.
@@ -202,6 +216,7 @@ class EtcdConfig:
             "cert": _checked_path("cert", cert, problems),
             "key": _checked_path("key", key, problems),
             "allow_plaintext_password": allow_plaintext_password,
+            "max_recv_bytes": max_recv_bytes,
         }
         for name, text in (("user", user), ("password", password)):
             if text is not None and not _is_text(text):
@@ -210,6 +225,7 @@ class EtcdConfig:
             if values[name] is not None and values[other] is None:
                 problems.append(Problem(f"{name} without {other}: give both or neither", name))
         _check_flag("allow_plaintext_password", allow_plaintext_password, problems)
+        _check_size("max_recv_bytes", max_recv_bytes, problems)
         _fill(self, values)
         if user is not None and not self.tls and allow_plaintext_password is False:
             exposed = [endpoint for endpoint in self.endpoints if not is_this_machine(endpoint)]

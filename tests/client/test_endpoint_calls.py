@@ -14,7 +14,7 @@ from etcdleader._etcd.api import Range
 from etcdleader._etcd.endpoint import DirectEndpoint
 from etcdleader._etcd.etcd3_messages import etcdrpc
 from etcdleader._etcd.rpcs import RANGE
-from tests.grpc.http2_server import Server, serving
+from tests.grpc.http2_server import Server, framed, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ async def endpoint_to(*plans: Plan) -> AsyncIterator[tuple[DirectEndpoint, list[
     """``plans`` are followed by the connections, in order; each is told the number of its first stream."""
     with anyio.fail_after(PATIENCE):
         async with serving() as (address, servers), anyio.create_task_group() as group:
-            endpoint = DirectEndpoint(address, EtcdConfig([address]))
+            endpoint = DirectEndpoint(address, EtcdConfig([address], max_recv_bytes=2**20))
             endpoint._examiner = None  # as when it has answered before: nobody wonders whether TLS is spoken
 
             async def follow() -> None:
@@ -182,3 +182,13 @@ async def test_a_name_that_cannot_be_a_hosts_is_unavailable(name: str) -> None:
         await ask(endpoint)
     endpoint.close()
     await endpoint.closed()
+
+
+async def test_an_answer_that_is_too_long_names_the_setting() -> None:
+    async def long(server: Server, number: int) -> None:
+        await server.send(number, framed(bytes(2**20 + 1))[:100])
+
+    async with endpoint_to(long) as (endpoint, servers):
+        with pytest.raises(EtcdUnavailableError, match="1048577 bytes is longer than max_recv_bytes = 1048576"):
+            await ask(endpoint)
+        assert len(servers) == 1

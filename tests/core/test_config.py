@@ -313,6 +313,10 @@ def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
         ({"cert": "c", "key": f"-----BEGIN PRIVATE KEY-----{SECRET}"}, "key: must be the path"),
         ({"cert": "c", "key": f"{SECRET}\n"}, "key: must be the path"),
         ({"allow_plaintext_password": "no"}, "allow_plaintext_password = 'no': must be true or false"),
+        ({"max_recv_bytes": 2**20 - 1}, "max_recv_bytes = 1048575: must be a whole number of bytes, from 1048576 to"),
+        ({"max_recv_bytes": 2**31 + 1}, "max_recv_bytes = 2147483649: must be a whole number of bytes"),
+        ({"max_recv_bytes": True}, "max_recv_bytes = True: must be a whole number of bytes"),
+        ({"max_recv_bytes": "16MiB"}, "max_recv_bytes = '16MiB': must be a whole number of bytes"),
     ],
 )
 def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -> None:

@@ -1,7 +1,11 @@
-"""Whatever a peer sends: the codec gives events or ``ProtocolError``, and a connection raises nothing into its loop."""
+"""Whatever a peer sends: the codec gives events or ``ProtocolError``, and a connection raises nothing into its loop.
+
+``make fuzz`` tries more examples.
+"""
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Iterator
@@ -25,7 +29,8 @@ from etcdleader._grpc.transport import Wire
 from tests.grpc.http2_client import PATH, PATIENCE, make_connection
 from tests.grpc.http2_server import HEADERS, OK, framed
 
-ANY = settings(deadline=None, max_examples=300)  # no deadline: a busy machine may stop any example for a while
+# No deadline: a busy machine may stop any example for a while.
+ANY = settings(deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")))
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 ASK = packed(((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a"), (b":authority", b"server:1")))
 

@@ -83,9 +83,15 @@ def test_the_etcd_of_the_settings_is_used(monkeypatch: pytest.MonkeyPatch) -> No
         "CERT": "cert",
         "key": "key",
         "allow_plaintext_password": True,
+        "max-recv-bytes": "2097152",
     }
     must("jobs", settings={"leader": {"enabled": True}, "etcd": table})
-    full = EtcdConfig(["https://a:1", "https://b:1"], "u", SECRET, "ca", "cert", "key", allow_plaintext_password=True)
+    full = EtcdConfig(
+        ["https://a:1", "https://b:1"],
+        *("u", SECRET, "ca", "cert", "key"),
+        allow_plaintext_password=True,
+        max_recv_bytes=2097152,
+    )
     assert made == [full]
 
 

@@ -60,11 +60,12 @@ etcd = EtcdConfig(
     cert="cert.pem",
     key="key.pem",
     allow_plaintext_password=False,
+    max_recv_bytes=2**24,
 )
 assert_type(etcd.endpoints, tuple[str, ...])
 assert_type((etcd.user, etcd.password), tuple[str | None, str | None])
 assert_type((etcd.ca_cert, etcd.cert, etcd.key), tuple[str | None, str | None, str | None])
-assert_type((etcd.tls, etcd.allow_plaintext_password), tuple[bool, bool])
+assert_type((etcd.tls, etcd.allow_plaintext_password, etcd.max_recv_bytes), tuple[bool, bool, int])
 assert_type({etcd: 1}, dict[EtcdConfig, int])
 
 durations: list[Duration] = [1, 1.5, "1m", timedelta(minutes=1)]

@@ -218,6 +218,7 @@ class DirectEndpoint(Endpoint):
             ping_interval=_PING_INTERVAL,
             reserved_streams=_RESERVED_STREAMS,
             on_received=self.heard,
+            max_recv_bytes=self._config.max_recv_bytes,
         )
         context = self._context()
 

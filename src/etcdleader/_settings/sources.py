@@ -25,7 +25,16 @@ _RESERVED = frozenset({"token", "election", "key", "identity", "lease_id"})
 """What ``etcdleader run`` tells its command, as ``ETCDLEADER_TOKEN`` and so on. A command may campaign, too."""
 
 _LEADER_SETTINGS = ("enabled", "id", "lease", "retry", "renew", "margin", "exit_on_overrun", "election_key")
-_ETCD_SETTINGS = ("endpoints", "user", "password", "ca_cert", "cert", "key", "allow_plaintext_password")
+_ETCD_SETTINGS = (
+    "endpoints",
+    "user",
+    "password",
+    "ca_cert",
+    "cert",
+    "key",
+    "allow_plaintext_password",
+    "max_recv_bytes",
+)
 _TELLING = frozenset({"enabled", "lease", "renew", "exit_on_overrun", "election_key"})
 """A table that has one of them is probably an election's."""
 _LISTS = frozenset({"endpoints"})

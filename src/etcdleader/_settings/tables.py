@@ -12,6 +12,7 @@ __all__ = ("Section", "Tree", "lay", "meant_variable", "normal")
 
 _TEXTS = frozenset({"id", "election_key", "user", "password"})
 _FLAGS = frozenset({"enabled", "exit_on_overrun", "allow_plaintext_password"})
+_NUMBERS = frozenset({"max_recv_bytes"})
 _FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _MARKERS = frozenset({"dynaconf_merge", "dynaconf_merge_unique"})
 """They ask dynaconf for what is done here anyway."""
@@ -137,6 +138,8 @@ def _typed(setting: str, value: object) -> object:
     """What is beyond doubt: variables, and dynaconf's reading of them, know no types."""
     if setting in _FLAGS and isinstance(value, str):
         return _FLAG_WORDS.get(value.lower(), value)
+    if setting in _NUMBERS and isinstance(value, str) and value.isdecimal() and len(value) < 20:
+        return int(value)
     if setting in _TEXTS and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value
