@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import pytest
@@ -49,7 +49,7 @@ CREATED = WatchResponse(Header(1, 2, 5, 2), 0, created=True)
 @example([CREATED, CREATED], 2)
 @example([CREATED, CREATED], 1)
 def test_any_responses_on_a_watch_stream_raise_nothing(
-    backend: str, responses: list[WatchResponse], watches: int
+    backend: Literal["asyncio", "trio"], responses: list[WatchResponse], watches: int
 ) -> None:
     async def main() -> None:
         world = World()
@@ -73,7 +73,9 @@ def test_any_responses_on_a_watch_stream_raise_nothing(
 @pytest.mark.parametrize("backend", VIRTUAL_BACKENDS)
 @ANY
 @given(answers=st.lists(st.builds(KeepAlive, st.integers(0, 3), st.integers(-1, 9), HEADERS), max_size=8))
-def test_any_answers_on_a_keep_alive_stream_raise_nothing(backend: str, answers: list[KeepAlive]) -> None:
+def test_any_answers_on_a_keep_alive_stream_raise_nothing(
+    backend: Literal["asyncio", "trio"], answers: list[KeepAlive]
+) -> None:
     async def main() -> None:
         opener = Opener()
         keep_alives = KeepAlives(opener)

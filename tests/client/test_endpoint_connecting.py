@@ -12,6 +12,7 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from etcdleader import EtcdConfig, EtcdUnavailableError
 from etcdleader._etcd import endpoint as endpoints
+from etcdleader._etcd import tls
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.endpoint import Endpoint, open_endpoint
 from etcdleader._etcd.rpcs import RANGE, WATCH
@@ -117,7 +118,7 @@ async def test_certificates_that_are_replaced_while_they_are_read_are_unavailabl
     async def serve(socket: SocketStream) -> None:
         await socket.aclose()
 
-    monkeypatch.setattr(endpoints, "client_context", replaced)
+    monkeypatch.setattr(tls, "client_context", replaced)
     async with endpoint_at(serve) as endpoint:
         with pytest.raises(EtcdUnavailableError, match=r"changed while they were read: .*half of it"):
             await ask(endpoint, how)

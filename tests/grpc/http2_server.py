@@ -45,7 +45,7 @@ class Server:
         self.reset: list[int] = []
         self._begun: set[int] = set()
         self.ended: list[int] = []
-        self.pings = 0
+        self.pings = self.acknowledged = 0
         self.deaf = False
         self.generous = True
 
@@ -76,6 +76,8 @@ class Server:
             self.reset.append(event.stream_id)
         elif isinstance(event, h2.events.PingReceived):
             self.pings += 1
+        elif isinstance(event, h2.events.PingAckReceived):
+            self.acknowledged += 1
 
     async def flush(self) -> None:
         async with self._writing:
@@ -116,10 +118,11 @@ class Server:
         while number not in self.data or len(self.data[number]) < size:
             await self._changed.wait()
 
-    async def say_goodbye(self, last: int) -> None:
+    async def say_goodbye(self, last: int, code: int = 0, why: bytes = b"") -> None:
         """GOAWAY, by hand: h2 would take no stream's end after it."""
         async with self._writing:
-            await self._socket.send(b"\0\0\x08\x07\0" + bytes(4) + last.to_bytes(4, "big") + bytes(4))
+            payload = last.to_bytes(4, "big") + code.to_bytes(4, "big") + why
+            await self._socket.send(len(payload).to_bytes(3, "big") + b"\x07\0" + bytes(4) + payload)
 
     async def hang_up(self) -> None:
         await self._socket.aclose()

@@ -301,3 +301,71 @@ async def test_a_stream_on_a_connection_that_is_closed_is_refused_with_the_reaso
         with pytest.raises(RpcError, match="CANCELLED: the connection was closed"):
             one.open()
         assert len(one.ends) == 1
+
+
+async def test_only_data_of_an_open_stream_count_as_received() -> None:
+    """A dead stream may bring empty frames for ever."""
+    async with client() as one:
+        closed = one.number
+        one.stream.cancel()
+        one.open()
+        await one.server.until_there_is(one.number)
+        await one.server.send(one.number, framed(b"one"))
+        await one.received(1)
+        heard = len(one.heard)
+        one.server.connection.send_data(one.number, b"")
+        await one.server.flush()
+        async with one.server._writing:
+            await one.server._socket.send(b"\0\0\1\0\0" + closed.to_bytes(4, "big") + b"x")
+        one.server.connection.send_data(one.number, b"", pad_length=5)
+        await one.server.flush()
+        one.server.connection.ping(bytes(8))
+        await one.server.flush()
+        while not one.server.acknowledged:
+            await anyio.sleep(0.001)
+        assert len(one.heard) == heard
+        await one.server.send(one.number, framed(b"two"))
+        await one.received(2)
+        assert len(one.heard) > heard
+
+
+@pytest.mark.parametrize(("code", "graceful"), [(0, True), (2, False), (11, False)])
+async def test_a_goodbye_without_an_error_is_graceful(code: int, *, graceful: bool) -> None:
+    async with client() as one:
+        await one.server.say_goodbye(one.number, code)
+        assert (await one.end()).graceful is graceful
+
+
+@pytest.mark.parametrize(
+    ("code", "why", "told"), [(11, b"too_many_pings", 1), (11, b"calm", 0), (0, b"too_many_pings", 0)]
+)
+async def test_a_peer_that_receives_too_many_pings_is_told_apart(code: int, why: bytes, told: int) -> None:
+    complaints: list[None] = []
+    async with client(on_too_many_pings=lambda: complaints.append(None)) as one:
+        await one.server.say_goodbye(one.number, code, why)
+        await one.end()
+    assert len(complaints) == told
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [("502", "text/html"), ("403", "application/json"), ("200", "text/html"), ("404", "text/plain")]
+)
+async def test_a_page_of_a_proxy_is_no_message(status: str, kind: str) -> None:
+    """Its first bytes would be taken for those of a compressed message."""
+    async with client() as one:
+        one.server.connection.send_headers(one.number, [(":status", status), ("content-type", kind)])
+        one.server.connection.send_data(one.number, b"<html>Bad Gateway</html>", end_stream=True)
+        await one.server.flush()
+        end = await one.end()
+        assert end.code == "UNAVAILABLE"
+        assert f"HTTP status {status} with content type '{kind}'" in end.message
+        assert one.connection.is_open
+
+
+async def test_informational_headers_come_before_those_of_the_response() -> None:
+    async with client() as one:
+        one.server.connection.send_headers(one.number, [(":status", "103")])
+        await one.server.send(one.number, framed(b"message"))
+        await one.server.end(one.number, ("grpc-status", "0"))
+        assert await one.end() == Status("OK", "")
+        assert one.messages == [b"message"]

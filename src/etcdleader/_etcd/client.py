@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import random
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -33,6 +34,7 @@ from .api import (
 )
 from .auth import MAX_LOGINS, BorrowedToken, Login
 from .balancer import EndpointBalancer
+from .connect_policy import ConnectPolicy
 from .endpoint import Endpoint, open_endpoint
 from .error_mapping import AnotherClusterError, StaleTokenError
 from .lease_stream import KeepAlives, OpenStream
@@ -58,6 +60,7 @@ from .rpcs import (
     Rpc,
 )
 from .stream import Stream, StreamUse
+from .tls import ClientContexts
 from .version_monitor import VersionMonitor
 from .watch_stream import Watches
 
@@ -76,8 +79,15 @@ def new_client(client: EtcdConfig | Any) -> EtcdClient:
     """
     if isinstance(client, EtcdConfig):
         endpoints = client.endpoints
+        contexts = ClientContexts(client)
+        policies = [ConnectPolicy(random.uniform) for _ in endpoints]
+
+        def dial_member(number: int) -> Endpoint:
+            place = number % len(endpoints)
+            return open_endpoint(endpoints[place], client, policies[place], contexts)
+
         return EtcdClient(
-            lambda number: open_endpoint(endpoints[number % len(endpoints)], client),
+            dial_member,
             EndpointBalancer(len(endpoints)),
             Login(client.user, client.password, several=len(endpoints) > 1),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-import ssl
+import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,18 +17,16 @@ from .._runtime.events import LightEvent
 from .._runtime.tasks import spawn
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
-from .error_mapping import NoTlsError, translated
+from .connect_policy import ConnectPolicy
+from .error_mapping import GoingAwayError, NoTlsError, translated
 from .rpcs import A, Q, Rpc
 from .stream import Http2Stream, Stream, StreamUse
-from .tls import check_files, client_context
+from .tls import ClientContexts
 from .tls_diagnosis import TlsExaminer
 
 __all__ = ("DirectEndpoint", "Endpoint", "open_endpoint")
 
 _USER_AGENT = "etcdleader"
-_PING_INTERVAL = 10.0
-"""Seconds. Pings detect a member that vanished, and nothing that matters waits for that. etcd closes a connection that
-pings more often than every 5 s (its default for ``--grpc-keepalive-min-time``)."""
 _RESERVED_STREAMS = 2
 """The keep-alive stream and the watch stream. etcd itself allows any number of streams; a proxy may allow few."""
 _CONNECTING = 5.0
@@ -84,9 +82,10 @@ class Endpoint(ABC):
 class _Attempt:
     """To connect."""
 
-    __slots__ = ("connection", "error", "over", "scope")
+    __slots__ = ("connection", "error", "over", "pausing", "scope")
 
     def __init__(self) -> None:
+        self.pausing = True
         self.connection: Connection | None = None
         self.over = LightEvent()
         self.error: EtcdLeaderError | None = None
@@ -96,11 +95,22 @@ class _Attempt:
 class DirectEndpoint(Endpoint):
     """A member that is spoken to without a client of gRPC's."""
 
-    def __init__(self, name: str, config: EtcdConfig) -> None:
-        """Nothing is opened yet."""
+    def __init__(
+        self, name: str, config: EtcdConfig, policy: ConnectPolicy | None = None, contexts: ClientContexts | None = None
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            name: The member's address.
+            config: Of the client.
+            policy: What earlier connections to the member have shown.
+            contexts: The client's.
+        """
         self.name = name
         self._config = config
-        self._examiner: TlsExaminer | None = TlsExaminer(name.removeprefix("https://"), config)
+        self._policy = policy or ConnectPolicy(random.uniform)
+        self._contexts = contexts or ClientContexts(config)
+        self._examiner: TlsExaminer | None = TlsExaminer(name.removeprefix("https://"), config, self._contexts)
         self._connections: list[Connection] = []
         """All that have not ended: the newest is the last, and those before it end their calls."""
         self._attempt: _Attempt | None = None
@@ -120,7 +130,7 @@ class DirectEndpoint(Endpoint):
         except RpcError as failed:
             error = self._error(failed.status)
             if failed.status.code == "UNAVAILABLE":
-                error = await self._explained(error, deadline)
+                error = self._policy.error = await self._explained(error, deadline)
             raise error from failed
         self._examiner = None
         try:
@@ -141,8 +151,14 @@ class DirectEndpoint(Endpoint):
             # It did nothing of it, and says so: a server that is about to end, or a connection that had just broken.
             again = True
 
+    def heard(self) -> None:
+        self.heard_at = self.clock()
+        self._policy.received()
+
     def _error(self, status: Status) -> EtcdLeaderError:
         """Return the error that a status of the connection means. Statuses are mapped nowhere else."""
+        if status.graceful:
+            return GoingAwayError(f"{self.name}: {status.message}")
         return translated(status.code, status.message, self.name)
 
     async def _explained(self, error: EtcdLeaderError, deadline: float) -> EtcdLeaderError:
@@ -179,6 +195,8 @@ class DirectEndpoint(Endpoint):
             spawn(functools.partial(self._try, attempt), "etcdleader connecting", self._attempt_is_over)
         await attempt.over.wait_for(max(0.0, deadline - anyio.current_time()))
         if not attempt.over.is_set():
+            if attempt.pausing and (last := self._policy.error) is not None:
+                raise type(last)(*last.args)
             raise EtcdUnavailableError(f"{self.name}: no connection in time")
         if attempt.error is not None:
             # Even if another caller, who was told first, has left this endpoint since: the reason is the same.
@@ -193,18 +211,25 @@ class DirectEndpoint(Endpoint):
             attempt.over.set()
 
     async def _try(self, attempt: _Attempt) -> None:
-        deadline = attempt.scope.deadline = anyio.current_time() + _CONNECTING
+        policy = self._policy
         try:
             with attempt.scope:
+                if delay := policy.delay(anyio.current_time()):
+                    await anyio.sleep(delay)
+                policy.attempt(anyio.current_time())
+                attempt.pausing = False
+                deadline = attempt.scope.deadline = anyio.current_time() + _CONNECTING
                 self._connections = [one for one in self._connections if not one.ended.is_set()]
                 attempt.connection = await self._connect(deadline)
                 self._connections.append(attempt.connection)
             if attempt.connection is None:
-                attempt.error = EtcdUnavailableError(f"{self.name}: no connection within {_CONNECTING:g} s")
+                why = "the connection was closed" if self._left else f"no connection within {_CONNECTING:g} s"
+                attempt.error = EtcdUnavailableError(f"{self.name}: {why}")
         except EtcdLeaderError as error:
             attempt.error = error
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to those who wait for a connection
             attempt.error = EtcdUnavailableError(f"{self.name}: no connection: {error!r}")
+        policy.error = attempt.error
 
     def _open_one(self) -> Connection | None:
         if self._left:
@@ -215,19 +240,14 @@ class DirectEndpoint(Endpoint):
         connection = Connection(
             self.name.removeprefix("https://"),
             user_agent=_USER_AGENT,
-            ping_interval=_PING_INTERVAL,
+            ping_interval=self._policy.ping_interval,
             reserved_streams=_RESERVED_STREAMS,
             on_received=self.heard,
+            on_too_many_pings=self._policy.too_many_pings,
             max_recv_bytes=self._config.max_recv_bytes,
         )
-        context = self._context()
-
-        async def tls() -> ssl.SSLContext:
-            assert context is not None
-            return context
-
         try:
-            await connection.connect(None if context is None else tls)
+            await connection.connect(self._contexts.get if self._config.tls else None)
         except OSError as error:
             unavailable = self._error(Status("UNAVAILABLE", str(error)))
             raise await self._explained(unavailable, deadline) from error
@@ -235,18 +255,6 @@ class DirectEndpoint(Endpoint):
             connection.close()
             raise EtcdUnavailableError(f"{self.name}: the connection was closed")
         return connection
-
-    def _context(self) -> ssl.SSLContext | None:
-        """Made anew for each connection: certificates may have been renewed, and be wrong now."""
-        if not self._config.tls:
-            return None
-        check_files(self._config)
-        try:
-            return client_context(self._config)
-        except (OSError, ValueError) as error:  # it was replaced between the two
-            raise EtcdUnavailableError(
-                f"{self.name}: the certificates changed while they were read: {error}"
-            ) from error
 
     # Its end
 
@@ -275,8 +283,15 @@ class DirectEndpoint(Endpoint):
             await connection.wait_closed()
 
 
-def open_endpoint(endpoint: str, config: EtcdConfig) -> Endpoint:
-    """Get ready to speak to a member. Nothing is sent yet; that the certificates can be used is found out now."""
+def open_endpoint(
+    endpoint: str, config: EtcdConfig, policy: ConnectPolicy | None = None, contexts: ClientContexts | None = None
+) -> Endpoint:
+    """Return an endpoint to which nothing was sent yet.
+
+    Raises:
+        EtcdRefusedError: A certificate cannot be used.
+    """
+    contexts = contexts or ClientContexts(config)
     if config.tls:
-        check_files(config)
-    return DirectEndpoint(endpoint, config)
+        contexts.check()
+    return DirectEndpoint(endpoint, config, policy, contexts)

@@ -31,7 +31,7 @@ from .._values.printable import printable
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import LeaseExistsError, LeaseNotFoundError
 
-__all__ = ("AnotherClusterError", "StaleTokenError", "translated", "watch_cancelled")
+__all__ = ("AnotherClusterError", "GoingAwayError", "StaleTokenError", "translated", "watch_cancelled")
 
 _LEASE_GONE = "requested lease not found"
 _LEASE_EXISTS = "lease already exists"
@@ -64,6 +64,13 @@ _WHOLE_CLUSTER = {
 
 class StaleTokenError(EtcdRefusedError):
     """The token of a login is not taken any more; a new login may help."""
+
+
+class GoingAwayError(EtcdUnavailableError):
+    """The member, or a proxy, closes the connection without an error, as before a restart or after a time of its own.
+
+    It is no trouble unless the next connection fails.
+    """
 
 
 class NoTlsError(EtcdRefusedError):

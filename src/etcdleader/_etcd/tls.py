@@ -9,10 +9,72 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NoReturn
 
+from .._runtime.threads import run_in_thread
 from ..config import EtcdConfig
-from ..errors import EtcdRefusedError
+from ..errors import EtcdRefusedError, EtcdUnavailableError
 
-__all__ = ("EncryptedKeyError", "check_files", "client_context")
+__all__ = ("ClientContexts", "EncryptedKeyError", "check_files", "client_context")
+
+
+class ClientContexts:
+    """The TLS context of a client's connections. It is kept while its files are unchanged.
+
+    With the system's authorities, making one takes tens of milliseconds. It is made in a thread.
+    """
+
+    def __init__(self, config: EtcdConfig) -> None:
+        self._config = config
+        self._checked: object = None
+        self._made_from: object = None
+        self._context: ssl.SSLContext | None = None
+
+    def check(self) -> None:
+        """Check the configured files, unless they are those that were checked before.
+
+        Raises:
+            EtcdRefusedError: As ``check_files``.
+        """
+        if (files := self._files()) != self._checked:
+            check_files(self._config)
+            self._checked = files
+
+    async def get(self) -> ssl.SSLContext:
+        """Return the context.
+
+        Raises:
+            EtcdRefusedError: As ``check_files``.
+            EtcdUnavailableError: The files changed while they were read.
+        """
+        if self._context is None or self._files() != self._made_from:
+            self._made_from = self._files()  # before they are read: a later change makes another context
+            self._context = None
+            self._context = await run_in_thread(self._make, "etcdleader certificates")
+        return self._context
+
+    def _make(self) -> ssl.SSLContext:
+        check_files(self._config)
+        try:
+            return client_context(self._config)
+        except (OSError, ValueError) as error:  # a file was replaced between the two
+            raise EtcdUnavailableError(f"the certificates changed while they were read: {error}") from error
+
+    def _files(self) -> list[object]:
+        """Return what differs when a file was written or replaced."""
+        system = ssl.get_default_verify_paths()
+        named = (self._config.ca_cert, self._config.cert, self._config.key, os.environ.get(_GRPC_ROOTS))
+        return [_version_of(path) for path in (*named, system.cafile, system.capath)]
+
+
+def _version_of(path: str | None) -> object:
+    try:
+        found = Path(path).stat() if path else None
+    except OSError as error:
+        return error.errno
+    return found and (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+_GRPC_ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
+"""The environment variable with which gRPC's users name other authorities."""
 
 
 def check_files(config: EtcdConfig) -> None:
@@ -68,7 +130,7 @@ def client_context(config: EtcdConfig) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=config.ca_cert)
     if config.ca_cert is None:
         # The system's authorities are what was asked for. gRPC has some of its own, and may be told of others.
-        told = os.environ.get("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH")
+        told = os.environ.get(_GRPC_ROOTS)
         if told:
             with suppress(OSError):
                 context.load_verify_locations(told)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 from anyio.abc import ByteStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from ..config import EtcdConfig
-from .tls import EncryptedKeyError, client_context
+from ..errors import EtcdLeaderError
+from .tls import ClientContexts
 
 __all__ = ("TlsExaminer",)
 
@@ -20,6 +23,9 @@ _HANDSHAKE = 5.0
 """Seconds that finding out why there is no connection may take."""
 _NOTHING = (OSError, UnicodeError, anyio.EndOfStream, anyio.BrokenResourceError)
 """Nothing was found out. The second one is what names that cannot be names of hosts raise."""
+_HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+_SETTINGS = b"\4"
+"""The type of a frame, its fourth byte."""
 # In a certificate: from when, until when. The first two digits of the year are left out before 2050.
 _VALIDITY = re.compile(rb"0.(?:\x17\r\d{12}|\x18\x0f\d{14})Z(?:\x17\r(\d{12})|\x18\x0f(\d{14}))Z", re.DOTALL)
 
@@ -31,8 +37,9 @@ class TlsExaminer:
     only one of the two speaks TLS. It is asked when a connection fails, and only once for each channel.
     """
 
-    def __init__(self, address: str, config: EtcdConfig) -> None:
+    def __init__(self, address: str, config: EtcdConfig, contexts: ClientContexts | None = None) -> None:
         host, _, port = address.rpartition(":")
+        self._contexts = contexts or ClientContexts(config)
         self._name = address
         self._host = host.strip("[]")
         self._port = int(port)
@@ -52,8 +59,12 @@ class TlsExaminer:
 
     async def _with_tls(self) -> str | None:
         config = self._config
+        speaks_tls = False
         try:
-            async with await self._connect(client_context(config)) as stream:
+            async with await self._connect(self._contexts.get) as stream:
+                speaks_tls = True
+                if stream.extra(TLSAttribute.alpn_protocol, None) != "h2":  # noqa: S610 - Django's is another one
+                    return self._no_http2()
                 # In TLS 1.3 the other side looks at our certificate when for us all is done.
                 await stream.receive()
         except ssl.SSLCertVerificationError as error:
@@ -63,16 +74,24 @@ class TlsExaminer:
             if "ALERT" in (error.reason or ""):
                 return self._alert(str(error.reason))
             return await self._plaintext() or f"{self._name} does not speak TLS as it should: {error.reason}"
-        except EncryptedKeyError:
-            return None  # the key was replaced a moment ago: whoever connects next is told
+        except EtcdLeaderError:
+            return None  # a file was replaced a moment ago: the next attempt to connect reports it
         except _NOTHING:
-            # Who does not know what TLS is hangs up, by an end or by a reset: it may have read all of our hello, or not.
-            return await self._plaintext()
+            # A peer that does not know TLS hangs up, by an end or by a reset: it may have read all of our hello, or not.
+            return None if speaks_tls else await self._plaintext()
         return None
 
+    def _no_http2(self) -> str:
+        return (
+            f"{self._name} speaks TLS, but does not offer HTTP/2 (h2 in ALPN), which gRPC needs: it is no etcd, or a "
+            "proxy without HTTP/2"
+        )
+
     def _alert(self, alert: str) -> str:
-        """The other side took offence."""
+        """Return what an alert of the peer means."""
         cert = self._config.cert
+        if "NO_APPLICATION_PROTOCOL" in alert:
+            return self._no_http2()
         if "CERT" not in alert and "UNKNOWN_CA" not in alert:
             return f"{self._name} refused the TLS handshake: {alert}"
         if cert is None:
@@ -88,19 +107,19 @@ class TlsExaminer:
         """Whether it hangs up because it does not know what TLS is."""
         try:
             async with await self._connect(None) as stream:
-                await stream.send(b"GET /version HTTP/1.0\r\n\r\n")
-                if not (await stream.receive()).startswith(b"HTTP/"):
+                await stream.send(_HTTP2_PREFACE)
+                answer = await stream.receive()
+                # HTTP/2 begins with SETTINGS. HTTP/1 is an error, which a TLS server may send, too.
+                http1 = answer.startswith(b"HTTP/") and b"https" not in answer.lower()
+                if not http1 and answer[3:4] != _SETTINGS:
                     return None
         except _NOTHING:
             return None
         return f"{self._name} does not speak TLS: reach it by http:// and without ca_cert, or give etcd a certificate"
 
     async def _without_tls(self) -> str | None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE  # nothing is told to it, and nothing believed
         try:
-            async with await self._connect(context):
+            async with await self._connect(_any_context):
                 pass
         except ssl.SSLError as error:
             if "ALERT" not in (error.reason or ""):
@@ -109,13 +128,24 @@ class TlsExaminer:
             return None
         return f"{self._name} speaks TLS: reach it by https://, or set ca_cert"
 
-    async def _connect(self, context: ssl.SSLContext | None) -> ByteStream:
-        if context is None:
-            return await anyio.connect_tcp(self._host, self._port)
-        context.set_alpn_protocols(["h2"])
-        return await anyio.connect_tcp(
-            self._host, self._port, ssl_context=context, tls_standard_compatible=False, tls_hostname=self._host
-        )
+    async def _connect(self, tls: Callable[[], Awaitable[ssl.SSLContext]] | None) -> ByteStream:
+        stream = await anyio.connect_tcp(self._host, self._port)
+        if tls is None:
+            return stream
+        try:
+            name = self._host.removesuffix(".")  # neither SNI nor a certificate has the final dot
+            return await TLSStream.wrap(stream, hostname=name, ssl_context=await tls(), standard_compatible=False)
+        except BaseException:
+            await anyio.aclose_forcefully(stream)
+            raise
+
+
+async def _any_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # nothing is told to it, and nothing believed
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def _expiry(pem: str) -> datetime | None:

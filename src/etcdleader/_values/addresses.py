@@ -54,7 +54,7 @@ def is_this_machine(endpoint: str) -> bool:
     """Whether a normal endpoint is reached without leaving the machine."""
     from ipaddress import ip_address
 
-    host = endpoint.removeprefix("https://").rpartition(":")[0].strip("[]")
+    host = endpoint.removeprefix("https://").rpartition(":")[0].strip("[]").removesuffix(".")
     try:
         return ip_address(host).is_loopback
     except ValueError:

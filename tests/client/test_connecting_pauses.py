@@ -1,0 +1,162 @@
+"""How often connections are tried, and what outlives one of them. On virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from etcdleader import EtcdConfig, EtcdUnavailableError
+from etcdleader._etcd import endpoint as endpoints
+from etcdleader._etcd.api import Range
+from etcdleader._etcd.client import new_client
+from etcdleader._grpc import RpcError, Status
+from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any]]:
+    return virtual_backend(request.param)
+
+
+class Network:
+    """Connections that come about as the test says.
+
+    Attributes:
+        attempts: When each was tried, and to which address.
+        intervals: The ping interval of each.
+        accepts: Whether a connection comes about. It is lost at its first call.
+        answers: Whether something is received on it before.
+        too_many_pings: Whether the member says so then.
+    """
+
+    def __init__(self) -> None:
+        self.attempts: list[tuple[float, str]] = []
+        self.intervals: list[float] = []
+        self.accepts = self.answers = self.too_many_pings = False
+
+    def connection(network) -> type[Any]:  # noqa: N805 - the class below has a self of its own
+        class Connection:
+            def __init__(
+                self,
+                authority: str,
+                *,
+                ping_interval: float,
+                on_received: Callable[[], None],
+                on_too_many_pings: Callable[[], None],
+                **_: object,
+            ) -> None:
+                self.ended = anyio.Event()
+                self._authority = authority
+                self._on_received, self._on_too_many_pings = on_received, on_too_many_pings
+                self.is_open = False
+                network.intervals.append(ping_interval)
+
+            async def connect(self, tls: object) -> None:
+                network.attempts.append((anyio.current_time(), self._authority))
+                await anyio.lowlevel.checkpoint()
+                if not network.accepts:
+                    raise ConnectionRefusedError(111, "refused")
+                self.is_open = True
+
+            async def unary_unary(self, *_: object, **__: object) -> bytes:
+                await anyio.sleep(0.01)
+                if network.answers:
+                    self._on_received()
+                if network.too_many_pings:
+                    self._on_too_many_pings()
+                self.close()
+                raise RpcError(Status("UNAVAILABLE", "hung up"))
+
+            def close(self) -> None:
+                self.is_open = False
+                self.ended.set()
+
+            async def wait_closed(self) -> None:
+                await self.ended.wait()
+
+        return Connection
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    network = Network()
+    monkeypatch.setattr(endpoints, "Connection", network.connection())
+    monkeypatch.setattr(endpoints, "TlsExaminer", lambda *_: Silent())
+    return network
+
+
+class Silent:
+    async def reason(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+
+async def ask_on_and_on(callers: int, seconds: float, *addresses: str) -> list[str]:
+    """Have many callers ask again as soon as they know that they have failed; return the errors."""
+    client = new_client(EtcdConfig(addresses))
+    errors: list[str] = []
+
+    async def ask() -> None:
+        while True:
+            used = client.endpoint
+            try:
+                await client.range(Range(b"k"), timeout=0.5)
+            except EtcdUnavailableError as error:
+                errors.append(str(error))
+                client.switch_endpoint(used)
+
+    with anyio.move_on_after(seconds):
+        async with anyio.create_task_group() as group:
+            for _ in range(callers):
+                group.start_soon(ask)
+    await client.aclose()
+    return errors
+
+
+@pytest.mark.parametrize("accepts", [False, True], ids=["refused", "accepted and lost"])
+@pytest.mark.parametrize("addresses", [("one:1",), ("one:1", "two:1", "three:1")], ids=["one endpoint", "three"])
+async def test_an_outage_costs_each_endpoint_one_connection_a_second_however_many_ask(
+    network: Network, addresses: tuple[str, ...], *, accepts: bool
+) -> None:
+    network.accepts = accepts
+    errors = await ask_on_and_on(50, 30, *addresses)
+    for address in addresses:
+        assert len([to for _, to in network.attempts if to == address]) <= 70, "a pause is at least half a second"
+    assert len(network.attempts) >= 10
+    reasons = ("refused", "hung up", "the connection was closed")
+    unexplained = {error for error in errors if not any(reason in error for reason in reasons)}
+    assert unexplained == set(), "callers learn why in a pause, too"
+
+
+async def test_the_first_attempt_waits_for_nothing_and_the_next_one_only_a_moment(network: Network) -> None:
+    started = anyio.current_time()
+    await ask_on_and_on(1, 1, "one:1")
+    first, second = (at - started for at, _ in network.attempts[:2])
+    assert first == pytest.approx(0, abs=0.01)
+    assert 0.02 < second < 0.06
+
+
+async def test_a_member_that_answered_is_connected_to_at_once(network: Network) -> None:
+    network.accepts = network.answers = True
+    await ask_on_and_on(1, 1, "one:1")
+    assert len(network.attempts) > 50
+    gaps = [later - earlier for (earlier, _), (later, _) in zip(network.attempts, network.attempts[1:], strict=False)]
+    assert max(gaps) < 0.015
+
+
+async def test_a_member_that_receives_too_many_pings_is_pinged_less_on_the_next_connections(network: Network) -> None:
+    network.accepts = network.answers = network.too_many_pings = True
+    client = new_client(EtcdConfig(["one:1"]))
+    for _ in range(4):
+        used = client.endpoint
+        with pytest.raises(EtcdUnavailableError):
+            await client.range(Range(b"k"), timeout=5)
+        client.switch_endpoint(used)
+        await anyio.sleep(2)
+    await client.aclose()
+    assert network.intervals == [10, 20, 40, 80]

@@ -1,0 +1,108 @@
+"""When the TLS context of a client is made: off the loop, once for the same files, and not before TCP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import threading
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+import trustme
+
+from etcdleader import EtcdConfig, EtcdRefusedError, EtcdUnavailableError
+from etcdleader._etcd import tls
+from etcdleader._etcd.api import Range
+from etcdleader._etcd.client import new_client
+from etcdleader._etcd.tls import ClientContexts
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])]
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The threads in which contexts were made."""
+    threads: list[int] = []
+    real = tls.client_context
+
+    def client_context(config: EtcdConfig) -> ssl.SSLContext:
+        threads.append(threading.get_ident())
+        return real(config)
+
+    monkeypatch.setattr(tls, "client_context", client_context)
+    return threads
+
+
+def certificate(path: Path) -> Path:
+    trustme.CA().cert_pem.write_to_path(str(path))
+    return path
+
+
+async def test_a_context_is_kept_while_its_files_are_unchanged(tmp_path: Path, made: list[int]) -> None:
+    ca = certificate(tmp_path / "ca.pem")
+    contexts = ClientContexts(EtcdConfig("https://one:1", ca_cert=ca))
+    first = await contexts.get()
+    assert await contexts.get() is first
+    before = ca.stat()
+    shutil.copy(certificate(tmp_path / "new.pem"), ca)
+    os.utime(ca, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000_000))
+    second = await contexts.get()
+    assert second is not first
+    replaced = certificate(tmp_path / "replaced.pem")
+    replaced.rename(ca)  # as a Secret of Kubernetes is replaced
+    assert await contexts.get() is not second
+    assert len(made) == 3
+    assert threading.get_ident() not in made, "the event loop went on meanwhile"
+    with anyio.fail_after(60):
+        while any(thread.name == "etcdleader certificates" for thread in threading.enumerate()):
+            await anyio.sleep(0.01)
+
+
+async def test_a_file_that_is_wrong_is_refused_and_looked_at_again(tmp_path: Path, made: list[int]) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("nothing")
+    contexts = ClientContexts(EtcdConfig("https://one:1", ca_cert=ca))
+    for _ in range(2):
+        with pytest.raises(EtcdRefusedError, match="holds no certificate"):
+            await contexts.get()
+        with pytest.raises(EtcdRefusedError, match="holds no certificate"):
+            contexts.check()
+    certificate(ca)
+    assert await contexts.get() is not None
+
+
+async def test_a_member_that_is_down_costs_no_context(made: list[int], anyio_backend: Any) -> None:
+    """With the system's authorities one takes tens of milliseconds, and in an outage each attempt would."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        address = f"https://127.0.0.1:{gone.getsockname()[1]}"
+    client = new_client(EtcdConfig(address))
+    for _ in range(3):
+        with pytest.raises(EtcdUnavailableError):
+            await client.range(Range(b"k"), timeout=5)
+    await client.aclose()
+    assert made == []
+
+
+async def test_a_client_makes_one_context_for_all_its_connections(made: list[int]) -> None:
+    """The peer accepts connections and closes them. What is wrong with TLS is looked for with the same context."""
+
+    async def hang_up(stream: anyio.abc.SocketStream) -> None:
+        await stream.aclose()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, hang_up)
+        address = f"https://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+        client = new_client(EtcdConfig([address, address.replace("127.0.0.1", "localhost")]))
+        with anyio.fail_after(60):
+            for _ in range(4):
+                used = client.endpoint
+                with pytest.raises(EtcdUnavailableError):
+                    await client.range(Range(b"k"), timeout=30)
+                client.switch_endpoint(used)
+        await client.aclose()
+        group.cancel_scope.cancel()
+    assert len(made) == 1
