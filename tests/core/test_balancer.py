@@ -52,3 +52,23 @@ def test_the_only_endpoint_is_left_if_it_is_silent(silent: float, *, leaves: boo
 def test_one_of_several_is_left_though_it_talks() -> None:
     balancer = EndpointBalancer(2)
     assert balancer.switch(0, 10.0, 10.0)
+
+
+def test_the_only_endpoint_is_left_though_it_talks_if_it_answers_no_call_for_a_second() -> None:
+    """A stream may bring events, or nothing but empty frames, where every call is lost."""
+    balancer = EndpointBalancer(1)
+    balancer.opened(0.0)
+    assert not balancer.switch(0, 10.0, 10.0)
+    balancer.answered()  # an event of a watch
+    assert not balancer.switch(0, 10.9, 10.9)
+    balancer.answered()
+    assert balancer.switch(0, 11.0, 11.0)
+    balancer.opened(11.0)
+    assert not balancer.switch(1, 20.0, 20.0), "the new connection has its second, too"
+
+
+def test_an_answered_call_keeps_the_only_endpoint() -> None:
+    balancer = EndpointBalancer(1)
+    for second in range(10, 20):
+        assert not balancer.switch(0, float(second), float(second))
+        balancer.answered_call()

@@ -13,6 +13,10 @@ _TALKING = 0.1
 """Seconds since the last received data during which the only endpoint counts as alive. A missing response is then late,
 not lost. A new connection would have to create every watch again, which delays the response further."""
 
+_PATIENCE = 1.0
+"""Seconds after the first failure for which the only endpoint is kept because it talks, if it answers no call. Events
+of a watch, or a proxy between, show that something lives, but not that calls are answered."""
+
 
 class EndpointBalancer:
     """One endpoint of several is used at a time, in turn.
@@ -28,14 +32,19 @@ class EndpointBalancer:
         self._others = endpoints - 1
         self._opened_at = -math.inf
         self._in_vain = 0
+        self._failing_since = math.inf
 
     def opened(self, now: float) -> None:
         """A connection to the endpoint is about to be made."""
         self._opened_at = now
 
     def answered(self) -> None:
-        """The endpoint has answered a call."""
+        """The endpoint has answered a call, or sent a message on a stream."""
         self._in_vain = 0
+
+    def answered_call(self) -> None:
+        """The endpoint has answered a call, rather than sent a message on a stream."""
+        self._failing_since = math.inf
 
     def switch(self, used: int, now: float, last_received_at: float) -> bool:
         """Go over to the next endpoint, or return False: the one in use is to be kept.
@@ -49,8 +58,10 @@ class EndpointBalancer:
             return False
         if self._in_vain >= self._others and now < self._opened_at + _REST:
             return False
-        if not self._others and now < last_received_at + _TALKING:
+        self._failing_since = min(self._failing_since, now)
+        if not self._others and now < last_received_at + _TALKING and now < self._failing_since + _PATIENCE:
             return False
+        self._failing_since = math.inf
         self.number += 1
         self._in_vain += 1
         return True

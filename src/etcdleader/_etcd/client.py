@@ -272,6 +272,8 @@ class EtcdClient:
             else:
                 if (stranger := self._stranger(endpoint, answer)) is not None:
                     raise stranger
+                if self._balancer is not None:
+                    self._balancer.answered_call()
                 self._versions.answered()
                 return answer
 
