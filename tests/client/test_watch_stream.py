@@ -269,3 +269,42 @@ async def test_events_that_could_not_be_processed_are_received_again(world: Worl
     world.created(1, revision=6)
     world.happened(1, 6)
     assert revisions(got) == [6]
+
+
+async def test_a_sink_that_raises_at_a_break_ends_no_task(world: World) -> None:
+    """trio ends a program if a task of the loop's own fails."""
+
+    def sink(message: WatchMessage) -> None:
+        raise ZeroDivisionError
+
+    world.watches.add(b"k", b"", 0, sink, 5.0)
+    await anyio.sleep(1)
+    await world.break_stream()
+    await world.break_stream()
+
+
+async def test_a_watch_that_is_created_and_then_breaks_is_created_again_once_a_second(world: World) -> None:
+    """As where a proxy cuts each stream. Each creation is work for etcd."""
+    world.watch()
+    await anyio.sleep(1)
+    started = anyio.current_time()
+    while anyio.current_time() < started + 60:
+        if world.stream.open:
+            world.created(1, revision=5)
+            world.stream.end(RESET)
+        await anyio.sleep(0.01)
+    assert 50 <= len(world.opener.streams) <= 70
+
+
+async def test_a_watch_that_breaks_after_a_while_is_created_again_at_once(world: World) -> None:
+    world.watch()
+    await anyio.sleep(1)
+    for number in range(1, 8):
+        world.created(1, revision=5)
+        world.happened(1, 5 + number)
+        for _ in range(6):
+            await anyio.sleep(1)
+            world.report_progress(5 + number)
+        world.stream.end(RESET)
+        await anyio.sleep(0.06)
+        assert len(world.opener.streams) == number + 1

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,8 @@ __all__ = ("Watches",)
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
+_STEADY = 5.0
+"""Seconds for which a stream must last before its break counts as the first one again."""
 _HAIR = 0.001
 """Seconds by which a timer may be too early: sums of floating point are rounded."""
 _EARLY = 0.01
@@ -106,6 +109,7 @@ class Watches:
         self._running = False
         self._closed = False
         self._useful = False
+        self._opened_at = math.inf
         self._last_id = 0
 
     def add(self, key: bytes, range_end: bytes, start_revision: int, sink: WatchSink, timeout: float) -> _Watch:
@@ -153,11 +157,12 @@ class Watches:
         try:
             while self._watches:
                 error = await self._follow()
-                if self._useful:
+                if self._useful and anyio.current_time() >= self._opened_at + _STEADY:
                     pause = _FIRST_PAUSE
                 # A stale token and one silent stream are no errors yet: if the new login or the next stream fails, that is reported.
                 for watch in [] if isinstance(error, StaleTokenError | _SilentError) else list(self._watches):
-                    watch.tell(WatchBroken(error))
+                    with suppress(Exception):  # no caller waits here: what the sink cannot take ends the next stream
+                        watch.tell(WatchBroken(error))
                 if not self._closed:
                     await anyio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
@@ -179,6 +184,7 @@ class Watches:
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever watches
             return EtcdUnavailableError(f"no watch stream could be opened: {error!r}")
         self._progress_asked = False
+        self._opened_at = anyio.current_time()
         for watch in self._watches:
             self._ask_for(watch, self._stream)
         # A stream without watches is kept: the next one will be wanted soon. It ends with the connection.
