@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from etcdleader._etcd.api import Header, KeepAlive, KeepAliveAnswers
-from etcdleader._etcd.error_mapping import AnotherClusterError, NoLoginError, StaleTokenError
+from etcdleader._etcd.error_mapping import AnotherClusterError, GoingAwayError, NoLoginError, StaleTokenError
 from etcdleader._etcd.grpcio_endpoint import ChannelStream
 from etcdleader._etcd.lease_stream import KeepAlives
 from etcdleader._etcd.rpcs import Rpc
@@ -366,3 +366,25 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
     assert ends == [why]
     assert calls[0].cancelled
     assert list(calls[0].requests) == [], "the writing side is ended, too"
+
+
+async def test_keep_alives_are_sent_again_when_the_member_goes_away(keep_alives: KeepAlives, opener: Opener) -> None:
+    """Once: a member whose connections all go away is one that does not answer."""
+    for times in (1, 2):
+        async with anyio.create_task_group() as group:
+            answers: list[KeepAliveAnswers] = []
+
+            async def send(answers: list[KeepAliveAnswers] = answers) -> None:
+                answers.append(await keep_alives.send([1, 2], 5))
+
+            group.start_soon(send)
+            for _ in range(times):
+                await anyio.sleep(0.1)
+                opener.last.end(GoingAwayError("the peer is going away"))
+            if times == 1:
+                await anyio.sleep(0.1)
+                for lease_id in (1, 2):
+                    opener.last.bring(KeepAlive(lease_id, 10, Header(1, 2, 3, 2)))
+        (result,) = answers
+        assert list(result) == ([1, 2] if times == 1 else [])
+        assert [type(error) for error in result.errors.values()] == [GoingAwayError] * 2 * (times - 1)

@@ -9,11 +9,14 @@ import anyio
 import pytest
 
 from etcdleader._etcd.api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage
+from etcdleader._etcd.error_mapping import GoingAwayError
 from etcdleader.errors import EtcdRefusedError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
 from tests.client.watching import RESET, World, revisions
 
 pytestmark = pytest.mark.anyio
+
+GOING_AWAY = GoingAwayError("member:1: the peer is going away: code 0")
 
 
 @pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
@@ -308,3 +311,30 @@ async def test_a_watch_that_breaks_after_a_while_is_created_again_at_once(world:
         world.stream.end(RESET)
         await anyio.sleep(0.06)
         assert len(world.opener.streams) == number + 1
+
+
+async def test_a_member_that_goes_away_costs_a_watch_a_new_stream_and_no_message(world: World) -> None:
+    """A planned restart, or a proxy that renews its connections."""
+    _, got = world.watch()
+    await anyio.sleep(1)
+    world.created(1, revision=5)
+    world.stream.end(GOING_AWAY)
+    await anyio.sleep(1)
+    world.created(1, revision=5)
+    assert got == [WatchCreated(5), WatchCreated(5, resumed=True)]
+
+
+async def test_a_member_that_goes_away_is_reported_if_the_next_stream_fails_too(world: World) -> None:
+    _, got = world.watch()
+    await anyio.sleep(1)
+    world.created(1, revision=5)
+    for error in (GOING_AWAY, GOING_AWAY):  # the second one comes before anything else
+        world.stream.end(error)
+        await anyio.sleep(1)
+    assert got == [WatchCreated(5), WatchBroken(GOING_AWAY)]
+    world.opener.failing = RESET
+    world.created(1, revision=5)
+    world.stream.end(GOING_AWAY)
+    await anyio.sleep(0.5)
+    assert got[-1] == WatchBroken(RESET)
+    world.opener.failing = None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 
@@ -10,6 +13,7 @@ import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, LeaderRecord, LossReason, Term
 from etcdleader.testing import EtcdServer
+from tests.helpers.etcd_leader import leader_and_others
 
 pytestmark = pytest.mark.anyio
 
@@ -78,6 +82,35 @@ async def test_each_member_may_go_and_leadership_stays(cluster: EtcdServer, elec
         assert term.loss_reason is LossReason.DELETED
         assert again.token > term.token
         group.cancel_scope.cancel()
+
+
+async def test_a_planned_restart_of_a_member_costs_no_warning(
+    cluster: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """etcd says that it goes (GOAWAY), and lets calls end. Each of the others is as good."""
+    leader, _ = await leader_and_others(cluster)
+    place = (leader + 1) % len(cluster.members)
+    first = cluster.endpoints[place]
+    etcd = EtcdConfig(endpoints=[first, *(endpoint for endpoint in cluster.endpoints if endpoint != first)])
+    manager, waiting = (EtcdLeaderManager(etcd, CONFIG, election_key) for _ in range(2))
+    errors: list[str] = []
+    for one in (manager, waiting):
+        one.on_error(lambda manager, error: errors.append(str(error)))
+    with caplog.at_level(logging.WARNING, logger="etcdleader"):
+        async with manager:
+            term = await manager.wait_elected()
+            async with waiting:
+                await renewed(manager, term)
+                os.kill(cluster.members[place].pid, signal.SIGTERM)
+                with anyio.fail_after(60):
+                    while cluster.members[place].running:
+                        await anyio.sleep(0.02)
+                await renewed(manager, term, 4)
+                await manager.stop()
+                with anyio.fail_after(60):
+                    await waiting.wait_elected()
+    assert errors == []
+    assert caplog.messages == []
 
 
 async def test_without_a_quorum_a_leader_gives_up_and_leads_again_when_there_is_one(

@@ -36,7 +36,7 @@ from .auth import MAX_LOGINS, BorrowedToken, Login
 from .balancer import EndpointBalancer
 from .connect_policy import ConnectPolicy
 from .endpoint import Endpoint, open_endpoint
-from .error_mapping import AnotherClusterError, StaleTokenError
+from .error_mapping import AnotherClusterError, GoingAwayError, StaleTokenError
 from .lease_stream import KeepAlives, OpenStream
 from .messages import (
     LeaseGrantRequest,
@@ -200,6 +200,9 @@ class EtcdClient:
         return 0 if self._balancer is None else self._balancer.number
 
     def switch_endpoint(self, used: int) -> None:
+        self._switch(used, None)
+
+    def _switch(self, used: int, going_away: GoingAwayError | None) -> None:
         if self._balancer is None or self._closed:
             return
         left = self._endpoint
@@ -208,7 +211,8 @@ class EtcdClient:
             return
         self._endpoint = None
         if left is not None:
-            error = EtcdUnavailableError(f"{left.name} does not answer as it should: going on elsewhere")
+            failure = EtcdUnavailableError(f"{left.name} does not answer as it should: going on elsewhere")
+            error = going_away or failure
             self._keep_alives.end(error)
             self._watches.break_(error)
             left.leave()
@@ -322,9 +326,10 @@ class EtcdClient:
                     ends.append(error)
                     if isinstance(error, StaleTokenError):
                         self._login.forget(metadata)
+                    unused = rpc is LEASE_KEEP_ALIVE and not self._keep_alives.waits
                     on_end(error)
-                    if error._elsewhere:  # noqa: SLF001 - of this package
-                        self.switch_endpoint(number)
+                    if not unused:
+                        self._failed(number, error)
 
                 check = functools.partial(self._stranger, endpoint)
                 use = StreamUse(check, on_message, ended, call_soon_from_threads())
@@ -333,8 +338,7 @@ class EtcdClient:
                 except EtcdLeaderError as error:
                     if endpoint is not self._endpoint and not self._closed:
                         continue  # it was left meanwhile: what of it
-                    if error._elsewhere:  # noqa: SLF001 - of this package
-                        self.switch_endpoint(number)
+                    self._failed(number, error)
                     raise
                 if ends:
                     # It was over before it was open. It reports no second end, so its user would wait on it for ever.
@@ -342,6 +346,13 @@ class EtcdClient:
                 return stream
 
         return open_stream
+
+    def _failed(self, number: int, error: EtcdLeaderError) -> None:
+        """Leave the endpoint of a stream if its error is that endpoint's."""
+        if isinstance(error, GoingAwayError):
+            self._switch(number, error)
+        elif error._elsewhere:  # noqa: SLF001 - of this package
+            self.switch_endpoint(number)
 
     def _outdated(self) -> bool:
         """Whether somebody has logged in again, or off, since the watch stream was opened."""

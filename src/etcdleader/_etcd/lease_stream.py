@@ -21,7 +21,7 @@ from .._runtime.events import LightEvent
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import KeepAlive, KeepAliveAnswers
 from .auth import MAX_LOGINS
-from .error_mapping import StaleTokenError
+from .error_mapping import GoingAwayError, StaleTokenError
 from .messages import LeaseKeepAliveRequest
 from .stream import Stream
 
@@ -40,12 +40,14 @@ class _Round:
         answers: What came, and the errors of those that failed.
         over: Set when all are answered, or the stream has ended.
         logins: How often the stream's token was refused.
+        moved: Whether it was sent again because the member was going away.
     """
 
     waiting: dict[int, None]
     answers: KeepAliveAnswers = field(default_factory=KeepAliveAnswers)
     over: LightEvent = field(default_factory=LightEvent)
     logins: int = 0
+    moved: bool = False
 
     def fail(self, error: EtcdLeaderError) -> None:
         """Fail all that wait."""
@@ -114,6 +116,11 @@ class KeepAlives:
         """The stream, while it is open."""
         return self._stream
 
+    @property
+    def waits(self) -> bool:
+        """Whether a keep-alive was sent that has no response yet."""
+        return bool(self._rounds)
+
     def _answered(self, message: KeepAlive) -> None:
         this = self._rounds.pop(message.lease_id, None)
         if this is None:
@@ -136,6 +143,8 @@ class KeepAlives:
         for this in waiting:
             if isinstance(error, StaleTokenError) and this.logins < MAX_LOGINS:
                 this.logins += 1
+            elif isinstance(error, GoingAwayError) and not this.moved:
+                this.moved = True
             elif type(error) is not EtcdRefusedError:
                 this.fail(error)
             this.over.set()

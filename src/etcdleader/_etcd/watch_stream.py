@@ -30,7 +30,7 @@ from .._runtime.events import LightEvent
 from .._runtime.tasks import spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage, WatchSink
-from .error_mapping import StaleTokenError, watch_cancelled
+from .error_mapping import GoingAwayError, StaleTokenError, watch_cancelled
 from .messages import ALL_WATCHES, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchResponse
 from .stream import Stream
 
@@ -159,8 +159,10 @@ class Watches:
                 error = await self._follow()
                 if self._useful and anyio.current_time() >= self._opened_at + _STEADY:
                     pause = _FIRST_PAUSE
-                # A stale token and one silent stream are no errors yet: if the new login or the next stream fails, that is reported.
-                for watch in [] if isinstance(error, StaleTokenError | _SilentError) else list(self._watches):
+                # These are no errors yet: if the new login or the next stream fails, that is reported.
+                moved = isinstance(error, GoingAwayError) and self._useful
+                silently = moved or isinstance(error, StaleTokenError | _SilentError)
+                for watch in [] if silently else list(self._watches):
                     with suppress(Exception):  # no caller waits here: what the sink cannot take ends the next stream
                         watch.tell(WatchBroken(error))
                 if not self._closed:
