@@ -335,6 +335,7 @@ def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -
         ("https://etcd:1", {}, True),
         ("etcd:1", {"ca_cert": "ca.pem"}, True),
         ("127.0.0.1:1,localhost:1,[::1]:1,127.8.8.8:1", {}, True),
+        ("localhost.:1", {}, True),
     ],
 )
 def test_a_password_leaves_the_machine_only_over_tls(endpoints: str, kwargs: Any, *, allowed: bool) -> None:

@@ -17,6 +17,7 @@ import trustme
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSListener
 
+from etcdleader._grpc import tcp
 from etcdleader._runtime.tasks import spawn
 from tests.grpc.http2_client import PATH, PATIENCE, make_connection
 from tests.grpc.http2_server import Server
@@ -44,11 +45,17 @@ def client_tls(authority: trustme.CA | None = None) -> Callable[[], Awaitable[ss
     return context
 
 
+names: list[str] = []
+"""Those that TLS clients have asked for."""
+
+
 @asynccontextmanager
-async def tls_server(authority: trustme.CA) -> AsyncIterator[str]:
+async def tls_server(authority: trustme.CA, name: str = "127.0.0.1") -> AsyncIterator[str]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["h2"])
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.issue_cert(name).configure_cert(context)
+    names.clear()
+    context.sni_callback = lambda _, name, __: names.append(name)
 
     async def serve(stream: ByteStream) -> None:
         server = Server(stream)
@@ -80,6 +87,26 @@ async def test_calls_go_through_tls() -> None:
         assert await connection.unary_unary(PATH, b"ask", timeout=PATIENCE) == b"https"
         connection.close()
         await connection.wait_closed()
+
+
+async def test_a_final_dot_is_neither_in_sni_nor_in_what_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that a name is complete. No certificate has it, and TLS forbids it in SNI (RFC 6066, 3)."""
+    asked: list[str] = []
+
+    async def addresses(host: str, port: int) -> list[tuple[int, Any]]:
+        asked.append(host)
+        return [(socket.AF_INET, ("127.0.0.1", port))]
+
+    monkeypatch.setattr(tcp, "_addresses", addresses)
+    authority = trustme.CA()
+    async with tls_server(authority, "localhost") as address:
+        connection = make_connection(address.replace("127.0.0.1", "localhost."))
+        await connection.connect(client_tls(authority))
+        assert await connection.unary_unary(PATH, b"ask", timeout=PATIENCE) == b"https"
+        connection.close()
+        await connection.wait_closed()
+    assert asked == ["localhost."], "there it means something"
+    assert names == ["localhost"]
 
 
 async def test_a_certificate_that_is_not_trusted_is_an_error_of_ssl() -> None:
