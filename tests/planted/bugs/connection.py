@@ -148,4 +148,98 @@ _CONNECTION = (
     ),
 )
 
-BUGS = (*_SPARING_ETCD, *_CONNECTION)
+_HOSTILE_PEER = (
+    Bug(
+        "frames that bring nothing are free",
+        "connection",
+        within="_waste",
+        pattern=r"if \S+_worthless >.+:",
+        replacement="if False:",
+        test="test_frames_that_bring_nothing_are_counted",
+    ),
+    Bug(
+        "a peer may send more than its window",
+        "connection",
+        within="_data",
+        pattern=r"if self\._inbound < 0:",
+        replacement="if False:",
+        test="test_data_beyond_a_window_end_the_connection",
+    ),
+    Bug(
+        "answers wait without end for a peer that does not read",
+        "connection",
+        within="_answer",
+        pattern=r"if \S+_answers >.+:",
+        replacement="if False:",
+        test="test_answers_wait_for_a_peer_that_reads",
+    ),
+    Bug(
+        "all frames that came are processed at once",
+        "connection",
+        within="receive",
+        pattern="if not left:",
+        replacement="if False:",
+        test="test_no_more_than_so_many_frames_are_processed_at_a_time",
+    ),
+    Bug(
+        "a message may be of any length",
+        "connection",
+        within="take",
+        pattern=r"if size > \S+_most:",
+        replacement="if False:",
+        test="test_a_message_has_a_limit_that_its_first_bytes_show",
+    ),
+    Bug(
+        "a creation that was not asked for is credited",
+        "connection",
+        within="_created",
+        pattern=r"if not \S+_asked:",
+        replacement="if False:",
+        test="test_a_creation_that_was_not_asked_for_ends_the_stream",
+    ),
+)
+
+_OUTAGES = (
+    Bug(
+        "each failed call makes another connection",
+        "sparing etcd",
+        within="attempt",
+        pattern=r"(_not_before =).+",
+        replacement=r"\g<1> now",
+        test="test_an_outage_costs_each_endpoint_one_connection_a_second",
+    ),
+    Bug(
+        "a watch that breaks at once is created at full speed",
+        "sparing etcd",
+        within="_run",
+        pattern=r"if self\._useful and .+:",
+        replacement="if self._useful:",
+        test="test_a_watch_that_is_created_and_then_breaks_is_created_again_once_a_second",
+    ),
+    Bug(
+        "a member that goes away is an outage",
+        "connection",
+        within="Watches._run",
+        pattern=r"moved = .+",
+        replacement="moved = False",
+        test="test_a_member_that_goes_away_costs_a_watch_a_new_stream",
+    ),
+    Bug(
+        "the only endpoint is kept while it talks",
+        "connection",
+        within="switch",
+        pattern=r"and now < self\._failing_since \+ _PATIENCE",
+        replacement="",
+        test="test_the_only_endpoint_is_left_though_it_talks",
+    ),
+    Bug(
+        "TLS without HTTP/2 is taken for no TLS",
+        "connection",
+        within="_with_tls",
+        pattern=r'if .+ != "h2":',
+        replacement="if False:",
+        test="test_a_tls_server_without_http2_is_named_as_that",
+    ),
+)
+
+BUGS = (*_SPARING_ETCD, *_CONNECTION, *_HOSTILE_PEER, *_OUTAGES)

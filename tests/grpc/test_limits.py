@@ -1,0 +1,212 @@
+"""What a peer may cost, limit by limit, without a socket."""
+
+from __future__ import annotations
+
+import hpack
+import pytest
+
+from etcdleader._grpc import Status, limits
+from etcdleader._grpc.exchange import Exchange
+from etcdleader._grpc.frames import Frames
+from etcdleader._grpc.framing import Unframed
+from etcdleader._grpc.happenings import Arrived, Happening, ProtocolError
+from tests.grpc.test_frames import ASK, SETTINGS, frame, greeted, sent, setting, taken
+
+WINDOW = 2**17
+DATA = b"x" * 16_000
+NOTHING = {
+    "settings": frame(4, 1, 0, b""),
+    "an answer to no ping": frame(6, 1, 0, bytes(8)),
+    "empty data": frame(0, 0, 1, b""),
+    "padding": frame(0, 8, 1, b"\x03\0\0\0"),
+    "data of a closed stream": frame(0, 0, 3, b"x"),
+    "headers of a closed stream": frame(1, 4, 3, b"\x88"),
+    "the end of a closed stream": frame(3, 0, 3, bytes(4)),
+    "a wider window": frame(8, 0, 1, b"\0\0\0\1"),
+    "a goodbye": frame(7, 0, 0, bytes(8)),
+    "a priority": frame(2, 0, 1, bytes(5)),
+    "an unknown kind": frame(99, 0, 1, b"anything"),
+}
+
+
+def opened() -> Frames:
+    """With stream 1 open, and stream 3 closed."""
+    frames = greeted(2**24)
+    for _ in range(2):
+        frames.open(ASK)
+    frames.reset(3)
+    taken(frames)
+    return frames
+
+
+def receive(frames: Frames, data: bytes) -> list[Happening]:
+    happened = list(frames.receive(data))
+    while frames.has_more:
+        happened += frames.receive(b"")
+    return happened
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_frames_that_bring_nothing_are_counted(nothing: str) -> None:
+    frames = opened()
+    with pytest.raises(ProtocolError, match="more than 10000 frames that bring nothing"):
+        for _ in range(limits.WORTHLESS_FRAMES + 2):
+            receive(frames, NOTHING[nothing])
+
+
+def test_a_connection_with_responses_receives_as_many_of_them_as_it_likes() -> None:
+    """etcd sends a ping and a window with each response."""
+    frames = opened()
+    for _ in range(3 * limits.WORTHLESS_FRAMES):
+        receive(frames, frame(6, 0, 0, bytes(8)) + frame(8, 0, 0, b"\0\0\0\1") + frame(0, 0, 1, b"\0"))
+        taken(frames)
+
+
+def test_responses_are_no_credit_for_a_flood() -> None:
+    frames = opened()
+    for _ in range(limits.WORTHLESS_FRAMES):
+        receive(frames, frame(0, 0, 1, b"\0"))
+    with pytest.raises(ProtocolError, match="bring nothing"):
+        for _ in range(limits.WORTHLESS_FRAMES + 2):
+            receive(frames, NOTHING["a priority"])
+
+
+def test_an_idle_connection_may_stay_for_years() -> None:
+    """Its peer answers our pings, and pings us as often."""
+    frames = opened()
+    for _ in range(3 * limits.WORTHLESS_FRAMES):
+        frames.ping()
+        receive(frames, frame(6, 1, 0, bytes(8)) + frame(6, 0, 0, bytes(8)))
+        taken(frames)
+
+
+def test_large_headers_of_closed_streams_cost_more() -> None:
+    frames = opened()
+    block = frame(1, 4, 3, b"\x88" * 700)
+    with pytest.raises(ProtocolError, match="bring nothing"):
+        for _ in range(limits.WORTHLESS_FRAMES // 10):
+            receive(frames, block)
+
+
+@pytest.mark.parametrize("kind", [6, 4])
+def test_answers_wait_for_a_peer_that_reads_and_no_longer(kind: int) -> None:
+    frames = opened()
+    for _ in range(3):
+        for _ in range(limits.ANSWERS):
+            receive(frames, frame(kind, 0, 0, bytes(8) if kind == 6 else b""))
+        taken(frames)
+    with pytest.raises(ProtocolError, match="reads none of the answers"):
+        for _ in range(limits.ANSWERS + 1):
+            receive(frames, frame(kind, 0, 0, bytes(8) if kind == 6 else b""))
+
+
+def test_no_more_than_so_many_frames_are_processed_at_a_time() -> None:
+    frames = opened()
+    count = 3 * limits.FRAMES_AT_A_TIME - 1
+    batches = [len(list(frames.receive(frame(0, 0, 1, b"x") * count)))]
+    while frames.has_more:
+        batches.append(len(list(frames.receive(b""))))
+    assert batches == [limits.FRAMES_AT_A_TIME] * 2 + [limits.FRAMES_AT_A_TIME - 1]
+
+
+@pytest.mark.parametrize("streams", [1, 4], ids=["of the stream", "of the connection"])
+def test_data_beyond_a_window_end_the_connection(streams: int) -> None:
+    """The connection's window is as wide as that of each stream."""
+    frames = greeted(WINDOW)
+    numbers = [frames.open(ASK) for _ in range(streams)]
+    taken(frames)
+    whole, rest = divmod(WINDOW, len(DATA))
+    for place in range(whole):
+        receive(frames, frame(0, 0, numbers[place % streams], DATA))
+    receive(frames, frame(0, 0, numbers[0], bytes(rest)))
+    with pytest.raises(ProtocolError, match="more data than the window of the"):
+        receive(frames, frame(0, 0, numbers[-1], b"x"))
+
+
+def test_windows_open_when_the_output_is_taken() -> None:
+    """A peer that reads nothing may send one window, and no more."""
+    frames = greeted(WINDOW)
+    number = frames.open(ASK)
+    taken(frames)
+    for _ in range(5):
+        receive(frames, frame(0, 0, number, DATA))
+    assert frames.has_output
+    assert frames.to_send == b""
+    by = (5 * len(DATA)).to_bytes(4, "big")
+    assert list(sent(taken(frames))) == [(8, 0, 0, by), (8, 0, number, by)]
+    assert not frames.has_output
+
+
+def test_the_largest_header_list_is_announced() -> None:
+    settings = next(payload for kind, _, _, payload in sent(taken(Frames(WINDOW))[24:]) if kind == SETTINGS)
+    assert setting(6, limits.HEADER_LIST) in [settings[at : at + 6] for at in range(0, len(settings), 6)]
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (frame(1, 0, 1, b"\x88") + limits.HEADER_FRAMES * frame(9, 0, 1, b""), "in more than 8 frames"),
+        (frame(1, 0, 1, bytes(16_384)) + 2 * frame(9, 0, 1, bytes(16_384)), "more than 32768 bytes"),
+        (frame(1, 4, 1, hpack.Encoder().encode([("x", "y" * 4_000)]) + b"\xbe" * 9), "cannot be unpacked"),
+        (frame(SETTINGS, 0, 0, setting(4, 1) * (limits.SETTINGS + 1)), "more than 32 settings"),
+        (frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)) + frame(8, 0, 1, b"\0\0\0\1"), "not as it should be"),
+        (frame(8, 0, 1, b"\0\1\0\0") + frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)), "not as it should be"),
+    ],
+)
+def test_headers_and_settings_have_limits(data: bytes, text: str) -> None:
+    with pytest.raises(ProtocolError, match=text):
+        receive(opened(), data)
+
+
+def test_data_are_moved_to_the_output_bit_by_bit_and_all_in_the_end() -> None:
+    """What is not moved yet is dropped with its call."""
+    frames = opened()
+    receive(frames, frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)) + frame(8, 0, 0, b"\x7f\0\0\0"))
+    taken(frames)
+    frames.send(1, bytes(2**21))
+    assert len(frames.to_send) < limits.OUTPUT_AT_A_TIME + 2**15
+    assert frames.waiting(1) > 2**20
+    total = 0
+    while data := taken(frames):
+        assert len(data) < limits.OUTPUT_AT_A_TIME + 2**15
+        total += sum(len(payload) for kind, _, _, payload in sent(data) if kind == 0)
+    assert total == 2**21
+    frames.send(1, bytes(2**21))
+    frames.reset(1)
+    assert len(frames.to_send) < limits.OUTPUT_AT_A_TIME + 2**15
+    assert frames.waiting(1) == 0
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5, 30])
+def test_a_message_has_a_limit_that_its_first_bytes_show(cut: int) -> None:
+    def take(data: bytes) -> tuple[list[bytes], Status | None]:
+        return unframed.take(data), unframed.refused
+
+    unframed, whole = Unframed(50), b"\0\0\0\0\x32" + bytes(50)
+    assert take(whole) == ([bytes(50)], None)
+    assert take(whole[:cut]) == ([], None)
+    assert take(whole[cut:]) == ([bytes(50)], None)
+    too_long = b"\0\0\0\0\x33"
+    ends = [take(too_long[at : at + cut]) for at in range(0, 5, cut)]
+    why = Status("RESOURCE_EXHAUSTED", "a message of 51 bytes is longer than max_recv_bytes = 50")
+    assert ends == [([], None)] * (len(ends) - 1) + [([], why)]
+    assert unframed.held == 0
+
+
+def test_a_response_has_headers_once_after_a_few_informational_ones() -> None:
+    def exchange() -> Exchange:
+        return Exchange(print, print, is_call=False, max_recv_bytes=50)
+
+    one = exchange()
+    for _ in range(limits.HEADER_LISTS - 2):
+        assert one.take_headers({":status": "103"}) is None
+    assert one.take_headers({":status": "200"}) is None
+    assert "more headers" in str(one.take_headers({":status": "200"}))
+    other = exchange()
+    ends = [other.take_headers({":status": "103"}) for _ in range(limits.HEADER_LISTS)]
+    assert [end is None for end in ends] == [True] * (limits.HEADER_LISTS - 1) + [False]
+
+
+def test_padding_is_no_data() -> None:
+    frames = opened()
+    assert receive(frames, frame(0, 8, 1, b"\x03\0\0\0")) == [Arrived(1, b"", ended=False)]
