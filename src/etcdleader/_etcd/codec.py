@@ -24,6 +24,7 @@ from .api import (
     TxnResult,
 )
 from .etcd3_messages import etcdrpc
+from .message_size import FLAT, TXN, check_fields
 from .messages import (
     AuthenticateRequest,
     AuthenticateResponse,
@@ -61,7 +62,7 @@ def encode_lease_grant(request: LeaseGrantRequest) -> bytes:
 
 
 def decode_lease_grant(data: bytes) -> LeaseGranted:
-    message = etcdrpc.LeaseGrantResponse.FromString(data)
+    message = _parsed(etcdrpc.LeaseGrantResponse, data)
     return LeaseGranted(message.ID, message.TTL, _header(message.header))
 
 
@@ -70,7 +71,7 @@ def encode_lease_revoke(request: LeaseRevokeRequest) -> bytes:
 
 
 def decode_lease_revoke(data: bytes) -> LeaseRevokeResponse:
-    return LeaseRevokeResponse(_header(etcdrpc.LeaseRevokeResponse.FromString(data).header))
+    return LeaseRevokeResponse(_header(_parsed(etcdrpc.LeaseRevokeResponse, data).header))
 
 
 def encode_lease_keep_alive(request: LeaseKeepAliveRequest) -> bytes:
@@ -78,7 +79,7 @@ def encode_lease_keep_alive(request: LeaseKeepAliveRequest) -> bytes:
 
 
 def decode_lease_keep_alive(data: bytes) -> KeepAlive:
-    message = etcdrpc.LeaseKeepAliveResponse.FromString(data)
+    message = _parsed(etcdrpc.LeaseKeepAliveResponse, data)
     return KeepAlive(message.ID, message.TTL, _header(message.header))
 
 
@@ -87,7 +88,7 @@ def encode_lease_time_to_live(request: LeaseTimeToLiveRequest) -> bytes:
 
 
 def decode_lease_time_to_live(data: bytes) -> LeaseTimeToLive:
-    message = etcdrpc.LeaseTimeToLiveResponse.FromString(data)
+    message = _parsed(etcdrpc.LeaseTimeToLiveResponse, data)
     return LeaseTimeToLive(message.ID, message.TTL, message.grantedTTL, tuple(message.keys), _header(message.header))
 
 
@@ -100,7 +101,7 @@ def encode_status(request: StatusRequest) -> bytes:
 
 
 def decode_status(data: bytes) -> MemberStatus:
-    message = etcdrpc.StatusResponse.FromString(data)
+    message = _parsed(etcdrpc.StatusResponse, data)
     return MemberStatus(message.version, message.leader, _header(message.header))
 
 
@@ -109,7 +110,7 @@ def encode_authenticate(request: AuthenticateRequest) -> bytes:
 
 
 def decode_authenticate(data: bytes) -> AuthenticateResponse:
-    message = etcdrpc.AuthenticateResponse.FromString(data)
+    message = _parsed(etcdrpc.AuthenticateResponse, data)
     return AuthenticateResponse(_header(message.header), message.token)
 
 
@@ -121,7 +122,7 @@ def encode_range(request: Range) -> bytes:
 
 
 def decode_range(data: bytes) -> RangeResult:
-    message = etcdrpc.RangeResponse.FromString(data)
+    message = _parsed(etcdrpc.RangeResponse, data)
     return _range_result(message, _header(message.header))
 
 
@@ -130,7 +131,7 @@ def encode_raft_term(request: RaftTermRequest) -> bytes:
 
 
 def decode_raft_term(data: bytes) -> RaftTermResponse:
-    return RaftTermResponse(_header(etcdrpc.RangeResponse.FromString(data).header))
+    return RaftTermResponse(_header(_parsed(etcdrpc.RangeResponse, data).header))
 
 
 def encode_txn(request: Txn) -> bytes:
@@ -138,7 +139,7 @@ def encode_txn(request: Txn) -> bytes:
 
 
 def decode_txn(data: bytes) -> TxnResult:
-    message = etcdrpc.TxnResponse.FromString(data)
+    message = _parsed(etcdrpc.TxnResponse, data, TXN)
     return _txn_result(message, _header(message.header))
 
 
@@ -164,7 +165,7 @@ def encode_watch(request: WatchCreateRequest | WatchCancelRequest | WatchProgres
 
 
 def decode_watch(data: bytes) -> WatchResponse:
-    message = etcdrpc.WatchResponse.FromString(data)
+    message = _parsed(etcdrpc.WatchResponse, data)
     return WatchResponse(
         _header(message.header),
         message.watch_id,
@@ -177,6 +178,11 @@ def decode_watch(data: bytes) -> WatchResponse:
 
 
 # Parts of them
+
+
+def _parsed(kind: Any, data: bytes, lists: dict[int, Any] = FLAT) -> Any:
+    check_fields(data, lists)
+    return kind.FromString(data)
 
 
 def _serialized(message: Any) -> bytes:

@@ -37,8 +37,8 @@ _STREAMS = 100
 _REFUSED_STREAM, _CANCEL = 0x7, 0x8
 _MALFORMED = "a frame that is not as it should be"
 _REFUND = limits.REFUND
-_HEADER_UNIT = 64
-"""Bytes of a header block that no stream wants, which cost as much as a worthless frame."""
+_HEADER_UNIT, _FRAME_UNIT = 64, 128
+"""Bytes of a header block that no stream wants, and of any frame, that cost as much as one frame more."""
 
 
 @dataclass(slots=True)
@@ -212,7 +212,7 @@ class Frames:
     def receive(self, data: bytes) -> Iterable[Happening]:
         """Return the events that the data contain. The caller must consume all of them.
 
-        At most ``limits.FRAMES_AT_A_TIME`` frames are processed. The rest is kept for the next call.
+        At most ``limits.FRAMES_AT_A_TIME`` frames are processed, fewer long ones. The rest is kept for the next call.
 
         Raises:
             ProtocolError: The peer broke the protocol.
@@ -224,11 +224,11 @@ class Frames:
         left = limits.FRAMES_AT_A_TIME
         try:
             while end - at >= _HEAD:
-                if not left:
+                if left <= 0:
                     self.has_more = True
                     break
-                left -= 1
                 size = int.from_bytes(came[at : at + 3], "big")
+                left -= 1 + size // _FRAME_UNIT
                 if size > _FRAME:
                     raise ProtocolError(self._what_is(came))
                 if end - at < _HEAD + size:

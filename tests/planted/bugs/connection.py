@@ -177,7 +177,7 @@ _HOSTILE_PEER = (
         "all frames that came are processed at once",
         "connection",
         within="receive",
-        pattern="if not left:",
+        pattern="if left <= 0:",
         replacement="if False:",
         test="test_no_more_than_so_many_frames_are_processed_at_a_time",
     ),

@@ -1,0 +1,72 @@
+"""How much a serialized message grows when it is parsed. Pure.
+
+An empty event takes two bytes in a message, and two hundred in memory. A message of the allowed length could hold
+millions of them, and parsing it would block the event loop for seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ("FIELDS", "FLAT", "TXN", "check_fields")
+
+FIELDS = 2**15
+"""Fields of one message: more than an election has candidates, or a batch of reads has keys."""
+_SHORT = 2 * FIELDS
+"""Bytes. A shorter message cannot have more fields."""
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+FLAT: dict[int, Any] = {}
+"""A message whose lists have elements without lists, as all but one."""
+TXN: dict[int, Any] = {0x1A: {0x0A: FLAT, 0x12: FLAT, 0x1A: FLAT}}
+"""A TxnResponse: its list of results has results with lists. One of them may be a TxnResponse again."""
+TXN[0x1A][0x22] = TXN
+
+
+def check_fields(data: bytes, lists: dict[int, Any]) -> None:
+    """Count the fields of a long message before it is parsed.
+
+    Args:
+        data: The message.
+        lists: The tags of fields that are messages with lists, and theirs.
+
+    Raises:
+        ValueError: There are more than ``FIELDS``, or the data are no message.
+    """
+    if len(data) > _SHORT:
+        try:
+            _walk(data, 0, len(data), lists, FIELDS)
+        except (IndexError, RecursionError) as error:
+            raise ValueError("a message that ends too early, or is nested too deeply") from error
+
+
+def _walk(data: bytes, at: int, end: int, lists: dict[int, Any], left: int) -> int:
+    """Return how many fields are left of the allowed ones."""
+    while at < end:
+        left -= 1
+        if left < 0:
+            raise ValueError(f"a message with more than {FIELDS} fields")
+        tag, at = _varint(data, at)
+        kind = tag & 7
+        if kind == _VARINT:
+            _, at = _varint(data, at)
+        elif kind == _BYTES:
+            size, at = _varint(data, at)
+            if tag in lists:
+                left = _walk(data, at, min(at + size, end), lists[tag], left)
+            at += size
+        elif kind in {_FIXED32, _FIXED64}:
+            at += 4 if kind == _FIXED32 else 8
+        else:
+            raise ValueError(f"a field of the unknown type {kind}")
+    return left
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while (byte := data[at]) & 0x80:
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if shift > 63:
+            raise ValueError("a number that is too long")
+    return value | byte << shift, at + 1
