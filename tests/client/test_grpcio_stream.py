@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
-from etcdleader import EtcdLeaderError
+from etcdleader import EtcdLeaderError, EtcdUnavailableError
+from etcdleader._etcd import grpcio_endpoint
 from etcdleader._etcd.grpcio_endpoint import ChannelStream
 from etcdleader._etcd.rpcs import Rpc
 from etcdleader._etcd.stream import StreamUse
@@ -62,3 +64,45 @@ async def test_a_message_that_cannot_be_processed_ends_its_stream_and_not_the_pr
     (error,) = ends
     assert "could not be processed: BadMessage()" in str(error)
     assert isinstance(error.__cause__, BadMessage)
+
+
+def block_while(condition: Callable[[], bool]) -> None:
+    """Hold up the event loop."""
+    while condition():
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("ends", [False, True], ids=["in the end all are delivered", "and a stream can be ended"])
+async def test_messages_that_the_loop_has_not_taken_do_not_pile_up(
+    monkeypatch: pytest.MonkeyPatch, *, ends: bool
+) -> None:
+    monkeypatch.setattr(grpcio_endpoint, "_INBOX", 10)
+    calls: list[ScriptedCall] = []
+
+    def method(requests: Iterator[Any], metadata: object) -> ScriptedCall:
+        calls.append(ScriptedCall(requests, metadata))
+        for number in range(200):
+            calls[0].messages.put(f"{number}")
+        return calls[0]
+
+    got: list[Any] = []
+    stream = ChannelStream(
+        Rpc("scripted", "/scripted", bytes, bytes),
+        (),
+        StreamUse(lambda message: None, got.append, lambda error: None, call_soon_from_threads()),
+        SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
+        SimpleNamespace(stream_stream=lambda path, **_: method),
+    )
+    block_while(lambda: calls[0].messages.qsize() > 189)
+    block_while(lambda: len(stream._inbox) < 10)
+    assert len(stream._inbox) == 10
+    with anyio.fail_after(30):
+        if ends:
+            stream.end(EtcdUnavailableError("given up"))
+        else:
+            while len(got) < 200:
+                await anyio.sleep(0.001)
+        calls[0].messages.put(None)
+        await stream.ended.wait()
+    assert len(got) == (0 if ends else 200)

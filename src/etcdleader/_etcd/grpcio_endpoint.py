@@ -21,6 +21,9 @@ from .stream import HAS_LEADER, Stream, StreamUse
 
 __all__ = ("ChannelEndpoint", "ChannelStream")
 
+_INBOX = 1000
+"""Messages that wait for the event loop."""
+
 
 class ChannelEndpoint(Endpoint):
     """Calls by gRPC's futures, which cost no thread each, and a thread for each of the two streams."""
@@ -108,6 +111,7 @@ class ChannelStream(Stream):
         self._heard = endpoint.heard
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._inbox: deque[Any] = deque()
+        self._room = threading.Semaphore(_INBOX)
         self._called = False
         try:
             call = channel.stream_stream(rpc.path, request_serializer=rpc.encode, response_deserializer=rpc.decode)
@@ -123,6 +127,7 @@ class ChannelStream(Stream):
 
     def _hang_up(self) -> None:
         self._requests.put(None)
+        self._room.release()  # the thread may wait for it
         if (call := self._call) is not None:
             call.cancel()
 
@@ -133,6 +138,10 @@ class ChannelStream(Stream):
         try:
             for message in self._call:
                 self._heard()
+                self._room.acquire()  # until the loop has taken some: gRPC's window closes meanwhile
+                if not self._open:
+                    self._room.release()
+                    continue
                 self._inbox.append(message)
                 if not self._called:
                     # One way to the loop for all that has come until it looks: waking it costs more than a message.
@@ -153,6 +162,7 @@ class ChannelStream(Stream):
         self._called = False  # first, so that what comes from now on calls again
         while self._inbox:
             message = self._inbox.popleft()
+            self._room.release()
             if not self._open:
                 return
             self._take(message)
