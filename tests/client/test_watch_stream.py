@@ -338,3 +338,19 @@ async def test_a_member_that_goes_away_is_reported_if_the_next_stream_fails_too(
     await anyio.sleep(0.5)
     assert got[-1] == WatchBroken(RESET)
     world.opener.failing = None
+
+
+@pytest.mark.parametrize(("silence", "reported"), [(29, True), (31, False)])
+async def test_an_idle_stream_that_is_cut_costs_a_new_stream_and_no_message(
+    world: World, silence: float, *, reported: bool
+) -> None:
+    """Proxies do it after a minute, by default. With a long `retry` nothing is sent meanwhile."""
+    got: list[WatchMessage] = []
+    world.watches.add(b"k", b"", 0, got.append, 3600.0)
+    await anyio.sleep(1)
+    world.created(1, revision=5)
+    await anyio.sleep(silence)
+    await world.break_stream()
+    world.created(1, revision=5)
+    assert (WatchBroken(RESET) in got) is reported
+    assert got[-1] == WatchCreated(5, resumed=True)

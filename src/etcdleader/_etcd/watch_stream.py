@@ -40,6 +40,8 @@ _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _STEADY = 5.0
 """Seconds for which a stream must last before its break counts as the first one again."""
+_IDLE = 30.0
+"""Seconds without a message after which a proxy may cut a stream for that alone."""
 _HAIR = 0.001
 """Seconds by which a timer may be too early: sums of floating point are rounded."""
 _EARLY = 0.01
@@ -108,7 +110,7 @@ class Watches:
         """How many in a row were silent."""
         self._running = False
         self._closed = False
-        self._useful = False
+        self._useful = self._was_idle = False
         self._opened_at = math.inf
         self._last_id = 0
 
@@ -160,7 +162,7 @@ class Watches:
                 if self._useful and anyio.current_time() >= self._opened_at + _STEADY:
                     pause = _FIRST_PAUSE
                 # These are no errors yet: if the new login or the next stream fails, that is reported.
-                moved = isinstance(error, GoingAwayError) and self._useful
+                moved = self._useful and (isinstance(error, GoingAwayError) or self._was_idle)
                 silently = moved or isinstance(error, StaleTokenError | _SilentError)
                 for watch in [] if silently else list(self._watches):
                     with suppress(Exception):  # no caller waits here: what the sink cannot take ends the next stream
@@ -251,6 +253,8 @@ class Watches:
         stream.send(WatchCancelRequest(server_id))
 
     def _ended(self, error: EtcdLeaderError) -> None:
+        idle_for = anyio.current_time() - self._quiet_since
+        self._was_idle = idle_for >= _IDLE and not self._progress_asked and type(error) is EtcdUnavailableError
         self._stream = None
         self._error = error
         self._by_id.clear()
