@@ -68,10 +68,14 @@ class Cost:
 
     async def watch(self) -> None:
         while True:
-            self.memory = max(self.memory, memory() - self._before)
-            self.frames, self._now = max(self.frames, self._now), 0
-            self.iterations += 1
+            self.take_in()
             await anyio.lowlevel.checkpoint()
+
+    def take_in(self) -> None:
+        """An iteration of the loop has ended."""
+        self.memory = max(self.memory, memory() - self._before)
+        self.frames, self._now = max(self.frames, self._now), 0
+        self.iterations += 1
 
 
 @asynccontextmanager
@@ -84,6 +88,7 @@ async def watched(address: str) -> AsyncIterator[tuple[Connection, Cost]]:
             group.start_soon(cost.watch)
             yield connection, cost
             group.cancel_scope.cancel()
+        cost.take_in()
         connection.close()
         await connection.wait_closed()
 
