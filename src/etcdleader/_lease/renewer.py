@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -132,7 +132,7 @@ class Renewals:
 
     def _look_now(self, lease: Renewable) -> None:
         """Here and now: the task is woken only when there is something for it to do sooner than it had thought."""
-        if self._look_after(lease, anyio.current_time()):
+        if self._look_after(lease, anyio.current_time()) is not None:
             self.look(lease)
 
     def look(self, lease: Renewable) -> None:
@@ -155,7 +155,10 @@ class Renewals:
         while lease in self._leases and self._group is not None:
             under_way = self._leases[lease]
             if under_way is None:
-                under_way, may_join = self._start(self._group, [lease]), True
+                pause = lease.check()
+                if lease not in self._leases:
+                    return
+                under_way, may_join = self._start(self._group, {lease: pause}), True
             else:
                 may_join = not under_way.reading
             while self._leases.get(lease) is under_way:
@@ -190,30 +193,34 @@ class Renewals:
         """Returns in how many seconds to come back."""
         now = anyio.current_time()
         self._compare_clocks(now)
-        due: list[Renewable] = []
+        due: dict[Renewable, float] = {}
         while len(due) < MAX_KEYS_PER_READ and (lease := self._agenda.pop(now)) is not None:
-            if self._look_after(lease, now):
-                due.append(lease)
+            if (pause := self._look_after(lease, now)) is not None:
+                due[lease] = pause
         if due:
-            self._start(group, [*due, *self._companions(now, MAX_KEYS_PER_READ - len(due))])
+            for lease in self._companions(now, MAX_KEYS_PER_READ - len(due)):
+                pause = lease.check()
+                if lease in self._leases:
+                    due[lease] = pause
+            self._start(group, due)
         next_look = self._agenda.next()
         if next_look is None:
             return self._tick
         return min(self._tick, max(next_look - now, _PACE if due else _SHORTEST_PAUSE))
 
-    def _look_after(self, lease: Renewable, now: float) -> bool:
-        """Whether it is due; otherwise, it is on the agenda again."""
+    def _look_after(self, lease: Renewable, now: float) -> float | None:
+        """Return the seconds until the next check of a lease whose renewal is due. Any other lease is on the agenda again."""
         pause = lease.check()
         if lease not in self._leases:
-            return False
+            return None
         if self._leases[lease] is None and (due_in := lease.due_in()) is not None:
             if due_in <= 0:
-                return True
+                return pause
             pause = min(pause, due_in)
         self._agenda.put(lease, when := now + pause)
         if when < self._sleeps_until:
             self._wake.set()
-        return False
+        return None
 
     def _companions(self, now: float, most: int) -> list[Renewable]:
         """Others who will be due soon, and spare a round of their own when they go along."""
@@ -239,12 +246,13 @@ class Renewals:
                 if lease.clock in moved:
                     self._agenda.put(lease, -math.inf)
 
-    def _start(self, group: TaskGroup, leases: Sequence[Renewable]) -> Round:
-        this = Round(self._connection, leases, wanted=self._wanted, release=self._release)
+    def _start(self, group: TaskGroup, leases: Mapping[Renewable, float]) -> Round:
+        """Start a round. The values are the seconds until the next check of each lease."""
+        this = Round(self._connection, list(leases), wanted=self._wanted, release=self._release)
         now = anyio.current_time()
-        for lease in leases:
+        for lease, pause in leases.items():
             self._leases[lease] = this
-            self._agenda.put(lease, now + lease.check())
+            self._agenda.put(lease, now + pause)
         group.start_soon(protected(this.run))
         return this
 
@@ -254,7 +262,7 @@ class Renewals:
         for lease in leases:
             if self._leases.get(lease) is this:
                 self._leases[lease] = None
-                if self._look_after(lease, now):
+                if self._look_after(lease, now) is not None:
                     self.look(lease)
         this.tell()
 
