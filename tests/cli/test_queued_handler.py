@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ class Pipe:
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
+        self.handlers: list[QueuedHandler] = []
         self._seen = b""
 
     def fill(self) -> None:
@@ -41,12 +43,23 @@ class Pipe:
 def pipe() -> Iterator[Pipe]:
     pipe = Pipe()
     yield pipe
-    os.close(pipe.reader)  # the thread that writes gets EPIPE, and goes on waiting
+    for handler in pipe.handlers:
+        handler.close()
+    os.close(pipe.reader)  # a thread in the middle of a write gets EPIPE
+    give_up_at = time.monotonic() + 60
+    while writers():
+        assert time.monotonic() < give_up_at, "a closed handler has not ended its thread"
+        time.sleep(0.001)
     os.close(pipe.writer)
+
+
+def writers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "etcdleader log"]
 
 
 def logger_to(pipe: Pipe, style: LogFormat) -> logging.Logger:
     handler = QueuedHandler(pipe.writer)
+    pipe.handlers.append(handler)
     handler.setFormatter(formatter(style, {}))
     logger = logging.Logger("etcdleader.run")  # noqa: LOG001 - with no other handler, and gone after the test
     logger.addHandler(handler)
@@ -110,3 +123,11 @@ def test_control_characters_are_escaped_and_lines_are_kept(pipe: Pipe) -> None:
     logger = logger_to(pipe, LogFormat.TEXT)
     logger.info("first \x1b[2J\rforged\n- second \x9b")
     assert pipe.read_until(b"second")[:2] == ["etcdleader: first \\x1b[2J\\rforged", "- second \\x9b"]
+
+
+def test_a_closed_handler_writes_what_it_has_and_ends_its_thread(pipe: Pipe) -> None:
+    """The fixture looks at the thread."""
+    logger = logger_to(pipe, LogFormat.TEXT)
+    logger.warning("the last one")
+    logger.handlers[0].close()
+    assert pipe.read_until(b"the last one") == ["etcdleader: warning: the last one"]

@@ -32,6 +32,7 @@ class QueuedHandler(logging.Handler):
         self._lines: deque[bytes] = deque()
         self._bytes = 0
         self._dropped = 0
+        self._closed = False
         self._changed = threading.Condition()
         threading.Thread(target=self._write, name="etcdleader log", daemon=True).start()
 
@@ -54,25 +55,33 @@ class QueuedHandler(logging.Handler):
         with self._changed:
             self._changed.wait_for(lambda: not self._bytes and not self._dropped, _FLUSH)
 
+    def close(self) -> None:
+        """End the thread when it has written all lines. It may be in a write that never ends."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        super().close()
+
     def _line(self, record: logging.LogRecord) -> bytes:
         return (self.format(record) + "\n").encode(errors="backslashreplace")
 
     def _write(self) -> None:
         # Signals are for the main thread: this one may be blocked.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while True:
-            line = self._next()
+        while (line := self._next()) is not None:
             with suppress(OSError):  # the reader is gone, or the disk is full
                 _write_all(self._fd, line)
             with self._changed:
                 self._bytes -= len(line)
                 self._changed.notify_all()
 
-    def _next(self) -> bytes:
+    def _next(self) -> bytes | None:
         with self._changed:
-            self._changed.wait_for(lambda: self._lines or self._dropped)
+            self._changed.wait_for(lambda: self._lines or self._dropped or self._closed)
             if self._lines:
                 return self._lines.popleft()
+            if not self._dropped:
+                return None
             dropped, self._dropped = self._dropped, 0
             text = "%d log lines were dropped, because the reader of stderr did not read"
             line = self._line(logging.LogRecord("etcdleader.run", logging.WARNING, __file__, 0, text, (dropped,), None))
