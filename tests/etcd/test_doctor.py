@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import socket
@@ -220,14 +221,18 @@ def grpc_proxy(server: EtcdServer) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     command = [server.members[0]._command[0], "grpc-proxy", "start", "--listen-addr", endpoint]
+    command += ["--advertise-client-url", endpoint]  # 3.5.35 asks itself there, and ends if nothing answers
     with subprocess.Popen(
         [*command, "--endpoints", server.endpoints[0]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            host, _, port = endpoint.rpartition(":")
             ends_at = time.monotonic() + PATIENCE
             while True:
-                with suppress(OSError), socket.create_connection((host, int(port))):
+                # It accepts connections before it answers on them.
+                connection = http.client.HTTPConnection(endpoint, timeout=PATIENCE)
+                with closing(connection), suppress(OSError, http.client.HTTPException):
+                    connection.request("GET", "/health")
+                    connection.getresponse().read()
                     break
                 assert time.monotonic() < ends_at, "the proxy does not come up"
                 time.sleep(0.02)

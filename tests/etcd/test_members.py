@@ -88,6 +88,8 @@ async def test_a_planned_restart_of_a_member_costs_no_warning(
     cluster: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """etcd says that it goes (GOAWAY), and lets calls end. Each of the others is as good."""
+    if cluster.version == "3.5.1":
+        pytest.skip("etcd 3.5.1 closes its connections without GOAWAY")
     leader, _ = await leader_and_others(cluster)
     place = (leader + 1) % len(cluster.members)
     first = cluster.endpoints[place]
