@@ -82,7 +82,7 @@ def _figures(history: History) -> list[Figure]:
         Figure("L1 crash to the next leader", f"≤ {bound:g} s", tuple(crash)),
         Figure("L4 work ended to the next leader", "≤ 0.05 s typically", tuple(releases)),
         Figure("L5 key or lease about to be taken away to belief ended", "≤ 0.1 s", tuple(noticed)),
-        Figure("L7 healed with nobody leading to a leader", f"≤ {history.lease + 2:g} s", tuple(heal)),
+        Figure("L7 end of a fault without a leader to the next leader", f"≤ {history.lease + 2:g} s", tuple(heal)),
         Figure(
             "L8 stop() called to returned", "≤ one attempt", tuple(stop.done - stop.asked for stop in history.stops)
         ),

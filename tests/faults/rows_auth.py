@@ -46,7 +46,9 @@ def expire_tokens(campaign: Campaign) -> None:
     holder = campaign.settle()
     campaign.sleep(TOKEN_TTL + 1)
     used = holder.used_member()
-    with campaign.injection("D9", f"m{used} leaves {holder.name}, whose token is known nowhere else", keeps=True):
+    with campaign.injection(
+        "D9", f"m{used} refuses {holder.name}, whose token has expired on the other members", keeps=True
+    ):
         holder.link(used, refuse=True)
         campaign.sleep(3 * campaign.options.renew)
         holder.clear()
@@ -81,10 +83,10 @@ def _grant(campaign: Campaign, key: str, end: str) -> None:
 
 
 _CHANGES: tuple[tuple[str, Callable[[Campaign], None]], ...] = (
-    ("a user added and deleted", _add_user),
-    ("the password set anew, which ends every token", _rotate),
-    ("authentication off for 2 s, and on again", _switch_off_and_on),
-    ("the permission taken away for 2 s", _take_permission),
+    ("the operator adds and deletes a user", _add_user),
+    ("the operator changes the password, which invalidates every token", _rotate),
+    ("the operator disables authentication for 2 s", _switch_off_and_on),
+    ("the operator revokes the permission for 2 s", _take_permission),
 )
 
 ROWS = {"D8": change, "D9": expire_tokens}

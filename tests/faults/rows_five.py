@@ -63,10 +63,10 @@ def wake_behind_a_snapshot(campaign: Campaign) -> None:
     campaign.sleep(campaign.options.renew + 2 * campaign.options.retry)
     campaign.wait_all_led(campaign.elections)
     _wait_no_old_leases(campaign)
-    note = f"m{leader}, the leader of etcd, frozen for longer than a lease, all candidates on m{lagging}, which lags"
+    note = f"m{leader}, the leader of etcd, is frozen for longer than a lease, and all candidates use m{lagging}, which lags"
     with campaign.injection("A19", note, keeps=True) as injection:
         if silent:
-            injection.note += ", watches silent"
+            injection.note += ", and watches are silent"
             for candidate in campaign.candidates:
                 candidate.link(drop_watch=True)
         _wake(campaign, injection, leader, lagging)

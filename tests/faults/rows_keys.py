@@ -10,7 +10,7 @@ __all__ = ("ROWS",)
 
 def delete_key(campaign: Campaign) -> None:
     holder = campaign.settle()
-    with campaign.injection("D1", f"the key of {holder.name} deleted") as injection:
+    with campaign.injection("D1", f"the operator deletes the key of {holder.name}") as injection:
         kv = _first(campaign, injection)
         campaign.cluster.call("kv/deleterange", {"key": kv["key"]})
         _await_next(campaign, injection)
@@ -18,7 +18,7 @@ def delete_key(campaign: Campaign) -> None:
 
 def revoke_lease(campaign: Campaign) -> None:
     holder = campaign.settle()
-    with campaign.injection("D2", f"the lease of {holder.name} revoked") as injection:
+    with campaign.injection("D2", f"the operator revokes the lease of {holder.name}") as injection:
         kv = _first(campaign, injection)
         campaign.cluster.call("lease/revoke", {"ID": kv["lease"]})
         _await_next(campaign, injection)
@@ -26,7 +26,7 @@ def revoke_lease(campaign: Campaign) -> None:
 
 def delete_prefix(campaign: Campaign) -> None:
     campaign.settle()
-    with campaign.injection("D3", "every key of the election deleted") as injection:
+    with campaign.injection("D3", "the operator deletes every key of the election") as injection:
         injection.deleted += [int(kv["create_revision"]) for kv in campaign.standing()]
         campaign.cluster.call("kv/deleterange", campaign.range)
         _await_next(campaign, injection)

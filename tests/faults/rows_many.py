@@ -19,13 +19,15 @@ _SHARE = 3
 
 def delete_some_keys(campaign: Campaign) -> None:
     many, victims = _settled(campaign)
-    with many.injection("M1", f"the keys of the leaders of {len(victims)} elections deleted") as injection:
+    with many.injection("M1", f"the operator deletes the keys of the leaders of {len(victims)} elections") as injection:
         _take_away(many, injection, victims, "kv/deleterange", lambda kv: {"key": kv["key"]})
 
 
 def revoke_some_leases(campaign: Campaign) -> None:
     many, victims = _settled(campaign)
-    with many.injection("M2", f"the leases of the leaders of {len(victims)} elections revoked") as injection:
+    with many.injection(
+        "M2", f"the operator revokes the leases of the leaders of {len(victims)} elections"
+    ) as injection:
         _take_away(many, injection, victims, "lease/revoke", lambda kv: {"ID": kv["lease"]})
 
 
@@ -33,7 +35,9 @@ def revoke_behind_stalled_watches(campaign: Campaign) -> None:
     """Only the answer to its keep-alive, one among hundreds on the stream, says that a lease is gone."""
     many, _ = _settled(campaign)
     holder = many.wait_holder()
-    with many.injection("M3", f"watches of {holder.name} stand still, and one lease is revoked") as injection:
+    with many.injection(
+        "M3", f"the watches of {holder.name} receive nothing, and the operator revokes one lease"
+    ) as injection:
         holder.link(drop_watch=True)
         many.sleep(0.2)
         first = many.standing()[0]
@@ -48,7 +52,7 @@ def freeze_used_member(campaign: Campaign) -> None:
     many, _ = _settled(campaign)
     holder = many.wait_holder()
     used = holder.used_member()
-    with many.injection("M4", f"m{used}, which {holder.name} uses, frozen for 3 s", keeps=True) as injection:
+    with many.injection("M4", f"m{used}, which {holder.name} uses, is frozen for 3 s", keeps=True) as injection:
         freeze(many, injection, used, 3.0)
 
 

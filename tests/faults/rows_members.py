@@ -27,7 +27,7 @@ def corrupts_when_killed(version: str) -> bool:
 def kill_etcd_leader(campaign: Campaign) -> None:
     campaign.settle()
     leader = campaign.cluster.wait_leader()
-    with campaign.injection("A1", f"m{leader}, the leader of etcd, killed", keeps=True):
+    with campaign.injection("A1", f"m{leader}, the leader of etcd, is killed", keeps=True):
         campaign.cluster.members[leader].kill()
         campaign.sleep(2.5)
         campaign.cluster.members[leader].restart()
@@ -40,7 +40,7 @@ def kill_used_member(campaign: Campaign) -> None:
         _transfer(campaign, used, (used + 1) % 3)
         campaign.sleep(0.5)
         used = holder.used_member()
-    with campaign.injection("A2", f"m{used}, which the holder {holder.name} uses, killed", keeps=True):
+    with campaign.injection("A2", f"m{used}, which the leader {holder.name} uses, is killed", keeps=True):
         campaign.cluster.members[used].kill()
         campaign.sleep(2.0)
         campaign.cluster.members[used].restart()
@@ -49,7 +49,7 @@ def kill_used_member(campaign: Campaign) -> None:
 def kill_all_members(campaign: Campaign) -> None:
     campaign.settle()
     seconds = campaign.chance.choice([0.5, 1.5, campaign.lease + 0.5])
-    with campaign.injection("A3", f"all members killed for {seconds:g} s", keeps=seconds < 2) as injection:
+    with campaign.injection("A3", f"all members are killed for {seconds:g} s", keeps=seconds < 2) as injection:
         campaign.cluster.kill_all()
         with campaign.cut(injection, *campaign.candidates):
             campaign.sleep(seconds)
@@ -61,7 +61,7 @@ def freeze_etcd_leader(campaign: Campaign) -> None:
     leader = campaign.cluster.wait_leader()
     seconds = campaign.chance.choice([3.0, 10.0, 10.0])
     silent = campaign.chance.random() < _SILENT
-    note = f"m{leader}, the leader of etcd, frozen for {seconds:g} s{', watches silent' if silent else ''}"
+    note = f"m{leader}, the leader of etcd, is frozen for {seconds:g} s{', and watches are silent' if silent else ''}"
     with campaign.injection("A7", note, keeps=True) as injection:
         if silent:
             # Without its watch a leader would find out at its next renewal that its lease was revoked.
@@ -117,7 +117,7 @@ def frozen(
 
 def isolate_leader_with_holder(campaign: Campaign) -> None:
     holder, leader = _holder_on_leader(campaign)
-    note = f"m{leader} cut off from the others, {holder.name} on its side"
+    note = f"the network cuts off m{leader} and {holder.name} from the other members"
     with (
         campaign.injection("A8", note) as injection,
         _isolated(campaign, leader),
@@ -129,7 +129,7 @@ def isolate_leader_with_holder(campaign: Campaign) -> None:
 
 def isolate_leader_and_revoke(campaign: Campaign) -> None:
     holder, leader = _holder_on_leader(campaign)
-    note = f"as A8 with {holder.name}, whose lease is revoked on the other side"
+    note = f"as A8 with {holder.name}, whose lease the other members revoke"
     with (
         campaign.injection("A9", note) as injection,
         _isolated(campaign, leader),
@@ -148,7 +148,8 @@ def transfer_with_one_way_partition(campaign: Campaign) -> None:
     target = campaign.chance.choice([number for number in range(3) if number != leader])
     target_id = campaign.cluster.member_id(target)
     with campaign.injection(
-        "A10", f"m{leader} hands over to m{target} and goes deaf, {holder.name} on it"
+        "A10",
+        f"m{leader}, which {holder.name} uses, transfers etcd's leadership to m{target} and receives nothing more",
     ) as injection:
         others = [node for node in campaign.cluster.nodes if node != f"m{leader}"]
         try:
@@ -170,7 +171,9 @@ def fill_quota(campaign: Campaign) -> None:
     holder = campaign.settle()
     waiting = [candidate for candidate in campaign.candidates if candidate is not holder]
     newcomer = campaign.chance.choice(waiting)
-    with campaign.injection("A13", f"no space left; {newcomer.name} starts anew meanwhile", keeps=True):
+    with campaign.injection(
+        "A13", f"etcd raises the NOSPACE alarm, and {newcomer.name} restarts meanwhile", keeps=True
+    ):
         junk = {"key": b64("faults/junk"), "value": b64("x" * 1_000_000)}
         for _ in range(64):
             try:
@@ -187,7 +190,9 @@ def fill_quota(campaign: Campaign) -> None:
 
 def compact_behind(campaign: Campaign) -> None:
     campaign.settle()
-    with campaign.injection("A15", "compacted at head, over and over, while connections break", keeps=True):
+    with campaign.injection(
+        "A15", "the operator compacts etcd at its current revision again and again, while connections break", keeps=True
+    ):
         for round_ in range(12):
             with contextlib.suppress(OperatorError):
                 campaign.cluster.call("kv/compaction", {"revision": campaign.cluster.revision()})
@@ -200,7 +205,9 @@ def compact_behind(campaign: Campaign) -> None:
 def replace_member(campaign: Campaign) -> None:
     holder = campaign.settle()
     used = holder.used_member()
-    with campaign.injection("A17", f"m{used}, which {holder.name} uses, removed and added anew", keeps=True):
+    with campaign.injection(
+        "A17", f"the operator removes m{used}, which {holder.name} uses, from the cluster and adds it again", keeps=True
+    ):
         campaign.cluster.replace(used)
 
 

@@ -18,7 +18,7 @@ _REVISIONS_AHEAD = 12
 def wipe(campaign: Campaign) -> None:
     campaign.settle(everybody=True)  # who has not heard of the cluster yet has nothing to remember
     _run_on(campaign, 1)
-    with campaign.injection("A4", "all members killed, and started again without their data") as injection:
+    with campaign.injection("A4", "all members are killed, and start again without their data") as injection:
         campaign.cluster.kill_all()
         campaign.cluster.wipe()
         _end_of_an_era(campaign, injection)
@@ -29,7 +29,9 @@ def restore(campaign: Campaign) -> None:
     campaign.settle(everybody=True)  # who has not heard of the cluster yet has nothing to remember
     snapshot = _snapshot(campaign)
     _run_on(campaign, campaign.cluster.revision())
-    with campaign.injection("A5", "all members killed, and restored from a snapshot some revisions old") as injection:
+    with campaign.injection(
+        "A5", "all members are killed, and the operator restores them from a snapshot some revisions old"
+    ) as injection:
         campaign.cluster.kill_all()
         campaign.cluster.restore(snapshot)
         _end_of_an_era(campaign, injection)
@@ -44,7 +46,9 @@ def restore_raised(campaign: Campaign) -> None:
     _run_on(campaign, campaign.cluster.revision())
     head = campaign.cluster.revision() + _REVISIONS_AHEAD
     raised_by = head if campaign.cluster.can_raise_revisions() else 0
-    with campaign.injection("A6", "restored from a snapshot, revisions raised above all that was known") as injection:
+    with campaign.injection(
+        "A6", "the operator restores all members from a snapshot, with revisions above all that a client has received"
+    ) as injection:
         with campaign.cut(injection, *campaign.candidates):
             for candidate in campaign.candidates:
                 candidate.link(refuse=True)

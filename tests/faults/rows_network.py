@@ -10,7 +10,9 @@ __all__ = ("ROWS",)
 def cut_off(campaign: Campaign) -> None:
     holder = campaign.settle()
     seconds = campaign.chance.choice([3.0, campaign.lease + 1.5])
-    with campaign.injection("B1", f"{holder.name} cut off for {seconds:g} s", keeps=seconds < 4) as injection:
+    with campaign.injection(
+        "B1", f"the network cuts off {holder.name} for {seconds:g} s", keeps=seconds < 4
+    ) as injection:
         campaign.network.set_link(holder.name, up=False)
         try:
             with campaign.cut(injection, holder):
@@ -41,13 +43,15 @@ def slow_answers(campaign: Campaign) -> None:
     if campaign.chance.random() < 0.4:
         # A renewal takes two round trips, and an attempt no longer than `retry`, which is 1 s.
         delay = campaign.chance.choice([0.05, 0.1, 0.2]) * campaign.options.retry
-        with campaign.injection("B3", f"{delay:g} s each way for {holder.name}", keeps=True):
+        with campaign.injection("B3", f"each request and each response of {holder.name} takes {delay:g} s", keeps=True):
             holder.link(delay_up=delay, delay_down=delay)
             campaign.sleep(4.0)
             holder.clear()
         return
     delay = campaign.chance.uniform(0.35, 0.45) * campaign.options.retry
-    with campaign.injection("B3", f"answers to {holder.name} take {delay:.2f} s, then nothing goes") as injection:
+    with campaign.injection(
+        "B3", f"responses to {holder.name} take {delay:.2f} s, then its requests are lost"
+    ) as injection:
         holder.link(delay_down=delay)
         campaign.sleep(3 * campaign.options.renew)
         # Answers under way still arrive: counted from their arrival, they would seem newer than they are.
@@ -61,14 +65,16 @@ def slow_answers(campaign: Campaign) -> None:
 def answers_lost(campaign: Campaign) -> None:
     holder = campaign.settle()
     if campaign.chance.random() < 0.5:
-        with campaign.injection("B4", f"answers to {holder.name} are lost for 1.2 s, then its connections", keeps=True):
+        with campaign.injection(
+            "B4", f"responses to {holder.name} are lost for 1.2 s, then its connections end", keeps=True
+        ):
             holder.link(drop_down=True)
             campaign.sleep(1.2)
             holder.clear()
             campaign.sleep(1.5)
         return
     newcomer = campaign.chance.choice([candidate for candidate in campaign.candidates if candidate is not holder])
-    with campaign.injection("B4", f"answers to {newcomer.name} are lost while it joins", keeps=True):
+    with campaign.injection("B4", f"responses to {newcomer.name} are lost while it joins", keeps=True):
         newcomer.tell("stop")
         newcomer.wait(5)
         campaign.died(newcomer)
@@ -81,7 +87,9 @@ def answers_lost(campaign: Campaign) -> None:
 
 def stalled_watch(campaign: Campaign) -> None:
     holder = campaign.settle()
-    with campaign.injection("B9", f"watches of {holder.name} stand still, and its key is deleted") as injection:
+    with campaign.injection(
+        "B9", f"the watches of {holder.name} receive nothing, and the operator deletes its key"
+    ) as injection:
         holder.link(drop_watch=True)
         campaign.sleep(0.2)
         injection.deleted.append(injection.token)

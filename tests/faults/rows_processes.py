@@ -16,7 +16,7 @@ _FREEZER = Path("/sys/fs/cgroup/freezer")
 
 def kill(campaign: Campaign) -> None:
     holder = campaign.settle()
-    with campaign.injection("C1", f"{holder.name} killed") as injection:
+    with campaign.injection("C1", f"{holder.name} is killed") as injection:
         injection.crashed = True
         holder.kill()
         campaign.died(holder)
@@ -30,7 +30,7 @@ def stop_briefly(campaign: Campaign) -> None:
     campaign.sleep(campaign.options.renew + campaign.options.retry)
     holder = campaign.wait_holder()
     seconds = campaign.chance.uniform(1.0, campaign.lease - campaign.options.margin - campaign.options.renew - 2)
-    with campaign.injection("C2", f"{holder.name} stopped for {seconds:.1f} s", keeps=True):
+    with campaign.injection("C2", f"{holder.name} is stopped for {seconds:.1f} s", keeps=True):
         holder.freeze()
         try:
             campaign.sleep(seconds)
@@ -41,7 +41,7 @@ def stop_briefly(campaign: Campaign) -> None:
 
 def stop_past_lease(campaign: Campaign) -> None:
     holder = campaign.settle()
-    with campaign.injection("C3", f"{holder.name} stopped until another one leads") as injection:
+    with campaign.injection("C3", f"{holder.name} is stopped until another one leads") as injection:
         injection.crashed = True
         holder.freeze()
         try:
@@ -54,7 +54,7 @@ def stop_past_lease(campaign: Campaign) -> None:
 
 def freeze_cgroup(campaign: Campaign) -> None:
     holder = campaign.settle()
-    with campaign.injection("C4", f"{holder.name} frozen by its cgroup until another one leads") as injection:
+    with campaign.injection("C4", f"{holder.name} is frozen by its cgroup until another one leads") as injection:
         injection.crashed = True
         with _frozen(campaign, holder):
             campaign.sleep(campaign.lease - 1)
@@ -65,7 +65,7 @@ def freeze_cgroup(campaign: Campaign) -> None:
 def block_loop(campaign: Campaign) -> None:
     holder = campaign.settle()
     seconds = campaign.lease + 1.5
-    with campaign.injection("C5", f"the loop of {holder.name} blocked for {seconds:g} s"):
+    with campaign.injection("C5", f"the loop of {holder.name} is blocked for {seconds:g} s"):
         holder.tell(f"block {seconds}")
         campaign.sleep(seconds + 0.5)
 
@@ -104,7 +104,7 @@ def fork(campaign: Campaign) -> None:
 def stop(campaign: Campaign) -> None:
     """Not of the must-have set: the way it should be, for the figures."""
     holder = campaign.settle()
-    with campaign.injection("stop", f"{holder.name} stopped, as its operator would") as injection:
+    with campaign.injection("stop", f"the operator stops {holder.name}") as injection:
         holder.tell("stop")
         if holder.wait(5):
             campaign.died(holder)

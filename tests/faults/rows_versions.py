@@ -94,8 +94,9 @@ def _replace_next(campaign: Campaign, row: str, old: str, new: str) -> None:
     leads = "the leader of etcd" if campaign.cluster.wait_leader() == number else "a follower"
     used = holder.used_member() == number
     down = campaign.lease + 1 if len(on_old) == len(campaign.cluster.members) else 0
-    note = f"m{number}, {leads}{f', which {holder.name} uses,' if used else ''} from {old} to {new}"
-    note += f", down for {down:g} s" if down else ""
+    uses = f" and the endpoint of {holder.name}" if used else ""
+    note = f"the operator replaces m{number}, {leads}{uses}, from {old} to {new}"
+    note += f", which is down for {down:g} s" if down else ""
     with campaign.injection(row, note, keeps=True) as injection:
         campaign.cluster.members[number].terminate()
         campaign.sleep(down)
