@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,7 @@ from etcdleader._cli.run.settings import Overrides, command_environment, make_ma
 from etcdleader._cli.run.supervisor import descendants
 from etcdleader._managers.noop import NoopLeaderManager
 from etcdleader.errors import ConfigError
-from tests.helpers.run_command import OFF, line, run, running
+from tests.helpers.run_command import line, run, run_after, running
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
@@ -50,16 +48,7 @@ def test_the_exit_status_tells_what_happened(words: list[str], status: int, tmp_
 
 def test_a_command_that_cannot_even_be_tried_is_told_of_without_a_traceback(tmp_path: Path) -> None:
     """Here Python is gone, as it is while it is being upgraded."""
-    script = "import sys; from etcdleader._cli import main; sys.executable = '/no/such/python'; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "run", "true"],
-        env=OFF,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_after("import sys; sys.executable = '/no/such/python'", "true", cwd=tmp_path)
     assert done.returncode == 126
     assert "/no/such/python" in done.stderr
     assert "Traceback" not in done.stderr

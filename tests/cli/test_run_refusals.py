@@ -5,15 +5,13 @@ from __future__ import annotations
 import compileall
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.helpers.paths import ROOT
-from tests.helpers.run_command import OFF, run
+from tests.helpers.run_command import run, run_after
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
@@ -62,31 +60,14 @@ def test_it_runs_from_a_zip(tmp_path: Path) -> None:
                 archive.write(file, file.relative_to(folder.parent))
         script = (
             f"import sys; sys.path.insert(0, {str(path)!r}); import etcdleader._cli; "
-            f"assert etcdleader._cli.__file__.startswith({str(path)!r}); etcdleader._cli.main()"
+            f"assert etcdleader._cli.__file__.startswith({str(path)!r})"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", script, "run", "sh", "-c", "echo $ETCDLEADER_TOKEN; exit 3"],
-            env=OFF,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_after(script, "sh", "-c", "echo $ETCDLEADER_TOKEN; exit 3", cwd=tmp_path)
         assert (done.returncode, done.stdout) == (3, "0\n"), done.stderr
 
 
 def test_a_frozen_program_says_that_it_cannot_supervise(tmp_path: Path) -> None:
     """It would start itself as its supervisor."""
-    script = "import sys; sys.frozen = True; from etcdleader._cli import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "run", "true"],
-        env=OFF,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_after("import sys; sys.frozen = True", "true", cwd=tmp_path)
     assert done.returncode == 70
     assert "is a frozen program" in done.stderr

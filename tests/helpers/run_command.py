@@ -13,7 +13,7 @@ from pathlib import Path
 from etcdleader._cli.run.supervisor import descendants
 from tests.helpers.python_process import Python, run_python
 
-__all__ = ("OFF", "line", "run", "running")
+__all__ = ("OFF", "line", "run", "run_after", "running")
 
 OFF = {**os.environ, "ETCDLEADER_LEADER__ENABLED": "false"}
 RUN = [sys.executable, "-m", "etcdleader", "run"]
@@ -21,6 +21,19 @@ RUN = [sys.executable, "-m", "etcdleader", "run"]
 
 def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return run_python([*RUN, *words], cwd, {**OFF, **environment}, seconds=60)
+
+
+def run_after(script: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command in an interpreter of its own that a script has changed before."""
+    return subprocess.run(
+        [sys.executable, "-c", f"{script}; from etcdleader._cli import main; main()", "run", *words],
+        env=OFF,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 @contextmanager

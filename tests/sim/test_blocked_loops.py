@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 from collections.abc import Callable
 
 import anyio
 import pytest
-import trio
-import trio.testing
 
 from etcdleader import LossReason, Term
 from etcdleader.testing import FakeEtcd
-from etcdleader.testing.virtual_time import VirtualClock, VirtualTimeLoop
-from tests.sim.world import CONFIG, leading, make, until
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, block_the_loop, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -24,19 +21,6 @@ def blocked_for(caplog: pytest.LogCaptureFixture) -> list[float]:
     """The seconds in the warnings about a blocked loop."""
     found = [re.search(r"event loop did not run for at least ([\d.]+) s", record.message) for record in caplog.records]
     return [float(match[1]) for match in found if match is not None]
-
-
-def block_the_loop(seconds: float) -> None:
-    """Let time pass in which no task runs, as ``time.sleep`` does."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        clock = trio.lowlevel.current_clock()
-        assert isinstance(clock, trio.testing.MockClock)
-        clock.jump(seconds)
-    else:
-        assert isinstance(loop, VirtualTimeLoop)
-        loop._jumping.time += seconds
 
 
 async def test_the_deletion_of_the_key_that_is_received_first_is_no_loss_by_others(

@@ -5,7 +5,6 @@ A manager's clock is injected, so here it runs at a rate of its own, or goes on 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -16,28 +15,13 @@ import pytest
 from etcdleader import Config, EtcdLeaderManager, LeadershipLostError, LossReason
 from etcdleader._managers import leadership as product
 from etcdleader.testing import FakeEtcd
-from etcdleader.testing.virtual_time import VirtualClock, VirtualTimeLoop
-from tests.sim.world import CONFIG, ELECTION, Diary, leading, make, until
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, ELECTION, Diary, block_the_loop, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
 MINUTE = Config(enabled=True, id="sim", lease=60, retry=5, renew=15)
 """The defaults: a margin of 3 s is 5 % of the lease."""
-
-
-def stand_still(seconds: float) -> None:
-    """Nothing on this loop runs, and time passes: a process that was stopped, or a loop that was blocked."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        import trio.testing
-
-        virtual = trio.lowlevel.current_clock()
-        assert isinstance(virtual, trio.testing.MockClock)
-        virtual.jump(seconds)
-    else:
-        assert isinstance(loop, VirtualTimeLoop)
-        loop._jumping.time += seconds
 
 
 async def seconds_of_two_leaders(etcd: FakeEtcd, rate: float, config: Config) -> float:
@@ -163,7 +147,7 @@ async def test_a_process_that_was_stopped_for_less_than_its_lease_still_leads(
 ) -> None:
     async with leading(etcd, clock) as (manager, term):
         await anyio.sleep(0.5)
-        stand_still(CONFIG.lease - CONFIG.margin - 0.6)
+        block_the_loop(CONFIG.lease - CONFIG.margin - 0.6)
         assert term.is_valid()
         await anyio.sleep(0.1)
         assert manager.statistics().renewals == 1, "it renews at once, before the lease is over"
@@ -192,7 +176,7 @@ async def test_a_process_that_was_stopped_past_its_lease_says_no_at_the_first_lo
         assert steps
         assert all(steps)
         steps.clear()
-        stand_still(CONFIG.lease + 5)
+        block_the_loop(CONFIG.lease + 5)
         assert not manager.is_leader()
         assert term.remaining() <= 0
         await until(lambda: "ousted: EXPIRED" in diary.entries, timeout=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import anyio
 from etcdleader import Config, EtcdLeaderManager, LeaderManager, Term
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient
+from etcdleader.testing.virtual_time import VirtualTimeLoop
 
 ELECTION = "jobs"
 CONFIG = Config(enabled=True, id="sim", lease=10, renew=2, retry=1, margin=1)
@@ -38,6 +40,21 @@ async def leading(
     manager = make(etcd, clock)
     async with manager:
         yield manager, await manager.wait_elected()
+
+
+def block_the_loop(seconds: float) -> None:
+    """Let time pass in which no task runs: a call that blocks, or a process that is stopped."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        import trio.testing
+
+        virtual = trio.lowlevel.current_clock()
+        assert isinstance(virtual, trio.testing.MockClock)
+        virtual.jump(seconds)
+    else:
+        assert isinstance(loop, VirtualTimeLoop)
+        loop._jumping.time += seconds
 
 
 async def until(holds: Callable[[], Any], timeout: float = 60, *, step: float = 0.005) -> None:
