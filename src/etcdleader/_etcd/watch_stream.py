@@ -27,6 +27,7 @@ import anyio
 import anyio.lowlevel
 
 from .._runtime.events import LightEvent
+from .._runtime.min_counter import MinCounter
 from .._runtime.tasks import spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage, WatchSink
@@ -96,6 +97,7 @@ class Watches:
         self._refused = refused
         self._outdated = outdated
         self._watches: dict[_Watch, None] = {}
+        self._timeouts = MinCounter()
         self._by_id: dict[int, _Watch] = {}
         self._asked: deque[_Watch] = deque()
         self._stream: Stream | None = None
@@ -118,6 +120,7 @@ class Watches:
         """Begin a watch; its messages come later."""
         watch = _Watch(key, range_end, start_revision, sink, timeout, self)
         self._watches[watch] = None
+        self._timeouts.add(timeout)
         if self._stream is not None:
             self._ask_for(watch, self._stream)
             if watch.asked_at + timeout < self._looks_at:
@@ -129,9 +132,14 @@ class Watches:
 
     def forget(self, watch: _Watch) -> None:
         """The user wants no more of it."""
-        self._watches.pop(watch, None)
+        self._drop(watch)
         if watch.server_id is not None and self._stream is not None:
             self._cancel_on_server(watch.server_id, self._stream)
+
+    def _drop(self, watch: _Watch) -> None:
+        if watch in self._watches:
+            del self._watches[watch]
+            self._timeouts.remove(watch.timeout)
 
     def break_(self, error: EtcdLeaderError) -> None:
         """End the stream, and go on with another."""
@@ -148,7 +156,7 @@ class Watches:
         self._closed = True
         for watch in list(self._watches):
             watch.closed = True
-        self._watches.clear()
+            self._drop(watch)
         self.break_(EtcdUnavailableError("the connection was closed"))
         self._wake()
 
@@ -177,7 +185,7 @@ class Watches:
         """Open a stream and stay with it until it breaks; returns why."""
         self._useful = False
         self._error = None
-        timeout = min(watch.timeout for watch in self._watches)
+        timeout = self._timeouts.min(math.inf)
         try:
             with anyio.fail_after(timeout):
                 self._stream = await self._open_stream(self._received, self._ended, timeout)
@@ -214,8 +222,7 @@ class Watches:
 
     def _patience(self) -> float:
         """Seconds without a message, before the progress request and again after it."""
-        shortest = min((watch.timeout for watch in self._watches), default=math.inf)
-        return shortest * min(1 << max(self._silent_streams - 1, 0), _MOST_PATIENCE)
+        return self._timeouts.min(math.inf) * min(1 << max(self._silent_streams - 1, 0), _MOST_PATIENCE)
 
     def _look_after_the_stream(self) -> None:
         now, due_at = anyio.current_time(), self._message_due_at()
@@ -322,7 +329,7 @@ class Watches:
             error = EtcdUnavailableError(f"revision {watch.next_revision} was compacted")
         watch.tell(WatchCanceled(error, message.compact_revision))
         watch.closed = True
-        self._watches.pop(watch, None)
+        self._drop(watch)
 
     @staticmethod
     def _happened(watch: _Watch, message: WatchResponse) -> None:

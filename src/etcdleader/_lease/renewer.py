@@ -8,7 +8,6 @@ transactions, not twenty thousand calls. Every renewal confirms every key, whate
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from anyio.abc import TaskGroup
 
 from .._runtime.clock import Clock
 from .._runtime.events import LightEvent
+from .._runtime.min_counter import MinCounter
 from .._runtime.tasks import protected
 from ..errors import EtcdUnavailableError
 from .deadlines import Agenda
@@ -73,7 +73,7 @@ class Renewals:
         self._agenda: Agenda[Renewable] = Agenda()
         self._clocks: dict[Clock, _ClockUse] = {}
         self._ticks: dict[Renewable, float] = {}
-        self._tick_counts: Counter[float] = Counter()
+        self._distinct_ticks = MinCounter()
         self._wake = LightEvent()
         self._sleeps_until = -math.inf
         """When the task looks at the agenda by itself; while it does, it needs no waking."""
@@ -103,16 +103,14 @@ class Renewals:
             if not use.users:
                 del self._clocks[lease.clock]
             if (every := self._ticks.pop(lease, None)) is not None:
-                self._tick_counts[every] -= 1
-                if not self._tick_counts[every]:
-                    del self._tick_counts[every]
+                self._distinct_ticks.remove(every)
 
     def watch_clock(self, lease: Renewable, every: float) -> None:
         """Compare the lease's clock with the loop's so often, until it is discarded: loops sleep on clocks that stand
         still in suspend, and what is on the agenda is there by the loop's."""
         if lease in self._leases and lease not in self._ticks:
             self._ticks[lease] = every
-            self._tick_counts[every] += 1
+            self._distinct_ticks.add(every)
             # Not here and now: the caller has not finished what it begins with this.
             self._agenda.put(lease, -math.inf)
             if anyio.current_time() + every < self._sleeps_until:
@@ -127,8 +125,7 @@ class Renewals:
 
     @property
     def _tick(self) -> float:
-        # Of the few that differ: ten thousand leases that go must not look through each other.
-        return min(self._tick_counts, default=_LONGEST_PAUSE)
+        return self._distinct_ticks.min(_LONGEST_PAUSE)
 
     def _look_now(self, lease: Renewable) -> None:
         """Here and now: the task is woken only when there is something for it to do sooner than it had thought."""
