@@ -82,10 +82,9 @@ class Endpoint(ABC):
 class _Attempt:
     """To connect."""
 
-    __slots__ = ("connection", "error", "over", "pausing", "scope")
+    __slots__ = ("connection", "error", "over", "scope")
 
     def __init__(self) -> None:
-        self.pausing = True
         self.connection: Connection | None = None
         self.over = LightEvent()
         self.error: EtcdLeaderError | None = None
@@ -195,7 +194,8 @@ class DirectEndpoint(Endpoint):
             spawn(functools.partial(self._try, attempt), "etcdleader connecting", self._attempt_is_over)
         await attempt.over.wait_for(max(0.0, deadline - anyio.current_time()))
         if not attempt.over.is_set():
-            if attempt.pausing and (last := self._policy.error) is not None:
+            # In the pause before the next attempt, and while it is under way, the last failure is the best explanation.
+            if (last := self._policy.error) is not None:
                 raise type(last)(*last.args)
             raise EtcdUnavailableError(f"{self.name}: no connection in time")
         if attempt.error is not None:
@@ -217,7 +217,6 @@ class DirectEndpoint(Endpoint):
                 if delay := policy.delay(anyio.current_time()):
                     await anyio.sleep(delay)
                 policy.attempt(anyio.current_time())
-                attempt.pausing = False
                 deadline = attempt.scope.deadline = anyio.current_time() + _CONNECTING
                 self._connections = [one for one in self._connections if not one.ended.is_set()]
                 attempt.connection = await self._connect(deadline)
