@@ -22,16 +22,24 @@ _NOT_FOUND_OUT = (OSError, UnicodeError, ValueError, anyio.EndOfStream, anyio.Br
 
 async def check_proxies(etcd: EtcdConfig, report: Report, timeout: float) -> None:
     """Report the endpoints that are a grpc-proxy."""
-    proxies = [endpoint for endpoint in etcd.endpoints if await _is_grpc_proxy(etcd, endpoint, timeout)]
+    found = {endpoint: await _is_grpc_proxy(etcd, endpoint, timeout) for endpoint in etcd.endpoints}
+    proxies = [endpoint for endpoint, is_proxy in found.items() if is_proxy]
+    silent = [endpoint for endpoint, is_proxy in found.items() if is_proxy is None]
     if proxies:
         what = f"etcd's grpc-proxy is at {', '.join(proxies)}: it answers keep-alives by itself, and is not supported"
         report(Finding("proxy", "problem", what, "name the members of the cluster as endpoints"))
+    elif silent:
+        report(
+            Finding(
+                "proxy", "skipped", f"{', '.join(silent)} did not answer the request that identifies etcd's grpc-proxy"
+            )
+        )
     else:
         report(Finding("proxy", "ok", "no endpoint is etcd's grpc-proxy"))
 
 
-async def _is_grpc_proxy(etcd: EtcdConfig, endpoint: str, timeout: float) -> bool:
-    """Return whether the endpoint serves the page of a grpc-proxy; False also where that is not found out in time."""
+async def _is_grpc_proxy(etcd: EtcdConfig, endpoint: str, timeout: float) -> bool | None:
+    """Return whether the endpoint serves the page of a grpc-proxy; None if it did not answer."""
     address = endpoint.removeprefix("https://")
     answer = b""
     with anyio.move_on_after(timeout):
@@ -42,6 +50,8 @@ async def _is_grpc_proxy(etcd: EtcdConfig, endpoint: str, timeout: float) -> boo
                     answer += await stream.receive()
         except _NOT_FOUND_OUT:
             pass  # the end of the answer is one of them
+    if not answer:
+        return None
     # Something else may answer every path with a page of its own.
     return re.match(rb"HTTP/1\.[01] 200 ", answer) is not None and b"# HELP " in answer
 
