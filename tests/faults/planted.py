@@ -111,7 +111,7 @@ BUGS = (
         "released before the work has ended",
         (
             Change(within="withdraw", pattern="async def withdraw", replacement=_LET_GO),
-            Change(within="_stand", pattern=r"\.hold\b", replacement=".hold_and_let_go"),
+            Change(within="_run_candidacy", pattern=r"\.hold\b", replacement=".hold_and_let_go"),
         ),
         rows=("C8",),
         rules=("S7",),

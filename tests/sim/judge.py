@@ -161,5 +161,5 @@ class Judge:
 
 def _leases(manager: EtcdLeaderManager, term: Term) -> set[int]:
     """Those on which the key of a term may be now."""
-    session = None if manager._contest is None else manager._contest.session
+    session = None if manager._elector is None else manager._elector.session
     return {term.lease_id} if session is None else {term.lease_id, session.own.moving_to}

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from etcdleader import Config, EtcdLeaderManager, LeadershipLostError, LossReason
-from etcdleader._managers import leadership as product
+from etcdleader._managers import elector as product
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.world import CONFIG, ELECTION, Diary, block_the_loop, leading, make, until

@@ -79,9 +79,9 @@ async def test_the_loops_deadline_cancels_the_work_where_the_ticker_does_not_run
         term = await manager.wait_elected()
         won_at = anyio.current_time()
         (connection,) = connections._connections.values()
-        assert manager._contest is not None
-        assert manager._contest.session is not None
-        connection.renewals.discard(manager._contest.session)
+        assert manager._elector is not None
+        assert manager._elector.session is not None
+        connection.renewals.discard(manager._elector.session)
         if place == "leading":
             with pytest.raises(LeadershipLostError):
                 async with manager.leading():

@@ -338,8 +338,8 @@ class EndsMeanwhile(EtcdLeaderManager):
 
     def __getattribute__(self, name: str) -> Any:
         value = super().__getattribute__(name)
-        if name == "_contest" and self.armed:
-            self._contest = None
+        if name == "_elector" and self.armed:
+            self._elector = None
         return value
 
 
@@ -349,13 +349,13 @@ async def test_a_candidacy_that_ends_while_statistics_are_asked_for_does_no_harm
     manager = EndsMeanwhile(etcd, CONFIG, "jobs", clock=clock)
     async with manager:
         await manager.wait_elected()
-        contest = manager._contest
+        elector = manager._elector
         manager.armed = True
         try:
             assert manager.statistics().last_renewal_age is not None
         finally:
             manager.armed = False
-            manager._contest = contest
+            manager._elector = elector
 
 
 # Secrets

@@ -30,14 +30,12 @@ from .._etcd.api import (
 )
 from .._lease.backoff import Backoff
 from .._lease.connection import Connection
-from .._lease.lease_clock import Timing
 from .._lease.leased_key import LeasedKey
 from .._lease.session import Session
-from .._runtime.clock import Clock
 from .._runtime.events import LightEvent
 from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LossReason
-from .listener import Listener
+from .context import ElectionContext
 from .queue import Place, Rank, candidate_key, election_prefix, prefix_end
 from .requests import join, newest_up_to
 
@@ -65,36 +63,32 @@ class Candidacy:
     __slots__ = (
         "_changed",
         "_connection",
-        "_election_key",
+        "_context",
         "_failed_watches",
-        "_identity",
         "_listener",
         "_overheard",
         "_place",
         "_prefix",
         "_refused_watch",
-        "_timing",
+        "_retry",
         "_watches",
         "session",
     )
 
-    def __init__(
-        self,
-        connection: Connection,
-        election_key: str,
-        identity: str,
-        timing: Timing,
-        *,
-        clock: Clock,
-        listener: Listener,
-    ) -> None:
+    def __init__(self, connection: Connection, context: ElectionContext) -> None:
         self._connection = connection
-        self._election_key = election_key
-        self._prefix = election_prefix(election_key)
-        self._identity = identity.encode()
-        self._timing = timing
-        self._listener = listener
-        self.session = Session(connection, timing, clock=clock, listener=listener, owner=self, readable=self._prefix)
+        self._context = context
+        self._listener = context.listener
+        self._retry = context.timing.retry
+        self._prefix = election_prefix(context.election_key)
+        self.session = Session(
+            connection,
+            context.timing,
+            clock=context.clock,
+            listener=context.listener,
+            owner=self,
+            readable=self._prefix,
+        )
         self.session.on_lost = self._wake
         self._place = Place(0, 0, None)
         self._watches: dict[tuple[bytes, bytes], WatchHandle] = {}
@@ -121,9 +115,9 @@ class Candidacy:
             EtcdRegressedError: etcd went back in time.
         """
         await self.session.open()
-        key = candidate_key(self._election_key, self.session.lease_id)
-        self.session.own = LeasedKey(key, self._identity, 0, self.session.lease_id)
-        backoff = Backoff(self._timing.retry, random.uniform)
+        key = candidate_key(self._context.election_key, self.session.lease_id)
+        self.session.own = LeasedKey(key, self._context.identity.encode(), 0, self.session.lease_id)
+        backoff = Backoff(self._retry, random.uniform)
         while not await self._join():  # noqa: ASYNC110 - etcd is asked again; it sends no event
             await anyio.sleep(backoff.next())
         self._listener.etcd_answered()
@@ -176,10 +170,10 @@ class Candidacy:
         """One try to stand in the queue; False if it failed, so far as is known."""
         if not self.session.believed():
             raise CandidacyOverError(LossReason.EXPIRED)
-        compare, success, failure = join(self._prefix, self.key, self._identity, self.session.lease_id)
+        compare, success, failure = join(self._prefix, self.key, self.session.own.value, self.session.lease_id)
         try:
             result = await self._connection.turns.ask(
-                lambda: self._connection.txn(compare, success, failure, timeout=self._timing.retry)
+                lambda: self._connection.txn(compare, success, failure, timeout=self._retry)
             )
         except LeaseNotFoundError as error:
             self.session.lose(LossReason.REVOKED, error)
@@ -201,7 +195,7 @@ class Candidacy:
         try:
             own = Range(self.key)
             return self._adopt(
-                await self._connection.turns.ask(lambda: self._connection.range(own, timeout=self._timing.retry))
+                await self._connection.turns.ask(lambda: self._connection.range(own, timeout=self._retry))
             )
         except EtcdRegressedError:
             raise
@@ -252,7 +246,7 @@ class Candidacy:
     async def _look(self) -> None:
         """Read the queue: the three newest keys up to ours, which show our predecessor and whether somebody is before it."""
         newest = newest_up_to(self._prefix, self.token, limit=3)
-        backoff = Backoff(self._timing.retry, random.uniform)
+        backoff = Backoff(self._retry, random.uniform)
         while (answer := await self._try_read(newest)) is None:
             self._check()
             await anyio.sleep(backoff.next())
@@ -272,7 +266,7 @@ class Candidacy:
         overheard: list[WatchMessage] = []
         self._overheard = overheard
         try:
-            result = await self._connection.reads.read([request], self._timing.retry)
+            result = await self._connection.reads.read([request], self._retry)
         except EtcdRegressedError as error:
             self.session.lose(LossReason.REGRESSED, error)
             raise
@@ -302,7 +296,7 @@ class Candidacy:
         for key, end in wanted:
             if (key, end) not in self._watches:
                 self._watches[key, end] = self._connection.api.watch(
-                    key, end, sink=self._sink(key, end), timeout=self._timing.retry
+                    key, end, sink=self._sink(key, end), timeout=self._retry
                 )
         self.session.read_along(self._place.predecessor)
 
@@ -323,7 +317,7 @@ class Candidacy:
                 self._watches.pop((key, end), None)
                 if not message.compact_revision:
                     self._watch_failed((key, end), message.error)
-                    self._refused_watch = self._refused_watch or Backoff(self._timing.retry, random.uniform)
+                    self._refused_watch = self._refused_watch or Backoff(self._retry, random.uniform)
             elif isinstance(message, WatchCreated):
                 self._refused_watch = None
                 self._watch_stands((key, end))

@@ -1,127 +1,97 @@
-"""One campaign on etcd: one candidacy after another, until it is to end. Loaded when the first one begins, not at import."""
+"""A campaign on etcd: candidacy after candidacy, and the leadership of each that wins. Loaded at the first campaign, not at import."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
 
 import anyio
 
 from .._election.candidacy import Candidacy, CandidacyOverError
+from .._election.context import ElectionContext
+from .._election.queue import election_prefix
+from .._etcd.api import Compare, Put
 from .._lease.backoff import Backoff
 from .._lease.connection import Connection
-from .._lease.lease_clock import Timing
 from .._lease.session import Session
-from .._runtime.clock import Clock
-from ..errors import EtcdRegressedError
+from .._runtime.fork import process_id
+from ..errors import EtcdRefusedError, EtcdRegressedError, LeadershipLostError
 from ..model import LossReason, Term
 from .campaign import Campaign
-from .leadership import Seat
 from .reporter import Announcer
 from .term_scope import TermScope
 
-__all__ = ("Contest",)
+__all__ = ("Elector",)
 
 Serve: TypeAlias = Callable[
     [Campaign, TermScope, Callable[[], Awaitable[None]], Callable[[], float | None]], Awaitable[None]
 ]
 
 
-class Contest:
+class Elector:
     """The candidacies of one campaign.
 
     Attributes:
-        session: The lease of the one that is under way. May be read from any thread.
+        session: The lease of the candidacy that is under way. May be read from any thread.
     """
 
-    __slots__ = (
-        "_announcer",
-        "_campaign",
-        "_clock",
-        "_connect",
-        "_election_key",
-        "_identity",
-        "_released",
-        "_serve",
-        "_timing",
-        "session",
-    )
+    __slots__ = ("_announcer", "_campaign", "_context", "_released", "_serve", "session")
 
     def __init__(
         self,
         campaign: Campaign,
-        *,
-        identity: str,
-        election_key: str,
-        timing: Timing,
-        clock: Clock,
+        context: ElectionContext,
         announcer: Announcer,
-        connect: Callable[[], AbstractAsyncContextManager[Connection]],
+        *,
         serve: Serve,
         released: Callable[[TermScope], None],
     ) -> None:
-        """Nothing begins yet.
+        """Begin no candidacy yet.
 
         Args:
             campaign: Whose candidacies these are.
-            identity: What is written into the queue.
-            election_key: What is campaigned for.
-            timing: The durations of the election.
-            clock: The manager's.
-            announcer: Listens.
-            connect: Joins the connection that the manager uses.
+            context: What they have in common.
+            announcer: Receives what happens.
             serve: Leads through a term, until its work has ended.
-            released: Called when the seat of such a term was given back.
+            released: Called when the leadership of such a term was released.
         """
         self.session: Session | None = None
         self._campaign = campaign
-        self._identity = identity
-        self._election_key = election_key
-        self._timing = timing
-        self._clock = clock
+        self._context = context
         self._announcer = announcer
-        self._connect = connect
         self._serve = serve
         self._released = released
 
     async def run(self, connection: Connection) -> None:
-        """Stand again and again, until the campaign is to end.
+        """Join the queue again and again, until the campaign is to end.
 
         Raises:
             EtcdRegressedError: etcd was wiped or restored.
         """
-        campaign, retry = self._campaign, self._timing.retry
+        campaign, retry = self._campaign, self._context.timing.retry
         backoff = Backoff(retry, random.uniform)
         while not campaign.stopping:
-            candidacy = Candidacy(
-                connection,
-                self._election_key,
-                self._identity,
-                self._timing,
-                clock=self._clock,
-                listener=self._announcer,
-            )
-            term = await self._stand(candidacy)
+            term = await self._run_candidacy(Candidacy(connection, self._context))
             if term is not None:
                 backoff.reset()
             resigned = term is not None and term.loss_reason is LossReason.RESIGNED
             with campaign.interruptible():
                 await anyio.sleep(retry if resigned else backoff.next())
 
-    async def _stand(self, candidacy: Candidacy) -> Term | None:
-        """From the grant to the release. Returns the term, if there was one."""
+    async def _run_candidacy(self, candidacy: Candidacy) -> Term | None:
+        """Go from the grant to the release. Return the term, if there was one."""
         self.session = candidacy.session
         scope: TermScope | None = None
         try:
             if await self._win(candidacy) and not self._campaign.stopping:
-                seat = self._take_seat(candidacy)
-                scope = seat.scope
-                await self._serve(self._campaign, scope, candidacy.hold, seat.overrun_in)
+                leadership = Leadership(candidacy, self._context, self._announcer)
+                scope = leadership.scope
+                await self._serve(self._campaign, scope, candidacy.hold, leadership.overrun_in)
         finally:
             try:
-                # Last of all: until here the seat was ours, and nobody else's work could begin.
+                # Last of all: until here this process led, and nobody else's work could begin.
                 await candidacy.withdraw()
             finally:
                 self.session = None
@@ -145,13 +115,125 @@ class Contest:
                 return True
         return False
 
-    def _take_seat(self, candidacy: Candidacy) -> Seat:
-        return Seat(
-            candidacy,
-            identity=self._identity,
-            election_key=self._election_key,
-            timing=self._timing,
-            clock=self._clock.now,
-            announcer=self._announcer,
-            connect=self._connect,
+
+class Leadership:
+    """A candidacy that was won: what its term requests of the lease, and what the lease reports to the term's scope.
+
+    Nothing is awaited between the response that showed the win and the creation of this object.
+
+    Attributes:
+        scope: The scope of its term.
+    """
+
+    __slots__ = ("_announcer", "_context", "_process", "_session", "scope")
+
+    def __init__(self, candidacy: Candidacy, context: ElectionContext, announcer: Announcer) -> None:
+        self._session = candidacy.session
+        self._process = process_id()
+        self._announcer = announcer
+        self._context = context
+        term = Term(
+            token=candidacy.token,
+            identity=context.identity,
+            election=context.election_key,
+            key=candidacy.key.decode(),
+            lease_id=candidacy.session.lease_id,
+            elected_at=datetime.now(UTC),
+            _believed=self._believed,
+            _remaining=self._session.lease_remaining,
+            _guard=self._guard,
+            _transact=self._transact,
+            _attach=self._attach,
         )
+        self.scope = TermScope(term, clock=context.clock.now, margin=context.timing.margin, on_close=self._closed)
+        self._session.on_lost = self._lost
+        self._session.on_moved = self._moved
+        self._session.watch_deadline(self._tick)
+
+    def overrun_in(self) -> float | None:
+        """``TermScope.overrun_in``, of this lease. Called from the guard's thread, too."""
+        return self.scope.overrun_in(self._session.lease_remaining())
+
+    # What the term asks
+
+    def _believed(self) -> bool:
+        return self._process == process_id() and self._session.believed()
+
+    def _guard(self) -> list[Any]:
+        from .._etcd.etcd3_txn import guard_compares
+
+        term = self.scope.term
+        return list(guard_compares(term.key, term.token, term.lease_id))
+
+    async def _transact(self, success: Sequence[Any], failure: Sequence[Any]) -> tuple[bool, list[Any]]:
+        from .._etcd.etcd3_txn import keys_put_by, transact, transact_failure
+
+        for key in keys_put_by([*success, *failure]):  # an operation that cannot be raises before anything is sent
+            self._refuse_candidate(key)
+        own, retry, tried = self._session.own, self._context.timing.retry, 0
+        async with self._context.connect() as connection:
+            try:
+                while (lease_id := await self._session.settled_lease(retry)) != tried:
+                    result = await transact(
+                        connection.txn, own.key, own.create_revision, lease_id, success, timeout=retry
+                    )
+                    if result is not None:
+                        return result
+                    tried = lease_id  # send it again if the key has moved meanwhile
+                # The key is deleted, or attached to another client's lease.
+                return await transact_failure(connection.txn, failure, timeout=retry)
+            except EtcdRegressedError as error:
+                self._session.lose(LossReason.REGRESSED, error)
+                raise
+
+    async def _attach(self, key: bytes, value: bytes) -> None:
+        session, term, retry, tried = self._session, self.scope.term, self._context.timing.retry, 0
+        self._refuse_candidate(key)
+        async with self._context.connect() as connection:
+            try:
+                while term.is_valid() and (lease_id := await session.settled_lease(retry)) != tried:
+                    refused, own = session.attached.add(key, lease_id), session.own
+                    stands = [Compare(own.key, "create", own.create_revision), Compare(own.key, "lease", lease_id)]
+                    try:
+                        result = await connection.txn(stands, [Put(key, value, lease_id)], timeout=retry)
+                    except EtcdRefusedError:
+                        refused()
+                        raise
+                    if result.succeeded:
+                        return
+                    refused()
+                    tried = lease_id  # the key may have moved meanwhile: once more then
+            except EtcdRegressedError as error:
+                session.lose(LossReason.REGRESSED, error)
+                raise
+        raise LeadershipLostError(term)
+
+    def _refuse_candidate(self, key: bytes) -> None:
+        prefix = election_prefix(self.scope.term.election)
+        if key.startswith(prefix):
+            raise ValueError(
+                f"{key!r} lies below the prefix {prefix!r} of the election, where every key is a candidate: no candidate "
+                "behind it could be elected. Use another key"
+            )
+
+    # What happens to it
+
+    def _closed(self) -> None:
+        self._session.drain()
+        self._announcer.ending(self.scope.term)
+
+    def _lost(self) -> None:
+        self.scope.seat_lost(self._session.lost or LossReason.EXPIRED)
+
+    def _moved(self) -> None:
+        self.scope.term.lease_id = self._session.lease_id
+
+    def _tick(self, remaining: float) -> None:
+        scope = self.scope
+        scope.extend_backstop(anyio.current_time(), remaining)
+        if not scope.had_time_to_end() or scope.overrun_told:
+            return
+        left = self.overrun_in()
+        if left is not None and left <= 0:
+            scope.overrun_told = True
+            self._announcer.overrun(scope.term)

@@ -23,7 +23,7 @@ from .campaign import Campaign
 if TYPE_CHECKING:
     from .._etcd.api import EtcdApi
     from .._lease.connection import Connection
-    from .elector import Contest
+    from .elector import Elector
 
 __all__ = ("EtcdLeaderManager",)
 
@@ -71,7 +71,7 @@ class EtcdLeaderManager(BaseManager):
 
     def _begin_anew(self) -> None:
         super()._begin_anew()
-        self._contest: Contest | None = None
+        self._elector: Elector | None = None
 
     def _draw_identity(self) -> str:
         name = self._config.id.replace("{pid}", str(os.getpid()))
@@ -82,8 +82,8 @@ class EtcdLeaderManager(BaseManager):
         return f"{name}#{os.urandom(4).hex()}"
 
     def _renewal_age(self) -> float | None:
-        contest = self._contest  # each once: this may be asked from another thread
-        session = None if contest is None else contest.session
+        elector = self._elector  # each once: this may be called from another thread
+        session = None if elector is None else elector.session
         return None if session is None else session.age()
 
     def _connect(self) -> AbstractAsyncContextManager[Connection]:
@@ -133,45 +133,46 @@ class EtcdLeaderManager(BaseManager):
         await anyio.lowlevel.checkpoint()
         if self._campaign is not None:
             self._campaign.check_loop("extend")
-        current, contest = self.term, self._contest
+        current, elector = self.term, self._elector
         if term is not None and term is not current:
             raise LeadershipLostError(term)
-        if current is None or contest is None or contest.session is None:
+        if current is None or elector is None or elector.session is None:
             raise NotLeaderError(f"{self.identity} does not lead {self._election_key!r}")
-        await contest.session.renew_now()
+        await elector.session.renew_now()
         if not current.is_valid():
             raise LeadershipLostError(current)
         return current
 
     async def _contend(self, campaign: Campaign) -> None:
+        from .._election.context import ElectionContext
         from .._lease.lease_clock import Timing
-        from .elector import Contest
+        from .elector import Elector
 
         config = self._config
         if config.lease < SHORT_LEASE:
             self._announcer.short_lease(config.lease)
         if not self._is_port and getattr(self._client, "metadata", None):
             self._announcer.borrowed_token()
-        self._contest = contest = Contest(
-            campaign,
+        context = ElectionContext(
             identity=self._identity,
             election_key=self._election_key,
             timing=Timing(config.lease, config.retry, config.renew, config.margin),
             clock=Clock(self._clock),
-            announcer=self._announcer,
+            listener=self._announcer,
             connect=self._connect,
-            serve=self._serve,
-            released=self._release_told,
+        )
+        self._elector = elector = Elector(
+            campaign, context, self._announcer, serve=self._serve, released=self._release_told
         )
         async with self._connect() as connection:
             # A manager remembers what it saw in earlier campaigns, too: a cluster can be wiped between two.
             connection.revisions.learn(self._known_revisions)
             connection.api.on_version(self._announcer.etcd_version)
             try:
-                await contest.run(connection)
+                await elector.run(connection)
             finally:
                 self._known_revisions = connection.revisions.known()
-                self._contest = None
+                self._elector = None
 
 
 def _is_etcd3_client(client: object) -> bool:

@@ -119,7 +119,7 @@ _TOKEN = (
     Bug(
         "the campaign goes on after a regression",
         "token",
-        within="_stand",
+        within="_run_candidacy",
         pattern=r"if isinstance\(.+:",
         replacement="if False:",
         test="test_the_campaign_ends_though_etcd_has_come_past_what_was_known",

@@ -18,7 +18,7 @@ _SCOPE = (
     Bug(
         "nobody compares the clock while the loop sleeps",
         "scope",
-        within="Seat",
+        within="Leadership",
         pattern=r" \S+\(self\._tick\)",
         replacement="",
         test="test_the_ticker_cancels_the_work_although_the_loops_clock_stood_still",
