@@ -22,15 +22,13 @@ from .._etcd.api import (
     Put,
     Range,
     RangeResult,
-    WatchBroken,
-    WatchCanceled,
-    WatchHandle,
     WatchMessage,
 )
 from .._lease.connection import Connection, connect
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .queue import election_prefix, prefix_end
+from .watched_range import WatchedRange
 
 __all__ = (
     "ANY_KEY",
@@ -277,38 +275,27 @@ class Changes:
     """A watch that says when to read again, and why the newest change may not be told."""
 
     def __init__(self, api: EtcdApi, key: bytes, range_end: bytes = b"", *, timeout: float) -> None:
-        self._api = api
-        self._key, self._range_end = key, range_end
-        self._timeout = timeout
-        self._watch: WatchHandle | None = None
+        self._watched = WatchedRange(api, key, range_end, sink=self._received, retry=timeout)
         self._changed = anyio.Event()
 
     def __enter__(self) -> Self:
-        self._open()
+        self._watched.open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._watch is not None:
-            self._watch.close()
+        self._watched.close()
 
     async def wait(self) -> None:
         """Wait until something has changed, or may have, since the last wait ended."""
         await self._changed.wait()
         self._changed = anyio.Event()
-        if self._watch is None:
-            await anyio.sleep(_PAUSE)
-            self._open()
+        await WatchedRange.open_all(self._watched)
 
-    def _open(self) -> None:
-        self._watch = self._api.watch(self._key, self._range_end, sink=self._sink, timeout=self._timeout)
-
-    def _sink(self, message: WatchMessage) -> None:
-        if isinstance(message, WatchCanceled):
-            self._watch = None
-        if not isinstance(message, WatchBroken):  # that is followed by another message, and nothing is known before
-            self._changed.set()
+    def _received(self, message: WatchMessage) -> None:
+        del message  # whatever it says, a read says more
+        self._changed.set()
 
 
 def _stands(candidate: Candidate) -> list[Compare]:

@@ -7,7 +7,7 @@ is what one linearizable read, or our own transaction, showed, plus the events a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -21,11 +21,9 @@ from .._etcd.api import (
     RangeResult,
     Result,
     TxnResult,
-    WatchBroken,
     WatchCanceled,
     WatchCreated,
     WatchEvents,
-    WatchHandle,
     WatchMessage,
 )
 from .._lease.backoff import Backoff
@@ -38,6 +36,7 @@ from ..model import LossReason
 from .context import ElectionContext
 from .queue import Place, Rank, candidate_key, election_prefix, prefix_end
 from .requests import join, newest_up_to
+from .watched_range import WatchedRange
 
 __all__ = ("Candidacy", "CandidacyOverError")
 
@@ -64,14 +63,12 @@ class Candidacy:
         "_changed",
         "_connection",
         "_context",
-        "_failed_watches",
         "_listener",
         "_overheard",
         "_place",
         "_prefix",
-        "_refused_watch",
         "_retry",
-        "_watches",
+        "_watched",
         "session",
     )
 
@@ -91,10 +88,8 @@ class Candidacy:
         )
         self.session.on_lost = self._wake
         self._place = Place(0, 0, None)
-        self._watches: dict[tuple[bytes, bytes], WatchHandle] = {}
-        self._failed_watches: dict[tuple[bytes, bytes], None] = {}
+        self._watched: dict[tuple[bytes, bytes], WatchedRange] = {}
         self._overheard: list[WatchMessage] | None = None
-        self._refused_watch: Backoff | None = None
         self._changed = LightEvent()
 
     @property
@@ -156,11 +151,8 @@ class Candidacy:
 
     async def withdraw(self) -> None:
         """Leave the queue: revoke the lease, which deletes the key in the same commit. Takes at most ``retry``."""
-        for handle in self._watches.values():
-            handle.close()
-        self._watches.clear()
-        for watched in list(self._failed_watches):
-            self._watch_stands(watched)
+        for watched in self._watched.values():
+            watched.close()
         await self.session.close()
         self._listener.queued(None)
 
@@ -227,9 +219,7 @@ class Candidacy:
             return
         # Made before anything is awaited, so that no change falls between the look and the wait.
         changed = self._changed = LightEvent()
-        if self._refused_watch is not None:
-            await anyio.sleep(self._refused_watch.next())
-        self._watch()
+        await self._watch()
         await changed.wait()
 
     def _check(self) -> None:
@@ -277,7 +267,7 @@ class Candidacy:
             self._overheard = None
         return result, overheard
 
-    def _watch(self) -> None:
+    async def _watch(self) -> None:
         """Watch what our rank calls for: third or later, the predecessor and ourselves, so that one deletion wakes one
         candidate; next in line, the prefix, in which the deletion that elects us is in order with our own. The leader goes on
         with what it has: to know of its own key is all that it needs."""
@@ -286,48 +276,25 @@ class Candidacy:
         if self._place.rank is Rank.LATER:
             assert self._place.predecessor is not None
             wanted = (own, (self._place.predecessor, b""))
-        elif self._place.rank is Rank.LEADER and prefix not in self._watches:
+        elif self._place.rank is Rank.LEADER and not (prefix in self._watched and self._watched[prefix].is_open):
             wanted = (own,)
         # Never in the order of a set, which differs from process to process: a schedule must be seen again by its seed.
-        for watched in [watched for watched in self._watches if watched not in wanted]:
-            self._watches.pop(watched).close()
-        for watched in [watched for watched in self._failed_watches if watched not in wanted]:
-            self._watch_stands(watched)  # nobody wants it any more
+        for unwanted in [one for one in self._watched if one not in wanted]:
+            self._watched.pop(unwanted).close()
         for key, end in wanted:
-            if (key, end) not in self._watches:
-                self._watches[key, end] = self._connection.api.watch(
-                    key, end, sink=self._sink(key, end), timeout=self._retry
+            if (key, end) not in self._watched:
+                self._watched[key, end] = WatchedRange(
+                    self._connection.api, key, end, sink=self._received, retry=self._retry, listener=self._listener
                 )
         self.session.read_along(self._place.predecessor)
+        await WatchedRange.open_all(*self._watched.values())
 
-    def _watch_failed(self, watched: tuple[bytes, bytes], error: EtcdLeaderError) -> None:
-        self._failed_watches[watched] = None
-        self._listener.watch_failed((self, *watched), error)
-
-    def _watch_stands(self, watched: tuple[bytes, bytes]) -> None:
-        self._failed_watches.pop(watched, None)
-        self._listener.watch_stands((self, *watched))
-
-    def _sink(self, key: bytes, end: bytes) -> Callable[[WatchMessage], None]:
-        def sink(message: WatchMessage) -> None:
-            if isinstance(message, WatchBroken):
-                self._watch_failed((key, end), message.error)
-                return
-            if isinstance(message, WatchCanceled):
-                self._watches.pop((key, end), None)
-                if not message.compact_revision:
-                    self._watch_failed((key, end), message.error)
-                    self._refused_watch = self._refused_watch or Backoff(self._retry, random.uniform)
-            elif isinstance(message, WatchCreated):
-                self._refused_watch = None
-                self._watch_stands((key, end))
-            if self._overheard is not None:
-                self._overheard.append(message)
-            self._apply(message)
-            self._tell_place()
-            self._wake()
-
-        return sink
+    def _received(self, message: WatchMessage) -> None:
+        if self._overheard is not None:
+            self._overheard.append(message)
+        self._apply(message)
+        self._tell_place()
+        self._wake()
 
     def _apply(self, message: WatchMessage) -> None:
         if isinstance(message, WatchCreated):

@@ -7,20 +7,24 @@ from typing import Protocol
 from .._lease.listener import LeaseListener
 from ..errors import EtcdLeaderError
 
-__all__ = ("Listener",)
+__all__ = ("Listener", "WatchListener")
 
 
-class Listener(LeaseListener, Protocol):
-    """What a lease reports, and what happens to the candidacy on it."""
-
-    def etcd_answered(self) -> None:
-        """A call succeeded."""
+class WatchListener(Protocol):
+    """What a watch reports."""
 
     def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
         """A watch of ``watcher`` broke or was refused; it is being asked for again."""
 
     def watch_stands(self, watcher: object) -> None:
         """``watcher`` has its watch, or wants none any more."""
+
+
+class Listener(LeaseListener, WatchListener, Protocol):
+    """What a lease and watches report, and what happens to the candidacy on them."""
+
+    def etcd_answered(self) -> None:
+        """A call succeeded."""
 
     def queued(self, position: int | None) -> None:
         """Our place in the queue changed."""

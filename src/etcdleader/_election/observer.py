@@ -14,10 +14,9 @@ from .._etcd.api import (
     KeyValue,
     Range,
     RangeResult,
-    WatchBroken,
     WatchCanceled,
     WatchCreated,
-    WatchHandle,
+    WatchEvents,
     WatchMessage,
 )
 from .._lease.backoff import Backoff
@@ -26,6 +25,7 @@ from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LeaderRecord
 from .listener import Listener
 from .queue import election_prefix, prefix_end
+from .watched_range import WatchedRange
 
 __all__ = ("Observer", "read_queue")
 
@@ -91,8 +91,9 @@ class Observer:
         self._reading = False
         self._told: LeaderRecord | None = None
         self._begun = False
-        self._watch: WatchHandle | None = None
-        self._refused: Backoff | None = None
+        self._watched = WatchedRange(
+            connection.api, self._prefix, prefix_end(self._prefix), sink=self._received, retry=retry, listener=listener
+        )
         self._changed = anyio.Event()
 
     @asynccontextmanager
@@ -102,9 +103,7 @@ class Observer:
             yield self
         finally:
             self._listener.watch_stands(self)
-            self._listener.watch_stands((self, "read"))
-            if self._watch is not None:
-                self._watch.close()
+            self._watched.close()
 
     def __aiter__(self) -> AsyncIterator[LeaderRecord | None]:
         return self
@@ -119,12 +118,7 @@ class Observer:
         while True:
             # Made before anything is awaited, so that no change falls between a look and the wait.
             changed = self._changed = anyio.Event()
-            if self._refused is not None and self._watch is None:
-                await anyio.sleep(self._refused.next())
-            if self._watch is None:
-                self._watch = self._connection.api.watch(
-                    self._prefix, prefix_end(self._prefix), sink=self._sink, timeout=self._retry
-                )
+            await WatchedRange.open_all(self._watched)
             if self._stale or self._suspect > self._revision:
                 await self._read()
             state = None if self._leader is None else _record(self._leader)
@@ -141,7 +135,7 @@ class Observer:
         backoff = Backoff(self._retry, random.uniform)
         while (result := await self._try_read()) is None:  # noqa: ASYNC110 - etcd is asked again
             await anyio.sleep(backoff.next())
-        self._listener.watch_stands((self, "read"))
+        self._listener.watch_stands(self)
         # Never backwards: the connection has held its revision against all that were known when it was asked.
         self._leader = result.kvs[0] if result.kvs else None
         self._revision = result.header.revision
@@ -157,30 +151,21 @@ class Observer:
             raise
         except EtcdLeaderError as error:
             # Of its own: what it sees again says nothing of a candidacy's troubles.
-            self._listener.watch_failed((self, "read"), error)
+            self._listener.watch_failed(self, error)
         finally:
             self._reading = False
             if result is None:
                 self._stale = True  # also when whoever asked has run out of time
         return result
 
-    def _sink(self, message: WatchMessage) -> None:
-        if isinstance(message, WatchBroken):
-            self._listener.watch_failed(self, message.error)
-            return  # nothing is known by that, and the next look must not be put off
+    def _received(self, message: WatchMessage) -> None:
         if isinstance(message, WatchCanceled):
-            if not message.compact_revision:
-                self._listener.watch_failed(self, message.error)
-                self._refused = self._refused or Backoff(self._retry, random.uniform)
-            self._watch = None
             self._stale = True
         elif isinstance(message, WatchCreated):
-            self._refused = None
-            self._listener.watch_stands(self)
             # What happened before the watch stood was not told.
             self._stale = self._stale or message.resumed
             self._suspect = max(self._suspect, message.revision)
-        else:
+        elif isinstance(message, WatchEvents):
             for event in message.events:
                 # Who is first now, only a read can tell without keeping the whole queue here; and while one is under
                 # way, nobody knows yet whose key matters.

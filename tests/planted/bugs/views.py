@@ -8,9 +8,25 @@ __all__ = ("BUGS",)
 
 _OBSERVING = (
     Bug(
+        "a watch that etcd refuses is created again at full speed",
+        "sparing etcd",
+        within="WatchedRange.draw_pause",
+        pattern=r"return .+",
+        replacement="return 0.0",
+        test="test_the_pauses_after_refusals_grow_up_to_retry_and_end_with_a_creation",
+    ),
+    Bug(
+        "a watch that nobody needs any more stays a failure",
+        "observing",
+        within="WatchedRange.close",
+        pattern=r"self\._recover\(\)",
+        replacement="pass",
+        test="test_closing_ends_the_watch_and_the_failure",
+    ),
+    Bug(
         "a change during a read is thought to be in it",
         "observing",
-        within="_sink",
+        within="Observer._received",
         pattern=r"\S+ or (\S+ is None)",
         replacement=r"\g<1>",
         test="test_a_change_while_the_answer_is_under_way_is_told_at_once",
@@ -18,7 +34,7 @@ _OBSERVING = (
     Bug(
         "what happened before the watch stood is not asked for",
         "observing",
-        within="_sink",
+        within="Observer._received",
         pattern=r"\S+ = max\(.+, \w+\.revision\)",
         replacement="pass",
         test="test_a_change_before_the_watch_stands_is_told_when_it_does",

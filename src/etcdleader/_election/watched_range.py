@@ -1,0 +1,107 @@
+"""A watch that is created again after etcd has cancelled it."""
+
+from __future__ import annotations
+
+import random
+
+import anyio
+
+from .._etcd.api import EtcdApi, WatchBroken, WatchCanceled, WatchCreated, WatchHandle, WatchMessage, WatchSink
+from .._lease.backoff import Backoff
+from ..errors import EtcdLeaderError
+from .listener import WatchListener
+
+__all__ = ("WatchedRange",)
+
+
+class WatchedRange:
+    """A watch of one key or range.
+
+    The connection resumes a watch whose stream broke. A watch that etcd cancelled (compacted, refused) is created again by
+    ``open_all``, after a refusal with growing pauses.
+    """
+
+    __slots__ = ("_api", "_failed", "_handle", "_key", "_listener", "_range_end", "_refusals", "_retry", "_sink")
+
+    def __init__(
+        self,
+        api: EtcdApi,
+        key: bytes,
+        range_end: bytes,
+        *,
+        sink: WatchSink,
+        retry: float,
+        listener: WatchListener | None = None,
+    ) -> None:
+        """Create no watch yet.
+
+        Args:
+            api: Creates the watches.
+            key: The key, or the first key of the range.
+            range_end: The first key after the range; empty for a single key.
+            sink: Receives each message, except that a stream broke: nothing is known by that.
+            retry: Timeout of a creation, and the longest pause after refusals, in seconds.
+            listener: Receives the failures of this watch, and that it has recovered.
+        """
+        self._api = api
+        self._key = key
+        self._range_end = range_end
+        self._sink = sink
+        self._retry = retry
+        self._listener = listener
+        self._handle: WatchHandle | None = None
+        self._refusals: Backoff | None = None
+        self._failed = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a watch, or one is being created."""
+        return self._handle is not None
+
+    @staticmethod
+    async def open_all(*ranges: WatchedRange) -> None:
+        """Create the watches that do not exist, after the longest of the pauses that refusals call for."""
+        closed = [one for one in ranges if not one.is_open]
+        if pause := max((one.draw_pause() for one in closed), default=0.0):
+            await anyio.sleep(pause)
+        for one in closed:
+            one.open()
+
+    def draw_pause(self) -> float:
+        """Return the seconds to wait before the watch is created: 0 unless etcd has refused it."""
+        return 0.0 if self._refusals is None else self._refusals.next()
+
+    def open(self) -> None:
+        """Create the watch, without a pause."""
+        self._handle = self._api.watch(self._key, self._range_end, sink=self._received, timeout=self._retry)
+
+    def close(self) -> None:
+        """End the watch. It can be opened again."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
+        self._recover()
+
+    def _received(self, message: WatchMessage) -> None:
+        if isinstance(message, WatchBroken):
+            self._fail(message.error)
+            return
+        if isinstance(message, WatchCanceled):
+            self._handle = None
+            if not message.compact_revision:
+                self._fail(message.error)
+                self._refusals = self._refusals or Backoff(self._retry, random.uniform)
+        elif isinstance(message, WatchCreated):
+            self._refusals = None
+            self._recover()
+        self._sink(message)
+
+    def _fail(self, error: EtcdLeaderError) -> None:
+        if self._listener is not None:
+            self._failed = True
+            self._listener.watch_failed(self, error)
+
+    def _recover(self) -> None:
+        if self._failed and self._listener is not None:
+            self._failed = False
+            self._listener.watch_stands(self)
