@@ -1,9 +1,11 @@
-"""What a manager tells whoever counts: the names and meanings of the numbers."""
+"""The hooks by which a manager reports what happens to it: the names and meanings of the numbers."""
 
+# ruff: noqa: ARG002 - a hook that counts nothing uses no argument
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol
 
 from .errors import EtcdLeaderError
 from .model import LossReason, Term
@@ -15,6 +17,8 @@ __all__ = ("GuardedMetrics", "Metrics", "NullMetrics")
 
 _logger = logging.getLogger("etcdleader")
 
+P = ParamSpec("P")
+
 
 class Metrics(Protocol):
     """Called on the event loop, as things happen. An implementation must return promptly and must not raise.
@@ -23,6 +27,8 @@ class Metrics(Protocol):
     does not reach the election.
     """
 
+    # `return` marks a body that a subclass may inherit: type checkers take an empty one in a protocol for abstract.
+
     def for_manager(self, manager: LeaderManager) -> Metrics:
         """A manager was given these metrics. Returns whom to tell what happens to it: this object, where one counts for
         one manager, or another that knows which manager it counts for."""
@@ -30,27 +36,35 @@ class Metrics(Protocol):
 
     def elected(self, term: Term) -> None:
         """A term began."""
+        return
 
     def ousted(self, term: Term, reason: LossReason, drain: float) -> None:
         """A term ended and its work has ended ``drain`` seconds after it was cancelled."""
+        return
 
     def renewed(self, duration: float, remaining: float) -> None:
         """A renewal was confirmed ``duration`` seconds after it was sent, when ``remaining`` seconds were left."""
+        return
 
     def renewal_failed(self, remaining: float) -> None:
         """A renewal was not confirmed; ``remaining`` seconds are left."""
+        return
 
     def lease_moved(self, lease_id: int) -> None:
         """The candidate key is on another lease, because etcd has elected another leader."""
+        return
 
     def etcd_failed(self, error: EtcdLeaderError) -> None:
         """A call failed or a stream broke."""
+        return
 
     def queued(self, position: int | None) -> None:
         """The place in the queue: 0 leads, None stands outside."""
+        return
 
     def overrun(self, term: Term) -> None:
         """Work ignored its cancellation past the deadline."""
+        return
 
     def leader_seen(self, seen: bool | None) -> None:  # noqa: FBT001 - it is what happened, not a switch
         """Whether a leader is known, as far as this candidate sees: True while it leads or stands in the queue behind
@@ -58,109 +72,51 @@ class Metrics(Protocol):
 
         One that has died is seen until its lease ends: etcd itself does not know sooner.
         """
+        return
 
 
-class NullMetrics:
+class NullMetrics(Metrics):
     """Counts nothing."""
 
     def for_manager(self, manager: LeaderManager) -> Metrics:
-        """This object."""
+        """Return this object."""
         del manager
         return self
-
-    def elected(self, term: Term) -> None:
-        """Nothing."""
-
-    def ousted(self, term: Term, reason: LossReason, drain: float) -> None:
-        """Nothing."""
-
-    def renewed(self, duration: float, remaining: float) -> None:
-        """Nothing."""
-
-    def renewal_failed(self, remaining: float) -> None:
-        """Nothing."""
-
-    def lease_moved(self, lease_id: int) -> None:
-        """Nothing."""
-
-    def etcd_failed(self, error: EtcdLeaderError) -> None:
-        """Nothing."""
-
-    def queued(self, position: int | None) -> None:
-        """Nothing."""
-
-    def overrun(self, term: Term) -> None:
-        """Nothing."""
-
-    def leader_seen(self, seen: bool | None) -> None:  # noqa: FBT001 - as in the protocol
-        """Nothing."""
 
 
 class GuardedMetrics:
-    """Tells any number of ``Metrics``, none of which can hurt the election: the first thing that one raises is logged,
-    and it is told on, like the others."""
+    """Passes events on to any number of ``Metrics``, none of which can hurt the election.
 
-    __slots__ = ("_complained", "_told")
+    The first exception of each is logged. It is still called, and so are the others.
+    """
+
+    __slots__ = ("_complained", "_receivers")
 
     def __init__(self) -> None:
-        self._told: tuple[Metrics, ...] = ()
+        self._receivers: tuple[Metrics, ...] = ()
         self._complained: tuple[int, ...] = ()
 
     def add(self, metrics: Metrics, manager: LeaderManager) -> None:
-        """Tell this one, too, from now on. What its ``for_manager`` raises is raised: nothing is at stake yet."""
-        self._told = (*self._told, metrics.for_manager(manager))
+        """Call these, too, from now on. An exception of their ``for_manager`` is raised: nothing is at stake yet."""
+        self._receivers = (*self._receivers, metrics.for_manager(manager))
 
-    def for_manager(self, manager: LeaderManager) -> Metrics:
-        """This object: each of those it tells was asked when it was added."""
-        del manager
-        return self
+    def emit(self, event: Callable[Concatenate[Metrics, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call one method of each.
 
-    def elected(self, term: Term) -> None:
-        """Pass it on."""
-        self._tell("elected", term)
-
-    def ousted(self, term: Term, reason: LossReason, drain: float) -> None:
-        """Pass it on."""
-        self._tell("ousted", term, reason, drain)
-
-    def renewed(self, duration: float, remaining: float) -> None:
-        """Pass it on."""
-        self._tell("renewed", duration, remaining)
-
-    def renewal_failed(self, remaining: float) -> None:
-        """Pass it on."""
-        self._tell("renewal_failed", remaining)
-
-    def lease_moved(self, lease_id: int) -> None:
-        """Pass it on."""
-        self._tell("lease_moved", lease_id)
-
-    def etcd_failed(self, error: EtcdLeaderError) -> None:
-        """Pass it on."""
-        self._tell("etcd_failed", error)
-
-    def queued(self, position: int | None) -> None:
-        """Pass it on."""
-        self._tell("queued", position)
-
-    def overrun(self, term: Term) -> None:
-        """Pass it on."""
-        self._tell("overrun", term)
-
-    def leader_seen(self, seen: bool | None) -> None:  # noqa: FBT001 - as in the protocol
-        """Pass it on."""
-        self._tell("leader_seen", seen)
-
-    def _tell(self, what: str, *arguments: object) -> None:
-        for metrics in self._told:
+        Args:
+            event: The method, as a function of ``Metrics``: ``emit(Metrics.elected, term)``.
+            args: Its arguments.
+            kwargs: Its arguments.
+        """
+        for metrics in self._receivers:
             try:
-                getattr(metrics, what)(*arguments)
+                getattr(metrics, event.__name__)(*args, **kwargs)
             except Exception as error:
                 if id(metrics) not in self._complained:
                     self._complained = (*self._complained, id(metrics))
                     _logger.exception(
                         "%s.%s raised %s; the election goes on, and further errors of it are not logged",
                         type(metrics).__name__,
-                        what,
+                        event.__name__,
                         type(error).__name__,
                     )

@@ -49,7 +49,7 @@ async def test_an_overrun_is_reported_once_everywhere_and_the_lease_is_not_relea
     runs would hand the seat to somebody else sooner than etcd itself does."""
     client = etcd.client()
     manager, successor = make(client, clock), make(etcd, clock, "b")
-    metrics = manager._announcer._metrics = Overruns()
+    manager._metrics.add(metrics := Overruns(), manager)
     errors: list[tuple[float, EtcdLeaderError]] = []
     manager.on_error(lambda manager, error: errors.append((anyio.current_time(), error)))
     stubborn(manager, lambda: 3 * CONFIG.lease)
@@ -181,7 +181,7 @@ async def test_a_seat_that_was_taken_makes_an_overrun_half_a_margin_later(
 ) -> None:
     """Not at the deadline, which lies far ahead: somebody else can lead from that moment on."""
     manager = make(etcd, clock)
-    metrics = manager._announcer._metrics = Overruns()
+    manager._metrics.add(metrics := Overruns(), manager)
     stubborn(manager, lambda: CONFIG.lease / 2)
     async with manager:
         term = await manager.wait_elected()

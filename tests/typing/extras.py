@@ -138,4 +138,5 @@ counted: Metrics = Statsd()
 EtcdLeaderManager(EtcdConfig("127.0.0.1:2379"), Config(enabled=True), "jobs/nightly", metrics=counted)
 several = GuardedMetrics()
 several.add(counted, NoopLeaderManager())
-as_one: Sequence[Metrics] = [several, PrometheusMetrics(), NullMetrics()]
+several.emit(Metrics.renewed, 0.01, 12.0)
+kinds: Sequence[Metrics] = [PrometheusMetrics(), NullMetrics()]

@@ -14,7 +14,7 @@ from .._etcd.versions import known_defects
 from .._runtime.tasks import call_soon_on
 from ..config import SHORT_LEASE, Config
 from ..errors import EtcdLeaderError
-from ..metrics import Metrics
+from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .liveness import Vitals
 from .overrun import OverrunError
@@ -74,7 +74,7 @@ class Announcer:
         "status",
     )
 
-    def __init__(self, name: str, config: Config, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, config: Config, metrics: GuardedMetrics, clock: Callable[[], float]) -> None:
         self.status = LeaderStatus.INIT
         self.on_trouble: Callable[[EtcdLeaderError], None] = _ignore
         self.on_resign_request: Callable[[], None] = lambda: None
@@ -93,7 +93,7 @@ class Announcer:
         self._blocked_by: bytes | None = None
         self._warned_of_key: bytes | None = None
         self._leader_seen: bool | None = None
-        metrics.leader_seen(None)  # whatever a parent saw, before it forked
+        metrics.emit(Metrics.leader_seen, None)  # whatever a parent saw, before it forked
 
     @property
     def outage(self) -> frozenset[type[EtcdLeaderError]]:
@@ -143,7 +143,7 @@ class Announcer:
         self.status = next_status(self.status, Outcome.WON)
         self._counts.terms += 1
         self._vitals.heard(renewal=True)
-        self._metrics.elected(term)
+        self._metrics.emit(Metrics.elected, term)
         self._see(leader=True)
         _logger.info(
             "%s leads %r with token %d",
@@ -180,13 +180,13 @@ class Announcer:
         reason = term.loss_reason or LossReason.EXPIRED
         self._counts.losses[reason] = self._counts.losses.get(reason, 0) + 1
         self._vitals.heard()
-        self._metrics.ousted(term, reason, drain)
+        self._metrics.emit(Metrics.ousted, term, reason, drain)
         self.changed()
 
     def overrun(self, term: Term) -> None:
         """Work goes on past the deadline."""
         self._counts.overruns += 1
-        self._metrics.overrun(term)
+        self._metrics.emit(Metrics.overrun, term)
         error = OverrunError(term)
         _logger.error("%s", error, extra={"election": term.election, "token": term.token})
         self.on_trouble(error)
@@ -266,7 +266,7 @@ class Announcer:
         """Warn once per outage, and raise the voice once when less than a third of the lease is left."""
         self._vitals.heard(renewal=True)
         self._counts.renewal_failures += 1
-        self._metrics.renewal_failed(remaining)
+        self._metrics.emit(Metrics.renewal_failed, remaining)
         self._count_trouble(error, log=False)
         if not self._renewals_fail:
             self._renewals_fail = True
@@ -282,7 +282,7 @@ class Announcer:
         counts.renewals += 1
         if self.status is LeaderStatus.ELECTED:
             counts.closest_call = remaining if counts.closest_call is None else min(counts.closest_call, remaining)
-        self._metrics.renewed(duration, remaining)
+        self._metrics.emit(Metrics.renewed, duration, remaining)
         self._recovered()
 
     def loop_was_blocked(self, seconds: float) -> None:
@@ -297,7 +297,7 @@ class Announcer:
         """The candidate key is on another lease."""
         self._vitals.heard(renewal=True)
         self._counts.lease_moves += 1
-        self._metrics.lease_moved(lease_id)
+        self._metrics.emit(Metrics.lease_moved, lease_id)
         _logger.info("%s moved its key to lease %x: etcd has elected another leader", self._name, lease_id)
         self._recovered()
 
@@ -312,7 +312,7 @@ class Announcer:
             self._see(leader=bool(position))
         if position != self._counts.queue_position:
             self._counts.queue_position = position
-            self._metrics.queued(position)
+            self._metrics.emit(Metrics.queued, position)
 
     def blocked(self, key: bytes | None) -> None:
         """The key before ours has no lease: warn once of each. None: the way is free."""
@@ -343,7 +343,7 @@ class Announcer:
     def _count_trouble(self, error: EtcdLeaderError, *, log: bool) -> None:
         self._vitals.heard()
         self._counts.etcd_errors += 1
-        self._metrics.etcd_failed(error)
+        self._metrics.emit(Metrics.etcd_failed, error)
         kind = type(error)
         if kind in self._outage:
             return
@@ -363,7 +363,7 @@ class Announcer:
     def _see(self, *, leader: bool | None) -> None:
         if leader is not self._leader_seen:
             self._leader_seen = leader
-            self._metrics.leader_seen(leader)
+            self._metrics.emit(Metrics.leader_seen, leader)
 
     def health(self, scope: TermScope | None) -> Health:
         """How it goes. From any thread.
