@@ -29,7 +29,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from socketserver import TCPServer
@@ -139,12 +139,10 @@ def _json(status: int, content: Mapping[str, object]) -> _Answer:
 
 
 def _health(health: Health) -> dict[str, object]:
-    return {
+    return asdict(health) | {
         "state": health.state.value,
-        "reason": health.reason,
         "since": health.since.isoformat(timespec="milliseconds"),
         "live": health.live,
-        "ready": health.ready,
     }
 
 
@@ -166,17 +164,8 @@ def _status(manager: LeaderManager) -> dict[str, object]:
             "elected_at": term.elected_at.isoformat(timespec="milliseconds"),
             "remaining": round(remaining, 3) if math.isfinite(remaining) else None,
         },
-        "statistics": {
-            "terms": statistics.terms,
-            "losses": {reason.value: count for reason, count in statistics.losses.items()},
-            "renewals": statistics.renewals,
-            "renewal_failures": statistics.renewal_failures,
-            "last_renewal_age": statistics.last_renewal_age,
-            "closest_call": statistics.closest_call,
-            "queue_position": statistics.queue_position,
-            "etcd_errors": statistics.etcd_errors,
-            "overruns": statistics.overruns,
-        },
+        "statistics": asdict(statistics)
+        | {"losses": {reason.value: count for reason, count in statistics.losses.items()}},
     }
 
 

@@ -23,6 +23,8 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -48,6 +50,49 @@ _KINDS: tuple[tuple[type[EtcdLeaderError], str], ...] = (
     (EtcdRegressedError, "regressed"),
     (EtcdLeaderError, "other"),
 )
+
+
+def _least(numbers: Iterable[float | None]) -> float | None:
+    return min((number for number in numbers if number is not None), default=None)
+
+
+def _token(manager: LeaderManager) -> int:
+    term = manager.term
+    return 0 if term is None else term.token
+
+
+def _remaining(manager: LeaderManager) -> float | None:
+    term = manager.term
+    return None if term is None else term.remaining()
+
+
+_GAUGES: tuple[tuple[str, str, Callable[[LeaderManager], Any], Callable[[Iterable[Any]], float | None]], ...] = (
+    ("is_leader", "1 while this process may believe that it leads.", lambda manager: manager.is_leader(), sum),
+    ("token", "The fencing token of the current term; 0 while there is none.", _token, max),
+    (
+        "lease_remaining_seconds",
+        "Until this process must stop believing that it leads; only while it does.",
+        _remaining,
+        _least,
+    ),
+    (
+        "closest_call_seconds",
+        "The least that was ever left of the leader's lease at a renewal, since the process began.",
+        lambda manager: manager.statistics().closest_call,
+        _least,
+    ),
+    (
+        "queue_position",
+        "0 for the leader, 1 for the next in line; missing outside the queue.",
+        lambda manager: manager.statistics().queue_position,
+        _least,
+    ),
+    *(
+        (f"{name}_seconds", "As configured.", attrgetter(f"config.{name}"), min)
+        for name in ("lease", "retry", "renew", "margin")
+    ),
+)
+"""Name, documentation, the value of one manager, and how the values of several managers of an election are combined."""
 
 
 class PrometheusMetrics(NullMetrics):
@@ -213,44 +258,12 @@ class _AtScrape(Collector):
     def _families(self, elections: dict[str, list[tuple[_Counted, LeaderManager]]]) -> Iterator[Metric]:
         managers = {name: [manager for _, manager in pairs] for name, pairs in elections.items()}
 
-        def gauge(
-            name: str, documentation: str, value: Callable[[list[LeaderManager]], float | None]
-        ) -> GaugeMetricFamily:
+        for name, documentation, value, combine in _GAUGES:
             family = GaugeMetricFamily(f"{self._namespace}_{name}", documentation, labels=("election",))
             for election, those in managers.items():
-                if (number := value(those)) is not None:
+                if (number := combine(map(value, those))) is not None:
                     family.add_metric((election,), number)
-            return family
-
-        yield gauge(
-            "is_leader",
-            "1 while this process may believe that it leads.",
-            lambda those: sum(manager.is_leader() for manager in those),
-        )
-        yield gauge(
-            "token",
-            "The fencing token of the current term; 0 while there is none.",
-            lambda those: max((term.token for term in _terms(those)), default=0),
-        )
-        yield gauge(
-            "lease_remaining_seconds",
-            "Until this process must stop believing that it leads; only while it does.",
-            lambda those: min((term.remaining() for term in _terms(those)), default=None),
-        )
-        yield gauge(
-            "closest_call_seconds",
-            "The least that was ever left of the leader's lease at a renewal, since the process began.",
-            lambda those: _least(manager.statistics().closest_call for manager in those),
-        )
-        yield gauge(
-            "queue_position",
-            "0 for the leader, 1 for the next in line; missing outside the queue.",
-            lambda those: _least(manager.statistics().queue_position for manager in those),
-        )
-        yield gauge("lease_seconds", "As configured.", lambda those: min(manager.config.lease for manager in those))
-        yield gauge("retry_seconds", "As configured.", lambda those: min(manager.config.retry for manager in those))
-        yield gauge("renew_seconds", "As configured.", lambda those: min(manager.config.renew for manager in those))
-        yield gauge("margin_seconds", "As configured.", lambda those: min(manager.config.margin for manager in those))
+            yield family
         yield self._health(managers)
         yield from self._leaders_seen(elections)
 
@@ -284,11 +297,3 @@ class _AtScrape(Collector):
             leaderless.add_metric((election,), max(counted.leaderless() for counted, _ in pairs))
         yield seen
         yield leaderless
-
-
-def _terms(managers: Iterable[LeaderManager]) -> list[Term]:
-    return [term for manager in managers if (term := manager.term) is not None]
-
-
-def _least(numbers: Iterable[float | None]) -> float | None:
-    return min((number for number in numbers if number is not None), default=None)

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import anyio
@@ -19,7 +19,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
-from etcdleader import Config, EtcdConfig, EtcdLeaderManager, NoopLeaderManager, Term
+from etcdleader import Config, ElectionStatistics, EtcdConfig, EtcdLeaderManager, NoopLeaderManager, Term
 from etcdleader import health as health_module
 from etcdleader.health import HealthServer, asgi_app, serve
 from etcdleader.prometheus import PrometheusMetrics
@@ -218,6 +218,8 @@ async def test_status_tells_all_but_secrets(anyio_backend: str, manager: NoopLea
     assert elections["jobs/nightly"]["health"]["state"] == "failed"
     assert elections["other"]["identity"] == other.identity
     assert elections["other"]["statistics"]["queue_position"] is None
+    assert elections["other"]["statistics"].keys() == {field.name for field in fields(ElectionStatistics)}
+    assert elections["jobs/nightly"]["statistics"]["losses"] == {"failed": 1}
 
 
 async def test_metrics_come_in_the_format_that_is_asked_for(anyio_backend: str, manager: NoopLeaderManager) -> None:

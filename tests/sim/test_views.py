@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import anyio
@@ -176,7 +177,8 @@ async def test_a_campaign_that_ends_by_an_exception_is_an_error_at_once_and_one_
 async def test_statistics_tell_the_losses_by_reason(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     manager = make(client, clock)
-    assert manager.statistics() == ElectionStatistics()
+    at_first = manager.statistics()
+    assert at_first == ElectionStatistics()
     async with anyio.create_task_group() as group:
         group.start_soon(manager.campaign)
 
@@ -213,6 +215,9 @@ async def test_statistics_tell_the_losses_by_reason(etcd: FakeEtcd, clock: Virtu
     assert numbers.last_renewal_age is None
     assert numbers.queue_position is None
     assert numbers.overruns == 0
+    assert at_first == ElectionStatistics(), "what was published does not change"
+    with pytest.raises(FrozenInstanceError):
+        numbers.terms = 6  # type: ignore[misc]
 
 
 async def test_statistics_tell_the_age_of_the_last_renewal_and_the_closest_call(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -31,17 +31,12 @@ _NONE: frozenset[Any] = frozenset()
 """The same for all: a set of one's own, even an empty one, takes 216 bytes, and there may be ten thousand managers."""
 
 
-@dataclass(slots=True)
-class _Counts:
-    terms: int = 0
-    losses: dict[LossReason, int] = field(default_factory=dict)
-    renewals: int = 0
-    renewal_failures: int = 0
-    lease_moves: int = 0
-    closest_call: float | None = None
-    queue_position: int | None = None
-    etcd_errors: int = 0
-    overruns: int = 0
+class _Counts(ElectionStatistics):
+    """The statistics while they are counted: the same fields, but mutable."""
+
+    __slots__ = ()
+    __setattr__ = object.__setattr__
+    __delattr__ = object.__delattr__  # only both together make an assignment as cheap as usual
 
 
 class Announcer:
@@ -81,7 +76,7 @@ class Announcer:
         self._name = name
         self._config = config
         self._metrics = metrics
-        self._counts = _Counts()
+        self._counts: Any = _Counts()  # to type checkers its fields are read-only
         self._waiting: list[tuple[anyio.Event, anyio.lowlevel.EventLoopToken]] = []
         self._outage: frozenset[type[EtcdLeaderError]] = _NONE
         self._failed_watches: frozenset[object] = _NONE
@@ -380,19 +375,8 @@ class Announcer:
 
     def statistics(self, renewal_age: float | None) -> ElectionStatistics:
         """What was counted so far."""
-        counts = self._counts
-        return ElectionStatistics(
-            terms=counts.terms,
-            losses=dict(counts.losses),
-            renewals=counts.renewals,
-            renewal_failures=counts.renewal_failures,
-            lease_moves=counts.lease_moves,
-            last_renewal_age=renewal_age,
-            closest_call=counts.closest_call,
-            queue_position=counts.queue_position,
-            etcd_errors=counts.etcd_errors,
-            overruns=counts.overruns,
-        )
+        numbers = {field.name: getattr(self._counts, field.name) for field in fields(ElectionStatistics)}
+        return ElectionStatistics(**numbers | {"losses": dict(self._counts.losses), "last_renewal_age": renewal_age})
 
 
 def _ignore(error: EtcdLeaderError) -> None:
