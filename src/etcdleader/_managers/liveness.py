@@ -18,22 +18,18 @@ __all__ = ("Vitals",)
 
 
 class Vitals:
-    """Written on the event loop; read, and judged, from anywhere. Nothing is locked: each field is read once."""
+    """Written on the event loop; read, and judged, from anywhere. Nothing is locked: each field is read once.
 
-    __slots__ = (
-        "_campaigning",
-        "_clock",
-        "_config",
-        "_failure",
-        "_heard_at",
-        "_renewals_heard_at",
-        "_since",
-    )
+    Attributes:
+        campaigning: Whether a campaign runs.
+    """
+
+    __slots__ = ("_clock", "_config", "_failure", "_heard_at", "_renewals_heard_at", "_since", "campaigning")
 
     def __init__(self, config: Config, clock: Callable[[], float]) -> None:
         self._config = config
         self._clock = clock
-        self._campaigning = False
+        self.campaigning = False
         self._failure: BaseException | None = None
         self._since = datetime.now(UTC)
         self._heard_at = self._renewals_heard_at = -math.inf
@@ -42,12 +38,12 @@ class Vitals:
 
     def campaign_begins(self) -> None:
         """Somebody campaigns from now on."""
-        self._campaigning, self._failure, self._since = True, None, datetime.now(UTC)
+        self.campaigning, self._failure, self._since = True, None, datetime.now(UTC)
         self.heard(renewal=True)
 
     def campaign_ends(self) -> None:
         """No campaign runs any more."""
-        self._campaigning, self._since = False, datetime.now(UTC)
+        self.campaigning, self._since = False, datetime.now(UTC)
 
     def term_ends(self) -> None:
         """A term is over."""
@@ -76,7 +72,7 @@ class Vitals:
             blocked_by: The key before ours, if it has no lease.
             renewals_fail: The last renewal was not confirmed.
         """
-        if not self._campaigning:
+        if not self.campaigning:
             return self._after()
         now, config = self._clock(), self._config
         silence = now - self._heard_at

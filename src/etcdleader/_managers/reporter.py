@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from ..errors import EtcdLeaderError
 from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .liveness import Vitals
+from .outages import Input, News, Outages
 from .overrun import OverrunError
 from .status import Outcome, next_status
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 __all__ = ("Announcer",)
 
 _logger = logging.getLogger("etcdleader")
-
-_NONE: frozenset[Any] = frozenset()
-"""The same for all: a set of one's own, even an empty one, takes 216 bytes, and there may be ten thousand managers."""
 
 
 class _Counts(ElectionStatistics):
@@ -49,17 +47,13 @@ class Announcer:
     """
 
     __slots__ = (
-        "_alarmed",
         "_blocked_by",
-        "_campaigning",
         "_config",
         "_counts",
-        "_failed_watches",
         "_leader_seen",
         "_metrics",
         "_name",
-        "_outage",
-        "_renewals_fail",
+        "_outages",
         "_vitals",
         "_waiting",
         "_warned_of_key",
@@ -78,12 +72,8 @@ class Announcer:
         self._metrics = metrics
         self._counts: Any = _Counts()  # to type checkers its fields are read-only
         self._waiting: list[tuple[anyio.Event, anyio.lowlevel.EventLoopToken]] = []
-        self._outage: frozenset[type[EtcdLeaderError]] = _NONE
-        self._failed_watches: frozenset[object] = _NONE
-        self._renewals_fail = False
-        self._alarmed = False
+        self._outages = Outages()
         self._vitals = Vitals(config, clock)
-        self._campaigning = False
         self._warned_of_token = False
         self._blocked_by: bytes | None = None
         self._warned_of_key: bytes | None = None
@@ -93,7 +83,7 @@ class Announcer:
     @property
     def outage(self) -> frozenset[type[EtcdLeaderError]]:
         """The kinds of errors since etcd last answered; empty while it answers."""
-        return self._outage
+        return self._outages.kinds
 
     # Waiting for news
 
@@ -119,7 +109,6 @@ class Announcer:
 
     def campaign_begins(self) -> None:
         """Somebody campaigns from now on."""
-        self._campaigning = True
         self._vitals.campaign_begins()
         self._see(leader=False)
         self.changed()
@@ -127,7 +116,6 @@ class Announcer:
     def campaign_ends(self) -> None:
         """No campaign runs any more, so there are no callbacks for errors either."""
         self.on_trouble = _ignore
-        self._campaigning = False
         self._vitals.campaign_ends()
         self._see(leader=None)
 
@@ -237,38 +225,32 @@ class Announcer:
 
     def etcd_failed(self, error: EtcdLeaderError) -> None:
         """A call failed or a stream broke."""
-        self._count_trouble(error, log=True)
+        self._count_error(error)
+        self._report_trouble(self._outages.take(Input.CALL_FAILED, type(error)), error)
 
     def etcd_answered(self) -> None:
         """A call succeeded: the outage is over, unless renewals still fail."""
         self._vitals.heard()
-        if not self._renewals_fail:
-            self._recovered()
+        self._report_recovery(self._outages.take(Input.ANSWERED))
 
     def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
         """``watcher`` has no watch: that is an outage until it has one, whatever else works."""
-        self._failed_watches |= {watcher}
-        self._count_trouble(error, log=True)
+        self._count_error(error)
+        self._report_trouble(self._outages.watch_failed(watcher, type(error)), error)
 
     def watch_stands(self, watcher: object) -> None:
         """``watcher`` has its watch, or wants none any more."""
-        if watcher in self._failed_watches:
-            self._failed_watches = self._failed_watches - {watcher} or _NONE
-        if not self._campaigning and not self._failed_watches:
-            self._recovered()
+        self._report_recovery(self._outages.watch_back(watcher, campaigning=self._vitals.campaigning))
 
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
         """Warn once per outage, and raise the voice once when less than a third of the lease is left."""
         self._vitals.heard(renewal=True)
         self._counts.renewal_failures += 1
         self._metrics.emit(Metrics.renewal_failed, remaining)
-        self._count_trouble(error, log=False)
-        if not self._renewals_fail:
-            self._renewals_fail = True
-            _logger.warning("renewals of %s began to fail, %.1f s left: %s", self._name, remaining, error)
-        if not self._alarmed and remaining < self._config.lease / 3:
-            self._alarmed = True
-            _logger.error("renewals of %s still fail, only %.1f s left: %s", self._name, remaining, error)
+        self._count_error(error)
+        late = remaining < self._config.lease / 3
+        news = self._outages.take(Input.RENEWAL_FAILED_LATE if late else Input.RENEWAL_FAILED, type(error))
+        self._report_trouble(news, error, remaining)
 
     def renewed(self, duration: float, remaining: float) -> None:
         """A renewal was confirmed: whatever outage there was is over."""
@@ -278,7 +260,7 @@ class Announcer:
         if self.status is LeaderStatus.ELECTED:
             counts.closest_call = remaining if counts.closest_call is None else min(counts.closest_call, remaining)
         self._metrics.emit(Metrics.renewed, duration, remaining)
-        self._recovered()
+        self._report_recovery(self._outages.take(Input.RENEWED))
 
     def loop_was_blocked(self, seconds: float) -> None:
         """The lease has run out, and the event loop did not run for at least so long."""
@@ -294,7 +276,7 @@ class Announcer:
         self._counts.lease_moves += 1
         self._metrics.emit(Metrics.lease_moved, lease_id)
         _logger.info("%s moved its key to lease %x: etcd has elected another leader", self._name, lease_id)
-        self._recovered()
+        self._report_recovery(self._outages.take(Input.RENEWED))
 
     def queued(self, position: int | None) -> None:
         """Our place in the queue."""
@@ -333,27 +315,27 @@ class Announcer:
     def candidacy_ended(self) -> None:
         """The next candidacy's renewals start with a clean slate."""
         self._vitals.heard()
-        self._renewals_fail = self._alarmed = False
+        self._outages.take(Input.CANDIDACY_ENDED)
 
-    def _count_trouble(self, error: EtcdLeaderError, *, log: bool) -> None:
+    def _count_error(self, error: EtcdLeaderError) -> None:
         self._vitals.heard()
         self._counts.etcd_errors += 1
         self._metrics.emit(Metrics.etcd_failed, error)
-        kind = type(error)
-        if kind in self._outage:
-            return
-        self._outage |= {kind}
-        if log:
-            _logger.warning("%s has trouble with etcd: %s", self._name, error)
-        self.on_trouble(error)
 
-    def _recovered(self) -> None:
-        if self._failed_watches:
-            return
-        if self._outage or self._renewals_fail:
+    def _report_trouble(self, news: Sequence[News], error: EtcdLeaderError, remaining: float | None = None) -> None:
+        """Log what is news, and run ``on_error``. ``remaining``: seconds that are left of the lease, where a renewal failed."""
+        if News.KIND in news:
+            if remaining is None:
+                _logger.warning("%s has trouble with etcd: %s", self._name, error)
+            self.on_trouble(error)
+        if News.RENEWALS_FAIL in news:
+            _logger.warning("renewals of %s began to fail, %.1f s left: %s", self._name, remaining, error)
+        if News.CRITICAL in news:
+            _logger.error("renewals of %s still fail, only %.1f s left: %s", self._name, remaining, error)
+
+    def _report_recovery(self, news: Sequence[News]) -> None:
+        if news:
             _logger.info("%s has etcd back", self._name)
-        self._outage = _NONE
-        self._renewals_fail = self._alarmed = False
 
     def _see(self, *, leader: bool | None) -> None:
         if leader is not self._leader_seen:
@@ -370,7 +352,7 @@ class Announcer:
             scope,
             position=self._counts.queue_position,
             blocked_by=self._blocked_by,
-            renewals_fail=self._renewals_fail,
+            renewals_fail=self._outages.state.renewals_fail,
         )
 
     def statistics(self, renewal_age: float | None) -> ElectionStatistics:
