@@ -1,24 +1,60 @@
+"""Which status may follow which."""
+
 from __future__ import annotations
 
 import itertools
+import time
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from etcdleader._managers.status import TRANSITIONS, Outcome, next_status
-from etcdleader.model import LeaderStatus
+from etcdleader import Config, Term
+from etcdleader._managers.reporter import Announcer
+from etcdleader.metrics import GuardedMetrics
+from etcdleader.model import LeaderStatus, LossReason
+
+INIT, ELECTED, OUSTED = LeaderStatus
 
 
-def test_a_term_is_won_by_who_has_none_and_lost_by_who_has_one() -> None:
-    assert next_status(LeaderStatus.INIT, Outcome.WON) is LeaderStatus.ELECTED
-    assert next_status(LeaderStatus.ELECTED, Outcome.LOST) is LeaderStatus.OUSTED
-    assert next_status(LeaderStatus.OUSTED, Outcome.WON) is LeaderStatus.ELECTED
+def unused(*_: object, **__: object) -> Any:
+    raise AssertionError("nothing here asks for the lease")
 
 
-@pytest.mark.parametrize(
-    ("status", "outcome"),
-    [pair for pair in itertools.product(LeaderStatus, Outcome) if pair not in TRANSITIONS],
+TERM = Term(
+    token=7,
+    identity="a#1",
+    election="jobs",
+    key="jobs/1",
+    lease_id=1,
+    elected_at=datetime.now(UTC),
+    loss_reason=LossReason.RESIGNED,
+    _believed=unused,
+    _remaining=unused,
+    _guard=unused,
+    _transact=unused,
+    _attach=unused,
 )
-def test_what_cannot_happen_is_an_error(status: LeaderStatus, outcome: Outcome) -> None:
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(LeaderStatus, [ELECTED, OUSTED])))
+def test_a_term_begins_where_there_is_none_and_ends_where_there_is_one(
+    before: LeaderStatus, after: LeaderStatus
+) -> None:
     """Two terms at once, or the end of a term that never was: silence would hide a broken manager."""
-    with pytest.raises(RuntimeError, match=status.name):
-        next_status(status, outcome)
+    reporter = Announcer("a#1", Config(), GuardedMetrics(), time.monotonic)
+    reporter.status = before
+
+    def report() -> None:
+        if after is ELECTED:
+            reporter.elected(TERM)
+        else:
+            reporter.ousted(TERM, 0.0)
+
+    if (before, after) in {(INIT, ELECTED), (OUSTED, ELECTED), (ELECTED, OUSTED)}:
+        report()
+        assert reporter.status is after
+    else:
+        with pytest.raises(RuntimeError, match=f"is {before.name} cannot become {after.name}"):
+            report()
+        assert reporter.status is before

@@ -19,7 +19,6 @@ from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .liveness import Vitals
 from .outages import Input, News, Outages
 from .overrun import OverrunError
-from .status import Outcome, next_status
 
 if TYPE_CHECKING:
     from .term_scope import TermScope
@@ -122,8 +121,12 @@ class Announcer:
     # Terms
 
     def elected(self, term: Term) -> None:
-        """A term begins. Status first, so that callbacks and waiters find it."""
-        self.status = next_status(self.status, Outcome.WON)
+        """A term begins. Status first, so that callbacks and waiters find it.
+
+        Raises:
+            RuntimeError: The term before has not ended: the caller is broken.
+        """
+        self._change_status(LeaderStatus.ELECTED)
         self._counts.terms += 1
         self._vitals.heard(renewal=True)
         self._metrics.emit(Metrics.elected, term)
@@ -158,13 +161,22 @@ class Announcer:
         self.changed()
 
     def ousted(self, term: Term, drain: float) -> None:
-        """The work of a term has ended, ``drain`` seconds after it was cancelled."""
-        self.status = next_status(self.status, Outcome.LOST)
+        """The work of a term has ended, ``drain`` seconds after it was cancelled.
+
+        Raises:
+            RuntimeError: There was no term: the caller is broken.
+        """
+        self._change_status(LeaderStatus.OUSTED)
         reason = term.loss_reason or LossReason.EXPIRED
         self._counts.losses[reason] = self._counts.losses.get(reason, 0) + 1
         self._vitals.heard()
         self._metrics.emit(Metrics.ousted, term, reason, drain)
         self.changed()
+
+    def _change_status(self, status: LeaderStatus) -> None:
+        if (self.status is LeaderStatus.ELECTED) != (status is LeaderStatus.OUSTED):
+            raise RuntimeError(f"a manager that is {self.status.name} cannot become {status.name}")
+        self.status = status
 
     def overrun(self, term: Term) -> None:
         """Work goes on past the deadline."""
