@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from ._values.addresses import is_this_machine, normal_endpoint
 from ._values.durations import parse_duration
+from ._values.kinds import Kind, kinds
 from ._values.problems import Problem
 from .errors import ConfigError
 
@@ -16,6 +17,9 @@ __all__ = ("SHORT_LEASE", "Config", "Duration", "EtcdConfig", "check_election_ke
 
 Duration: TypeAlias = float | str | timedelta
 """Seconds, a Go duration string such as ``"1m30s"``, or a ``timedelta``."""
+
+FilePath: TypeAlias = str
+"""The path of a PEM file."""
 
 SHORT_LEASE = 5.0
 """Seconds. Each change of etcd's own leader can cost a lease that is shorter."""
@@ -26,6 +30,8 @@ _LEAST_BYTES, _MOST_BYTES = 2**20, 2**31
 """Limits of a limit on messages: etcd's own requests may have 1.5 MiB, and protobuf's messages 2 GiB."""
 _ROUNDING = 1 + 1e-9
 """0.6 + 0.2 + 0.3 may come out above 1.1."""
+_COMMON = {"common": True}
+"""Metadata of a field: tables of other libraries and programs have settings of this name, too."""
 
 
 @dataclass(frozen=True, init=False, slots=True)
@@ -43,11 +49,11 @@ class Config:
     """
 
     enabled: bool
-    id: str
+    id: str = field(metadata=_COMMON)
     lease: float
-    retry: float
+    retry: float = field(metadata=_COMMON)
     renew: float
-    margin: float
+    margin: float = field(metadata=_COMMON)
     exit_on_overrun: bool
 
     def __init__(
@@ -76,24 +82,35 @@ class Config:
             ConfigError: One or more of them cannot be; it names each.
         """
         problems: list[Problem] = []
-        durations = {"lease": lease, "retry": retry, "renew": renew}
-        if margin is not None:
-            durations["margin"] = margin
+        values: dict[str, Any] = {
+            "enabled": enabled,
+            "id": id,
+            "lease": lease,
+            "retry": retry,
+            "renew": renew,
+            "margin": margin,
+            "exit_on_overrun": exit_on_overrun,
+        }
         seconds = {
             name: checked
-            for name, value in durations.items()
-            if (checked := _checked_duration(name, value, problems)) is not None
+            for name in _of_kind(Kind.DURATION, Config)
+            if (name != "margin" or margin is not None)
+            and (checked := _checked_duration(name, values[name], problems)) is not None
         }
         if margin is None and "lease" in seconds:
             seconds["margin"] = min(max(1.0, 0.05 * seconds["lease"]), seconds["lease"] / 4)
         problems += _check_budget(seconds)
         if not _is_text(id) or not id.strip() or not id.isprintable():
             problems.append(Problem.of("id", id, "must be a name, without control characters"))
-        for name, flag in (("enabled", enabled), ("exit_on_overrun", exit_on_overrun)):
-            _check_flag(name, flag, problems)
+        for name in _of_kind(Kind.FLAG, Config):
+            _check_flag(name, values[name], problems)
         if problems:
             raise ConfigError(*problems)
-        _fill(self, {"enabled": enabled, "id": id, **seconds, "exit_on_overrun": exit_on_overrun})
+        _fill(self, {**values, **seconds})
+
+
+def _of_kind(kind: Kind, config: type) -> list[str]:
+    return [name for name, its_kind in kinds(config).items() if its_kind is kind]
 
 
 def _checked_duration(name: str, value: Duration, problems: list[Problem]) -> float | None:
@@ -172,9 +189,9 @@ class EtcdConfig:
     endpoints: tuple[str, ...]
     user: str | None
     password: str | None = field(repr=False)
-    ca_cert: str | None
-    cert: str | None
-    key: str | None
+    ca_cert: FilePath | None
+    cert: FilePath | None
+    key: FilePath | None
     allow_plaintext_password: bool
     max_recv_bytes: int
 

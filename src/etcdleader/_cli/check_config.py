@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from .._settings.known import SECRETS
 from ..config import Config, EtcdConfig, check_election_key
 from ..errors import ConfigError
 from .exit_codes import ExitCode, told
@@ -25,7 +26,6 @@ EPILOG = examples(
     "etcdleader check-config --settings /etc/jobs/settings.toml --section sync.election",
 )
 
-_SECRET = frozenset({"password"})
 _NEEDED_BY_PROGRAM = "any"
 
 
@@ -162,7 +162,7 @@ def _settings(read: Settings, config: Config, etcd: EtcdConfig | None, *, overru
 def _shown(name: str, value: object) -> str:
     if value is None:
         return "not set"
-    if name in _SECRET:
+    if name in SECRETS:
         return "***"
     if isinstance(value, bool):
         return str(value).lower()

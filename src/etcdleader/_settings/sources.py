@@ -14,31 +14,13 @@ from typing import Any
 
 from .._values.problems import Problem
 from ..errors import ConfigError
+from .known import ETCD, LEADER, PREFIX, RESERVED, SCALARS, TELLING
 from .owners import refuse_if_written_by_others
 from .tables import Section, Tree, lay, meant_variable, normal
 
 __all__ = ("Settings", "read_settings")
 
 _FILES = ("settings.toml", ".secrets.toml", "config/settings.toml", "config/.secrets.toml")
-_PREFIX = "ETCDLEADER_"
-_RESERVED = frozenset({"token", "election", "key", "identity", "lease_id"})
-"""What ``etcdleader run`` tells its command, as ``ETCDLEADER_TOKEN`` and so on. A command may campaign, too."""
-
-_LEADER_SETTINGS = ("enabled", "id", "lease", "retry", "renew", "margin", "exit_on_overrun", "election_key")
-_ETCD_SETTINGS = (
-    "endpoints",
-    "user",
-    "password",
-    "ca_cert",
-    "cert",
-    "key",
-    "allow_plaintext_password",
-    "max_recv_bytes",
-)
-_TELLING = frozenset({"enabled", "lease", "renew", "exit_on_overrun", "election_key"})
-"""A table that has one of them is probably an election's."""
-_LISTS = frozenset({"endpoints"})
-_SCALARS = frozenset({*_LEADER_SETTINGS, *_ETCD_SETTINGS}) - _LISTS
 
 
 class Settings:
@@ -56,8 +38,8 @@ class Settings:
         Raises:
             ConfigError: ``section`` cannot be the name of a table.
         """
-        self.leader = Section(section, _LEADER_SETTINGS)
-        self.etcd = Section("etcd", _ETCD_SETTINGS)
+        self.leader = Section(section, LEADER)
+        self.etcd = Section("etcd", ETCD)
         self.unreadable: list[str] = []
         self._places: list[str] = []
         self._tree: Tree = {}
@@ -88,7 +70,7 @@ class Settings:
         for name in _FILES:
             self._read_file(Path(name), self._lay_toml, found=True)
         self._read_file(Path(".env"), self._lay_dotenv, found=True)
-        self._places.append(f"variables {_PREFIX}... (working directory: {_working_directory()})")
+        self._places.append(f"variables {PREFIX}... (working directory: {_working_directory()})")
         self._lay_variables(os.environ, "")
 
     def read_toml(self, path: Path) -> None:
@@ -150,8 +132,8 @@ class Settings:
 
     def _lay_variables(self, variables: Mapping[str, str], where: str) -> None:
         for name, text in variables.items():
-            rest = name[len(_PREFIX) :]
-            if not name.upper().startswith(_PREFIX) or normal(rest) in _RESERVED:
+            rest = name[len(PREFIX) :]
+            if not name.upper().startswith(PREFIX) or normal(rest) in RESERVED:
                 continue
             path = rest.split("__")
             if self._matters(path[0]):
@@ -162,7 +144,7 @@ class Settings:
             else:
                 for section in (self.leader, self.etcd):
                     if meant := meant_variable(rest, section):
-                        section.problems.append(f"{name}{where}: no such setting; did you mean {_PREFIX}{meant}?")
+                        section.problems.append(f"{name}{where}: no such setting; did you mean {PREFIX}{meant}?")
                 if len(path) > 1:
                     self._others.append((path[0], {path[0]: {path[1]: text}}, name + where))
 
@@ -209,7 +191,7 @@ def _is_dynaconf(kind: type) -> bool:
 
 
 def _is_an_elections(table: object) -> bool:
-    return isinstance(table, Mapping) and any(normal(setting) in _TELLING for setting in table)
+    return isinstance(table, Mapping) and any(normal(setting) in TELLING for setting in table)
 
 
 def _working_directory() -> str:
@@ -249,6 +231,6 @@ def _value_of_variable(path: list[str], text: str) -> object:
         from dynaconf.utils.parse_conf import parse_conf_data
 
         value: object = parse_conf_data(text, tomlfy=True, box_settings={"AUTO_CAST_FOR_DYNACONF": False})
-        if isinstance(value, str) or (isinstance(value, list | dict) and normal(path[-1]) not in _SCALARS):
+        if isinstance(value, str) or (isinstance(value, list | dict) and normal(path[-1]) not in SCALARS):
             return value
     return text

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from .._values.kinds import Kind
 from .._values.problems import Problem
 
 __all__ = ("Section", "Tree", "lay", "meant_variable", "normal")
 
-_TEXTS = frozenset({"id", "election_key", "user", "password"})
-_FLAGS = frozenset({"enabled", "exit_on_overrun", "allow_plaintext_password"})
-_NUMBERS = frozenset({"max_recv_bytes"})
 _FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _MARKERS = frozenset({"dynaconf_merge", "dynaconf_merge_unique"})
 """They ask dynaconf for what is done here anyway."""
@@ -68,13 +66,13 @@ class Section:
     Attributes:
         name: As it is written: ``sync.election``.
         path: The names on the way to it.
-        known: The settings it may have.
+        known: The settings it may have, and their kinds.
         exists: There is such a table.
         values: The settings it has, each as the type it is meant to have, where that is beyond doubt.
         problems: What is in it and may not be there.
     """
 
-    def __init__(self, name: str, known: tuple[str, ...]) -> None:
+    def __init__(self, name: str, known: Mapping[str, Kind]) -> None:
         self.name = name
         self.path = tuple(normal(part) for part in name.split("."))
         self.known = known
@@ -112,7 +110,7 @@ class Section:
             if found.ambiguous:
                 told = "has two values in one place, under two spellings of its name: keep one"
                 self.problems.append(f"{self.name}.{setting}: {told}{_from(found)}")
-            self.values[setting] = _typed(setting, found.value)
+            self.values[setting] = _typed(self.known[setting], found.value)
             self._origins[setting] = found.origin
         elif setting in self.known:
             self.problems.append(f"{self.name}.{setting}: must not be a table{_from(found)}")
@@ -134,13 +132,13 @@ class Section:
         return f"{self.name}.{problem}" + (f" [{told}]" if told else "")
 
 
-def _typed(setting: str, value: object) -> object:
+def _typed(kind: Kind, value: object) -> object:
     """What is beyond doubt: variables, and dynaconf's reading of them, know no types."""
-    if setting in _FLAGS and isinstance(value, str):
+    if kind is Kind.FLAG and isinstance(value, str):
         return _FLAG_WORDS.get(value.lower(), value)
-    if setting in _NUMBERS and isinstance(value, str) and value.isdecimal() and len(value) < 20:
+    if kind is Kind.NUMBER and isinstance(value, str) and value.isdecimal() and len(value) < 20:
         return int(value)
-    if setting in _TEXTS and isinstance(value, int) and not isinstance(value, bool):
+    if kind is Kind.TEXT and isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value
 

@@ -11,6 +11,7 @@ from typing import Any
 from ... import factory
 from ..._managers.etcd import EtcdLeaderManager
 from ..._managers.noop import NoopLeaderManager
+from ..._settings.known import PREFIX, RESERVED, SECRETS
 from ..._settings.sources import Settings
 from ..._settings.tables import lay, normal
 from ...errors import ConfigError
@@ -19,7 +20,6 @@ from ..options import DEFAULT_SECTION
 
 __all__ = ("Overrides", "command_environment", "make_manager", "number_of_endpoints", "seconds_to_end")
 
-_PREFIX = "ETCDLEADER_"
 _logger = logging.getLogger("etcdleader.run")
 
 
@@ -115,16 +115,10 @@ def number_of_endpoints(manager: EtcdLeaderManager | NoopLeaderManager) -> int:
 def command_environment(variables: Mapping[str, str], term: Term) -> dict[str, str]:
     """The variables for the command: those of this process, without secrets, and what it may know of its term."""
     kept = {name: value for name, value in variables.items() if not _secret(name, value)}
-    return {
-        **kept,
-        "ETCDLEADER_TOKEN": str(term.token),
-        "ETCDLEADER_ELECTION": term.election,
-        "ETCDLEADER_KEY": term.key,
-        "ETCDLEADER_IDENTITY": term.identity,
-        "ETCDLEADER_LEASE_ID": str(term.lease_id),
-    }
+    return {**kept, **{f"{PREFIX}{name.upper()}": str(getattr(term, name)) for name in RESERVED}}
 
 
 def _secret(name: str, value: str) -> bool:
     """Whether it sets a password: by its name, however it is spelled, or in a table that is its value."""
-    return name.upper().startswith(_PREFIX) and "password" in f"{normal(name)} {value.lower()}"
+    told = f"{normal(name)} {value.lower()}"
+    return name.upper().startswith(PREFIX) and any(secret in told for secret in SECRETS)

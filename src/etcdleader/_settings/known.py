@@ -1,0 +1,26 @@
+"""The settings there are. Their names and kinds are those of the fields of ``Config`` and ``EtcdConfig``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from .._values.kinds import Kind, kinds
+from ..config import Config, EtcdConfig
+
+__all__ = ("ETCD", "LEADER", "PREFIX", "RESERVED", "SCALARS", "SECRETS", "TELLING")
+
+PREFIX = "ETCDLEADER_"
+"""Of the variables."""
+RESERVED = ("token", "election", "key", "identity", "lease_id")
+"""What ``etcdleader run`` tells its command of the term, as ``ETCDLEADER_TOKEN`` and so on. A command may campaign, too."""
+
+LEADER: Mapping[str, Kind] = {**kinds(Config), "election_key": Kind.TEXT}
+"""In the table of an election."""
+ETCD: Mapping[str, Kind] = kinds(EtcdConfig)
+"""In ``[etcd]``."""
+SCALARS = frozenset(name for name, kind in (*LEADER.items(), *ETCD.items()) if kind is not Kind.LIST)
+SECRETS = frozenset(each.name for each in fields(EtcdConfig) if not each.repr)
+"""Their values are never shown."""
+TELLING = frozenset(LEADER) - {each.name for each in fields(Config) if each.metadata.get("common")}
+"""A table that has one of them is probably an election's."""
