@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from etcdleader import Config, Term
-from etcdleader._cli.run.settings import Overrides, command_environment, make_manager, seconds_to_end
+from etcdleader._cli.run.settings import command_environment, make_manager, resolve_run, seconds_to_end
 from etcdleader._cli.run.supervisor import descendants
 from etcdleader._managers.noop import NoopLeaderManager
+from etcdleader._settings.sources import Overrides
 from etcdleader.errors import ConfigError
 from tests.helpers.run_command import line, run, run_after, running
 
@@ -147,17 +148,18 @@ def test_no_process_below_the_wrapper_has_the_password(tmp_path: Path) -> None:
 def test_the_command_line_stands_above_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('[sync.jobs]\nlease = "30s"\nid = "file"\nelection_key = "k"\n[etcd]\nendpoints = ["a:1"]\n')
-    manager = make_manager(None, file, "sync.jobs", Overrides(id="line", renew="2s", endpoints=["b:2", "c:3"]))
+    line = Overrides({"id": "line", "renew": "2s", "margin": None}, ["b:2", "c:3"], enabled=True)
+    manager = make_manager(resolve_run(None, file, "sync.jobs", line))
     config = manager.config
     assert (manager.election_key, config.enabled, config.id, config.lease, config.renew) == ("k", True, "line", 30, 2)
     assert "'b:2', 'c:3'" in repr(manager._client)  # type: ignore[union-attr]
 
 
-def test_a_wrong_value_says_that_it_came_from_the_command_line(tmp_path: Path) -> None:
+def test_a_wrong_value_names_the_option_that_it_came_from(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text("[leader]\n")
-    with pytest.raises(ConfigError, match="the command line") as wrong:
-        make_manager("k", file, "leader", Overrides(lease="long"))
+    with pytest.raises(ConfigError, match=r"lease = 'long': .* \[from --lease\]") as wrong:
+        resolve_run("k", file, "leader", Overrides({"lease": "long"}, enabled=True))
     assert "etcd" in str(wrong.value)  # nothing says where it is, and nobody guesses
 
 

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from etcdleader import Config
-from etcdleader._cli.run.settings import Overrides, make_manager
+from etcdleader._cli.run.settings import make_manager, resolve_run
+from etcdleader._settings.sources import Overrides
 from etcdleader.errors import ConfigError
 from tests.helpers.run_command import run
+
+TYPED_RUN = Overrides(enabled=True)
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
@@ -20,7 +23,7 @@ def test_a_section_that_was_named_must_exist(section: str, tmp_path: Path) -> No
     file = tmp_path / "own.toml"
     file.write_text('[leader]\nenabled = false\n[etcd]\nendpoints = ["a:1"]\n')
     with pytest.raises(ConfigError, match="section"):
-        make_manager("k", file, section, Overrides(lease="30s"))
+        resolve_run("k", file, section, Overrides({"lease": "30s"}, enabled=True))
 
 
 @pytest.mark.parametrize("words", [["--section", "leeder"], ["--section", ""], ["--section=leeder", "--lease=30s"]])
@@ -35,7 +38,7 @@ def test_without_any_table_the_defaults_will_do(tmp_path: Path) -> None:
     """``run`` needs an election and an endpoint, both of which the command line may give."""
     file = tmp_path / "own.toml"
     file.write_text('[other]\nenabled = false\n[etcd]\nendpoints = ["a:1"]\n')
-    assert make_manager("k", file, None, Overrides()).config == Config(enabled=True)
+    assert make_manager(resolve_run("k", file, None, TYPED_RUN)).config == Config(enabled=True)
 
 
 def test_a_table_with_a_misspelled_name_is_not_passed_over(tmp_path: Path) -> None:
@@ -43,7 +46,7 @@ def test_a_table_with_a_misspelled_name_is_not_passed_over(tmp_path: Path) -> No
     file = tmp_path / "own.toml"
     file.write_text('[leeder]\nenabled = false\n[etcd]\nendpoints = ["a:1"]\n')
     with pytest.raises(ConfigError, match=r"did you mean \[leeder\] in .*own.toml"):
-        make_manager("k", file, None, Overrides())
+        resolve_run("k", file, None, TYPED_RUN)
 
 
 def test_each_thing_that_is_missing_names_the_option_that_gives_it(tmp_path: Path) -> None:
@@ -51,7 +54,7 @@ def test_each_thing_that_is_missing_names_the_option_that_gives_it(tmp_path: Pat
     file = tmp_path / "own.toml"
     file.write_text("")
     with pytest.raises(ConfigError) as wrong:
-        make_manager(None, file, None, Overrides())
+        resolve_run(None, file, None, TYPED_RUN)
     key, etcd = wrong.value.problems
     assert key == "election_key is missing: give it as --election NAME or as leader.election_key"
     assert etcd.startswith("there is no [etcd] section")

@@ -10,23 +10,20 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .._settings.known import SECRETS
-from ..config import Config, EtcdConfig, check_election_key
-from ..errors import ConfigError
 from .exit_codes import ExitCode, told
 from .options import DEFAULT_SECTION, JsonOption, SectionOption, SettingsOption, examples
 from .output import clean, console, print_whole, write_json
 
 if TYPE_CHECKING:
-    from .._settings.sources import Settings
+    from .._settings.resolve import Resolved
+    from ..config import Config
 
-__all__ = ("EPILOG", "Read", "Setting", "check_config", "read_all")
+__all__ = ("EPILOG", "Setting", "check_config", "read_all", "settings_of")
 
 EPILOG = examples(
     "etcdleader check-config",
     "etcdleader check-config --settings /etc/jobs/settings.toml --section sync.election",
 )
-
-_NEEDED_BY_PROGRAM = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +33,6 @@ class Setting:
     name: str
     value: str
     origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What the settings amount to.
-
-    Attributes:
-        exists: There is a table of the election.
-        problems: All that is wrong, in the words of the library.
-        places: Where was looked.
-        settings: In order; empty when there are problems.
-        config: The election's; None when there are problems with it.
-        etcd: Where etcd is; None when nothing says so, or with problems.
-        election_key: None when the program has to say it, or when what is said cannot be one.
-        no_section: The one of the problems that says that there is no table of the election; None if there is one, or
-            if another table is probably it, with a misspelled name.
-    """
-
-    exists: bool
-    problems: tuple[str, ...]
-    places: tuple[str, ...]
-    settings: tuple[Setting, ...]
-    config: Config | None
-    etcd: EtcdConfig | None
-    election_key: str | None
-    no_section: str | None = None
 
 
 def check_config(
@@ -88,7 +59,7 @@ def check_config(
         raise typer.Exit(ExitCode.CONFIG)
 
 
-def read_all(settings: Path | None, section: str, endpoints: Sequence[str] | None = None) -> Read:
+def read_all(settings: Path | None, section: str, endpoints: Sequence[str] | None = None) -> Resolved:
     """Read the settings, and judge them as the program will.
 
     Args:
@@ -96,67 +67,25 @@ def read_all(settings: Path | None, section: str, endpoints: Sequence[str] | Non
         section: The election's table.
         endpoints: Instead of those in the settings.
     """
-    from .._settings.sources import read_settings
-    from ..factory import must_new_leader_manager_from_config
+    from .._settings.resolve import Purpose, resolve
+    from .._settings.sources import Overrides
 
-    try:
-        read = read_settings(settings, section)
-    except ConfigError as error:
-        return Read(False, error.problems, (), (), None, None, None)  # noqa: FBT003 - a field
-    key = read.leader.values.get("election_key")
-    problems: list[str] = []
-    etcd: EtcdConfig | None = None
-    if read.etcd.exists or endpoints:
-        values: dict[str, Any] = {**read.etcd.values, **({"endpoints": endpoints} if endpoints else {})}
-        if "endpoints" in values:  # whether they are needed is the factory's to say
-            try:
-                etcd = EtcdConfig(**values)
-            except ConfigError as error:
-                problems += [read.etcd.explain(problem) for problem in error.problems]
-        problems += read.etcd.problems
-    config: Config | None = None
-    try:
-        manager = must_new_leader_manager_from_config(
-            None if key is not None else _NEEDED_BY_PROGRAM,
-            client=etcd if endpoints else None,
-            settings=settings,
-            section=section,
+    purpose = Purpose(key_remedy=None, checks_etcd_when_off=True)  # the program may give the key
+    return resolve(settings, section, overrides=Overrides(endpoints=endpoints), purpose=purpose)
+
+
+def settings_of(read: Resolved) -> list[Setting]:
+    """Return each setting as it will be used, in order; none if something is wrong."""
+    if read.problems:
+        return []
+    return [
+        Setting(
+            f"{section.name}.{name}", _shown(name, getattr(made, name, section.values.get(name))), section.origin(name)
         )
-        config = manager.config
-    except ConfigError as error:
-        problems = [*error.problems, *(problem for problem in problems if problem not in error.problems)]
-    return Read(
-        exists=read.leader.exists,
-        problems=tuple(problems),
-        places=tuple(read._places),  # noqa: SLF001 - of this package
-        settings=() if problems or config is None else tuple(_settings(read, config, etcd, overruled=bool(endpoints))),
-        config=config,
-        etcd=etcd,
-        election_key=_election_key(key),
-        no_section=None if read.leader.exists or read.misspelled() else read.no_section(),
-    )
-
-
-def _election_key(key: object) -> str | None:
-    try:
-        check_election_key(key)  # type: ignore[arg-type]  # that it may be something else is why it is checked
-    except ConfigError:
-        return None
-    return str(key)
-
-
-def _settings(read: Settings, config: Config, etcd: EtcdConfig | None, *, overruled: bool) -> list[Setting]:
-    found = []
-    tables: list[tuple[Any, object, dict[str, object]]] = [(read.leader, config, {"election_key": None})]
-    if etcd is not None:
-        tables.append((read.etcd, etcd, {}))
-    for section, made, beside in tables:
-        origins = section._origins  # noqa: SLF001 - of this package
-        for name in section.known:
-            value = section.values.get(name) if name in beside else getattr(made, name)
-            origin = "--endpoint" if overruled and name == "endpoints" else origins.get(name, "default")
-            found.append(Setting(f"{section.name}.{name}", _shown(name, value), origin))
-    return found
+        for section, made in zip(read.sections, (read.config, read.etcd), strict=False)
+        if made is not None
+        for name in section.known
+    ]
 
 
 def _shown(name: str, value: object) -> str:
@@ -178,13 +107,13 @@ def _budget(config: Config) -> str:
     return f"renew + 2 * retry + margin = {needed:g}s, of a lease of {config.lease:g}s"
 
 
-def _print(read: Read) -> None:
+def _print(read: Resolved) -> None:
     from rich.table import Table
     from rich.text import Text
 
     screen = console()
     table = Table(box=None, show_header=False, pad_edge=False)
-    for setting in read.settings:
+    for setting in settings_of(read):
         style = "dim" if setting.origin == "default" else ""
         table.add_row(*(Text(clean(text)) for text in (setting.name, setting.value, setting.origin)), style=style)
     print_whole(screen, table)
@@ -192,15 +121,15 @@ def _print(read: Read) -> None:
     screen.print(Text(f"\n{_budget(read.config)}"), soft_wrap=True)
     if not read.config.enabled:
         screen.print(Text("Election is off: each process that reads these settings leads by itself."), style="yellow")
-    elif read.election_key is None:
+    elif not read.election_key:
         screen.print("The program has to say the election key.")
     screen.print(Text(f"Looked in {clean(', '.join(read.places))}"), style="dim", soft_wrap=True)
 
 
-def _json(read: Read) -> dict[str, Any]:
+def _json(read: Resolved) -> dict[str, Any]:
     return {
         "ok": not read.problems,
         "problems": list(read.problems),
-        "settings": {setting.name: {"value": setting.value, "origin": setting.origin} for setting in read.settings},
+        "settings": {setting.name: {"value": setting.value, "origin": setting.origin} for setting in settings_of(read)},
         "places": list(read.places),
     }

@@ -66,7 +66,7 @@ def doctor(
 
     from ..config import Config
     from ..errors import EtcdLeaderError
-    from .check_config import read_all
+    from .check_config import read_all, settings_of
     from .checks import check_clock, check_etcd
 
     findings: list[Finding] = []
@@ -95,7 +95,7 @@ def doctor(
         if without is not None:
             report(Finding("settings", "skipped", f"there is no [{DEFAULT_SECTION}] table; judged by the defaults"))
         elif not read.problems:
-            report(Finding("settings", "ok", _origins(read.settings)))
+            report(Finding("settings", "ok", _origins(settings_of(read))))
         report(check_clock())
         if read.etcd is None:
             report(Finding("etcd", "skipped", "the settings do not say where it is", "or say --endpoint HOST:PORT"))

@@ -114,21 +114,6 @@ def etcd_config(settings: Path | None, endpoints: Sequence[str] | None) -> EtcdC
     Raises:
         ConfigError: All that is wrong with it.
     """
-    from .._settings.sources import read_settings
+    from .._settings.resolve import resolve_etcd
 
-    read = read_settings(settings, "leader")
-    problems = [*read.unreadable, *read.etcd.problems]
-    values: dict[str, Any] = dict(read.etcd.values)
-    if endpoints:
-        values["endpoints"] = endpoints
-    elif "endpoints" not in values and not read.unreadable:
-        missing = "etcd.endpoints is missing" if read.etcd.exists else "there is no [etcd] section"
-        problems.append(f"{read.nowhere(missing)}; or say --endpoint HOST:PORT")
-    config = None
-    try:
-        config = EtcdConfig(**{"endpoints": "127.0.0.1:1", **values})
-    except ConfigError as error:
-        problems += [read.etcd.explain(problem) for problem in error.problems]
-    if config is None or problems:
-        raise ConfigError(*problems)
-    return config
+    return resolve_etcd(settings, endpoints, remedy="say --endpoint HOST:PORT")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from codecs import BOM_UTF8
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,24 @@ from .known import ETCD, LEADER, PREFIX, RESERVED, SCALARS, TELLING
 from .owners import refuse_if_written_by_others
 from .tables import Section, Tree, lay, meant_variable, normal
 
-__all__ = ("Settings", "read_settings")
+__all__ = ("Overrides", "Settings", "read_settings")
 
 _FILES = ("settings.toml", ".secrets.toml", "config/settings.toml", "config/.secrets.toml")
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What a command line says, above all settings. None says nothing.
+
+    Attributes:
+        leader: Settings of the election.
+        endpoints: Those of etcd.
+        enabled: Election is on, unless a setting switches it off.
+    """
+
+    leader: Mapping[str, object] = field(default_factory=dict)
+    endpoints: Sequence[str] | None = None
+    enabled: bool = False
 
 
 class Settings:
@@ -29,6 +45,8 @@ class Settings:
     Attributes:
         leader: The section of the election.
         etcd: ``[etcd]``.
+        found: There is a table of the election in one of the places; a command line is none.
+        places: Where was looked.
         unreadable: Sources that are there and could not be read.
     """
 
@@ -40,8 +58,9 @@ class Settings:
         """
         self.leader = Section(section, LEADER)
         self.etcd = Section("etcd", ETCD)
+        self.found = False
+        self.places: list[str] = []
         self.unreadable: list[str] = []
-        self._places: list[str] = []
         self._tree: Tree = {}
         self._others: list[tuple[str, Mapping[Any, object], str]] = []
         if not all(self.leader.path) or self.leader.path == self.etcd.path:
@@ -63,14 +82,14 @@ class Settings:
 
     def nowhere(self, missing: str) -> str:
         """Say that something is in none of the places where was looked."""
-        return f"{missing}; looked in {', '.join(self._places)}"
+        return f"{missing}; looked in {', '.join(self.places)}"
 
     def read_around_here(self) -> None:
         """Read the files and variables of this process, relative to its working directory only."""
         for name in _FILES:
             self._read_file(Path(name), self._lay_toml, found=True)
         self._read_file(Path(".env"), self._lay_dotenv, found=True)
-        self._places.append(f"variables {PREFIX}... (working directory: {_working_directory()})")
+        self.places.append(f"variables {PREFIX}... (working directory: {_working_directory()})")
         self._lay_variables(os.environ, "")
 
     def read_toml(self, path: Path) -> None:
@@ -81,13 +100,13 @@ class Settings:
 
     def read_mapping(self, settings: Mapping[Any, object]) -> None:
         """Read a mapping of tables."""
-        self._places.append("the given mapping")
+        self.places.append("the given mapping")
         self._lay(settings, "the given mapping")
 
     def read_dynaconf(self, settings: Any) -> None:
         """Read an application's own object: by ``keys`` and ``get``, for attributes such as ``store`` are dynaconf's."""
         origin = "the given Dynaconf settings"
-        self._places.append(origin)
+        self.places.append(origin)
         try:
             # Nothing else in it is looked at, for it may be lazy and fail.
             self._lay({key: settings.get(key) for key in list(settings.keys()) if self._matters(key)}, origin)
@@ -95,14 +114,18 @@ class Settings:
             # Its text is left out: a validator's tells the value.
             self.unreadable.append(f"{origin}: {type(error).__name__} while reading; settings.as_dict() tells more")
 
-    def has_section(self) -> bool:
-        """Return whether there is a table of the election in what was read so far."""
+    def finish(self, overrides: Overrides) -> None:
+        """Lay the command line over what was read, and give each section its part."""
         section = Section(self.leader.name, self.leader.known)
         section.take(self._tree)
-        return section.exists
-
-    def sort(self) -> None:
-        """Give each section its part, when all is read."""
+        self.found = section.exists or bool(self.leader.problems)
+        for setting, value in overrides.leader.items():
+            if value is not None:
+                lay(self.leader.tables({setting: value}), f"--{setting.replace('_', '-')}", self._tree)
+        if overrides.endpoints:
+            lay(self.etcd.tables({"endpoints": overrides.endpoints}), "--endpoint", self._tree)
+        if overrides.enabled:
+            lay(self.leader.tables({"enabled": True}), "the command", self._tree, over=False)
         for section in (self.leader, self.etcd):
             section.take(self._tree)
 
@@ -118,7 +141,7 @@ class Settings:
             self.unreadable.append(f"{path}: cannot be read: {error.strerror}")
         except ValueError as error:
             self.unreadable.append(f"{path}: {error}")
-        self._places.append(str(path) if there else f"{path} (not there)")
+        self.places.append(str(path) if there else f"{path} (not there)")
 
     def _lay_toml(self, path: Path) -> None:
         self._lay(_toml(path), str(path))
@@ -156,12 +179,13 @@ class Settings:
         lay({name: table[name] for name in table if self._matters(name)}, origin, self._tree)
 
 
-def read_settings(settings: object, section: str) -> Settings:
+def read_settings(settings: object, section: str, overrides: Overrides | None = None) -> Settings:
     """Read what there is. Nothing is checked yet but names.
 
     Args:
         settings: A mapping, a path, an application's Dynaconf object, or None for the files and variables around here.
         section: The table of the election; may be dotted.
+        overrides: What a command line says.
 
     Raises:
         ConfigError: ``section`` cannot be the name of a table.
@@ -178,7 +202,7 @@ def read_settings(settings: object, section: str) -> Settings:
         read.read_toml(Path(settings))
     else:
         raise TypeError(f"settings must be a Dynaconf object, a mapping or a path, not {type(settings).__name__}")
-    read.sort()
+    read.finish(overrides or Overrides())
     return read
 
 

@@ -87,8 +87,14 @@ class Section:
         return tuple(dict.fromkeys(self._origins.values()))
 
     def origin(self, setting: str) -> str:
-        """Where a setting that is in ``values`` came from."""
-        return self._origins[setting]
+        """Where a setting came from; ``default`` if it is not set."""
+        return self._origins.get(setting, "default")
+
+    def tables(self, values: Mapping[str, object]) -> Mapping[str, object]:
+        """Return settings of this section as tables, one in the other."""
+        for part in reversed(self.path):
+            values = {part: values}
+        return values
 
     def take(self, tree: Tree) -> None:
         """Pick out what belongs here."""

@@ -11,6 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from ..._values.durations import parse_duration
+from ..._values.kinds import Kind, kinds
+from ...config import Config
 from ..exit_codes import ExitCode, told
 from ..options import EndpointOption, SectionOption, SettingsOption
 from .log_format import LogFormat, log_to_stderr
@@ -76,7 +78,7 @@ def _log_error(text: str) -> None:
 def _override(setting: str, text: str) -> Any:
     return typer.Option(
         f"--{setting}",
-        metavar="TEXT" if setting == "id" else "DURATION",
+        metavar="DURATION" if kinds(Config)[setting] is Kind.DURATION else "TEXT",
         show_default=False,
         help=text,
         rich_help_panel="Settings",
@@ -168,13 +170,14 @@ def run(
         conduct,
         ignored_signals,
         make_manager,
-        number_of_endpoints,
+        resolve_run,
         seconds_to_end,
     )
 
-    overrides = Overrides(id=id, lease=lease, retry=retry, renew=renew, margin=margin, endpoints=endpoint)
+    given = {"id": id, "lease": lease, "retry": retry, "renew": renew, "margin": margin}
     with told(_log_error):
-        manager = make_manager(election, settings, section, overrides)
+        read = resolve_run(election, settings, section, Overrides(given, endpoint, enabled=True))
+        manager = make_manager(read)
         facts.update(election=manager.election_key, identity=manager.identity)
         lead, after = seconds_to_end(manager, grace)
         plan = Plan(
@@ -184,6 +187,6 @@ def run(
             nowait=nowait,
             wait=wait,
             on_lost=on_lost,
-            endpoints=number_of_endpoints(manager),
+            endpoints=1 if read.etcd is None else len(read.etcd.endpoints),
         )
         raise typer.Exit(conduct(manager, plan, http))

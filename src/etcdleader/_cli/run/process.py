@@ -10,11 +10,12 @@ import anyio
 
 from ..._managers.etcd import EtcdLeaderManager
 from ..._managers.noop import NoopLeaderManager
+from ..._settings.sources import Overrides
 from ...errors import EtcdRegressedError
 from ..exit_codes import ExitCode
 from .child import Limits
 from .runner import Plan, Runner
-from .settings import Overrides, make_manager, number_of_endpoints, seconds_to_end
+from .settings import make_manager, resolve_run, seconds_to_end
 from .supervisor import LINUX, become_subreaper
 
 __all__ = (
@@ -24,7 +25,7 @@ __all__ = (
     "conduct",
     "ignored_signals",
     "make_manager",
-    "number_of_endpoints",
+    "resolve_run",
     "seconds_to_end",
 )
 

@@ -1,0 +1,179 @@
+"""What settings amount to: values to make a manager or a client of, or everything that is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..config import Config, EtcdConfig, check_election_key
+from ..errors import ConfigError
+from .sources import Overrides, Settings, read_settings
+from .tables import Section
+
+__all__ = ("Purpose", "Resolved", "resolve", "resolve_etcd")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purpose:
+    """What settings are read for, and how else what is missing can be given.
+
+    Attributes:
+        key_remedy: How to give the election key, beside the setting; None: it may be missing.
+        endpoints_remedy: How to give the endpoints, beside the setting; empty: in no other way.
+        needs_section: The election's table must exist. If a table seems to be it with a misspelled name, it must in any case.
+        needs_etcd: If election is on, ``[etcd]`` must say where etcd is. False: the program has a client.
+        checks_etcd_when_off: ``[etcd]`` is checked even if election is off.
+    """
+
+    key_remedy: str | None = "give it as an argument"
+    endpoints_remedy: str = ""
+    needs_section: bool = True
+    needs_etcd: bool = True
+    checks_etcd_when_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What settings amount to.
+
+    Attributes:
+        problems: All that is wrong.
+        config: The election's; None if it cannot be made.
+        etcd: Where etcd is; None if nothing says so, if it cannot be made, or if it was not looked at.
+        election_key: Empty if nothing says it, or if it cannot be one.
+        sections: The tables that were looked at.
+        places: Where was looked.
+        no_section: The problem that there is no table of the election; None if there is one, or if another table seems to
+            be it with a misspelled name.
+    """
+
+    problems: tuple[str, ...]
+    config: Config | None = None
+    etcd: EtcdConfig | None = None
+    election_key: str = ""
+    sections: tuple[Section, ...] = ()
+    places: tuple[str, ...] = ()
+    no_section: str | None = None
+
+    def checked(self) -> Config:
+        """Return the election's settings.
+
+        Raises:
+            ConfigError: All that is wrong.
+        """
+        if self.config is None or self.problems:
+            raise ConfigError(*self.problems)
+        return self.config
+
+
+def resolve(
+    settings: object,
+    section: str,
+    election_key: str | None = None,
+    *,
+    overrides: Overrides | None = None,
+    purpose: Purpose,
+) -> Resolved:
+    """Read settings once, and judge them.
+
+    Args:
+        settings: As for ``read_settings``.
+        section: The table of the election; may be dotted.
+        election_key: What is campaigned for; None: the settings say it.
+        overrides: What a command line says.
+        purpose: What they are read for.
+
+    Raises:
+        TypeError: ``settings`` is none that can be read.
+    """
+    try:
+        read = read_settings(settings, section, overrides)
+    except ConfigError as error:
+        return Resolved(error.problems)
+    problems = list(read.unreadable)
+    config = _config(read, problems, purpose)
+    election_key = _election_key(read.leader, election_key, problems, purpose.key_remedy)
+    enabled = read.leader.values.get("enabled")
+    etcd: EtcdConfig | None = None
+    sections: tuple[Section, ...] = (read.leader,)
+    if purpose.needs_etcd and (enabled is not False or purpose.checks_etcd_when_off):
+        etcd, sections = _etcd_config(read, enabled, problems, purpose.endpoints_remedy), (read.leader, read.etcd)
+    no_section = None if read.found or read.misspelled() else read.no_section()
+    return Resolved(tuple(problems), config, etcd, election_key, sections, tuple(read.places), no_section)
+
+
+def resolve_etcd(settings: object, endpoints: Sequence[str] | None, *, remedy: str) -> EtcdConfig:
+    """Read where etcd is, for who takes part in no election.
+
+    Args:
+        settings: As for ``read_settings``.
+        endpoints: Instead of those in the settings.
+        remedy: How to give the endpoints, beside the setting.
+
+    Raises:
+        ConfigError: All that is wrong with it.
+    """
+    read = read_settings(settings, "leader", Overrides(endpoints=endpoints))
+    problems = list(read.unreadable)
+    etcd = _etcd_config(read, True, problems, remedy)  # noqa: FBT003 - as the setting
+    if etcd is None or problems:
+        raise ConfigError(*problems)
+    return etcd
+
+
+def _config(read: Settings, problems: list[str], purpose: Purpose) -> Config | None:
+    leader = read.leader
+    problems += leader.problems
+    # What could not be read may have it.
+    if not read.found and not read.unreadable and (purpose.needs_section or read.misspelled()):
+        problems.append(read.no_section())
+    if not leader.exists:
+        return None
+    if "enabled" not in leader.values:
+        problems.append(read.nowhere(f"{leader.name}.enabled is missing: say true or false"))
+    values = {name: value for name, value in leader.values.items() if name != "election_key"}
+    return _made(leader, Config, values, problems)
+
+
+def _election_key(leader: Section, given: str | None, problems: list[str], remedy: str | None) -> str:
+    key: Any = leader.values.get("election_key") if given is None else given
+    if key is None:
+        # Without an election nothing is campaigned for, so it need not have a name.
+        if remedy is not None and leader.exists and leader.values.get("enabled") is not False:
+            problems.append(f"election_key is missing: {remedy} or as {leader.name}.election_key")
+        return ""
+    try:
+        check_election_key(key)
+    except ConfigError as error:
+        problems += error.problems if given is not None else map(leader.explain, error.problems)
+        return ""
+    return str(key)
+
+
+def _etcd_config(read: Settings, enabled: object, problems: list[str], remedy: str) -> EtcdConfig | None:
+    etcd = read.etcd
+    problems += etcd.problems
+    if "endpoints" in etcd.values:
+        return _made(etcd, EtcdConfig, etcd.values, problems)
+    # Without an election they are not needed, and whether there is one may not be known.
+    if enabled is True and not read.unreadable:
+        missing = 'etcd.endpoints is missing: say where etcd is, such as ["127.0.0.1:2379"]'
+        if not etcd.exists:
+            missing = "there is no [etcd] section" + ("" if remedy else ", and no client was given")
+        problems.append(read.nowhere(missing) + (f"; or {remedy}" if remedy else ""))
+    if etcd.exists and enabled is not False:
+        # The other settings are checked all the same. Nothing is connected with this endpoint.
+        _made(etcd, EtcdConfig, {**etcd.values, "endpoints": "127.0.0.1:1"}, problems)
+    return None
+
+
+def _made(section: Section, make: Callable[..., _T], values: Mapping[str, Any], problems: list[str]) -> _T | None:
+    """What ``make`` makes of the values, or None and its problems."""
+    try:
+        return make(**values)
+    except ConfigError as error:
+        problems += map(section.explain, error.problems)
+        return None
