@@ -45,9 +45,8 @@ async def test_calls_that_wait_for_a_place_get_one_in_turn_and_who_goes_away_kee
                 await anyio.sleep(0.001)
         evens = [number for number in ended if number % 2 == 0]
         assert evens == sorted(evens)
-        assert not one.connection._places._waiting
-        assert one.connection._places._promised == 0
-        assert one.connection._places.taken == 0
+        assert one.connection._calls.waiting == 0
+        assert one.connection._calls.borrowed_tokens == 0
 
 
 async def test_no_more_calls_are_under_way_than_the_member_allows_and_streams_find_a_place() -> None:

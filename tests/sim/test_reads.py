@@ -11,7 +11,7 @@ import pytest
 from etcdleader import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from etcdleader._etcd.api import Header, KeyValue, Range, RangeResult, TxnResult
 from etcdleader._lease.batched_reads import Reads
-from etcdleader._runtime.limiter import Turns
+from etcdleader._runtime.limiter import FairLimiter
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.crowd import leaders, tokens
@@ -49,7 +49,7 @@ class Etcd:
 
 class Readers:
     def __init__(self, etcd: Etcd, places: int = 64) -> None:
-        self.turns = Turns(places)
+        self.turns = FairLimiter(places)
         self.reads = Reads(etcd.read, self.turns)
         self.got: dict[str, list[bytes]] = {}
         self.failed: dict[str, EtcdLeaderError] = {}
@@ -65,7 +65,7 @@ class Readers:
                 self.got[name] = [one.kvs[0].key for one in found]
 
     def all_turns_given_back(self, places: int = 64) -> bool:
-        return self.turns._free == places
+        return self.turns.available_tokens == places
 
 
 async def settled() -> None:
@@ -109,14 +109,14 @@ async def test_who_waits_for_a_turn_goes_along_with_others_up_to_what_etcd_takes
     etcd = Etcd()
     readers = Readers(etcd, places=1)
     names = [f"r{number}" for number in range(KEYS_AT_A_TIME // 2 + 1)]
-    assert await readers.turns.take()
+    assert await readers.turns.acquire()
     async with anyio.create_task_group() as group:
         for name in names:
             group.start_soon(readers.read, name)
             await settled()
         assert not etcd.asked
         etcd.may_answer.set()
-        readers.turns.give_back(answered=True)
+        readers.turns.release(succeeded=True)
     assert [len(keys) for keys in etcd.asked] == [KEYS_AT_A_TIME, 2]
     assert readers.got == own(*names)
     assert readers.all_turns_given_back(1)
@@ -126,7 +126,7 @@ async def test_who_waits_for_a_turn_goes_along_with_others_up_to_what_etcd_takes
 async def test_when_the_first_one_is_cancelled_the_others_read_all_the_same(anyio_backend: object, moment: str) -> None:
     etcd = Etcd()
     readers = Readers(etcd, places=1)
-    assert await readers.turns.take()
+    assert await readers.turns.acquire()
     scope = anyio.CancelScope()
     async with anyio.create_task_group() as group:
         for name, of_it in (("first", scope), ("a", None), ("b", None)):
@@ -136,13 +136,13 @@ async def test_when_the_first_one_is_cancelled_the_others_read_all_the_same(anyi
         else:
             await settled()
         if moment == "while etcd is asked":
-            readers.turns.give_back(answered=True)
+            readers.turns.release(succeeded=True)
             await settled()
             assert len(etcd.asked) == 1
         scope.cancel()
         await settled()
         if moment != "while etcd is asked":
-            readers.turns.give_back(answered=True)
+            readers.turns.release(succeeded=True)
         etcd.may_answer.set()
     assert readers.got == own("a", "b")
     assert len(etcd.asked) == 1
@@ -156,13 +156,13 @@ async def test_when_the_first_one_is_cancelled_the_others_keep_their_place_among
     etcd = Etcd()
     etcd.may_answer.set()
     readers = Readers(etcd, places=1)
-    assert await readers.turns.take()
+    assert await readers.turns.acquire()
     asked: list[int] = []
 
     async def come_later() -> None:
-        assert await readers.turns.take()
+        assert await readers.turns.acquire()
         asked.append(len(etcd.asked))
-        readers.turns.give_back(answered=True)
+        readers.turns.release(succeeded=True)
 
     scope = anyio.CancelScope()
     async with anyio.create_task_group() as group:
@@ -174,7 +174,7 @@ async def test_when_the_first_one_is_cancelled_the_others_keep_their_place_among
         await settled()
         scope.cancel()
         await settled()
-        readers.turns.give_back(answered=True)
+        readers.turns.release(succeeded=True)
     assert asked == [1]
     assert readers.got == own("other")
 
@@ -197,7 +197,7 @@ async def test_no_more_than_so_many_transactions_of_reads_are_under_way(anyio_ba
 async def test_one_of_the_others_who_is_cancelled_costs_nobody_anything(anyio_backend: object) -> None:
     etcd = Etcd()
     readers = Readers(etcd, places=1)
-    assert await readers.turns.take()
+    assert await readers.turns.acquire()
     scope = anyio.CancelScope()
     async with anyio.create_task_group() as group:
         group.start_soon(readers.read, "sender")
@@ -209,7 +209,7 @@ async def test_one_of_the_others_who_is_cancelled_costs_nobody_anything(anyio_ba
         scope.cancel()
         await settled()
         etcd.may_answer.set()
-        readers.turns.give_back(answered=True)
+        readers.turns.release(succeeded=True)
     assert readers.got == own("sender", "other")
     assert readers.all_turns_given_back(1)
 

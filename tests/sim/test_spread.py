@@ -27,7 +27,7 @@ from etcdleader._lease.raft_terms import RaftTerms
 from etcdleader._lease.renewer import Renewals
 from etcdleader._lease.session import Session
 from etcdleader._runtime.clock import Clock
-from etcdleader._runtime.limiter import Turns
+from etcdleader._runtime.limiter import FairLimiter
 from etcdleader.testing.virtual_time import VirtualClock
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +59,7 @@ class AllIsWell:
         self.api = self
         self.raft_terms = RaftTerms()
         self.renewals = Renewals(self)  # type: ignore[arg-type]
-        self.turns = Turns(64)
+        self.turns = FairLimiter(64)
         self.proposals = 0
         self.listener = Silent()
         self.rounds: list[tuple[float, int]] = []

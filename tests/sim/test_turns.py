@@ -6,11 +6,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
 
 from etcdleader import Config
-from etcdleader._runtime.limiter import Turns
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.crowd import leaders, tokens
@@ -20,79 +18,6 @@ pytestmark = pytest.mark.anyio
 
 AT_A_TIME = 64
 MANY = 3 * AT_A_TIME
-
-
-async def settled() -> None:
-    for _ in range(5):
-        await anyio.lowlevel.checkpoint()
-
-
-async def test_they_go_in_the_order_in_which_they_came(anyio_backend: object) -> None:
-    turns, gone = Turns(2), []
-
-    async def go(number: int) -> None:
-        assert await turns.take()
-        gone.append(number)
-
-    async with anyio.create_task_group() as group:
-        for number in range(6):
-            group.start_soon(go, number)
-            await settled()
-        assert gone == [0, 1]
-        for count in range(3, 7):
-            turns.give_back(answered=True)
-            await settled()
-            assert gone == list(range(count))
-
-
-@pytest.mark.parametrize("moment", ["before its turn", "in the moment of its turn"])
-async def test_who_does_not_wait_any_more_costs_nobody_a_turn(anyio_backend: object, moment: str) -> None:
-    turns, gone = Turns(1), []
-    assert await turns.take()
-
-    async def go(name: str, scope: anyio.CancelScope) -> None:
-        with scope:
-            assert await turns.take()
-            gone.append(name)
-
-    async with anyio.create_task_group() as group:
-        first = anyio.CancelScope()
-        group.start_soon(go, "first", first)
-        await settled()
-        group.start_soon(go, "second", anyio.CancelScope())
-        await settled()
-        if moment == "before its turn":
-            first.cancel()
-            await settled()
-            turns.give_back(answered=True)
-        else:
-            first.cancel()
-            turns.give_back(answered=True)  # and it does not know yet
-        await settled()
-        assert gone == ["second"]
-        turns.give_back(answered=True)
-    assert await turns.take()
-
-
-async def test_patience_is_counted_from_the_last_answer_that_anybody_got(anyio_backend: object) -> None:
-    turns = Turns(1)
-    assert await turns.take()
-    begun = anyio.current_time()
-    over: list[float] = []
-
-    async def wait() -> None:
-        assert not await turns.take(2.0)
-        over.append(anyio.current_time() - begun)
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(wait)
-        await anyio.sleep(1.5)
-        turns.passed_at = anyio.current_time()
-        await anyio.sleep(1.5)
-        assert over == []
-    assert over == [pytest.approx(3.5)]
-    turns.give_back(answered=False)
-    assert await turns.take(0.0)
 
 
 async def test_no_more_than_so_many_calls_of_candidacies_are_under_way(etcd: FakeEtcd, clock: VirtualClock) -> None:

@@ -164,7 +164,7 @@ class Candidacy:
             raise CandidacyOverError(LossReason.EXPIRED)
         compare, success, failure = join(self._prefix, self.key, self.session.own.value, self.session.lease_id)
         try:
-            result = await self._connection.turns.ask(
+            result = await self._connection.turns.run(
                 lambda: self._connection.txn(compare, success, failure, timeout=self._retry)
             )
         except LeaseNotFoundError as error:
@@ -187,7 +187,7 @@ class Candidacy:
         try:
             own = Range(self.key)
             return self._adopt(
-                await self._connection.turns.ask(lambda: self._connection.range(own, timeout=self._retry))
+                await self._connection.turns.run(lambda: self._connection.range(own, timeout=self._retry))
             )
         except EtcdRegressedError:
             raise

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import anyio.lowlevel
 
+from .._runtime.limiter import FairLimiter
 from .._runtime.tasks import protected, spawn
 from . import limits
 from .connect import Tls, connect
@@ -22,7 +23,6 @@ from .frames import Frames
 from .framing import Metadata, RequestHeaders, RpcError, Status, framed, status, timeout_header
 from .happenings import Arrived, GoneAway, Happening, Headers, ProtocolError
 from .hpack import packed
-from .stream_limiter import Places
 from .transport import HUNG_UP, Wire
 
 __all__ = ("Connection",)
@@ -75,7 +75,8 @@ class Connection:
         self._wire: Wire | None = None
         self._headers = RequestHeaders("http", authority, user_agent)
         self._exchanges: dict[int, Exchange] = {}
-        self._places = Places(self._has_room, lambda: not self.is_open, reserved_streams)
+        self._reserved_streams = reserved_streams
+        self._calls = FairLimiter(math.inf)
         self._scope = anyio.CancelScope()
         self._silent = False
         self._heard_at = -math.inf
@@ -92,6 +93,7 @@ class Connection:
         if tls is not None:
             self._headers = RequestHeaders("https", self._authority, self._user_agent)
         self._wire = await connect(self._authority, tls, self._take, self._received)
+        self._limit_calls()
         self._wire.wake()
         spawn(self._run, "grpc connection", self.ended.set)
 
@@ -109,21 +111,19 @@ class Connection:
             RpcError: The call failed, or was not answered in time.
         """
         left = timeout
-        if self.is_open and not self._places.any_free():
+        if not self._calls.acquire_nowait():
             deadline = anyio.current_time() + timeout
-            if not await self._places.wait(timeout):
+            if not await self._calls.acquire(timeout):
                 raise RpcError(Status("UNAVAILABLE", self._no_room("call")))
             left = max(0.001, deadline - anyio.current_time())
-        if not self.is_open:
-            raise RpcError(self._why_not())
-        assert self._wire is not None
         call = Call()
         exchange = Exchange(call.messages.append, call.end, is_call=True, max_recv_bytes=self._max_recv_bytes)
-        number = self._open(exchange, path, metadata, (b"grpc-timeout", timeout_header(left).encode()))
-        self._places.taken += 1
+        number = 0
         try:
+            number = self._open(exchange, path, metadata, (b"grpc-timeout", timeout_header(left).encode()))
+            assert self._wire is not None
             self._send(number, exchange, framed(request), last=True)
-            if self._places.taken == 1:
+            if self._calls.borrowed_tokens == 1:
                 self._wire.send_now()
             else:
                 self._wire.wake()
@@ -135,29 +135,29 @@ class Connection:
             if call.status is None:
                 self._cancel(number)
         finally:
-            self._places.taken -= 1
             if number in self._exchanges:
                 # The call was cancelled. That says nothing about the connection.
                 self._remove(number)
                 self._reset(number)
-            self._places.let_in()
+            self._calls.release()
             self._hang_up_if_done()
         if call.status is None:
             raise RpcError(Status("DEADLINE_EXCEEDED", f"no answer within {timeout:g} s"))
         return call.result()
 
-    def _has_room(self, reserved: int) -> bool:
-        return len(self._exchanges) + reserved < self._frames.room
+    def _limit_calls(self) -> None:
+        """Leave some of the streams that the peer allows to ``stream_stream``. A lone call may take one of them.
+
+        If the connection is not open, nothing is limited: the calls that wait are to fail.
+        """
+        room = self._frames.room - sum(not exchange.is_call for exchange in self._exchanges.values())
+        self._calls.total_tokens = max(room - self._reserved_streams, min(room, 1)) if self.is_open else math.inf
 
     def _no_room(self, what: str) -> str:
         return (
             f"no {what} could begin in time: the peer allows {self._frames.room} streams at a time "
             f"(SETTINGS_MAX_CONCURRENT_STREAMS), and {len(self._exchanges)} are open"
         )
-
-    def _why_not(self) -> Status:
-        why = self._broken or self._retired or Status("UNAVAILABLE", "there is no connection")
-        return why._replace(unprocessed=True, graceful=False)
 
     # Streams
 
@@ -181,19 +181,20 @@ class Connection:
         Raises:
             RpcError: The peer allows no more streams, or the connection is closed.
         """
-        if not self.is_open:
-            raise RpcError(self._why_not())
-        if not self._has_room(0):
+        if self.is_open and len(self._exchanges) >= self._frames.room:
             raise RpcError(Status("UNAVAILABLE", self._no_room("stream"), unprocessed=True))
         exchange = Exchange(on_message, on_close, is_call=False, max_recv_bytes=self._max_recv_bytes)
         number = self._open(exchange, path, metadata)
+        self._limit_calls()
         self._wake()
         return Stream(functools.partial(self._send_messages, number), functools.partial(self._cancel, number))
 
     def _open(self, exchange: Exchange, path: str, metadata: Metadata, *more: tuple[bytes, bytes]) -> int:
-        if len(self._frames.to_send) > limits.OUTPUT:
+        if self.is_open and len(self._frames.to_send) > limits.OUTPUT:
             self._break(Status("UNAVAILABLE", _READS_NOTHING))
-            raise RpcError(self._why_not())
+        if not self.is_open:
+            why = self._broken or self._retired or Status("UNAVAILABLE", "there is no connection")
+            raise RpcError(why._replace(unprocessed=True, graceful=False))
         number = self._frames.open(self._headers.packed(path, metadata) + packed(more))
         self._exchanges[number] = exchange
         if self._frames.exhausted:
@@ -215,11 +216,12 @@ class Connection:
     def _remove(self, number: int) -> Exchange | None:
         if (exchange := self._exchanges.pop(number, None)) is not None:
             self._held -= exchange.held
+            if not exchange.is_call:
+                self._limit_calls()
         return exchange
 
     def _cancel(self, number: int) -> None:
         if (exchange := self._remove(number)) is not None and self._broken is None:
-            self._places.let_in()
             if self._heard_at < exchange.sent_at < time.monotonic() - _SUSPICIOUS:
                 self._break(Status("UNAVAILABLE", "nothing came any more"))
             else:
@@ -254,7 +256,7 @@ class Connection:
                 self._end(number, exchange, why._replace(unprocessed=not exchange.headers))
             elif not exchange.is_call:
                 self._end(number, exchange, why)
-        self._places.let_in()
+        self._limit_calls()
         self._hang_up_if_done()
 
     def _hang_up_if_done(self) -> None:
@@ -264,14 +266,13 @@ class Connection:
     def _end(self, number: int, exchange: Exchange, how: Status) -> None:
         self._remove(number)
         self._reset(number)  # our half may still be open
-        self._places.let_in()
         exchange.on_close(how)
 
     def _break(self, how: Status) -> None:
         if self._broken is None:
             self._broken = how
             self._scope.cancel()
-            self._places.let_in()
+            self._limit_calls()
             exchanges, self._exchanges = list(self._exchanges.values()), {}
             for exchange in exchanges:
                 exchange.on_close(how)
@@ -339,7 +340,7 @@ class Connection:
         for happening in frames.receive(data):
             self._happened(happening)
         if room != frames.room:
-            self._places.let_in()
+            self._limit_calls()
         if (frames.to_send or frames.has_output) and self._wire is not None:
             self._wire.wake_later()
 
@@ -368,9 +369,7 @@ class Connection:
             if exchange.is_call:
                 # A peer may refuse a request before all of it was sent. The rest is not sent then.
                 self._frames.finish(number)
-                del self._exchanges[number]
-                self._held -= exchange.held
-                self._places.let_in()
+                self._remove(number)
                 exchange.on_close(how)
             else:
                 self._end(number, exchange, how)

@@ -109,7 +109,7 @@ class AttachedKeys:
             for key, lease in zip(keys, leases, strict=True)
         ]
         try:
-            result = await self._connection.turns.ask(lambda: self._connection.txn((), moves, timeout=self._retry))
+            result = await self._connection.turns.run(lambda: self._connection.txn((), moves, timeout=self._retry))
         except EtcdRefusedError as error:
             if len(keys) > 1:
                 # One that the user may not write, and etcd refuses them all.

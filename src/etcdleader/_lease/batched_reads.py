@@ -11,7 +11,7 @@ import anyio.lowlevel
 
 from .._etcd.api import Range, TxnResult
 from .._runtime.events import LightEvent
-from .._runtime.limiter import Turns
+from .._runtime.limiter import FairLimiter
 from .._runtime.tasks import spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 
@@ -42,7 +42,7 @@ class Reads:
     """Where thousands have to read, those who wait for a turn anyway go together when it comes. A lone reader waits for
     nobody but whoever reads in the same pass of the event loop."""
 
-    def __init__(self, read: ReadTogether, turns: Turns) -> None:
+    def __init__(self, read: ReadTogether, turns: FairLimiter) -> None:
         """Nothing is read yet.
 
         Args:
@@ -51,7 +51,7 @@ class Reads:
         """
         self._read = read
         self._turns = turns
-        self._batches = Turns(_AT_A_TIME)
+        self._batches = FairLimiter(_AT_A_TIME)
         self._gathering: dict[float, _Batch] = {}
         """By how long their readers wait for an answer: none waits longer because another one would."""
 
@@ -66,7 +66,7 @@ class Reads:
             if batch is None or len(batch.requests) + len(requests) > _MOST:
                 batch, first = _Batch(requests), 0
                 if await self._goes_alone(batch, timeout):
-                    return await self._turns.ask(partial(self._read, requests, timeout))
+                    return await self._turns.run(partial(self._read, requests, timeout))
             else:
                 first = len(batch.requests)
                 batch.requests += requests
@@ -75,7 +75,7 @@ class Reads:
                 return batch.result._replace(results=batch.result.results[first : first + len(requests)])
             if isinstance(batch.error, EtcdRefusedError):
                 # One key that may not be read, and etcd refuses them all: that must not cost the others.
-                return await self._turns.ask(partial(self._read, requests, timeout))
+                return await self._turns.run(partial(self._read, requests, timeout))
             if batch.error is not None:
                 raise copy(batch.error)  # one for each: they are raised in tasks of different campaigns
             # Whoever was to send it was cancelled: once more.
@@ -90,7 +90,7 @@ class Reads:
         except BaseException:
             self._is_over(batch, timeout)
             raise
-        if len(batch.requests) == count and self._turns.any_free:
+        if len(batch.requests) == count and self._turns.available_tokens > 0:
             self._close(batch, timeout)
             return True
         spawn(partial(self._send, batch, timeout), "etcdleader reads", partial(self._is_over, batch, timeout))
@@ -99,7 +99,7 @@ class Reads:
     async def _send(self, batch: _Batch, timeout: float) -> None:
         leave = partial(self._leave, batch, timeout)
         try:
-            batch.result = await self._batches.ask(lambda: self._turns.ask(leave))
+            batch.result = await self._batches.run(lambda: self._turns.run(leave))
         except EtcdLeaderError as error:
             batch.error = error
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to those who read

@@ -15,7 +15,7 @@ import anyio.lowlevel
 
 from .._etcd.api import Compare, DeleteRange, EtcdApi, Header, LeaseGranted, Operation, Range, RangeResult, TxnResult
 from .._runtime.fork import AtFork, in_child, process_id
-from .._runtime.limiter import Turns
+from .._runtime.limiter import FairLimiter
 from .._runtime.tasks import spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from .batched_reads import Reads
@@ -52,7 +52,7 @@ class Connection:
         self.revisions = Watermark()
         self.raft_terms = RaftTerms()
         self.renewals = Renewals(self)
-        self.turns = Turns(_AT_A_TIME)
+        self.turns = FairLimiter(_AT_A_TIME)
         self.moves = Moves(self)
         self.reads = Reads(lambda requests, timeout: self.txn((), requests, timeout=timeout), self.turns)
         self.users = 0

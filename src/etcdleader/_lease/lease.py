@@ -66,7 +66,7 @@ class Lease:
         if not self._asked:
             self.lease_id = random.SystemRandom().randrange(1, 1 << 63)
         try:
-            await self._connection.turns.ask(lambda: self._grant(seconds, key, timeout))
+            await self._connection.turns.run(lambda: self._grant(seconds, key, timeout))
         except LeaseExistsError:
             # After a lost response the lease is ours, with an unknown grant time. At the first try it is another client's.
             exists, self._asked = self._asked, False
@@ -123,10 +123,10 @@ async def revoke(leases: Sequence[Lease], connection: Connection, retry: float) 
         return
     begun, turns = anyio.current_time(), connection.turns
     with anyio.CancelScope(shield=True) as scope:
-        if await turns.take(retry):
+        if await turns.acquire(retry):
             answered = False
             try:
-                scope.deadline = max(begun, turns.passed_at) + retry
+                scope.deadline = max(begun, turns.progress_at) + retry
                 # Half of it for each try, so that one lost answer does not leave the key in etcd.
                 if len(leases) == 1:
                     await leases[0].revoke(retry / 2, retry)
@@ -136,4 +136,4 @@ async def revoke(leases: Sequence[Lease], connection: Connection, retry: float) 
                             group.start_soon(protected(lease.revoke), retry / 2, retry)
                 answered = True
             finally:
-                turns.give_back(answered=answered)
+                turns.release(succeeded=answered)

@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup
 
 from .._etcd.api import LeaseNotFoundError, Txn, TxnResult, Txns
 from .._runtime.events import LightEvent
-from .._runtime.limiter import Turns
+from .._runtime.limiter import FairLimiter
 from .._runtime.tasks import protected, spawn
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .deadlines import Agenda
@@ -85,7 +85,7 @@ class Movable(Protocol):
 
 
 class _Connection(Txns, Protocol):
-    turns: Turns
+    turns: FairLimiter
 
 
 class Moves:
@@ -195,7 +195,7 @@ class Moves:
             return await self._connection.txn((), txns, timeout=keys[0].retry) if txns else None
 
         try:
-            result = await self._connection.turns.ask(send)
+            result = await self._connection.turns.run(send)
         except (LeaseNotFoundError, EtcdRefusedError) as error:
             if len(sent) == 1:
                 return {sent[0]: error}

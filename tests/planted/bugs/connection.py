@@ -42,8 +42,8 @@ _SPARING_ETCD = (
     Bug(
         "a turn that comes too late is lost",
         "sparing etcd",
-        within="take",
-        pattern=r"\S+_hand_on\(\)",
+        within="FairLimiter.acquire",
+        pattern=r"\S+\.release\(\)",
         replacement="pass",
         test="test_who_does_not_wait_any_more",
     ),
