@@ -19,35 +19,35 @@ __all__ = ("ErrorCallback", "LeaderManager", "TermCallback", "Work")
 T = TypeVar("T")
 
 TermCallback = Callable[["LeaderManager", Term], Any]
-"""``cb(manager, term)``, plain or async; what it returns is awaited if it can be."""
+"""``callback(manager, term)``, plain or async. If it returns an awaitable, that is awaited."""
 ErrorCallback = Callable[["LeaderManager", EtcdLeaderError], Any]
-"""``cb(manager, error)``, plain or async; what it returns is awaited if it can be."""
+"""``callback(manager, error)``, plain or async. If it returns an awaitable, that is awaited."""
 Work = Callable[[Term], Awaitable[T]]
 """``await work(term)``."""
 
 
 class LeaderManager(AsyncContextManagerMixin, ABC):
-    """Campaigns for one election and runs work only while it leads.
+    """Campaigns in one election, and runs work only while it leads.
 
-    It is made at any time, at import too: nothing is opened and no loop is needed before the first campaign. One
-    campaign runs at a time, and another may follow when it has ended, on another loop too.
+    A manager can be created at any time, including at import. It opens nothing and needs no event loop before the first
+    campaign. One campaign runs at a time. Another one may follow, even on another event loop.
 
-    ``async with manager:`` campaigns in the background and stops at the end of the block. Entering does not wait for
-    etcd. A campaign that fails cancels the body, and its exception is raised as itself. Enter and leave the block in one
-    task: left in another one, it stops the campaign and raises RuntimeError.
+    ``async with manager:`` campaigns in the background and stops at the end of the block. Entering the block does not wait
+    for etcd. A campaign that fails cancels the body and raises its own exception. Enter and leave the block in one task. If
+    another task leaves it, the campaign is stopped and RuntimeError is raised.
 
-    Ctrl-C and cancellation release the seat. No signal handlers are installed.
+    Ctrl-C and cancellation release leadership. No signal handlers are installed.
 
-    ``is_leader()``, ``term``, ``status``, ``statistics()`` and ``health()`` may be called from any thread. ``stop()``,
-    ``resign()``, ``extend()``, ``wait_elected()`` and ``leading()`` belong to the event loop of the campaign: awaited on another
-    loop, they raise RuntimeError at once. From a thread use ``anyio.from_thread.run(manager.stop, token=token)``, with the
-    token that ``anyio.lowlevel.current_token()`` returned on that loop.
+    ``is_leader()``, ``term``, ``status``, ``statistics()`` and ``health()`` can be called from any thread. ``stop()``,
+    ``resign()``, ``extend()``, ``wait_elected()`` and ``leading()`` belong to the campaign's event loop. On another loop they
+    raise RuntimeError at once. In a thread, call ``anyio.from_thread.run(manager.stop, token=token)``. The token is the one
+    that ``anyio.lowlevel.current_token()`` returned on the campaign's loop.
     """
 
     @abstractmethod
     def __asynccontextmanager__(self) -> AbstractAsyncContextManager[Self, bool | None]: ...
 
-    # What is so now: no waiting, no I/O
+    # The current state: no waiting, no I/O
 
     @property
     @abstractmethod
@@ -57,43 +57,47 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     @property
     @abstractmethod
     def election_key(self) -> str:
-        """What is campaigned for."""
+        """The name of the election."""
 
     @property
     @abstractmethod
     def identity(self) -> str:
-        """Who we are in etcd: the id, ``#`` and eight hex digits, fixed for this object in this process."""
+        """The candidate's name in etcd: the id, ``#`` and eight hex digits, fixed for this object in this process."""
 
     @property
     @abstractmethod
     def status(self) -> LeaderStatus:
-        """What happened last. Bookkeeping only: ``is_leader()`` and ``term`` decide."""
+        """The last reported status. It is informational: only ``is_leader()`` and ``term`` permit to act."""
 
     @property
     @abstractmethod
     def term(self) -> Term | None:
-        """The current term while it is valid, else None."""
+        """The current term while it is valid, otherwise None."""
 
     @abstractmethod
     def is_leader(self) -> bool:
-        """Whether this process may believe, right now, that it leads: computed at each call, from any thread.
+        """Return whether this process leads now. It is computed at each call, and can be called from any thread.
 
-        Between this answer and what is done upon it a process can stop for any length of time. Only the term's token,
-        checked by what is written to, closes that gap.
+        A process can stop for any length of time between this check and the action that follows it. Only the term's token,
+        checked by the target of the write, closes that gap.
         """
 
     @abstractmethod
     def statistics(self) -> ElectionStatistics:
-        """What was seen and done so far."""
+        """Return the counters since this manager was created."""
 
     @abstractmethod
     def health(self) -> Health:
-        """How it fares: no I/O, from any thread, also while the event loop is blocked.
+        """Return the health of this manager: no I/O, from any thread, even while the event loop is blocked.
 
-        It is *wedged* when work of a term has not ended half a margin after the end of the lease; when it leads and no
-        renewal was tried for ``renew + 2 * retry`` seconds, which only a blocked or broken event loop explains; and
-        when it campaigns and nothing at all was heard for two leases. It has *failed* when the campaign ended with an
-        error, until another is begun. With election switched off there is no lease to outlive.
+        The manager is *wedged* in three cases:
+
+        - Work of a term has not ended half a margin after the end of the lease.
+        - It leads and has tried no renewal for ``renew + 2 * retry`` seconds: the event loop is blocked or broken.
+        - It campaigns and has shown no activity for two leases.
+
+        It has *failed* if the campaign ended with an error, until the next campaign begins. With election switched off no
+        lease can end, so the first case does not occur.
         """
 
     # Campaigning
@@ -102,50 +106,51 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     async def campaign(self, *, task_status: TaskStatus[None] = ...) -> None:
         """Campaign until stopped or cancelled, term after term. Returns None after ``stop()``.
 
-        ``await tg.start(manager.campaign)`` returns once the candidate stands in the queue, so it waits while etcd is
-        down; ``tg.start_soon(manager.campaign)`` does not wait.
+        ``await tg.start(manager.campaign)`` returns once the candidate is queued, so it waits while etcd is down.
+        ``tg.start_soon(manager.campaign)`` does not wait.
 
         Raises:
-            anyio.BusyResourceError: This manager is campaigning already.
-            EtcdRegressedError: etcd was wiped or restored; no other error of etcd's ends a campaign.
-            EtcdLeaderError: A callback raised asyncio's CancelledError, though nobody had cancelled it.
-            Exception: What a callback raised, after the seat was released.
+            anyio.BusyResourceError: This manager is already campaigning.
+            EtcdRegressedError: etcd was wiped or restored. No other error from etcd ends a campaign.
+            EtcdLeaderError: A callback raised asyncio's CancelledError without a cancellation request.
+            Exception: The exception that a callback raised, after the release of leadership.
         """
 
     @abstractmethod
     async def run(self, work: Work[T]) -> T | None:
-        """Campaign, and ``await work(term)`` in each term; it is cancelled on loss, and the campaign goes on.
+        """Campaign, and run ``await work(term)`` in each term. A loss cancels the work, and the campaign continues.
 
-        So it does when the work has seen the loss by itself and returned: it is done only if it returns in its term. And so
-        it does when the work raises NotLeaderError or FencedError after the end of its term: ``on_error`` receives that.
+        The work is done only if it returns while its term is valid. If it returns after a loss, the campaign continues. It
+        also continues if the work raises NotLeaderError or FencedError after the end of its term; ``on_error`` receives
+        that error.
 
         Returns:
-            What the work returned, after resigning; None after ``stop()``.
+            The result of the work, after resigning. None after ``stop()``.
 
         Raises:
-            anyio.BusyResourceError: This manager is campaigning already.
-            EtcdLeaderError: The work or a callback raised asyncio's CancelledError, though nobody had cancelled it.
-            Exception: What the work or a callback raised, after resigning.
+            anyio.BusyResourceError: This manager is already campaigning.
+            EtcdLeaderError: The work or a callback raised asyncio's CancelledError without a cancellation request.
+            Exception: The exception that the work or a callback raised, after resigning.
         """
 
     @abstractmethod
     async def wait_elected(self) -> Term:
-        """Wait for a valid term; it may be called before the campaign begins.
+        """Wait for a valid term and return it. The campaign may begin later.
 
         Raises:
-            NotLeaderError: The campaign it waited on has ended; its exception, if any, is the cause.
+            NotLeaderError: The campaign has ended. Its exception, if any, is the cause.
         """
 
     @abstractmethod
     def leading(self) -> AbstractAsyncContextManager[Term]:
-        """Wait to be elected, then run the block in the term: it is cancelled when the term ends.
+        """Wait to be elected, then run the block in the term. The block is cancelled when the term ends.
 
         Leaving the block does not end the term. Enter and leave it in one task.
 
         Raises:
-            LeadershipLostError: The term ended before the block did, for whatever reason. What the block raised for that
-                reason, such as a FencedError, is its cause.
-            NotLeaderError: The campaign it waited on has ended.
+            LeadershipLostError: The term ended before the block did. If the block raised an error that the end of the term
+                causes, such as a FencedError, that error is the cause.
+            NotLeaderError: The campaign has ended.
         """
 
     @abstractmethod
@@ -156,78 +161,79 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
             term: The term that must still be the current one.
 
         Raises:
-            NotLeaderError: We do not lead.
-            LeadershipLostError: ``term`` is not the current one, or leadership was lost meanwhile.
-            EtcdUnavailableError: etcd did not confirm within ``retry`` seconds; the term stays as it is.
-            EtcdRefusedError: etcd refused; the term stays as it is.
+            NotLeaderError: This manager does not lead.
+            LeadershipLostError: ``term`` is not the current term, or leadership was lost during the renewal.
+            EtcdUnavailableError: etcd did not confirm within ``retry`` seconds. The term continues.
+            EtcdRefusedError: etcd refused the renewal. The term continues.
         """
 
     @abstractmethod
     async def resign(self) -> None:
-        """Step down, and stand again at the back of the queue after ``retry``; does nothing unless leading.
+        """Give up leadership, and join the back of the queue after ``retry`` seconds. Does nothing unless leading.
 
-        Returns after the release. Called from the term's own work or a callback it asks, and does not wait.
+        Returns after the release. Called from the term's own work or from a callback, it requests the release and returns.
         """
 
     @abstractmethod
     async def stop(self) -> None:
-        """End the campaign: cancel the work, wait until it has ended, give the seat back. Returns when it has ended.
+        """End the campaign: cancel the work, wait until the work has ended, release leadership. Return when all is done.
 
-        With no campaign running it does nothing, and is not remembered. Called from the term's own work or a callback
-        it asks, and does not wait for itself; nor does it in a task that these have started, while they run. Its calls to etcd take at most ``retry`` seconds in all.
+        If no campaign is running, it does nothing, and a later campaign is unaffected. Called from the term's own work or
+        from a callback, it requests the end and returns. The same holds in tasks that these have started, while they run.
+        Its calls to etcd take at most ``retry`` seconds in all.
         """
 
     # Callbacks
 
     @abstractmethod
     def on_elected(self, callback: Callable[[LeaderManager, Term], T]) -> Callable[[LeaderManager, Term], T]:
-        """Register ``callback(manager, term)``, to run in each term from now on, in its scope; returns it.
+        """Register ``callback(manager, term)`` for each later term, and return it. It runs in the term's scope.
 
-        Async ones run concurrently, beside the renewals, and are cancelled when the term ends. A plain one runs on
-        the loop and must return promptly. One that raises ends the campaign with that exception, except for what the end of
-        the term causes: see ``run``.
+        Async callbacks run concurrently, beside the renewals, and are cancelled when the term ends. A plain callback runs on
+        the event loop and must return promptly. A callback that raises ends the campaign with that exception. Errors that
+        the end of the term causes are excepted, as in ``run``.
         """
 
     @abstractmethod
     def on_ousted(self, callback: Callable[[LeaderManager, Term], T]) -> Callable[[LeaderManager, Term], T]:
-        """Register ``callback(manager, term)``, to run once per term after its work has ended; returns it.
+        """Register ``callback(manager, term)``, to run once per term after its work has ended, and return it.
 
-        They run concurrently, and all of them together may take ``retry`` seconds. One that raises ends the campaign
-        with that exception.
+        The callbacks run concurrently, and may take ``retry`` seconds in all. A callback that raises ends the campaign with
+        that exception.
         """
 
     @abstractmethod
     def on_error(
         self, callback: Callable[[LeaderManager, EtcdLeaderError], T]
     ) -> Callable[[LeaderManager, EtcdLeaderError], T]:
-        """Register ``callback(manager, error)``, to run on etcd's troubles, once per kind per outage; returns it.
+        """Register ``callback(manager, error)`` for errors from etcd, once per kind and outage, and return it.
 
         It also receives each error that work or another callback raised because its term was over.
         """
 
-    # Looking on
+    # Observing
 
     @abstractmethod
     async def leader(self) -> LeaderRecord | None:
-        """Who leads, as etcd has it (linearizable). Needs no campaign.
+        """Return the leader from a linearizable read; None if there is none. Needs no campaign.
 
         Raises:
-            EtcdUnavailableError: No answer.
-            EtcdRefusedError: etcd refused.
+            EtcdUnavailableError: etcd did not answer.
+            EtcdRefusedError: etcd refused the read.
         """
 
     @abstractmethod
     async def candidates(self) -> list[LeaderRecord]:
-        """The queue, in order; the first one leads. Needs no campaign.
+        """Return the queue in order: the first candidate leads. Needs no campaign.
 
         Raises:
-            EtcdUnavailableError: No answer.
-            EtcdRefusedError: etcd refused.
+            EtcdUnavailableError: etcd did not answer.
+            EtcdRefusedError: etcd refused the read.
         """
 
     @abstractmethod
     def observe(self) -> AbstractAsyncContextManager[AsyncIterator[LeaderRecord | None]]:
-        """Follow who leads: an async iterator of records, None for nobody. Needs no campaign.
+        """Follow the leader: an async iterator of records, with None where there is no leader. Needs no campaign.
 
-        The first item is the state now. It is always the newest state, never an older one, never a backlog.
+        The first item is the current state. Each item is the newest state: never an older one, and never a backlog.
         """

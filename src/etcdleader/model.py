@@ -1,4 +1,4 @@
-"""What an election is about: status, term, records, numbers. Values only; nothing here waits or talks."""
+"""The values of an election: status, term, records, statistics, health. They do no I/O and do not wait."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ __all__ = ("ElectionStatistics", "Health", "HealthState", "LeaderRecord", "Leade
 
 
 class LeaderStatus(IntEnum):
-    """What happened last. It is bookkeeping: ``is_leader()`` and ``term`` decide who may act."""
+    """The last change of a manager. It is informational: only ``is_leader()`` and ``term`` permit to act."""
 
     INIT = 0
-    """Never elected yet."""
+    """Not elected so far."""
     ELECTED = 1
-    """Elected, and the end of that term has not been worked through yet."""
+    """Elected. The work of that term has not ended."""
     OUSTED = 2
-    """Was elected once; that term is over and its work has ended. It stays so after ``stop()``."""
+    """The last term is over and its work has ended. The status stays OUSTED after ``stop()``."""
 
 
 class LossReason(Enum):
     """Why a term ended."""
 
     EXPIRED = "expired"
-    """The lease was not renewed, with confirmation, before its deadline; or the deadline had passed when another loss was
-    seen, such as after the event loop was blocked."""
+    """No renewal was confirmed before the lease's deadline. The reason is also EXPIRED if another loss is detected after
+    the deadline, for example because the event loop was blocked."""
     DELETED = "deleted"
-    """The candidate key was deleted, overwritten or taken off its lease by someone else."""
+    """Another client deleted the candidate key, overwrote it or detached it from its lease."""
     REVOKED = "revoked"
-    """etcd has the lease no more: it was revoked, or it ran out there. Where the watch is first to tell, it is the key's
-    deletion that it tells of, and the reason is DELETED."""
+    """The lease no longer exists in etcd: it was revoked or has expired there. If the watch reports the deletion of the key
+    first, the reason is DELETED."""
     RESIGNED = "resigned"
-    """``resign()`` was called, an operator asked for it, or the work returned."""
+    """``resign()`` was called, an operator requested a step-down, or the work returned."""
     STOPPED = "stopped"
     """``stop()`` was called, or the campaign was cancelled."""
     FAILED = "failed"
-    """A callback or the work raised, or the campaign ended with another unexpected error."""
+    """A callback or the work raised an exception, or the campaign ended with another unexpected error."""
     REGRESSED = "regressed"
     """etcd was wiped or restored from a backup; see ``EtcdRegressedError``."""
 
@@ -49,22 +49,22 @@ class _Transact(Protocol):
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Term:
-    """One period of leadership: it begins with an election won and ends once, for good.
+    """One period of leadership. It begins when an election is won, and ends once.
 
-    Terms are made by managers. Two terms are equal only if they are the same object.
+    Managers create terms. Two terms are equal only if they are the same object.
 
     Attributes:
-        token: The fencing token: the create_revision of the candidate key. It rises strictly from leader to leader of
-            an election, in whatever language they are written; ``etcdleader.fencing`` is for those who receive it. 0 means
-            that election is off, and protects nothing.
-        identity: Who leads, as stored in etcd.
-        election: The election key that was campaigned for.
+        token: The fencing token: the create_revision of the candidate key. It increases strictly from leader to leader of
+            an election, including leaders in other languages. Targets of writes check it with ``etcdleader.fencing``. 0
+            means that election is off, and protects nothing.
+        identity: The leader's identity, as stored in etcd.
+        election: The election key.
         key: The candidate key in etcd.
-        lease_id: The lease that the key is attached to. It changes when etcd elects another leader: then the key moves to a
-            new lease, and the term goes on.
-        elected_at: When it was won, by the wall clock, in UTC. For display only.
-        loss_reason: None while the term lasts; then why it ended. A term can be over by the clock a moment before
-            this is set, so ask ``is_valid()``.
+        lease_id: The lease that the key is attached to. It changes when etcd elects another leader: the key then moves to
+            a new lease, and the term continues.
+        elected_at: The time of the election by the wall clock, in UTC. For display only.
+        loss_reason: None while the term lasts, then the reason for its end. A term can be over by the clock a moment before
+            this is set, so check ``is_valid()``.
     """
 
     token: int
@@ -81,72 +81,72 @@ class Term:
     _attach: Callable[[bytes, bytes], Awaitable[None]] = field(repr=False)
 
     def is_valid(self) -> bool:
-        """Whether this process may believe, right now, that it leads.
+        """Return whether this process leads now.
 
-        Computed at each call from the clock, the process and the known losses; no I/O and no lock, from any thread.
-        False in a forked child. Once it has been False it never is True again.
+        It is computed at each call from the clock, the process and the known losses. It needs no I/O and no lock, and can be
+        called from any thread. It is False in a forked child. Once it has been False, it is never True again.
         """
         return self.loss_reason is None and self._believed()
 
     def remaining(self) -> float:
-        """Seconds until this process must stop believing, if nothing renews the lease. 0 or less: it is over."""
+        """Return the seconds until the term is over, if no renewal is confirmed. 0 or less: it is over."""
         if not self.is_valid():
             return min(0.0, self._remaining())
         return self._remaining()
 
     def guard(self) -> list[Any]:
-        """The conditions that hold exactly while the candidate key of this term stands, as etcd3 compares.
+        """Return etcd3 compares that hold exactly while the candidate key of this term exists on its lease.
 
-        Put them into a transaction, and a write that comes too late is refused by etcd itself:
-        ``client.transaction(compare=[*term.guard()], success=[...], failure=[...])``, with any etcd3 client of the
-        same cluster. They compare create_revision *and* lease, so a key that was overwritten does not pass. They can
-        be asked for after the term, too. Empty when election is off.
+        With them in a transaction, etcd itself refuses a write that comes too late:
+        ``client.transaction(compare=[*term.guard()], success=[...], failure=[...])``, with any etcd3 client of the same
+        cluster. They compare create_revision *and* lease, so an overwritten key does not pass. A guard can be built after
+        the term, too. It is empty when election is off.
 
-        Build a guard right before its use. When etcd elects another leader, the key moves to a new lease, and a guard from
-        before is refused although the term goes on; that is safe. ``transaction()`` builds its own.
+        Build a guard right before its use. When etcd elects another leader, the key moves to a new lease. etcd then refuses
+        a guard from before although the term continues, which is safe. ``transaction()`` builds its own guard.
         """
         return self._guard()
 
     async def transaction(self, success: Sequence[Any], failure: Sequence[Any] = ()) -> tuple[bool, list[Any]]:
-        """Do ``success`` if the term's key still stands, in one step, without blocking the loop; else ``failure``.
+        """Apply ``success`` in one transaction if the term's key still exists, otherwise ``failure``.
 
-        ``failure`` follows in a request of its own: a key that is gone does not come back. If the key moves to another lease
-        at that moment, nothing is done, and ``success`` is sent once more.
+        ``failure`` is sent in a second request: a deleted key does not come back. If the key moves to another lease at that
+        moment, nothing is applied, and ``success`` is sent again.
+
+        Neither may put a key below the prefix of the election, where every key is a candidate. A key without a lease there
+        would block the election for good.
 
         Args:
             success: etcd3 operations (``etcd3.transactions.Put``, ``Get``, ``Delete``).
-            failure: The same, for the case that the key is gone.
-
-        Neither may put a key below the prefix of the election, where every key is a candidate: one without a lease would
-        block the election for good.
+            failure: etcd3 operations for the case that the key is gone.
 
         Returns:
-            What ``etcd3``'s ``client.transaction`` returns: whether the guard held, and the responses.
+            The same as ``etcd3``'s ``client.transaction``: whether the guard held, and the responses.
 
         Raises:
-            ValueError: A ``Put`` on a key below the prefix of the election. Nothing is done.
-            EtcdUnavailableError: No answer; the transaction may or may not have been applied.
-            EtcdRefusedError: etcd refused it.
-            EtcdRegressedError: etcd was wiped or restored; the term is over. The transaction may have been applied.
+            ValueError: A ``Put`` on a key below the prefix of the election. Nothing was sent.
+            EtcdUnavailableError: etcd did not answer. The transaction may or may not have been applied.
+            EtcdRefusedError: etcd refused the transaction.
+            EtcdRegressedError: etcd was wiped or restored, and the term is over. The transaction may have been applied.
         """
         return await self._transact(success, failure)
 
     async def attach(self, key: str | bytes, value: str | bytes) -> None:
-        """Put a key on the lease of the term: it goes when the term's lease goes, and moves when that moves.
+        """Put a key on the term's lease. etcd deletes the key with the lease, and the key moves when the lease changes.
 
-        To attach it again puts another value. A key that stood under that name is replaced, on whatever lease it was. If
-        etcd elects another leader, the key is put on the new lease shortly after the term's own key. If that cannot be
-        done, ``on_error`` receives an ``EtcdRefusedError`` that names the key.
+        Attaching it again changes its value. An existing key of that name is replaced, even if it has another lease. If etcd
+        elects another leader, the key is put on the new lease shortly after the term's own key. If etcd refuses that,
+        ``on_error`` receives an ``EtcdRefusedError`` that names the key.
 
         Args:
-            key: Not below the prefix of the election, where every key is a candidate.
-            value: Text is stored as UTF-8.
+            key: The key. It must not lie below the prefix of the election, where every key is a candidate.
+            value: The value. Text is stored as UTF-8.
 
         Raises:
-            ValueError: The key lies below the prefix of the election, or 100 others are attached.
+            ValueError: The key lies below the prefix of the election, or 100 other keys are attached.
             LeadershipLostError: The term is over.
-            EtcdUnavailableError: No answer; the key may or may not have been put.
-            EtcdRefusedError: etcd refused it.
+            EtcdUnavailableError: etcd did not answer. The key may or may not have been put.
+            EtcdRefusedError: etcd refused the write.
             ConfigError: Election is off.
         """
         await self._attach(_bytes(key), _bytes(value))
@@ -154,14 +154,14 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class LeaderRecord:
-    """A candidate's key as it stands in etcd, whoever wrote it.
+    """A candidate key as etcd has it, written by any client.
 
     Attributes:
         identity: The value, decoded as UTF-8 with errors replaced.
-        token: Its create_revision: the fencing token it has, or will have, as leader.
+        token: The create_revision: the candidate's fencing token as leader.
         key: The key.
-        lease_id: The lease it is attached to; 0 when there is none, so that it never goes away by itself. The lease changes
-            when etcd elects another leader. ``observe()`` does not report a mere move, so it may be that of a lease before.
+        lease_id: The lease that the key is attached to. 0 means no lease: the key exists until a client deletes it. The lease
+            changes when etcd elects another leader. ``observe()`` does not report such a change, so this id may be outdated.
     """
 
     identity: str
