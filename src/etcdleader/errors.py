@@ -1,7 +1,7 @@
-"""The errors of etcdleader, named by what the reader should do about them.
+"""The errors of etcdleader, named by the remedy.
 
-There is one root, :class:`EtcdLeaderError`. No gRPC or dynaconf exception leaves the library: each is translated
-once, where it comes in, with the original as ``__cause__``.
+They have one root, :class:`EtcdLeaderError`. No exception of gRPC or dynaconf leaves the library: each is mapped once, where
+it enters, with the original as ``__cause__``.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ __all__ = (
 
 
 class EtcdLeaderError(Exception):
-    """Root of every error that etcdleader raises on its own account."""
+    """The root of all errors that etcdleader raises."""
 
     _elsewhere = False
-    """Whether another member of the cluster may answer otherwise."""
+    """True if another member of the cluster may succeed."""
     _follows_loss = False
-    """Whether the end of a term causes it: raised by the work after that end, it does not end the campaign."""
+    """True if the end of a term causes this error. Work that raises it after that end does not end the campaign."""
 
 
 class ConfigError(EtcdLeaderError, ValueError):
-    """The configuration is wrong: mend the settings, then start again.
+    """The configuration is wrong: correct the settings, then start again.
 
-    One error names every fault found, each with the setting, its value (never a secret's) and what would do.
+    One error reports all problems, each with the setting, its value (never a secret) and the remedy.
 
     Attributes:
-        problems: One line for each fault.
+        problems: One line for each problem.
     """
 
     def __init__(self, *problems: str) -> None:
@@ -51,16 +51,16 @@ class ConfigError(EtcdLeaderError, ValueError):
 
 
 class NotLeaderError(EtcdLeaderError):
-    """This manager does not lead, so what was asked for may not be done."""
+    """This manager does not lead, so the call is refused."""
 
     _follows_loss = True
 
 
 class LeadershipLostError(NotLeaderError):
-    """This manager led and does so no longer; its work must not go on.
+    """This manager has lost leadership; its work must not continue.
 
     Attributes:
-        term: The term that ended. ``term.loss_reason`` says why.
+        term: The term that ended. ``term.loss_reason`` is the reason.
     """
 
     def __init__(self, term: Term) -> None:
@@ -74,29 +74,29 @@ class LeadershipLostError(NotLeaderError):
 
 
 class EtcdUnavailableError(EtcdLeaderError):
-    """etcd did not answer, or could not do what was asked just now: try again later.
+    """etcd did not answer, or could not serve the request now: try again later.
 
-    The outcome of the call is *unknown*: a request whose answer was lost may have been applied, and so may one that
-    etcd answered with an error (etcd 3.5 reports "no space" for the very put that it applied).
+    The outcome of the call is *unknown*. A request without a response may have been applied. So may a request that etcd
+    answered with an error: etcd 3.5 reports "no space" for a put that it applied.
     """
 
     _elsewhere = True
 
 
 class EtcdRefusedError(EtcdLeaderError):
-    """etcd refused: user, password, permission or certificate is wrong. Trying again changes nothing by itself."""
+    """etcd refused the request: correct the user, password, permission or certificate. A retry alone does not help."""
 
 
 class EtcdRegressedError(EtcdLeaderError):
-    """The etcd cluster went back in time: it was wiped, or restored from an old backup.
+    """The revision of the etcd cluster has decreased: the cluster was wiped, or restored from an old backup.
 
-    Tokens are revisions, so they would start again from below and a late writer of the past could pass for a new one.
-    The campaign ends with this error, so that a person looks before anybody leads on.
+    Tokens are revisions. They would start again from a lower number, and a late writer could pass for a new leader. So the
+    campaign ends with this error, and an operator decides how to continue.
 
     Attributes:
-        cluster_id: The cluster that answered.
+        cluster_id: The id of the cluster.
         known: The highest revision known before the request was sent.
-        found: The revision in the answer.
+        found: The revision in the response.
     """
 
     def __init__(self, cluster_id: int, known: int, found: int) -> None:
