@@ -1,18 +1,18 @@
-"""The other side of a fencing token: the thing that is written to, refusing leaders that have been succeeded.
+"""Check fencing tokens where writes arrive, and refuse the writes of former leaders.
 
-One rule, for each place that writes end up in: a token lower than the highest seen is refused, an equal one passes
-(the same leader writes again), a higher one is remembered. :class:`Gate` does it inside a process; the functions do
-it inside an etcd transaction; ``docs/fencing.md`` has it in SQL. Keys in the cluster of the election itself are better
-off with ``term.guard()``, which refuses from the moment the seat is lost.
+The target of a write applies one rule. A token lower than the highest known token is refused. An equal token passes: the same
+leader writes again. A higher token passes and is recorded. :class:`Gate` applies the rule inside a process. The functions
+apply it inside an etcd transaction. ``docs/fencing.md`` has it in SQL. For keys in the election's own cluster prefer
+``term.guard()``, which refuses from the moment when leadership is lost.
 
-A *fence* stands for one election. Tokens of two elections, or of two clusters, say nothing about each other.
+A *fence* belongs to one election. Tokens of two elections, or of two clusters, are not comparable.
 
-**Epochs.** Tokens are revisions of etcd. When the cluster is wiped or restored from a backup they start again from
-below, and when the election moves to another cluster they start anywhere. A number that a person raises at each such
-event puts the later tokens above the earlier ones: (epoch, token) pairs are compared, the epoch first.
+**Epochs.** Tokens are etcd revisions. If the cluster is wiped or restored from a backup, they start again from a lower number.
+If the election moves to another cluster, they start from any number. An operator raises the epoch at each such event. Pairs of
+(epoch, token) are compared, the epoch first.
 
-**Token 0** is what a program has whose election is switched off. It fences nothing: it passes only while no other
-was seen, in any epoch, and is not remembered.
+**Token 0** is the token of a program whose election is switched off. It protects nothing: it passes only while no other token
+is known, in any epoch, and is not recorded.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from .errors import EtcdLeaderError
 __all__ = ("FencedError", "Gate", "fence_compares", "fence_operations", "fenced_transaction")
 
 _HIGHEST = 2**63 - 1
-"""Of a revision in etcd. A number above it is a fault of its sender, and would shut all others out for good."""
+"""The highest revision of etcd. A number above it is the sender's mistake, and would lock out all others for good."""
 
 _WIDTH = len(str(_HIGHEST))
-"""With leading zeros to a fixed width, the order of the names is the order of the numbers."""
+"""The fixed width of the numbers in names, with leading zeros: names then sort like their numbers."""
 
 
 class FencedError(EtcdLeaderError):
-    """A write was refused: a leader with a higher token has been here since. Its sender must stop, not try again.
+    """A write was refused: a leader with a higher token has written since. Its sender must stop, and not retry.
 
-    Raise it yourself where a database does the comparing: ``FencedError(token, highest)``. Work or a callback that raises it
-    after the end of its term does not end the campaign.
+    Raise it in your code where a database compares the tokens: ``FencedError(token, highest)``. Work or a callback that raises
+    it after the end of its term does not end the campaign.
 
     Attributes:
         token: The token that was refused.
-        highest: The highest one seen there.
-        epoch: The epoch of ``token``; 0 where none are used.
+        highest: The highest known token.
+        epoch: The epoch of ``token``; 0 without epochs.
         highest_epoch: The epoch of ``highest``.
-        resource: What was to be written to, as far as known.
+        resource: The target of the write, if known.
     """
 
     _follows_loss = True
@@ -73,23 +73,23 @@ def _called(token: int, epoch: int, *, epochs: bool = False) -> str:
 
 
 class Gate:
-    """Lets writers pass whose token is at least the highest seen; for one resource, inside one process, thread-safe.
+    """Admits writers whose token is at least the highest known token. For one resource, inside one process, thread-safe.
 
-    It remembers in memory only. A process that starts again should make it with the token it stored beside its data;
-    until the first write it lets everybody pass otherwise.
+    It records tokens in memory only. After a restart, create it with the token that is stored beside the data. Otherwise it
+    admits any token until the first write.
     """
 
     def __init__(self, resource: str = "", *, token: int = 0, epoch: int = 0) -> None:
-        """Make one.
+        """Create a gate.
 
         Args:
-            resource: What it guards, for the error's text.
-            token: The highest token known so far, such as the one stored beside the data. 0: none.
-            epoch: The epoch of that token, or with token 0 the lowest that may write. 0 where none are used.
+            resource: The name of the protected resource, for the error's text.
+            token: The highest known token, such as the one stored beside the data. 0: none.
+            epoch: The epoch of that token, or with token 0 the lowest epoch that may write. 0 without epochs.
 
         Raises:
-            ValueError: A negative number, or one that no token of etcd can be.
-            TypeError: Not an int.
+            ValueError: A number is negative, or above etcd's highest revision.
+            TypeError: An argument is not an int.
         """
         self._resource = resource
         _check(token, epoch)
@@ -102,29 +102,29 @@ class Gate:
 
     @property
     def token(self) -> int:
-        """The highest token seen; 0 before the first."""
+        """The highest known token; 0 before the first."""
         return self._highest[1]
 
     @property
     def epoch(self) -> int:
-        """The epoch that counts here: the highest seen, or the one it was made with; 0 where none are used."""
+        """The epoch in force: the highest known epoch, or the initial one; 0 without epochs."""
         return self._highest[0]
 
     def check(self, token: int, *, epoch: int = 0) -> None:
-        """Refuse a token below the highest seen, else remember it.
+        """Record the token, or refuse it if a higher one is known.
 
-        Between this and a write that follows it, a thread can be stopped while a higher token passes and writes. Do
-        both under one lock: ``passing()``, or in async code an ``anyio.Lock`` of yours around the two.
+        A thread can be stopped between this check and its write, while a higher token passes and writes. Do both under one
+        lock: ``passing()``, or in async code your own ``anyio.Lock`` around the two.
 
         Args:
-            token: The writer's ``term.token``. 0, of an election that is switched off, passes only while no other
-                was seen, and is not remembered.
-            epoch: The writer's epoch, which counts before the token. 0 where none are used.
+            token: The writer's ``term.token``. Token 0, of an election that is switched off, passes only while no other
+                token is known, and is not recorded.
+            epoch: The writer's epoch, which is compared before the token. 0 without epochs.
 
         Raises:
-            FencedError: A higher one was seen. Nothing is remembered.
-            ValueError: A negative number, or one that no token of etcd can be.
-            TypeError: Not an int.
+            FencedError: A higher token is known. Nothing is recorded.
+            ValueError: A number is negative, or above etcd's highest revision.
+            TypeError: An argument is not an int.
         """
         _check(token, epoch)
         with self._lock:
@@ -136,18 +136,18 @@ class Gate:
 
     @contextmanager
     def passing(self, token: int, *, epoch: int = 0) -> Iterator[None]:
-        """``check()``, then keep all others out until the block, which writes, is left.
+        """Check the token, then admit no other writer until the block, which writes, is left.
 
-        It holds a thread's lock: do not ``await`` inside. A token stays remembered though its write fails.
+        It holds a thread lock: do not ``await`` inside. The token stays recorded even if the write fails.
 
         Args:
             token: As for ``check()``.
             epoch: As for ``check()``.
 
         Raises:
-            FencedError: A higher one was seen, and the block is not entered.
-            ValueError: A negative number, or one that no token of etcd can be.
-            TypeError: Not an int.
+            FencedError: A higher token is known, and the block is not entered.
+            ValueError: A number is negative, or above etcd's highest revision.
+            TypeError: An argument is not an int.
         """
         with self._lock:
             self.check(token, epoch=epoch)
@@ -155,9 +155,9 @@ class Gate:
 
 
 def fence_compares(key: str, token: int, *, epoch: int = 0) -> list[Any]:
-    """The condition that no higher token has been at this fence, as etcd3 compares.
+    """Return etcd3 compares that hold if this fence has recorded no higher token.
 
-    It goes together with :func:`fence_operations`, and with compares of your own, if any::
+    Use them together with :func:`fence_operations`, and with your own compares, if any::
 
         client.transaction(
             compare=[*fence_compares("report", token)],
@@ -165,42 +165,42 @@ def fence_compares(key: str, token: int, *, epoch: int = 0) -> list[Any]:
             failure=[],
         )
 
-    It holds where no fence stands yet, so the first write is like all others.
+    They also hold if the fence does not exist yet, so the first write is like all others.
 
     Args:
-        key: The name of the fence. The range from ``key + "#"`` to ``key + "$"`` is its own; the client needs to read
-            and write that.
-        token: The writer's ``term.token``. 0, of an election that is switched off, passes only while no other was
-            seen.
-        epoch: The writer's epoch, which counts before the token. 0 where none are used.
+        key: The name of the fence. It owns the range from ``key + "#"`` to ``key + "$"``, which the client must be allowed to
+            read and write.
+        token: The writer's ``term.token``. Token 0, of an election that is switched off, passes only while no other token is
+            known.
+        epoch: The writer's epoch, which is compared before the token. 0 without epochs.
 
     Raises:
-        ValueError: A negative number, or one that no token of etcd can be; or a key that is empty or has a ``#``.
-        TypeError: Not an int.
+        ValueError: A number is negative or above etcd's highest revision, or the key is empty or has a ``#``.
+        TypeError: A number is not an int.
     """
     from .etcd3 import etcd3
 
-    # "No key in the range above ours": a missing key has version 0. A single key that holds the token as its value
-    # could not be asked for this, since a missing key fails every comparison of values.
+    # "No key in the range above ours": a missing key has version 0. A single key with the token as its value would not do,
+    # because every comparison of values fails for a missing key.
     above = f"{_name(key, token, epoch)}\0"
     return [etcd3.transactions.Version(above, _range_end(key)) == 0]
 
 
 def fence_operations(key: str, token: int, *, epoch: int = 0) -> list[Any]:
-    """The etcd3 operations that raise the fence to this token, for the success of a transaction.
+    """Return the etcd3 operations that raise the fence to this token, for the ``success`` of a transaction.
 
-    The name of a key is the token, in fixed width; this writes one and deletes those of lower tokens, so it never
-    lowers a fence. Empty for token 0. They go under :func:`fence_compares`, or into ``term.transaction()``, which has
-    a condition of its own: then those who know no more than a token are held against it, too.
+    Each key of a fence is named after a token, in fixed width. The operations put one key and delete the keys of lower
+    tokens, so they never lower a fence. There are none for token 0. Use them under :func:`fence_compares` or in
+    ``term.transaction()``, which has its own guard. In the second case the fence also refuses writers that have only a token.
 
     Args:
         key: The name of the fence, as for :func:`fence_compares`.
         token: The writer's ``term.token``.
-        epoch: The writer's epoch. 0 where none are used.
+        epoch: The writer's epoch. 0 without epochs.
 
     Raises:
-        ValueError: A negative number, or one that no token of etcd can be; or a key that is empty or has a ``#``.
-        TypeError: Not an int.
+        ValueError: A number is negative or above etcd's highest revision, or the key is empty or has a ``#``.
+        TypeError: A number is not an int.
     """
     from .etcd3 import etcd3
 
@@ -211,28 +211,28 @@ def fence_operations(key: str, token: int, *, epoch: int = 0) -> list[Any]:
 
 
 def fenced_transaction(client: Any, key: str, token: int, success: Sequence[Any], *, epoch: int = 0) -> list[Any]:
-    """Do some etcd3 operations in one transaction unless a higher token has been at this fence, and raise the fence.
+    """Apply etcd3 operations and raise the fence in one transaction, unless the fence has recorded a higher token.
 
-    With no operations at all it raises the fence, which a new leader does before it reads what it will build on. It
+    Without operations it only raises the fence. A new leader does that before it reads the data that it builds on. The call
     blocks, as ``client`` does; in async code call it in a thread.
 
     Args:
-        client: An ``etcd3.Etcd3Client`` of any cluster, such as one where the election is not.
+        client: An ``etcd3.Etcd3Client`` of any cluster, including one without the election.
         key: The name of the fence, as for :func:`fence_compares`.
         token: The writer's ``term.token``.
-        success: What to do: etcd3's ``Put``, ``Get``, ``Delete``, ``Txn``. There are two operations beside them.
-        epoch: The writer's epoch. 0 where none are used.
+        success: The operations: etcd3's ``Put``, ``Get``, ``Delete``, ``Txn``. The transaction has two more.
+        epoch: The writer's epoch. 0 without epochs.
 
     Returns:
-        The responses to ``success``, as etcd3 gives them.
+        The responses to ``success``, as etcd3 returns them.
 
     Raises:
-        FencedError: A higher token was seen, and nothing was done.
-        ValueError: A negative number, or one that no token of etcd can be; a key that is empty or has a ``#``; or
-            something in the fence's range that no fence wrote.
-        TypeError: Not an int.
-        Exception: What ``client`` raises when etcd does not answer or refuses. With no answer it may have been done;
-            doing it again with the same token is safe for the fence.
+        FencedError: A higher token is known, and nothing was applied.
+        ValueError: A number is negative or above etcd's highest revision. The key is empty or has a ``#``. Or the fence's
+            range has a key that no fence wrote.
+        TypeError: A number is not an int.
+        Exception: ``client`` raised it because etcd did not answer or refused. Without an answer the transaction may have
+            been applied. Repeating it with the same token is safe for the fence.
     """
     from .etcd3 import etcd3
 
@@ -243,7 +243,7 @@ def fenced_transaction(client: Any, key: str, token: int, success: Sequence[Any]
     )
     if passed:
         return list(responses[: len(success)])
-    # etcd's order is by key, so the last is the highest.
+    # etcd sorts by key, so the last one is the highest.
     found = responses[0][-1][1].key.decode(errors="replace")
     name = re.fullmatch(rf"(\d{{{_WIDTH}}})\.(\d{{{_WIDTH}}})", found.removeprefix(_range_begin(key)), re.ASCII)
     if name is None:
@@ -260,7 +260,7 @@ def _check(token: object, epoch: object) -> None:
 
 
 def _name(key: str, token: int, epoch: int) -> str:
-    """The key that stands for a token. Without an election there is no epoch either, so it comes before all others."""
+    """Return the key of a token. Token 0 has no epoch, so its key sorts before all others."""
     if not key or "#" in key:
         raise ValueError(f"a fence needs a key without '#', not {key!r}")
     _check(token, epoch)
@@ -272,5 +272,5 @@ def _range_begin(key: str) -> str:
 
 
 def _range_end(key: str) -> str:
-    """The first key after all that begin with ``key + "#"``."""
+    """Return the first key after all keys that begin with ``key + "#"``."""
     return key + "$"

@@ -1,21 +1,24 @@
-"""Health over HTTP, for load balancers, orchestrators and people: as an ASGI app, or from a thread of its own.
+"""Health over HTTP, for load balancers, orchestrators and people: as an ASGI app, or from a separate thread.
 
 ::
 
     with serve(manager, "0.0.0.0", 8008):
         await manager.campaign()
 
-``/leader`` 200 while this process leads, by the manager's own arithmetic at that moment, else 503. ``/livez``: 503 when
-the manager is wedged or its campaign has failed, so that a restart is due; a standby is live. ``/readyz``: 200 on the
-leader and on a standby that could take over now. ``/status``: all of it as JSON, without secrets. ``/metrics``: what is
-in the given Prometheus registry. With a name after it (``/leader/NAME``, the election key), the first four speak of
-that election; ``/livez`` and ``/readyz`` without one, of all.
+- ``/leader``: 200 while this process leads, as the manager computes it at that moment, otherwise 503.
+- ``/livez``: 503 if the manager is wedged or its campaign has failed, so that a restart is due. A standby is live.
+- ``/readyz``: 200 on the leader, and on a standby that could take over now.
+- ``/status``: the complete state as JSON, without secrets.
+- ``/metrics``: the content of the given Prometheus registry.
 
-GET, HEAD and OPTIONS have the same status (HAProxy's plain ``option httpchk`` sends OPTIONS). No answer waits for etcd
-or for the event loop. But an ASGI app lives in a loop: when that is blocked, it does not answer at all. So prefer
-:func:`serve` where the app shares its loop with the manager and a prompt answer matters.
+With an election key after them (``/leader/NAME``), the first four pages report on that election. ``/livez`` and ``/readyz``
+without a key report on all elections.
 
-Neither knows users or passwords: bind them to an address that only those can reach who may ask.
+GET, HEAD and OPTIONS have the same status (HAProxy's plain ``option httpchk`` sends OPTIONS). No response waits for etcd or for
+the event loop. But an ASGI app runs on a loop: while that is blocked, it does not respond. So prefer :func:`serve` if the app
+shares its loop with the manager and a prompt response matters.
+
+Neither has users or passwords: bind them to an address that only authorized clients can reach.
 """
 
 from __future__ import annotations
@@ -50,9 +53,9 @@ _logger = logging.getLogger("etcdleader.health")
 _METHODS = ("GET", "HEAD", "OPTIONS")
 _LONGEST_REQUEST = 16_384
 _TIMEOUT = 5.0
-"""Seconds for a request to arrive, and again for its answer to be taken."""
+"""Seconds for a request to arrive, and again for its response to be read."""
 _MOST_AT_ONCE = 32
-"""Connections. One more is closed at once: whoever holds all of them does so for twice the above, at most."""
+"""Connections at a time. Another one is closed at once. One client can hold all of them for at most two timeouts."""
 
 _Scope = MutableMapping[str, Any]
 _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -76,24 +79,24 @@ class _Answer:
 
 
 class _Site:
-    """What is answered, however it is asked."""
+    """The pages, for both servers."""
 
     def __init__(self, managers: LeaderManager | Iterable[LeaderManager], registry: CollectorRegistry | None) -> None:
         all_of_them = [managers] if isinstance(managers, LeaderManager) else list(managers)
         self._managers = {manager.election_key: manager for manager in all_of_them}
         self._registry = registry
         if not all_of_them:
-            raise ValueError("there is no manager to speak of")
+            raise ValueError("health needs at least one manager")
         if len(self._managers) < len(all_of_them):
             raise ValueError("two managers campaign for the same election: /leader/NAME could mean either")
 
     def answer(self, method: str, path: str, accept: str = "") -> _Answer:
-        """The answer to one request.
+        """Return the response to one request.
 
         Args:
-            method: As sent.
-            path: Decoded, without query.
-            accept: The header, for ``/metrics``.
+            method: The method.
+            path: The decoded path, without the query.
+            accept: The Accept header, for ``/metrics``.
         """
         if method not in _METHODS:
             return _json(405, {"error": f"only {', '.join(_METHODS)}"})
@@ -104,18 +107,20 @@ class _Site:
             return self._about(page, name.rstrip("/"))
         except Exception:
             _logger.exception("no answer to %r %r", method, path)
-            return _json(500, {"error": "it is in the log"})
+            return _json(500, {"error": "internal error: see the log"})
 
     def _about(self, page: str, name: str) -> _Answer:
         if page not in {"leader", "livez", "readyz", "status"}:
-            return _json(404, {"error": "there are /leader, /livez, /readyz, /status and, with a registry, /metrics"})
+            return _json(
+                404, {"error": "the pages are /leader, /livez, /readyz, /status and, with a registry, /metrics"}
+            )
         if name and name not in self._managers:
             return _json(404, {"error": "no such election here", "elections": sorted(self._managers)})
         those = {name: self._managers[name]} if name else self._managers
         if page == "status":
             return _json(200, {"elections": {election: _status(manager) for election, manager in those.items()}})
         if page == "leader" and len(those) > 1:
-            return _json(404, {"error": "say which: /leader/NAME", "elections": sorted(those)})
+            return _json(404, {"error": "several elections: name one, as in /leader/NAME", "elections": sorted(those)})
         healths = {election: manager.health() for election, manager in those.items()}
         if page == "leader":
             good = all(manager.is_leader() for manager in those.values())
@@ -127,7 +132,7 @@ class _Site:
 
     @staticmethod
     def _metrics(registry: CollectorRegistry, accept: str) -> _Answer:
-        # Who has a registry has the library.
+        # A registry exists only if prometheus_client is installed.
         from prometheus_client.exposition import choose_encoder
 
         encode, content_type = choose_encoder(accept)
@@ -159,7 +164,7 @@ def _status(manager: LeaderManager) -> dict[str, object]:
         else {
             "token": term.token,
             "key": term.key,
-            # As in the key. As a number it would lose digits in JavaScript.
+            # Hexadecimal, as in the key. A number would lose digits in JavaScript.
             "lease_id": f"{term.lease_id:x}",
             "elected_at": term.elected_at.isoformat(timespec="milliseconds"),
             "remaining": round(remaining, 3) if math.isfinite(remaining) else None,
@@ -175,14 +180,14 @@ def _status(manager: LeaderManager) -> dict[str, object]:
 def asgi_app(
     managers: LeaderManager | Iterable[LeaderManager], *, registry: CollectorRegistry | None = None
 ) -> Callable[[_Scope, _Receive, _Send], Awaitable[None]]:
-    """An ASGI 3 application, to be served by itself or mounted in another, on any event loop.
+    """Return an ASGI 3 application. Serve it alone or mount it in another one, on any event loop.
 
     Args:
-        managers: One, or those of several elections.
-        registry: What ``/metrics`` shows; without one there is no such page.
+        managers: One manager, or the managers of several elections.
+        registry: The content of ``/metrics``. Without a registry that page does not exist.
 
     Raises:
-        ValueError: No manager, or two of one election.
+        ValueError: There is no manager, or two managers have the same election.
     """
     site = _Site(managers, registry)
 
@@ -205,7 +210,7 @@ def asgi_app(
             body = b"" if scope["method"] == "HEAD" else answer.body
             await send({"type": "http.response.body", "body": body})
         else:
-            raise ValueError(f"not known here: {scope['type']}")
+            raise ValueError(f"unsupported ASGI scope: {scope['type']}")
 
     return app
 
@@ -215,11 +220,11 @@ def asgi_app(
 
 @dataclass(frozen=True, slots=True)
 class HealthServer:
-    """Where it listens.
+    """The address of a health server.
 
     Attributes:
-        host: As given.
-        port: The one in use, also where 0 was given.
+        host: The host, as given.
+        port: The port in use, even if 0 was given.
     """
 
     host: str
@@ -239,20 +244,19 @@ def serve(
     *,
     registry: CollectorRegistry | None = None,
 ) -> Iterator[HealthServer]:
-    """Answer from a daemon thread for as long as the block lasts, also while the event loop is blocked.
+    """Serve the pages from a daemon thread while the block runs, even while the event loop is blocked.
 
-    It sees what the loop does not, as long as the interpreter gets to run at all: a C call that never lets go of the
-    GIL, and a stopped process, answer nothing.
+    The thread needs the interpreter. It does not respond while a C call holds the GIL, or while the process is stopped.
 
     Args:
-        managers: One, or those of several elections.
+        managers: One manager, or the managers of several elections.
         host: A name or an address of this machine; ``"0.0.0.0"`` or ``"::"`` for all.
-        port: 0 for any that is free.
-        registry: What ``/metrics`` shows; without one there is no such page.
+        port: The port; 0 for any free port.
+        registry: The content of ``/metrics``. Without a registry that page does not exist.
 
     Raises:
-        ValueError: No manager, or two of one election.
-        OSError: The address cannot be had.
+        ValueError: There is no manager, or two managers have the same election.
+        OSError: The address is in use or not available.
     """
     with _Server(host, port, _Site(managers, registry)) as server:
         thread = threading.Thread(target=server.answer_requests, name="etcdleader health", daemon=True)
@@ -269,7 +273,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
     timeout = 1.0
-    """How often the thread looks whether it is to end, where closing the socket does not wake it."""
+    """Seconds between the thread's checks for its end, on platforms where closing the socket does not wake it."""
 
     def __init__(self, host: str, port: int, site: _Site) -> None:
         self.site = site
@@ -279,12 +283,12 @@ class _Server(ThreadingHTTPServer):
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)[0]
         except UnicodeError:
-            raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is no name of a host") from None
+            raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is not a valid host name") from None
         self.address_family = family
         super().__init__((str(address[0]), port), _Handler)
 
     def server_bind(self) -> None:
-        # Not HTTPServer's: it asks the name service for the host's name, which can take its time.
+        # HTTPServer's own method resolves the host's name, which can take seconds.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
 
@@ -301,7 +305,7 @@ class _Server(ThreadingHTTPServer):
         try:
             return super().get_request()
         except OSError:
-            # Out of file descriptors, mostly. The connection still waits, so this would be asked again at once.
+            # Usually no file descriptor is left. The connection is still waiting, so the next call would come at once.
             self._stopping.wait(0.1)
             raise
 
@@ -323,8 +327,8 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         del request
-        # Mostly a client that went away, or was too slow.
-        _logger.debug("a request from %s came to nothing: %r", client_address, sys.exception())
+        # Usually the client has disconnected, or was too slow.
+        _logger.debug("a request from %s failed: %r", client_address, sys.exception())
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -333,8 +337,8 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         super().setup()
         self.rfile.close()
-        # Read as a whole, so that who sends a byte now and then cannot stay for ever: the timeout of a socket is that
-        # of one byte.
+        # The head is read as a whole, within one deadline. A socket's timeout is that of one byte, so a slow client could
+        # otherwise stay connected without limit.
         self.rfile = BytesIO(_read_head(self.connection, time.monotonic() + _TIMEOUT))
         self.connection.settimeout(_TIMEOUT)
 
@@ -358,7 +362,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _read_head(connection: socket.socket, deadline: float) -> bytes:
-    """What came up to the empty line, the deadline, the greatest length or the end."""
+    """Return the bytes received up to the empty line, the greatest length or the end; none after the deadline."""
     head = b""
     while b"\r\n\r\n" not in head and b"\n\n" not in head and len(head) < _LONGEST_REQUEST:
         left = deadline - time.monotonic()
