@@ -47,7 +47,7 @@ def test_it_restarts_what_can_get_better_and_nothing_else(service: dict[str, str
     """The command's own status is never the wrapper's, or this could not be told apart."""
     documented = documented_statuses()
     assert len(documented) >= 8
-    mended = {status for status, text in documented.items() if "--nowait" in text or "a restart may mend that" in text}
+    mended = {status for status, text in documented.items() if "--nowait" in text or "a restart may fix this" in text}
     prevented = {int(status) for status in service["RestartPreventExitStatus"].split()}
     assert prevented == documented.keys() - mended
     assert service["Restart"] == "always"
