@@ -1,16 +1,29 @@
 """Leader election on etcd leases: one leader among many processes, and no late writes.
 
-Rooms, from the bottom up. A module imports only from lower layers; import-linter holds that.
+The rooms, one a line, from the lowest layer to the highest. A module imports only from lower layers; import-linter checks
+that. To follow one candidacy, start at ``_election.candidacy``.
 
-- ``errors``, ``model``, ``_values``: what can go wrong, what an election is about, and checks of values.
+- ``model``: what an election is about, as values: term, status, record, statistics.
+- ``errors``: what can go wrong, by what the caller should do about it.
+- ``_values``: checks of values: durations, addresses, problems of settings.
 - ``_runtime``: what differs between event loops and operating systems.
-- ``_grpc``: a gRPC client over HTTP/2, which knows nothing of etcd. ``config``: settings as values.
-- ``_etcd``: the port to etcd (``_etcd.api``) and the client behind it. ``manager``, ``metrics``: the contracts.
+- ``_grpc``: a gRPC client over HTTP/2, which knows nothing of etcd.
+- ``config``: the settings of an election and of etcd, as valid values.
+- ``_etcd``: the port to etcd (``_etcd.api``) and the client behind it.
+- ``manager``: the contract of a leader manager.
+- ``metrics``: the contract of metrics.
 - ``_lease``: a key kept on a confirmed lease, whatever the key is for.
-- ``_election``: one candidacy, from the grant of its lease to its release. Start reading in ``_election.candidacy``.
-- ``_managers``: campaigns and terms. ``_settings``: where settings come from.
-- ``factory``, ``fencing``, ``health``, ``prometheus``, ``etcd3``, ``testing``: for programs, and for their tests.
+- ``_election``: one candidacy over a lease, and views of the queue.
+- ``_managers``: campaigns, terms and callbacks.
+- ``_settings``: where settings come from (``_settings.sources`` reads dynaconf).
+- ``factory``: makes a manager from settings.
+- ``health``: health over HTTP, for load balancers and probes.
+- ``prometheus``: metrics for Prometheus.
+- ``fencing``: refuses late writes by their tokens.
+- ``etcd3``: the package etcd3, under any version of protobuf.
+- ``testing``: a fake etcd, real etcds and virtual time, for tests.
 - ``_cli``: the command.
+- ``__main__``: ``python -m etcdleader``.
 """
 
 from __future__ import annotations
