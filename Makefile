@@ -18,7 +18,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-etcds test-pythons etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults fuzz proof protobuf-matrix clean another-python
+.PHONY: help demo test test-etcds test-pythons etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults fuzz proof pictures protobuf-matrix clean another-python
 
 help:
 	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
@@ -33,6 +33,7 @@ help:
 	@echo 'make faults           faults of 40 kinds on clusters of three and five, for FAULTS_SECONDS=600, by FAULTS_SEED=...; as root'
 	@echo 'make fuzz             any bytes and any messages from a peer, and floods of a hostile one: about ten minutes'
 	@echo 'make proof            check the TLA+ model of the rule of leases with TLC: half an hour; PROOF="rule variant-g" for these'
+	@echo 'make pictures         draw the pictures of docs/design.md from the code'
 	@echo 'make protobuf-matrix  etcd3 under the major versions of protobuf, each in a virtual environment of its own'
 	@echo 'make clean            remove .venv, caches and builds'
 
@@ -117,6 +118,10 @@ fuzz: $(VENV)/dev.stamp
 
 proof: $(VENV)/made.stamp
 	@$(BIN)/python -m proof.check $(PROOF)
+
+# Rooms and imports, and the way of one candidacy, recorded from a run. A test compares the files with the code.
+pictures: $(VENV)/dev.stamp
+	@$(BIN)/python -m tools.code_pictures
 
 protobuf-matrix: $(VENV)/dev.stamp
 	$(BIN)/python tools/protobuf_matrix.py

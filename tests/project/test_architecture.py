@@ -255,7 +255,7 @@ def test_every_link_between_the_pages_leads_somewhere() -> None:
     links = [
         (page.name, link)
         for page in pages
-        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+        for link in re.findall(r"(?:\]\(|src=\"|srcset=\")([^)#:\"]+)(?:#[^)]*)?[)\"]", page.read_text())
         if not (page.parent / link).exists()
     ]
     assert len(pages) > 5
