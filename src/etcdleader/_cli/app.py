@@ -11,6 +11,7 @@ from typing import NoReturn
 import rich  # noqa: F401 - most of it is loaded when it is needed; that it is missing is said at once
 import typer
 
+from .._values.exit_codes import ExitCode
 from .check_config import EPILOG as CHECK_CONFIG_EXAMPLES
 from .check_config import check_config
 from .doctor import EPILOG as DOCTOR_EXAMPLES
@@ -70,10 +71,10 @@ def demo() -> None:
         play(Console(highlight=False))
     except (DemoError, EtcdServerError, FileNotFoundError) as error:
         typer.echo(f"The demo failed: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise typer.Exit(ExitCode.NO) from None
     except KeyboardInterrupt:
         typer.echo("Interrupted. Nothing was left running.", err=True)
-        raise typer.Exit(128 + signal.SIGINT) from None
+        raise typer.Exit(ExitCode.SIGNAL + signal.SIGINT) from None
 
 
 app.command(context_settings=CONTEXT, help=HELP, epilog=EPILOG)(run)
@@ -85,4 +86,4 @@ app.command(help=paragraphs(doctor), epilog=DOCTOR_EXAMPLES)(doctor)
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
+    sys.exit(ExitCode.SIGNAL + number)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .._settings.known import SECRETS
-from .exit_codes import ExitCode, told
+from .._values.exit_codes import ExitCode
+from .exit_on_error import exit_on_error
 from .options import DEFAULT_SECTION, JsonOption, SectionOption, SettingsOption, examples
 from .output import clean, console, print_whole, write_json
 
@@ -47,7 +48,7 @@ def check_config(
 
     Exit status: 0, or 78 when something is wrong.
     """
-    with told():
+    with exit_on_error():
         read = read_all(settings, DEFAULT_SECTION if section is None else section)
         if as_json:
             write_json(_json(read))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exit_codes import ExitCode, told
+from .._values.exit_codes import ExitCode
+from .exit_on_error import exit_on_error
 from .findings import Finding
 from .options import (
     DEFAULT_SECTION,
@@ -70,7 +71,7 @@ def doctor(
     from .checks import check_clock, check_etcd
 
     findings: list[Finding] = []
-    with told():
+    with exit_on_error():
         screen = console()
 
         def report(finding: Finding) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .exit_codes import told
+from .._values.exit_codes import ExitCode
+from .exit_on_error import exit_on_error
 from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, TimeoutOption, etcd_config, examples
 from .output import clean, console, write_json
 from .status import queue_table
@@ -58,7 +59,7 @@ def observe(
     """
     if watch and as_json:
         raise typer.BadParameter("--watch is for people, --json for programs")
-    with told():
+    with exit_on_error():
         config = etcd_config(settings, endpoint)
         screen = console()
         live = watch and screen.is_terminal
@@ -93,7 +94,7 @@ async def _until_ended(follow: Callable[[], Awaitable[None]]) -> int:
             nonlocal code
             with anyio.open_signal_receiver(*_SIGNALS) as signals:
                 async for number in signals:
-                    code = 128 + number
+                    code = ExitCode.SIGNAL + number
                     group.cancel_scope.cancel()
                     return
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exit_codes import ExitCode, told
+from .._values.exit_codes import ExitCode
+from .exit_on_error import exit_on_error
 from .options import (
     EndpointOption,
     JsonOption,
@@ -53,7 +54,7 @@ def status(
     """
     if name is not None and prefix:
         raise typer.BadParameter("NAME and --prefix exclude each other")
-    with told():
+    with exit_on_error():
         queues = _read(etcd_config(settings, endpoint), name, prefix, timeout)
         if as_json:
             write_json(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .exit_codes import ExitCode, told
+from .._values.exit_codes import ExitCode
+from .exit_on_error import exit_on_error
 from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, duration, etcd_config, examples
 from .output import clean, write_json
 from .status import candidate_json
@@ -71,7 +72,7 @@ def step_down(
         raise typer.BadParameter("--yes answers the question of --force")
     import anyio
 
-    with told():
+    with exit_on_error():
         config = etcd_config(settings, endpoint)
         if force:
             leader = anyio.run(_leader, config, name)

@@ -15,12 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
+from .._values.exit_codes import ExitCode
 from .fork import process_id
 
-__all__ = ("EXIT_STATUS", "watching")
-
-EXIT_STATUS = 70
-"""EX_SOFTWARE of sysexits.h."""
+__all__ = ("watching",)
 
 _LONGEST_SLEEP = 1.0
 """Threads sleep on a clock that stands still in suspend, while leases do not."""
@@ -57,12 +55,12 @@ def _exit(describe: Callable[[], str]) -> NoReturn:
     try:
         _report(describe())
     finally:
-        os._exit(EXIT_STATUS)
+        os._exit(ExitCode.BROKEN)
 
 
 def _report(why: str) -> None:
     """Write a line to stderr if that is possible at once: a reader that has stopped reading must not keep us alive."""
-    line = f"etcdleader: {why}; ending the process (status {EXIT_STATUS})\n".encode(errors="replace")
+    line = f"etcdleader: {why}; ending the process (status {ExitCode.BROKEN})\n".encode(errors="replace")
     if select.select([], [2], [], 0)[1]:
         # os.write, not logging or print: their locks may be held by the very thread that is stuck.
         os.write(2, line)

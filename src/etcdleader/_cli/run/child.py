@@ -18,6 +18,7 @@ from typing import Any
 
 import anyio
 
+from ..._values.exit_codes import ExitCode
 from . import supervisor as _supervisor
 from .supervisor import boottime, descendants, signal_all
 
@@ -96,6 +97,8 @@ class Child:
             "terminal": self.has_terminal,
             "ignored": list(limits.ignored),
             "json": limits.json_errors,
+            "not_executable": ExitCode.NOT_EXECUTABLE,
+            "not_found": ExitCode.NOT_FOUND,
         }
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - running what we are told to is what this is for

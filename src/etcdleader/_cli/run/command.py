@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from ..._values.durations import parse_duration
+from ..._values.exit_codes import ExitCode
 from ..._values.kinds import Kind, kinds
 from ...config import Config
-from ..exit_codes import ExitCode, told
+from ..exit_on_error import exit_on_error
 from ..options import EndpointOption, SectionOption, SettingsOption
 from .log_format import LogFormat, log_to_stderr
 
@@ -33,23 +34,26 @@ HELP = (
     "Signals and the terminal are passed on to it."
 )
 
+_MEANINGS = {
+    ExitCode.USAGE: "wrong usage",
+    ExitCode.UNAVAILABLE: "etcd did not answer (--nowait, --wait)",
+    ExitCode.BROKEN: "broken: the supervisor was killed",
+    ExitCode.NO_SERVICE: "--http cannot be served",
+    ExitCode.NOT_YET: "another candidate leads (--nowait, --wait)",
+    ExitCode.REGRESSED: "etcd went back in time: look before you start it again",
+    ExitCode.REFUSED: "etcd refused: login, permission or certificate (--nowait, --wait)",
+    ExitCode.CONFIG: "the settings are wrong",
+    ExitCode.NOT_EXECUTABLE: "the command cannot be executed",
+    ExitCode.NOT_FOUND: "there is no such command",
+}
 _END_OF_HELP = (
     "Examples:",
     "  etcdleader run --election nightly --endpoint etcd:2379 -- ./nightly.sh --all",
     "  etcdleader run --election mail --restart --on-lost 'logger lost' -- mail-sender --foreground",
     "  etcdleader run --election admin --nowait -- python -i",
-    "Exit status: that of the command, or 128 + the number of the signal that ended it; or one of these:",
-    "  2    wrong usage",
-    "  69   etcd did not answer (--nowait, --wait)",
-    "  70   broken: the supervisor was killed",
-    "  71   --http cannot be served",
-    "  75   another candidate leads (--nowait, --wait)",
-    "  76   etcd went back in time: look before you start it again",
-    "  77   etcd refused: login, permission or certificate (--nowait, --wait)",
-    "  78   the settings are wrong",
-    "  126  the command cannot be executed",
-    "  127  there is no such command",
-    "  128 + n  ended by signal n while it did not lead",
+    f"Exit status: that of the command, or {ExitCode.SIGNAL} + the number of the signal that ended it; or one of these:",
+    *(f"  {code:<5}{meaning}" for code, meaning in _MEANINGS.items()),
+    f"  {ExitCode.SIGNAL} + n  ended by signal n while it did not lead",
 )
 EPILOG = "\n\n".join(_END_OF_HELP)
 
@@ -161,7 +165,7 @@ def run(
     if shutil.which(command[0]) is None:
         there = Path(command[0]).exists()
         _logger.error("%s: %s", command[0], "cannot be executed" if there else "no such command")
-        raise typer.Exit(126 if there else 127)
+        raise typer.Exit(ExitCode.NOT_EXECUTABLE if there else ExitCode.NOT_FOUND)
     # Not before: for the other commands it would be a third of their start.
     from .process import (
         Limits,
@@ -175,7 +179,7 @@ def run(
     )
 
     given = {"id": id, "lease": lease, "retry": retry, "renew": renew, "margin": margin}
-    with told(_log_error):
+    with exit_on_error(_log_error):
         read = resolve_run(election, settings, section, Overrides(given, endpoint, enabled=True))
         manager = make_manager(read)
         facts.update(election=manager.election_key, identity=manager.identity)

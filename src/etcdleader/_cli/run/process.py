@@ -11,8 +11,8 @@ import anyio
 from ..._managers.etcd import EtcdLeaderManager
 from ..._managers.noop import NoopLeaderManager
 from ..._settings.sources import Overrides
+from ..._values.exit_codes import ExitCode
 from ...errors import EtcdRegressedError
-from ..exit_codes import ExitCode
 from .child import Limits
 from .runner import Plan, Runner
 from .settings import make_manager, resolve_run, seconds_to_end
@@ -63,7 +63,9 @@ def _outcome(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan) -> int:
     except EtcdRegressedError:
         return ExitCode.REGRESSED
     except OSError:
-        return 126  # the command could not even be tried: its arguments are too long, or there is no more memory
+        return (
+            ExitCode.NOT_EXECUTABLE
+        )  # the command could not even be tried: its arguments are too long, or there is no more memory
 
 
 def _serving(manager: EtcdLeaderManager | NoopLeaderManager, host: str, port: int) -> AbstractContextManager[object]:

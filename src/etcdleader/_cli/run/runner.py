@@ -19,11 +19,11 @@ from anyio.abc import TaskGroup, TaskStatus
 from ..._managers.etcd import EtcdLeaderManager
 from ..._managers.noop import NoopLeaderManager
 from ..._runtime.tasks import protected
+from ..._values.exit_codes import ExitCode
 from ...errors import EtcdLeaderError, EtcdRefusedError
 from ...manager import LeaderManager
 from ...metrics import NullMetrics
 from ...model import LossReason, Term
-from ..exit_codes import ExitCode
 from .child import Child, Limits
 from .settings import command_environment
 from .supervisor import boottime
@@ -40,7 +40,9 @@ _LEAVE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 """After one of them the wrapper does not campaign again. SIGHUP is none: it makes many commands read their settings."""
 _SEAT_LOST = frozenset({LossReason.DELETED, LossReason.REVOKED, LossReason.REGRESSED})
 """Somebody else may lead already."""
-_INTERRUPTED = frozenset({-signal.SIGINT, -signal.SIGQUIT, 128 + signal.SIGINT, 128 + signal.SIGQUIT})
+_INTERRUPTED = frozenset(
+    {-signal.SIGINT, -signal.SIGQUIT, ExitCode.SIGNAL + signal.SIGINT, ExitCode.SIGNAL + signal.SIGQUIT}
+)
 """How a command ends at Ctrl-C or Ctrl-\\, by the signal itself or as a shell reports it."""
 _MOST_TRIES = 3
 """Endpoints that ``--nowait`` waits for, ``retry`` each. A request is bounded by ``retry``."""
@@ -219,11 +221,11 @@ class Runner(NullMetrics):
             async for number in signals:
                 child = self._child
                 if number in _LEAVE or (number in _END and child is None):
-                    self._leave_with = 128 + number
+                    self._leave_with = ExitCode.SIGNAL + number
                     self._leave_at = min(self._leave_at, anyio.current_time())
                 if child is None:
                     if number in _END:
-                        group.start_soon(self._stop, 128 + number)
+                        group.start_soon(self._stop, ExitCode.SIGNAL + number)
                     elif number == signal.SIGTSTP:
                         self._suspend()
                 elif number == signal.SIGCONT:
@@ -374,7 +376,7 @@ def _exit_status(code: int | None) -> int:
     """As shells tell it."""
     if code is None:
         return ExitCode.BROKEN
-    return 128 - code if code < 0 else code
+    return ExitCode.SIGNAL - code if code < 0 else code
 
 
 def _facts(term: Term, **more: object) -> dict[str, object]:

@@ -21,7 +21,7 @@ import termios
 import time
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any
 
 __all__ = ("LINUX", "Supervisor", "become_subreaper", "boottime", "descendants", "signal_all")
 
@@ -179,7 +179,7 @@ class Supervisor:
         channel: To the wrapper. Messages are JSON objects, one a line.
         orders: ``wrapper`` (its pid), ``group`` (its process group), ``deadline``, ``grace``, ``lead`` (how long before
             the deadline SIGTERM is sent), ``after`` (how long after it SIGKILL is), ``terminal``, ``ignored`` signals,
-            ``json`` (the log's format).
+            ``json`` (the log's format), and the exit statuses of a command that is ``not_executable`` or ``not_found``.
         command: What to run.
     """
 
@@ -192,6 +192,8 @@ class Supervisor:
         self._after: float = orders["after"]
         self._ignored = frozenset(orders["ignored"])
         self._json: bool = orders["json"]
+        self._not_executable: int = orders["not_executable"]
+        self._not_found: int = orders["not_found"]
         self._command = command
         self._terminal: _Terminal | None = None
         with suppress(OSError, termios.error):
@@ -245,12 +247,12 @@ class Supervisor:
             try:
                 self._become_command(supervisor)
             finally:
-                os._exit(126)
+                os._exit(self._not_executable)
         with suppress(OSError):
             os.setpgid(self._pid, self._pid)  # whoever of the two comes first
         self._tell(pid=self._pid)
 
-    def _become_command(self, supervisor: int) -> NoReturn:
+    def _become_command(self, supervisor: int) -> None:
         os.setpgid(0, 0)
         if self._terminal is not None:
             self._terminal.lend(os.getpid())
@@ -263,8 +265,7 @@ class Supervisor:
                 os.execvp(self._command[0], self._command)  # noqa: S606 - by itself, not by a shell
             except OSError as error:
                 os.write(2, self._refusal(f"{self._command[0]}: {error.strerror}").encode(errors="replace"))
-                os._exit(127 if isinstance(error, FileNotFoundError) else 126)
-        os._exit(126)
+                os._exit(self._not_found if isinstance(error, FileNotFoundError) else self._not_executable)
 
     def _refusal(self, text: str) -> str:
         """A line of the log, in the wrapper's format."""

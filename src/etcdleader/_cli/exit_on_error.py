@@ -1,4 +1,4 @@
-"""How commands end."""
+"""How commands end if something goes wrong."""
 
 from __future__ import annotations
 
@@ -7,39 +7,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import IntEnum
 from typing import NoReturn
 
 import typer
 
+from .._values.exit_codes import ExitCode
 from ..errors import ConfigError, EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .output import clean
 
-__all__ = ("ExitCode", "told")
-
-
-class ExitCode(IntEnum):
-    """How a command ends. Above 64 they are those of ``sysexits.h``; ``docs/commands.md`` lists them for each."""
-
-    OK = 0
-    NO = 1
-    """The election has no leader, a check found a problem, or the user declined a confirmation."""
-    UNAVAILABLE = 69
-    """etcd did not answer."""
-    BROKEN = 70
-    """The supervisor of the command was killed, or the wrapper ended itself."""
-    NO_SERVICE = 71
-    """The pages of ``--http`` cannot be served."""
-    IO = 74
-    """The output cannot be written."""
-    NOT_YET = 75
-    """The leader has not left in time, or another candidate leads."""
-    REGRESSED = 76
-    """etcd went back in time."""
-    REFUSED = 77
-    """etcd refused: login, permission or certificate."""
-    CONFIG = 78
-    """The settings are wrong."""
+__all__ = ("exit_on_error",)
 
 
 def _to_stderr(text: str) -> None:
@@ -47,7 +23,7 @@ def _to_stderr(text: str) -> None:
 
 
 @contextmanager
-def told(say: Callable[[str], None] = _to_stderr) -> Iterator[None]:
+def exit_on_error(say: Callable[[str], None] = _to_stderr) -> Iterator[None]:
     """Exit with an error message, and the exit code for that kind of error, if the block raises.
 
     Args:
@@ -78,4 +54,4 @@ def told(say: Callable[[str], None] = _to_stderr) -> Iterator[None]:
             raise typer.Exit(ExitCode.OK) from None  # who reads has had enough
         end(ExitCode.IO, f"It cannot go on: {error}")
     except KeyboardInterrupt:
-        raise typer.Exit(128 + signal.SIGINT) from None
+        raise typer.Exit(ExitCode.SIGNAL + signal.SIGINT) from None
