@@ -6,13 +6,10 @@
 from __future__ import annotations
 
 import os
-import socket
-import ssl
 from collections.abc import Iterator
 from typing import get_args
 
 import anyio
-import anyio.lowlevel
 import h2.config
 import h2.connection
 import hpack
@@ -21,22 +18,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etcdleader._grpc import Connection, ProtocolError, RpcError, Status
+from etcdleader._grpc.connection_state import State
 from etcdleader._grpc.frames import Frames
 from etcdleader._grpc.framing import Unframed, status
 from etcdleader._grpc.happenings import Happening
 from etcdleader._grpc.hpack import Unpacker, packed
-from etcdleader._grpc.transport import Wire
 from tests.grpc.http2_client import PATH, PATIENCE, make_connection
 from tests.grpc.http2_server import HEADERS, OK, framed
+from tests.grpc.nowhere import connect_to_nowhere, frame
 
 # No deadline: a busy machine may stop any example for a while.
 ANY = settings(deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")))
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
 ASK = packed(((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a"), (b":authority", b"server:1")))
-
-
-def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
-    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + number.to_bytes(4, "big") + payload
 
 
 def conversation() -> bytes:
@@ -124,21 +118,6 @@ def test_any_bytes_are_events_or_a_protocol_error(data: bytes, cuts: list[int], 
         return
 
 
-class Nowhere(Wire):
-    """A transport that throws away what it is given."""
-
-    tasks = ()
-
-    async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
-        """There is nothing to open."""
-
-    def wake(self) -> None:
-        self._take()
-
-    async def _close(self) -> None:
-        await anyio.lowlevel.checkpoint()
-
-
 class Outcome:
     """What became of a connection with a call, as stream 1, and a stream, as stream 3, that received some bytes.
 
@@ -155,14 +134,14 @@ class Outcome:
 
     async def of(self, data: bytes, cuts: list[int]) -> None:
         connection = make_connection("server:1")
-        connection._wire = Nowhere(connection._take, connection._received)
+        await connect_to_nowhere(connection)
         async with anyio.create_task_group() as group:
             group.start_soon(self._call, connection)
             await anyio.wait_all_tasks_blocked()
             connection.stream_stream(PATH, on_message=lambda _: None, on_close=self.ends.append)
             for piece in pieces(data, cuts):
                 connection._received(piece)
-            self.broken = connection._broken
+            self.broken = connection._why if connection._state is State.CLOSED else None
             connection.close()
 
     async def _call(self, connection: Connection) -> None:

@@ -18,6 +18,7 @@ from .._runtime.limiter import FairLimiter
 from .._runtime.tasks import protected, spawn
 from . import limits
 from .connect import Tls, connect
+from .connection_state import TRANSITIONS, State
 from .exchange import Call, Exchange, Stream
 from .frames import Frames
 from .framing import Metadata, RequestHeaders, RpcError, Status, framed, status, timeout_header
@@ -80,9 +81,9 @@ class Connection:
         self._scope = anyio.CancelScope()
         self._silent = False
         self._heard_at = -math.inf
-        self._broken: Status | None = None
-        self._retired: Status | None = None
-        self._retired_at = math.inf
+        self._state = State.IDLE
+        self._why = Status("UNAVAILABLE", "there is no connection")
+        self._last = math.inf
 
     async def connect(self, tls: Tls | None) -> None:
         """Connect, with TLS if there is a function that returns a context, and start the connection's task.
@@ -92,15 +93,15 @@ class Connection:
         """
         if tls is not None:
             self._headers = RequestHeaders("https", self._authority, self._user_agent)
-        self._wire = await connect(self._authority, tls, self._take, self._received)
-        self._limit_calls()
-        self._wire.wake()
-        spawn(self._run, "grpc connection", self.ended.set)
+        wire = self._wire = await connect(self._authority, tls, self._take, self._received)
+        self._enter(State.OPEN, Status("OK", ""))
+        wire.wake()
+        spawn(functools.partial(self._run, wire), "grpc connection", self.ended.set)
 
     @property
     def is_open(self) -> bool:
         """Whether calls can be made and streams be opened."""
-        return self._wire is not None and self._broken is None and self._retired is None
+        return self._state is State.OPEN
 
     # Calls
 
@@ -193,8 +194,7 @@ class Connection:
         if self.is_open and len(self._frames.to_send) > limits.OUTPUT:
             self._break(Status("UNAVAILABLE", _READS_NOTHING))
         if not self.is_open:
-            why = self._broken or self._retired or Status("UNAVAILABLE", "there is no connection")
-            raise RpcError(why._replace(unprocessed=True, graceful=False))
+            raise RpcError(self._why._replace(unprocessed=True, graceful=False))
         number = self._frames.open(self._headers.packed(path, metadata) + packed(more))
         self._exchanges[number] = exchange
         if self._frames.exhausted:
@@ -221,7 +221,7 @@ class Connection:
         return exchange
 
     def _cancel(self, number: int) -> None:
-        if (exchange := self._remove(number)) is not None and self._broken is None:
+        if (exchange := self._remove(number)) is not None:
             if self._heard_at < exchange.sent_at < time.monotonic() - _SUSPICIOUS:
                 self._break(Status("UNAVAILABLE", "nothing came any more"))
             else:
@@ -232,6 +232,14 @@ class Connection:
         self._wake()
 
     # Its end
+
+    def _enter(self, state: State, why: Status) -> bool:
+        """Change the state if it may follow the one before, and return whether it may."""
+        if state not in TRANSITIONS[self._state]:
+            return False
+        self._state, self._why = state, why
+        self._limit_calls()
+        return True
 
     def close(self) -> None:
         """Close the connection. Open calls and streams end as CANCELLED."""
@@ -248,20 +256,19 @@ class Connection:
 
         Streams end now, so that their owners reopen them elsewhere: no peer would end them.
         """
-        if self._retired is not None and last >= self._retired_at:
-            return  # it was received before
-        self._retired, self._retired_at = why, last
+        if (self._state is State.DRAINING and last >= self._last) or not self._enter(State.DRAINING, why):
+            return
+        self._last = last
         for number, exchange in list(self._exchanges.items()):
             if number > last:
                 self._end(number, exchange, why._replace(unprocessed=not exchange.headers))
             elif not exchange.is_call:
                 self._end(number, exchange, why)
-        self._limit_calls()
         self._hang_up_if_done()
 
     def _hang_up_if_done(self) -> None:
-        if self._retired is not None and not self._exchanges:
-            self._break(self._retired)
+        if self._state is State.DRAINING and not self._exchanges:
+            self._break(self._why)
 
     def _end(self, number: int, exchange: Exchange, how: Status) -> None:
         self._remove(number)
@@ -269,26 +276,23 @@ class Connection:
         exchange.on_close(how)
 
     def _break(self, how: Status) -> None:
-        if self._broken is None:
-            self._broken = how
+        if self._enter(State.CLOSED, how):
             self._scope.cancel()
-            self._limit_calls()
             exchanges, self._exchanges = list(self._exchanges.values()), {}
             for exchange in exchanges:
                 exchange.on_close(how)
 
     # The task
 
-    async def _run(self) -> None:
-        assert self._wire is not None
+    async def _run(self, wire: Wire) -> None:
         try:
             with self._scope:
                 async with anyio.create_task_group() as group:
-                    for task in (*self._wire.tasks, self._ping):
+                    for task in (*wire.tasks, self._ping):
                         group.start_soon(protected(self._guarded), task)
         finally:
             self._break(Status("CANCELLED", "its task was cancelled"))
-            await self._wire.aclose()
+            await wire.aclose()
 
     async def _guarded(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -318,31 +322,27 @@ class Connection:
             self._wire.wake()
 
     def _take(self) -> bytes:
-        return b"" if self._broken is not None else self._frames.take()
+        return b"" if self._state is State.CLOSED else self._frames.take()
 
     def _received(self, data: bytes) -> bool:
         """Process a part of what was received. True: call it again soon, with no data."""
-        if self._broken is not None:
+        if self._state is State.CLOSED:
             return False
+        self._heard_at = time.monotonic()
+        self._silent = False
+        frames, room = self._frames, self._frames.room
         try:
-            self._read(data)
+            for happening in frames.receive(data):
+                self._happened(happening)
+            if room != frames.room:
+                self._limit_calls()
+            if frames.has_output and self._wire is not None:
+                self._wire.wake_later()
         except ProtocolError as error:
             self._break(Status("UNAVAILABLE", str(error)))
         except Exception as error:  # noqa: BLE001 - the loop is no caller: the error goes to calls and streams
             self._break(Status("INTERNAL", repr(error)))
-        return self._frames.has_more and self._broken is None
-
-    def _read(self, data: bytes) -> None:
-        frames = self._frames
-        self._heard_at = time.monotonic()
-        self._silent = False
-        room = frames.room
-        for happening in frames.receive(data):
-            self._happened(happening)
-        if room != frames.room:
-            self._limit_calls()
-        if (frames.to_send or frames.has_output) and self._wire is not None:
-            self._wire.wake_later()
+        return frames.has_more
 
     def _happened(self, happening: Happening) -> None:
         if isinstance(happening, GoneAway):

@@ -1,0 +1,41 @@
+"""A transport without a peer: a test passes what was received to the connection itself."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from unittest import mock
+
+import anyio.lowlevel
+
+from etcdleader._grpc import Connection
+from etcdleader._grpc import connection as module
+from etcdleader._grpc.transport import Wire
+
+__all__ = ("connect_to_nowhere", "frame")
+
+
+class Nowhere(Wire):
+    """A transport that throws away what it is given."""
+
+    tasks = ()
+
+    async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
+        """There is nothing to open."""
+
+    def wake(self) -> None:
+        self._take()
+
+    async def _close(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+
+def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + number.to_bytes(4, "big") + payload
+
+
+async def connect_to_nowhere(connection: Connection) -> None:
+    with mock.patch.object(
+        module, "connect", mock.AsyncMock(return_value=Nowhere(connection._take, connection._received))
+    ):
+        await connection.connect(None)
