@@ -208,3 +208,19 @@ async def test_calls_that_wait_for_a_place_are_told_at_once_that_the_connection_
         assert one.connection._calls.waiting == 0
         one.connection.close()
     assert len(one.ends) == 4
+
+
+async def test_a_stream_whose_end_closes_the_connection_ends_the_others_once(anyio_backend: object) -> None:
+    async with anyio.create_task_group() as group:
+        one = Subject(group)
+        await one.connect()
+        ends: list[Status] = []
+
+        def on_close(status: Status) -> None:
+            ends.append(status)
+            one.connection.close()
+
+        for _ in range(3):
+            one.connection.stream_stream(PATH, metadata=(), on_message=lambda _: None, on_close=on_close)
+        await one.receive(goodbye(ALL))
+    assert len(ends) == 3

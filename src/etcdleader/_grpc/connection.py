@@ -271,9 +271,9 @@ class Connection:
             self._break(self._why)
 
     def _end(self, number: int, exchange: Exchange, how: Status) -> None:
-        self._remove(number)
-        self._reset(number)  # our half may still be open
-        exchange.on_close(how)
+        if self._remove(number) is not None:  # else the end of another one has closed the connection
+            self._reset(number)  # our half may still be open
+            exchange.on_close(how)
 
     def _break(self, how: Status) -> None:
         if self._enter(State.CLOSED, how):
