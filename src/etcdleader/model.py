@@ -182,7 +182,7 @@ class ElectionStatistics:
         lease_moves: Moves of the candidate key to a new lease, because etcd had elected another leader.
         last_renewal_age: Seconds since the request of the last confirmed renewal was sent; None when there is no
             lease.
-        closest_call: The smallest number of seconds that were left at a confirmed renewal of a term; None before the
+        min_remaining: The smallest number of seconds that were left at a confirmed renewal of a term; None before the
             first.
         queue_position: 0 for the leader, 1 for the next in line, and so on, as last seen; None when not in the queue.
         etcd_errors: Failed calls and broken streams, every one.
@@ -195,7 +195,7 @@ class ElectionStatistics:
     renewal_failures: int = 0
     lease_moves: int = 0
     last_renewal_age: float | None = None
-    closest_call: float | None = None
+    min_remaining: float | None = None
     queue_position: int | None = None
     etcd_errors: int = 0
     overruns: int = 0

@@ -76,9 +76,9 @@ _GAUGES: tuple[tuple[str, str, Callable[[LeaderManager], Any], Callable[[Iterabl
         _least,
     ),
     (
-        "closest_call_seconds",
+        "min_remaining_seconds",
         "The least that was ever left of the leader's lease at a renewal, since the process began.",
-        lambda manager: manager.statistics().closest_call,
+        lambda manager: manager.statistics().min_remaining,
         _least,
     ),
     (

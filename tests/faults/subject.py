@@ -258,7 +258,7 @@ def _plain(statistics: Any) -> dict[str, Any]:
         "renewals": statistics.renewals,
         "renewal_failures": statistics.renewal_failures,
         "etcd_errors": statistics.etcd_errors,
-        "closest_call": statistics.closest_call,
+        "min_remaining": statistics.min_remaining,
         "overruns": statistics.overruns,
     }
 

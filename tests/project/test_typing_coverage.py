@@ -85,7 +85,7 @@ def test_an_import_or_a_definition_is_no_use() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "etcdleader.ElectionStatistics.closest_call",  # a field
+        "etcdleader.ElectionStatistics.min_remaining",  # a field
         "etcdleader.EtcdConfig.tls",  # a property
         "etcdleader.ConfigError.problems",  # set in __init__
         "etcdleader.LeaderStatus.OUSTED",  # a member

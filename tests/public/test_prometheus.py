@@ -63,7 +63,7 @@ def test_what_is_exposed_is_what_the_documentation_lists() -> None:
         "etcdleader_is_leader": "gauge",
         "etcdleader_token": "gauge",
         "etcdleader_lease_remaining_seconds": "gauge",
-        "etcdleader_closest_call_seconds": "gauge",
+        "etcdleader_min_remaining_seconds": "gauge",
         "etcdleader_queue_position": "gauge",
         "etcdleader_lease_seconds": "gauge",
         "etcdleader_retry_seconds": "gauge",

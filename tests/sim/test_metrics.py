@@ -100,7 +100,9 @@ async def test_terms_losses_and_drains_are_counted_by_reason(
     assert scrape("drain_seconds_sum") == pytest.approx(0.9, abs=0.05)
 
 
-async def test_renewals_and_the_closest_call_are_measured(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:
+async def test_renewals_and_the_least_time_left_are_measured(
+    etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
+) -> None:
     client = etcd.client()
     manager = scrape.watching(make(client, clock))
     async with manager:
@@ -113,9 +115,9 @@ async def test_renewals_and_the_closest_call_are_measured(etcd: FakeEtcd, clock:
         await until(lambda: (scrape("lease_remaining_seconds") or 0) < 3)
         client.heal()
         await until(lambda: manager.statistics().renewals == 3)
-        closest = scrape("closest_call_seconds")
-        assert closest is not None
-        assert 0 < closest < 3
+        least = scrape("min_remaining_seconds")
+        assert least is not None
+        assert 0 < least < 3
         assert scrape("renewal_remaining_seconds_bucket", le="3.0") == 1
         assert scrape("renewal_failures_total") == manager.statistics().renewal_failures > 0
         assert scrape("etcd_errors_total", kind="unavailable") == manager.statistics().etcd_errors > 0

@@ -220,7 +220,7 @@ async def test_statistics_tell_the_losses_by_reason(etcd: FakeEtcd, clock: Virtu
         numbers.terms = 6  # type: ignore[misc]
 
 
-async def test_statistics_tell_the_age_of_the_last_renewal_and_the_closest_call(
+async def test_statistics_tell_the_age_of_the_last_renewal_and_the_least_time_left(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
@@ -229,20 +229,20 @@ async def test_statistics_tell_the_age_of_the_last_renewal_and_the_closest_call(
     async with manager:
         term = await manager.wait_elected()
         assert manager.statistics().last_renewal_age == 0, "the grant counts"
-        assert manager.statistics().closest_call is None
+        assert manager.statistics().min_remaining is None
         await anyio.sleep(CONFIG.renew + 1)
         assert manager.statistics().renewals == 1
         assert manager.statistics().last_renewal_age == pytest.approx(1)
         usual = CONFIG.lease - CONFIG.margin - CONFIG.renew
-        assert manager.statistics().closest_call == pytest.approx(usual, abs=0.01)
+        assert manager.statistics().min_remaining == pytest.approx(usual, abs=0.01)
         client.partition()
         await until(lambda: term.remaining() < 1)
         assert manager.statistics().last_renewal_age == pytest.approx(CONFIG.lease - CONFIG.margin - 1, abs=0.01)
         client.heal()
         await anyio.sleep(10 * CONFIG.renew)
-        closest = manager.statistics().closest_call
-        assert closest is not None
-        assert 0 < closest <= 1, "the closest one is kept"
+        least = manager.statistics().min_remaining
+        assert least is not None
+        assert 0 < least <= 1, "the least one is kept"
         assert manager.statistics().renewals >= 10
 
 

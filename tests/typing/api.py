@@ -203,7 +203,7 @@ def count(statistics: ElectionStatistics) -> None:
     assert_type(statistics.renewals, int)
     assert_type(statistics.last_renewal_age, float | None)
     assert_type(statistics.queue_position, int | None)
-    assert_type(statistics.closest_call, float | None)
+    assert_type(statistics.min_remaining, float | None)
     assert_type((statistics.renewal_failures, statistics.etcd_errors, statistics.overruns), tuple[int, int, int])
     assert_type(statistics.lease_moves, int)
 

@@ -270,7 +270,7 @@ class Announcer:
         counts = self._counts
         counts.renewals += 1
         if self.status is LeaderStatus.ELECTED:
-            counts.closest_call = remaining if counts.closest_call is None else min(counts.closest_call, remaining)
+            counts.min_remaining = remaining if counts.min_remaining is None else min(counts.min_remaining, remaining)
         self._metrics.emit(Metrics.renewed, duration, remaining)
         self._report_recovery(self._outages.take(Input.RENEWED))
 

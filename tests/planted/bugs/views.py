@@ -102,12 +102,12 @@ _VIEWS = (
         test="test_statistics_tell_the_losses_by_reason",
     ),
     Bug(
-        "the closest call is the latest one",
+        "the least remaining time is the latest one",
         "views",
         within="renewed",
         pattern=r" if \S+ is None else min\(.+\)",
         replacement="",
-        test="test_statistics_tell_the_age_of_the_last_renewal_and_the_closest_call",
+        test="test_statistics_tell_the_age_of_the_last_renewal_and_the_least_time_left",
     ),
 )
 
