@@ -29,9 +29,12 @@ class Metrics(Protocol):
 
     # `return` marks a body that a subclass may inherit: type checkers take an empty one in a protocol for abstract.
 
-    def for_manager(self, manager: LeaderManager) -> Metrics:
-        """A manager was given these metrics. Returns whom to tell what happens to it: this object, where one counts for
-        one manager, or another that knows which manager it counts for."""
+    def bind(self, manager: LeaderManager) -> Metrics:
+        """Return the object that counts for this manager.
+
+        Called once, when the manager receives these metrics. Return this object if it counts for one manager or for all
+        alike, or another one that knows its manager.
+        """
         ...
 
     def elected(self, term: Term) -> None:
@@ -78,7 +81,7 @@ class Metrics(Protocol):
 class NullMetrics(Metrics):
     """Counts nothing."""
 
-    def for_manager(self, manager: LeaderManager) -> Metrics:
+    def bind(self, manager: LeaderManager) -> Metrics:
         """Return this object."""
         del manager
         return self
@@ -97,8 +100,8 @@ class GuardedMetrics:
         self._complained: tuple[int, ...] = ()
 
     def add(self, metrics: Metrics, manager: LeaderManager) -> None:
-        """Call these, too, from now on. An exception of their ``for_manager`` is raised: nothing is at stake yet."""
-        self._receivers = (*self._receivers, metrics.for_manager(manager))
+        """Call these, too, from now on. An exception of their ``bind`` is raised: nothing is at stake yet."""
+        self._receivers = (*self._receivers, metrics.bind(manager))
 
     def emit(self, event: Callable[Concatenate[Metrics, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call one method of each.

@@ -164,7 +164,7 @@ class PrometheusMetrics(NullMetrics):
         if not any(counted.manager() is manager for counted in self._living()):
             manager._metrics.add(self, manager)  # noqa: SLF001 - of this package
 
-    def for_manager(self, manager: LeaderManager) -> _Counted:
+    def bind(self, manager: LeaderManager) -> _Counted:
         """What counts for this one manager."""
         counted = _Counted(self, manager, self._clock)
         with self._lock:

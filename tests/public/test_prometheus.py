@@ -105,7 +105,7 @@ def test_labels_have_no_other_values_whatever_happens() -> None:
     """A label with an identity or a message in it fills a Prometheus until it falls over."""
     registry = CollectorRegistry()
     metrics, manager = managed(registry)
-    counted = metrics.for_manager(manager)
+    counted = metrics.bind(manager)
 
     def labels() -> set[tuple[str, frozenset[tuple[str, str]]]]:
         return {
@@ -159,7 +159,7 @@ def test_what_is_no_manager_of_ours_is_not_watched() -> None:
 def test_managers_are_not_kept_alive_and_what_they_did_stays_counted() -> None:
     registry = CollectorRegistry()
     metrics, manager = managed(registry)
-    metrics.for_manager(manager).renewal_failed(1.0)
+    metrics.bind(manager).renewal_failed(1.0)
     del manager
     gc.collect()
     assert registry.get_sample_value("etcdleader_is_leader", {"election": "jobs"}) is None
@@ -198,7 +198,7 @@ async def test_a_scrape_needs_no_event_loop(anyio_backend: str) -> None:
 def test_the_time_without_a_leader_never_goes_back_while_it_is_read() -> None:
     """To Prometheus a counter that falls is a restart, and a rate of many years."""
     metrics, manager = managed(CollectorRegistry())
-    counted = metrics.for_manager(manager)
+    counted = metrics.bind(manager)
     read: list[float] = []
     done = threading.Event()
 

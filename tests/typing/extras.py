@@ -108,7 +108,7 @@ def scraped(metrics: PrometheusMetrics) -> None:
 
 
 class Statsd(NullMetrics):
-    def for_manager(self, manager: LeaderManager) -> Metrics:
+    def bind(self, manager: LeaderManager) -> Metrics:
         return self if manager.is_leader() else NullMetrics()
 
     def renewed(self, duration: float, remaining: float) -> None:
@@ -119,7 +119,7 @@ class Statsd(NullMetrics):
 
 
 def count(metrics: Metrics, manager: LeaderManager, term: Term, error: EtcdLeaderError) -> None:
-    mine = metrics.for_manager(manager)
+    mine = metrics.bind(manager)
     assert_type(mine, Metrics)
     mine.elected(term)
     mine.ousted(term, LossReason.EXPIRED, 0.5)
