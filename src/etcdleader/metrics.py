@@ -69,11 +69,11 @@ class Metrics(Protocol):
         """Work ignored its cancellation past the deadline."""
         return
 
-    def leader_seen(self, seen: bool | None) -> None:  # noqa: FBT001 - it is what happened, not a switch
-        """Whether a leader is known, as far as this candidate sees: True while it leads or stands in the queue behind
-        somebody; False while it campaigns otherwise; None when it campaigns no more. Called at each change.
+    def leader_known(self, known: bool | None) -> None:  # noqa: FBT001 - it is what happened, not a switch
+        """Whether this candidate knows of a leader. Called at each change.
 
-        One that has died is seen until its lease ends: etcd itself does not know sooner.
+        True while it leads, or stands in the queue behind another candidate; False while it campaigns otherwise; None
+        when it campaigns no more. A leader that has died is known until its lease ends: etcd itself does not know sooner.
         """
         return
 

@@ -181,7 +181,7 @@ class _Counted(NullMetrics):
     def __init__(self, metrics: PrometheusMetrics, manager: LeaderManager, clock: Callable[[], float]) -> None:
         self.election = election = manager.election_key
         self.manager = weakref.ref(manager)
-        self.seen: bool | None = None
+        self.leader_is_known: bool | None = None
         self._clock = clock
         self._leaderless: tuple[float, float | None] = 0.0, None  # one value, so that no thread sees half of it
         self._told = 0.0
@@ -231,9 +231,9 @@ class _Counted(NullMetrics):
     def overrun(self, term: Term) -> None:
         self._overruns.inc()
 
-    def leader_seen(self, seen: bool | None) -> None:  # noqa: FBT001 - as in the protocol
-        self.seen = seen
-        self._leaderless = self._leaderless_now(), self._clock() if seen is False else None
+    def leader_known(self, known: bool | None) -> None:  # noqa: FBT001 - as in the protocol
+        self.leader_is_known = known
+        self._leaderless = self._leaderless_now(), self._clock() if known is False else None
 
 
 class _AtScrape(Collector):
@@ -265,7 +265,7 @@ class _AtScrape(Collector):
                     family.add_metric((election,), number)
             yield family
         yield self._health(managers)
-        yield from self._leaders_seen(elections)
+        yield from self._leaders_known(elections)
 
     def _health(self, managers: dict[str, list[LeaderManager]]) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
@@ -279,9 +279,9 @@ class _AtScrape(Collector):
                 family.add_metric((election, state.name.lower()), states.count(state))
         return family
 
-    def _leaders_seen(self, elections: dict[str, list[tuple[_Counted, LeaderManager]]]) -> Iterator[Metric]:
-        seen = GaugeMetricFamily(
-            f"{self._namespace}_leader_seen",
+    def _leaders_known(self, elections: dict[str, list[tuple[_Counted, LeaderManager]]]) -> Iterator[Metric]:
+        known = GaugeMetricFamily(
+            f"{self._namespace}_leader_known",
             "1 while this candidate leads, or stands in the queue behind somebody; missing while it does not campaign.",
             labels=("election",),
         )
@@ -291,9 +291,9 @@ class _AtScrape(Collector):
             labels=("election",),
         )
         for election, pairs in elections.items():
-            views = [counted.seen for counted, _ in pairs if counted.seen is not None]
+            views = [counted.leader_is_known for counted, _ in pairs if counted.leader_is_known is not None]
             if views:
-                seen.add_metric((election,), any(views))
+                known.add_metric((election,), any(views))
             leaderless.add_metric((election,), max(counted.leaderless() for counted, _ in pairs))
-        yield seen
+        yield known
         yield leaderless

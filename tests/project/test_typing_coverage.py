@@ -92,7 +92,7 @@ def test_an_import_or_a_definition_is_no_use() -> None:
         "etcdleader.NoopLeaderManager.on_elected",  # inherited
         "etcdleader.testing.fake_etcd.FakeClient.lose_answer",  # inherited from a private class
         "etcdleader.testing.FakeEtcd.range",  # a method that is set in __init__
-        "etcdleader.metrics.Metrics.leader_seen",  # of a protocol
+        "etcdleader.metrics.Metrics.leader_known",  # of a protocol
     ],
 )
 def test_the_walk_finds(name: str) -> None:

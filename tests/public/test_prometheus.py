@@ -70,7 +70,7 @@ def test_what_is_exposed_is_what_the_documentation_lists() -> None:
         "etcdleader_renew_seconds": "gauge",
         "etcdleader_margin_seconds": "gauge",
         "etcdleader_health": "gauge",
-        "etcdleader_leader_seen": "gauge",
+        "etcdleader_leader_known": "gauge",
         "etcdleader_leaderless_seconds": "counter",
     }
     del manager
@@ -210,8 +210,8 @@ def test_the_time_without_a_leader_never_goes_back_while_it_is_read() -> None:
     thread.start()
     end = time.monotonic() + 0.3
     while time.monotonic() < end:
-        counted.leader_seen(False)
-        counted.leader_seen(True)
+        counted.leader_known(False)
+        counted.leader_known(True)
     done.set()
     thread.join()
     assert len(read) > 100

@@ -147,17 +147,17 @@ async def test_a_follower_counts_the_time_in_which_it_knows_of_no_leader(
     manager = scrape.watching(make(client, clock))
     async with leader:
         await leader.wait_elected()
-        assert scrape("leader_seen") is None
+        assert scrape("leader_known") is None
         async with manager:
             await until(lambda: manager.statistics().queue_position == 1)
             await anyio.sleep(3 * CONFIG.lease)
-            assert scrape("leader_seen") == 1
+            assert scrape("leader_known") == 1
             assert scrape("leaderless_seconds_total") == pytest.approx(0, abs=0.01)
             client.partition()
             await anyio.sleep(5 * CONFIG.lease)
-            assert scrape("leader_seen") == 0
+            assert scrape("leader_known") == 0
             client.heal()
-            await until(lambda: scrape("leader_seen") == 1)
+            await until(lambda: scrape("leader_known") == 1)
             blind = scrape("leaderless_seconds_total")
             assert blind is not None
             assert 4 * CONFIG.lease - 1 < blind < 5 * CONFIG.lease
@@ -166,7 +166,7 @@ async def test_a_follower_counts_the_time_in_which_it_knows_of_no_leader(
             await anyio.sleep(CONFIG.lease)
             assert scrape("leaderless_seconds_total") == pytest.approx(blind, abs=0.01), "it was elected at once"
         await anyio.sleep(CONFIG.lease)
-        assert scrape("leader_seen") is None
+        assert scrape("leader_known") is None
         assert scrape("leaderless_seconds_total") == pytest.approx(blind, abs=0.1), "who does not look misses nobody"
 
 

@@ -58,7 +58,7 @@ async def test_time_without_a_leader_passes_once_however_many_miss_one(
     managers = [scrape.watching(make(etcd, clock, name)) for name in ("a", "b")]
     async with managers[0], managers[1]:
         await anyio.sleep(10)
-        assert scrape("leader_seen") == 0
+        assert scrape("leader_known") == 0
         assert scrape("leaderless_seconds_total") == pytest.approx(10, abs=0.1)
 
 
@@ -70,7 +70,7 @@ async def test_a_leader_that_one_of_them_sees_is_seen(etcd: FakeEtcd, clock: Vir
         await first.wait_elected()
         await anyio.sleep(CONFIG.lease)
         assert second.statistics().queue_position is None
-        assert scrape("leader_seen") == 1
+        assert scrape("leader_known") == 1
 
 
 async def test_the_durations_are_shown_as_configured(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:

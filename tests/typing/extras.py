@@ -114,8 +114,8 @@ class Statsd(NullMetrics):
     def renewed(self, duration: float, remaining: float) -> None:
         print(duration, remaining)
 
-    def leader_seen(self, seen: bool | None) -> None:
-        print(seen)
+    def leader_known(self, known: bool | None) -> None:
+        print(known)
 
 
 def count(metrics: Metrics, manager: LeaderManager, term: Term, error: EtcdLeaderError) -> None:
@@ -130,8 +130,8 @@ def count(metrics: Metrics, manager: LeaderManager, term: Term, error: EtcdLeade
     mine.queued(None)
     mine.queued(2)
     mine.overrun(term)
-    mine.leader_seen(None)
-    mine.leader_seen(True)
+    mine.leader_known(None)
+    mine.leader_known(True)
 
 
 counted: Metrics = Statsd()

@@ -49,7 +49,7 @@ class Announcer:
         "_blocked_by",
         "_config",
         "_counts",
-        "_leader_seen",
+        "_leader_known",
         "_metrics",
         "_name",
         "_outages",
@@ -76,8 +76,8 @@ class Announcer:
         self._warned_of_token = False
         self._blocked_by: bytes | None = None
         self._warned_of_key: bytes | None = None
-        self._leader_seen: bool | None = None
-        metrics.emit(Metrics.leader_seen, None)  # whatever a parent saw, before it forked
+        self._leader_known: bool | None = None
+        metrics.emit(Metrics.leader_known, None)  # whatever a parent saw, before it forked
 
     @property
     def outage(self) -> frozenset[type[EtcdLeaderError]]:
@@ -109,14 +109,14 @@ class Announcer:
     def campaign_begins(self) -> None:
         """Somebody campaigns from now on."""
         self._vitals.campaign_begins()
-        self._see(leader=False)
+        self._set_leader(known=False)
         self.changed()
 
     def campaign_ends(self) -> None:
         """No campaign runs any more, so there are no callbacks for errors either."""
         self.on_trouble = _ignore
         self._vitals.campaign_ends()
-        self._see(leader=None)
+        self._set_leader(known=None)
 
     # Terms
 
@@ -130,7 +130,7 @@ class Announcer:
         self._counts.terms += 1
         self._vitals.heard(renewal=True)
         self._metrics.emit(Metrics.elected, term)
-        self._see(leader=True)
+        self._set_leader(known=True)
         _logger.info(
             "%s leads %r with token %d",
             term.identity,
@@ -144,7 +144,7 @@ class Announcer:
         """A term is over; its work is being cancelled."""
         reason = term.loss_reason
         self._vitals.term_ends()
-        self._see(leader=False)
+        self._set_leader(known=False)
         _logger.info(
             "%s leads %r no longer (token %d): %s",
             term.identity,
@@ -298,7 +298,7 @@ class Announcer:
         self._vitals.heard(renewal=waiting)
         if waiting:
             # Behind somebody. Ahead of everybody, the seat is ours to take, and nobody has taken it yet.
-            self._see(leader=bool(position))
+            self._set_leader(known=bool(position))
         if position != self._counts.queue_position:
             self._counts.queue_position = position
             self._metrics.emit(Metrics.queued, position)
@@ -321,7 +321,7 @@ class Announcer:
 
     def candidacy_lost(self, reason: LossReason) -> None:
         """A candidate that waited has lost its lease or its key, and stands again."""
-        self._see(leader=False)
+        self._set_leader(known=False)
         _logger.info("%s lost its place in the queue (%s) and stands again", self._name, reason.name)
 
     def candidacy_ended(self) -> None:
@@ -349,10 +349,10 @@ class Announcer:
         if news:
             _logger.info("%s has etcd back", self._name)
 
-    def _see(self, *, leader: bool | None) -> None:
-        if leader is not self._leader_seen:
-            self._leader_seen = leader
-            self._metrics.emit(Metrics.leader_seen, leader)
+    def _set_leader(self, *, known: bool | None) -> None:
+        if known is not self._leader_known:
+            self._leader_known = known
+            self._metrics.emit(Metrics.leader_known, known)
 
     def health(self, scope: TermScope | None) -> Health:
         """How it goes. From any thread.
