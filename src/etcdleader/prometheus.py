@@ -4,7 +4,7 @@
 
     metrics = PrometheusMetrics()
     manager = EtcdLeaderManager(etcd, config, "jobs", metrics=metrics)     # or, for a manager from the factory:
-    metrics.watch(manager)
+    metrics.attach(manager)
 
 One object serves any number of managers. What is so *now* is asked of them when Prometheus comes: who leads is the
 manager's own arithmetic at that moment, never a flag that a blocked event loop would have had to lower. Nothing here
@@ -96,7 +96,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[LeaderManager], Any], Callable[[Iterabl
 
 
 class PrometheusMetrics(NullMetrics):
-    """Counts for Prometheus. Give it to managers as ``metrics``, or have it ``watch`` them.
+    """Counts for Prometheus. Give it to managers as ``metrics``, or ``attach`` them.
 
     Managers are not kept alive by it. What was counted stays when they are gone; what is asked at the scrape goes with
     them. Several managers of one election in one process are counted together: ``etcdleader_is_leader`` is then how
@@ -129,7 +129,7 @@ class PrometheusMetrics(NullMetrics):
         self.registry = registry
         self._clock = clock
         self._lock = threading.Lock()
-        self._watched: list[_Counted] = []
+        self._bound: list[_Counted] = []
 
         def counter(name: str, documentation: str, *labels: str) -> Counter:
             return Counter(name, documentation, ("election", *labels), namespace=namespace, registry=registry)
@@ -156,7 +156,7 @@ class PrometheusMetrics(NullMetrics):
         self.drains = histogram("drain_seconds", "From the cancellation of a term's work to its end.", drain_buckets)
         registry.register(_AtScrape(namespace, self._living))
 
-    def watch(self, manager: LeaderManager) -> None:
+    def attach(self, manager: LeaderManager) -> None:
         """Count for a manager that was made without ``metrics``, as the factory makes them. Do so before it campaigns:
         what was before is not counted. Twice is once."""
         if not isinstance(manager, BaseManager):
@@ -168,11 +168,11 @@ class PrometheusMetrics(NullMetrics):
         """What counts for this one manager."""
         counted = _Counted(self, manager, self._clock)
         with self._lock:
-            self._watched = [*(each for each in self._watched if each.manager() is not None), counted]
+            self._bound = [*(each for each in self._bound if each.manager() is not None), counted]
         return counted
 
     def _living(self) -> list[_Counted]:
-        return [counted for counted in self._watched if counted.manager() is not None]
+        return [counted for counted in self._bound if counted.manager() is not None]
 
 
 class _Counted(NullMetrics):

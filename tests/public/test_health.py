@@ -98,7 +98,7 @@ async def test_leader_is_200_only_while_it_leads_both_ways(anyio_backend: str, m
 async def test_the_thread_answers_while_the_loop_is_blocked(anyio_backend: str, manager: NoopLeaderManager) -> None:
     """``ask`` is called on the loop and holds it until the answer is there: one that needs the loop never comes."""
     registry = CollectorRegistry()
-    PrometheusMetrics(registry).watch(manager)
+    PrometheusMetrics(registry).attach(manager)
     with serve(manager, "127.0.0.1", 0, registry=registry) as server:
         async with manager:
             await manager.wait_elected()
@@ -224,7 +224,7 @@ async def test_status_tells_all_but_secrets(anyio_backend: str, manager: NoopLea
 
 async def test_metrics_come_in_the_format_that_is_asked_for(anyio_backend: str, manager: NoopLeaderManager) -> None:
     registry = CollectorRegistry()
-    PrometheusMetrics(registry).watch(manager)
+    PrometheusMetrics(registry).attach(manager)
     with serve(manager, "127.0.0.1", 0, registry=registry) as server:
         plain = ask(server, "/metrics")
         assert plain.headers["content-type"].startswith("text/plain")

@@ -138,22 +138,22 @@ def test_a_second_object_on_one_registry_is_refused_in_words() -> None:
     PrometheusMetrics(registry, namespace="other")
 
 
-def test_a_manager_from_the_factory_is_watched_and_twice_is_once() -> None:
+def test_a_manager_from_the_factory_is_attached_and_twice_is_once() -> None:
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(registry)
     settings = {"leader": {"enabled": True, "lease": 30}, "etcd": {"endpoints": ["127.0.0.1:1"]}}
     manager = must_new_leader_manager_from_config("made", settings=settings)
-    metrics.watch(manager)
-    metrics.watch(manager)
+    metrics.attach(manager)
+    metrics.attach(manager)
     assert registry.get_sample_value("etcdleader_lease_seconds", {"election": "made"}) == 30
     states = {"election": "made", "state": "not_campaigning"}
     assert registry.get_sample_value("etcdleader_health", states) == 1
 
 
-def test_what_is_no_manager_of_ours_is_not_watched() -> None:
+def test_what_is_no_manager_of_ours_is_not_attached() -> None:
     stranger: LeaderManager = object()  # type: ignore[assignment]
     with pytest.raises(TypeError, match="object"):
-        PrometheusMetrics(CollectorRegistry()).watch(stranger)
+        PrometheusMetrics(CollectorRegistry()).attach(stranger)
 
 
 def test_managers_are_not_kept_alive_and_what_they_did_stays_counted() -> None:
@@ -170,7 +170,7 @@ def test_managers_are_not_kept_alive_and_what_they_did_stays_counted() -> None:
 async def test_a_switched_off_election_is_counted_like_any_other(anyio_backend: str) -> None:
     registry = CollectorRegistry()
     metrics, manager = PrometheusMetrics(registry), NoopLeaderManager(election_key="off")
-    metrics.watch(manager)
+    metrics.attach(manager)
     async with manager:
         await manager.wait_elected()
         text = generate_latest(registry).decode()
@@ -184,7 +184,7 @@ async def test_a_scrape_needs_no_event_loop(anyio_backend: str) -> None:
     """When the loop is blocked is when the numbers matter most."""
     registry = CollectorRegistry()
     metrics, manager = PrometheusMetrics(registry), NoopLeaderManager(election_key="off")
-    metrics.watch(manager)
+    metrics.attach(manager)
     scraped: list[bytes] = []
     async with manager:
         await manager.wait_elected()

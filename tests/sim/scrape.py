@@ -23,5 +23,5 @@ class Scrape:
         return self.registry.get_sample_value(f"etcdleader_{name}", {"election": election, **labels})
 
     def watching(self, manager: EtcdLeaderManager) -> EtcdLeaderManager:
-        self.metrics.watch(manager)
+        self.metrics.attach(manager)
         return manager

@@ -81,7 +81,7 @@ def watch(manager: LeaderManager, config: Config) -> None:
             print(health.reason)
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(registry, namespace="jobs", drain_buckets=[0.1, 1, 10])
-    metrics.watch(manager)
+    metrics.attach(manager)
     EtcdLeaderManager(EtcdConfig("127.0.0.1:2379"), config, "jobs/nightly", metrics=metrics)
     asgi_app(manager)
     asgi_app([manager], registry=registry)

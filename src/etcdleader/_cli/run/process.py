@@ -79,6 +79,6 @@ def _serving(manager: EtcdLeaderManager | NoopLeaderManager, host: str, port: in
     except ModuleNotFoundError:
         pass
     else:
-        PrometheusMetrics().watch(manager)
+        PrometheusMetrics().attach(manager)
         registry = REGISTRY
     return serve(manager, host, port, registry=registry)
