@@ -206,12 +206,12 @@ class HealthState(Enum):
 
     LEADING = "leading"
     """It leads, and its renewals run."""
-    STANDING_BY = "standing by"
+    STANDBY = "standby"
     """It campaigns and does not lead: it joins, waits its turn, or ends the work of a term that is over."""
     WEDGED = "wedged"
     """It is stuck, and nothing but a restart may help: work of a term goes on past the end of the lease, or nothing was
     heard from the event loop for so long that it must be blocked."""
-    NOT_CAMPAIGNING = "not campaigning"
+    NOT_CAMPAIGNING = "not_campaigning"
     """No campaign was begun, or it has ended as it should."""
     FAILED = "failed"
     """The campaign has ended with an error."""

@@ -276,7 +276,7 @@ class _AtScrape(Collector):
         for election, those in managers.items():
             states = [manager.health().state for manager in those]
             for state in HealthState:
-                family.add_metric((election, state.name.lower()), states.count(state))
+                family.add_metric((election, state.value), states.count(state))
         return family
 
     def _leaders_known(self, elections: dict[str, list[tuple[_Counted, LeaderManager]]]) -> Iterator[Metric]:

@@ -92,7 +92,7 @@ async def test_without_etcd_a_leader_stays_leader_until_its_lease_ends_and_every
                 await anyio.to_thread.run_sync(etcd.members[0].kill)
                 await until_status(other, "/readyz", 503)
                 body = await until_status(one, "/leader", 503)
-                assert body[election_key]["state"] == "standing by"
+                assert body[election_key]["state"] == "standby"
                 assert [ask(server, "/livez")[0] for server in (one, other)] == [200, 200]
                 await anyio.to_thread.run_sync(etcd.members[0].restart)
                 with anyio.fail_after(60):

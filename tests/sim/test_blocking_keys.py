@@ -29,7 +29,7 @@ def ready(manager: EtcdLeaderManager) -> bool:
     health = manager.health()
     assert health.live
     if not health.ready:
-        assert health.state is HealthState.STANDING_BY
+        assert health.state is HealthState.STANDBY
     return health.ready
 
 

@@ -229,7 +229,7 @@ async def test_a_standby_is_live_and_ready_and_becomes_a_leader(etcd: FakeEtcd, 
             await until(lambda: manager.health().ready)
             async with sampling(manager) as seen:
                 await anyio.sleep(3 * CONFIG.lease)
-            assert states(seen) == [(HealthState.STANDING_BY, True, True)]
+            assert states(seen) == [(HealthState.STANDBY, True, True)]
             await leader.resign()
             await until(manager.is_leader)
             async with sampling(manager) as seen:
@@ -252,7 +252,7 @@ async def test_work_that_outlives_its_lease_makes_it_wedged_until_it_ends(etcd: 
         client.partition()
         await until(lambda: not term.is_valid())
         over_at = anyio.current_time()
-        assert manager.health().state is HealthState.STANDING_BY
+        assert manager.health().state is HealthState.STANDBY
         await until(lambda: not manager.health().live, timeout=CONFIG.lease)
         assert anyio.current_time() - over_at == pytest.approx(CONFIG.margin / 2, abs=0.05)
         assert str(term.token) in manager.health().reason
@@ -290,7 +290,7 @@ async def test_a_standby_whose_loop_is_blocked_is_first_not_ready_then_wedged(
         async with manager:
             await until(lambda: manager.statistics().renewals == 1)
             clock.advance(SILENCE + 0.1)
-            assert states([manager.health()]) == [(HealthState.STANDING_BY, True, False)]
+            assert states([manager.health()]) == [(HealthState.STANDBY, True, False)]
             clock.advance(2 * CONFIG.lease - SILENCE)
             assert states([manager.health()]) == [(HealthState.WEDGED, False, False)]
             await anyio.sleep(2 * CONFIG.lease)
@@ -333,7 +333,7 @@ async def test_a_leader_cut_off_from_etcd_is_ready_as_long_as_it_leads(etcd: Fak
             assert states(seen) == [(HealthState.LEADING, True, True)]
             assert "renewals fail" in seen[-1].reason
             await anyio.sleep(10 * CONFIG.lease)
-        assert states(seen) == [(HealthState.LEADING, True, True), (HealthState.STANDING_BY, True, False)]
+        assert states(seen) == [(HealthState.LEADING, True, True), (HealthState.STANDBY, True, False)]
         client.heal()
         await until(manager.is_leader)
         await manager.stop()
@@ -377,6 +377,6 @@ async def test_no_weather_makes_one_wedged_whose_loop_runs_and_whose_work_obeys(
             if step % 7 == 0:
                 etcd.change_leader()
     assert len(seen) > 3000
-    assert {health.state for health in seen} <= {HealthState.LEADING, HealthState.STANDING_BY}
+    assert {health.state for health in seen} <= {HealthState.LEADING, HealthState.STANDBY}
     assert manager.statistics().terms > 3
     assert manager.statistics().losses[LossReason.EXPIRED] > 1

@@ -26,7 +26,7 @@ async def test_two_managers_of_one_election_are_counted_together(
     first, second = scrape.watching(make(etcd, clock)), scrape.watching(make(etcd, clock, "b"))
     async with first, second:
         await until(lambda: first.is_leader() or second.is_leader())
-        await until(lambda: scrape("health", state="standing_by") == 1)
+        await until(lambda: scrape("health", state="standby") == 1)
         assert (scrape("is_leader"), scrape("health", state="leading"), scrape("queue_position")) == (1, 1, 0)
 
 

@@ -75,7 +75,7 @@ def watch(manager: LeaderManager, config: Config) -> None:
     assert_type((health.state, health.reason, health.since), tuple[HealthState, str, datetime])
     assert_type((health.live, health.ready), tuple[bool, bool])
     match health.state:
-        case HealthState.LEADING | HealthState.STANDING_BY | HealthState.NOT_CAMPAIGNING:
+        case HealthState.LEADING | HealthState.STANDBY | HealthState.NOT_CAMPAIGNING:
             print(health.state.value)
         case HealthState.WEDGED | HealthState.FAILED:
             print(health.reason)

@@ -93,7 +93,7 @@ class Vitals:
                 silence,
             )
         if not term.is_valid():
-            return self._standing_by(f"the term with token {term.token} is over, and its work is ending")
+            return self._standby(f"the term with token {term.token} is over, and its work is ending")
         reason = f"leads with token {term.token}"
         if renewals_fail:
             reason += f"; renewals fail, {term.remaining():.1f} s left"
@@ -120,20 +120,20 @@ class Vitals:
         renewals_fail: bool,
     ) -> Health:
         if scope is not None:
-            return self._standing_by("its term is over, and the seat is being given back")
+            return self._standby("its term is over, and the seat is being given back")
         if position is None:
-            return self._standing_by("it does not stand in the queue yet")
+            return self._standby("it does not stand in the queue yet")
         if renewals_fail:
-            return self._standing_by("it stands in the queue, but etcd does not renew its lease")
+            return self._standby("it stands in the queue, but etcd does not renew its lease")
         if silence > self._config.renew + 2 * self._config.retry:
-            return self._standing_by(f"nothing was heard from its event loop for {silence:.0f} s")
+            return self._standby(f"nothing was heard from its event loop for {silence:.0f} s")
         if blocked_by is not None:
             key = blocked_by.decode(errors="replace")
-            return self._standing_by(f"it waits behind the key {key!r}, which has no lease: delete that key")
-        return self._standing_by(f"it stands in the queue, {position} ahead", ready=True)
+            return self._standby(f"it waits behind the key {key!r}, which has no lease: delete that key")
+        return self._standby(f"it stands in the queue, {position} ahead", ready=True)
 
-    def _standing_by(self, reason: str, *, ready: bool = False) -> Health:
-        return Health(state=HealthState.STANDING_BY, reason=reason, since=self._since, ready=ready)
+    def _standby(self, reason: str, *, ready: bool = False) -> Health:
+        return Health(state=HealthState.STANDBY, reason=reason, since=self._since, ready=ready)
 
 
 def _wedged(reason: str, seconds: float) -> Health:
