@@ -122,7 +122,7 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
 
         The work is done only if it returns while its term is valid. If it returns after a loss, the campaign continues. It
         also continues if the work raises NotLeaderError or FencedError after the end of its term; ``on_error`` receives
-        that error.
+        that error. If this process has not detected that end, the manager waits for etcd to confirm the term, for at most ``retry``.
 
         Returns:
             The result of the work, after resigning. None after ``stop()``.

@@ -23,7 +23,7 @@ from ..manager import ErrorCallback, LeaderManager, T, TermCallback, Work
 from ..metrics import GuardedMetrics, Metrics, NullMetrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
-from .callbacks import call, cancelled_by_others, errors_of_a_loss, failures_to, is_inside, within
+from .callbacks import call, cancelled_by_others, errors_of_a_loss, failures_in_term, failures_to, is_inside, within
 from .campaign import Campaign, busy
 from .reporter import Announcer
 from .term_scope import TermScope
@@ -341,23 +341,25 @@ class BaseManager(LeaderManager):
         if self._scope is not None:
             self._scope.close(LossReason.FAILED)
 
-    def _failures(self, campaign: Campaign, scope: TermScope) -> failures_to:
-        return failures_to(lambda error: self._raised(campaign, scope, error))
+    def _failures(self, campaign: Campaign, scope: TermScope | None, *, tell: bool = True) -> failures_in_term:
+        return failures_in_term(scope, lambda error: self._raised(campaign, scope, error, tell=tell))
 
     async def _elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
-        with within(scope), self._failures(campaign, scope):
-            await call(callback, self, scope.term)
+        with within(scope):
+            async with self._failures(campaign, scope):
+                await call(callback, self, scope.term)
 
     async def _do(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
-        with within(scope), self._failures(campaign, scope):
-            result = await work(scope.term)
-            if scope.term.is_valid():
-                campaign.result = result
-                campaign.stop()
-                scope.close(LossReason.RESIGNED)
-            else:
-                # It has seen the loss by itself, and is not done: `while term.is_valid()` ends so.
-                scope.close(LossReason.EXPIRED)
+        with within(scope):
+            async with self._failures(campaign, scope):
+                result = await work(scope.term)
+                if scope.term.is_valid():
+                    campaign.result = result
+                    campaign.stop()
+                    scope.close(LossReason.RESIGNED)
+                else:
+                    # It has seen the loss by itself, and is not done: `while term.is_valid()` ends so.
+                    scope.close(LossReason.EXPIRED)
 
     async def _tell_ousted(self, campaign: Campaign, scope: TermScope) -> None:
         with anyio.move_on_after(self._config.retry) as bound:
@@ -371,8 +373,9 @@ class BaseManager(LeaderManager):
             campaign.fail(cancelled_by_others("an on_ousted callback"))
 
     async def _ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
-        with within(campaign), self._failures(campaign, scope):
-            await call(callback, self, scope.term)
+        with within(campaign):
+            async with self._failures(campaign, scope):
+                await call(callback, self, scope.term)
 
     def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
         if campaign.loop != anyio.lowlevel.current_token():
@@ -385,10 +388,10 @@ class BaseManager(LeaderManager):
             group.start_soon(self._call_on_error, campaign, callback, error)
 
     async def _call_on_error(self, campaign: Campaign, callback: ErrorCallback, error: EtcdLeaderError) -> None:
-        scope = self._scope
-        # Its own loss is not told to it again: it would raise for ever.
-        with within(campaign), failures_to(lambda raised: self._raised(campaign, scope, raised, tell=False)):
-            await call(callback, self, error)
+        with within(campaign):
+            # Its own loss is not told to it again: it would raise for ever.
+            async with self._failures(campaign, self._scope, tell=False):
+                await call(callback, self, error)
 
     def _release_told(self, scope: TermScope) -> None:
         """The seat was given back."""

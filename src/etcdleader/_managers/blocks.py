@@ -130,14 +130,16 @@ class LeadingBlock(AbstractAsyncContextManager[Term, None]):
             )
         caught = self._cancel_scope.__exit__(kind, error, traceback)
         term, lost = self._scope.term, self._cancel_scope.cancelled_caught
-        if error is not None and not caught and not (lost := self._follows_the_loss(error)):
+        if error is not None and not caught and not (lost := await self._follows_the_loss(error)):
             return
         if lost or not term.is_valid():
             self._scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
             raise LeadershipLostError(term) from (None if caught else error)
 
-    def _follows_the_loss(self, error: BaseException) -> bool:
-        """Whether the end of the term has caused it: a refused write of a leader that was frozen, for example."""
-        if self._scope.term.is_valid() or isinstance(error, LeadershipLostError | BaseExceptionGroup):
+    async def _follows_the_loss(self, error: BaseException) -> bool:
+        """Return whether the end of the term has caused it, as it causes the refused write of a leader that was frozen."""
+        if isinstance(error, LeadershipLostError | BaseExceptionGroup) or not errors_of_a_loss(error):
             return False
-        return bool(errors_of_a_loss(error))
+        if self._scope.term.is_valid():
+            await self._scope.confirm()
+        return not self._scope.term.is_valid()

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -16,10 +16,14 @@ from .._runtime.tasks import cancellation_requested
 from ..errors import EtcdLeaderError
 from ..manager import LeaderManager
 
+if TYPE_CHECKING:
+    from .term_scope import TermScope
+
 __all__ = (
     "call",
     "cancelled_by_others",
     "errors_of_a_loss",
+    "failures_in_term",
     "failures_to",
     "is_inside",
     "split_cancellation",
@@ -82,6 +86,37 @@ def errors_of_a_loss(error: BaseException) -> list[EtcdLeaderError]:
         found = [errors_of_a_loss(one) for one in error.exceptions]
         return [one for errors in found for one in errors] if all(found) else []
     return [error] if isinstance(error, EtcdLeaderError) and error._follows_loss else []  # noqa: SLF001 - of this package
+
+
+class failures_in_term:  # noqa: N801 - it reads as what it does
+    """As ``failures_to``, for code that runs in a term.
+
+    An error that the end of the term causes may come before this process has learned of that end: a target refuses the write
+    of a leader that was frozen, and the watch has not delivered the DELETE yet. So etcd is asked before the error is told.
+    """
+
+    __slots__ = ("_scope", "_tell")
+
+    def __init__(self, scope: TermScope | None, tell: Callable[[BaseException], None]) -> None:
+        """Prepare the block, in the term of ``scope`` if there is one. ``tell`` takes in what the block raises."""
+        self._scope = scope
+        self._tell = tell
+
+    async def __aenter__(self) -> None:
+        """Nothing yet."""
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        _, failure = split_cancellation(error)
+        scope = self._scope
+        if failure is not None and scope is not None and scope.term.is_valid() and errors_of_a_loss(failure):
+            try:
+                await scope.confirm()
+            except anyio.get_cancelled_exc_class():
+                self._tell(failure)  # mostly because the term is over
+                raise
+        return failures_to(self._tell).__exit__(kind, error, traceback)
 
 
 def cancelled_by_others(what: str) -> EtcdLeaderError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -17,7 +18,7 @@ from .._lease.backoff import Backoff
 from .._lease.connection import Connection
 from .._lease.session import Session
 from .._runtime.fork import process_id
-from ..errors import EtcdRefusedError, EtcdRegressedError, LeadershipLostError
+from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, LeadershipLostError
 from ..model import LossReason, Term
 from .campaign import Campaign
 from .reporter import Announcer
@@ -145,7 +146,13 @@ class Leadership:
             _transact=self._transact,
             _attach=self._attach,
         )
-        self.scope = TermScope(term, clock=context.clock.now, margin=context.timing.margin, on_close=self._closed)
+        self.scope = TermScope(
+            term,
+            clock=context.clock.now,
+            margin=context.timing.margin,
+            on_close=self._closed,
+            confirm=self._confirm,
+        )
         self._session.on_lost = self._lost
         self._session.on_moved = self._moved
         self._session.watch_deadline(self._tick)
@@ -217,6 +224,10 @@ class Leadership:
             )
 
     # What happens to it
+
+    async def _confirm(self) -> None:
+        with suppress(EtcdLeaderError):  # the term stays as it is
+            await self._session.renew_now()
 
     def _closed(self) -> None:
         self._session.drain()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 
 import anyio
+import anyio.lowlevel
 
 from .._lease.lease_clock import reason_of_loss
 from .._runtime.events import LightEvent
@@ -24,6 +25,7 @@ class TermScope:
 
     Attributes:
         term: The term.
+        confirm: Returns when etcd has confirmed the term, when the term is over, or after ``retry``. On the loop of the campaign.
         joined: Its work has ended.
         released: Set when the seat was given back.
         overrun_told: The overrun was reported.
@@ -37,14 +39,24 @@ class TermScope:
         "_scopes",
         "_seat_lost_at",
         "closed_at",
+        "confirm",
         "joined",
         "overrun_told",
         "released",
         "term",
     )
 
-    def __init__(self, term: Term, *, clock: Callable[[], float], margin: float, on_close: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        term: Term,
+        *,
+        clock: Callable[[], float],
+        margin: float,
+        on_close: Callable[[], None],
+        confirm: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
+    ) -> None:
         self.term = term
+        self.confirm = confirm
         self.joined = False
         self.released = LightEvent()
         self.overrun_told = False

@@ -166,6 +166,14 @@ _ONE_WAY_OUT = (
         test="test_the_same_errors_in_a_term_that_goes_on_end_the_campaign",
     ),
     Bug(
+        "a write that is refused before the event of the loss ends the campaign",
+        "one way out",
+        within="failures_in_term",
+        pattern=r"await \w+\.confirm\(\)",
+        replacement="pass",
+        test="test_a_refusal_that_comes_before_the_event_of_the_loss_is_a_loss_too",
+    ),
+    Bug(
         "a task of the term that other code cancels ends the term alone",
         "one way out",
         within="_work",
