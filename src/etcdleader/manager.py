@@ -39,8 +39,8 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     Ctrl-C and cancellation release leadership. No signal handlers are installed.
 
     ``is_leader()``, ``term``, ``status``, ``statistics()`` and ``health()`` can be called from any thread. ``stop()``,
-    ``resign()``, ``extend()``, ``wait_elected()`` and ``leading()`` belong to the campaign's event loop. On another loop they
-    raise RuntimeError at once. In a thread, call ``anyio.from_thread.run(manager.stop, token=token)``. The token is the one
+    ``resign()``, ``extend()``, ``wait_elected()`` and ``leading()`` belong to the campaign's event loop, and so do a term's
+    ``transaction()`` and ``attach()``. On another loop they raise RuntimeError at once. In a thread, call ``anyio.from_thread.run(manager.stop, token=token)``. The token is the one
     that ``anyio.lowlevel.current_token()`` returned on the campaign's loop.
     """
 

@@ -125,6 +125,7 @@ class Term:
 
         Raises:
             ValueError: A ``Put`` on a key below the prefix of the election. Nothing was sent.
+            RuntimeError: The call was awaited on another event loop than the campaign's. Nothing was sent.
             EtcdUnavailableError: etcd did not answer. The transaction may or may not have been applied.
             EtcdRefusedError: etcd refused the transaction.
             EtcdRegressedError: etcd was wiped or restored, and the term is over. The transaction may have been applied.
@@ -144,6 +145,7 @@ class Term:
 
         Raises:
             ValueError: The key lies below the prefix of the election, or 100 other keys are attached.
+            RuntimeError: The call was awaited on another event loop than the campaign's. Nothing was sent.
             LeadershipLostError: The term is over.
             EtcdUnavailableError: etcd did not answer. The key may or may not have been put.
             EtcdRefusedError: etcd refused the write.

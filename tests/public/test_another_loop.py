@@ -14,7 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from etcdleader import Config, EtcdLeaderError, LossReason, NoopLeaderManager
+from etcdleader import Config, EtcdLeaderError, LossReason, NoopLeaderManager, Term
 from etcdleader.testing import FakeEtcd
 from tests.sim.world import make
 
@@ -163,3 +163,33 @@ async def test_the_manager_on_etcd_refuses_the_same() -> None:
             for name in CALLS:
                 await anyio.to_thread.run_sync(partial(anyio.run, call, name))
         assert [message.partition("(")[0] for message in failures] == list(CALLS)
+
+
+async def test_the_calls_of_a_term_are_refused_there_too() -> None:
+    """They change what the campaign's own loop uses, and may wait for a move of the key."""
+    async with FakeEtcd() as etcd:
+        manager = make(etcd, anyio.current_time)
+        failures: list[str] = []
+        calls: dict[str, Callable[[Term], Awaitable[object]]] = {
+            "anyio.from_thread.run(term.attach, key, value, token=token)": lambda term: term.attach("status", "up"),
+            "asyncio.run_coroutine_threadsafe(term.transaction(success, failure), loop)": lambda term: term.transaction(
+                []
+            ),
+        }
+
+        async def call(name: str, term: Term) -> None:
+            try:
+                await calls[name](term)
+            except RuntimeError as error:
+                failures.append(str(error))
+
+        async with manager:
+            term = await manager.wait_elected()
+            revision = etcd.revision
+            for name in calls:
+                await anyio.to_thread.run_sync(partial(anyio.run, call, name, term))
+            assert etcd.revision == revision
+            token = anyio.lowlevel.current_token()
+            await anyio.to_thread.run_sync(partial(anyio.from_thread.run, term.attach, "status", "up", token=token))
+            assert etcd.keys()[b"status"].value == b"up"
+        assert [name in message for name, message in zip(calls, failures, strict=True)] == [True, True]

@@ -81,17 +81,23 @@ class Campaign:
         """What is awaited in the block ends at once when the campaign is to end."""
         return _Interruptible(self)
 
-    def check_loop(self, call: str) -> None:
+    def check_loop(self, call: str, of: str = "manager", *arguments: str) -> None:
         """Refuse a call that waits for the campaign on another event loop: what it waits for would never wake it.
+
+        Args:
+            call: The name of the method.
+            of: What the method belongs to, as the caller calls it.
+            arguments: Those of the call.
 
         Raises:
             RuntimeError: Another loop runs here.
         """
         if self.loop != anyio.lowlevel.current_token():
+            given = ", ".join((f"{of}.{call}", *arguments, "token=token"))
             raise RuntimeError(
                 f"{call}() was awaited on another event loop than the one that the manager campaigns on. From a thread, use "
-                f"anyio.from_thread.run(manager.{call}, token=token), with the token that anyio.lowlevel.current_token() "
-                f"returned on that loop; or, on asyncio, asyncio.run_coroutine_threadsafe(manager.{call}(), loop)"
+                f"anyio.from_thread.run({given}), with the token that anyio.lowlevel.current_token() returned on that loop; "
+                f"or, on asyncio, asyncio.run_coroutine_threadsafe({of}.{call}({', '.join(arguments)}), loop)"
             )
 
     def error(self) -> BaseException | None:

@@ -87,7 +87,7 @@ class Elector:
         scope: TermScope | None = None
         try:
             if await self._win(candidacy) and not self._campaign.stopping:
-                leadership = Leadership(candidacy, self._context, self._announcer)
+                leadership = Leadership(self._campaign, candidacy, self._context, self._announcer)
                 scope = leadership.scope
                 await self._serve(self._campaign, scope, candidacy.hold, leadership.overrun_in)
         finally:
@@ -126,9 +126,12 @@ class Leadership:
         scope: The scope of its term.
     """
 
-    __slots__ = ("_announcer", "_context", "_process", "_session", "scope")
+    __slots__ = ("_announcer", "_campaign", "_context", "_process", "_session", "scope")
 
-    def __init__(self, candidacy: Candidacy, context: ElectionContext, announcer: Announcer) -> None:
+    def __init__(
+        self, campaign: Campaign, candidacy: Candidacy, context: ElectionContext, announcer: Announcer
+    ) -> None:
+        self._campaign = campaign
         self._session = candidacy.session
         self._process = process_id()
         self._announcer = announcer
@@ -175,6 +178,7 @@ class Leadership:
     async def _transact(self, success: Sequence[Any], failure: Sequence[Any]) -> tuple[bool, list[Any]]:
         from .._etcd.etcd3_txn import keys_put_by, transact, transact_failure
 
+        self._check_loop("transaction", "success", "failure")
         for key in keys_put_by([*success, *failure]):  # an operation that cannot be raises before anything is sent
             self._refuse_candidate(key)
         own, retry, tried = self._session.own, self._context.timing.retry, 0
@@ -195,6 +199,7 @@ class Leadership:
 
     async def _attach(self, key: bytes, value: bytes) -> None:
         session, term, retry, tried = self._session, self.scope.term, self._context.timing.retry, 0
+        self._check_loop("attach", "key", "value")
         self._refuse_candidate(key)
         async with self._context.connect() as connection:
             try:
@@ -214,6 +219,11 @@ class Leadership:
                 session.lose(LossReason.REGRESSED, error)
                 raise
         raise LeadershipLostError(term)
+
+    def _check_loop(self, call: str, *arguments: str) -> None:
+        """Refuse a call on another loop than the campaign's, as long as the session may be in use on that one."""
+        if not self._campaign.finished.is_set():
+            self._campaign.check_loop(call, "term", *arguments)
 
     def _refuse_candidate(self, key: bytes) -> None:
         prefix = election_prefix(self.scope.term.election)
