@@ -227,14 +227,30 @@ def test_a_move_that_finds_no_key_before_ours_elects() -> None:
 def test_a_predecessor_without_a_lease_blocks_until_it_is_gone_or_has_one() -> None:
     unleased = BEFORE._replace(lease=0)
     for place in (Place.joined(20, [MINE, unleased], 2), Place.read(OWN, 20, [MINE, unleased], 1)):
-        assert place.blocked
-        assert not place.after(OWN, [deleted(BEFORE.key, 21)]).blocked
-        assert not place.after(OWN, [put(BEFORE, 21)]).blocked
-        assert place.after(OWN, [put(BEFORE, 20)]).blocked
-        assert not place.own_key_moved(21, first=True).blocked
+        assert place.blocker == BEFORE.key
+        assert not place.after(OWN, [deleted(BEFORE.key, 21)]).blocker
+        assert not place.after(OWN, [put(BEFORE, 21)]).blocker
+        assert not place.after(OWN, [put(BEFORE, 21)]).stale
+        assert place.after(OWN, [put(BEFORE, 20)]).blocker
+        assert not place.own_key_moved(21, first=True).blocker
     for place in (Place.joined(20, [MINE, BEFORE], 2), Place.read(OWN, 20, [MINE, BEFORE, FIRST], 2)):
-        assert not place.blocked
-        assert place.after(OWN, [put(unleased, 21)]).blocked
-        assert not place.after(OWN, [put(unleased._replace(key=b"jobs/z"), 21)]).blocked
-    assert not Place.joined(20, [MINE], 1).blocked
+        assert not place.blocker
+        assert place.after(OWN, [put(unleased, 21)]).blocker == BEFORE.key
+        assert not place.after(OWN, [put(unleased._replace(key=b"jobs/z"), 21)]).blocker
+    assert not Place.joined(20, [MINE], 1).blocker
     assert Place.joined(20, [MINE, BEFORE], 3) == Place(20, 2, BEFORE.key, touched=20)
+
+
+def test_a_key_without_a_lease_further_ahead_blocks_as_well() -> None:
+    unleased = FIRST._replace(lease=0)
+    for place in (Place.joined(20, [MINE, BEFORE, unleased], 3), Place.read(OWN, 20, [MINE, BEFORE, unleased], 2)):
+        assert (place.predecessor, place.blocker) == (BEFORE.key, FIRST.key)
+        assert set(place.watched) == {BEFORE.key, FIRST.key}
+        # Another one may be ahead, too: only a read tells.
+        for event in (deleted(FIRST.key, 21), put(FIRST, 21)):
+            after = place.after(OWN, [event])
+            assert (after.blocker, after.stale) == (None, True)
+        assert place.after(OWN, [put(unleased, 21)]) == place
+        assert place.after(OWN, [put(BEFORE._replace(lease=0), 21)]).blocker == BEFORE.key
+        assert place.after(OWN, [deleted(FIRST.key, 20)]) == place
+    assert set(Place.joined(20, [MINE, BEFORE, FIRST], 3).watched) == {BEFORE.key}

@@ -70,10 +70,51 @@ async def test_it_is_found_behind_a_leader_too(
             assert not ready(waiting)
             async with last:
                 await until(lambda: last.statistics().queue_position)
-                assert ready(last), "the one before it reports the key"
-            etcd.delete(BLOCKER)
-            await until(lambda: ready(waiting))
-        assert len(warnings(caplog)) == 1
+                assert not ready(last)
+                assert f"'{BLOCKER}'" in last.health().reason
+                etcd.delete(BLOCKER)
+                await until(lambda: ready(waiting) and ready(last))
+        assert len(warnings(caplog)) == 2, "each process has a log of its own"
+
+
+async def test_each_of_many_candidates_behind_one_reports_it(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The candidate right behind the key may be another program's, or its log be out of reach."""
+    etcd.put(BLOCKER, "x")
+    managers = [make(etcd, clock, name) for name in "abcdefgh"]
+    async with anyio.create_task_group() as group:
+        for manager in managers:
+            await group.start(manager.campaign)
+        await anyio.sleep(2 * CONFIG.lease)
+        assert not any(map(ready, managers))
+        assert all(f"'{BLOCKER}'" in manager.health().reason for manager in managers)
+        await managers.pop(3).stop()
+        await anyio.sleep(1)
+        assert len(warnings(caplog)) == 8
+        etcd.delete(BLOCKER)
+        await until(lambda: all(map(ready, managers)), timeout=1)
+        assert managers[0].is_leader()
+        for manager in managers:
+            await manager.stop()
+    assert len(warnings(caplog)) == 8
+
+
+async def test_of_two_keys_without_a_lease_the_second_is_reported_when_the_first_is_deleted(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = f"{ELECTION}/other"
+    etcd.put(other, "x")
+    etcd.put(BLOCKER, "x")
+    first, last = make(etcd, clock, "a"), make(etcd, clock, "b")
+    async with first, last:
+        await until(lambda: first.statistics().queue_position and last.statistics().queue_position)
+        await until(lambda: not ready(first) and not ready(last))
+        etcd.delete(BLOCKER)
+        await until(lambda: all(other in manager.health().reason for manager in (first, last)), timeout=1)
+        etcd.delete(other)
+        await until(lambda: ready(first) and ready(last), timeout=1)
+    assert len(warnings(caplog)) == 4
 
 
 async def test_a_candidate_that_is_taken_off_its_lease_is_one(

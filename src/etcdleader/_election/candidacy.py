@@ -35,7 +35,7 @@ from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LossReason
 from .context import ElectionContext
 from .queue import Place, Rank, candidate_key, election_prefix, prefix_end
-from .requests import join, newest_up_to
+from .requests import MOST_SHOWN, join, newest_up_to
 from .watched_range import WatchedRange
 
 __all__ = ("Candidacy", "CandidacyOverError")
@@ -234,8 +234,8 @@ class Candidacy:
         raise CandidacyOverError(self.session.lost, self.session.error)
 
     async def _look(self) -> None:
-        """Read the queue: the three newest keys up to ours, which show our predecessor and whether somebody is before it."""
-        newest = newest_up_to(self._prefix, self.token, limit=3)
+        """Read the newest keys of the queue up to ours: they show our predecessor and whether another key is before it."""
+        newest = newest_up_to(self._prefix, self.token, limit=MOST_SHOWN)
         backoff = Backoff(self._retry, random.uniform)
         while (answer := await self._try_read(newest)) is None:
             self._check()
@@ -274,8 +274,7 @@ class Candidacy:
         own, prefix = (self.key, b""), (self._prefix, prefix_end(self._prefix))
         wanted: tuple[tuple[bytes, bytes], ...] = (prefix,)
         if self._place.rank is Rank.LATER:
-            assert self._place.predecessor is not None
-            wanted = (own, (self._place.predecessor, b""))
+            wanted = (own, *((key, b"") for key in self._place.watched))
         elif self._place.rank is Rank.LEADER and not (prefix in self._watched and self._watched[prefix].is_open):
             wanted = (own,)
         # Never in the order of a set, which differs from process to process: a schedule must be seen again by its seed.
@@ -311,7 +310,7 @@ class Candidacy:
             return
         self.session.may_lead(self._place.rank is not Rank.LATER)
         self._listener.queued(self._place.ahead)
-        self._listener.blocked(self._place.predecessor if self._place.blocked else None)
+        self._listener.blocked(self._place.blocker)
         if self._place.asked_to_resign:
             self._place = replace(self._place, asked_to_resign=False)
             if self._place.rank is Rank.LEADER:

@@ -30,7 +30,7 @@ class Listener(LeaseListener, WatchListener, Protocol):
         """Our place in the queue changed."""
 
     def blocked(self, key: bytes | None) -> None:
-        """The key before ours has no lease, so it leaves the queue only if somebody deletes it; None: it has one, or there is none."""
+        """A key ahead of ours has no lease, so it leaves the queue only if an operator deletes it; None: no such key is known."""
 
     def asked_to_resign(self) -> None:
         """An operator asks the leader to step down."""

@@ -56,7 +56,7 @@ class Place:
         stale: Something happened that only a new read can tell: events may have been missed, or a predecessor that
             was waiting itself went away.
         lost: Our own key was deleted, overwritten or taken off our lease.
-        blocked: The predecessor has no lease. It leaves the queue only if somebody deletes it.
+        blocker: A key ahead of ours that has no lease, the nearest one. It leaves the queue only if an operator deletes it.
         asked_to_resign: Our key was put without changing anything: an operator's request to step down.
         touched: The mod_revision of the own key, as last read or received. A read may show a step-down request that no
             watch has delivered. An event or a read with a lower mod_revision is out of date.
@@ -68,7 +68,7 @@ class Place:
     predecessor: bytes | None
     stale: bool = False
     lost: bool = False
-    blocked: bool = False
+    blocker: bytes | None = None
     asked_to_resign: bool = False
     touched: int = field(default=0, compare=False)
     requests: int = field(default=0, compare=False)
@@ -77,6 +77,11 @@ class Place:
     def rank(self) -> Rank:
         """What we are, and so what must be watched."""
         return Rank(min(self.ahead, 2))
+
+    @property
+    def watched(self) -> Sequence[bytes]:
+        """The keys ahead of ours whose deletion matters to us."""
+        return tuple(dict.fromkeys(key for key in (self.predecessor, self.blocker) if key is not None))
 
     def after(self, own: LeasedKey, events: Sequence[Event]) -> Place:
         """The place after whole revisions of events. Those that the read has shown already change nothing: a lagging
@@ -94,12 +99,21 @@ class Place:
                 place = place.own_key_seen(own, kv)
             elif event.type == "delete" and kv.key == place.predecessor:
                 if place.rank is Rank.NEXT:
-                    place = replace(place, ahead=0, predecessor=None, blocked=False)
+                    place = replace(place, ahead=0, predecessor=None, blocker=None)
                 else:
-                    place = replace(place, stale=True, blocked=False)
-            elif event.type == "put" and kv.key == place.predecessor:
-                place = replace(place, blocked=kv.lease == 0)
+                    place = replace(place, stale=True)
+            elif kv.key in place.watched:
+                place = place.ahead_changed(kv, deleted=event.type == "delete")
         return place
+
+    def ahead_changed(self, kv: KeyValue, *, deleted: bool) -> Place:
+        """Return the place after a watched key ahead of ours was put, or deleted without a change of our rank."""
+        if not deleted and kv.lease == 0:
+            return replace(self, blocker=kv.key)
+        # There may be another one behind the key that blocks no more.
+        return (
+            self if kv.key != self.blocker else replace(self, blocker=None, stale=self.stale or self.rank is Rank.LATER)
+        )
 
     def own_key_seen(self, own: LeasedKey, kv: KeyValue) -> Place:
         """Return the place after a read or an event has shown the own key, still valid, at a later mod_revision."""
@@ -115,7 +129,7 @@ class Place:
         """Return the place after the own key has moved to another lease. ``first``: the move's Txn read no older key, and no
         older key can be created later."""
         place = replace(self, touched=max(self.touched, mod_revision))
-        return replace(place, ahead=0, predecessor=None, blocked=False) if first else place
+        return replace(place, ahead=0, predecessor=None, blocker=None) if first else place
 
     def after_creation(self, revision: int, *, resumed: bool) -> Place:
         """The place when a watch from "now" was created at ``revision``: what happened between our read and that
@@ -128,11 +142,11 @@ class Place:
 
         Args:
             revision: Of the Txn.
-            newest: The two newest keys of the queue, our own first.
+            newest: The newest keys of the queue, at least two of them if there are two, our own first.
             count: The length of the queue.
         """
         place = cls(revision, count - 1, None, touched=revision)
-        return place if len(newest) < 2 else replace(place, predecessor=newest[1].key, blocked=newest[1].lease == 0)
+        return place if len(newest) < 2 else replace(place, predecessor=newest[1].key, blocker=_blocker(newest[1:]))
 
     def after_read(self, own: LeasedKey, revision: int, newest: Sequence[KeyValue]) -> Place:
         """The place that one linearizable read shows, after this one."""
@@ -153,7 +167,8 @@ class Place:
         Args:
             own: Our own key.
             revision: Of the answer.
-            newest: The three newest keys of the queue that are not newer than ours, newest first.
+            newest: The newest keys of the queue that are not newer than ours, newest first: at least three of them if there are
+                three.
             counted: How many were ahead before: what is said when there are at least two, since etcd does not count
                 up to a create_revision.
             touched: The mod_revision of our own key as it was known before; 0 when it was not.
@@ -168,4 +183,8 @@ class Place:
         if len(newest) == 1:
             return place
         ahead = 1 if len(newest) == 2 else max(2, counted - 1)
-        return replace(place, ahead=ahead, predecessor=newest[1].key, blocked=newest[1].lease == 0)
+        return replace(place, ahead=ahead, predecessor=newest[1].key, blocker=_blocker(newest[1:]))
+
+
+def _blocker(ahead: Sequence[KeyValue]) -> bytes | None:
+    return next((kv.key for kv in ahead if kv.lease == 0), None)

@@ -7,14 +7,19 @@ from typing import Literal
 from .._etcd.api import Compare, Put, Range, Txn
 from .queue import prefix_end
 
-__all__ = ("join", "newest_up_to")
+__all__ = ("MOST_SHOWN", "join", "newest_up_to")
 
 _NEWEST_FIRST: Literal["create-descending"] = "create-descending"
 
 
+MOST_SHOWN = 16
+"""Keys of a queue that one read shows: the candidate's own, and those before it. A key without a lease among these blocks it.
+etcd sorts the whole queue for two of them, too."""
+
+
 def join(prefix: bytes, key: bytes, value: bytes, lease_id: int) -> Txn:
-    """Return the Txn that creates the candidate key and reads the two newest keys of the queue: the candidate's own and its predecessor's."""
-    newest = Range(prefix, prefix_end(prefix), limit=2, order=_NEWEST_FIRST)
+    """Return the Txn that creates the candidate key and reads the newest keys of the queue: the candidate's own and those before it."""
+    newest = Range(prefix, prefix_end(prefix), limit=MOST_SHOWN, order=_NEWEST_FIRST)
     return Txn([Compare(key, "create", 0)], [Put(key, value, lease_id), newest], [Range(key)])
 
 

@@ -69,7 +69,7 @@ class Vitals:
         Args:
             scope: Of the term whose seat was not given back yet, if there is one.
             position: In the queue.
-            blocked_by: The key before ours, if it has no lease.
+            blocked_by: A key ahead of ours that has no lease, if one is known.
             renewals_fail: The last renewal was not confirmed.
         """
         if not self.campaigning:

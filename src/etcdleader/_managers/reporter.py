@@ -304,7 +304,7 @@ class Announcer:
             self._metrics.emit(Metrics.queued, position)
 
     def blocked(self, key: bytes | None) -> None:
-        """The key before ours has no lease: warn once of each. None: the way is free."""
+        """A key ahead of ours has no lease: warn once of each. None: no such key is known."""
         self._blocked_by = key
         if key is not None and key != self._warned_of_key:
             _logger.warning(
