@@ -81,16 +81,8 @@ class Config:
         Raises:
             ConfigError: One or more of them cannot be; it names each.
         """
+        values = _given(locals())
         problems: list[Problem] = []
-        values: dict[str, Any] = {
-            "enabled": enabled,
-            "id": id,
-            "lease": lease,
-            "retry": retry,
-            "renew": renew,
-            "margin": margin,
-            "exit_on_overrun": exit_on_overrun,
-        }
         seconds = {
             name: checked
             for name in _of_kind(Kind.DURATION, Config)
@@ -107,6 +99,11 @@ class Config:
         if problems:
             raise ConfigError(*problems)
         _fill(self, {**values, **seconds})
+
+
+def _given(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings among a constructor's arguments."""
+    return {name: value for name, value in arguments.items() if name != "self"}
 
 
 def _of_kind(kind: Kind, config: type) -> list[str]:
@@ -224,24 +221,21 @@ class EtcdConfig:
         Raises:
             ConfigError: One or more of them cannot be; it names each, and never shows the password.
         """
+        values = _given(locals())
         problems: list[Problem] = []
-        values: dict[str, object] = {
-            "endpoints": _checked_endpoints(endpoints, problems),
-            "user": user,
-            "password": password,
-            "ca_cert": _checked_path("ca_cert", ca_cert, problems),
-            "cert": _checked_path("cert", cert, problems),
-            "key": _checked_path("key", key, problems),
-            "allow_plaintext_password": allow_plaintext_password,
-            "max_recv_bytes": max_recv_bytes,
-        }
-        for name, text in (("user", user), ("password", password)):
-            if text is not None and not _is_text(text):
-                problems.append(Problem(f"{name}: must be a string, and not empty", name))
+        values["endpoints"] = _checked_endpoints(endpoints, problems)
+        for name in _of_kind(Kind.PATH, EtcdConfig):
+            values[name] = _checked_path(name, values[name], problems)
+        problems += [
+            Problem(f"{name}: must be a string, and not empty", name)
+            for name in _of_kind(Kind.TEXT, EtcdConfig)
+            if values[name] is not None and not _is_text(values[name])
+        ]
         for name, other in (("user", "password"), ("password", "user"), ("cert", "key"), ("key", "cert")):
             if values[name] is not None and values[other] is None:
                 problems.append(Problem(f"{name} without {other}: give both or neither", name))
-        _check_flag("allow_plaintext_password", allow_plaintext_password, problems)
+        for name in _of_kind(Kind.FLAG, EtcdConfig):
+            _check_flag(name, values[name], problems)
         _check_size("max_recv_bytes", max_recv_bytes, problems)
         _fill(self, values)
         if user is not None and not self.tls and allow_plaintext_password is False:

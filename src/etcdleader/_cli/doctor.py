@@ -19,7 +19,7 @@ from .options import (
     SectionOption,
     SettingsOption,
     TimeoutOption,
-    duration,
+    duration_option,
     examples,
 )
 from .output import clean, console
@@ -43,12 +43,7 @@ def doctor(
     timeout: TimeoutOption = "5s",
     hold: Annotated[
         Any,
-        typer.Option(
-            metavar="DURATION",
-            parser=duration,
-            show_default=False,
-            help="Hold a stream open for so long, to see whether pings and proxies let it stand.",
-        ),
+        duration_option("Hold a stream open for so long, to see whether pings and proxies let it stand."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings count as problems.")] = False,  # noqa: FBT002
     settings: SettingsOption = None,

@@ -21,7 +21,7 @@ __all__ = (
     "SectionOption",
     "SettingsOption",
     "TimeoutOption",
-    "duration",
+    "duration_option",
     "etcd_config",
     "examples",
     "paragraphs",
@@ -37,15 +37,25 @@ def _name(value: str | None) -> str | None:
     return value
 
 
-def duration(value: str) -> float:
-    """Seconds, from what was typed."""
-    try:
-        seconds = parse_duration(value)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    if seconds <= 0:
-        raise typer.BadParameter("must be positive")
-    return seconds
+def duration_option(text: str, *names: str, zero: bool = False) -> Any:
+    """An option whose value becomes seconds.
+
+    Args:
+        text: Its help.
+        names: As for ``typer.Option``.
+        zero: Zero is allowed.
+    """
+
+    def seconds(value: str) -> float:
+        try:
+            typed = parse_duration(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        if typed < 0 or (typed == 0 and not zero):
+            raise typer.BadParameter("must not be negative" if zero else "must be positive")
+        return typed
+
+    return typer.Option(*names, metavar="DURATION", parser=seconds, help=text)
 
 
 def _endpoints(values: list[str] | None) -> list[str] | None:
@@ -92,10 +102,7 @@ EndpointOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-TimeoutOption = Annotated[
-    Any,
-    typer.Option("--timeout", metavar="DURATION", parser=duration, help='How long each call may take: "5s", "500ms".'),
-]
+TimeoutOption = Annotated[Any, duration_option('How long each call may take: "5s", "500ms".', "--timeout")]
 
 
 def examples(*lines: str) -> str:

@@ -12,7 +12,7 @@ import typer
 
 from .._values.exit_codes import ExitCode
 from .exit_on_error import exit_on_error
-from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, duration, etcd_config, examples
+from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, duration_option, etcd_config, examples
 from .output import clean, write_json
 from .status import candidate_json
 
@@ -48,9 +48,7 @@ def step_down(
     name: NameArgument,
     timeout: Annotated[
         Any,
-        typer.Option(
-            metavar="DURATION", parser=duration, help='How long to wait until the leader has left: "30s", "5m".'
-        ),
+        duration_option('How long to wait until the leader has left: "30s", "5m".'),
     ] = "30s",
     force: Annotated[  # noqa: FBT002 - typer's way
         bool, typer.Option("--force", help="Delete the leader's key instead of asking: for a leader that is deaf.")

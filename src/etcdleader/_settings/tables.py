@@ -130,11 +130,12 @@ class Section:
     def explain(self, problem: str) -> str:
         """A problem with its values, with the section's name and where the values came from."""
         settings = problem.settings if isinstance(problem, Problem) else ()
-        found = [setting for setting in settings if setting in self._origins]
-        if len(settings) > 1:
-            told = ", ".join(f"{setting} from {self._origins[setting]}" for setting in found)
-        else:
-            told = "".join(f"from {self._origins[setting]}" for setting in found)
+        several = len(settings) > 1
+        told = ", ".join(
+            f"{setting} from {self._origins[setting]}" if several else f"from {self._origins[setting]}"
+            for setting in settings
+            if setting in self._origins
+        )
         return f"{self.name}.{problem}" + (f" [{told}]" if told else "")
 
 
@@ -164,12 +165,9 @@ def meant_variable(rest: str, section: Section) -> str | None:
     """
     squeezed = rest.replace("_", "").lower()
     table = "_".join(section.path)
-    for setting in section.known:
-        if squeezed in {(table + setting).replace("_", ""), setting.replace("_", "")}:
-            return "__".join((*section.path, setting)).upper()
-    if "__" not in rest and normal(rest).startswith(f"{table}_"):
+    meant = [name for name in section.known if squeezed in {(table + name).replace("_", ""), name.replace("_", "")}]
+    if not meant and "__" not in rest and normal(rest).startswith(f"{table}_"):
         from difflib import get_close_matches
 
-        for setting in get_close_matches(normal(rest)[len(table) + 1 :], section.known, 1):
-            return "__".join((*section.path, setting)).upper()
-    return None
+        meant = get_close_matches(normal(rest)[len(table) + 1 :], section.known, 1)
+    return "__".join((*section.path, meant[0])).upper() if meant else None

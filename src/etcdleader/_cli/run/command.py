@@ -10,12 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ..._values.durations import parse_duration
 from ..._values.exit_codes import ExitCode
 from ..._values.kinds import Kind, kinds
 from ...config import Config
 from ..exit_on_error import exit_on_error
-from ..options import EndpointOption, SectionOption, SettingsOption
+from ..options import EndpointOption, SectionOption, SettingsOption, duration_option
 from .log_format import LogFormat, log_to_stderr
 
 __all__ = ("CONTEXT", "EPILOG", "HELP", "run")
@@ -58,16 +57,6 @@ _END_OF_HELP = (
 EPILOG = "\n\n".join(_END_OF_HELP)
 
 
-def _duration(value: str) -> float:
-    try:
-        seconds = parse_duration(value)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-    if seconds < 0:
-        raise typer.BadParameter("must not be negative")
-    return seconds
-
-
 def _address(value: str) -> tuple[str, int]:
     host, _, port = value.rpartition(":")
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
@@ -105,21 +94,18 @@ def run(
     ] = False,
     wait: Annotated[
         Any,
-        typer.Option(
-            metavar="DURATION",
-            parser=_duration,
-            show_default=False,
-            help="Wait no longer than that for the leadership, then end: status 75 if another candidate leads, 69 or 77 "
-            "if etcd does not answer or refuses. With 0s the first answer decides.",
+        duration_option(
+            "Wait no longer than that for the leadership, then end: status 75 if another candidate leads, 69 or 77 if "
+            "etcd does not answer or refuses. With 0s the first answer decides.",
+            zero=True,
         ),
     ] = None,
     grace: Annotated[
         Any,
-        typer.Option(
-            metavar="DURATION",
-            parser=_duration,
-            help="What lies between SIGTERM and SIGKILL when the leadership is lost, or after a second SIGTERM; less where "
-            "the lease requires it.",
+        duration_option(
+            "What lies between SIGTERM and SIGKILL when the leadership is lost, or after a second SIGTERM; less where the "
+            "lease requires it.",
+            zero=True,
         ),
     ] = "10s",
     on_lost: Annotated[
@@ -167,16 +153,11 @@ def run(
         _logger.error("%s: %s", command[0], "cannot be executed" if there else "no such command")
         raise typer.Exit(ExitCode.NOT_EXECUTABLE if there else ExitCode.NOT_FOUND)
     # Not before: for the other commands it would be a third of their start.
-    from .process import (
-        Limits,
-        Overrides,
-        Plan,
-        conduct,
-        ignored_signals,
-        make_manager,
-        resolve_run,
-        seconds_to_end,
-    )
+    from ..._settings.sources import Overrides
+    from .child import Limits
+    from .process import conduct, ignored_signals
+    from .runner import Plan
+    from .settings import make_manager, resolve_run, seconds_to_end
 
     given = {"id": id, "lease": lease, "retry": retry, "renew": renew, "margin": margin}
     with exit_on_error(_log_error):

@@ -10,24 +10,12 @@ import anyio
 
 from ..._managers.etcd import EtcdLeaderManager
 from ..._managers.noop import NoopLeaderManager
-from ..._settings.sources import Overrides
 from ..._values.exit_codes import ExitCode
 from ...errors import EtcdRegressedError
-from .child import Limits
 from .runner import Plan, Runner
-from .settings import make_manager, resolve_run, seconds_to_end
 from .supervisor import LINUX, become_subreaper
 
-__all__ = (
-    "Limits",
-    "Overrides",
-    "Plan",
-    "conduct",
-    "ignored_signals",
-    "make_manager",
-    "resolve_run",
-    "seconds_to_end",
-)
+__all__ = ("conduct", "ignored_signals")
 
 _logger = logging.getLogger("etcdleader.run")
 
