@@ -6,10 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._lease.lease_clock import LeaseClock, Renewal, judge_renewal, reason_of_loss
+from etcdleader._lease.lease_clock import LeaseClock, Renewal, Timing, judge_renewal, reason_of_loss
+from etcdleader.config import Config
 from etcdleader.model import LossReason
 
 moments = st.floats(0, 1e6, allow_nan=False)
+
+
+def test_a_lease_is_timed_by_the_settings_of_the_same_names() -> None:
+    assert Timing.of(Config(lease=40, retry=3, renew=7, margin=2)) == Timing(lease=40, retry=3, renew=7, margin=2)
 
 
 def test_a_lease_is_believed_from_the_send_time_plus_ttl_minus_margin() -> None:

@@ -5,8 +5,9 @@ All moments are seconds on the manager's clock (CLOCK_BOOTTIME by default); all 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
+from typing import Self
 
 from ..model import LossReason
 
@@ -28,6 +29,11 @@ class Timing:
     retry: float
     renew: float
     margin: float
+
+    @classmethod
+    def of(cls, config: object) -> Self:
+        """Return the durations of settings that have attributes of these names."""
+        return cls(*(getattr(config, each.name) for each in fields(cls)))
 
 
 class LeaseClock:

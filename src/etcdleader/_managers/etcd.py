@@ -156,7 +156,7 @@ class EtcdLeaderManager(BaseManager):
         context = ElectionContext(
             identity=self._identity,
             election_key=self._election_key,
-            timing=Timing(config.lease, config.retry, config.renew, config.margin),
+            timing=Timing.of(config),
             clock=Clock(self._clock),
             listener=self._announcer,
             connect=self._connect,
