@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from etcdleader import Config, Term
-from etcdleader._managers.reporter import Announcer
+from etcdleader._managers.reporter import Reporter
 from etcdleader.metrics import GuardedMetrics
 from etcdleader.model import LeaderStatus, LossReason
 
@@ -42,7 +42,7 @@ def test_a_term_begins_where_there_is_none_and_ends_where_there_is_one(
     before: LeaderStatus, after: LeaderStatus
 ) -> None:
     """Two terms at once, or the end of a term that never was: silence would hide a broken manager."""
-    reporter = Announcer("a#1", Config(), GuardedMetrics(), time.monotonic)
+    reporter = Reporter("a#1", Config(), GuardedMetrics(), time.monotonic)
     reporter.status = before
 
     def report() -> None:

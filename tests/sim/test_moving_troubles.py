@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from etcdleader import Config, EtcdRefusedError, EtcdUnavailableError, LossReason
-from etcdleader._managers.reporter import Announcer
+from etcdleader._managers.reporter import Reporter
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
@@ -260,16 +260,16 @@ async def test_a_fault_of_ours_in_one_move_costs_one_key_and_no_others(
 ) -> None:
     """Now and at the next change of etcd's leader."""
     client = etcd.client()
-    real, times = Announcer.lease_moved, 0
+    real, times = Reporter.lease_moved, 0
 
-    def broken(self: Announcer, lease_id: int) -> None:
+    def broken(self: Reporter, lease_id: int) -> None:
         nonlocal times
         times += 1
         if times == 1:
             raise RuntimeError("a fault of ours")
         real(self, lease_id)
 
-    monkeypatch.setattr(Announcer, "lease_moved", broken)
+    monkeypatch.setattr(Reporter, "lease_moved", broken)
     async with leaders(client, clock, 10) as managers:
         led = tokens(managers)
         for _ in range(2):

@@ -25,7 +25,7 @@ from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
 from .callbacks import call, cancelled_by_others, errors_of_a_loss, failures_in_term, failures_to, is_inside, within
 from .campaign import Campaign, busy
-from .reporter import Announcer
+from .reporter import Reporter
 from .term_scope import TermScope
 
 __all__ = ("BaseManager",)
@@ -53,7 +53,7 @@ class BaseManager(LeaderManager):
         self._identity = self._draw_identity()
         self._campaign: Campaign | None = None
         self._scope: TermScope | None = None
-        self._announcer = Announcer(self._identity, self._config, self._metrics, self._clock)
+        self._announcer = Reporter(self._identity, self._config, self._metrics, self._clock)
         self._announcer.on_resign_request = self._request_resign
 
     def _here(self) -> None:

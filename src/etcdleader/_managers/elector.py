@@ -21,7 +21,7 @@ from .._runtime.fork import process_id
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, LeadershipLostError
 from ..model import LossReason, Term
 from .campaign import Campaign
-from .reporter import Announcer
+from .reporter import Reporter
 from .term_scope import TermScope
 
 __all__ = ("Elector",)
@@ -44,7 +44,7 @@ class Elector:
         self,
         campaign: Campaign,
         context: ElectionContext,
-        announcer: Announcer,
+        announcer: Reporter,
         *,
         serve: Serve,
         released: Callable[[TermScope], None],
@@ -128,9 +128,7 @@ class Leadership:
 
     __slots__ = ("_announcer", "_campaign", "_context", "_process", "_session", "scope")
 
-    def __init__(
-        self, campaign: Campaign, candidacy: Candidacy, context: ElectionContext, announcer: Announcer
-    ) -> None:
+    def __init__(self, campaign: Campaign, candidacy: Candidacy, context: ElectionContext, announcer: Reporter) -> None:
         self._campaign = campaign
         self._session = candidacy.session
         self._process = process_id()

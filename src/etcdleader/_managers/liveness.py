@@ -14,10 +14,10 @@ from ..model import Health, HealthState
 if TYPE_CHECKING:
     from .term_scope import TermScope
 
-__all__ = ("Vitals",)
+__all__ = ("Liveness",)
 
 
-class Vitals:
+class Liveness:
     """Written on the event loop; read, and judged, from anywhere. Nothing is locked: each field is read once.
 
     Attributes:
@@ -61,7 +61,7 @@ class Vitals:
 
     # What it amounts to
 
-    def judge(
+    def health(
         self, scope: TermScope | None, *, position: int | None, blocked_by: bytes | None, renewals_fail: bool
     ) -> Health:
         """How it goes.

@@ -16,14 +16,14 @@ from ..config import SHORT_LEASE, Config
 from ..errors import EtcdLeaderError
 from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
-from .liveness import Vitals
+from .liveness import Liveness
 from .outages import Input, News, Outages
 from .overrun import OverrunError
 
 if TYPE_CHECKING:
     from .term_scope import TermScope
 
-__all__ = ("Announcer",)
+__all__ = ("Reporter",)
 
 _logger = logging.getLogger("etcdleader")
 
@@ -36,7 +36,7 @@ class _Counts(ElectionStatistics):
     __delattr__ = object.__delattr__  # only both together make an assignment as cheap as usual
 
 
-class Announcer:
+class Reporter:
     """One manager's news. Implements the ``Listener`` of its candidacies.
 
     Attributes:
@@ -50,10 +50,10 @@ class Announcer:
         "_config",
         "_counts",
         "_leader_known",
+        "_liveness",
         "_metrics",
         "_name",
         "_outages",
-        "_vitals",
         "_waiting",
         "_warned_of_key",
         "_warned_of_token",
@@ -72,7 +72,7 @@ class Announcer:
         self._counts: Any = _Counts()  # to type checkers its fields are read-only
         self._waiting: list[tuple[anyio.Event, anyio.lowlevel.EventLoopToken]] = []
         self._outages = Outages()
-        self._vitals = Vitals(config, clock)
+        self._liveness = Liveness(config, clock)
         self._warned_of_token = False
         self._blocked_by: bytes | None = None
         self._warned_of_key: bytes | None = None
@@ -108,14 +108,14 @@ class Announcer:
 
     def campaign_begins(self) -> None:
         """Somebody campaigns from now on."""
-        self._vitals.campaign_begins()
+        self._liveness.campaign_begins()
         self._set_leader(known=False)
         self.changed()
 
     def campaign_ends(self) -> None:
         """No campaign runs any more, so there are no callbacks for errors either."""
         self.on_trouble = _ignore
-        self._vitals.campaign_ends()
+        self._liveness.campaign_ends()
         self._set_leader(known=None)
 
     # Terms
@@ -128,7 +128,7 @@ class Announcer:
         """
         self._change_status(LeaderStatus.ELECTED)
         self._counts.terms += 1
-        self._vitals.heard(renewal=True)
+        self._liveness.heard(renewal=True)
         self._metrics.emit(Metrics.elected, term)
         self._set_leader(known=True)
         _logger.info(
@@ -143,7 +143,7 @@ class Announcer:
     def ending(self, term: Term) -> None:
         """A term is over; its work is being cancelled."""
         reason = term.loss_reason
-        self._vitals.term_ends()
+        self._liveness.term_ends()
         self._set_leader(known=False)
         _logger.info(
             "%s leads %r no longer (token %d): %s",
@@ -169,7 +169,7 @@ class Announcer:
         self._change_status(LeaderStatus.OUSTED)
         reason = term.loss_reason or LossReason.EXPIRED
         self._counts.losses[reason] = self._counts.losses.get(reason, 0) + 1
-        self._vitals.heard()
+        self._liveness.heard()
         self._metrics.emit(Metrics.ousted, term, reason, drain)
         self.changed()
 
@@ -230,7 +230,7 @@ class Announcer:
 
     def failed(self, error: BaseException) -> None:
         """The campaign ends with this exception, wherever it goes."""
-        self._vitals.failed(error)
+        self._liveness.failed(error)
         _logger.error("campaign of %s ends with %s: %s", self._name, type(error).__name__, error)
 
     # Listener
@@ -242,7 +242,7 @@ class Announcer:
 
     def etcd_answered(self) -> None:
         """A call succeeded: the outage is over, unless renewals still fail."""
-        self._vitals.heard()
+        self._liveness.heard()
         self._report_recovery(self._outages.take(Input.ANSWERED))
 
     def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
@@ -252,11 +252,11 @@ class Announcer:
 
     def watch_stands(self, watcher: object) -> None:
         """``watcher`` has its watch, or wants none any more."""
-        self._report_recovery(self._outages.watch_back(watcher, campaigning=self._vitals.campaigning))
+        self._report_recovery(self._outages.watch_back(watcher, campaigning=self._liveness.campaigning))
 
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
         """Warn once per outage, and raise the voice once when less than a third of the lease is left."""
-        self._vitals.heard(renewal=True)
+        self._liveness.heard(renewal=True)
         self._counts.renewal_failures += 1
         self._metrics.emit(Metrics.renewal_failed, remaining)
         self._count_error(error)
@@ -266,7 +266,7 @@ class Announcer:
 
     def renewed(self, duration: float, remaining: float) -> None:
         """A renewal was confirmed: whatever outage there was is over."""
-        self._vitals.heard(renewal=True)
+        self._liveness.heard(renewal=True)
         counts = self._counts
         counts.renewals += 1
         if self.status is LeaderStatus.ELECTED:
@@ -284,7 +284,7 @@ class Announcer:
 
     def lease_moved(self, lease_id: int) -> None:
         """The candidate key is on another lease."""
-        self._vitals.heard(renewal=True)
+        self._liveness.heard(renewal=True)
         self._counts.lease_moves += 1
         self._metrics.emit(Metrics.lease_moved, lease_id)
         _logger.info("%s moved its key to lease %x: etcd has elected another leader", self._name, lease_id)
@@ -295,7 +295,7 @@ class Announcer:
         waiting = self.status is not LeaderStatus.ELECTED
         if position is None:
             self._blocked_by = None  # the next candidacy may stand behind the same key, and has been warned
-        self._vitals.heard(renewal=waiting)
+        self._liveness.heard(renewal=waiting)
         if waiting:
             # Behind somebody. Ahead of everybody, the seat is ours to take, and nobody has taken it yet.
             self._set_leader(known=bool(position))
@@ -326,11 +326,11 @@ class Announcer:
 
     def candidacy_ended(self) -> None:
         """The next candidacy's renewals start with a clean slate."""
-        self._vitals.heard()
+        self._liveness.heard()
         self._outages.take(Input.CANDIDACY_ENDED)
 
     def _count_error(self, error: EtcdLeaderError) -> None:
-        self._vitals.heard()
+        self._liveness.heard()
         self._counts.etcd_errors += 1
         self._metrics.emit(Metrics.etcd_failed, error)
 
@@ -360,7 +360,7 @@ class Announcer:
         Args:
             scope: Of the term whose seat was not given back yet, if there is one.
         """
-        return self._vitals.judge(
+        return self._liveness.health(
             scope,
             position=self._counts.queue_position,
             blocked_by=self._blocked_by,
