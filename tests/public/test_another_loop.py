@@ -141,7 +141,7 @@ async def test_trouble_that_another_loop_meets_is_told_on_the_campaigns_own(loop
             seen.append((anyio.lowlevel.current_token(), str(error)))
             await anyio.to_thread.run_sync(partial(anyio.from_thread.run_sync, told.set, token=here))
 
-        thread.manager._announcer.on_trouble(EtcdLeaderError("trouble"))
+        thread.manager._reporter.on_trouble(EtcdLeaderError("trouble"))
         with anyio.fail_after(30):
             await told.wait()
     assert seen == [(thread.token, "trouble")]

@@ -135,7 +135,7 @@ async def mixed(manager: EtcdLeaderManager, term: Term) -> None:
 
 def provoke(manager: LeaderManager, term: Term) -> None:
     assert isinstance(manager, EtcdLeaderManager)
-    manager._announcer.on_trouble(EtcdLeaderError("trouble"))
+    manager._reporter.on_trouble(EtcdLeaderError("trouble"))
 
 
 async def own_error(manager: EtcdLeaderManager, term: Term) -> None:

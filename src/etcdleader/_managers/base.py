@@ -53,8 +53,8 @@ class BaseManager(LeaderManager):
         self._identity = self._draw_identity()
         self._campaign: Campaign | None = None
         self._scope: TermScope | None = None
-        self._announcer = Reporter(self._identity, self._config, self._metrics, self._clock)
-        self._announcer.on_resign_request = self._request_resign
+        self._reporter = Reporter(self._identity, self._config, self._metrics, self._clock)
+        self._reporter.on_resign_request = self._request_resign
 
     def _here(self) -> None:
         if self._process != process_id():
@@ -86,7 +86,7 @@ class BaseManager(LeaderManager):
     @property
     def status(self) -> LeaderStatus:
         self._here()
-        return self._announcer.status
+        return self._reporter.status
 
     @property
     def term(self) -> Term | None:
@@ -99,11 +99,11 @@ class BaseManager(LeaderManager):
 
     def statistics(self) -> ElectionStatistics:
         self._here()
-        return self._announcer.statistics(self._renewal_age())
+        return self._reporter.statistics(self._renewal_age())
 
     def health(self) -> Health:
         self._here()
-        return self._announcer.health(self._scope)
+        return self._reporter.health(self._scope)
 
     def _renewal_age(self) -> float | None:
         return None
@@ -144,15 +144,15 @@ class BaseManager(LeaderManager):
         self._here()
         if self._campaign is not None:
             raise busy(self._identity, self._election_key)
-        self._campaign = Campaign(work, self._announcer.failed)
-        self._announcer.campaign_begins()
+        self._campaign = Campaign(work, self._reporter.failed)
+        self._reporter.campaign_begins()
         return self._campaign
 
     async def _conduct(self, campaign: Campaign, task_status: TaskStatus[None]) -> None:
         cancelled = False
         try:
             async with anyio.create_task_group() as group:
-                self._announcer.on_trouble = lambda error: self._tell_error(group, campaign, error)
+                self._reporter.on_trouble = lambda error: self._tell_error(group, campaign, error)
                 group.start_soon(protected(self._contend_shielded), campaign)
                 try:
                     await campaign.standing.wait()
@@ -171,10 +171,10 @@ class BaseManager(LeaderManager):
                 # The group has cancelled itself, and a child of it was the cause.
                 campaign.fail(cancelled_by_others("a task of the campaign"))
         finally:
-            self._announcer.campaign_ends()
+            self._reporter.campaign_ends()
             self._campaign = None
             campaign.finished.set()
-            self._announcer.changed()
+            self._reporter.changed()
             if (error := campaign.error()) is not None:
                 raise error
 
@@ -257,12 +257,12 @@ class BaseManager(LeaderManager):
                 ) from waited_on.error()
             if self._campaign is None and not warned:
                 with anyio.move_on_after(self._config.retry):
-                    await self._announcer.wait_changed()
+                    await self._reporter.wait_changed()
                     continue
                 warned = True
-                self._announcer.nobody_campaigns(self._config.retry)
+                self._reporter.nobody_campaigns(self._config.retry)
             else:
-                await self._announcer.wait_changed()
+                await self._reporter.wait_changed()
 
     def leading(self) -> AbstractAsyncContextManager[Term]:
         return LeadingBlock(lambda: self._wait_scope("leading"))
@@ -289,7 +289,7 @@ class BaseManager(LeaderManager):
         try:
             with guarded:
                 try:
-                    self._announcer.elected(scope.term)
+                    self._reporter.elected(scope.term)
                     await self._work(campaign, scope, hold)
                 except anyio.get_cancelled_exc_class():
                     scope.close(LossReason.STOPPED)
@@ -302,7 +302,7 @@ class BaseManager(LeaderManager):
                     await scope.join()
         finally:
             closed_at = scope.closed_at if scope.closed_at is not None else self._clock()
-            self._announcer.ousted(scope.term, self._clock() - closed_at)
+            self._reporter.ousted(scope.term, self._clock() - closed_at)
             await self._tell_ousted(campaign, scope)
 
     def _guarded(self, scope: TermScope, overrun_in: Callable[[], float | None]) -> AbstractContextManager[None]:
@@ -335,7 +335,7 @@ class BaseManager(LeaderManager):
         if scope is not None and not scope.term.is_valid() and (losses := errors_of_a_loss(error)):
             scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
             for loss in losses:
-                self._announcer.raised_late(scope.term, loss, tell=tell)
+                self._reporter.raised_late(scope.term, loss, tell=tell)
             return
         campaign.fail(error)
         if self._scope is not None:
@@ -368,7 +368,7 @@ class BaseManager(LeaderManager):
                 for callback in list(self._ousted_callbacks):
                     group.start_soon(self._ousted, campaign, scope, callback)
         if bound.cancelled_caught:
-            self._announcer.ousted_took_too_long(self._config.retry)
+            self._reporter.ousted_took_too_long(self._config.retry)
         elif group.cancel_scope.cancel_called:
             campaign.fail(cancelled_by_others("an on_ousted callback"))
 

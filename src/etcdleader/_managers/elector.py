@@ -38,13 +38,13 @@ class Elector:
         session: The lease of the candidacy that is under way. May be read from any thread.
     """
 
-    __slots__ = ("_announcer", "_campaign", "_context", "_released", "_serve", "session")
+    __slots__ = ("_campaign", "_context", "_released", "_reporter", "_serve", "session")
 
     def __init__(
         self,
         campaign: Campaign,
         context: ElectionContext,
-        announcer: Reporter,
+        reporter: Reporter,
         *,
         serve: Serve,
         released: Callable[[TermScope], None],
@@ -54,14 +54,14 @@ class Elector:
         Args:
             campaign: Whose candidacies these are.
             context: What they have in common.
-            announcer: Receives what happens.
+            reporter: Receives what happens.
             serve: Leads through a term, until its work has ended.
             released: Called when the leadership of such a term was released.
         """
         self.session: Session | None = None
         self._campaign = campaign
         self._context = context
-        self._announcer = announcer
+        self._reporter = reporter
         self._serve = serve
         self._released = released
 
@@ -87,7 +87,7 @@ class Elector:
         scope: TermScope | None = None
         try:
             if await self._win(candidacy) and not self._campaign.stopping:
-                leadership = Leadership(self._campaign, candidacy, self._context, self._announcer)
+                leadership = Leadership(self._campaign, candidacy, self._context, self._reporter)
                 scope = leadership.scope
                 await self._serve(self._campaign, scope, candidacy.hold, leadership.overrun_in)
         finally:
@@ -96,7 +96,7 @@ class Elector:
                 await candidacy.withdraw()
             finally:
                 self.session = None
-                self._announcer.candidacy_ended()
+                self._reporter.candidacy_ended()
                 if scope is not None:
                     self._released(scope)
         if isinstance(candidacy.session.error, EtcdRegressedError):
@@ -111,7 +111,7 @@ class Elector:
                 self._campaign.standing.set()
                 await candidacy.wait_turn()
             except CandidacyOverError as over:
-                self._announcer.candidacy_lost(over.reason)
+                self._reporter.candidacy_lost(over.reason)
             else:
                 return True
         return False
@@ -126,13 +126,13 @@ class Leadership:
         scope: The scope of its term.
     """
 
-    __slots__ = ("_announcer", "_campaign", "_context", "_process", "_session", "scope")
+    __slots__ = ("_campaign", "_context", "_process", "_reporter", "_session", "scope")
 
-    def __init__(self, campaign: Campaign, candidacy: Candidacy, context: ElectionContext, announcer: Reporter) -> None:
+    def __init__(self, campaign: Campaign, candidacy: Candidacy, context: ElectionContext, reporter: Reporter) -> None:
         self._campaign = campaign
         self._session = candidacy.session
         self._process = process_id()
-        self._announcer = announcer
+        self._reporter = reporter
         self._context = context
         term = Term(
             token=candidacy.token,
@@ -239,7 +239,7 @@ class Leadership:
 
     def _closed(self) -> None:
         self._session.drain()
-        self._announcer.ending(self.scope.term)
+        self._reporter.ending(self.scope.term)
 
     def _lost(self) -> None:
         self.scope.seat_lost(self._session.lost or LossReason.EXPIRED)
@@ -255,4 +255,4 @@ class Leadership:
         left = self.overrun_in()
         if left is not None and left <= 0:
             scope.overrun_told = True
-            self._announcer.overrun(scope.term)
+            self._reporter.overrun(scope.term)

@@ -123,7 +123,7 @@ class EtcdLeaderManager(BaseManager):
         self._here()
         async with (
             self._connect() as connection,
-            Observer(connection, self._election_key, self._config.retry, self._announcer).opened() as leaders,
+            Observer(connection, self._election_key, self._config.retry, self._reporter).opened() as leaders,
         ):
             yield leaders
 
@@ -150,24 +150,24 @@ class EtcdLeaderManager(BaseManager):
 
         config = self._config
         if config.lease < SHORT_LEASE:
-            self._announcer.short_lease(config.lease)
+            self._reporter.short_lease(config.lease)
         if not self._is_port and getattr(self._client, "metadata", None):
-            self._announcer.borrowed_token()
+            self._reporter.borrowed_token()
         context = ElectionContext(
             identity=self._identity,
             election_key=self._election_key,
             timing=Timing.of(config),
             clock=Clock(self._clock),
-            listener=self._announcer,
+            listener=self._reporter,
             connect=self._connect,
         )
         self._elector = elector = Elector(
-            campaign, context, self._announcer, serve=self._serve, released=self._release_told
+            campaign, context, self._reporter, serve=self._serve, released=self._release_told
         )
         async with self._connect() as connection:
             # A manager remembers what it saw in earlier campaigns, too: a cluster can be wiped between two.
             connection.revisions.learn(self._known_revisions)
-            connection.api.on_version(self._announcer.etcd_version)
+            connection.api.on_version(self._reporter.etcd_version)
             try:
                 await elector.run(connection)
             finally:

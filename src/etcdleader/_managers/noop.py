@@ -81,8 +81,8 @@ class NoopLeaderManager(BaseManager):
             _transact=_refuse,
             _attach=_refuse,
         )
-        announcer = self._announcer
-        return TermScope(term, clock=self._clock, margin=self._config.margin, on_close=lambda: announcer.ending(term))
+        reporter = self._reporter
+        return TermScope(term, clock=self._clock, margin=self._config.margin, on_close=lambda: reporter.ending(term))
 
     async def extend(self, term: Term | None = None) -> Term:
         await anyio.lowlevel.checkpoint()
@@ -115,7 +115,7 @@ class NoopLeaderManager(BaseManager):
             await anyio.lowlevel.checkpoint()
             state = self._record()
             if begun and state == told:
-                await self._announcer.wait_changed()
+                await self._reporter.wait_changed()
                 continue
             begun, told = True, state
             yield state

@@ -196,7 +196,7 @@ class Runner(NullMetrics):
         return bool(self._position) or refused or down
 
     def _outage(self) -> frozenset[type[EtcdLeaderError]]:
-        return self._manager._announcer.outage  # noqa: SLF001 - of this package
+        return self._manager._reporter.outage  # noqa: SLF001 - of this package
 
     async def _end_without_leadership(self) -> None:
         status = status_without_leadership(self._position, self._outage())
