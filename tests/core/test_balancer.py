@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import product
+from typing import NamedTuple
 
 import pytest
 
@@ -72,3 +75,85 @@ def test_an_answered_call_keeps_the_only_endpoint() -> None:
     for second in range(10, 20):
         assert not balancer.switch(0, float(second), float(second))
         balancer.answered_call()
+
+
+class Situation(NamedTuple):
+    """What decides whether an endpoint is left that did not answer as it should."""
+
+    endpoints: str
+    tried: str
+    opened: str
+    received: str
+    failing: str
+
+
+KEPT, LEFT = False, True
+ANY = "any"
+NOW = 100.0
+DECISIONS = {
+    # An outage: one attempt to connect in a second.
+    Situation("one", ANY, "now", ANY, ANY): KEPT,
+    Situation("several", "all in vain", "now", ANY, ANY): KEPT,
+    # There are others.
+    Situation("several", "not all", "now", ANY, ANY): LEFT,
+    Situation("several", ANY, "a second ago", ANY, ANY): LEFT,
+    # There are none, and something comes from it.
+    Situation("one", ANY, "a second ago", "now", "now"): KEPT,
+    Situation("one", ANY, "a second ago", "now", "for a second"): LEFT,
+    Situation("one", ANY, "a second ago", "long ago", ANY): LEFT,
+}
+SITUATIONS = [
+    Situation(*one)
+    for one in product(
+        ("one", "several"),
+        ("not all", "all in vain"),
+        ("now", "a second ago"),
+        ("now", "long ago"),
+        ("now", "for a second"),
+    )
+    # The only one is all there are, and one of several is left at its first failure.
+    if one[:2] != ("one", "not all") and (one[0], one[4]) != ("several", "for a second")
+]
+INPUTS: dict[str, tuple[Callable[[EndpointBalancer], object], dict[str, str]]] = {
+    # What happens, and what is another one by that.
+    "nothing": (lambda balancer: None, {}),
+    "a connection is opened": (lambda balancer: balancer.opened(NOW), {"opened": "now"}),
+    "a message on a stream": (lambda balancer: balancer.answered(), {"tried": "not all"}),
+    "an answer to a call": (lambda balancer: balancer.answered_call(), {"failing": "now"}),
+    "a failure of one that was left": (lambda balancer: balancer.switch(balancer.number - 1, NOW, NEVER), {}),
+}
+
+
+def decision(situation: Situation) -> bool:
+    """Look it up: exactly one row fits."""
+    (found,) = [
+        decided
+        for row, decided in DECISIONS.items()
+        if all(part in (ANY, of) for part, of in zip(row, situation, strict=True))
+    ]
+    return found
+
+
+def balancer_in(situation: Situation) -> EndpointBalancer:
+    balancer = EndpointBalancer(1 if situation.endpoints == "one" else 3)
+    balancer.opened(0.0)
+    if situation.failing == "for a second":
+        assert not balancer.switch(0, NOW - 1, NOW - 1)
+    if situation.endpoints == "several":
+        for number in range(2 if situation.tried == "all in vain" else 1):
+            assert balancer.switch(number, 50.0, NEVER)
+    balancer.opened(NOW if situation.opened == "now" else NOW - 1)
+    return balancer
+
+
+@pytest.mark.parametrize("what", INPUTS)
+@pytest.mark.parametrize("situation", SITUATIONS, ids="-".join)
+def test_each_situation_after_each_input_decides_whether_an_endpoint_is_left(situation: Situation, what: str) -> None:
+    balancer = balancer_in(situation)
+    happens, changes = INPUTS[what]
+    happens(balancer)
+    number = balancer.number
+    leaves = decision(situation._replace(**changes))
+    assert balancer.switch(number, NOW, NOW if situation.received == "now" else NEVER) is leaves
+    assert balancer.number == number + leaves
+    assert not balancer.switch(number - 1, NOW, NEVER), "it was left before"
