@@ -133,7 +133,6 @@ class ChannelStream(Stream):
 
     def _read(self) -> None:
         error: EtcdLeaderError = EtcdUnavailableError("etcd ended the stream")
-        _wait_to_be_woken(self._call)
         call_soon = self._use.call_soon
         try:
             for message in self._call:
@@ -166,17 +165,3 @@ class ChannelStream(Stream):
             if not self._open:
                 return
             self._take(message)
-
-
-def _wait_to_be_woken(call: Any) -> None:
-    """Let this thread sleep until there is something for it.
-
-    gRPC is told of each message and of the end, and still looks for them ten times a second: most of what a program at rest
-    would spend. What is reached for here is private. Where it is not there, one day, this thread looks ten times a second.
-    """
-    condition = getattr(getattr(call, "_state", None), "condition", None)
-    if isinstance(condition, threading.Condition):
-        reader, wait = threading.get_ident(), condition.wait
-        condition.wait = (  # type: ignore[method-assign]
-            lambda timeout=None: wait(None if threading.get_ident() == reader else timeout)
-        )
