@@ -121,8 +121,8 @@ _ONE_WAY_OUT = (
         "who leaves waits for its turn for ever",
         "one way out",
         within="revoke",
-        pattern=r"\.take\([\w.]+\)",
-        replacement=".take()",
+        pattern=r"\.acquire\([\w.]+\)",
+        replacement=".acquire()",
         test="test_who_stops_does_not_wait_for_the_turns",
     ),
     Bug(
