@@ -73,6 +73,27 @@ async def test_a_candidate_that_waits_is_told_the_same(
     assert len(blocked_for(caplog)) == 1
 
 
+async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_has_lost_its_lease_before(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The response to its join is lost, and it looks for its key when etcd has long deleted that."""
+    caplog.set_level(logging.INFO, "etcdleader")
+    client = etcd.client("a")
+    client.lose_answer("txn")
+    manager = make(client, clock)
+    async with manager:
+        await until(etcd.keys)
+        (key,) = etcd.keys()
+        clock.advance(CONFIG.lease)
+        etcd.put(key, "a stranger's")
+        await until(lambda: [record for record in caplog.records if "lost its place" in record.message])
+        etcd.delete(key)
+        await manager.wait_elected()
+    assert [record.message for record in caplog.records if "lost its place" in record.message] == [
+        f"{manager.identity} lost its place in the queue (EXPIRED) and stands again"
+    ]
+
+
 @pytest.mark.parametrize("way", ["stop", "resign"])
 async def test_who_stops_or_resigns_past_the_deadline_has_lost_before(
     etcd: FakeEtcd, clock: VirtualClock, way: str

@@ -161,15 +161,14 @@ class Candidacy:
     async def _join(self) -> bool:
         """One try to stand in the queue; False if it failed, so far as is known."""
         if not self.session.believed():
-            raise CandidacyOverError(LossReason.EXPIRED)
+            raise self._over(LossReason.EXPIRED)
         compare, success, failure = join(self._prefix, self.key, self.session.own.value, self.session.lease_id)
         try:
             result = await self._connection.turns.run(
                 lambda: self._connection.txn(compare, success, failure, timeout=self._retry)
             )
         except LeaseNotFoundError as error:
-            self.session.lose(LossReason.REVOKED, error)
-            raise CandidacyOverError(self.session.lost or LossReason.REVOKED, error) from error
+            raise self._over(LossReason.REVOKED, error) from error
         except EtcdRegressedError:
             raise
         except EtcdLeaderError as error:
@@ -201,10 +200,15 @@ class Candidacy:
             return False
         kv = found.kvs[0]
         if kv.lease != self.session.lease_id:
-            raise CandidacyOverError(LossReason.DELETED)
+            raise self._over(LossReason.DELETED)
         self._stands(kv.create_revision)
         self._place = Place(found.header.revision, 2, None, stale=True, touched=kv.create_revision)
         return True
+
+    def _over(self, reason: LossReason, error: EtcdLeaderError | None = None) -> CandidacyOverError:
+        """End the session. Past its deadline the reason is EXPIRED."""
+        self.session.lose(reason, error)
+        return CandidacyOverError(self.session.lost or reason, error)
 
     def _stands(self, create_revision: int) -> None:
         self.session.own = replace(self.session.own, create_revision=create_revision)
