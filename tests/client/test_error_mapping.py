@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from etcdleader._etcd.api import LeaseExistsError, LeaseNotFoundError
+from etcdleader._etcd.endpoint import DirectEndpoint
 from etcdleader._etcd.error_mapping import ClusterTroubleError, NoTlsError, StaleTokenError, translated, watch_cancelled
 from etcdleader._etcd.versions import known_defects
 from etcdleader._grpc import RpcError, Status
+from etcdleader.config import EtcdConfig
 from etcdleader.errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 
 ALL_STATUSES = (
@@ -79,7 +81,13 @@ def test_what_a_peer_writes_cannot_steer_a_terminal_or_forge_a_line(code: str, t
     """Errors are logged and printed."""
     assert str(means(code, text)).isprintable()
     assert str(watch_cancelled(text)).isprintable()
+    assert str(going_away_error(code, text)).isprintable()
     assert str(RpcError(Status(code, text))).isprintable()
+
+
+def going_away_error(code: str, text: str) -> EtcdLeaderError:
+    """Of a GOAWAY without an error, whose data the peer has chosen."""
+    return DirectEndpoint("one:1", EtcdConfig("one:1"))._error(Status(code, text, graceful=True))
 
 
 def test_a_version_that_a_peer_invents_cannot_either() -> None:

@@ -18,7 +18,7 @@ from .._runtime.tasks import spawn
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .connect_policy import ConnectPolicy
-from .error_mapping import GoingAwayError, NoTlsError, translated
+from .error_mapping import NoTlsError, going_away, translated
 from .rpcs import A, Q, Rpc
 from .stream import Http2Stream, Stream, StreamUse
 from .tls import ClientContexts
@@ -157,7 +157,7 @@ class DirectEndpoint(Endpoint):
     def _error(self, status: Status) -> EtcdLeaderError:
         """Return the error that a status of the connection means. Statuses are mapped nowhere else."""
         if status.graceful:
-            return GoingAwayError(f"{self.name}: {status.message}")
+            return going_away(status.message, self.name)
         return translated(status.code, status.message, self.name)
 
     async def _explained(self, error: EtcdLeaderError, deadline: float) -> EtcdLeaderError:

@@ -31,7 +31,7 @@ from .._values.printable import printable
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import LeaseExistsError, LeaseNotFoundError
 
-__all__ = ("AnotherClusterError", "GoingAwayError", "StaleTokenError", "translated", "watch_cancelled")
+__all__ = ("AnotherClusterError", "GoingAwayError", "StaleTokenError", "going_away", "translated", "watch_cancelled")
 
 _LEASE_GONE = "requested lease not found"
 _LEASE_EXISTS = "lease already exists"
@@ -129,6 +129,11 @@ def translated(code: str, details: str | None, endpoint: str) -> EtcdLeaderError
             return EtcdUnavailableError(f"{endpoint} did not answer in time")
         return EtcdUnavailableError(f"{endpoint}: {code}: {text}")
     return EtcdRefusedError(f"{code}: {text}")
+
+
+def going_away(details: str, endpoint: str) -> GoingAwayError:
+    """What it means that the peer closes the connection without an error. It may have given a reason."""
+    return GoingAwayError(f"{endpoint}: {_shortened(details)}")
 
 
 def watch_cancelled(reason: str) -> EtcdLeaderError:
