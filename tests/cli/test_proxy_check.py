@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
+import trustme
 from anyio.abc import SocketAttribute, SocketStream
 
 from etcdleader import EtcdConfig
@@ -57,3 +60,20 @@ async def test_an_endpoint_is_no_proxy_only_if_it_answers_as_a_member_does(handl
             group.cancel_scope.cancel()
     assert [(one.check, one.level) for one in found] == [("proxy", level)]
     assert level != "skipped" or endpoint in found[0].what
+
+
+async def test_the_final_dot_of_a_name_is_not_in_what_is_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No certificate has it. With it the handshake would fail, and the proxy would not be found."""
+    ca = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(ca))
+    asked: list[tuple[str, str]] = []
+
+    async def connect_tcp(host: str, port: int, *, tls_hostname: str, **_: Any) -> None:
+        asked.append((host, tls_hostname))
+        raise OSError
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
+    await check_proxies(EtcdConfig("https://proxy.example.:2379", ca_cert=ca), lambda finding: None, 60)
+    assert asked == [("proxy.example.", "proxy.example")]

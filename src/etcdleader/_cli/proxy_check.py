@@ -63,6 +63,7 @@ async def _connect(etcd: EtcdConfig, address: str) -> ByteStream:
         return await anyio.connect_tcp(host, int(port))
     context: ssl.SSLContext = client_context(etcd)
     context.set_alpn_protocols(["http/1.1"])
+    name = host.removesuffix(".")  # neither SNI nor a certificate has the final dot
     return await anyio.connect_tcp(
-        host, int(port), ssl_context=context, tls_standard_compatible=False, tls_hostname=host
+        host, int(port), ssl_context=context, tls_standard_compatible=False, tls_hostname=name
     )
