@@ -115,6 +115,33 @@ def test_a_file_that_a_stranger_put_into_a_shared_directory_is_refused(
     assert etcd("settings.toml") == {"endpoints": ["attacker:1"]}
 
 
+@pytest.mark.parametrize(("mode", "refused"), [(0o1777, True), (0o755, False)])
+def test_a_folder_that_a_stranger_put_into_a_shared_directory_is_refused_with_what_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, mode: int, *, refused: bool
+) -> None:
+    """It is the stranger's own, so nobody else may write it."""
+    write(config__settings="[etcd]\nendpoints = ['attacker:1']\n")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    real = Path.stat
+
+    def status(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = list(real(path, follow_symlinks=follow_symlinks))
+        found[stat.ST_UID] = 0 if path == Path() else 2000
+        if path == Path():
+            found[stat.ST_MODE] = stat.S_IFDIR | mode
+        return os.stat_result(found)
+
+    monkeypatch.setattr(Path, "stat", status)
+    if refused:
+        (complaint,) = complaints()
+        assert complaint.startswith(
+            "config/settings.toml: its directory config belongs to user 2000 and lies in a directory"
+        )
+    else:
+        assert etcd() == {"endpoints": ["attacker:1"]}
+    assert etcd("config/settings.toml") == {"endpoints": ["attacker:1"]}
+
+
 @pytest.mark.parametrize(
     ("path", "told"),
     [
