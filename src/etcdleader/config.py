@@ -291,8 +291,8 @@ def check_election_key(election_key: str) -> None:
     """Find out whether candidates can stand under this key.
 
     Raises:
-        ConfigError: It is no string, empty, ends in ``/``, begins or ends with whitespace, or holds what etcd's keys cannot:
-            NUL, or half a character.
+        ConfigError: It is no string, empty, ends in ``/``, begins or ends with whitespace or an invisible character, or holds
+            what etcd's keys cannot: NUL, or half a character.
     """
     what = None
     if not _is_text(election_key):
@@ -305,5 +305,16 @@ def check_election_key(election_key: str) -> None:
         what = "must not hold a NUL"
     elif any("\ud800" <= character <= "\udfff" for character in election_key):
         what = "must be text that can be written as UTF-8"
+    elif any(_is_invisible(character) for character in (election_key[0], election_key[-1])):
+        what = "must not begin or end with an invisible character: that would be another election"
     if what is not None:
         raise ConfigError(Problem.of("election_key", election_key, what))
+
+
+def _is_invisible(character: str) -> bool:
+    """Return whether it is a control or format character, such as the byte order mark that some editors begin a file with."""
+    if character.isprintable():
+        return False
+    from unicodedata import category
+
+    return category(character) in {"Cc", "Cf"}

@@ -375,13 +375,25 @@ SPACED = ("jobs\n", "jobs\r\n", "jobs ", " jobs", "\tjobs", "jobs\u00a0", "\u200
 """As a file has it that ends in a newline, or as it is copied from a page."""
 
 
+INVISIBLE = ("\ufeffjobs", "jobs\u200b", "jobs\x1b", "\x7fjobs", "jobs\u00ad")
+"""The first is that of a file with a byte order mark."""
+
+
+@pytest.mark.parametrize("key", ["jobs\u0301", "\u2764\ufe0f", "a\u200db", "jobs\U0001fae8", "jobs\U0010fffd"])
+def test_a_character_that_this_python_does_not_know_may_end_an_election_key(key: str) -> None:
+    """Another process of the election may run on another Python."""
+    check_election_key(key)
+
+
 @pytest.mark.parametrize("key", ["jobs", "jobs/nightly", "/jobs", "jobs//x", "Jobs #1", "two words", "ümlaut"])
 def test_an_election_key_is_any_prefix(key: str) -> None:
     """Go accepts it too."""
     check_election_key(key)
 
 
-@pytest.mark.parametrize("key", ["", "/", "jobs/", "jobs//", "jobs\0", "\ud800", None, 5, b"jobs", " ", *SPACED])
+@pytest.mark.parametrize(
+    "key", ["", "/", "jobs/", "jobs//", "jobs\0", "\ud800", None, 5, b"jobs", " ", *SPACED, *INVISIBLE]
+)
 def test_an_election_key_that_splits_the_queue_is_refused(key: Any) -> None:
     """The candidates of "jobs/" would stand in a queue of their own, beside that of "jobs"."""
     (problem,) = problems(check_election_key, key)
