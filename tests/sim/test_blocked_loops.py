@@ -9,7 +9,7 @@ from collections.abc import Callable
 import anyio
 import pytest
 
-from etcdleader import LossReason, Term
+from etcdleader import EtcdUnavailableError, LossReason, Term
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.world import CONFIG, block_the_loop, leading, make, until
@@ -81,6 +81,8 @@ async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_has_lost_i
     client = etcd.client("a")
     client.lose_answer("txn")
     manager = make(client, clock)
+    told: list[Exception] = []
+    manager.on_error(lambda manager, error: told.append(error))
     async with manager:
         await until(etcd.keys)
         (key,) = etcd.keys()
@@ -92,6 +94,7 @@ async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_has_lost_i
     assert [record.message for record in caplog.records if "lost its place" in record.message] == [
         f"{manager.identity} lost its place in the queue (EXPIRED) and stands again"
     ]
+    assert [type(error) for error in told] == [EtcdUnavailableError], "only of the response that was lost"
 
 
 @pytest.mark.parametrize("way", ["stop", "resign"])

@@ -185,14 +185,13 @@ class Candidacy:
     async def _find_own(self) -> bool:
         try:
             own = Range(self.key)
-            return self._adopt(
-                await self._connection.turns.run(lambda: self._connection.range(own, timeout=self._retry))
-            )
+            found = await self._connection.turns.run(lambda: self._connection.range(own, timeout=self._retry))
         except EtcdRegressedError:
             raise
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
             return False
+        return self._adopt(found)
 
     def _adopt(self, found: RangeResult) -> bool:
         """Take a key that an earlier try has put. It is ours only on our lease."""
