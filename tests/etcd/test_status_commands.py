@@ -15,7 +15,8 @@ import pytest
 
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
-from tests.etcd.stage import Stage
+from tests.etcd.stage import Stage, until
+from tests.helpers.full_pipe import full_pipe
 from tests.helpers.python_process import Python
 from tests.helpers.terminal import PATIENCE, Terminal, command, environment, run
 
@@ -221,6 +222,34 @@ async def test_observe_ends_when_its_reader_has_gone_though_nothing_changes(stag
         observed.process.stdout = None
         _, said = await anyio.to_thread.run_sync(lambda: observed.process.communicate(timeout=PATIENCE))
         assert (observed.process.returncode, said) == (0, "")
+
+
+def writes_to_a_pipe(pid: int) -> bool:
+    """Whether one of its threads waits for the reader of a pipe."""
+    return any("pipe_write" in task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/wchan"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/wchan").exists(), reason="needs a kernel that tells for what a thread waits")
+@pytest.mark.parametrize("form", [[], ["--json"]])
+async def test_observe_ends_by_a_signal_though_its_reader_does_not_read(stage: Stage, form: list[str]) -> None:
+    """As a pager of which one page was read."""
+    with full_pipe() as (_, writer):
+        process = Python(
+            command("observe", stage.election, *form, *stage.endpoint),
+            cwd=stage.folder,
+            env=environment(),
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            await until(lambda: writes_to_a_pipe(process.pid))
+            process.send_signal(signal.SIGTERM)
+            _, said = await anyio.to_thread.run_sync(lambda: process.communicate(timeout=PATIENCE))
+        finally:
+            process.kill()
+            process.wait()
+    assert (process.returncode, said) == (143, "")
 
 
 async def test_watch_is_a_table_of_the_queue_that_lives(stage: Stage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import select
 import signal
@@ -10,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,7 +19,7 @@ import typer
 from .._values.exit_codes import ExitCode
 from .exit_on_error import exit_on_error
 from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, TimeoutOption, etcd_config, examples
-from .output import clean, console, write_json
+from .output import clean, console, write_all
 from .status import queue_table
 
 if TYPE_CHECKING:
@@ -64,17 +66,18 @@ def observe(
         screen = console()
         live = watch and screen.is_terminal
 
-        def tell(leader: LeaderRecord | None) -> None:
+        def line(leader: LeaderRecord | None) -> str:
             if as_json:
-                write_json(_json(name, leader), indent=None)
-            else:
+                return json.dumps(_json(name, leader)) + "\n"
+            with screen.capture() as captured:
                 _print_change(screen, None if leader is None else (leader.identity, leader.token))
+            return captured.get()
 
         async def follow() -> None:
             if live:
                 await _show_queue(config, name, screen, timeout)
             else:
-                await _tell_changes(config, name, tell, timeout)
+                await _tell_changes(config, name, line, timeout)
 
         import anyio
 
@@ -124,9 +127,10 @@ def _reader_gone() -> bool:
 
 
 async def _tell_changes(
-    config: EtcdConfig, name: str, tell: Callable[[LeaderRecord | None], None], timeout: float
+    config: EtcdConfig, name: str, line: Callable[[LeaderRecord | None], str], timeout: float
 ) -> None:
     from .._managers.etcd import EtcdLeaderManager
+    from .._runtime.threads import run_in_thread
     from ..config import Config
 
     # It never campaigns: of its settings only the bound of a call counts, and the name that its log lines begin with.
@@ -135,7 +139,10 @@ async def _tell_changes(
     manager = EtcdLeaderManager(config, settings, name)
     async with manager.observe() as leaders:
         async for leader in leaders:
-            tell(leader)
+            # A reader that does not read, as a pager, must not keep signals from ending this. Nor may the thread have a lock
+            # on stdout then, which is flushed at the end.
+            data = line(leader).encode(sys.stdout.encoding, "backslashreplace")
+            await run_in_thread(partial(write_all, sys.stdout.fileno(), data), "etcdleader output")
 
 
 async def _show_queue(config: EtcdConfig, name: str, screen: Console, timeout: float) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ from .._values.printable import printable
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ("clean", "console", "print_whole", "write_json")
+__all__ = ("clean", "console", "print_whole", "write_all", "write_json")
 
 _WIDEST = 100_000
 """Columns. No table has as many."""
@@ -38,6 +40,15 @@ def print_whole(screen: Console, shown: RenderableType) -> None:
     widest = Measurement.get(screen, screen.options.update(max_width=_WIDEST), shown).maximum
     screen.width = max(screen.width, widest)
     screen.print(shown, crop=False)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of it to a file descriptor, however long its reader takes."""
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:  # another process has set O_NONBLOCK, and the two share the descriptor
+            select.select([], [fd], [])
 
 
 def write_json(value: Mapping[str, object], *, indent: int | None = 2) -> None:

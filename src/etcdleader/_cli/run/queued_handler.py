@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-import select
 import signal
 import threading
 from collections import deque
 from contextlib import suppress
+
+from ..output import write_all
 
 __all__ = ("QueuedHandler",)
 
@@ -70,7 +70,7 @@ class QueuedHandler(logging.Handler):
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (line := self._next()) is not None:
             with suppress(OSError):  # the reader is gone, or the disk is full
-                _write_all(self._fd, line)
+                write_all(self._fd, line)
             with self._changed:
                 self._bytes -= len(line)
                 self._changed.notify_all()
@@ -87,11 +87,3 @@ class QueuedHandler(logging.Handler):
             line = self._line(logging.LogRecord("etcdleader.run", logging.WARNING, __file__, 0, text, (dropped,), None))
             self._bytes += len(line)
             return line
-
-
-def _write_all(fd: int, line: bytes) -> None:
-    while line:
-        try:
-            line = line[os.write(fd, line) :]
-        except BlockingIOError:  # the command has set O_NONBLOCK, and the two share the descriptor
-            select.select([], [fd], [])
