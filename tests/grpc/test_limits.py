@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 import hpack
 import pytest
 
@@ -150,12 +153,63 @@ def test_the_largest_header_list_is_announced() -> None:
         (frame(1, 4, 1, hpack.Encoder().encode([("x", "y" * 4_000)]) + b"\xbe" * 9), "cannot be unpacked"),
         (frame(SETTINGS, 0, 0, setting(4, 1) * (limits.SETTINGS + 1)), "more than 32 settings"),
         (frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)) + frame(8, 0, 1, b"\0\0\0\1"), "not as it should be"),
-        (frame(8, 0, 1, b"\0\1\0\0") + frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)), "not as it should be"),
     ],
 )
 def test_headers_and_settings_have_limits(data: bytes, text: str) -> None:
     with pytest.raises(ProtocolError, match=text):
         receive(opened(), data)
+
+
+def calls_of(function: Callable[[], object]) -> int:
+    """How many functions are called in it: a measure of work that is the same on every machine."""
+    count = 0
+
+    def profile(frame: object, event: str, argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(profile)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        frame(SETTINGS, 0, 0, limits.SETTINGS * setting(4, 1)),
+        frame(8, 0, 1, b"\0\0\0\1"),
+        frame(8, 0, 0, b"\0\0\0\1"),
+    ],
+    ids=["settings", "a window", "the window of the connection"],
+)
+def test_a_flood_costs_no_more_where_many_calls_wait_for_the_peer(flood: bytes) -> None:
+    def cost(calls: int) -> int:
+        frames = greeted(2**24, setting(4, 0))
+        for _ in range(calls):
+            frames.send(frames.open(ASK), b"x", last=True)
+        taken(frames)
+        return calls_of(lambda: list(frames.receive(100 * flood)))
+
+    assert cost(1_000) <= cost(1) + 20 * 1_000, "each is looked at once, and not for each frame"
+
+
+def test_a_call_costs_no_more_where_many_wait_for_the_peer() -> None:
+    frames = greeted(2**24, setting(4, 0))
+    costs = []
+    for _ in range(1_000):
+        number = frames.open(ASK)
+        costs.append(calls_of(lambda number=number: frames.send(number, b"x", last=True)))  # type: ignore[misc]
+    assert costs[-1] <= costs[0] + 2
+
+
+def test_a_frame_with_many_messages_is_processed_alone() -> None:
+    frames = opened()
+    pieces = frame(0, 0, 1, bytes(16_384))
+    assert len(list(frames.receive(3 * pieces))) == 1
+    assert frames.has_more
 
 
 def test_data_are_moved_to_the_output_bit_by_bit_and_all_in_the_end() -> None:

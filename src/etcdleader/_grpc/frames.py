@@ -37,16 +37,17 @@ _STREAMS = 100
 _REFUSED_STREAM, _CANCEL = 0x7, 0x8
 _MALFORMED = "a frame that is not as it should be"
 _REFUND = limits.REFUND
-_HEADER_UNIT, _FRAME_UNIT = 64, 128
-"""Bytes of a header block that no stream wants, and of any frame, that cost as much as one frame more."""
+_HEADER_UNIT, _FRAME_UNIT = 64, 32
+"""Bytes of a header block that no stream wants, and of any frame, that cost as much as one frame more. A frame of data
+may hold thousands of messages."""
 
 
 @dataclass(slots=True)
 class _Stream:
-    window: int
-    """Bytes that the peer allows to be sent."""
     inbound: int
     """Bytes that the peer may send before it receives a WINDOW_UPDATE."""
+    widened: int = 0
+    """What the peer allows beyond the initial window, less what was sent: so a change of that concerns no stream."""
     to_send: bytearray = field(default_factory=bytearray)
     last: bool = False
     """Whether ``to_send`` is complete."""
@@ -79,10 +80,8 @@ class Frames:
         self._block: tuple[int, bool] | None = None
         self._fragments = bytearray()
         self._block_frames = 0
-        self._worthless = 0
-        self._answers = 0
-        self._pings = 0
-        self._greeted = self._settled = False
+        self._worthless = self._answers = self._pings = 0
+        self._wider_since = self._greeted = self._settled = False
         self._unpacker = Unpacker()
         self.to_send = bytearray(_PREFACE)
         settings = ((_ENABLE_PUSH, 0), (_INITIAL_WINDOW, window), (_HEADER_LIST_SIZE, limits.HEADER_LIST))
@@ -114,8 +113,7 @@ class Frames:
             self._narrow.clear()
         data, self.to_send = bytes(self.to_send), bytearray()
         self._answers = 0
-        if self._waiting:
-            self._fill()
+        self._fill()
         return data
 
     def waiting(self, number: int) -> int:
@@ -134,7 +132,7 @@ class Frames:
             # A table size of 0. So our table is never larger than the peer allows, whatever its settings say later.
             block = b"\x20" + block
         self._next += 2
-        self._streams[number] = _Stream(self._may_send_first, self._window)
+        self._streams[number] = _Stream(self._window)
         kind = _HEADERS
         while len(block) > self._frame:
             self._add(kind, 0, number, block[: self._frame])
@@ -148,7 +146,7 @@ class Frames:
             stream.to_send += data
             stream.last = last
             self._waiting[number] = stream
-            self._fill()
+            self._fill_from(number, stream)  # those that wait already wait for the peer
 
     def _forget(self, number: int) -> None:
         self._streams.pop(number, None)
@@ -189,23 +187,28 @@ class Frames:
 
     def _fill(self) -> None:
         """Move data to ``to_send`` as far as the peer's windows allow."""
+        self._wider_since = False
         for number, stream in list(self._waiting.items()):
-            while stream.to_send or stream.last:
-                if len(self.to_send) >= limits.OUTPUT_AT_A_TIME:
-                    return
-                size = min(len(stream.to_send), self._frame, stream.window, self._may_send)
-                if size <= 0 and stream.to_send:
-                    break
-                last = stream.last and size == len(stream.to_send)
-                self._add(_DATA, _END_STREAM if last else 0, number, stream.to_send[:size])
-                del stream.to_send[:size]
-                stream.window -= size
-                self._may_send -= size
-                self._worthless -= _REFUND
-                if last:
-                    break
-            if not stream.to_send:
-                del self._waiting[number]
+            self._fill_from(number, stream)
+
+    def _fill_from(self, number: int, stream: _Stream) -> None:
+        while stream.to_send or stream.last:
+            if len(self.to_send) >= limits.OUTPUT_AT_A_TIME:
+                return
+            window = max(0, min(self._may_send_first + stream.widened, self._may_send))
+            size = min(len(stream.to_send), self._frame, window)
+            if not size and stream.to_send:
+                break
+            last = stream.last and size == len(stream.to_send)
+            self._add(_DATA, _END_STREAM if last else 0, number, stream.to_send[:size])
+            del stream.to_send[:size]
+            stream.widened -= size
+            self._may_send -= size
+            self._worthless -= _REFUND
+            if last:
+                break
+        if not stream.to_send:
+            del self._waiting[number]
 
     # Receiving
 
@@ -243,6 +246,8 @@ class Frames:
                 yield from self._frame_came(kind, flags, number, payload)
         finally:
             del came[:at]
+            if self._wider_since:
+                self._fill()  # once, whatever number of frames has opened windows
 
     def _what_is(self, came: bytearray) -> str:
         if not self._greeted and came.startswith(b"HTTP/1"):
@@ -273,8 +278,7 @@ class Frames:
             code = int.from_bytes(payload, "big")
             return (Ended(number, code, unprocessed=code == _REFUSED_STREAM),)
         if kind == _PING:
-            if number or len(payload) != 8:
-                raise ProtocolError(_MALFORMED)
+            self._expect(number == 0, len(payload) == 8)
             if flags & _ACK and self._pings:
                 self._pings -= 1
                 self._worthless -= _REFUND
@@ -367,17 +371,14 @@ class Frames:
             name, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
             if name == _INITIAL_WINDOW:
                 self._expect(value <= _LARGEST_WINDOW)
-                for stream in self._streams.values():
-                    stream.window += value - self._may_send_first  # this may make it negative
-                    self._expect(stream.window <= _LARGEST_WINDOW)
-                self._may_send_first = value
+                self._may_send_first = value  # this may make the window of a stream negative, or too large
             elif name == _FRAME_SIZE:
                 self._expect(_FRAME <= value <= _LARGEST_FRAME)
                 self._frame = value
             elif name == _MAX_STREAMS:
                 self.room = value
         self._answer(_SETTINGS, b"")
-        self._fill()
+        self._wider_since = True
 
     def _wider(self, number: int, payload: bytes) -> None:
         by = int.from_bytes(payload, "big") & _LAST_STREAM
@@ -385,11 +386,10 @@ class Frames:
         if number == 0:
             window = self._may_send = self._may_send + by
         elif (stream := self._streams.get(number)) is not None:
-            window = stream.window = stream.window + by
-        if len(payload) != 4 or not by or window > _LARGEST_WINDOW:
-            raise ProtocolError(_MALFORMED)
-        if self._waiting:
-            self._fill()
+            stream.widened += by
+            window = self._may_send_first + stream.widened
+        self._expect(len(payload) == 4, by > 0, window <= _LARGEST_WINDOW)
+        self._wider_since = True
 
 
 def _unpadded(flags: int, payload: bytes) -> bytes:
