@@ -150,13 +150,20 @@ def tiny_messages(numbers: list[int]) -> Iterator[bytes]:
         yield data(numbers[0], message(b"")) * 1_000
 
 
+def messages_packed_in_frames(numbers: list[int]) -> Iterator[bytes]:
+    """Nothing is wrong with these either. Each frame has three thousand."""
+    yield begin(numbers[0])
+    for _ in range(100):
+        yield data(numbers[0], message(b"") * 3_276)
+
+
 FLOODS: dict[str, Flood] = {
     flood.__name__: flood
     for flood in (
         *(one_huge_message, parts_of_messages, endless_headers, endless_informational_headers, endless_continuations),
         *(empty_continuations, many_headers_in_one_block, pings, pings_that_are_paid_for, settings),
         *(one_frame_of_settings, empty_data, padding, data_of_a_closed_stream, resets, window_updates, goodbyes),
-        *(priorities, unknown_frames, several_messages, tiny_messages),
+        *(priorities, unknown_frames, several_messages, tiny_messages, messages_packed_in_frames),
     )
 }
 
