@@ -80,14 +80,33 @@ async def test_a_compacted_watch_is_created_again_at_once_and_is_no_failure(anyi
     watches = Watches()
     watched = watches.range()
     await WatchedRange.open_all(watched)
-    compacted = WatchCanceled(COMPACTED, 3)
+    created, compacted = WatchCreated(7), WatchCanceled(COMPACTED, 3)
+    watches.sinks[0](created)
+    await anyio.sleep(RETRY)
     watches.sinks[0](compacted)
-    assert (watches.reports, watches.received, watched.is_open) == ([], [compacted], False)
+    assert (watches.reports, watches.received, watched.is_open) == ([], [created, compacted], False)
     await WatchedRange.open_all(watched)
-    assert watches.created_at[0] == watches.created_at[1]
+    assert watches.created_at[1] == watches.created_at[0] + RETRY
 
 
-async def test_the_pauses_after_refusals_grow_up_to_retry_and_end_with_a_creation(anyio_backend: object) -> None:
+@pytest.mark.parametrize("compact_revision", [0, 3], ids=["cancelled", "compacted"])
+async def test_a_creation_alone_ends_no_pauses(anyio_backend: object, compact_revision: int) -> None:
+    """etcd may cancel each watch right after it has created it, or a moment later."""
+    watches = Watches()
+    watched = watches.range()
+    for _ in range(8):
+        await WatchedRange.open_all(watched)
+        watches.sinks[-1](WatchCreated(7))
+        watches.sinks[-1](WatchCanceled(REFUSED, compact_revision))
+    times = watches.created_at
+    for number, (earlier, later) in enumerate(itertools.pairwise(times)):
+        longest = min(RETRY / 16 * 2**number, RETRY)
+        assert longest / 2 <= later - earlier <= longest
+
+
+async def test_the_pauses_after_refusals_grow_up_to_retry_and_end_with_a_watch_that_lasts(
+    anyio_backend: object,
+) -> None:
     watches = Watches()
     watched = watches.range()
     for _ in range(8):
@@ -100,6 +119,7 @@ async def test_the_pauses_after_refusals_grow_up_to_retry_and_end_with_a_creatio
         assert longest / 2 <= pause <= longest
     await WatchedRange.open_all(watched)
     watches.sinks[-1](WatchCreated(7, resumed=False))
+    await anyio.sleep(RETRY)
     watches.sinks[-1](WatchCanceled(REFUSED, 0))
     refused_at = anyio.current_time()
     await WatchedRange.open_all(watched)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import anyio
@@ -18,10 +19,13 @@ class WatchedRange:
     """A watch of one key or range.
 
     The connection resumes a watch whose stream broke. A watch that etcd cancelled (compacted, refused) is created again by
-    ``open_all``, after a refusal with growing pauses.
+    ``open_all``, with growing pauses unless it had lasted for ``retry``. A creation alone ends no pauses: etcd may cancel
+    each watch right after it.
     """
 
-    __slots__ = ("_api", "_failed", "_handle", "_key", "_listener", "_range_end", "_refusals", "_retry", "_sink")
+    __slots__ = (
+        *("_api", "_created_at", "_failed", "_handle", "_key", "_listener", "_pauses", "_range_end", "_retry", "_sink"),
+    )
 
     def __init__(
         self,
@@ -40,7 +44,7 @@ class WatchedRange:
             key: The key, or the first key of the range.
             range_end: The first key after the range; empty for a single key.
             sink: Receives each message, except that a stream broke: nothing is known by that.
-            retry: Timeout of a creation, and the longest pause after refusals, in seconds.
+            retry: Timeout of a creation, and the longest pause after cancellations, in seconds.
             listener: Receives the failures of this watch, and that it has recovered.
         """
         self._api = api
@@ -50,7 +54,8 @@ class WatchedRange:
         self._retry = retry
         self._listener = listener
         self._handle: WatchHandle | None = None
-        self._refusals: Backoff | None = None
+        self._pauses: Backoff | None = None
+        self._created_at = math.inf
         self._failed = False
 
     @property
@@ -60,7 +65,7 @@ class WatchedRange:
 
     @staticmethod
     async def open_all(*ranges: WatchedRange) -> None:
-        """Create the watches that do not exist, after the longest of the pauses that refusals call for."""
+        """Create the watches that do not exist, after the longest of the pauses that cancellations call for."""
         closed = [one for one in ranges if not one.is_open]
         if pause := max((one.draw_pause() for one in closed), default=0.0):
             await anyio.sleep(pause)
@@ -68,8 +73,8 @@ class WatchedRange:
             one.open()
 
     def draw_pause(self) -> float:
-        """Return the seconds to wait before the watch is created: 0 unless etcd has refused it."""
-        return 0.0 if self._refusals is None else self._refusals.next()
+        """Return the seconds to wait before the watch is created: 0 unless etcd has refused or soon cancelled it."""
+        return 0.0 if self._pauses is None else self._pauses.next()
 
     def open(self) -> None:
         """Create the watch, without a pause."""
@@ -79,7 +84,7 @@ class WatchedRange:
         """End the watch. It can be opened again."""
         if self._handle is not None:
             self._handle.close()
-            self._handle = None
+            self._handle = self._pauses = None
         self._recover()
 
     def _received(self, message: WatchMessage) -> None:
@@ -88,13 +93,22 @@ class WatchedRange:
             return
         if isinstance(message, WatchCanceled):
             self._handle = None
+            self._cancelled(compacted=bool(message.compact_revision))
             if not message.compact_revision:
                 self._fail(message.error)
-                self._refusals = self._refusals or Backoff(self._retry, random.uniform)
         elif isinstance(message, WatchCreated):
-            self._refusals = None
+            if not message.resumed:
+                self._created_at = anyio.current_time()
             self._recover()
         self._sink(message)
+
+    def _cancelled(self, *, compacted: bool) -> None:
+        lasted = anyio.current_time() >= self._created_at + self._retry
+        self._created_at = math.inf
+        if lasted:
+            self._pauses = None
+        if not (lasted and compacted):  # a watch falls behind a compaction in an outage, too
+            self._pauses = self._pauses or Backoff(self._retry, random.uniform)
 
     def _fail(self, error: EtcdLeaderError) -> None:
         if self._listener is not None:

@@ -13,7 +13,15 @@ _OBSERVING = (
         within="WatchedRange.draw_pause",
         pattern=r"return .+",
         replacement="return 0.0",
-        test="test_the_pauses_after_refusals_grow_up_to_retry_and_end_with_a_creation",
+        test="test_the_pauses_after_refusals_grow_up_to_retry_and_end_with_a_watch_that_lasts",
+    ),
+    Bug(
+        "a watch that etcd creates and cancels is created again at full speed",
+        "sparing etcd",
+        within="WatchedRange._cancelled",
+        pattern=r"lasted = .+",
+        replacement="lasted = self._created_at < math.inf",
+        test="test_a_creation_alone_ends_no_pauses",
     ),
     Bug(
         "a watch that nobody needs any more stays a failure",

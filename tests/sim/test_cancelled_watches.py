@@ -1,0 +1,84 @@
+"""etcd creates each watch and cancels it at once. A creation is work for etcd, and no evidence that the watch lasts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from etcdleader import EtcdUnavailableError
+from etcdleader._etcd.api import WatchCanceled
+from etcdleader.testing import FakeEtcd
+from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.world import CONFIG, make
+
+pytestmark = pytest.mark.anyio
+
+SECONDS = 30
+FEW = 3 * SECONDS / CONFIG.retry
+
+
+def cancel_watches(etcd: FakeEtcd, compact_revision: int) -> None:
+    """Cancel those that are created."""
+    message = WatchCanceled(EtcdUnavailableError("cancelled"), compact_revision)
+    for member in etcd.members:
+        for stream in list(member.streams):
+            for number, watch in list(stream._watches.items()):
+                stream._answer(stream._response(number, message), 0.0)
+                member.watches.close(watch)
+
+
+@asynccontextmanager
+async def cancelling(etcd: FakeEtcd, compact_revision: int) -> AsyncIterator[None]:
+    async def cancel() -> None:
+        while True:
+            cancel_watches(etcd, compact_revision)
+            await anyio.sleep(0.1)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(cancel)
+        yield
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("compact_revision", [0, 5], ids=["cancelled", "compacted"])
+async def test_a_candidate_creates_a_watch_that_is_cancelled_at_once_with_pauses(
+    etcd: FakeEtcd, clock: VirtualClock, compact_revision: int
+) -> None:
+    leader, waiting = etcd.client("leader"), etcd.client("waiting")
+    async with make(leader, clock) as manager, make(waiting, clock, "waiting"):
+        term = await manager.wait_elected()
+        async with cancelling(etcd, compact_revision):
+            await anyio.sleep(SECONDS)
+        assert term.is_valid()
+    for client in (leader, waiting):
+        assert SECONDS / 3 < client.calls["watch"] < FEW
+
+
+@pytest.mark.parametrize("compact_revision", [0, 5], ids=["cancelled", "compacted"])
+async def test_an_observer_creates_a_watch_that_is_cancelled_at_once_with_pauses(
+    etcd: FakeEtcd, clock: VirtualClock, compact_revision: int
+) -> None:
+    client = etcd.client()
+    async with cancelling(etcd, compact_revision), make(client, clock).observe() as leaders:
+        assert await anext(leaders) is None
+        with anyio.move_on_after(SECONDS):
+            await anext(leaders)
+    assert SECONDS / 3 < client.calls["watch"] < FEW
+
+
+async def test_a_watch_that_has_lasted_and_was_compacted_is_created_again_at_once(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """It fell behind in an outage, for example. Until there is another one, nothing is seen."""
+    client = etcd.client()
+    async with make(client, clock) as manager:
+        await manager.wait_elected()
+        for _ in range(5):
+            await anyio.sleep(CONFIG.retry + 0.1)
+            before = client.calls["watch"]
+            cancel_watches(etcd, 5)
+            await anyio.sleep(0.01)
+            assert client.calls["watch"] == before + 1
