@@ -42,16 +42,21 @@ def test_up_to_half_of_a_pause_is_left_to_chance() -> None:
     assert policy.delay(10.0) == pytest.approx(0.05)
 
 
-def test_a_response_ends_the_pauses_and_an_attempt_does_not() -> None:
-    """A load balancer without a backend accepts each connection, and closes it."""
+def test_responses_for_a_second_end_the_pauses_and_an_attempt_does_not() -> None:
+    """A load balancer without a backend accepts each connection, and closes it. A broken server may answer first."""
     policy = ConnectPolicy(longest)
     for _ in range(3):
         policy.attempt(10.0)
     assert policy.delay(10.0) == pytest.approx(0.2)
-    policy.received()
-    assert policy.delay(10.0) == 0
-    policy.attempt(10.0)
-    assert policy.delay(10.0) == pytest.approx(0.05)
+    policy.received(10.9)
+    assert policy.failing
+    policy.attempt(10.9)
+    assert policy.delay(10.9) == pytest.approx(0.4)
+    policy.received(11.9)
+    assert not policy.failing
+    assert policy.delay(11.9) == 0
+    policy.attempt(12.0)
+    assert policy.delay(12.0) == pytest.approx(0.05)
 
 
 def test_a_member_that_is_pinged_too_often_is_pinged_half_as_often_up_to_a_limit() -> None:

@@ -13,6 +13,8 @@ _FIRST_PAUSE = 0.05
 """Seconds. A member that restarts is back after a few of these."""
 _LONGEST_PAUSE = 1.0
 """Seconds. A longer pause would delay the renewals that follow an outage."""
+_STEADY = 1.0
+"""Seconds after an attempt for which its connection must receive responses before it counts as one that works."""
 _PING_INTERVAL = 10.0
 """Seconds. Pings detect a member that vanished, and nothing that matters waits for that. etcd closes a connection that
 pings more often than every 5 s (its default for ``--grpc-keepalive-min-time``)."""
@@ -39,21 +41,30 @@ class ConnectPolicy:
         self.ping_interval = _PING_INTERVAL
         self._uniform = uniform
         self._attempts = 0
-        self._not_before = -math.inf
+        self._attempted_at = self._not_before = -math.inf
+
+    @property
+    def failing(self) -> bool:
+        """Whether no connection has worked since the last attempt."""
+        return self._attempts > 0
 
     def delay(self, now: float) -> float:
         """Return the seconds until the next attempt."""
         return max(0.0, self._not_before - now)
 
     def attempt(self, now: float) -> None:
-        """Record an attempt to connect. The pause after it grows until a connection receives something."""
+        """Record an attempt to connect. The pause after it grows until a connection works."""
         pause = min(_FIRST_PAUSE * 2.0**self._attempts, _LONGEST_PAUSE)
         self._attempts = min(self._attempts + 1, 16)
+        self._attempted_at = now
         self._not_before = now + self._uniform(pause / 2, pause)
 
-    def received(self) -> None:
-        """Record that a connection has received a response: the next attempt need not wait."""
-        if self._attempts:
+    def received(self, now: float) -> None:
+        """Record that a connection has received a response. If it has lasted, the next attempt need not wait.
+
+        A server may answer once on each connection, and close it.
+        """
+        if now >= self._attempted_at + _STEADY:
             self._attempts = 0
             self._not_before = -math.inf
 

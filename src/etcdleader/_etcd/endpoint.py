@@ -152,7 +152,8 @@ class DirectEndpoint(Endpoint):
 
     def heard(self) -> None:
         self.heard_at = self.clock()
-        self._policy.received()
+        if self._policy.failing:
+            self._policy.received(anyio.current_time())
 
     def _error(self, status: Status) -> EtcdLeaderError:
         """Return the error that a status of the connection means. Statuses are mapped nowhere else."""
