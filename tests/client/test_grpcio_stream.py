@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from etcdleader import EtcdLeaderError, EtcdUnavailableError
@@ -106,3 +107,39 @@ async def test_messages_that_the_loop_has_not_taken_do_not_pile_up(
         calls[0].messages.put(None)
         await stream.ended.wait()
     assert len(got) == (0 if ends else 200)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_flood_of_messages_leaves_the_loop_to_others_and_all_come_before_the_end() -> None:
+    """The thread that reads them adds more while the loop takes them."""
+    calls: list[ScriptedCall] = []
+
+    def method(requests: Iterator[Any], metadata: object) -> ScriptedCall:
+        calls.append(ScriptedCall(requests, metadata))
+        for number in range(5_000):
+            calls[0].messages.put(f"{number}")
+        calls[0].messages.put(None)
+        return calls[0]
+
+    got: list[Any] = []
+    ended = anyio.Event()
+
+    def on_message(message: Any) -> None:
+        time.sleep(0.00002)  # the other thread runs
+        got.append(message)
+
+    stream = ChannelStream(
+        Rpc("scripted", "/scripted", bytes, bytes),
+        (),
+        StreamUse(lambda message: None, on_message, lambda error: ended.set(), call_soon_from_threads()),
+        SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
+        SimpleNamespace(stream_stream=lambda path, **_: method),
+    )
+    most = before = 0
+    with anyio.fail_after(60):
+        while not ended.is_set():
+            await anyio.lowlevel.checkpoint()
+            most, before = max(most, len(got) - before), len(got)
+        await stream.ended.wait()
+    assert len(got) == 5_000
+    assert 0 < most <= 2 * grpcio_endpoint._AT_A_TIME

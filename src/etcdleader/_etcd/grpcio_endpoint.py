@@ -23,6 +23,8 @@ __all__ = ("ChannelEndpoint", "ChannelStream")
 
 _INBOX = 1000
 """Messages that wait for the event loop."""
+_AT_A_TIME = 100
+"""Messages that are processed in one iteration of the event loop."""
 
 
 class ChannelEndpoint(Endpoint):
@@ -154,14 +156,23 @@ class ChannelStream(Stream):
             # Let go of it here and now. Left to the end of the interpreter, its finalizer waits for a lock that one of
             # gRPC's daemon threads may hold, and those do not run any more then: the process would never end.
             self._call = None
-            call_soon(self.end, error)
-            call_soon(self.ended.set)
+            call_soon(self._finish, error)
 
     def _deliver(self) -> None:
         self._called = False  # first, so that what comes from now on calls again
-        while self._inbox:
+        for _ in range(min(len(self._inbox), _AT_A_TIME)):
             message = self._inbox.popleft()
             self._room.release()
             if not self._open:
                 return
             self._take(message)
+        if self._inbox and not self._called:
+            self._called = True
+            self._use.call_soon(self._deliver)
+
+    def _finish(self, error: EtcdLeaderError) -> None:
+        if self._inbox and self._open:
+            self._use.call_soon(self._finish, error)  # after what came before the end
+            return
+        self.end(error)
+        self.ended.set()
