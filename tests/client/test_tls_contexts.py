@@ -19,6 +19,7 @@ from etcdleader._etcd import tls
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.client import new_client
 from etcdleader._etcd.tls import ClientContexts
+from etcdleader._runtime.tasks import call_soon_from_threads
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])]
 
@@ -60,6 +61,70 @@ async def test_a_context_is_kept_while_its_files_are_unchanged(tmp_path: Path, m
     with anyio.fail_after(60):
         while any(thread.name == "etcdleader certificates" for thread in threading.enumerate()):
             await anyio.sleep(0.01)
+
+
+async def test_a_context_from_files_that_changed_meanwhile_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two connections may want one at the same time, and the older files may be read last."""
+    ca = certificate(tmp_path / "ca.pem")
+    contexts = ClientContexts(EtcdConfig("https://one:1", ca_cert=ca))
+    waits = [threading.Event(), threading.Event()]
+    began = [anyio.Event(), anyio.Event()]
+    real = contexts._make
+    places = iter(range(2))
+    call_soon = call_soon_from_threads()
+
+    def make() -> ssl.SSLContext:
+        made, place = real(), next(places)
+        call_soon(began[place].set)
+        waits[place].wait(60)
+        return made
+
+    monkeypatch.setattr(contexts, "_make", make)
+    got: list[ssl.SSLContext] = []
+
+    async def get() -> None:
+        got.append(await contexts.get())
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            group.start_soon(get)
+            await began[0].wait()
+            certificate(tmp_path / "new.pem").rename(ca)
+            group.start_soon(get)
+            await began[1].wait()
+            waits[1].set()
+            while not got:
+                await anyio.sleep(0.001)
+            waits[0].set()
+        monkeypatch.undo()
+        newest = await contexts.get()
+    assert newest is not got[1], "that one is from the older files"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_what_looks_for_the_reason_leaves_no_thread(scheme: str) -> None:
+    """It looks up the name of the member, too. A fork would lack the thread."""
+
+    async def hang_up(stream: anyio.abc.SocketStream) -> None:
+        await stream.aclose()
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
+        before = set(threading.enumerate())
+        group.start_soon(listener.serve, hang_up)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        client = new_client(EtcdConfig(f"{scheme}://localhost:{port}"))
+        with anyio.fail_after(60):
+            with pytest.raises(EtcdUnavailableError):
+                await client.range(Range(b"k"), timeout=30)
+            await client.aclose()
+            while any(
+                thread.name in {"name resolution", "etcdleader certificates"} for thread in threading.enumerate()
+            ):
+                await anyio.sleep(0.001)
+        group.cancel_scope.cancel()
+    assert {thread for thread in threading.enumerate() if not thread.name.startswith("Trio")} <= before
 
 
 async def test_a_file_that_is_wrong_is_refused_and_looked_at_again(tmp_path: Path, made: list[int]) -> None:

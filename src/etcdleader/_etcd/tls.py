@@ -25,8 +25,8 @@ class ClientContexts:
     def __init__(self, config: EtcdConfig) -> None:
         self._config = config
         self._checked: object = None
-        self._made_from: object = None
-        self._context: ssl.SSLContext | None = None
+        self._made: tuple[object, ssl.SSLContext] | None = None
+        """From which files, and the context."""
 
     def check(self) -> None:
         """Check the configured files, unless they are those that were checked before.
@@ -45,11 +45,12 @@ class ClientContexts:
             EtcdRefusedError: As ``check_files``.
             EtcdUnavailableError: The files changed while they were read.
         """
-        if self._context is None or self._files() != self._made_from:
-            self._made_from = self._files()  # before they are read: a later change makes another context
-            self._context = None
-            self._context = await run_in_thread(self._make, "etcdleader certificates")
-        return self._context
+        files = self._files()  # before they are read: a later change makes another context
+        if self._made is not None and self._made[0] == files:
+            return self._made[1]
+        context = await run_in_thread(self._make, "etcdleader certificates")
+        self._made = files, context
+        return context
 
     def _make(self) -> ssl.SSLContext:
         check_files(self._config)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import anyio
 from anyio.abc import ByteStream
-from anyio.streams.tls import TLSAttribute, TLSStream
+from anyio.streams.tls import TLSAttribute
 
+from .._grpc.tcp import connect_tcp
+from .._grpc.transport_anyio import stream_over
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError
 from .tls import ClientContexts
@@ -129,15 +131,13 @@ class TlsExaminer:
         return f"{self._name} speaks TLS: reach it by https://, or set ca_cert"
 
     async def _connect(self, tls: Callable[[], Awaitable[ssl.SSLContext]] | None) -> ByteStream:
-        stream = await anyio.connect_tcp(self._host, self._port)
-        if tls is None:
-            return stream
+        connected = await connect_tcp(self._host, self._port)
         try:
-            name = self._host.removesuffix(".")  # neither SNI nor a certificate has the final dot
-            return await TLSStream.wrap(stream, hostname=name, ssl_context=await tls(), standard_compatible=False)
+            context = None if tls is None else await tls()
         except BaseException:
-            await anyio.aclose_forcefully(stream)
+            connected.close()
             raise
+        return await stream_over(connected, self._host.removesuffix("."), context)  # no certificate has the final dot
 
 
 async def _any_context() -> ssl.SSLContext:

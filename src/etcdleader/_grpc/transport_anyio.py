@@ -14,7 +14,7 @@ from anyio.streams.tls import TLSStream
 from .._runtime.events import LightEvent
 from .transport import Wire
 
-__all__ = ("StreamWire",)
+__all__ = ("StreamWire", "stream_over")
 
 _READ = 2**16
 
@@ -31,7 +31,7 @@ class StreamWire(Wire):
 
     async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
         """Use a connected socket, with TLS if a context is given."""
-        self._stream = await _stream_over(connected, name, context)
+        self._stream = await stream_over(connected, name, context)
         self._holds(self._stream.extra(SocketAttribute.raw_socket).fileno())  # noqa: S610 - Django's is another one
 
     def wake(self) -> None:
@@ -57,7 +57,8 @@ class StreamWire(Wire):
         await anyio.aclose_forcefully(self._stream)
 
 
-async def _stream_over(connected: socket.socket, name: str, context: ssl.SSLContext | None) -> ByteStream:
+async def stream_over(connected: socket.socket, name: str, context: ssl.SSLContext | None) -> ByteStream:
+    """Return a stream over a connected socket, with TLS if a context is given. If that fails, the socket is closed."""
     try:
         stream = await SocketStream.from_socket(connected)
     except BaseException:
