@@ -18,6 +18,8 @@ from .rpcs import AUTHENTICATE
 
 __all__ = ("MAX_LOGINS", "BorrowedToken", "Login")
 
+_LONGEST_TOKEN = 2**16
+"""Characters. It goes with each call, and etcd's own tokens have some hundred."""
 MAX_LOGINS = 3
 """How often one call logs in again: an administrator of users makes several changes, and each outdates the tokens before."""
 
@@ -79,6 +81,8 @@ class Login:
             raise NoLoginError(
                 f"user {self._user!r} cannot log in to {endpoint.name}: {error}", elsewhere=self._several
             ) from error
+        if len(answer.token) > _LONGEST_TOKEN:
+            raise EtcdUnavailableError(f"{endpoint.name}: a token of {len(answer.token)} characters")
         if self.on_header is not None:
             self.on_header(answer.header)
         return (("token", answer.token),)
