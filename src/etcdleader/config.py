@@ -30,8 +30,9 @@ _LEAST_BYTES, _MOST_BYTES = 2**20, 2**31
 """Limits of a limit on messages: etcd's own requests may have 1.5 MiB, and protobuf's messages 2 GiB."""
 _ROUNDING = 1 + 1e-9
 """0.6 + 0.2 + 0.3 may come out above 1.1."""
+# The metadata of a field. `common`: tables of other libraries and programs have settings of this name, too. `help`: the
+# setting is an option of `etcdleader run`, and this is its help.
 _COMMON = {"common": True}
-"""Metadata of a field: tables of other libraries and programs have settings of this name, too."""
 
 
 @dataclass(frozen=True, init=False, slots=True)
@@ -49,11 +50,13 @@ class Config:
     """
 
     enabled: bool
-    id: str = field(metadata=_COMMON)
-    lease: float
-    retry: float = field(metadata=_COMMON)
-    renew: float
-    margin: float = field(metadata=_COMMON)
+    id: str = field(metadata={**_COMMON, "help": "What the identity begins with; {host} and {pid} in it are replaced."})
+    lease: float = field(metadata={"help": "How long the seat stays taken when its holder is gone."})
+    retry: float = field(metadata={**_COMMON, "help": "Bound of one attempt, and the longest pause between two."})
+    renew: float = field(metadata={"help": "From one renewal to the next."})
+    margin: float = field(
+        metadata={**_COMMON, "help": "How long before the lease ends the leader stops believing in it."}
+    )
     exit_on_overrun: bool
 
     def __init__(

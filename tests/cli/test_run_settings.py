@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,12 @@ def test_a_warning_names_the_setting_that_switches_the_election_off(tmp_path: Pa
     (tmp_path / "own.toml").write_text("[jobs]\nenabled = false\n")
     (warning, _) = run("--settings=own.toml", "--section=jobs", "true", cwd=tmp_path).stderr.splitlines()
     assert "enabled = false from own.toml;" in warning
+
+
+def test_each_setting_with_a_help_text_is_an_option(tmp_path: Path) -> None:
+    """A new one needs no list of options."""
+    helped = {field.name: field.metadata["help"] for field in fields(Config) if "help" in field.metadata}
+    assert {"id", "lease", "retry", "renew", "margin"} <= helped.keys()
+    shown = " ".join(run("--help", cwd=tmp_path).stdout.replace("│", " ").split())
+    for name, text in helped.items():
+        assert f"--{name} {'TEXT' if name == 'id' else 'DURATION'} {text}" in shown

@@ -8,7 +8,7 @@ from dataclasses import fields
 from .._values.kinds import Kind, kinds
 from ..config import Config, EtcdConfig
 
-__all__ = ("ETCD", "LEADER", "PREFIX", "RESERVED", "SCALARS", "SECRETS", "TELLING")
+__all__ = ("ETCD", "LEADER", "PREFIX", "RESERVED", "SCALARS", "SECRETS", "TELLING", "option_of")
 
 PREFIX = "ETCDLEADER_"
 """Of the variables."""
@@ -24,3 +24,8 @@ SECRETS = frozenset(each.name for each in fields(EtcdConfig) if not each.repr)
 """Their values are never shown."""
 TELLING = frozenset(LEADER) - {each.name for each in fields(Config) if each.metadata.get("common")}
 """A table that has one of them is probably an election's."""
+
+
+def option_of(setting: str) -> str:
+    """Return the option of the command line that gives a setting of an election."""
+    return f"--{setting.replace('_', '-')}"

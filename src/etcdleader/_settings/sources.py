@@ -15,7 +15,7 @@ from typing import Any
 
 from .._values.problems import Problem
 from ..errors import ConfigError
-from .known import ETCD, LEADER, PREFIX, RESERVED, SCALARS, TELLING
+from .known import ETCD, LEADER, PREFIX, RESERVED, SCALARS, TELLING, option_of
 from .owners import refuse_if_written_by_others
 from .tables import Section, Tree, lay, meant_variable, normal
 
@@ -121,7 +121,7 @@ class Settings:
         self.found = section.exists or bool(self.leader.problems)
         for setting, value in overrides.leader.items():
             if value is not None:
-                lay(self.leader.tables({setting: value}), f"--{setting.replace('_', '-')}", self._tree)
+                lay(self.leader.tables({setting: value}), option_of(setting), self._tree)
         if overrides.endpoints:
             lay(self.etcd.tables({"endpoints": overrides.endpoints}), "--endpoint", self._tree)
         if overrides.enabled:

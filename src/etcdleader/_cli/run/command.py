@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import fields
+from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..._settings.known import option_of
 from ..._values.exit_codes import ExitCode
 from ..._values.kinds import Kind, kinds
 from ...config import Config
@@ -68,16 +73,34 @@ def _log_error(text: str) -> None:
     _logger.error("%s", text)
 
 
-def _override(setting: str, text: str) -> Any:
-    return typer.Option(
-        f"--{setting}",
-        metavar="DURATION" if kinds(Config)[setting] is Kind.DURATION else "TEXT",
-        show_default=False,
-        help=text,
-        rich_help_panel="Settings",
-    )
+def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command an option for each setting of an election that has a help text, in place of its ``**``."""
+    options = [
+        Parameter(
+            setting.name,
+            Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                str | None,
+                typer.Option(
+                    option_of(setting.name),
+                    metavar="DURATION" if kinds(Config)[setting.name] is Kind.DURATION else "TEXT",
+                    show_default=False,
+                    help=setting.metadata["help"],
+                    rich_help_panel="Settings",
+                ),
+            ],
+        )
+        for setting in fields(Config)
+        if "help" in setting.metadata
+    ]
+    signature = inspect.signature(command, eval_str=True)
+    own = [each for each in signature.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+    vars(command)["__signature__"] = signature.replace(parameters=[*own, *options])
+    return command
 
 
+@_with_settings
 def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND...", show_default=False, help="What to run.")],
     *,
@@ -130,15 +153,7 @@ def run(
     settings: SettingsOption = None,
     section: SectionOption = None,
     endpoint: EndpointOption = None,
-    id: Annotated[  # noqa: A002 - the setting's name
-        str | None, _override("id", "What the identity begins with; {host} and {pid} in it are replaced.")
-    ] = None,
-    lease: Annotated[str | None, _override("lease", "How long the seat stays taken when its holder is gone.")] = None,
-    retry: Annotated[str | None, _override("retry", "Bound of one attempt, and the longest pause between two.")] = None,
-    renew: Annotated[str | None, _override("renew", "From one renewal to the next.")] = None,
-    margin: Annotated[
-        str | None, _override("margin", "How long before the lease ends the leader stops believing in it.")
-    ] = None,
+    **given: str | None,
 ) -> None:
     """Run a command only while this process leads an election."""
     if nowait and wait is not None:
@@ -159,7 +174,6 @@ def run(
     from .runner import Plan
     from .settings import make_manager, resolve_run, seconds_to_end
 
-    given = {"id": id, "lease": lease, "retry": retry, "renew": renew, "margin": margin}
     with exit_on_error(_log_error):
         read = resolve_run(election, settings, section, Overrides(given, endpoint, enabled=True))
         manager = make_manager(read)
