@@ -56,41 +56,34 @@ def _least(numbers: Iterable[float | None]) -> float | None:
     return min((number for number in numbers if number is not None), default=None)
 
 
-def _token(manager: LeaderManager) -> int:
-    term = manager.term
-    return 0 if term is None else term.token
-
-
-def _remaining(manager: LeaderManager) -> float | None:
-    term = manager.term
-    return None if term is None else term.remaining()
-
-
+_DURATIONS = ("lease", "retry", "renew", "margin")
 _GAUGES: tuple[tuple[str, str, Callable[[LeaderManager], Any], Callable[[Iterable[Any]], float | None]], ...] = (
-    ("is_leader", "1 while this process may believe that it leads.", lambda manager: manager.is_leader(), sum),
-    ("token", "The fencing token of the current term; 0 while there is none.", _token, max),
+    ("is_leader", "1 while this process may believe that it leads.", lambda each: each.is_leader(), sum),
+    (
+        "token",
+        "The fencing token of the current term; 0 without one.",
+        lambda each: getattr(each.term, "token", 0),
+        max,
+    ),
     (
         "lease_remaining_seconds",
         "Until this process must stop believing that it leads; only while it does.",
-        _remaining,
+        lambda each: (term := each.term) and term.remaining(),
         _least,
     ),
     (
         "min_remaining_seconds",
         "The least that was ever left of the leader's lease at a renewal, since the process began.",
-        lambda manager: manager.statistics().min_remaining,
+        lambda each: each.statistics().min_remaining,
         _least,
     ),
     (
         "queue_position",
         "0 for the leader, 1 for the next in line; missing outside the queue.",
-        lambda manager: manager.statistics().queue_position,
+        lambda each: each.statistics().queue_position,
         _least,
     ),
-    *(
-        (f"{name}_seconds", "As configured.", attrgetter(f"config.{name}"), min)
-        for name in ("lease", "retry", "renew", "margin")
-    ),
+    *((f"{name}_seconds", "As configured.", attrgetter(f"config.{name}"), min) for name in _DURATIONS),
 )
 """Name, documentation, the value of one manager, and how the values of several managers of an election are combined."""
 
@@ -161,18 +154,18 @@ class PrometheusMetrics(NullMetrics):
         what was before is not counted. Twice is once."""
         if not isinstance(manager, BaseManager):
             raise TypeError(f"manager must be one of etcdleader's, not {type(manager).__name__}")
-        if not any(counted.manager() is manager for counted in self._living()):
+        if not any(living is manager for _, living in self._living()):
             manager._metrics.add(self, manager)  # noqa: SLF001 - of this package
 
     def bind(self, manager: LeaderManager) -> _Counted:
         """What counts for this one manager."""
         counted = _Counted(self, manager, self._clock)
         with self._lock:
-            self._bound = [*(each for each in self._bound if each.manager() is not None), counted]
+            self._bound = [*(living for living, _ in self._living()), counted]
         return counted
 
-    def _living(self) -> list[_Counted]:
-        return [counted for counted in self._bound if counted.manager() is not None]
+    def _living(self) -> list[tuple[_Counted, LeaderManager]]:
+        return [(counted, manager) for counted in self._bound if (manager := counted.manager()) is not None]
 
 
 class _Counted(NullMetrics):
@@ -239,7 +232,7 @@ class _Counted(NullMetrics):
 class _AtScrape(Collector):
     """What is so at the moment of the scrape."""
 
-    def __init__(self, namespace: str, living: Callable[[], list[_Counted]]) -> None:
+    def __init__(self, namespace: str, living: Callable[[], list[tuple[_Counted, LeaderManager]]]) -> None:
         self._namespace = namespace
         self._living = living
 
@@ -249,15 +242,12 @@ class _AtScrape(Collector):
 
     def collect(self) -> Iterable[Metric]:
         elections: dict[str, list[tuple[_Counted, LeaderManager]]] = {}
-        for counted in self._living():
-            manager = counted.manager()
-            if manager is not None:
-                elections.setdefault(counted.election, []).append((counted, manager))
+        for counted, manager in self._living():
+            elections.setdefault(counted.election, []).append((counted, manager))
         return self._families(elections)
 
     def _families(self, elections: dict[str, list[tuple[_Counted, LeaderManager]]]) -> Iterator[Metric]:
         managers = {name: [manager for _, manager in pairs] for name, pairs in elections.items()}
-
         for name, documentation, value, combine in _GAUGES:
             family = GaugeMetricFamily(f"{self._namespace}_{name}", documentation, labels=("election",))
             for election, those in managers.items():
