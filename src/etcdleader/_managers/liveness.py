@@ -74,19 +74,32 @@ class Liveness:
         """
         if not self.campaigning:
             return self._after()
-        now, config = self._clock(), self._config
-        silence = now - self._heard_at
-        if scope is None or scope.joined:
-            if silence > 2 * config.lease:
-                return _wedged(f"nothing was heard from its event loop for {silence:.0f} s", silence)
-            return self._between(scope, silence, position, blocked_by, renewals_fail=renewals_fail)
+        if scope is not None and not scope.joined:
+            return self._in_term(scope, renewals_fail=renewals_fail)
+        silence = self._clock() - self._heard_at
+        if silence > 2 * self._config.lease:
+            return _wedged(f"nothing was heard from its event loop for {silence:.0f} s", silence)
+        if scope is not None:
+            return self._standby("its term is over, and the seat is being given back")
+        if position is None:
+            return self._standby("it does not stand in the queue yet")
+        if renewals_fail:
+            return self._standby("it stands in the queue, but etcd does not renew its lease")
+        if silence > self._config.renew + 2 * self._config.retry:
+            return self._standby(f"nothing was heard from its event loop for {silence:.0f} s")
+        if blocked_by is not None:
+            key = blocked_by.decode(errors="replace")
+            return self._standby(f"it waits behind the key {key!r}, which has no lease: delete that key")
+        return self._standby(f"it stands in the queue, {position} ahead", ready=True)
+
+    def _in_term(self, scope: TermScope, *, renewals_fail: bool) -> Health:
         term = scope.term
         lease_remaining = term._remaining()  # noqa: SLF001 - of this package: the lease's, whatever else was lost
         left = scope.overrun_in(lease_remaining)
         if left is not None and left <= 0:
             return _wedged(f"work of the term with token {term.token} still runs past the end of its lease", -left)
-        silence = now - self._renewals_heard_at
-        if silence > config.renew + 2 * config.retry and math.isfinite(lease_remaining):
+        silence = self._clock() - self._renewals_heard_at
+        if silence > self._config.renew + 2 * self._config.retry and math.isfinite(lease_remaining):
             return _wedged(
                 f"no renewal was tried for {silence:.0f} s in the term with token {term.token}: "
                 "its event loop is blocked, or work ignores its cancellation",
@@ -100,37 +113,12 @@ class Liveness:
         return Health(state=HealthState.LEADING, reason=reason, since=term.elected_at, ready=True)
 
     def _after(self) -> Health:
-        failure, since = self._failure, self._since
-        if failure is None:
-            return Health(
-                state=HealthState.NOT_CAMPAIGNING, reason="no campaign is under way", since=since, ready=False
-            )
-        # What others' exceptions say may be secret; it is in the log.
-        name = type(failure).__name__
-        what = f"{name}: {failure}" if isinstance(failure, EtcdLeaderError) else name
-        return Health(state=HealthState.FAILED, reason=f"the campaign has ended with {what}", since=since, ready=False)
-
-    def _between(
-        self,
-        scope: TermScope | None,
-        silence: float,
-        position: int | None,
-        blocked_by: bytes | None,
-        *,
-        renewals_fail: bool,
-    ) -> Health:
-        if scope is not None:
-            return self._standby("its term is over, and the seat is being given back")
-        if position is None:
-            return self._standby("it does not stand in the queue yet")
-        if renewals_fail:
-            return self._standby("it stands in the queue, but etcd does not renew its lease")
-        if silence > self._config.renew + 2 * self._config.retry:
-            return self._standby(f"nothing was heard from its event loop for {silence:.0f} s")
-        if blocked_by is not None:
-            key = blocked_by.decode(errors="replace")
-            return self._standby(f"it waits behind the key {key!r}, which has no lease: delete that key")
-        return self._standby(f"it stands in the queue, {position} ahead", ready=True)
+        failure, state, reason = self._failure, HealthState.NOT_CAMPAIGNING, "no campaign is under way"
+        if failure is not None:
+            # What others' exceptions say may be secret; it is in the log.
+            text = f": {failure}" if isinstance(failure, EtcdLeaderError) else ""
+            state, reason = HealthState.FAILED, f"the campaign has ended with {type(failure).__name__}{text}"
+        return Health(state=state, reason=reason, since=self._since, ready=False)
 
     def _standby(self, reason: str, *, ready: bool = False) -> Health:
         return Health(state=HealthState.STANDBY, reason=reason, since=self._since, ready=ready)
