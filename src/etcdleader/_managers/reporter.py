@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import InitVar, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-import anyio
-import anyio.lowlevel
-
 from .._etcd.versions import known_defects
-from .._runtime.tasks import call_soon_on
 from ..config import SHORT_LEASE, Config
 from ..errors import EtcdLeaderError
 from ..metrics import GuardedMetrics, Metrics
@@ -19,6 +15,7 @@ from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .liveness import Liveness
 from .outages import Input, News, Outages
 from .overrun import OverrunError
+from .waiters import Waiters
 
 if TYPE_CHECKING:
     from .term_scope import TermScope
@@ -36,7 +33,17 @@ class _Counts(ElectionStatistics):
     __delattr__ = object.__delattr__  # only both together make an assignment as cheap as usual
 
 
-class Reporter:
+def _ignore(*_: object) -> None:
+    """Do nothing: no campaign runs."""
+
+
+def _facts(term: Term, **more: object) -> dict[str, object]:
+    """Return what a record of the log says of a term, for machines."""
+    return {"election": term.election, "identity": term.identity, "token": term.token, **more}
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Reporter(Waiters):
     """One manager's news. Implements the ``Listener`` of its candidacies.
 
     Attributes:
@@ -45,64 +52,29 @@ class Reporter:
         on_resign_request: Called when an operator asks the leader to step down.
     """
 
-    __slots__ = (
-        "_blocked_by",
-        "_config",
-        "_counts",
-        "_leader_known",
-        "_liveness",
-        "_metrics",
-        "_name",
-        "_outages",
-        "_waiting",
-        "_warned_of_key",
-        "_warned_of_token",
-        "on_resign_request",
-        "on_trouble",
-        "status",
-    )
+    _name: str
+    _config: Config
+    _metrics: GuardedMetrics
+    clock: InitVar[Callable[[], float]]
+    status: LeaderStatus = LeaderStatus.INIT
+    on_trouble: Callable[[EtcdLeaderError], None] = _ignore
+    on_resign_request: Callable[[], None] = _ignore
+    _counts: Any = field(default_factory=_Counts)  # to type checkers the fields of ElectionStatistics are read-only
+    _outages: Outages = field(default_factory=Outages)
+    _liveness: Liveness = field(init=False)
+    _warned_of_token: bool = False
+    _blocked_by: bytes | None = None
+    _warned_of_key: bytes | None = None
+    _leader_known: bool | None = None
 
-    def __init__(self, name: str, config: Config, metrics: GuardedMetrics, clock: Callable[[], float]) -> None:
-        self.status = LeaderStatus.INIT
-        self.on_trouble: Callable[[EtcdLeaderError], None] = _ignore
-        self.on_resign_request: Callable[[], None] = lambda: None
-        self._name = name
-        self._config = config
-        self._metrics = metrics
-        self._counts: Any = _Counts()  # to type checkers its fields are read-only
-        self._waiting: list[tuple[anyio.Event, anyio.lowlevel.EventLoopToken]] = []
-        self._outages = Outages()
-        self._liveness = Liveness(config, clock)
-        self._warned_of_token = False
-        self._blocked_by: bytes | None = None
-        self._warned_of_key: bytes | None = None
-        self._leader_known: bool | None = None
-        metrics.emit(Metrics.leader_known, None)  # whatever a parent saw, before it forked
+    def __post_init__(self, clock: Callable[[], float]) -> None:
+        self._liveness = Liveness(self._config, clock)
+        self._metrics.emit(Metrics.leader_known, None)  # whatever a parent saw, before it forked
 
     @property
     def outage(self) -> frozenset[type[EtcdLeaderError]]:
         """The kinds of errors since etcd last answered; empty while it answers."""
         return self._outages.kinds
-
-    # Waiting for news
-
-    def changed(self) -> None:
-        """Something that waiters care about has changed."""
-        for waiting, loop in self._waiting.copy():  # waiters of other threads come and go meanwhile
-            if loop == anyio.lowlevel.current_token():
-                waiting.set()
-            else:
-                call_soon_on(loop, waiting.set)
-
-    async def wait_changed(self) -> None:
-        """Wait for the next change."""
-        # One for each: the next who waits may do so on another loop.
-        waiting = anyio.Event(), anyio.lowlevel.current_token()
-        self._waiting.append(waiting)
-        try:
-            await waiting[0].wait()
-        finally:
-            self._waiting.remove(waiting)
 
     # Campaigns
 
@@ -131,32 +103,18 @@ class Reporter:
         self._liveness.heard(renewal=True)
         self._metrics.emit(Metrics.elected, term)
         self._set_leader(known=True)
-        _logger.info(
-            "%s leads %r with token %d",
-            term.identity,
-            term.election,
-            term.token,
-            extra={"election": term.election, "identity": term.identity, "token": term.token},
-        )
+        _logger.info("%s leads %r with token %d", term.identity, term.election, term.token, extra=_facts(term))
         self.changed()
 
     def ending(self, term: Term) -> None:
         """A term is over; its work is being cancelled."""
-        reason = term.loss_reason
+        reason = term.loss_reason or LossReason.EXPIRED
         self._liveness.term_ends()
         self._set_leader(known=False)
         _logger.info(
             "%s leads %r no longer (token %d): %s",
-            term.identity,
-            term.election,
-            term.token,
-            reason.name if reason else "EXPIRED",
-            extra={
-                "election": term.election,
-                "identity": term.identity,
-                "token": term.token,
-                "reason": reason.value if reason else "expired",
-            },
+            *(term.identity, term.election, term.token, reason.name),
+            extra=_facts(term, reason=reason.value),
         )
         self.changed()
 
@@ -191,7 +149,7 @@ class Reporter:
         _logger.warning(
             "work or a callback of %s for %r (token %d) raised %s after the end of its term: %s",
             *(term.identity, term.election, term.token, type(error).__name__, error),
-            extra={"election": term.election, "identity": term.identity, "token": term.token},
+            extra=_facts(term),
         )
         if tell:
             self.on_trouble(error)
@@ -369,10 +327,5 @@ class Reporter:
 
     def statistics(self, renewal_age: float | None) -> ElectionStatistics:
         """What was counted so far."""
-        numbers = {field.name: getattr(self._counts, field.name) for field in fields(ElectionStatistics)}
+        numbers = {each.name: getattr(self._counts, each.name) for each in fields(ElectionStatistics)}
         return ElectionStatistics(**numbers | {"losses": dict(self._counts.losses), "last_renewal_age": renewal_age})
-
-
-def _ignore(error: EtcdLeaderError) -> None:
-    """Nobody to tell."""
-    del error
