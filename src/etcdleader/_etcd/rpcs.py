@@ -1,4 +1,4 @@
-"""The RPCs of etcd that are used: their paths, and the codec of each."""
+"""The RPCs of etcd that are used: their paths, and the codec of each, which says of what type its values are."""
 
 from __future__ import annotations
 
@@ -7,23 +7,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from . import codec
-from .api import KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range, RangeResult, Txn, TxnResult
-from .messages import (
-    AuthenticateRequest,
-    AuthenticateResponse,
-    LeaseGrantRequest,
-    LeaseKeepAliveRequest,
-    LeaseRevokeRequest,
-    LeaseRevokeResponse,
-    LeaseTimeToLiveRequest,
-    RaftTermRequest,
-    RaftTermResponse,
-    StatusRequest,
-    WatchCancelRequest,
-    WatchCreateRequest,
-    WatchProgressRequest,
-    WatchResponse,
-)
 
 __all__ = (
     "AUTHENTICATE",
@@ -60,33 +43,23 @@ class Rpc(Generic[Q, A]):
     decode: Callable[[bytes], A]
 
 
-RANGE: Rpc[Range, RangeResult] = Rpc("range", "/etcdserverpb.KV/Range", codec.encode_range, codec.decode_range)
-RAFT_TERM: Rpc[RaftTermRequest, RaftTermResponse] = Rpc(
-    "raft term", "/etcdserverpb.KV/Range", codec.encode_raft_term, codec.decode_raft_term
-)
-TXN: Rpc[Txn, TxnResult] = Rpc("transaction", "/etcdserverpb.KV/Txn", codec.encode_txn, codec.decode_txn)
-LEASE_GRANT: Rpc[LeaseGrantRequest, LeaseGranted] = Rpc(
-    "grant", "/etcdserverpb.Lease/LeaseGrant", codec.encode_lease_grant, codec.decode_lease_grant
-)
-LEASE_REVOKE: Rpc[LeaseRevokeRequest, LeaseRevokeResponse] = Rpc(
+RANGE = Rpc("range", "/etcdserverpb.KV/Range", codec.encode_range, codec.decode_range)
+RAFT_TERM = Rpc("raft term", "/etcdserverpb.KV/Range", codec.encode_raft_term, codec.decode_raft_term)
+TXN = Rpc("transaction", "/etcdserverpb.KV/Txn", codec.encode_txn, codec.decode_txn)
+LEASE_GRANT = Rpc("grant", "/etcdserverpb.Lease/LeaseGrant", codec.encode_lease_grant, codec.decode_lease_grant)
+LEASE_REVOKE = Rpc(
     "revocation", "/etcdserverpb.Lease/LeaseRevoke", codec.encode_lease_revoke, codec.decode_lease_revoke
 )
-LEASE_TIME_TO_LIVE: Rpc[LeaseTimeToLiveRequest, LeaseTimeToLive] = Rpc(
+LEASE_TIME_TO_LIVE = Rpc(
     "time to live",
     "/etcdserverpb.Lease/LeaseTimeToLive",
     codec.encode_lease_time_to_live,
     codec.decode_lease_time_to_live,
 )
-AUTHENTICATE: Rpc[AuthenticateRequest, AuthenticateResponse] = Rpc(
-    "login", "/etcdserverpb.Auth/Authenticate", codec.encode_authenticate, codec.decode_authenticate
-)
-STATUS: Rpc[StatusRequest, MemberStatus] = Rpc(
-    "status", "/etcdserverpb.Maintenance/Status", codec.encode_status, codec.decode_status
-)
+AUTHENTICATE = Rpc("login", "/etcdserverpb.Auth/Authenticate", codec.encode_authenticate, codec.decode_authenticate)
+STATUS = Rpc("status", "/etcdserverpb.Maintenance/Status", codec.encode_status, codec.decode_status)
 # Requests and responses of these two are streams.
-LEASE_KEEP_ALIVE: Rpc[LeaseKeepAliveRequest, KeepAlive] = Rpc(
+LEASE_KEEP_ALIVE = Rpc(
     "keep-alives", "/etcdserverpb.Lease/LeaseKeepAlive", codec.encode_lease_keep_alive, codec.decode_lease_keep_alive
 )
-WATCH: Rpc[WatchCreateRequest | WatchCancelRequest | WatchProgressRequest, WatchResponse] = Rpc(
-    "watches", "/etcdserverpb.Watch/Watch", codec.encode_watch, codec.decode_watch
-)
+WATCH = Rpc("watches", "/etcdserverpb.Watch/Watch", codec.encode_watch, codec.decode_watch)
