@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from etcdleader import LeadershipLostError, LossReason
-from etcdleader._etcd.api import Compare, KeepAliveAnswers, Operation, TxnResult
+from etcdleader._etcd.api import Compares, KeepAliveAnswers, Operations, TxnResult
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
@@ -33,12 +33,7 @@ class DeafClient(FakeClient):
         return await super().lease_keep_alive(lease_ids, timeout=timeout)
 
     async def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Operation],
-        failure: Sequence[Operation] = (),
-        *,
-        timeout: float,
+        self, compare: Compares, success: Operations, failure: Operations = (), *, timeout: float
     ) -> TxnResult:
         if not compare:  # a join is no part of a renewal
             await self._may_hang("read")

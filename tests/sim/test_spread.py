@@ -10,13 +10,14 @@ import anyio
 import pytest
 
 from etcdleader._etcd.api import (
-    Compare,
+    Compares,
     Header,
     KeepAlive,
     KeepAliveAnswers,
     KeyValue,
     LeaseGranted,
     Operation,
+    Operations,
     Range,
     RangeResult,
     TxnResult,
@@ -81,12 +82,7 @@ class AllIsWell:
         return HEADER
 
     async def txn(
-        self,
-        compare: Sequence[Compare],
-        operations: Sequence[Operation],
-        failure: Sequence[Operation] = (),
-        *,
-        timeout: float,
+        self, compare: Compares, operations: Operations, failure: Operations = (), *, timeout: float
     ) -> TxnResult:
         self.reads.append(len(operations))
         await anyio.sleep(0.002)

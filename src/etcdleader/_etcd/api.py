@@ -24,6 +24,7 @@ from ..errors import EtcdLeaderError
 __all__ = (
     "NOTHING",
     "Compare",
+    "Compares",
     "DeleteRange",
     "DeleteRangeResult",
     "EtcdApi",
@@ -38,6 +39,7 @@ __all__ = (
     "LeaseTimeToLive",
     "MemberStatus",
     "Operation",
+    "Operations",
     "Put",
     "PutResult",
     "Range",
@@ -138,12 +140,14 @@ class DeleteRange(NamedTuple):
 class Txn(NamedTuple):
     """A transaction, as a request or inside another one: if every condition holds do ``success``, else ``failure``."""
 
-    compare: Sequence[Compare]
-    success: Sequence[Operation]
-    failure: Sequence[Operation]
+    compare: Compares
+    success: Operations
+    failure: Operations
 
 
 Operation: TypeAlias = Range | Put | DeleteRange | Txn
+Compares: TypeAlias = Sequence[Compare]
+Operations: TypeAlias = Sequence[Operation]
 
 NOTHING = Txn((), (), ())
 """An operation that changes nothing and has no result. It must be the last one of its branch.
@@ -287,12 +291,7 @@ class Txns(Protocol):
     """The transactions of a connection, for code that needs no other call."""
 
     async def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Operation],
-        failure: Sequence[Operation] = (),
-        *,
-        timeout: float,
+        self, compare: Compares, success: Operations, failure: Operations = (), *, timeout: float
     ) -> TxnResult:
         """If every condition holds do ``success``, else ``failure``, in one step. Read-only ones are linearizable.
 

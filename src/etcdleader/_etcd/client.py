@@ -18,13 +18,13 @@ from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import (
     NOTHING,
-    Compare,
+    Compares,
     Header,
     KeepAliveAnswers,
     LeaseGranted,
     LeaseTimeToLive,
     MemberStatus,
-    Operation,
+    Operations,
     Range,
     RangeResult,
     Txn,
@@ -169,12 +169,7 @@ class EtcdClient:
         return await self._call(RANGE, request, timeout)
 
     async def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Operation],
-        failure: Sequence[Operation] = (),
-        *,
-        timeout: float,
+        self, compare: Compares, success: Operations, failure: Operations = (), *, timeout: float
     ) -> TxnResult:
         reads = all(isinstance(one, Range) for one in (*success, *failure))
         if reads and len(success) == 1 and not compare:

@@ -6,14 +6,25 @@ kind, one ticker. It is opened for its first user and closed when the last one l
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from typing import TypeVar
 
 import anyio
 import anyio.lowlevel
 
-from .._etcd.api import Compare, DeleteRange, EtcdApi, Header, LeaseGranted, Operation, Range, RangeResult, TxnResult
+from .._etcd.api import (
+    Compare,
+    Compares,
+    DeleteRange,
+    EtcdApi,
+    Header,
+    LeaseGranted,
+    Operations,
+    Range,
+    RangeResult,
+    TxnResult,
+)
 from .._runtime.fork import AtFork, in_child, process_id
 from .._runtime.limiter import FairLimiter
 from .._runtime.tasks import spawn
@@ -105,12 +116,7 @@ class Connection:
         return result
 
     async def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Operation],
-        failure: Sequence[Operation] = (),
-        *,
-        timeout: float,
+        self, compare: Compares, success: Operations, failure: Operations = (), *, timeout: float
     ) -> TxnResult:
         """``EtcdApi.txn``, which also raises EtcdRegressedError."""
         known = self.revisions.known()

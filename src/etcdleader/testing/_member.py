@@ -9,16 +9,8 @@ from typing import Any, TypeVar
 import anyio
 import anyio.lowlevel
 
+from .._etcd import messages
 from .._etcd.api import KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range, RangeResult, Txn, TxnResult
-from .._etcd.messages import (
-    LeaseGrantRequest,
-    LeaseRevokeRequest,
-    LeaseRevokeResponse,
-    LeaseTimeToLiveRequest,
-    RaftTermRequest,
-    RaftTermResponse,
-    StatusRequest,
-)
 from ..errors import EtcdUnavailableError
 from ._cluster import Cluster
 from ._lessor import Lessor
@@ -131,23 +123,23 @@ class FakeMember(MemberState):
                 return await (self.write if proposed else self.read)(
                     lambda: cluster.txn(compare, success, failure, self.header, proposed=proposed)
                 )
-            case LeaseGrantRequest(ttl, lease_id):
+            case messages.LeaseGrantRequest(ttl, lease_id):
                 return await self.write(lambda: LeaseGranted(lease_id, cluster.grant(lease_id, ttl), self.header()))
-            case LeaseRevokeRequest(lease_id):
+            case messages.LeaseRevokeRequest(lease_id):
                 return await self.write(lambda: self._revoked(lease_id))
-            case LeaseTimeToLiveRequest(lease_id, keys):
+            case messages.LeaseTimeToLiveRequest(lease_id, keys):
                 return await self.time_to_live(lease_id, keys=keys)
-            case RaftTermRequest():
+            case messages.RaftTermRequest():
                 await self._until(lambda: not self.frozen)
-                return RaftTermResponse(self.header())
-            case StatusRequest():
+                return messages.RaftTermResponse(self.header())
+            case messages.StatusRequest():
                 await anyio.lowlevel.checkpoint()
                 return self.status()
         raise TypeError(f"a fake etcd does not know {type(request).__name__}")
 
-    def _revoked(self, lease_id: int) -> LeaseRevokeResponse:
+    def _revoked(self, lease_id: int) -> messages.LeaseRevokeResponse:
         self._cluster.revoke(lease_id)
-        return LeaseRevokeResponse(self.header())
+        return messages.LeaseRevokeResponse(self.header())
 
     async def read(self, question: Callable[[], T]) -> T:
         """Answer linearizably."""

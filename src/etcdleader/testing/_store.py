@@ -5,24 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .._etcd.api import (
-    NOTHING,
-    Compare,
-    DeleteRange,
-    DeleteRangeResult,
-    Event,
-    Header,
-    KeyValue,
-    LeaseNotFoundError,
-    Operation,
-    Put,
-    PutResult,
-    Range,
-    RangeResult,
-    Result,
-    Txn,
-    TxnResult,
-)
+from .._etcd import api
 from ..errors import EtcdRefusedError
 
 __all__ = ("Revision", "Store", "in_range")
@@ -43,7 +26,7 @@ class Revision:
 
     revision: int
     time: float
-    events: tuple[Event, ...]
+    events: tuple[api.Event, ...]
 
 
 def in_range(found: bytes, key: bytes, range_end: bytes) -> bool:
@@ -66,10 +49,10 @@ class Store:
     def __init__(self) -> None:
         self.revision = 1
         self.compacted = 0
-        self.keys: dict[bytes, KeyValue] = {}
+        self.keys: dict[bytes, api.KeyValue] = {}
         self.history: list[Revision] = []
         self._on_lease: dict[int, set[bytes]] = {}
-        self._events: list[Event] = []
+        self._events: list[api.Event] = []
 
     def copy(self) -> Store:
         """The same keys and history, to go on from apart."""
@@ -87,7 +70,7 @@ class Store:
         """The keys that go when this lease goes."""
         return tuple(sorted(self._on_lease.get(lease_id, ())))
 
-    def holds(self, compare: Compare) -> bool:
+    def holds(self, compare: api.Compare) -> bool:
         """Whether a condition holds now."""
         kv = self.keys.get(compare.key)
         if compare.target == "value":
@@ -104,7 +87,7 @@ class Store:
         }[compare.target]
         return _compare(found, compare)
 
-    def check(self, operations: Sequence[Operation], lease_exists: Callable[[int], bool]) -> None:
+    def check(self, operations: api.Operations, lease_exists: Callable[[int], bool]) -> None:
         """Refuse what cannot be done, before any of it is.
 
         Raises:
@@ -112,51 +95,51 @@ class Store:
             EtcdRefusedError: A put keeps what is not there.
         """
         for put in operations:
-            if isinstance(put, Txn):
+            if isinstance(put, api.Txn):
                 self.check(self.branch(put), lease_exists)
-            if not isinstance(put, Put):
+            if not isinstance(put, api.Put):
                 continue
             if (put.ignore_value or put.ignore_lease) and put.key not in self.keys:
                 raise EtcdRefusedError("etcdserver: key not found")
             if put.lease and not lease_exists(put.lease):
-                raise LeaseNotFoundError("etcdserver: requested lease not found")
+                raise api.LeaseNotFoundError("etcdserver: requested lease not found")
 
-    def branch(self, txn: Txn) -> Sequence[Operation]:
+    def branch(self, txn: api.Txn) -> api.Operations:
         """Return what a transaction would do now."""
         return txn.success if all(self.holds(one) for one in txn.compare) else txn.failure
 
-    def apply(self, operations: Sequence[Operation], now: float, header: Callable[[int], Header]) -> list[Result]:
+    def apply(self, operations: api.Operations, now: float, header: Callable[[int], api.Header]) -> list[api.Result]:
         """Do the operations of one transaction, in order; what they change is one revision."""
         # etcd decides on all branches before it changes anything.
-        branches = {index: self.branch(one) for index, one in enumerate(operations) if isinstance(one, Txn)}
+        branches = {index: self.branch(one) for index, one in enumerate(operations) if isinstance(one, api.Txn)}
         results = self._apply(operations, branches, header)
         self._commit(now)
         return results
 
     def _apply(
         self,
-        operations: Sequence[Operation],
-        branches: Mapping[int, Sequence[Operation]],
-        header: Callable[[int], Header],
-    ) -> list[Result]:
-        results: list[Result] = []
+        operations: api.Operations,
+        branches: Mapping[int, api.Operations],
+        header: Callable[[int], api.Header],
+    ) -> list[api.Result]:
+        results: list[api.Result] = []
         for index, operation in enumerate(operations):
-            if operation == NOTHING:
+            if operation == api.NOTHING:
                 continue  # it has no result of its own
             match operation:
-                case Txn():
+                case api.Txn():
                     within = self._apply(branches[index], {}, header)
                     succeeded = branches[index] is operation.success
-                    results.append(TxnResult(succeeded, tuple(within), header(self._next)))
-                case Range():
+                    results.append(api.TxnResult(succeeded, tuple(within), header(self._next)))
+                case api.Range():
                     results.append(self._range(operation, header))
-                case Put():
+                case api.Put():
                     self._put(operation)
-                    results.append(PutResult())
-                case DeleteRange():
+                    results.append(api.PutResult())
+                case api.DeleteRange():
                     doomed = [kv.key for kv in self._find(operation.key, operation.range_end)]
                     self._delete(sorted(doomed))
-                    results.append(DeleteRangeResult(len(doomed)))
+                    results.append(api.DeleteRangeResult(len(doomed)))
         return results
 
     def delete_keys_on(self, lease_id: int, now: float) -> None:
@@ -164,12 +147,12 @@ class Store:
         self._delete(self.keys_on(lease_id))
         self._commit(now)
 
-    def _find(self, key: bytes, range_end: bytes) -> list[KeyValue]:
+    def _find(self, key: bytes, range_end: bytes) -> list[api.KeyValue]:
         if not range_end:
             return [self.keys[key]] if key in self.keys else []
         return [kv for found, kv in self.keys.items() if in_range(found, key, range_end)]
 
-    def _range(self, request: Range, header: Callable[[int], Header]) -> RangeResult:
+    def _range(self, request: api.Range, header: Callable[[int], api.Header]) -> api.RangeResult:
         kvs = self._find(request.key, request.range_end)
         count = len(kvs)
         if request.max_create_revision:
@@ -182,11 +165,11 @@ class Store:
             kvs = kvs[: request.limit]
         if request.keys_only:
             kvs = [kv._replace(value=b"", lease=0) for kv in kvs]  # etcd 3.7 leaves the lease out, too
-        return RangeResult(tuple(kvs), count, header(self._next if self._events else self.revision))
+        return api.RangeResult(tuple(kvs), count, header(self._next if self._events else self.revision))
 
-    def _put(self, put: Put) -> None:
+    def _put(self, put: api.Put) -> None:
         old = self.keys.get(put.key)
-        kv = KeyValue(
+        kv = api.KeyValue(
             put.key,
             value=old.value if old is not None and put.ignore_value else put.value,
             create_revision=self._next if old is None else old.create_revision,
@@ -199,14 +182,14 @@ class Store:
         if kv.lease:
             self._on_lease.setdefault(kv.lease, set()).add(kv.key)
         self.keys[put.key] = kv
-        self._events.append(Event("put", kv))
+        self._events.append(api.Event("put", kv))
 
     def _delete(self, keys: Sequence[bytes]) -> None:
         for key in keys:
             self._detach(self.keys.pop(key))
-            self._events.append(Event("delete", KeyValue(key, mod_revision=self._next)))
+            self._events.append(api.Event("delete", api.KeyValue(key, mod_revision=self._next)))
 
-    def _detach(self, kv: KeyValue) -> None:
+    def _detach(self, kv: api.KeyValue) -> None:
         if kv.lease:
             keys = self._on_lease[kv.lease]
             keys.remove(kv.key)
@@ -224,7 +207,7 @@ class Store:
             self._events = []
 
 
-def _compare(found: int | bytes, compare: Compare) -> bool:
+def _compare(found: int | bytes, compare: api.Compare) -> bool:
     wanted = compare.value
     if isinstance(found, bytes):
         assert isinstance(wanted, bytes)
