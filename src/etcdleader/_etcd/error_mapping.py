@@ -33,10 +33,21 @@ from .api import LeaseExistsError, LeaseNotFoundError
 
 __all__ = ("AnotherClusterError", "GoingAwayError", "StaleTokenError", "going_away", "translated", "watch_cancelled")
 
-_LEASE_GONE = "requested lease not found"
-_LEASE_EXISTS = "lease already exists"
-_STALE_TOKEN = ("invalid auth token", "revision of auth store is old", "auth: revision in header is old")
-_NO_USER = "user name is empty"
+# Parts of etcd's texts, beside the names that these have in its package rpctypes. tests/contract/test_error_texts.py looks
+# for them in each version of etcd.
+_LEASE_GONE = "requested lease not found"  # ErrGRPCLeaseNotFound
+_LEASE_EXISTS = "lease already exists"  # ErrGRPCLeaseExist
+_STALE_TOKEN = (
+    "invalid auth token",  # ErrGRPCInvalidAuthToken
+    "revision of auth store is old",  # ErrGRPCAuthOldRevision
+    "auth: revision in header is old",  # ErrAuthOldRevision of etcd's package auth, which says it of a watch
+)
+_NO_USER = "user name is empty"  # ErrGRPCUserEmpty
+_NOT_ALLOWED = "permission denied"  # ErrGRPCPermissionDenied
+_NOT_READY = (
+    "not supported for learner",  # ErrGRPCNotSupportedForLearner
+    "etcdserver: not capable",  # ErrGRPCNotCapable
+)
 _TLS = ("[ssl:", "certificate", "handshake", "ssl_error", "tls:", "verification check failed", "security handshaker")
 _UNKNOWN_AUTHORITY = "the member's certificate is of an authority that ca_cert does not hold"
 _TLS_REASONS = {
@@ -54,7 +65,6 @@ _TLS_REASONS = {
 _THIS_MEMBER = frozenset(
     {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "ABORTED", "INTERNAL", "UNKNOWN", "UNIMPLEMENTED"}
 )
-_NOT_READY = ("not supported for learner", "etcdserver: not capable")
 _WHOLE_CLUSTER = {
     "RESOURCE_EXHAUSTED": "",
     "DATA_LOSS": "; etcd's alarm CORRUPT refuses all writes until it is disarmed",
@@ -142,7 +152,7 @@ def watch_cancelled(reason: str) -> EtcdLeaderError:
     lower = text.lower()
     if (stale := _stale_token(text)) is not None:
         return stale
-    if "permission denied" in lower or "auth" in lower:
+    if _NOT_ALLOWED in lower or "auth" in lower:
         return EtcdRefusedError(text)
     return EtcdUnavailableError(text)
 

@@ -1,0 +1,52 @@
+"""etcd's texts that decide what an error means: this etcd has them, and they mean it.
+
+Some of these errors cannot be brought about on one healthy member, so the texts are looked for in the program itself.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from etcdleader._etcd.api import LeaseExistsError, LeaseNotFoundError
+from etcdleader._etcd.error_mapping import StaleTokenError, translated, watch_cancelled
+from etcdleader.errors import EtcdRefusedError, EtcdUnavailableError
+from etcdleader.testing import EtcdServer
+
+pytestmark = pytest.mark.etcd
+
+TEXTS = {
+    # etcd's name of it: the statuses that it has had, the text, and what that means.
+    "ErrGRPCLeaseNotFound": (["NOT_FOUND"], "etcdserver: requested lease not found", LeaseNotFoundError),
+    "ErrGRPCLeaseExist": (["FAILED_PRECONDITION"], "etcdserver: lease already exists", LeaseExistsError),
+    "ErrGRPCInvalidAuthToken": (["UNAUTHENTICATED"], "etcdserver: invalid auth token", StaleTokenError),
+    "ErrGRPCAuthOldRevision": (["INVALID_ARGUMENT"], "etcdserver: revision of auth store is old", StaleTokenError),
+    "auth.ErrAuthOldRevision": (["UNKNOWN"], "auth: revision in header is old", StaleTokenError),
+    "ErrGRPCUserEmpty": (["INVALID_ARGUMENT"], "etcdserver: user name is empty", StaleTokenError),
+    "ErrGRPCPermissionDenied": (["PERMISSION_DENIED"], "etcdserver: permission denied", EtcdRefusedError),
+    "ErrGRPCNotSupportedForLearner": (
+        ["FAILED_PRECONDITION", "UNAVAILABLE"], "etcdserver: rpc not supported for learner", EtcdUnavailableError,
+    ),
+    "ErrGRPCNotCapable": (["FAILED_PRECONDITION", "UNAVAILABLE"], "etcdserver: not capable", EtcdUnavailableError),
+}  # fmt: skip
+OF_A_WATCH = ("ErrGRPCInvalidAuthToken", "ErrGRPCAuthOldRevision", "ErrGRPCUserEmpty", "ErrGRPCPermissionDenied")
+
+
+@pytest.fixture(scope="module")
+def program(server: EtcdServer) -> bytes:
+    assert server._etcd is not None
+    return server._etcd.read_bytes()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_that_decides_what_an_error_means_is_etcds(name: str, program: bytes) -> None:
+    codes, text, kind = TEXTS[name]
+    assert text.encode() in program
+    for code in codes:
+        assert type(translated(code, text, "etcd-1:2379")) is kind
+
+
+@pytest.mark.parametrize("name", OF_A_WATCH)
+def test_a_watch_is_cancelled_for_the_reason_that_its_text_names(name: str) -> None:
+    """etcd sends no status with it."""
+    _, text, kind = TEXTS[name]
+    assert type(watch_cancelled(text)) is kind
