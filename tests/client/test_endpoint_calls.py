@@ -14,6 +14,7 @@ from etcdleader._etcd.api import Range
 from etcdleader._etcd.endpoint import DirectEndpoint
 from etcdleader._etcd.etcd3_messages import etcdrpc
 from etcdleader._etcd.rpcs import RANGE
+from tests.client.endpoint_of import endpoint_of
 from tests.grpc.http2_server import Server, framed, serving
 
 pytestmark = pytest.mark.anyio
@@ -28,7 +29,7 @@ async def endpoint_to(*plans: Plan) -> AsyncIterator[tuple[DirectEndpoint, list[
     """``plans`` are followed by the connections, in order; each is told the number of its first stream."""
     with anyio.fail_after(PATIENCE):
         async with serving() as (address, servers), anyio.create_task_group() as group:
-            endpoint = DirectEndpoint(address, EtcdConfig([address], max_recv_bytes=2**20))
+            endpoint = endpoint_of(address, EtcdConfig([address], max_recv_bytes=2**20))
             endpoint._examiner = None  # as when it has answered before: nobody wonders whether TLS is spoken
 
             async def follow() -> None:
@@ -177,7 +178,7 @@ async def test_connections_that_still_answer_are_closed_with_the_endpoint() -> N
 
 @pytest.mark.parametrize("name", ["a" * 64 + ".example:2379", "ex ample\0:2379"])
 async def test_a_name_that_cannot_be_a_hosts_is_unavailable(name: str) -> None:
-    endpoint = DirectEndpoint(name, EtcdConfig(["127.0.0.1:1"]))
+    endpoint = endpoint_of(name, EtcdConfig(["127.0.0.1:1"]))
     with pytest.raises(EtcdUnavailableError):
         await ask(endpoint)
     endpoint.close()

@@ -14,10 +14,11 @@ from etcdleader import EtcdConfig, EtcdUnavailableError
 from etcdleader._etcd import endpoint as endpoints
 from etcdleader._etcd import tls
 from etcdleader._etcd.api import Range
-from etcdleader._etcd.endpoint import Endpoint, open_endpoint
+from etcdleader._etcd.endpoint import Endpoint
 from etcdleader._etcd.rpcs import RANGE, WATCH
 from etcdleader._etcd.stream import StreamUse
 from etcdleader._grpc import Connection
+from tests.client.endpoint_of import endpoint_of
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +41,7 @@ async def endpoint_at(serve: Callable[[SocketStream], Awaitable[None]]) -> Async
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, serve)
         address = f"https://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
-        endpoint = open_endpoint(address, EtcdConfig([address]))
+        endpoint = endpoint_of(address, EtcdConfig([address]))
         with anyio.fail_after(PATIENCE):
             yield endpoint
             endpoint.close()

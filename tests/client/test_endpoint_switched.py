@@ -70,6 +70,20 @@ async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through
     await gateway.aclose()
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Member]:
+    """The members to which the client connects, as often as it likes."""
+    members: list[Member] = []
+
+    def open_endpoint(address: str, *_: object) -> Member:
+        members.append(Member(address, "3.5.21"))
+        return members[-1]
+
+    monkeypatch.setattr(product, "open_endpoint", open_endpoint)
+    monkeypatch.setattr(balancer, "_REST", 0.0)
+    return members
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(
     ("endpoints", "heard", "goes"),
@@ -81,17 +95,9 @@ async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through
     ],
 )
 async def test_the_only_endpoint_is_not_left_while_it_talks(
-    monkeypatch: pytest.MonkeyPatch, endpoints: list[str], heard: float | None, goes: bool
+    opened: list[Member], endpoints: list[str], heard: float | None, goes: bool
 ) -> None:
     """When it is slow because a thousand ask at once, a new connection would have all of their watches to make anew."""
-    opened: list[Member] = []
-
-    def open_endpoint(address: str, *_: object) -> Member:
-        opened.append(Member(address, "3.5.21"))
-        return opened[-1]
-
-    monkeypatch.setattr(product, "open_endpoint", open_endpoint)
-    monkeypatch.setattr(balancer, "_REST", 0.0)
     gateway = new_client(EtcdConfig(endpoints))
     await gateway.member_status(timeout=5)
     if heard is not None:
@@ -103,18 +109,8 @@ async def test_the_only_endpoint_is_not_left_while_it_talks(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_the_only_endpoint_is_left_when_it_turns_out_to_be_another_clusters(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_the_only_endpoint_is_left_when_it_turns_out_to_be_another_clusters(opened: list[Member]) -> None:
     """Its name may lead home again: that it talks, and how much, is no reason to stay."""
-    opened: list[Member] = []
-
-    def open_endpoint(address: str, *_: object) -> Member:
-        opened.append(Member(address, "3.5.21"))
-        return opened[-1]
-
-    monkeypatch.setattr(product, "open_endpoint", open_endpoint)
-    monkeypatch.setattr(balancer, "_REST", 0.0)
     gateway = new_client(EtcdConfig(["one:1"]))
     await gateway.member_status(timeout=5)
     gateway._cluster_id = 2  # that of home; the member says 1

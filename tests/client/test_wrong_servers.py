@@ -16,9 +16,9 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from etcdleader import EtcdConfig, EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from etcdleader._etcd.api import Range
-from etcdleader._etcd.endpoint import DirectEndpoint
 from etcdleader._etcd.rpcs import RANGE
 from etcdleader._etcd.tls_diagnosis import TlsExaminer
+from tests.client.endpoint_of import endpoint_of
 from tests.grpc.http2_server import Server, serving
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +61,7 @@ def in_threads(serve: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 async def error_of(address: str, config: EtcdConfig) -> EtcdLeaderError:
-    endpoint = DirectEndpoint(address, config)
+    endpoint = endpoint_of(address, config)
     if not config.tls:
         endpoint._examiner = None  # the test's server knows no TLS at all
     try:
@@ -166,7 +166,7 @@ async def test_a_page_of_a_proxy_is_reported_with_its_status() -> None:
 async def test_a_peer_that_allows_too_few_streams_is_reported_with_its_limit(streams: int) -> None:
     with anyio.fail_after(PATIENCE):
         async with listening(lambda stream: few(stream, streams)) as address:
-            endpoint = DirectEndpoint(address, EtcdConfig(address))
+            endpoint = endpoint_of(address, EtcdConfig(address))
             endpoint._examiner = None
             errors: list[str] = []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import random
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -94,9 +93,7 @@ class _Attempt:
 class DirectEndpoint(Endpoint):
     """A member that is spoken to without a client of gRPC's."""
 
-    def __init__(
-        self, name: str, config: EtcdConfig, policy: ConnectPolicy | None = None, contexts: ClientContexts | None = None
-    ) -> None:
+    def __init__(self, name: str, config: EtcdConfig, policy: ConnectPolicy, contexts: ClientContexts) -> None:
         """Open nothing yet.
 
         Args:
@@ -107,8 +104,8 @@ class DirectEndpoint(Endpoint):
         """
         self.name = name
         self._config = config
-        self._policy = policy or ConnectPolicy(random.uniform)
-        self._contexts = contexts or ClientContexts(config)
+        self._policy = policy
+        self._contexts = contexts
         self._examiner: TlsExaminer | None = TlsExaminer(name.removeprefix("https://"), config, self._contexts)
         self._connections: list[Connection] = []
         """All that have not ended: the newest is the last, and those before it end their calls."""
@@ -283,15 +280,12 @@ class DirectEndpoint(Endpoint):
             await connection.wait_closed()
 
 
-def open_endpoint(
-    endpoint: str, config: EtcdConfig, policy: ConnectPolicy | None = None, contexts: ClientContexts | None = None
-) -> Endpoint:
+def open_endpoint(endpoint: str, config: EtcdConfig, policy: ConnectPolicy, contexts: ClientContexts) -> DirectEndpoint:
     """Return an endpoint to which nothing was sent yet.
 
     Raises:
         EtcdRefusedError: A certificate cannot be used.
     """
-    contexts = contexts or ClientContexts(config)
     if config.tls:
         contexts.check()
     return DirectEndpoint(endpoint, config, policy, contexts)
