@@ -5,9 +5,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 
 
@@ -30,3 +32,12 @@ def etcd_server() -> Iterator[EtcdServer]:
 def election_key() -> str:
     """An election that nobody else stands in, on whatever etcd."""
     return f"tests/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def operator(etcd_server: EtcdServer) -> Iterator[Any]:
+    """An etcd3 client with the right to do everything."""
+    host, _, port = etcd_server.endpoints[0].rpartition(":")
+    client = etcd3.client(host, int(port))
+    yield client
+    client.close()

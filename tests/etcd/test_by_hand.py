@@ -5,7 +5,7 @@ The lease is a minute and is renewed every quarter of it, so that what is notice
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -23,7 +23,6 @@ from etcdleader import (
 )
 from etcdleader._etcd.client import EtcdClient
 from etcdleader._lease import connection as connections
-from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
@@ -34,15 +33,6 @@ PATIENCE = 10
 
 Make = Callable[[], EtcdLeaderManager]
 Act = Callable[[Any, LeaderRecord], object]
-
-
-@pytest.fixture
-def operator(etcd_server: EtcdServer) -> Iterator[Any]:
-    """Somebody with an etcd3 client and the right to do everything."""
-    host, _, port = etcd_server.endpoints[0].rpartition(":")
-    client = etcd3.client(host, int(port))
-    yield client
-    client.close()
 
 
 @pytest.fixture

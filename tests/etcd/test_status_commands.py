@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +12,6 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from tests.etcd.stage import Stage, until
 from tests.helpers.full_pipe import full_pipe
@@ -27,15 +25,6 @@ pytestmark = pytest.mark.anyio
 def anyio_backend() -> str:
     """The commands choose their loop themselves, so trying this side on both shows nothing."""
     return "asyncio"
-
-
-@pytest.fixture
-def operator(etcd_server: EtcdServer) -> Iterator[Any]:
-    """Somebody who puts keys by hand."""
-    host, _, port = etcd_server.endpoints[0].rpartition(":")
-    client = etcd3.client(host, int(port))
-    yield client
-    client.close()
 
 
 @pytest.fixture

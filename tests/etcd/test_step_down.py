@@ -13,6 +13,7 @@ from etcdleader import LeaderManager, Term
 from etcdleader._election.admin import Candidate, ask_to_step_down, connected, delete_key, read_queue
 from etcdleader.testing import EtcdServer
 from tests.etcd.stage import Stage, go_leader, until
+from tests.helpers.slow_work import work_until_cancelled
 from tests.helpers.terminal import PATIENCE, Terminal
 
 pytestmark = pytest.mark.anyio
@@ -34,10 +35,8 @@ async def test_step_down_returns_when_the_leaders_work_has_ended_and_the_next_on
 
     async def work(manager: LeaderManager, term: Term) -> None:
         try:
-            await anyio.sleep_forever()
+            await work_until_cancelled(0.3)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.3)
             ended.append(anyio.current_time())
 
     first, second = stage.manager(), stage.manager()

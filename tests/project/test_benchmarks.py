@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -164,11 +165,10 @@ def test_rows_of_one_kind_stand_side_by_side_with_their_ratios() -> None:
     assert side_by_side([row(1.0)]) == ""
 
 
-@pytest.mark.etcd
-def test_all_grpc_clients_ask_for_the_same_and_get_all_events(tmp_path: Path) -> None:
-    """Else it would be no comparison."""
+def run_benchmarks(into: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """Run the smallest sizes; return how that ended, and the peers of each row."""
     ran = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "--quick", "--rows", "rpc", "--into", str(tmp_path)],
+        [sys.executable, "-m", "benchmarks", "--quick", *arguments, "--into", str(into)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -176,10 +176,16 @@ def test_all_grpc_clients_ask_for_the_same_and_get_all_events(tmp_path: Path) ->
         check=True,
         timeout=150,
     )
+    results = json.loads((into / "results.json").read_text())
+    return ran, {found["name"]: found["peers"] for found in results["rows"]}
+
+
+@pytest.mark.etcd
+def test_all_grpc_clients_ask_for_the_same_and_get_all_events(tmp_path: Path) -> None:
+    """Else it would be no comparison."""
+    ran, rows = run_benchmarks(tmp_path, "--rows", "rpc")
     assert "left out of" not in ran.stdout
     assert "| etcdleader._grpc | " in ran.stdout
-    results = json.loads((tmp_path / "results.json").read_text())
-    rows = {found["name"]: found["peers"] for found in results["rows"]}
     clients = {peer.title for peer in RPC_PEERS}
     for name in ("rpc-call-cpu", "rpc-burst-cpu"):
         assert set(rows[name]) == clients
@@ -191,19 +197,9 @@ def test_all_grpc_clients_ask_for_the_same_and_get_all_events(tmp_path: Path) ->
 @pytest.mark.etcd
 def test_the_smallest_run_measures_prints_and_writes(tmp_path: Path) -> None:
     """With the library and the bare calls, which are everywhere."""
-    program = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--peers", "ours,bare"]
-    ran = subprocess.run(
-        [*program, "--rows", "acquire-1,handover-1,extend", "--into", str(tmp_path)],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=150,
-    )
+    rows = ("--rows", "acquire-1,handover-1,extend")
+    ran, measured = run_benchmarks(tmp_path, "--rounds", "1", "--peers", "ours,bare", *rows)
     assert "Traceback" not in ran.stderr
-    results = json.loads((tmp_path / "results.json").read_text())
-    measured = {found["name"]: found["peers"] for found in results["rows"]}
     assert set(measured) == {"acquire-1", "handover-1", "extend"}
     for name, peers in measured.items():
         assert set(peers) == {OURS.title, BARE.title}, name

@@ -16,6 +16,7 @@ from etcdleader import (
     NotLeaderError,
     Term,
 )
+from tests.helpers.slow_work import work_until_cancelled
 
 pytestmark = pytest.mark.anyio
 
@@ -68,10 +69,8 @@ async def test_the_seat_is_not_released_before_a_leading_block_has_ended() -> No
             try:
                 async with manager.leading():
                     try:
-                        await anyio.sleep_forever()
+                        await work_until_cancelled(0.05)
                     finally:
-                        with anyio.CancelScope(shield=True):
-                            await anyio.sleep(0.05)
                         order.append("work ended")
             except LeadershipLostError:
                 order.append("raised")

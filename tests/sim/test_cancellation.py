@@ -15,6 +15,7 @@ from etcdleader import EtcdLeaderManager, LeaderManager, LeaderStatus, Term
 from etcdleader._lease import connection as connections
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock, virtual_backend
+from tests.helpers.slow_work import work_until_cancelled
 from tests.sim.world import CONFIG, make, until
 
 pytestmark = pytest.mark.anyio
@@ -293,11 +294,7 @@ async def test_stop_takes_etcd_at_most_retry_whenever_it_goes(
 
     @manager.on_elected
     async def work(manager: LeaderManager, term: Term) -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(cleanup)
+        await work_until_cancelled(cleanup)
 
     def go() -> None:
         GONE[gone](etcd)

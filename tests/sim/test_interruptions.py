@@ -12,6 +12,7 @@ import pytest
 from etcdleader import EtcdLeaderManager, LeadershipLostError, LeaderStatus, LossReason, Term
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
+from tests.helpers.slow_work import work_until_cancelled
 from tests.sim.world import CONFIG, Diary, make, until
 
 pytestmark = pytest.mark.anyio
@@ -130,10 +131,8 @@ async def test_a_task_that_was_started_in_a_block_that_is_left_waits_for_the_end
     @manager.on_elected
     async def slow(manager: object, term: Term) -> None:
         try:
-            await anyio.sleep_forever()
+            await work_until_cancelled(1)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(1)
             ended.append("work")
 
     async with anyio.create_task_group() as group:

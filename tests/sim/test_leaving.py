@@ -22,6 +22,7 @@ from etcdleader import (
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
+from tests.helpers.slow_work import work_until_cancelled
 from tests.sim.world import CONFIG, ELECTION, make, until
 
 pytestmark = pytest.mark.anyio
@@ -172,10 +173,8 @@ async def test_the_next_term_begins_only_when_the_last_ones_work_has_ended(etcd:
         overlaps.extend(running)
         running.append(term.token)
         try:
-            await anyio.sleep_forever()
+            await work_until_cancelled(3)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(3)
             running.remove(term.token)
 
     async with manager:

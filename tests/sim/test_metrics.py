@@ -14,6 +14,7 @@ from etcdleader.metrics import NullMetrics
 from etcdleader.model import Health, HealthState
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
+from tests.helpers.slow_work import work_until_cancelled
 from tests.sim.moving import moved
 from tests.sim.scrape import Scrape
 from tests.sim.world import CONFIG, ELECTION, make, until
@@ -76,11 +77,7 @@ async def test_terms_losses_and_drains_are_counted_by_reason(
 
     @manager.on_elected
     async def work(manager: LeaderManager, term: Term) -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.3)
+        await work_until_cancelled(0.3)
 
     async with manager:
         term = await manager.wait_elected()

@@ -11,6 +11,7 @@ from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LeadershipLostEr
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
+from tests.helpers.slow_work import work_until_cancelled
 from tests.sim.calls import KeepAlives, is_confirming_read, is_proposal
 from tests.sim.world import CONFIG, leading, make, until
 
@@ -73,11 +74,7 @@ async def test_renewing_goes_on_until_the_deadline_and_not_beyond(etcd: FakeEtcd
     manager = make(client, clock)
 
     async def slow_to_end(manager: object, term: Term) -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(5)
+        await work_until_cancelled(5)
 
     manager.on_elected(slow_to_end)
     async with manager:

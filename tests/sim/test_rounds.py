@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 
 import anyio
 import pytest
@@ -11,6 +12,7 @@ from etcdleader import Config, EtcdRefusedError, LeadershipLostError, LossReason
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
+from tests.helpers.slow_work import work_until_cancelled
 from tests.sim.calls import KeepAlives, is_confirming_read, keys_of
 from tests.sim.crowd import PER_READ, leaders, leave_out
 from tests.sim.world import CONFIG, make, until
@@ -66,11 +68,7 @@ async def test_an_extension_that_waited_past_the_deadline_renews_nothing(etcd: F
     manager = make(client, clock)
 
     async def slow_to_end(manager: object, term: Term) -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(5)
+        await work_until_cancelled(5)
 
     manager.on_elected(slow_to_end)
     believed = CONFIG.lease - CONFIG.margin
@@ -119,7 +117,7 @@ async def test_a_lease_is_not_renewed_by_the_answers_to_others(etcd: FakeEtcd, c
         assert not victim.is_valid()
         await anyio.sleep(2 * CONFIG.lease)
         assert victim.loss_reason is LossReason.EXPIRED
-        assert [number for number, term in enumerate(led) if not term.is_valid()] == [137]
+        assert [number for number, term in enumerate(led) if not term.is_valid()] == [VICTIM]
 
 
 async def test_a_key_that_is_gone_is_not_confirmed_by_those_that_stand_in_the_same_read(
@@ -152,6 +150,19 @@ async def test_leases_that_are_gone_take_none_of_their_round_along(etcd: FakeEtc
         assert not any(before), "nobody else so much as failed"
 
 
+VICTIM = 137
+
+
+def at_keep_alives_of(term: Term, etcd: FakeEtcd, act: Callable[[], Awaitable[None] | None]) -> None:
+    """Act whenever a keep-alive of the term's lease reaches etcd, before it is answered."""
+
+    def hook(call: Call) -> Awaitable[None] | None:
+        of_it = call.kind == "lease_keep_alive" and call.stage == "before" and call.arguments == (term.lease_id,)
+        return act() if of_it else None
+
+    etcd.hooks.append(hook)
+
+
 async def test_one_lease_that_etcd_refuses_to_renew_costs_no_other_its_seat(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
@@ -160,15 +171,13 @@ async def test_one_lease_that_etcd_refuses_to_renew_costs_no_other_its_seat(
     client.latency = 0.005
     async with leaders(client, clock) as managers:
         led = [term for manager in managers if (term := manager.term) is not None]
-        victim = led[137].lease_id
 
-        def refuse(call: Call) -> None:
-            if call.kind == "lease_keep_alive" and call.stage == "before" and call.arguments == (victim,):
-                raise EtcdRefusedError("etcdserver: permission denied")
+        def refuse() -> None:
+            raise EtcdRefusedError("etcdserver: permission denied")
 
-        etcd.hooks.append(refuse)
+        at_keep_alives_of(led[VICTIM], etcd, refuse)
         await anyio.sleep(3 * CONFIG.lease)
-        assert [number for number, term in enumerate(led) if not term.is_valid()] == [137]
+        assert [number for number, term in enumerate(led) if not term.is_valid()] == [VICTIM]
 
 
 async def test_one_lease_that_has_run_out_holds_the_others_on_the_stream_up_for_no_longer_than_its_revocation_takes(
@@ -179,20 +188,18 @@ async def test_one_lease_that_has_run_out_holds_the_others_on_the_stream_up_for_
     client.latency = 0.005
     async with leaders(client, clock) as managers:
         led = [term for manager in managers if (term := manager.term) is not None]
-        victim = led[137].lease_id
 
-        def run_out(call: Call) -> None:
-            if call.kind == "lease_keep_alive" and call.stage == "before" and call.arguments == (victim,):
-                etcd._cluster.lessor._leases[victim].expires_at = clock()
-                etcd._cluster._expires_sooner.send()
+        def run_out() -> None:
+            etcd._cluster.lessor._leases[led[VICTIM].lease_id].expires_at = clock()
+            etcd._cluster._expires_sooner.send()
 
-        etcd.hooks.append(run_out)
+        at_keep_alives_of(led[VICTIM], etcd, run_out)
         least = CONFIG.lease
-        while led[137].is_valid() or clock() < 2 * CONFIG.lease:
-            least = min(least, *(term.remaining() for term in led if term.lease_id != victim))
+        while led[VICTIM].is_valid() or clock() < 2 * CONFIG.lease:
+            least = min(least, *(term.remaining() for term in led if term is not led[VICTIM]))
             await anyio.sleep(0.05)
-        assert [number for number, term in enumerate(led) if not term.is_valid()] == [137]
-        assert led[137].loss_reason in (LossReason.REVOKED, LossReason.DELETED)
+        assert [number for number, term in enumerate(led) if not term.is_valid()] == [VICTIM]
+        assert led[VICTIM].loss_reason in (LossReason.REVOKED, LossReason.DELETED)
         assert sum(manager.statistics().renewal_failures for manager in managers) == 0
         assert least > CONFIG.lease - CONFIG.margin - CONFIG.renew - 0.6
 
@@ -205,15 +212,10 @@ async def test_one_lease_that_etcd_never_answers_for_costs_no_other_its_seat(
     client.latency = 0.005
     async with leaders(client, clock) as managers:
         led = [term for manager in managers if (term := manager.term) is not None]
-        victim = led[137].lease_id
 
-        async def hold_up(call: Call) -> None:
-            if call.kind == "lease_keep_alive" and call.stage == "before" and call.arguments == (victim,):
-                await anyio.sleep_forever()
-
-        etcd.hooks.append(hold_up)
+        at_keep_alives_of(led[VICTIM], etcd, anyio.sleep_forever)
         await anyio.sleep(3 * CONFIG.lease)
-        assert [number for number, term in enumerate(led) if not term.is_valid()] == [137]
+        assert [number for number, term in enumerate(led) if not term.is_valid()] == [VICTIM]
 
 
 async def test_those_behind_the_first_unanswered_keep_alive_are_renewed_in_the_second_attempt(

@@ -23,6 +23,7 @@ from etcdleader._lease import connection as connections
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock, virtual_backend
+from tests.helpers.slow_work import work_until_cancelled
 from tests.sim.world import CONFIG, leading, make, until
 
 pytestmark = pytest.mark.anyio
@@ -104,10 +105,8 @@ async def test_on_ousted_is_told_once_per_term_after_the_work_and_before_the_rel
     async def work(*arguments: object) -> None:
         at_work.append(arguments)
         try:
-            await anyio.sleep_forever()
+            await work_until_cancelled(0.3)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(0.3)
             at_work.remove(arguments)
 
     async def lead() -> None:
@@ -163,10 +162,8 @@ async def test_no_new_candidacy_begins_before_the_old_one_is_closed(etcd: FakeEt
     @manager.on_elected
     async def work(manager: LeaderManager, term: Term) -> None:
         try:
-            await anyio.sleep_forever()
+            await work_until_cancelled(1)
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.sleep(1)
             order.append("work ended")
 
     manager.on_ousted(lambda manager, term: order.append("ousted"))
