@@ -5,6 +5,7 @@ What this holds to account is the tests: one that passes with the bug in place s
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ def test_a_planted_bug_turns_its_test_red(bug: Bug, tmp_path: Path, forker: Fork
 def test_each_rule_is_broken_at_least_once() -> None:
     assert {bug.rule for bug in BUGS} == set(RULES)
     assert len({bug.name for bug in BUGS}) == len(BUGS) >= 20
+
+
+def test_every_bug_that_is_written_is_planted() -> None:
+    """A group that no list names, or a file of them, holds nothing to account."""
+    written = [
+        ast.literal_eval(node.args[0])
+        for path in sorted((Path(__file__).parent / "bugs").glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Bug"
+    ]
+    assert sorted(written) == sorted(bug.name for bug in BUGS)
 
 
 def test_the_copy_is_what_is_tested_and_without_a_bug_nothing_is_red(tmp_path: Path, forker: Forker) -> None:
