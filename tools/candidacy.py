@@ -138,7 +138,7 @@ PROGRAM, ETCD = "your program", "etcd"
 
 
 async def work(term: Term) -> None:
-    """Be the work of a program, which lasts as long as the term."""
+    """Be the work of a program, which lasts until the term ends."""
     await anyio.sleep(term.remaining() * 10)
 
 
@@ -190,7 +190,7 @@ class Entry:
 
 @dataclass
 class _Recorder:
-    """What was entered in each step, and whose request etcd has received."""
+    """The entries of each step, and the requests that etcd has received."""
 
     entries: dict[str, list[Entry]] = field(default_factory=lambda: {step.name: [] for step in STEPS})
     received: set[str] = field(default_factory=set)
@@ -220,7 +220,7 @@ class _Recorder:
 
     def _profile(self, frame: FrameType, event: str, _: Any) -> None:
         function = self._names.get(frame.f_code)
-        # A coroutine is entered anew after each wait, too.
+        # A coroutine is entered again after each wait.
         if function is None or event != "call" or frame in self._seen:
             return
         self._seen.add(frame)
@@ -254,7 +254,7 @@ def _lane(function: str) -> str:
 
 
 def _code(function: str) -> CodeType:
-    """Return what the profiler knows a function by."""
+    """Return the code by which the profiler recognizes a function."""
     try:
         if "." not in function:
             found = globals()[function]

@@ -1,4 +1,4 @@
-"""The rooms of the package and who imports whom, as they are: from the contract in pyproject.toml and from the imports.
+"""The rooms of the package and their imports, from the contract in pyproject.toml and from the code.
 
 A room is a package or a public module right below ``etcdleader``. What each is for stands in the docstring of the
 package, one line a room, and is read from there.

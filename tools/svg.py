@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 __all__ = ("COLOURS", "Svg", "width_of", "wrap")
 
 COLOURS = 9
-"""How many colours there are for lines and dots, as the classes ``c1`` to ``c9``."""
+"""The number of colours for lines and dots, which are the classes ``c1`` to ``c9``."""
 
 _LIGHT = {
     "sheet": ("#ffffff", "#d0d7de"), "band": ("#f6f8fa", "none"), "text": ("#1f2328", "none"),

@@ -7,7 +7,7 @@ that. To follow one candidacy, start at ``_election.candidacy``.
 - ``errors``: what can go wrong, by what the caller should do about it.
 - ``_values``: checks of values: durations, addresses, problems of settings.
 - ``_runtime``: what differs between event loops and operating systems.
-- ``_grpc``: a gRPC client over HTTP/2, which knows nothing of etcd.
+- ``_grpc``: a gRPC client over HTTP/2, without any reference to etcd.
 - ``config``: the settings of an election and of etcd, as valid values.
 - ``_etcd``: the port to etcd (``_etcd.api``) and the client behind it.
 - ``manager``: the contract of a leader manager.
