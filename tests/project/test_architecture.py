@@ -251,7 +251,7 @@ def test_the_tests_of_the_grpc_client_import_nothing_else_of_the_library() -> No
 
 def test_every_link_between_the_pages_leads_somewhere() -> None:
     """A page that is named and missing is the first thing that a reader finds."""
-    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
     links = [
         (page.name, link)
         for page in pages
