@@ -1,1 +1,1 @@
-"""A key kept on a confirmed lease, whatever the key is for."""
+"""A key that is kept on a confirmed lease: a candidate key, a registration, or any other key."""

@@ -1,7 +1,7 @@
-"""Keys of the application, attached to a session's lease. They are deleted with it and follow its moves.
+"""The application's keys on a session's lease. etcd deletes them with the lease, and they follow its moves.
 
-They follow in Txns of their own, after the session's own key, so a key that cannot be moved does not delay that one. The
-client keeps the old lease alive until they have moved.
+They follow in separate Txns, after the session's own key has moved. So a key that cannot be moved does not delay the
+session's key. The client keeps the old lease alive until the attached keys have moved.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .listener import LeaseListener
 __all__ = ("MAX_ATTACHED", "AttachedKeys")
 
 MAX_ATTACHED = 100
-"""Keys on one lease. etcd deletes them in one revision when the lease ends, and watchers receive that as one."""
+"""Keys on one lease. When the lease ends, etcd deletes them in one revision, which watchers receive as one."""
 _MOST = 32
-"""Keys in one transaction: values may be large, and etcd takes no request above 1.5 MiB."""
+"""Keys in one transaction. Values may be large, and etcd refuses requests above 1.5 MiB."""
 
 
 class AttachedKeys:
-    """The attached keys of one session, each with the lease that it is on as far as is known."""
+    """The attached keys of one session, each with the last known lease that it is on."""
 
     __slots__ = ("_connection", "_lease_id", "_listener", "_ours", "_retry", "_scope", "leases")
 
@@ -37,22 +37,24 @@ class AttachedKeys:
         self._retry = retry
         self._lease_id = 0
         self._ours: set[int] = set()
-        """All leases that keys were put on."""
+        """All leases of this session that keys were put on."""
         self._scope: anyio.CancelScope | None = None
         self.leases: dict[bytes, int] = {}
 
     def add(self, key: bytes, lease_id: int) -> Callable[[], None]:
-        """A transaction that puts ``key`` on this lease is about to leave.
+        """Record that a transaction which puts ``key`` on this lease is about to be sent.
 
         Returns:
-            To be called if etcd refuses it: then the key is where it was.
+            A function to call if etcd refuses the transaction. It restores the previous record of the key.
 
         Raises:
-            ValueError: There are too many.
+            ValueError: The term has ``MAX_ATTACHED`` other keys already.
         """
         before = self.leases.get(key)
         if before is None and len(self.leases) >= MAX_ATTACHED:
-            raise ValueError(f"a term may have at most {MAX_ATTACHED} keys attached")
+            raise ValueError(
+                f"the term already has {MAX_ATTACHED} attached keys, which is the maximum: attach fewer keys"
+            )
         self.leases[key] = lease_id
         self._ours.add(lease_id)
 
@@ -65,7 +67,7 @@ class AttachedKeys:
         return refused
 
     def follow(self, lease_id: int) -> None:
-        """Move all keys to this lease."""
+        """Move all attached keys to this lease."""
         self._lease_id = lease_id
         self._ours.add(lease_id)
         if self._scope is None and self._left_behind():
@@ -73,11 +75,11 @@ class AttachedKeys:
             spawn(self._run, "etcdleader attached keys", lambda: None)
 
     def old_leases(self) -> set[int]:
-        """Return the leases that some keys have not left yet."""
+        """Return the previous leases that still have attached keys."""
         return {lease for lease in self.leases.values() if lease != self._lease_id} if self._lease_id else set()
 
     def stop(self) -> None:
-        """Move no further key: the session is over."""
+        """Stop moving keys, because the session has ended."""
         if self._scope is not None:
             self._scope.cancel()
 
@@ -92,7 +94,7 @@ class AttachedKeys:
                 try:
                     moved = await self._move(keys[:_MOST])
                 except Exception as error:  # noqa: BLE001 - no caller awaits this task
-                    self._give_up(keys[0], EtcdRefusedError(f"moving broke: {error!r}"))
+                    self._give_up(keys[0], EtcdRefusedError(f"its move failed unexpectedly: {error!r}"))
                     continue
                 if moved:
                     backoff.reset()
@@ -102,7 +104,7 @@ class AttachedKeys:
         self._scope = None
 
     async def _move(self, keys: Sequence[bytes]) -> bool:
-        """Move these keys once. Returns whether anything is known now that was not known before."""
+        """Try once to move these keys. Return whether the attempt has changed the record of any key."""
         target, leases = self._lease_id, [self.leases[key] for key in keys]
         moves = [
             Txn([Compare(key, "lease", lease)], [Put(key, lease=target, ignore_value=True)], [Range(key)])
@@ -112,12 +114,12 @@ class AttachedKeys:
             result = await self._connection.turns.run(lambda: self._connection.txn((), moves, timeout=self._retry))
         except EtcdRefusedError as error:
             if len(keys) > 1:
-                # One that the user may not write, and etcd refuses them all.
+                # etcd refuses the whole Txn if the user may not write one of its keys, so send each key alone.
                 return any([await self._move([key]) for key in keys])
             self._give_up(keys[0], error)
             return True
         except LeaseNotFoundError:
-            return False  # the session's own key was deleted with that lease, and the session ends
+            return False  # the session's own key was deleted with that lease, so the session ends
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
             return False
@@ -134,18 +136,23 @@ class AttachedKeys:
         found = answer.results[0]
         assert isinstance(found, RangeResult)
         if not found.kvs:
-            # Deleted by the application; or its put is still to come, which compares the lease of the session's own key.
+            # The application has deleted the key, or its put has not been applied yet. A later put cannot attach the key to
+            # the old lease: it compares the lease of the session's own key.
             self.leases.pop(key, None)
         elif found.kvs[0].lease in self._ours:
-            self.leases[key] = found.kvs[0].lease  # a copy of an earlier transaction was applied
+            self.leases[key] = found.kvs[0].lease  # etcd has applied a copy of an earlier Txn
         else:
-            self._give_up(key, EtcdRefusedError("it was put on another lease"))
+            self._give_up(key, EtcdRefusedError("another client has put it on another lease"))
         return True
 
     def _give_up(self, key: bytes, error: EtcdRefusedError) -> None:
         self.leases.pop(key, None)
         name = key.decode(errors="replace")
-        self._listener.etcd_failed(EtcdRefusedError(f"the attached key {name!r} could not follow its term: {error}"))
+        self._listener.etcd_failed(
+            EtcdRefusedError(
+                f"attached key {name!r} was not moved to the term's new lease, and is no longer kept: {error}"
+            )
+        )
 
     async def _keep_old_leases_alive(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""How long to wait before trying again. Pure: randomness is handed in."""
+"""The back-off between attempts. Pure: the caller passes the source of randomness."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 __all__ = ("Backoff",)
 
 _FIRST = 1 / 16
-"""The first pause, as a share of the longest: a blip is over sooner than ``retry``, an outage costs few calls."""
+"""The first pause, as a share of the longest: a short failure ends before ``retry``, an outage costs few calls."""
 
 
 class Backoff:
     """Pauses that double up to ``longest`` seconds, each shortened by up to a half at random.
 
-    The random half keeps leases that lost the same etcd at the same moment from coming back in one step.
+    The random part keeps leases that lost the same etcd at the same moment from all retrying at the same moment.
     """
 
     __slots__ = ("_longest", "_next", "_uniform")
@@ -24,11 +24,11 @@ class Backoff:
         self._next = longest * _FIRST
 
     def next(self) -> float:
-        """Seconds to wait this time."""
+        """Return the next pause in seconds. The one after it is twice as long, up to the longest."""
         pause = self._next
         self._next = min(self._next * 2, self._longest)
         return self._uniform(pause / 2, pause)
 
     def reset(self) -> None:
-        """It worked: start from the shortest pause again."""
+        """Start from the shortest pause again, after a success."""
         self._next = self._longest * _FIRST

@@ -1,4 +1,4 @@
-"""Reads of many callers in one transaction: a linearizable read shows all of them the same moment."""
+"""Many callers' reads in one transaction. One linearizable transaction shows the same revision to all of them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,19 @@ from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 __all__ = ("Reads",)
 
 ReadTogether: TypeAlias = Callable[[Sequence[Range], float], Awaitable[TxnResult]]
-"""``await read(requests, timeout)``: in one linearizable transaction."""
+"""``await read(requests, timeout)`` sends all requests in one linearizable transaction."""
 
 _MOST = 16
-"""Requests in one transaction, one of each caller. If thousands of keys are in one range, etcd reads all of them for each."""
+"""Requests in one transaction, one for each caller.
+
+A larger transaction would be slow: for each request, etcd reads all keys of its range, and a range may have thousands.
+"""
 _AT_A_TIME = 4
-"""Such transactions at a time: no more callers are served at once than when each reads on its own."""
+"""Concurrent transactions. So at most as many callers are served at once as when each reads alone."""
 
 
 class _Batch:
-    """What goes out together."""
+    """The requests of one shared transaction, and its result or error."""
 
     __slots__ = ("error", "over", "requests", "result")
 
@@ -39,27 +42,30 @@ class _Batch:
 
 
 class Reads:
-    """Where thousands have to read, those who wait for a turn anyway go together when it comes. A lone reader waits for
-    nobody but whoever reads in the same pass of the event loop."""
+    """A batcher of concurrent reads.
+
+    Reads that would queue for a slot of the limiter anyway are sent together in one transaction. A single read is delayed
+    by one event-loop iteration only.
+    """
 
     def __init__(self, read: ReadTogether, turns: FairLimiter) -> None:
-        """Nothing is read yet.
+        """Send no read yet.
 
         Args:
-            read: Sends.
-            turns: When.
+            read: Sends the requests of one transaction.
+            turns: Limits the concurrent calls.
         """
         self._read = read
         self._turns = turns
         self._batches = FairLimiter(_AT_A_TIME)
         self._gathering: dict[float, _Batch] = {}
-        """By how long their readers wait for an answer: none waits longer because another one would."""
+        """The open batches by timeout, so that no read waits longer than its own timeout."""
 
     async def read(self, requests: Sequence[Range], timeout: float) -> TxnResult:
-        """What these reads show at one moment after this call began.
+        """Return what these requests show at one revision, read after this call began.
 
         Raises:
-            EtcdLeaderError: As of a read on its own.
+            EtcdLeaderError: The same error as for a read that is sent alone.
         """
         while True:
             batch = self._gathering.get(timeout)
@@ -74,15 +80,17 @@ class Reads:
             if batch.result is not None:
                 return batch.result._replace(results=batch.result.results[first : first + len(requests)])
             if isinstance(batch.error, EtcdRefusedError):
-                # One key that may not be read, and etcd refuses them all: that must not cost the others.
+                # etcd refuses the whole Txn if the user may not read one of its keys. The other readers must not fail.
                 return await self._turns.run(partial(self._read, requests, timeout))
             if batch.error is not None:
-                raise copy(batch.error)  # one for each: they are raised in tasks of different campaigns
-            # Whoever was to send it was cancelled: once more.
+                raise copy(batch.error)  # one copy for each reader: they raise it in different tasks
+            # The reader that was to send this batch was cancelled: start again.
 
     async def _goes_alone(self, batch: _Batch, timeout: float) -> bool:
-        """Whether nobody has come along in this pass of the loop, and a turn is free. Else the batch is on its way, in a task
-        of its own: whichever of its readers goes, the others are served."""
+        """Return True if no other read has joined in this event-loop iteration and a slot is free.
+
+        Otherwise, start a task that sends the batch. If one of its readers is cancelled, the others are still served.
+        """
         count = len(batch.requests)
         self._gathering[timeout] = batch
         try:
@@ -102,8 +110,8 @@ class Reads:
             batch.result = await self._batches.run(lambda: self._turns.run(leave))
         except EtcdLeaderError as error:
             batch.error = error
-        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to those who read
-            batch.error = EtcdUnavailableError(f"reading broke: {error!r}")
+        except Exception as error:  # noqa: BLE001 - no caller awaits this task: the readers receive the error
+            batch.error = EtcdUnavailableError(f"a read failed unexpectedly: {error!r}")
 
     async def _leave(self, batch: _Batch, timeout: float) -> TxnResult:
         self._close(batch, timeout)

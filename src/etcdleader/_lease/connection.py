@@ -1,7 +1,7 @@
-"""Who shares which connection, and the task that keeps its leases alive.
+"""The connection pool, and each connection's task that keeps its leases alive.
 
-Users with an equal client, on one event loop in one process, share one connection: one channel, one stream of each
-kind, one ticker. It is opened for its first user and closed when the last one leaves.
+Users with an equal client share one connection per event loop and process. It has one channel, one stream of each kind
+and one ticker. The pool opens a connection for its first user and closes it when the last user leaves.
 """
 
 from __future__ import annotations
@@ -40,22 +40,23 @@ __all__ = ("Connection", "connect")
 T = TypeVar("T")
 
 _AT_A_TIME = 64
-"""Calls at a time: enough to keep etcd busy, and few enough for each to be answered soon. Renewals are not among them."""
+"""Concurrent calls: enough to keep etcd busy, few enough for prompt responses. Renewals are not counted."""
 _CLOSING = 1.0
-"""Seconds that the renewals get to end."""
+"""Seconds within which the renewals must end when the connection closes."""
 
 
 class Connection:
-    """etcd as the managers of one loop share it: the port, with its linearizable answers held against the highest
-    revision known, and the renewals.
+    """The connection to etcd that the managers of one event loop share.
+
+    It calls the port, checks the revision of each linearizable response, and runs the renewals and the moves.
 
     Attributes:
-        revisions: The highest revision known.
-        raft_terms: The highest raft term known.
-        renewals: Keep leases alive.
-        moves: Move keys to other leases.
-        turns: Limits the calls that are under way at a time, renewals apart.
-        reads: Batches linearizable reads, within those turns.
+        revisions: The highest revision received, by cluster.
+        raft_terms: The highest raft term received.
+        renewals: Renews the leases.
+        moves: Moves keys to other leases.
+        turns: Limits the concurrent calls. Renewals do not count.
+        reads: Batches linearizable reads, within the limit of ``turns``.
     """
 
     def __init__(self, api: EtcdApi, *, owned: bool) -> None:
@@ -76,40 +77,40 @@ class Connection:
 
     def _received(self, header: Header) -> None:
         if self.raft_terms.received(header.raft_term):
-            # etcd has another leader: keys move to leases that no earlier leader of etcd knows.
+            # etcd has another leader: keys move to leases of which no earlier leader of etcd has a record.
             self.renewals.look_at_all()
 
     def history_was_replaced(self, raft_term: int) -> None:
-        """An answered proposal, and the read after it, were in a lower raft term than the one known before."""
+        """Start a new history of raft terms: an answered proposal and its read had a lower term than one known before."""
         self.raft_terms.history_was_replaced(raft_term)
         self.renewals.look_at_all()
 
     async def learn_raft_term(self, key: bytes, *, timeout: float) -> None:
-        """Ask for a raft term, unless one is known. Without one, a lease is trusted for its first time to live only."""
+        """Read a raft term unless one is known. Without one, a lease is trusted for its first TTL only."""
         if not self.raft_terms.known:
-            async with self._learning:  # thousands begin at once, and one of them asks
+            async with self._learning:  # thousands of callers may start at once; only one of them reads
                 if not self.raft_terms.known:
-                    with suppress(EtcdRefusedError):  # no permission to read: later responses have a term, too
+                    with suppress(EtcdRefusedError):  # no permission to read: later responses contain a term as well
                         await self._asked(self.api.member_raft_term(key, timeout=timeout))
 
     async def propose(self, key: bytes, *, timeout: float) -> Header:
-        """Propose a Txn that changes nothing. When etcd responds, the member has applied an entry of the term in force.
+        """Propose a Txn that changes nothing. When etcd responds, the member has applied an entry of the current raft term.
 
-        It makes no revision and no event, and needs no space. ``key`` is one that the user may write.
+        The Txn creates no revision and no event, and needs no space. The user must be allowed to write ``key``.
         """
         never = Compare(key, "version", 0, "<")
         return (await self.txn([never], [DeleteRange(key)], (), timeout=timeout)).header
 
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
-        """``EtcdApi.lease_grant``."""
+        """Call ``EtcdApi.lease_grant``."""
         return await self._asked(self.api.lease_grant(ttl, lease_id, timeout=timeout))
 
     async def lease_revoke(self, lease_id: int, *, timeout: float) -> Header:
-        """``EtcdApi.lease_revoke``."""
+        """Call ``EtcdApi.lease_revoke``."""
         return await self._asked(self.api.lease_revoke(lease_id, timeout=timeout))
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
-        """``EtcdApi.range``, which also raises EtcdRegressedError."""
+        """Call ``EtcdApi.range``. Raise EtcdRegressedError if the revision of the response is too low."""
         known = self.revisions.known()
         result = await self._asked(self.api.range(request, timeout=timeout))
         self.revisions.check(result.header.cluster_id, result.header.revision, known)
@@ -118,14 +119,14 @@ class Connection:
     async def txn(
         self, compare: Compares, success: Operations, failure: Operations = (), *, timeout: float
     ) -> TxnResult:
-        """``EtcdApi.txn``, which also raises EtcdRegressedError."""
+        """Call ``EtcdApi.txn``. Raise EtcdRegressedError if the revision of the response is too low."""
         known = self.revisions.known()
         result = await self._asked(self.api.txn(compare, success, failure, timeout=timeout))
         self.revisions.check(result.header.cluster_id, result.header.revision, known)
         return result
 
     async def _asked(self, call: Awaitable[T]) -> T:
-        """What a call brings. When it fails by its member's fault, whoever asks next asks another one."""
+        """Await a call. If the failure may be limited to one member, the next call goes to another endpoint."""
         used = self.api.endpoint
         try:
             return await call
@@ -136,11 +137,11 @@ class Connection:
 
     @property
     def inherited(self) -> bool:
-        """Whether it is the connection of the process that this one was forked from: its leases are none of ours."""
+        """True if this process was forked after the connection was made. The leases belong to the parent process."""
         return self._process != process_id()
 
     def start(self) -> None:
-        """Start the task of the renewals. No manager's task can own it: each may leave before the others."""
+        """Start the task of the renewals. No manager's task can own it, because any manager may leave before the others."""
         spawn(self._run, "etcdleader renewals", self._ended.set)
 
     async def _run(self) -> None:
@@ -148,10 +149,10 @@ class Connection:
             await self.renewals.run()
 
     async def aclose(self) -> None:
-        """End the renewals and the moves, then the connection, unless it is the user's."""
+        """End the renewals and the moves. Then close the port, unless the user has passed it."""
         self._scope.cancel()
         await self.moves.aclose()
-        with anyio.move_on_after(_CLOSING):  # a call that hears no cancellation must not hold up whoever stops
+        with anyio.move_on_after(_CLOSING):  # a call that ignores cancellation must not delay the caller
             await self._ended.wait()
         if self._owned:
             await self.api.aclose()
@@ -161,12 +162,14 @@ _Key = tuple[tuple[int, int], anyio.lowlevel.EventLoopToken, Hashable]
 
 _connections: dict[_Key, Connection] = {}
 _parents: list[object] = []
-"""What a forked child inherited. It is kept, untouched: to free or close gRPC's objects, of a user's own client, can hang the
-child there, or speak to etcd in the parent's name."""
+"""The connections that a forked child inherited. They are kept alive and never used.
+
+A user's client may have gRPC objects. Freeing or closing them can hang the child, or send requests in the parent's name.
+"""
 
 
 def _forked() -> None:
-    global _connections  # noqa: PLW0603 - the only state of the module, and a fork replaces it
+    global _connections  # noqa: PLW0603 - the pool, which a fork replaces
     _parents.append(_connections)
     _connections = {}
 
@@ -174,26 +177,26 @@ def _forked() -> None:
 in_child(AtFork.CONNECTIONS, _forked)
 
 
-class connect:  # noqa: N801 - it reads as what it does
-    """Use the connection to the etcd that ``key`` stands for, opening it if nobody on this loop does already."""
+class connect:  # noqa: N801 - it is used like a function
+    """A context manager that uses the connection for ``key``. The first user on this event loop opens the connection."""
 
-    # No generator: every campaign is in such a block for as long as it runs.
+    # This is a class, because a generator takes more memory, and each running campaign holds one of these blocks.
     __slots__ = ("_connection", "_key", "_open_api", "_owned", "_place")
 
     def __init__(self, key: Hashable, open_api: Callable[[], EtcdApi], *, owned: bool) -> None:
-        """Nothing is opened yet.
+        """Open no connection yet.
 
         Args:
-            key: What is equal for those who may share.
+            key: Identifies the connection. Users with an equal key share it.
             open_api: Makes the port, without waiting.
-            owned: Whether it is closed when the last user leaves.
+            owned: True to close the port when the last user leaves.
         """
         self._key = key
         self._open_api = open_api
         self._owned = owned
 
     async def __aenter__(self) -> Connection:
-        """The connection."""
+        """Return the connection."""
         self._place = place = (process_id(), anyio.lowlevel.current_token(), self._key)
         connection = _connections.get(place)
         if connection is None:
@@ -204,7 +207,7 @@ class connect:  # noqa: N801 - it reads as what it does
         return connection
 
     async def __aexit__(self, *_: object) -> None:
-        """Close it, if nobody else uses it."""
+        """Close the connection if it has no other users."""
         connection = self._connection
         connection.users -= 1
         if connection.users == 0 and not connection.inherited:

@@ -1,4 +1,4 @@
-"""When to look after each of many things. Pure: told the time, never asking for it."""
+"""A priority queue of deadlines. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ T = TypeVar("T")
 
 
 class Agenda(Generic[T]):
-    """Each thing, hashable, stands there once, with its time. Each step costs the logarithm of their number."""
+    """The deadlines of hashable items, at most one for each item. Each operation takes logarithmic time."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, T]] = []
         self._entries: dict[T, int] = {}
-        """Which of its entries counts: those before it stay in the heap until their time comes."""
+        """The number of each item's current entry. Outdated entries stay in the heap until they reach its top."""
         self._numbers = count()
 
     def put(self, thing: T, when: float) -> None:
-        """Look after ``thing`` at that time, whatever was said before."""
+        """Set the deadline of ``thing`` to ``when``, and replace its previous one."""
         self._entries[thing] = number = next(self._numbers)
         heapq.heappush(self._heap, (when, number, thing))
         if len(self._heap) > 64 and len(self._heap) > 4 * len(self._entries):
@@ -29,11 +29,11 @@ class Agenda(Generic[T]):
             heapq.heapify(self._heap)
 
     def drop(self, thing: T) -> None:
-        """Forget it."""
+        """Remove the deadline of ``thing``, if it has one."""
         self._entries.pop(thing, None)
 
     def pop(self, until: float) -> T | None:
-        """Take the first whose time is no later than ``until``; None when there is none."""
+        """Remove and return the item with the earliest deadline, if that is at most ``until``; otherwise return None."""
         if (first := self.next()) is None or first > until:
             return None
         _, _, thing = heapq.heappop(self._heap)
@@ -41,7 +41,7 @@ class Agenda(Generic[T]):
         return thing
 
     def next(self) -> float | None:
-        """The earliest time; None when nothing stands there."""
+        """Return the earliest deadline, or None if there is none."""
         while self._heap and not self._counts(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None

@@ -1,11 +1,11 @@
 """The move of one key to another lease, because etcd has elected another leader.
 
-A lease B is granted, then one transaction puts the same value on it. Each step may be lost, late or doubled:
+etcd grants a new lease. Then one Txn puts the same value on that lease. Each step may be lost, delayed or repeated:
 
-- Until one response to the transaction is seen, the key may be on either lease. So the earlier deadline of both counts.
-- Without a response the same transaction, with the same lease, is sent again. A read would not settle it: the first copy may be
-  applied later. Another lease could be one too many.
-- Neither lease is revoked meanwhile. Afterwards the old one is left to expire.
+- Until a response to the Txn is received, the key may be on either lease. So the earlier of both deadlines applies.
+- Without a response, the same Txn with the same lease is sent again. A read could not settle the outcome, because etcd
+  may apply the first copy after the read. A third lease could leave the key on a lease that the client does not expect.
+- Neither lease is revoked meanwhile. Afterwards, the old lease is left to expire.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ("KeyMove", "MovingSession")
 
 
 class MovingSession(Protocol):
-    """The session whose key moves, as a move uses it."""
+    """The part of a session that a move uses."""
 
     own: LeasedKey
     trusted: LeaseClock
@@ -40,28 +40,28 @@ class MovingSession(Protocol):
     lost: LossReason | None
 
     def lose(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
-        """End it."""
+        """End the session for this reason."""
 
     async def granted(self, lease: Lease) -> bool:
-        """Ask for a lease once."""
+        """Request a grant of this lease once. Return whether etcd has granted it."""
         ...
 
     def move_failed(self, error: EtcdLeaderError) -> None:
-        """A call for the move failed."""
+        """Receive the error of a failed call."""
 
     def unattended(self, error: EtcdLeaderError) -> None:
-        """End the session: the client's own code has failed."""
+        """End the session, because the client's own code has failed."""
 
     def moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
-        """The key is on this lease."""
+        """Record that the key is on this lease now."""
 
 
 class KeyMove:
-    """Begins when it is made, and ends when the key has moved or the session is over.
+    """One move. It begins at its creation, and ends when the key has moved or the session has ended.
 
     Attributes:
-        lease: The one to which the key moves.
-        ended: Set at the end.
+        lease: The lease to which the key moves.
+        ended: Set when the move has ended.
     """
 
     __slots__ = ("_backoff", "_connection", "_new_lease", "_session", "ended", "lease")
@@ -83,25 +83,25 @@ class KeyMove:
         self._connection.moves.discard(self)
         self.ended.set()
 
-    # What the connection's moves ask and report
+    # For the connection's mover
 
     @property
     def retry(self) -> float:
-        """Bound of one call, in seconds."""
+        """The timeout of one call, in seconds."""
         return self._session.timing.retry
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is to be sent any more."""
+        """True if the move must send no further request."""
         return self._session.lost is not None or self.ended.is_set()
 
     @property
     def is_granted(self) -> bool:
-        """Whether the lease is granted to which the key moves."""
+        """True if etcd has granted the new lease."""
         return self.lease.granted
 
     async def grant(self) -> bool:
-        """Have that lease granted; False: not this time."""
+        """Request a grant of the new lease. Return False if this attempt failed."""
         lease = self.lease
         if not await self._session.granted(lease):
             return False
@@ -113,7 +113,7 @@ class KeyMove:
         return True
 
     def txn(self) -> Txn:
-        """Return the transaction. It leaves now."""
+        """Return the Txn that moves the key, and cap the deadline, because the caller sends the Txn now."""
         session, lease = self._session, self.lease
         own = session.own
         session.own = own.moving(lease.lease_id)
@@ -121,7 +121,7 @@ class KeyMove:
         return Txn(
             [
                 Compare(own.key, "create", own.create_revision),
-                # A request to step down that came just before would be lost.
+                # Without this compare, the move would overwrite a step-down request that etcd applied just before.
                 Compare(own.key, "mod", session.owner.mod_revision),
                 Compare(own.key, "lease", own.lease_id),
             ],
@@ -130,7 +130,7 @@ class KeyMove:
         )
 
     def answered(self, result: TxnResult) -> None:
-        """Take in the response to the transaction, or to a copy of it."""
+        """Process the response to the Txn or to a copy of it."""
         session = self._session
         if self.is_over:
             return
@@ -150,12 +150,12 @@ class KeyMove:
             self.start_later()
 
     def succeeded(self, mod_revision: int, read: Sequence[Result] = ()) -> None:
-        """The key is on the new lease."""
+        """Complete the move: the key is on the new lease."""
         self._session.moved_to(self.lease, mod_revision, read)
         self.give_up()
 
     def lease_gone(self) -> None:
-        """Replace the lease, which does not exist any more: etcd cannot apply any copy of the Txn."""
+        """Replace the new lease, which no longer exists. etcd cannot apply any copy of the Txn."""
         session = self._session
         if not self.is_over:
             session.own = session.own.moving(0)
@@ -164,20 +164,20 @@ class KeyMove:
             self.start_later()
 
     def failed(self, error: EtcdLeaderError) -> None:
-        """Schedule the same Txn again: etcd may have applied it, or may still apply it."""
+        """Schedule the same Txn again. etcd may have applied it, or may still apply it."""
         if not self.is_over:
             self._session.move_failed(error)
             self.start_later()
 
     def regressed(self, error: EtcdRegressedError) -> None:
-        """The cluster went back in time."""
+        """End the session, because the cluster's revision went back."""
         self._session.lose(LossReason.REGRESSED, error)
 
     def broke(self, error: EtcdLeaderError) -> None:
-        """End the session: the client's own code has failed in the middle of the move."""
+        """End the session, because the client's own code has failed during the move."""
         self._session.unattended(error)
 
     def start_later(self) -> None:
-        """Try again, after a pause."""
+        """Schedule the next attempt after a pause."""
         if not self.is_over:
             self.start(self._backoff.next())

@@ -1,4 +1,4 @@
-"""What a session asks of the owner of its key, and reports."""
+"""The protocol between a session and the owner of its key."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ __all__ = ("KeyOwner",)
 
 
 class KeyOwner(Protocol):
-    """Called on the event loop. An implementation must return promptly and must not raise."""
+    """The owner of a session's key, called on the event loop. Methods must return promptly and must not raise."""
 
     @property
     def mod_revision(self) -> int:
-        """The mod_revision of the key, as last seen."""
+        """The last known mod_revision of the key."""
         ...
 
     def read_with_move(self) -> Sequence[Range]:
-        """Return what to read in the transaction that moves the key."""
+        """Return the ranges to read in the Txn that moves the key."""
         ...
 
     def key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
-        """The key is on another lease. ``read`` is empty if an earlier copy of the Txn had moved it."""
+        """Record that the key is on another lease. ``read`` is empty if an earlier copy of the Txn has moved the key."""
 
     def key_seen(self, kv: KeyValue) -> None:
-        """A read has shown the key with its value and a lease of ours. Other clients may have put it, as step-down requests."""
+        """Receive the key as a read has shown it, with its value and our lease.
+
+        Other clients may have put it meanwhile, as step-down requests.
+        """
 
     def companion_absent(self) -> None:
-        """The key that each renewal also reads does not exist any more."""
+        """Record that the key which each renewal also reads no longer exists."""

@@ -1,4 +1,4 @@
-"""One lease in etcd: its grant, its revocation, and the raft term under which it is trusted."""
+"""One lease in etcd: its grant, its revocation, and the raft term under which the client trusts it."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ("Lease", "revoke")
 
 
 class Lease:
-    """Its id is drawn here, not by etcd: a grant whose response was lost can then be found and taken back.
+    """A lease whose id the client draws at random. So it can revoke the lease if the response to the grant is lost.
 
     Attributes:
-        lease_id: 0 until a grant was tried.
+        lease_id: The id of the lease; 0 before the first attempt to grant it.
         term: The raft term that was known before the grant was sent.
-        sent_at: When that grant left, on the manager's clock.
-        ttl: What etcd granted, in seconds; 0 until a grant was answered.
+        sent_at: The time when the grant was sent, in seconds on the manager's clock.
+        ttl: The TTL that etcd granted, in seconds; 0 before a successful response.
     """
 
     __slots__ = ("_asked", "_connection", "_failed", "_now", "lease_id", "sent_at", "term", "ttl")
@@ -37,7 +37,7 @@ class Lease:
         self._now = now
         self._failed = failed
         self._asked = False
-        """Whether a grant under this id left and was not answered: it may have been applied, or be applied yet."""
+        """True if a grant with this id was sent and has no response. etcd may have applied it, or may still apply it."""
         self.lease_id = 0
         self.term = LeaseTerm(0, 0)
         self.sent_at = -math.inf
@@ -45,33 +45,34 @@ class Lease:
 
     @classmethod
     def known(cls, connection: Connection, failed: Callable[[EtcdLeaderError], None], lease_id: int) -> Lease:
-        """Return an object for a lease that was granted before, to revoke it."""
+        """Return an object for a lease that etcd granted earlier, in order to revoke it."""
         lease = cls(connection, lambda: -math.inf, failed)
         lease.lease_id = lease_id
         return lease
 
     @property
     def granted(self) -> bool:
-        """Whether etcd has granted it."""
+        """True if etcd has granted the lease."""
         return self.ttl > 0
 
     async def grant(self, seconds: float, key: bytes, timeout: float) -> bool:
-        """Ask for it once. Returns whether it was granted; ``failed`` received what went wrong otherwise.
+        """Request the grant once. Return whether etcd has granted the lease. An error goes to ``failed``.
 
         Args:
-            seconds: Time to live to ask for.
-            key: One that the user may read.
-            timeout: Bound of each call, in seconds.
+            seconds: The TTL to request.
+            key: A key that the user may read.
+            timeout: The timeout of each call, in seconds.
         """
         if not self._asked:
             self.lease_id = random.SystemRandom().randrange(1, 1 << 63)
         try:
             await self._connection.turns.run(lambda: self._grant(seconds, key, timeout))
         except LeaseExistsError:
-            # After a lost response the lease is ours, with an unknown grant time. At the first try it is another client's.
+            # After a lost response, the lease is ours, with an unknown grant time. At the first attempt, it is another
+            # client's.
             exists, self._asked = self._asked, False
             if exists:
-                # What this does not reach ends by itself.
+                # If the revocation does not reach etcd, the lease expires.
                 with anyio.move_on_after(timeout):
                     await self.revoke(timeout, timeout)
             return False
@@ -82,8 +83,8 @@ class Lease:
 
     async def _grant(self, seconds: float, key: bytes, timeout: float) -> None:
         await self._connection.learn_raft_term(key, timeout=timeout)
-        # Both before it leaves. What the response shows may be later than the term in which the grant was applied, and etcd
-        # counts the time to live from some moment after this one.
+        # Read both before the grant is sent. The term in the response may be later than the one in which etcd applied the
+        # grant. And etcd counts the TTL from some moment after this one.
         term, sent_at = self._connection.raft_terms.latest, self._now()
         exists, self._asked = self._asked, True
         try:
@@ -95,7 +96,12 @@ class Lease:
         self.term, self.sent_at, self.ttl = term, sent_at, granted.ttl
 
     async def revoke(self, timeout: float, longest_pause: float) -> None:
-        """Revoke it, trying until etcd has it no more, which deletes its keys. ``timeout`` bounds each try, in seconds."""
+        """Revoke the lease, which deletes its keys. Retry until etcd no longer has it.
+
+        Args:
+            timeout: The timeout of each attempt, in seconds.
+            longest_pause: The longest pause between two attempts, in seconds.
+        """
         backoff = Backoff(longest_pause, random.uniform)
         give_up_at = anyio.current_time() + timeout
         while True:
@@ -104,7 +110,7 @@ class Lease:
             except LeaseNotFoundError:
                 if not self._asked or anyio.current_time() >= give_up_at:
                     return
-                # The grant may be under way still, and would leave a lease without a key.
+                # etcd may still apply the grant, which would leave a lease without a key.
                 await anyio.sleep(timeout / 8)
             except EtcdLeaderError as error:
                 self._failed(error)
@@ -114,10 +120,10 @@ class Lease:
 
 
 async def revoke(leases: Sequence[Lease], connection: Connection, retry: float) -> None:
-    """Revoke leases, which deletes their keys. What does not reach etcd within ``retry`` seconds ends with its lease.
+    """Revoke leases, which deletes their keys. A lease expires if etcd receives no revocation within ``retry`` seconds.
 
-    The seconds are counted from when etcd has answered another call last, where many wait for their turn. It is shielded
-    from cancellation.
+    If many calls wait for a slot of the limiter, the seconds count from the last success of another call. The function is
+    shielded from cancellation.
     """
     if not leases:
         return
@@ -127,7 +133,7 @@ async def revoke(leases: Sequence[Lease], connection: Connection, retry: float) 
             answered = False
             try:
                 scope.deadline = max(begun, turns.progress_at) + retry
-                # Half of it for each try, so that one lost answer does not leave the key in etcd.
+                # Half of the time for each attempt, so that one lost response does not leave the key in etcd.
                 if len(leases) == 1:
                     await leases[0].revoke(retry / 2, retry)
                 else:

@@ -1,6 +1,6 @@
-"""How long a lease may be believed, and which renewal may extend that. Pure: the caller passes the time.
+"""The deadline of a lease, and the decision which renewals extend it. Pure: the caller passes the time.
 
-All moments are seconds on the manager's clock (CLOCK_BOOTTIME by default); all durations are seconds.
+All times are seconds on the manager's clock (CLOCK_BOOTTIME by default). All durations are seconds.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ __all__ = ("LeaseClock", "Renewal", "Timing", "judge_renewal", "reason_of_loss",
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The durations by which a lease is kept, in seconds. They have been validated.
+    """The durations for keeping a lease, in seconds. They have been validated.
 
     Attributes:
-        lease: Time to live to ask for.
-        retry: Bound of one attempt, and the longest pause between two.
-        renew: From the sending of one confirmed renewal to the start of the next.
-        margin: How long before etcd may expire the lease this process stops relying on it.
+        lease: The TTL to request.
+        retry: The timeout of one attempt, and the longest pause between two.
+        renew: The interval from sending one confirmed renewal to the start of the next.
+        margin: The time between this process's deadline and the earliest time at which etcd may expire the lease.
     """
 
     lease: float
@@ -37,18 +37,19 @@ class Timing:
 
 
 class LeaseClock:
-    """Until when a lease is trusted: ``sent_at + ttl - margin`` of the last request that counted.
+    """The deadline of a lease: ``sent_at + ttl - margin`` of the last request that counted.
 
-    ``sent_at`` is when the request left, never when its answer came: etcd counts from some moment between the two, so
-    only the earlier one is safe (counted from the answer, a slow answer gave one lease two holders).
+    The deadline counts from the time when the request was sent, not from its response. The TTL starts at some moment
+    between the two, so only the earlier time is safe. With a deadline counted from the response, a slow response gave one
+    lease two holders.
 
-    ``believed`` latches. It is called from any thread without a lock; the latch, not an order of reads, is what makes
-    "once False, never True again" hold when a confirmation and a question cross.
+    ``believed`` latches, and any thread may call it without a lock. A check may run at the same time as a confirmation.
+    Only the latch, and no order of reads, ensures that the result never becomes True again after it was False.
 
     Attributes:
-        sent_at: When the request left.
-        deadline: The moment from which the lease is trusted no more.
-        margin: Seconds before etcd may expire the lease.
+        sent_at: The time when that request was sent.
+        deadline: The time from which the lease is no longer trusted.
+        margin: The seconds between the deadline and the earliest time at which etcd may expire the lease.
     """
 
     __slots__ = ("_over", "_uncapped", "deadline", "margin", "sent_at")
@@ -59,10 +60,10 @@ class LeaseClock:
         self.deadline = sent_at + ttl - margin
         self._over = False
         self._uncapped: float | None = None
-        """The deadline without the cap, while there is one."""
+        """The deadline without the cap; None if no cap is set."""
 
     def believed(self, now: float) -> bool:
-        """Whether the lease may still be believed at ``now``."""
+        """Return whether the lease is valid at ``now``. Once False, always False."""
         if self._over:
             return False
         if now >= self.deadline:
@@ -71,11 +72,11 @@ class LeaseClock:
         return True
 
     def remaining(self, now: float) -> float:
-        """Seconds until the deadline; 0 or less when it is over."""
+        """Return the seconds until the deadline; 0 or less if it has passed."""
         return min(self.deadline - now, 0.0) if self._over else self.deadline - now
 
     def confirm(self, sent_at: float, ttl: float, now: float) -> bool:
-        """Take in a confirmed renewal. Past the deadline, or under a cap, it extends nothing. False: it is past."""
+        """Extend the deadline by a confirmed renewal, unless a cap is set. Return False if the deadline has passed."""
         if not self.believed(now):
             return False
         if self._uncapped is None:
@@ -83,21 +84,30 @@ class LeaseClock:
         return True
 
     def cap(self, deadline: float) -> None:
-        """Set the earlier one of both deadlines. Nothing extends it while the cap is set.
+        """Limit the deadline to the earlier of both. Nothing extends it while the cap is set.
 
-        The client has sent a Txn that moves the key, and has no response: the key may be attached to either lease.
+        The client has sent a Txn that moves the key, and has no response. So the key may be attached to either lease.
         """
         if self._uncapped is None:
             self._uncapped = self.deadline
         self.deadline = min(self.deadline, deadline)
 
     def uncap(self) -> None:
-        """Lift the cap: no copy of the Txn was or will be applied, so the key is attached to the old lease."""
+        """Remove the cap and restore the deadline before it.
+
+        etcd has applied no copy of the Txn and will apply none, so the key is attached to the old lease.
+        """
         if self._uncapped is not None:
             self.deadline, self._uncapped = self._uncapped, None
 
     def moved(self, sent_at: float, ttl: float, now: float) -> bool:
-        """Trust the lease that the key has moved to, granted by a request sent at ``sent_at``. Return False past the deadline."""
+        """Set the deadline of the lease to which the key has moved. Return False if the old deadline has passed.
+
+        Args:
+            sent_at: The time when the grant of that lease was sent.
+            ttl: The TTL that etcd granted, in seconds.
+            now: The current time.
+        """
         if not self.believed(now):
             return False
         self.sent_at, self.deadline, self._uncapped = sent_at, sent_at + ttl - self.margin, None
@@ -109,32 +119,33 @@ class LeaseClock:
 
 
 class Renewal(Enum):
-    """What a keep-alive, the proposal after it and the read after that amount to."""
+    """The result of a renewal: of the keep-alive, the proposal after it, and the read after the proposal."""
 
     CONFIRMED = "confirmed"
-    """The lease is trusted from the sending of the keep-alive."""
+    """The lease is trusted from the time when the keep-alive was sent."""
     KEPT = "kept"
-    """etcd keeps the lease; it is trusted no longer than before."""
+    """etcd keeps the lease, but its deadline is not extended."""
     UNCONFIRMED = "unconfirmed"
     KEY_LOST = "key lost"
 
 
 def judge_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: int, known_term: int) -> Renewal:
-    """Whether a renewal counts.
+    """Decide whether a renewal counts.
 
-    etcd answers keep-alives without consensus: a leader that was deposed but has not noticed acknowledges leases that
-    its successor has revoked already. And a leader of an earlier term may still revoke what it remembers. So a renewal
-    counts only in the term under which the lease is trusted. The proposal between keep-alive and read has made the member
-    apply an entry of the term in force, so that the read's term is no older one.
+    etcd responds to keep-alives without consensus. A deposed leader of etcd that has not noticed its deposition
+    acknowledges leases that its successor has revoked already. And a leader of an earlier raft term may still revoke the
+    leases of which it has a record. So a renewal counts only in the term under which the lease is trusted. The proposal
+    between keep-alive and read has made the member apply an entry of the current term. So the read's term is not older.
 
     Args:
-        ttl: From the keep-alive's response. 0 or less means that the lease does not exist. A former leader of etcd responds
-            with 0 for a lease that it does not know, so only the read decides.
-        key_is_ours: Whether the read showed the key with its create_revision, attached to this lease or to the one it moves to.
-        lease_term: Under which the lease is trusted; 0 if it is trusted under none.
-        read_term: raft_term of the linearizable read, sent after an answered proposal to the same member; 0 if that
-            member reports none, or if another one answered.
-        known_term: Highest raft_term known before the proposal was sent.
+        ttl: The TTL in the response to the keep-alive. 0 or less means that the lease does not exist. But a former leader
+            of etcd responds with 0 for a lease of which it has no record, so only the read decides.
+        key_is_ours: True if the read showed the key with its create_revision, on this lease or on the one to which it
+            moves.
+        lease_term: The raft term under which the lease is trusted; 0 if there is none.
+        read_term: The raft_term of the linearizable read, which was sent after a response to the proposal. 0 if the member
+            reports none, or if another member has responded to the proposal.
+        known_term: The highest raft_term known before the proposal was sent.
     """
     if not key_is_ours:
         return Renewal.KEY_LOST
@@ -144,19 +155,20 @@ def judge_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: in
 
 
 def reason_of_loss(seen: LossReason, remaining: float) -> LossReason:
-    """Return why a lease was lost that has ``remaining`` seconds left, when ``seen`` shows that it was.
+    """Return the reason of a loss, from the reason ``seen`` and the seconds ``remaining`` until the deadline.
 
-    etcd deletes the key of a lease that has run out. A process whose event loop was blocked for so long receives that first, and
-    nobody has intruded. Likewise, who stops or resigns past the deadline has lost before.
+    Past the deadline the reason is EXPIRED, except for FAILED and REGRESSED. etcd deletes the key of an expired lease. A
+    process whose event loop was blocked receives this deletion first, although no other client has deleted the key.
+    Likewise, a process that stops or resigns past the deadline has lost its lease before.
     """
     ends_by_itself = seen not in {LossReason.FAILED, LossReason.REGRESSED}
     return LossReason.EXPIRED if ends_by_itself and remaining <= 0 else seen
 
 
 def why_unconfirmed(ttl: int, read_term: int, known_term: int) -> str:
-    """Return why a renewal is ``UNCONFIRMED``."""
+    """Describe why a renewal is ``UNCONFIRMED``."""
     if ttl <= 0:
         return "etcd responded to a keep-alive with TTL 0, but the lease's key still exists"
     if not read_term:
-        return "a keep-alive was not confirmed by one member that knows etcd's raft term"
-    return f"a keep-alive was confirmed in raft term {read_term}, though etcd has been in {known_term}"
+        return "a keep-alive was not confirmed by a single etcd member that reported its raft term"
+    return f"a keep-alive was confirmed in raft term {read_term}, which is below the known raft term {known_term}"

@@ -1,4 +1,4 @@
-"""The key that a lease is kept for. Pure."""
+"""The key on a lease. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ("LeasedKey",)
 
 @dataclass(frozen=True, slots=True)
 class LeasedKey:
-    """The candidate's own key, as it must be in etcd for the lease to be trusted.
+    """The session's own key, as it must be in etcd for the lease to be trusted.
 
     Attributes:
-        key: Its name.
-        value: As we put it.
-        create_revision: 0 until it stands.
-        lease_id: The lease that it is on.
-        moving_to: The lease to which a transaction without a response moves it; 0 when there is none.
-        moves: To how many leases it has moved.
+        key: The name of the key.
+        value: The value that the client has put.
+        create_revision: The create_revision of the key; 0 until the key exists.
+        lease_id: The lease that the key is on.
+        moving_to: The lease to which a Txn without a response moves the key; 0 if there is no such Txn.
+        moves: The number of completed moves.
     """
 
     key: bytes
@@ -32,7 +32,10 @@ class LeasedKey:
     moves: int = 0
 
     def is_ours(self, kv: KeyValue | None) -> bool:
-        """Return whether ``kv`` is this key: same create_revision and value, attached to its lease or to the one it moves to."""
+        """Return whether ``kv`` is this key.
+
+        It is, if it has the same create_revision and value, and is on its lease or on the lease to which it moves.
+        """
         return (
             kv is not None
             and kv.create_revision == self.create_revision
@@ -42,7 +45,7 @@ class LeasedKey:
         )
 
     def moving(self, lease_id: int) -> LeasedKey:
-        """Return the key while a transaction that moves it to this lease is on its way; 0: none is."""
+        """Return the key while a Txn without a response moves it to this lease. 0 means that there is no such Txn."""
         return replace(self, moving_to=lease_id)
 
     def moved(self) -> LeasedKey:
@@ -50,8 +53,8 @@ class LeasedKey:
         return replace(self, lease_id=self.moving_to, moving_to=0, moves=self.moves + 1)
 
     def puts_by_others(self, kv: KeyValue) -> int:
-        """Return how often other clients have put the key, which ``kv`` shows with a value and a lease of ours.
+        """Return how often other clients have put the key. ``kv`` shows it with our value and our lease.
 
-        etcd counts the PUTs on a key in its ``version``. The first one made the key, and each move is one.
+        etcd counts the PUTs on a key in its ``version``. The client's own PUTs are the first one, and one for each move.
         """
         return kv.version - 1 - self.moves - (kv.lease == self.moving_to)

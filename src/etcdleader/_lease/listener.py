@@ -1,4 +1,4 @@
-"""What a lease reports to its owner."""
+"""The protocol through which a lease reports to its owner."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ __all__ = ("LeaseListener",)
 
 
 class LeaseListener(Protocol):
-    """Called on the event loop, as things happen. An implementation must return promptly and must not raise."""
+    """The receiver of a lease's reports, called on the event loop. Methods must return promptly and must not raise."""
 
     def etcd_failed(self, error: EtcdLeaderError) -> None:
-        """A call failed; it is being tried again."""
+        """Receive the error of a failed call, which is retried."""
 
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
-        """A renewal was not confirmed; ``remaining`` seconds are left until the deadline."""
+        """Receive the error of an unconfirmed renewal, with ``remaining`` seconds until the deadline."""
 
     def loop_was_blocked(self, seconds: float) -> None:
-        """The lease has run out, and its event loop did not run for at least so long before that was seen."""
+        """Receive how long, at least, the event loop was blocked before it detected that the lease had expired."""
 
     def lease_moved(self, lease_id: int) -> None:
-        """The key is on another lease, because etcd has elected another leader."""
+        """Receive the key's new lease, after etcd has elected another leader."""
 
     def renewed(self, duration: float, remaining: float) -> None:
-        """A renewal was confirmed ``duration`` seconds after it was sent, when ``remaining`` seconds were left."""
+        """Receive a confirmed renewal.
+
+        Args:
+            duration: The seconds from sending the renewal to its confirmation.
+            remaining: The seconds that were left until the previous deadline.
+        """

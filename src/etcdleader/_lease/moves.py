@@ -1,8 +1,8 @@
-"""Keys that move to new leases, because etcd has elected another leader.
+"""The moves of keys to new leases, after etcd has elected another leader.
 
-The keys of one connection go together. Each lease is granted by itself. Then one transaction moves all keys whose leases were
-granted meanwhile, with one transaction inside it for each key. So ten thousand keys cost ten thousand grants and some two
-hundred transactions.
+The keys of one connection move together. Each lease is granted by a separate call. Then one Txn moves all keys whose
+leases were granted meanwhile. It contains one nested Txn for each key. So ten thousand keys cost ten thousand grants and
+about two hundred Txns.
 """
 
 from __future__ import annotations
@@ -24,63 +24,63 @@ from .deadlines import Agenda
 __all__ = ("Movable", "Moves")
 
 _MOST = 64
-"""Keys in one transaction. etcd allows 128 operations (``--max-txn-ops``), those inside counted one above the other."""
+"""Keys in one Txn. etcd allows 128 operations (``--max-txn-ops``) in the outer Txn and any one nested Txn together."""
 _TOGETHER = 0.1
-"""Seconds by which a move may come too early, to go along with others."""
+"""Seconds by which a move may start early, to share a Txn with others."""
 _GATHER = 0.02
-"""Seconds for which a key whose lease was granted waits for others."""
+"""Seconds for which a key waits for others after its lease was granted."""
 _REST = 1.0
 _CLOSING = 1.0
 
 
 class Movable(Protocol):
-    """The move of one key, as the connection's moves use it."""
+    """The move of one key, as the connection's mover uses it."""
 
     @property
     def retry(self) -> float:
-        """Bound of one call, in seconds."""
+        """The timeout of one call, in seconds."""
         ...
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is to be sent any more."""
+        """True if the move must send no further request."""
         ...
 
     @property
     def is_granted(self) -> bool:
-        """Whether the lease is granted to which the key moves."""
+        """True if etcd has granted the new lease."""
         ...
 
     async def grant(self) -> bool:
-        """Have that lease granted. False: not this time."""
+        """Request a grant of the new lease. Return False if this attempt failed."""
         ...
 
     def txn(self) -> Txn:
-        """Return the transaction. It leaves now."""
+        """Return the Txn that moves the key. The caller sends it now."""
         ...
 
     def answered(self, result: TxnResult) -> None:
-        """Take in what etcd has answered."""
+        """Process etcd's response to the Txn."""
         ...
 
     def lease_gone(self) -> None:
-        """etcd does not have the lease to which the key moves."""
+        """Replace the new lease, which no longer exists in etcd."""
         ...
 
     def failed(self, error: EtcdLeaderError) -> None:
-        """There is no answer."""
+        """Receive the error of a Txn without a usable response, and schedule the Txn again."""
         ...
 
     def start_later(self) -> None:
-        """Its lease was not granted: try again, after a pause."""
+        """Schedule the next attempt after a pause, because the lease was not granted."""
         ...
 
     def regressed(self, error: EtcdRegressedError) -> None:
-        """The cluster went back in time."""
+        """End the session, because the cluster's revision went back."""
         ...
 
     def broke(self, error: EtcdLeaderError) -> None:
-        """The client's own code has failed in the middle of the move."""
+        """End the session, because the client's own code has failed during the move."""
         ...
 
 
@@ -89,7 +89,7 @@ class _Connection(Txns, Protocol):
 
 
 class Moves:
-    """The moves of one connection, in a task that begins with the first of them."""
+    """The moves of one connection, in a task that starts with the first move."""
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
@@ -100,7 +100,7 @@ class Moves:
         self._ended = LightEvent()
 
     def schedule(self, key: Movable, after: float) -> None:
-        """Start the move of ``key`` after ``after`` seconds. A move in progress is not started again."""
+        """Start the move of ``key`` after ``after`` seconds, unless it is in progress."""
         if key in self._under_way:
             return
         self._agenda.put(key, anyio.current_time() + after)
@@ -114,7 +114,7 @@ class Moves:
         self._agenda.drop(key)
 
     async def aclose(self) -> None:
-        """End the moves."""
+        """Cancel all moves, and wait until their task has ended."""
         if self._scope is not None:
             self._scope.cancel()
             await self._ended.wait_for(_CLOSING)
@@ -126,7 +126,7 @@ class Moves:
                 try:
                     async with anyio.create_task_group() as group:
                         await self._start(group)
-                except Exception:  # noqa: BLE001 - no caller awaits this task, and other keys must move
+                except Exception:  # noqa: BLE001 - no caller awaits this task, and the other keys must move
                     await anyio.sleep(_REST)
 
     async def _start(self, group: TaskGroup) -> None:
@@ -136,7 +136,7 @@ class Moves:
             await (self._wake.wait() if pause is None else self._wake.wait_for(pause))
 
     def _start_what_is_due(self, group: TaskGroup) -> float | None:
-        """Return the seconds until the next move is due; None if none is scheduled."""
+        """Start the due moves. Return the seconds until the next one is due, or None if none is scheduled."""
         now = anyio.current_time()
         granted: dict[float, list[Movable]] = {}
         while (next_at := self._agenda.next()) is not None and next_at <= now:
@@ -147,7 +147,8 @@ class Moves:
                     continue
                 self._under_way[key] = None
                 if key.is_granted:
-                    granted.setdefault(key.retry, []).append(key)  # none waits longer because another one would
+                    # One Txn for each timeout, so that no key waits longer than its own timeout.
+                    granted.setdefault(key.retry, []).append(key)
                 else:
                     group.start_soon(protected(self._grant), key)
         for together in granted.values():
@@ -156,7 +157,7 @@ class Moves:
         return None if next_at is None else next_at - now
 
     async def _grant(self, key: Movable) -> None:
-        """Have one lease granted, independently of the others: a slow grant delays no other key."""
+        """Request the grant of one lease in a task for this key only, so that a slow grant delays no other key."""
         granted = False
         try:
             granted = await key.grant()
@@ -176,18 +177,18 @@ class Moves:
         except Exception as error:  # noqa: BLE001 - no caller awaits this task: the keys receive the error
             answers = dict.fromkeys(keys, error)
         finally:
-            # Before the answers are processed: each may schedule the next attempt.
+            # This precedes the processing of the answers, because each may schedule the next attempt.
             for key in keys:
                 self._under_way.pop(key, None)
         for key, answer in answers.items():
             self._take_in(key, answer)
 
     async def _send(self, keys: Sequence[Movable]) -> dict[Movable, TxnResult | Exception]:
-        """Send one transaction for all of them."""
+        """Send one Txn that moves all these keys. Return the response or the error for each key."""
         sent: list[Movable] = []
 
         async def send() -> TxnResult | None:
-            # While they waited for their turn, a renewal may have found some of them moved.
+            # While the call waited for a slot, the read of a renewal may have shown that some keys have moved.
             sent[:] = [key for key in keys if not key.is_over]
             txns = [key.txn() for key in sent]
             if len(txns) == 1:
@@ -199,7 +200,7 @@ class Moves:
         except (LeaseNotFoundError, EtcdRefusedError) as error:
             if len(sent) == 1:
                 return {sent[0]: error}
-            # etcd refuses the whole Txn because of one key. The others are sent again on their own.
+            # etcd refuses the whole Txn because of one key, so each key is sent again alone.
             answers: dict[Movable, TxnResult | Exception] = {}
 
             async def send_alone(key: Movable) -> None:
@@ -228,7 +229,7 @@ class Moves:
                 case EtcdLeaderError():
                     key.failed(answer)
                 case _:
-                    key.broke(EtcdUnavailableError(f"moving broke: {answer!r}"))
-        except Exception as error:  # noqa: BLE001 - it costs this key, and not those of others
+                    key.broke(EtcdUnavailableError(f"moving the key to another lease failed unexpectedly: {answer!r}"))
+        except Exception as error:  # noqa: BLE001 - it must not end the moves of other keys
             with suppress(Exception):
-                key.broke(EtcdUnavailableError(f"moving broke: {error!r}"))
+                key.broke(EtcdUnavailableError(f"moving the key to another lease failed unexpectedly: {error!r}"))

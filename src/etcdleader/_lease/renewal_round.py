@@ -1,11 +1,12 @@
-"""One round of renewals: the keep-alives of its leases go out back to back, then a proposal and reads confirm them.
+"""One round of renewals: keep-alives for its leases, back to back, then a proposal and reads that confirm them.
 
-Each step is sent after the last response of the one before. etcd answers keep-alives without consensus. The proposal makes
-the member apply an entry of the raft term in force, so the term in the header of a read after it is no older one. A member
-that has caught up by a snapshot would otherwise answer with the term from before it.
+Each step is sent after the last response of the step before. etcd responds to keep-alives without consensus. The proposal
+makes the member apply an entry of the current raft term. So the header of a later read shows no older term. Without the
+proposal, a member that has caught up by a snapshot would report the term from before the snapshot.
 
-The read goes through raft's log as well. A member answers a waiting call before it sets the term of that entry, but after it
-has set that of the entry before. A read that only asks for the index could come between the two.
+The read goes through raft's log as well. When a member applies an entry, it responds to the waiting call, and sets the term of
+that entry afterwards. A read that only requests raft's index could be answered between the two. A read in the log comes
+later: by then, the member has set the term of the entry before.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ from .raft_terms import RaftTerms
 __all__ = ("MAX_KEYS_PER_READ", "Renewable", "RenewalConnection", "Round")
 
 MAX_KEYS_PER_READ = 128
-"""etcd's own bound on the operations of one transaction (``--max-txn-ops``)."""
+"""etcd's limit on the operations of one Txn (``--max-txn-ops``)."""
 
 _ATTEMPTS = 2
-"""In one round. After the last one a lease waits, by its own backoff."""
+"""Attempts in one round. After the last one, each lease waits for its own back-off."""
 
 
 class RenewalConnection(Txns, Protocol):
-    """The connection, as a round of renewals uses it."""
+    """The part of a connection that a round of renewals uses."""
 
     api: EtcdApi
     raft_terms: RaftTerms
@@ -53,80 +54,83 @@ class RenewalConnection(Txns, Protocol):
         ...
 
     def history_was_replaced(self, raft_term: int) -> None:
-        """The cluster is in a lower raft term than the one known before."""
+        """Start a new history, because the cluster is in a lower raft term than one known before."""
         ...
 
 
 class Renewable(Protocol):
-    """A lease to keep alive, as seen from here."""
+    """A lease that the renewals keep alive."""
 
     clock: Clock
-    """What it goes by."""
+    """The clock for all times of the lease."""
 
     @property
     def lease_id(self) -> int:
-        """The lease that the key is on: it may be another one after a while."""
+        """The lease that the key is on. It changes when the key moves."""
         ...
 
     @property
     def retry(self) -> float:
-        """Bound of one attempt, in seconds."""
+        """The timeout of one attempt, in seconds."""
         ...
 
     @property
     def refused(self) -> bool:
-        """Whether etcd has refused its last renewal."""
+        """True if etcd has refused the last renewal."""
         ...
 
     def check(self) -> float:
-        """Compare the clock with the deadlines and act on what has passed. Returns in how many seconds to look again,
-        at the latest."""
+        """Compare the clock with the deadlines, and act on those that have passed.
+
+        Returns:
+            The seconds within which to check again.
+        """
         ...
 
     def spread(self) -> None:
-        """Let the next renewal be due some time before it would be, at random: leases that began together are many."""
+        """Let the next renewal be due earlier by a random time, because many leases may start together."""
         ...
 
     def due_in(self) -> float | None:
-        """Seconds until the next renewal is to start, 0 or less when it is to start now; None: never again."""
+        """Return the seconds until the next renewal; 0 or less if it is due, None if there will be none."""
         ...
 
     def may_go_along(self) -> bool:
-        """Whether it may be renewed now, although it is not due yet, in one round with others."""
+        """Return whether the lease may be renewed before it is due, in one round with others."""
         ...
 
     def keys(self) -> Sequence[bytes]:
-        """The keys whose reading confirms it."""
+        """Return the keys to read, beginning with the key that confirms the renewal."""
         ...
 
     def answered(
         self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], *, read_term: int, known_term: int
     ) -> bool:
-        """Take in a keep-alive's answer, and the read after it and after the proposal; False when they confirm nothing.
+        """Process the responses to a keep-alive and to the read after it. Return False if the renewal is unconfirmed.
 
         Args:
-            sent_at: When the keep-alive left.
-            answer: Its answer.
-            read: What the keys hold.
-            read_term: raft_term of the read; 0 if another member than that of the proposal has answered it.
-            known_term: The highest raft_term known before the proposal left.
+            sent_at: The time when the keep-alive was sent.
+            answer: The response to the keep-alive.
+            read: The keys as the read showed them; None for a key that does not exist.
+            read_term: The raft_term of the read; 0 if another member has responded to the proposal.
+            known_term: The highest raft_term known before the proposal was sent.
         """
         ...
 
     def failed(self, error: EtcdLeaderError) -> None:
-        """An attempt brought no answer."""
+        """Receive the error of a failed attempt."""
         ...
 
     def postpone(self) -> None:
-        """Two attempts in a row brought no confirmation: wait before the next."""
+        """Wait for the back-off before the next attempt, because this round has not confirmed the lease."""
         ...
 
     def regressed(self, error: EtcdRegressedError) -> None:
-        """The cluster went back in time."""
+        """End the session, because the cluster's revision went back."""
         ...
 
     def unattended(self, error: EtcdLeaderError) -> None:
-        """End the session: the client's own code has failed."""
+        """End the session, because the client's own code has failed."""
         ...
 
 
@@ -135,14 +139,14 @@ _Answered: TypeAlias = tuple[Renewable, KeepAlive]
 
 @dataclass(slots=True)
 class _Evidence:
-    """What one attempt has gathered.
+    """The data that one attempt has collected.
 
     Attributes:
-        sent_at: When the keep-alives left, by lease id.
-        known_term: The highest raft_term known before the proposal.
-        give_up_at: On the loop's clock.
+        sent_at: The time when each keep-alive was sent, by lease id.
+        known_term: The highest raft_term known before the proposal was sent.
+        give_up_at: The end of the attempt, in seconds on the event loop's clock.
         unconfirmed: The leases that were not renewed.
-        member_id: The member that has answered the proposal.
+        member_id: The member that has responded to the proposal.
     """
 
     sent_at: Mapping[int, float]
@@ -156,11 +160,11 @@ class _Evidence:
 
 
 class Round:
-    """One renewal, of one lease or of many, under way.
+    """One renewal of one or more leases, in progress.
 
     Attributes:
-        reading: Its reads have left: what they show may be older than what is asked from now on.
-        news: Set when it is over for some of its leases; then another one takes its place.
+        reading: True if the reads were sent. They may show a state that is older than a request made from now on.
+        news: Set when the round has ended for some of its leases. A new event then replaces it.
     """
 
     __slots__ = (
@@ -182,13 +186,13 @@ class Round:
         wanted: Callable[[Renewable], bool],
         release: Callable[[Round, Sequence[Renewable]], None],
     ) -> None:
-        """Nothing is sent yet.
+        """Send no request yet.
 
         Args:
-            connection: For all of them.
-            leases: To be renewed.
-            wanted: Whether a lease is still to be renewed.
-            release: Told when the round is over for some of them.
+            connection: The connection for all requests.
+            leases: The leases to renew.
+            wanted: Returns whether a lease must still be renewed.
+            release: Called when the round has ended for some leases.
         """
         self._connection = connection
         self._leases = leases
@@ -200,27 +204,27 @@ class Round:
         self.news = LightEvent()
 
     def tell(self) -> None:
-        """It is over for some."""
+        """Wake the tasks that wait for ``news``."""
         self.news.set()
         self.news = LightEvent()
 
     async def run(self) -> None:
-        """Renew all, in two attempts at most."""
+        """Renew all leases, in at most two attempts."""
         try:
-            left = self._wanting(self._leases)  # the loop may have been blocked since they were due
+            left = self._wanting(self._leases)  # the event loop may have been blocked since they were due
             for _ in range(_ATTEMPTS):
                 if not left:
                     break
                 used = self._connection.api.endpoint
                 left = await self._attempt(left)
-                # What stood in the way may be the member we speak to, so the next attempt goes to another one, and the
-                # second at once: most failures are over with that.
+                # The cause may be the current member, so the next attempt goes to another endpoint. The second attempt
+                # starts at once, because it succeeds after most failures.
                 if left and self._elsewhere:
                     self._connection.api.switch_endpoint(used)
                 self.reading = self._elsewhere = False
                 if (first := self._first_unanswered) is not None and len(left) > 1:
-                    # etcd serves the keep-alives of a stream one after another, so the first one that it did not answer may
-                    # hold up those behind it. It waits, and they are sent again without it.
+                    # etcd processes the keep-alives of a stream one after another. So the first one without a response may
+                    # delay those behind it. They are sent again without that one, which waits.
                     first.postpone()
                     left = [lease for lease in left if lease is not first]
             for lease in left:
@@ -232,8 +236,8 @@ class Round:
         return [lease for lease in leases if self._wanted(lease)]
 
     async def _attempt(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
-        """Renew once, within the shortest ``retry``; returns those that were not confirmed and still want to be."""
-        # etcd closes the stream at the first lease that it refuses: those that it would refuse again go last.
+        """Try once to renew the leases, within the shortest ``retry``. Return those that must be renewed still."""
+        # etcd closes the stream at the first lease that it refuses. So leases that it may refuse again are sent last.
         leases = sorted(leases, key=lambda lease: lease.refused)
         timeout = min(lease.retry for lease in leases)
         give_up_at = anyio.current_time() + timeout
@@ -246,8 +250,8 @@ class Round:
             answers = await self._connection.api.lease_keep_alive(list(sent_at), timeout=timeout)
         except EtcdLeaderError as error:
             unanswered = error
-        except Exception as error:  # noqa: BLE001 - a fault of ours: it costs this attempt, and not all leases
-            unanswered = EtcdUnavailableError(f"no keep-alive could be sent: {error!r}")
+        except Exception as error:  # noqa: BLE001 - an error in our code costs this attempt only, and not all leases
+            unanswered = EtcdUnavailableError(f"sending keep-alives failed unexpectedly: {error!r}")
         left: list[Renewable] = []
         answered: list[_Answered] = []
         for lease in leases:
@@ -265,7 +269,7 @@ class Round:
         evidence = _Evidence(sent_at, self._connection.raft_terms.known, give_up_at, left)
         portions = _portions(await self._propose(answered, evidence))
         if len(portions) == 1:
-            await self._confirm(portions[0], evidence)  # mostly so, and a task costs more than all else
+            await self._confirm(portions[0], evidence)  # the usual case: a task would cost more than all the rest
             return self._wanting(left)
         async with anyio.create_task_group() as group:
             for some in portions:
@@ -273,12 +277,12 @@ class Round:
         return self._wanting(left)
 
     async def _propose(self, answered: Sequence[_Answered], evidence: _Evidence) -> Sequence[_Answered]:
-        """Have one proposal answered, after the keep-alives; returns the leases that a read may confirm now."""
+        """Send a proposal after the keep-alives. Return the leases that a read may confirm now."""
         for first, (lease, _) in enumerate(answered):
             try:
                 header = await self._connection.propose(lease.keys()[0], timeout=evidence.time_left())
             except EtcdRefusedError as error:
-                # The user may not write this key: that concerns this lease only, and the next key serves as well.
+                # The user may not write this key. That concerns this lease only, so propose with the next lease's key.
                 self._fail([lease], error, evidence)
             except EtcdLeaderError as error:
                 self._fail([one for one, _ in answered[first:]], error, evidence)
@@ -299,14 +303,14 @@ class Round:
             evidence.unconfirmed.append(lease)
 
     async def _confirm(self, some: Sequence[_Answered], evidence: _Evidence) -> None:
-        """One read for some leases."""
+        """Confirm some leases by one read."""
         keys = [tuple(lease.keys()) for lease, _ in some]
         operations = [Range(key) for of_one in keys for key in of_one]
         try:
             result = await self._connection.txn((), operations, (NOTHING,), timeout=evidence.time_left())
         except EtcdLeaderError as error:
             if isinstance(error, EtcdRefusedError) and len(some) > 1:
-                # One key that may not be read, and etcd refuses them all: that must not cost the others.
+                # etcd refuses the whole Txn if the user may not read one of its keys. The other leases must not fail.
                 async with anyio.create_task_group() as group:
                     for one in some:
                         group.start_soon(protected(self._confirm), [one], evidence)
@@ -314,7 +318,7 @@ class Round:
             self._fail([lease for lease, _ in some], error, evidence)
             return
         header, known_term = result.header, evidence.known_term
-        # Another member than that of the proposal may not have applied an entry of the term in force.
+        # A member other than that of the proposal may not have applied an entry of the current term.
         read_term = header.raft_term if header.member_id == evidence.member_id else 0
         if 0 < read_term < known_term:
             self._connection.history_was_replaced(read_term)

@@ -1,8 +1,8 @@
-"""The renewals of one connection, done together.
+"""The renewals of one connection's leases, in shared rounds.
 
-Keep-alives of all leases that are due go out back to back on the one stream. Then one proposal, and read-only transactions
-of up to 128 keys, confirm them. So ten thousand leases cost ten thousand small messages and some hundred and sixty
-transactions, not twenty thousand calls. Every renewal confirms every key, whatever a watch may have missed.
+The keep-alives of all due leases are sent back to back on one stream. Then one proposal, and read-only Txns of up to 128
+keys, confirm them. So ten thousand leases cost ten thousand small messages and about 160 Txns, instead of twenty thousand
+calls. Every renewal confirms every key, even if a watch has missed an event.
 """
 
 from __future__ import annotations
@@ -25,33 +25,41 @@ from .renewal_round import MAX_KEYS_PER_READ, Renewable, RenewalConnection, Roun
 __all__ = ("Renewals",)
 
 _SHORTEST_PAUSE = 0.001
-"""On a clock slower than the loop's, what is left until a moment shrinks and shrinks before that is there."""
+"""Seconds. On a clock slower than the loop's, each sleep ends too early, and the remaining time shrinks toward zero."""
 _LONGEST_PAUSE = 3600.0
 _REST = 1.0
 _PACE = 0.005
-"""Seconds between two full rounds: what is due at the same moment does not go out in one burst."""
+"""Seconds between two full rounds, so that leases that are due at the same moment are not sent in one burst."""
 _SPREAD_FROM = 10 * MAX_KEYS_PER_READ
-"""Leases from which on new ones are spread over their interval. In a tenth of it, within which one may go along with
-others, there are enough to fill a round then: fewer would cost rounds of their own."""
+"""The number of leases from which new ones get a random offset within their interval.
+
+A lease may be renewed early by a tenth of its interval. With this many leases, those that are due within a tenth of the
+interval fill a round. With fewer, a random offset would cost extra rounds.
+"""
 _LATELY = 1.0
-"""Seconds after a late look in which a loss is put down to it."""
+"""Seconds after a late check within which the client attributes a loss to it."""
 _APART = 0.005
-"""Seconds by which two clocks may move apart before everything is looked after anew."""
+"""Seconds by which two clocks may drift apart before all their leases are checked again."""
 
 
 @dataclass(slots=True)
 class _ClockUse:
-    """How far a clock is ahead of the loop's, how many leases go by it, and when it was read last."""
+    """A clock: its lead over the loop's clock, its last reading, and the number of leases that use it."""
 
     clock: Clock
     ahead: float
     read_at: float
     users: int = 0
     late: float = 0.0
-    """Seconds by which the last reading came too late."""
+    """Seconds by which the last reading was late."""
 
     def moved(self, now: float, pause: float) -> bool:
-        """Read the clock, at ``now`` by the loop's and ``pause`` seconds after the last time; return whether it has moved."""
+        """Read the clock. Return whether it has moved relative to the loop's clock.
+
+        Args:
+            now: The current time on the loop's clock.
+            pause: The planned seconds since the last reading.
+        """
         reading = self.clock.now()
         self.late, self.read_at = reading - self.read_at - pause, reading
         ahead = reading - now
@@ -62,9 +70,9 @@ class _ClockUse:
 
 
 class Renewals:
-    """Keeps leases alive, in a task that its connection owns.
+    """The renewer of one connection's leases, in a task that the connection owns.
 
-    Rounds run beside each other, so that a slow answer holds up no lease but those of its own round.
+    Rounds run concurrently, so that a slow response delays only the leases of the same round.
     """
 
     def __init__(self, connection: RenewalConnection) -> None:
@@ -76,13 +84,13 @@ class Renewals:
         self._distinct_ticks = MinCounter()
         self._wake = LightEvent()
         self._sleeps_until = -math.inf
-        """When the task looks at the agenda by itself; while it does, it needs no waking."""
+        """The time when the task wakes up without a signal; ``-inf`` while it runs and needs none."""
         self._pause = 0.0
-        """For how long it sleeps, or has slept last."""
+        """The planned seconds of the current or last sleep."""
         self._group: TaskGroup | None = None
 
     def add(self, lease: Renewable) -> None:
-        """Renew ``lease`` from now on, and look after it."""
+        """Renew ``lease`` and check its deadlines from now on."""
         self._leases[lease] = None
         clock = lease.clock
         if (use := self._clocks.get(clock)) is None:
@@ -94,7 +102,7 @@ class Renewals:
         self._look_now(lease)
 
     def discard(self, lease: Renewable) -> None:
-        """Forget it."""
+        """Stop renewing and checking ``lease``."""
         if lease in self._leases:
             del self._leases[lease]
             self._agenda.drop(lease)
@@ -106,18 +114,23 @@ class Renewals:
                 self._distinct_ticks.remove(every)
 
     def watch_clock(self, lease: Renewable, every: float) -> None:
-        """Compare the lease's clock with the loop's so often, until it is discarded: loops sleep on clocks that stand
-        still in suspend, and what is on the agenda is there by the loop's."""
+        """Compare the lease's clock with the loop's every ``every`` seconds, until the lease is discarded.
+
+        An event loop sleeps on a clock that stops during suspend, and the deadlines here are times on that clock.
+        """
         if lease in self._leases and lease not in self._ticks:
             self._ticks[lease] = every
             self._distinct_ticks.add(every)
-            # Not here and now: the caller has not finished what it begins with this.
+            # Leave the check to the task, because the caller is still in the middle of a change.
             self._agenda.put(lease, -math.inf)
             if anyio.current_time() + every < self._sleeps_until:
                 self._wake.set()
 
     def late(self, lease: Renewable) -> float:
-        """Return for how many seconds the event loop has not run just now, at least, by the lease's clock. 0 or less: it runs."""
+        """Return for how many seconds, at least, the event loop was blocked just now; 0 or less if it was not.
+
+        The seconds are those of the lease's clock.
+        """
         if (use := self._clocks.get(lease.clock)) is None:
             return 0.0
         unread = lease.clock.now() - use.read_at
@@ -128,26 +141,26 @@ class Renewals:
         return self._distinct_ticks.min(_LONGEST_PAUSE)
 
     def _look_now(self, lease: Renewable) -> None:
-        """Here and now: the task is woken only when there is something for it to do sooner than it had thought."""
+        """Check ``lease`` in this call. Wake the task only if it must act earlier than planned."""
         if self._look_after(lease, anyio.current_time()) is not None:
             self.look(lease)
 
     def look(self, lease: Renewable) -> None:
-        """It is to be looked after sooner than it said before."""
+        """Wake the task to check ``lease`` now, earlier than planned."""
         if lease in self._leases:
             self._agenda.put(lease, -math.inf)
             self._wake.set()
 
     def look_at_all(self) -> None:
-        """Look after every lease now."""
+        """Wake the task to check every lease now."""
         for lease in self._leases:
             self._agenda.put(lease, -math.inf)
         self._wake.set()
 
     async def renew_now(self, lease: Renewable) -> None:
-        """Take ``lease`` through one round; return when that is over for it, however it went.
+        """Renew ``lease`` in one round. Return when the round has ended for this lease, with or without success.
 
-        A round under way will do, unless its read has left already: what that shows may be older than this call.
+        A round in progress suffices, unless its reads were sent already. They may show a state from before this call.
         """
         while lease in self._leases and self._group is not None:
             under_way = self._leases[lease]
@@ -164,12 +177,12 @@ class Renewals:
                 return
 
     async def run(self) -> None:
-        """Renew until cancelled."""
+        """Renew the leases until cancelled."""
         while True:
             try:
                 await self._run()
-            except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to those it looks after
-                failure = EtcdUnavailableError(f"renewing broke: {error!r}")
+            except Exception as error:  # noqa: BLE001 - no caller awaits this task: the leases receive the error
+                failure = EtcdUnavailableError(f"renewing leases failed unexpectedly: {error!r}")
                 for lease in list(self._leases):
                     lease.unattended(failure)
                 await anyio.sleep(_REST)
@@ -187,7 +200,7 @@ class Renewals:
             self._group = None
 
     def _start_what_is_due(self, group: TaskGroup) -> float:
-        """Returns in how many seconds to come back."""
+        """Start a round of the due leases. Return the seconds until the next call."""
         now = anyio.current_time()
         self._compare_clocks(now)
         due: dict[Renewable, float] = {}
@@ -206,7 +219,10 @@ class Renewals:
         return min(self._tick, max(next_look - now, _PACE if due else _SHORTEST_PAUSE))
 
     def _look_after(self, lease: Renewable, now: float) -> float | None:
-        """Return the seconds until the next check of a lease whose renewal is due. Any other lease is on the agenda again."""
+        """Check ``lease``. If its renewal is due, return the seconds until its next check.
+
+        Otherwise, schedule the next check of the lease, unless it was discarded, and return None.
+        """
         pause = lease.check()
         if lease not in self._leases:
             return None
@@ -220,7 +236,7 @@ class Renewals:
         return None
 
     def _companions(self, now: float, most: int) -> list[Renewable]:
-        """Others who will be due soon, and spare a round of their own when they go along."""
+        """Return up to ``most`` leases that are due soon. They join this round, which saves a later one."""
         found: list[Renewable] = []
         left: list[tuple[Renewable, float]] = []
         while len(found) < most and len(left) < most and (when := self._agenda.next()) is not None:
@@ -231,7 +247,7 @@ class Renewals:
             else:
                 left.append((lease, when))
                 if when > now:
-                    break  # those behind it are due later still
+                    break  # the leases after it are due even later
         for lease, when in left:
             self._agenda.put(lease, when)
         return found
@@ -254,7 +270,7 @@ class Renewals:
         return this
 
     def _release(self, this: Round, leases: Sequence[Renewable]) -> None:
-        """The round is over for these, whatever becomes of its others."""
+        """Record that the round has ended for these leases. It may continue for others."""
         now = anyio.current_time()
         for lease in leases:
             if self._leases.get(lease) is this:
@@ -264,5 +280,5 @@ class Renewals:
         this.tell()
 
     def _wanted(self, lease: Renewable) -> bool:
-        """Whether it is to be renewed still."""
+        """Return whether the lease must still be renewed."""
         return lease in self._leases and lease.due_in() is not None

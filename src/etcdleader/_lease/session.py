@@ -1,6 +1,6 @@
-"""A key kept on a lease, renewed until it is let go, and moved to another lease when etcd's leader changes.
+"""A key on a lease, which is renewed until the session ends. The key moves to another lease when etcd's leader changes.
 
-Two clocks run for it. The lease is *kept* as long as etcd has it. It is *trusted* by the renewals of its own raft term alone.
+A lease has two deadlines. A renewal in any raft term extends *kept*. Only one in the lease's own term extends *trusted*.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from .pace import Pace
 __all__ = ("Session",)
 
 _TICK = 1.0
-"""How often, at least, a watched deadline is compared with the clock: the loop's own stands still in suspend."""
+"""The longest time in seconds between two checks of a watched deadline. The loop's own clock stops during suspend."""
 _NO_SOONER = 0.05
-"""Seconds after a look at a deadline in which another one shows nothing new, by the lease's own clock."""
+"""Seconds after a check of the deadline within which another check is skipped, on the lease's clock."""
 
 
 class Session:
     """A key and the lease it is attached to. A lost session stays lost; its key and leases are never used again.
 
     Attributes:
-        own: The key, of ``owner``.
+        own: The key on the lease, which belongs to ``owner``.
         timing: The durations of the lease.
-        listener: Receives what happens.
-        trusted: Until when the lease may lead.
-        lost: Why it must not be believed any more.
-        error: The error that came with that, if any.
-        on_lost: Called once, when it is lost.
+        listener: Receives the session's reports.
+        trusted: The deadline until which the session may lead.
+        lost: The reason why the session is lost; None if it is not lost.
+        error: The error that caused the loss, if any.
+        on_lost: Called once, when the session is lost.
         on_moved: Called when the key is on another lease.
     """
 
@@ -64,7 +64,7 @@ class Session:
         owner: KeyOwner,
         readable: bytes,
     ) -> None:
-        """Ask for nothing yet. ``readable`` is a key that the user may read, whether it exists or not."""
+        """Send no request yet. ``readable`` is a key that the user may read, even if it does not exist."""
         self._connection = connection
         self.timing = timing
         self.listener = listener
@@ -81,7 +81,7 @@ class Session:
         self._ticked_at = -math.inf
         self._lease = self._new_lease()
         self._move: KeyMove | None = None
-        """Under way, from when it is decided on."""
+        """The scheduled or running move; None if there is none."""
         self.trusted = LeaseClock(-math.inf, 0, 0)
         self._kept = LeaseClock(-math.inf, 0, 0)
         self._may_lead = False
@@ -91,23 +91,23 @@ class Session:
         self._confirmed_at = -math.inf
         self._last_error: EtcdLeaderError | None = None
 
-    # What may be believed
+    # Validity
 
     @property
     def lease_id(self) -> int:
-        """The lease that the key is on; 0 until a grant was tried."""
+        """The lease that the key is on; 0 before the first attempt to grant one."""
         return self._lease.lease_id
 
     def believed(self) -> bool:
-        """Whether the lease may be believed now. From any thread."""
+        """Return whether the session is valid now. Any thread may call this."""
         return self.lost is None and self.trusted.believed(self.now())
 
     def lease_remaining(self) -> float:
-        """Seconds until the lease's deadline, whatever else was lost."""
+        """Return the seconds until the deadline of the lease, even if the session was lost for another reason."""
         return self.trusted.remaining(self.now())
 
     def age(self) -> float | None:
-        """Seconds since the last confirmed request was sent."""
+        """Return the seconds since the last confirmed request was sent; None if there is none."""
         return None if math.isinf(sent_at := self._bound.sent_at) else self.now() - sent_at
 
     def check_deadline(self) -> None:
@@ -116,7 +116,7 @@ class Session:
             self.lose(LossReason.EXPIRED)
 
     def lose(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
-        """Stop believing, for ever. Past the deadline the reason is EXPIRED."""
+        """Mark the session as lost, permanently. Past the deadline, the reason is EXPIRED. No-op if it is lost already."""
         if self.lost is None:
             self.lost, self.error = reason_of_loss(reason, self._bound.remaining(self.now())), error
             if self.lost is LossReason.EXPIRED and (late := self._connection.renewals.late(self)) > self._tick:
@@ -128,15 +128,15 @@ class Session:
 
     @property
     def _bound(self) -> LeaseClock:
-        """Ends the session: a leader is lost when it is trusted no more, a candidate when etcd may have expired its lease."""
+        """The clock whose deadline ends the session: *trusted* for a leader, *kept* for a waiting candidate."""
         return self._kept if self._on_tick is None else self.trusted
 
-    # Its life
+    # Grant, renewal and release
 
     async def open(self) -> None:
-        """Have a lease granted, trying until it is. etcd's troubles go to the listener."""
+        """Request a lease until etcd grants it. The listener receives the errors."""
         backoff = Backoff(self.timing.retry, random.uniform)
-        while not await self.granted(self._lease):  # noqa: ASYNC110 - etcd is asked again; it sends no event
+        while not await self.granted(self._lease):  # noqa: ASYNC110 - a grant is polled: etcd sends no event
             await anyio.sleep(backoff.next())
         self.trusted, self._kept = self._clock_of(self._lease), self._clock_of(self._lease)
 
@@ -144,41 +144,41 @@ class Session:
         return Lease(self._connection, self.now, self.move_failed)
 
     async def granted(self, lease: Lease) -> bool:
-        """Ask for a lease once; returns whether it was granted."""
+        """Request a grant of this lease once. Return whether etcd has granted it."""
         return await lease.grant(self.timing.lease, self._readable, self.timing.retry)
 
     def _clock_of(self, lease: Lease) -> LeaseClock:
         return LeaseClock(lease.sent_at, lease.ttl, self.timing.margin)
 
     def keep_alive(self) -> None:
-        """Renew the lease from now on. Each renewal confirms that our own key is in etcd, and on this lease."""
+        """Renew the lease from now on. Each renewal confirms that our key is in etcd and on this lease."""
         self._connection.renewals.add(self)
 
     def watch_deadline(self, on_tick: Callable[[float], None]) -> None:
-        """Lead from now on, and call ``on_tick`` with the seconds left whenever the deadline moves or comes near."""
+        """Lead from now on. Call ``on_tick`` with the remaining seconds at each change of the deadline and at each check."""
         self._on_tick = on_tick
         self._connection.renewals.watch_clock(self, self._tick)
 
     def read_along(self, key: bytes | None) -> None:
-        """Read this key with each renewal, too. Report its absence to the owner: a watch may have missed its DELETE."""
+        """Read this key with each renewal as well, and report its absence: a watch may have missed the DELETE."""
         self._also_read = key
 
-    def may_lead(self, may: bool) -> None:  # noqa: FBT001 - what has become of it
-        """Set whether the key is the first or second of its queue. Only then does it move when etcd elects another leader."""
+    def may_lead(self, may: bool) -> None:  # noqa: FBT001 - a setter
+        """Record whether the key is first or second in its queue. Only then does it move when etcd elects a leader."""
         if may and not self._may_lead:
             self._move_if_outdated()
         self._may_lead = may
 
     def drain(self) -> None:
-        """Renew for at most one more ``lease`` after the work was cancelled, so that endless work does not keep the key for ever."""
+        """Renew for at most one more ``lease``, so that work which ignores its cancellation does not keep the key forever."""
         self._pace.end_at(self.now() + self.timing.lease)
 
     async def renew_now(self) -> None:
-        """Renew, confirmed.
+        """Renew the lease now, and wait for the confirmation.
 
         Raises:
-            EtcdUnavailableError: etcd did not confirm within ``retry``; the lease stands as it stood.
-            EtcdRefusedError: etcd refused.
+            EtcdUnavailableError: etcd has not confirmed the renewal within ``retry``. The deadline is unchanged.
+            EtcdRefusedError: etcd has refused the renewal.
         """
         asked_at = self.now()
         self._last_error = None
@@ -187,7 +187,7 @@ class Session:
                 lease_id = self.lease_id
                 await self._connection.renewals.renew_now(self)
                 if (move := self._move) is not None and self._confirmed_at < asked_at:
-                    # etcd's leader has changed: the key moves first.
+                    # etcd's leader has changed, so the key must move first.
                     self.start_move()
                     await move.ended.wait()
                 elif self.lease_id == lease_id:
@@ -199,14 +199,14 @@ class Session:
         return self._last_error or EtcdUnavailableError(f"etcd confirmed no renewal within {self.timing.retry:g} s")
 
     async def close(self) -> None:
-        """End the session and revoke its leases, which deletes the key. What etcd does not receive within ``retry`` expires."""
+        """End the session and revoke its leases, which deletes the key. If that fails for ``retry``, they expire."""
         self._connection.renewals.discard(self)
-        # Whatever way led here, belief ends before the key can go.
+        # In every case, the session becomes invalid before etcd can delete the key.
         self.on_lost = _nothing
         self.lose(LossReason.STOPPED)
         leases = [self._lease]
         if self._move is not None:
-            # Its transaction may be on its way: then the key may be on either lease.
+            # The move's Txn may be in flight, so the key may be on either lease.
             self._move.give_up()
             leases.append(self._move.lease)
         if self._attached is not None:
@@ -215,16 +215,16 @@ class Session:
         if not self._connection.inherited:
             await revoke([lease for lease in leases if lease.lease_id], self._connection, self.timing.retry)
 
-    # Renewable: what the connection's renewals call
+    # Renewable: for the connection's renewals
 
     @property
     def retry(self) -> float:
-        """Bound of one attempt, in seconds."""
+        """The timeout of one attempt, in seconds."""
         return self.timing.retry
 
     @property
     def refused(self) -> bool:
-        """Whether etcd has refused the last renewal."""
+        """True if etcd has refused the last renewal."""
         return isinstance(self._last_error, EtcdRefusedError)
 
     def check(self) -> float:
@@ -234,7 +234,7 @@ class Session:
             self.lose(LossReason.EXPIRED)
         if self._pace.is_over(now):
             if self._move is not None:
-                self._move.give_up()  # the work has had one more lease to end, and has not
+                self._move.give_up()  # the work had one more ``lease`` to end, and has not ended
         elif self._may_lead:
             self._move_if_outdated()
         if self._on_tick is None:
@@ -249,36 +249,36 @@ class Session:
         return min(_TICK, self.timing.margin / 2)
 
     def spread(self) -> None:
-        """Let the next renewal be due some time before it would be, at random."""
+        """Let the next renewal be due earlier by a random time."""
         self._pace.spread()
 
     def due_in(self) -> float | None:
-        """Seconds until the next renewal; None when there will be none."""
+        """Return the seconds until the next renewal; None if there will be none."""
         over = self.lost is not None or self._bound.remaining(now := self.now()) <= 0
         return None if over else self._pace.due_in(self._kept.sent_at, now)
 
     def may_go_along(self) -> bool:
-        """Whether the next renewal may come a little too early, with others."""
+        """Return whether the next renewal may start a little early, in one round with others."""
         due_in = self.due_in()
         return due_in is not None and self._pace.may_come_early(due_in, self.now())
 
     def keys(self) -> Sequence[bytes]:
-        """Our key, and the one to be read along with it."""
+        """Return our key, and the other key to read with each renewal, if any."""
         return (self.own.key,) if self._also_read is None else (self.own.key, self._also_read)
 
     def answered(
         self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], *, read_term: int, known_term: int
     ) -> bool:
-        """Take in an answered keep-alive, and the proposal and the read after it."""
+        """Process the responses to a keep-alive and to the read after it. Return False if the renewal is unconfirmed."""
         kv = read[0]
         if answer.lease_id != self.lease_id and kv is not None:
-            return True  # the key has moved meanwhile, and what this lease shows is nothing to us any more
+            return True  # the key has moved meanwhile, so the old lease no longer matters
         ours = self.own.is_ours(kv)
         if kv is not None and ours:
             self.owner.key_seen(kv)
             if kv.lease == self.own.moving_to:
                 assert self._move is not None
-                self._move.succeeded(kv.mod_revision)  # the transaction was applied, and its answer is not here yet
+                self._move.succeeded(kv.mod_revision)  # etcd has applied the move's Txn; its response is still missing
                 return True
         verdict = judge_renewal(
             ttl=answer.ttl,
@@ -314,32 +314,32 @@ class Session:
     def _renewed(self, now: float) -> None:
         self._pace.succeeded()
         if self._on_tick is not None:
-            # At once, not at the next look: what runs until the old deadline may go on.
+            # Report the new deadline at once and not at the next check, so that work continues past the old deadline.
             self._ticked_at = now
             self._on_tick(self.trusted.remaining(now))
 
     def failed(self, error: EtcdLeaderError) -> None:
-        """An attempt failed, which costs nothing before the deadline."""
+        """Report a failed attempt. The session stays valid until its deadline."""
         self._last_error = error
         self.listener.renewal_failed(error, self.lease_remaining())
 
     def postpone(self) -> None:
-        """Wait before the next attempt."""
+        """Wait for the back-off before the next attempt."""
         self._pace.postpone(self.now())
 
     def unattended(self, error: EtcdLeaderError) -> None:
-        """Nobody has looked after it for a while."""
+        """End the session, because the renewals have failed unexpectedly and its deadline was not checked."""
         self.failed(error)
         self.lose(LossReason.EXPIRED, error)
 
     def regressed(self, error: EtcdRegressedError) -> None:
-        """The cluster went back in time."""
+        """End the session, because the cluster's revision went back."""
         self.lose(LossReason.REGRESSED, error)
 
     # The move to another lease
 
     def start_move(self, after: float = 0.0) -> None:
-        """Move the key to another lease, after ``after`` seconds."""
+        """Start the move of the key to another lease, after ``after`` seconds."""
         if self.lost is None:
             if self._move is None:
                 self._move = KeyMove(self, self._connection, self._new_lease)
@@ -351,35 +351,35 @@ class Session:
 
     @property
     def attached(self) -> AttachedKeys:
-        """The keys of the application on the same lease."""
+        """The application's keys on the same lease."""
         if self._attached is None:
             self._attached = AttachedKeys(self._connection, self.listener, self.timing.retry)
         return self._attached
 
     async def settled_lease(self, timeout: float) -> int:
-        """Return the lease that the key is on, after the end of a move that is on its way.
+        """Return the lease that the key is on. If a move's Txn is in flight, wait for the end of the move first.
 
         Raises:
-            EtcdUnavailableError: The move was not answered within ``timeout`` seconds.
+            EtcdUnavailableError: The move has not ended within ``timeout`` seconds.
         """
         if self._move is not None and self.own.moving_to:
             await self._move.ended.wait_for(timeout)
             if self.own.moving_to and self.lost is None:
-                raise EtcdUnavailableError(f"the key moves to another lease, not answered within {timeout:g} s")
+                raise EtcdUnavailableError(f"the key's move to another lease took over {timeout:g} s: try again")
         return self.lease_id
 
     def move_failed(self, error: EtcdLeaderError) -> None:
-        """A call for a lease or a move failed. For a leader that is as serious as a renewal that fails."""
+        """Report a failed call for a lease or a move. For a leader, report it like a failed renewal."""
         report = self.listener.etcd_failed if self._on_tick is None or self.lost is not None else self.failed
         report(error)
 
     def moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
-        """The key is on this lease. ``read`` is what its transaction has read, if it was that."""
+        """Record that the key is on this lease. ``read`` has the ranges of the move's Txn; empty without its response."""
         self.own, self._lease, self._move = self.own.moved(), lease, None
         now = self.now()
         self._kept = self._clock_of(lease)
         if self._on_tick is None:
-            self.trusted = self._clock_of(lease)  # no term has asked it yet
+            self.trusted = self._clock_of(lease)  # no term relies on the old deadline yet
         elif not self.trusted.moved(lease.sent_at, lease.ttl, now):
             self.lose(LossReason.EXPIRED)
             return
@@ -394,4 +394,4 @@ class Session:
         self._connection.renewals.look(self)
 
 
-_nothing: Callable[[], None] = lambda: None  # noqa: E731 - until another function is given
+_nothing: Callable[[], None] = lambda: None  # noqa: E731 - a default until another function is set

@@ -1,4 +1,4 @@
-"""The highest revision seen, and what it means when etcd shows a lower one."""
+"""The highest revision received, and the detection of a lower one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ __all__ = ("Watermark",)
 
 
 class Watermark:
-    """Revisions of a cluster only rise, unless it was wiped or restored from an old backup.
+    """The highest known revision of each cluster.
 
-    The evidence must be a *linearizable* answer whose revision lies below one that was known before the request was
-    sent. Headers of keep-alives and of watches on a lagging member are no evidence, and neither is an answer that was
-    overtaken on its way by a newer one.
+    Revisions only rise, unless the cluster was wiped or restored from an old backup.
+
+    A regression is a *linearizable* response whose revision is below one that was known before its request was sent. The
+    headers of keep-alives, and of watches on a lagging member, prove no regression. Neither does a response that arrives
+    after a newer one.
     """
 
     __slots__ = ("_highest",)
@@ -23,19 +25,19 @@ class Watermark:
         self._highest = dict(known)
 
     def known(self) -> Mapping[int, int]:
-        """A copy of the highest revision by cluster id: take it before the request leaves."""
+        """Return a copy of the highest revisions, by cluster id. Call this before sending a request."""
         return dict(self._highest)
 
     def learn(self, known: Mapping[int, int]) -> None:
-        """Take in what somebody else knows."""
+        """Record revisions that were received elsewhere, for example on an earlier connection."""
         for cluster_id, revision in known.items():
             self._highest[cluster_id] = max(self._highest.get(cluster_id, 0), revision)
 
     def check(self, cluster_id: int, revision: int, known_before: Mapping[int, int]) -> None:
-        """Take in a linearizable answer.
+        """Record the revision of a linearizable response.
 
         Raises:
-            EtcdRegressedError: It lies below what was known before its request was sent.
+            EtcdRegressedError: The revision is below the one in ``known_before``, which was known before the request.
         """
         known = known_before.get(cluster_id, 0)
         if revision < known:
