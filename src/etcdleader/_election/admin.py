@@ -1,6 +1,6 @@
-"""What an operator asks of elections: who stands in which queue, and that a leader steps down. It needs no candidacy.
+"""An operator's view of elections and their queues, and requests that a leader step down. It needs no candidacy.
 
-All that is decided here comes from linearizable reads; a watch only says when to read again.
+All decisions here come from linearizable reads. A watch only shows when to read again.
 """
 
 from __future__ import annotations
@@ -50,30 +50,30 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _PAGE = 1000
-"""Keys in one answer of a search."""
+"""Keys in one response of a search."""
 _MAX_TXN_OPS = 128
-"""etcd's own bound on the operations of one transaction (``--max-txn-ops``)."""
+"""etcd's limit on the operations of one Txn (``--max-txn-ops``)."""
 _NAMED = re.compile(rb".+/[1-9a-f][0-9a-f]{0,15}", re.DOTALL)
-"""What a key is called that is named after a lease: its own, or the one that it had before it moved."""
+"""The pattern of a key that is named after a lease: its current one, or the one before a move."""
 _AT_ONCE = 16
-"""Calls under way."""
+"""Concurrent calls."""
 _PAUSE = 0.2
 ANY_KEY = b"etcdleader"
-"""To be read where only the answer counts: etcd agrees on a read before it looks at permissions."""
+"""A key to read if only the response matters: etcd reaches consensus on a read before it checks permissions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A key in the queue of an election, whoever put it there.
+    """A key in an election's queue, put by any client.
 
     Attributes:
-        identity: Its value, as text.
-        token: Its create_revision.
-        key: Its name.
-        lease_id: 0 when it has none.
-        lease_ttl: Seconds that the lease was granted for; None when there is no lease, or it may not be known.
-        lease_left: Seconds until the lease runs out, unless it is renewed.
-        oddities: What is not as it is with a candidate of any of the known libraries.
+        identity: The value of the key, as text.
+        token: The create_revision of the key.
+        key: The name of the key.
+        lease_id: The lease that the key is on; 0 if there is none.
+        lease_ttl: The TTL of the lease in seconds; None without a lease, after its expiry, or if it was not read.
+        lease_left: The seconds until the lease expires, unless it is renewed; 0 after its expiry, None if unknown.
+        oddities: The differences from a candidate of a known election library, as texts for operators.
     """
 
     identity: str
@@ -90,9 +90,9 @@ class Queue:
     """An election, as one read showed it.
 
     Attributes:
-        election: Its name.
-        revision: Of the read.
-        candidates: In order: the first one leads.
+        election: The name of the election.
+        revision: The revision of the read.
+        candidates: The candidates in order. The first one leads.
     """
 
     election: str
@@ -101,20 +101,20 @@ class Queue:
 
     @property
     def leader(self) -> Candidate | None:
-        """Who leads."""
+        """The leader; None if the queue is empty."""
         return self.candidates[0] if self.candidates else None
 
 
 @asynccontextmanager
 async def connected(config: EtcdConfig, *, timeout: float | None) -> AsyncIterator[Connection]:
-    """A connection, for as long as the block lasts, to the first member that can be asked.
+    """Return a context manager for a connection to the first member that responds.
 
     Args:
-        config: Where etcd is.
-        timeout: How long to wait for all of the members together, if none answers; None: do not ask first.
+        config: The endpoints and credentials of etcd.
+        timeout: The seconds to wait for all members together if none responds; None to skip this check.
 
     Raises:
-        EtcdUnavailableError: None answered.
+        EtcdUnavailableError: No member responded.
     """
     async with connect(config, lambda: open_api(config), owned=True) as connection:
         if timeout is not None:
@@ -123,14 +123,18 @@ async def connected(config: EtcdConfig, *, timeout: float | None) -> AsyncIterat
 
 
 async def _find_member(api: EtcdApi, members: int, timeout: float) -> None:
-    """Whoever campaigns asks again elsewhere by itself; a command asks once, and must not ask who is down."""
+    """Select a member that responds.
+
+    A campaign retries on other endpoints automatically. A command sends each request once, so it must not send it to a
+    member that is down.
+    """
     for left in range(members, 0, -1):
         used = api.endpoint
         try:
             await api.range(Range(ANY_KEY, keys_only=True), timeout=timeout / members)
         except EtcdLeaderError as error:
             if not error._elsewhere:  # noqa: SLF001 - of this package
-                return  # such as a permission: the answer to the real question says more
+                return  # for example a missing permission: the actual request gives a better error
             if left == 1:
                 raise
             api.switch_endpoint(used)
@@ -139,20 +143,20 @@ async def _find_member(api: EtcdApi, members: int, timeout: float) -> None:
 
 
 def open_api(config: EtcdConfig) -> EtcdApi:
-    """The port, without anything around it. To be closed."""
+    """Return the port without a shared connection. The caller must close it."""
     from .._etcd.client import new_client
 
     return new_client(config)
 
 
 async def read_queue(connection: Connection, election: str, *, timeout: float, most: int | None = None) -> Queue:
-    """The queue, with what is left of each lease.
+    """Return the queue, with the remaining seconds of each lease.
 
     Args:
-        connection: Where to ask.
-        election: Which one.
-        timeout: Of each call.
-        most: How many leases are asked about, from the first on; by default all.
+        connection: The connection for all calls.
+        election: The name of the election.
+        timeout: The timeout of each call, in seconds.
+        most: The number of leases to read, beginning with the first candidate's; None for all.
     """
     prefix = election_prefix(election)
     result = await connection.range(Range(prefix, prefix_end(prefix), order="create-ascending"), timeout=timeout)
@@ -175,26 +179,28 @@ def _candidate(election: str, kv: KeyValue) -> Candidate:
 
 
 def oddities(election: str, kv: KeyValue) -> tuple[str, ...]:
-    """What an operator should know of a key in the queue. It counts all the same, in every language."""
+    """Return remarks for an operator about a key in the queue. Clients in every language count such a key as well."""
     name = kv.key.removeprefix(election_prefix(election))
     found = []
     if kv.lease == 0:
-        found.append("has no lease, so it never goes away by itself")
+        found.append("has no lease, so etcd never deletes it: delete the key")
     if b"/" in name:
         nested = kv.key.rpartition(b"/")[0].decode(errors="replace")
-        found.append(f"is a key of {nested!r}, which is nested in this election and so stands in its queue")
+        found.append(
+            f"is a key of {nested!r}, which is nested in this election, so it is in this queue: rename one election"
+        )
     elif kv.lease and not _may_be_a_candidates(election.encode(), kv):
-        found.append("is not named after its lease, so no election library made it")
+        found.append("is not named after its lease, so no election library created it")
     if not kv.value and not found:
-        found.append("has no value: a lock (as of etcdctl lock), not a candidate")
+        found.append("has no value, so it is a lock (as from etcdctl lock) and not a candidate")
     return tuple(found)
 
 
 def _may_be_a_candidates(election: bytes, kv: KeyValue) -> bool:
-    """Whether an election library may have made this key, which has a lease.
+    """Return whether an election library may have created this key, which has a lease.
 
-    etcdleader moves a key to another lease when etcd has elected another leader, and a key keeps its name. etcd does
-    not say on which lease a key was before: it shows only that the key has been put again.
+    When etcd has elected another leader, etcdleader moves a key to another lease, and the key keeps its name. The previous
+    lease of a key cannot be read from etcd. A read shows only that the key has been put again.
     """
     if kv.key == b"%s/%x" % (election, kv.lease):
         return True
@@ -207,19 +213,24 @@ async def _with_lease(api: EtcdApi, candidate: Candidate, timeout: float) -> Can
     try:
         lease = await api.lease_time_to_live(candidate.lease_id, timeout=timeout)
     except EtcdRefusedError:
-        return candidate  # the queue may be read, but not what is left of a lease
+        return candidate  # the user may read the queue, but not the remaining time of a lease
     if lease.ttl < 0:
-        return replace(candidate, lease_left=0, oddities=(*candidate.oddities, "its lease has just run out"))
+        return replace(
+            candidate,
+            lease_left=0,
+            oddities=(*candidate.oddities, "is on a lease that has just expired, so etcd is about to delete it"),
+        )
     return replace(candidate, lease_ttl=lease.granted_ttl, lease_left=lease.ttl)
 
 
 async def find_elections(connection: Connection, prefix: str, *, timeout: float) -> list[str]:
-    """The names of the elections under a prefix, ``""`` for all: each that has at least one key as libraries name them.
+    """Return the names of the elections under a prefix; ``""`` for all.
 
-    A key without such company cannot be told from one that has nothing to do with elections.
+    An election is found if at least one of its keys is named as election libraries name keys. Without such a key, its
+    keys cannot be distinguished from keys that are unrelated to elections.
     """
-    # In two steps, since a prefix may hold large values: names first, then the few keys whose names could be a lease's.
-    # etcd 3.7 leaves the lease out of an answer with keys only.
+    # Two steps are needed, because a prefix may have large values. The first one reads the names only. The second one
+    # reads the few keys that may be named after a lease, because etcd 3.7 omits the lease from a keys-only response.
     begin = prefix.encode() or b"\0"
     end = prefix_end(prefix.encode()) if prefix else b"\0"
     found: set[bytes] = set()
@@ -234,7 +245,7 @@ async def find_elections(connection: Connection, prefix: str, *, timeout: float)
 
 
 async def _elections_of(connection: Connection, keys: Sequence[bytes], timeout: float) -> set[bytes]:
-    """The elections in which one of these keys is a candidate's."""
+    """Return the elections in which one of these keys may be a candidate key."""
     result = await connection.txn([], [Range(key) for key in keys], timeout=timeout)
     found: set[bytes] = set()
     for one in result.results:
@@ -247,10 +258,10 @@ async def _elections_of(connection: Connection, keys: Sequence[bytes], timeout: 
 
 
 async def gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> list[T]:
-    """What the call brings for each item, made beside each other, but not too many.
+    """Call ``call`` for each item, with a limited number of concurrent calls. Return the results in order.
 
     Raises:
-        EtcdLeaderError: The first that one of them raised, in their order.
+        EtcdLeaderError: The error of the first item, in their order, whose call failed.
     """
     limit = anyio.CapacityLimiter(_AT_ONCE)
     results: dict[int, T] = {}
@@ -272,7 +283,7 @@ async def gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> list[
 
 
 class Changes:
-    """A watch that says when to read again, and why the newest change may not be told."""
+    """A watch that shows when to read again. It reports that a change may have happened, but not which one."""
 
     def __init__(self, api: EtcdApi, key: bytes, range_end: bytes = b"", *, timeout: float) -> None:
         self._watched = WatchedRange(api, key, range_end, sink=self._received, retry=timeout)
@@ -288,13 +299,13 @@ class Changes:
         self._watched.close()
 
     async def wait(self) -> None:
-        """Wait until something has changed, or may have, since the last wait ended."""
+        """Wait until the range has changed, or may have changed, since the last wait ended."""
         await self._changed.wait()
         self._changed = anyio.Event()
         await WatchedRange.open_all(self._watched)
 
     def _received(self, message: WatchMessage) -> None:
-        del message  # whatever it says, a read says more
+        del message  # any message only means that the range must be read again
         self._changed.set()
 
 
@@ -303,18 +314,24 @@ def _stands(candidate: Candidate) -> list[Compare]:
 
 
 async def ask_to_step_down(connection: Connection, leader: Candidate, *, timeout: float) -> bool:
-    """Touch the leader's key, which etcdleader answers by resigning. False: the key is gone, or another one by now."""
+    """Put the leader's key without a change, to which an etcdleader responds by resigning.
+
+    Return False, and put nothing, if the key of this candidacy no longer exists.
+    """
     touch = Put(leader.key, ignore_value=True, ignore_lease=True)
     return (await connection.txn(_stands(leader), [touch], timeout=timeout)).succeeded
 
 
 async def delete_key(connection: Connection, leader: Candidate, *, timeout: float) -> bool:
-    """Delete the leader's key. False: it was gone, or another one by now, and nothing was done."""
+    """Delete the leader's key. Return False, and delete nothing, if the key of this candidacy no longer exists."""
     return (await connection.txn(_stands(leader), [DeleteRange(leader.key)], timeout=timeout)).succeeded
 
 
 async def wait_until_gone(connection: Connection, leader: Candidate, *, timeout: float) -> None:
-    """Wait until a read shows that the key of this candidacy is gone. ``timeout`` is of each call; there is no other."""
+    """Wait until a read shows that the key of this candidacy no longer exists.
+
+    ``timeout`` limits each call, in seconds. The whole wait has no limit.
+    """
     with Changes(connection.api, leader.key, timeout=timeout) as changes:
         while True:
             try:

@@ -1,7 +1,7 @@
-"""One candidacy: grant a lease, join the queue, wait for the turn, hold the seat, withdraw.
+"""One candidacy: grant a lease, join the queue, wait until first, monitor the leadership, release it.
 
-On the wire it is etcd Go's ``concurrency.Election``: candidates of both stand in one queue. What is known of the queue
-is what one linearizable read, or our own transaction, showed, plus the events after it (``queue``).
+On the wire it is ``concurrency.Election`` from etcd's Go client, so candidates of both share one queue. The queue's state
+comes from one linearizable read, or from our own Txn, and from the events after it (``queue``).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ __all__ = ("Candidacy", "CandidacyOverError")
 
 
 class CandidacyOverError(EtcdLeaderError):
-    """This candidacy cannot go on; a new one can begin.
+    """The end of this candidacy. The campaign can start a new one.
 
     Attributes:
-        reason: What was lost.
-        error: What etcd said, if that was it.
+        reason: The reason of the loss.
+        error: The error from etcd that caused the loss, if any.
     """
 
     def __init__(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
@@ -56,8 +56,11 @@ class CandidacyOverError(EtcdLeaderError):
 
 
 class Candidacy:
-    """One candidacy has one lease, one key, and at most one term. Nothing of it is used again: a late request of an
-    old one finds its lease gone, and fails."""
+    """One candidacy, with one lease, one key and at most one term.
+
+    A new candidacy uses a new lease and a new key. So a delayed request of an old candidacy fails, because its lease no
+    longer exists.
+    """
 
     __slots__ = (
         "_changed",
@@ -99,32 +102,32 @@ class Candidacy:
 
     @property
     def token(self) -> int:
-        """The fencing token: the create_revision of the candidate key, once it stands."""
+        """The fencing token: the create_revision of the candidate key; 0 until the key exists."""
         return self.session.own.create_revision
 
     async def stand(self) -> None:
-        """Take a lease and join the queue; etcd's troubles go to the listener, and it goes on trying.
+        """Request a lease and join the queue. Retry after errors, which the listener receives.
 
         Raises:
-            CandidacyOverError: The lease ended first.
-            EtcdRegressedError: etcd went back in time.
+            CandidacyOverError: The lease ended before the candidate had joined.
+            EtcdRegressedError: The cluster's revision went back.
         """
         await self.session.open()
         key = candidate_key(self._context.election_key, self.session.lease_id)
         self.session.own = LeasedKey(key, self._context.identity.encode(), 0, self.session.lease_id)
         backoff = Backoff(self._retry, random.uniform)
-        while not await self._join():  # noqa: ASYNC110 - etcd is asked again; it sends no event
+        while not await self._join():  # noqa: ASYNC110 - joining is polled: etcd sends no event
             await anyio.sleep(backoff.next())
         self._listener.etcd_answered()
         self.session.keep_alive()
         self._tell_place()
 
     async def wait_turn(self) -> None:
-        """Return when this candidate leads: its key is the oldest of the queue, and its lease is trusted.
+        """Wait until this candidate leads: its key is the oldest in the queue, and its lease is trusted.
 
         Raises:
-            CandidacyOverError: Our key or lease was lost.
-            EtcdRegressedError: etcd went back in time.
+            CandidacyOverError: The key or the lease was lost.
+            EtcdRegressedError: The cluster's revision went back.
         """
         while not self._has_won():
             await self._step()
@@ -135,22 +138,22 @@ class Candidacy:
             return False
         if self.session.believed():
             return True
-        # etcd has elected another leader since the grant. The key moves to a new lease first, which can be trusted.
+        # etcd has elected another leader since the grant. The key first moves to a new lease, which can be trusted.
         self.session.start_move()
         return False
 
     async def hold(self) -> NoReturn:
-        """Watch over our own key while leading, until cancelled. What is lost, the session tells."""
-        await anyio.lowlevel.checkpoint()  # who waits to lead goes first
+        """Monitor our key while leading, until cancelled. The session reports a loss."""
+        await anyio.lowlevel.checkpoint()  # let the tasks that wait for the election run first
         while True:
             try:
                 await self._step()
             except (CandidacyOverError, EtcdRegressedError):
-                # The session has told its owner, who cancels us; there is nothing left to look at.
+                # The session has reported the loss, and its receiver cancels this task.
                 await anyio.sleep_forever()
 
     async def withdraw(self) -> None:
-        """Leave the queue: revoke the lease, which deletes the key in the same commit. Takes at most ``retry``."""
+        """Leave the queue: revoke the lease, which deletes the key in the same step. This takes at most ``retry``."""
         for watched in self._watched.values():
             watched.close()
         await self.session.close()
@@ -159,7 +162,7 @@ class Candidacy:
     # Joining
 
     async def _join(self) -> bool:
-        """One try to stand in the queue; False if it failed, so far as is known."""
+        """Try once to join the queue. Return whether etcd has shown the key in it."""
         if not self.session.believed():
             raise self._over(LossReason.EXPIRED)
         compare, success, failure = join(self._prefix, self.key, self.session.own.value, self.session.lease_id)
@@ -172,7 +175,7 @@ class Candidacy:
         except EtcdRegressedError:
             raise
         except EtcdLeaderError as error:
-            # It may have been applied all the same, even if etcd answered with an error: only a read can tell.
+            # etcd may have applied the Txn even if it responded with an error, so only a read shows the outcome.
             self._listener.etcd_failed(error)
             return await self._find_own()
         if not result.succeeded:
@@ -194,7 +197,7 @@ class Candidacy:
         return self._adopt(found)
 
     def _adopt(self, found: RangeResult) -> bool:
-        """Take a key that an earlier try has put. It is ours only on our lease."""
+        """Adopt a key that an earlier attempt has put. It is ours only if it is on our lease."""
         if not found.kvs:
             return False
         kv = found.kvs[0]
@@ -212,15 +215,15 @@ class Candidacy:
     def _stands(self, create_revision: int) -> None:
         self.session.own = replace(self.session.own, create_revision=create_revision)
 
-    # Waiting and holding
+    # Waiting and monitoring
 
     async def _step(self) -> None:
-        """Do what the place calls for, then wait until something changes."""
+        """Read the queue if the position is stale. Otherwise, watch, and wait for a change."""
         self._check()
         if self._place.stale:
             await self._look()
             return
-        # Made before anything is awaited, so that no change falls between the look and the wait.
+        # Replace the event before any await, so that no change is missed between the check and the wait.
         changed = self._changed = LightEvent()
         await self._watch()
         await changed.wait()
@@ -237,7 +240,7 @@ class Candidacy:
         raise CandidacyOverError(self.session.lost, self.session.error)
 
     async def _look(self) -> None:
-        """Read the newest keys of the queue up to ours: they show our predecessor and whether another key is before it."""
+        """Read the newest keys up to ours. They show our predecessor, and whether another key is in front of it."""
         newest = newest_up_to(self._prefix, self.token, limit=MOST_SHOWN)
         backoff = Backoff(self._retry, random.uniform)
         while (answer := await self._try_read(newest)) is None:
@@ -248,14 +251,14 @@ class Candidacy:
         self._listener.etcd_answered()
         found = _range(result.results[0]).kvs
         self._place = self._place.after_read(self.session.own, result.header.revision, found)
-        # What came in while the read was under way may be newer than what it shows.
+        # Messages received during the read may be newer than its result.
         for message in overheard:
             self._apply(message)
         self._tell_place()
         self._check()
 
     async def _try_read(self, request: Range) -> tuple[TxnResult, list[WatchMessage]] | None:
-        """Returns what one read shows, and what the watches brought while it was under way."""
+        """Try one read. Return its result and the watch messages received during it; None if it failed."""
         overheard: list[WatchMessage] = []
         self._overheard = overheard
         try:
@@ -271,16 +274,20 @@ class Candidacy:
         return result, overheard
 
     async def _watch(self) -> None:
-        """Watch what our rank calls for: third or later, the predecessor and ourselves, so that one deletion wakes one
-        candidate; next in line, the prefix, in which the deletion that elects us is in order with our own. The leader goes on
-        with what it has: to know of its own key is all that it needs."""
+        """Watch the keys that matter at our rank.
+
+        - Third or later: our key and the predecessor, so that one deletion wakes one candidate only. If a key in front of
+          us has no lease, that key as well.
+        - Next in line: the prefix. Its events show the deletion that elects us in order with a deletion of our key.
+        - Leader: the prefix if that watch is open already, otherwise our key, which is enough.
+        """
         own, prefix = (self.key, b""), (self._prefix, prefix_end(self._prefix))
         wanted: tuple[tuple[bytes, bytes], ...] = (prefix,)
         if self._place.rank is Rank.LATER:
             wanted = (own, *((key, b"") for key in self._place.watched))
         elif self._place.rank is Rank.LEADER and not (prefix in self._watched and self._watched[prefix].is_open):
             wanted = (own,)
-        # Never in the order of a set, which differs from process to process: a schedule must be seen again by its seed.
+        # Do not iterate over a set: its order differs between processes, and a seed must reproduce its schedule.
         for unwanted in [one for one in self._watched if one not in wanted]:
             self._watched.pop(unwanted).close()
         for key, end in wanted:
@@ -307,7 +314,7 @@ class Candidacy:
             self._place = replace(self._place, stale=True)
 
     def _tell_place(self) -> None:
-        """Act on what the place has become, at once: a key that was deleted ends the term before any task runs."""
+        """Act on the new position at once, so that the deletion of our key ends the term before any task runs."""
         if self._place.lost:
             self.session.lose(LossReason.DELETED)
             return
@@ -319,34 +326,34 @@ class Candidacy:
             if self._place.rank is Rank.LEADER:
                 self._listener.asked_to_resign()
 
-    # KeyOwner: what the session asks and reports
+    # KeyOwner: for the session
 
     @property
     def mod_revision(self) -> int:
-        """The mod_revision of our key, as last seen."""
+        """The last known mod_revision of our key."""
         return self._place.touched
 
     def read_with_move(self) -> Sequence[Range]:
-        """Return a Range of the own key and its predecessor: without a predecessor, the move itself wins the election."""
+        """Return a Range of our key and its predecessor. Without a predecessor, the move itself wins the election."""
         if self._place.rank is Rank.LEADER:
             return ()
         return [newest_up_to(self._prefix, self.token, limit=2)]
 
     def key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
-        """Take in that the own key is on another lease."""
+        """Process a move of our key to another lease."""
         first = bool(read) and len(_range(read[-1]).kvs) == 1
         self._place = self._place.own_key_moved(mod_revision, first=first)
         self._tell_place()
         self._wake()
 
     def key_seen(self, kv: KeyValue) -> None:
-        """Take in a step-down request that a read shows before the watch delivers it."""
+        """Process a step-down request that a read shows before the watch delivers it."""
         if kv.mod_revision > self._place.touched:
             self._place = self._place.own_key_seen(self.session.own, kv)
             self._tell_place()
 
     def companion_absent(self) -> None:
-        """Take in that a renewal's read found no predecessor: the watch has missed its DELETE."""
+        """Read the queue again, because a renewal found no predecessor: the watch has missed the DELETE."""
         self._place = replace(self._place, stale=True)
         self._wake()
 

@@ -1,4 +1,4 @@
-"""What all candidacies of a campaign have in common."""
+"""The context that all candidacies of a campaign share."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ("ElectionContext",)
 
 @dataclass(frozen=True, slots=True)
 class ElectionContext:
-    """One election, as one manager takes part in it.
+    """One manager's parameters in one election.
 
     Attributes:
         identity: The value of the candidate keys.
         election_key: The name of the election.
-        timing: The durations of the election.
-        clock: The manager's.
-        listener: Receives what happens.
-        connect: Joins the connection that the manager uses.
+        timing: The durations of the lease.
+        clock: The manager's clock.
+        listener: Receives the reports of the candidacies.
+        connect: Returns a context manager that uses the manager's shared connection.
     """
 
     identity: str

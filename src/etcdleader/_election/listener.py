@@ -1,4 +1,4 @@
-"""What a candidacy reports to its manager."""
+"""The protocols through which a candidacy reports to its manager."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ("Listener", "WatchListener")
 
 
 class WatchListener(Protocol):
-    """What a watch reports."""
+    """The receiver of a watch's reports."""
 
     def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
-        """A watch of ``watcher`` broke or was refused; it is being asked for again."""
+        """Receive the error of a watch that broke or was refused. ``watcher`` creates it again."""
 
     def watch_stands(self, watcher: object) -> None:
-        """``watcher`` has its watch, or wants none any more."""
+        """Record that ``watcher`` has its watch again, or no longer needs one."""
 
 
 class Listener(LeaseListener, WatchListener, Protocol):
-    """What a lease and watches report, and what happens to the candidacy on them."""
+    """The receiver of the reports from a candidacy, its lease and its watches."""
 
     def etcd_answered(self) -> None:
-        """A call succeeded."""
+        """Record that a call succeeded."""
 
     def queued(self, position: int | None) -> None:
-        """Our place in the queue changed."""
+        """Receive our position in the queue after a change: 0 for the leader, None outside the queue."""
 
     def blocked(self, key: bytes | None) -> None:
-        """A key ahead of ours has no lease, so it leaves the queue only if an operator deletes it; None: no such key is known."""
+        """Receive a key in front of our key that has no lease, or None. It stays in the queue until a client deletes it."""
 
     def asked_to_resign(self) -> None:
-        """An operator asks the leader to step down."""
+        """Receive an operator's request that the leader step down."""

@@ -1,4 +1,4 @@
-"""Who leads now, and next. Needs no lease and no candidacy."""
+"""A view of an election's leader and queue, and of each change of leader. It needs no lease and no candidacy."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .watched_range import WatchedRange
 __all__ = ("Observer", "read_queue")
 
 _LOOK_AGAIN = 3
-"""After so many times ``retry`` in which a watch has brought nothing, etcd is asked. A candidate need not: it renews."""
+"""In units of ``retry``: after this time without a watch message, read again. A candidate needs no such read: it renews."""
 
 
 def _record(kv: KeyValue) -> LeaderRecord:
@@ -50,12 +50,12 @@ def _same_leader(one: LeaderRecord | None, other: LeaderRecord | None) -> bool:
 
 
 async def read_queue(connection: Connection, election_key: str, *, limit: int, timeout: float) -> list[LeaderRecord]:
-    """The first ``limit`` candidates in order, 0 for all; the first one leads.
+    """Return the first ``limit`` candidates in order, or all if it is 0. The first one leads.
 
     Raises:
-        EtcdUnavailableError: No answer.
-        EtcdRefusedError: etcd refused.
-        EtcdRegressedError: etcd went back in time.
+        EtcdUnavailableError: etcd did not respond.
+        EtcdRefusedError: etcd refused the read.
+        EtcdRegressedError: The cluster's revision went back.
     """
     prefix = election_prefix(election_key)
     result = await connection.range(
@@ -65,10 +65,9 @@ async def read_queue(connection: Connection, election_key: str, *, limit: int, t
 
 
 class Observer:
-    """Follows who leads. Iterating gives the newest state each time it has changed, never a backlog.
+    """An iterator over the changes of leader. Each item is the newest state, so there is never a backlog.
 
-    A state is always what one linearizable read showed, or a put that follows it: so it is never a wrong leader, and
-    never older than the one before.
+    A state always comes from one linearizable read. So it is never a wrong leader, and never older than the item before.
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Observer:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[AsyncIterator[LeaderRecord | None]]:
-        """The states, for as long as the block lasts."""
+        """Return a context manager whose value iterates over the states. Leaving it ends the watch."""
         try:
             yield self
         finally:
@@ -109,14 +108,14 @@ class Observer:
         return self
 
     async def __anext__(self) -> LeaderRecord | None:
-        """Wait for a state that differs from the last one told.
+        """Wait for a state that differs from the last one returned.
 
         Raises:
-            EtcdRegressedError: etcd went back in time.
+            EtcdRegressedError: The cluster's revision went back.
         """
         await anyio.lowlevel.checkpoint()
         while True:
-            # Made before anything is awaited, so that no change falls between a look and the wait.
+            # Replace the event before any await, so that no change is missed between the check and the wait.
             changed = self._changed = anyio.Event()
             await WatchedRange.open_all(self._watched)
             if self._stale or self._suspect > self._revision:
@@ -128,15 +127,15 @@ class Observer:
             with anyio.move_on_after(_LOOK_AGAIN * self._retry) as bound:
                 await changed.wait()
             if bound.cancelled_caught:
-                # A member that stands still says nothing, and a watch on it neither: only a question finds that out.
+                # A member that is frozen or cut off sends no events, so only a read detects that.
                 self._stale = True
 
     async def _read(self) -> None:
         backoff = Backoff(self._retry, random.uniform)
-        while (result := await self._try_read()) is None:  # noqa: ASYNC110 - etcd is asked again
+        while (result := await self._try_read()) is None:  # noqa: ASYNC110 - a failed read is repeated
             await anyio.sleep(backoff.next())
         self._listener.watch_stands(self)
-        # Never backwards: the connection has held its revision against all that were known when it was asked.
+        # The revision never goes back: the connection has compared it with all that were known before the read.
         self._leader = result.kvs[0] if result.kvs else None
         self._revision = result.header.revision
 
@@ -150,25 +149,25 @@ class Observer:
         except EtcdRegressedError:
             raise
         except EtcdLeaderError as error:
-            # Of its own: what it sees again says nothing of a candidacy's troubles.
+            # Report it as this observer's watch. Its recovery then does not end the outage of a candidacy.
             self._listener.watch_failed(self, error)
         finally:
             self._reading = False
             if result is None:
-                self._stale = True  # also when whoever asked has run out of time
+                self._stale = True  # even if the caller was cancelled
         return result
 
     def _received(self, message: WatchMessage) -> None:
         if isinstance(message, WatchCanceled):
             self._stale = True
         elif isinstance(message, WatchCreated):
-            # What happened before the watch stood was not told.
+            # A watch does not deliver the events before its creation.
             self._stale = self._stale or message.resumed
             self._suspect = max(self._suspect, message.revision)
         elif isinstance(message, WatchEvents):
             for event in message.events:
-                # Who is first now, only a read can tell without keeping the whole queue here; and while one is under
-                # way, nobody knows yet whose key matters.
+                # Without a copy of the whole queue, only a read shows which key is first now. During a read, it is not
+                # yet known which key matters, so every event counts.
                 if self._reading or self._leader is None or event.kv.key == self._leader.key:
                     self._suspect = max(self._suspect, event.kv.mod_revision)
         self._changed.set()

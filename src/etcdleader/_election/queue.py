@@ -1,7 +1,7 @@
-"""Where a candidate stands in the queue of an election, and what events do to that. Pure.
+"""A candidate's position in an election's queue, and its changes by events. Pure.
 
-The queue is every key under the prefix, in order of create_revision, whoever wrote it and whatever it is called. What
-is known of it is what one linearizable read, or our own transaction, showed at a revision, plus the events after it.
+The queue consists of all keys under the prefix, in the order of their create_revision. A key's name and the client that
+put it do not matter. The state comes from one linearizable read, or from our own Txn, and from the events after it.
 """
 
 from __future__ import annotations
@@ -20,47 +20,46 @@ __all__ = ("Place", "Rank", "candidate_key", "election_prefix", "prefix_end")
 
 
 def election_prefix(election_key: str) -> bytes:
-    """The prefix of all candidate keys, as etcd's Go client makes it: the name and a slash, literally."""
+    """Return the prefix of all candidate keys, as in etcd's Go client: the election key and a slash."""
     return f"{election_key}/".encode()
 
 
 def candidate_key(election_key: str, lease_id: int) -> bytes:
-    """The candidate key of a lease: lower-case hex without padding, as etcd's Go client writes it."""
+    """Return the candidate key for a lease, as in etcd's Go client: the prefix and the id in hex, without padding."""
     return election_prefix(election_key) + f"{lease_id:x}".encode()
 
 
 def prefix_end(prefix: bytes) -> bytes:
-    """The first key after all keys with this prefix. Ours end in a slash, so the last byte can always be raised."""
+    """Return the first key after all keys with this prefix. Ours ends in a slash, so its last byte can be incremented."""
     return prefix[:-1] + bytes([prefix[-1] + 1])
 
 
 class Rank(Enum):
-    """What a candidate waits for."""
+    """The rank of a candidate, which decides what it waits for."""
 
     LEADER = 0
     NEXT = 1
-    """Only the leader is ahead."""
+    """Only the leader is in front."""
     LATER = 2
-    """At least two are ahead."""
+    """At least two candidates are in front."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Our place in the queue.
+    """Our position in the queue.
 
     Attributes:
-        revision: Of the linearizable read that showed it. Events do not raise it: two watches may bring theirs in
-            any order, and a later one of the one must not hide an earlier one of the other.
-        ahead: How many stand before us; exact when 0 or 1, else as last counted.
-        predecessor: The key just before ours; None for the leader.
-        stale: Something happened that only a new read can tell: events may have been missed, or a predecessor that
-            was waiting itself went away.
-        lost: Our own key was deleted, overwritten or taken off our lease.
-        blocker: A key ahead of ours that has no lease, the nearest one. It leaves the queue only if an operator deletes it.
-        asked_to_resign: Our key was put without changing anything: an operator's request to step down.
-        touched: The mod_revision of the own key, as last read or received. A read may show a step-down request that no
-            watch has delivered. An event or a read with a lower mod_revision is out of date.
-        requests: The step-down requests seen so far: the PUTs on the own key that were not ours.
+        revision: The revision of the linearizable read or Txn that showed the queue. Events do not raise it. Two watches
+            may deliver their events in any order, and a later event of one must not hide an earlier event of the other.
+        ahead: The number of candidates in front of us. It is exact if it is 0 or 1; otherwise it is the last count.
+        predecessor: The key directly in front of our key; None for the leader.
+        stale: True if a new read is needed. Events may have been missed, or a predecessor that was waiting has left.
+        lost: True if our key was deleted, overwritten or detached from our lease.
+        blocker: The nearest known key in front of our key that has no lease. It stays in the queue until a client deletes it.
+        asked_to_resign: True if our key was put without a change. This is an operator's step-down request.
+        touched: The last known mod_revision of our key, from a read or an event. A read may show a step-down request that
+            no watch has delivered. An event or a read with a lower mod_revision is out of date.
+        requests: The number of step-down requests received: the PUTs on our key by other clients.
     """
 
     revision: int
@@ -75,17 +74,19 @@ class Place:
 
     @property
     def rank(self) -> Rank:
-        """What we are, and so what must be watched."""
+        """Our rank, which decides what to watch."""
         return Rank(min(self.ahead, 2))
 
     @property
     def watched(self) -> Sequence[bytes]:
-        """The keys ahead of ours whose deletion matters to us."""
+        """The keys in front of our key whose deletion matters to us: the predecessor and the blocker."""
         return tuple(dict.fromkeys(key for key in (self.predecessor, self.blocker) if key is not None))
 
     def after(self, own: LeasedKey, events: Sequence[Event]) -> Place:
-        """The place after whole revisions of events. Those that the read has shown already change nothing: a lagging
-        member sends them late."""
+        """Return the position after these events, which must be whole revisions.
+
+        Events up to the revision of the read change nothing. A lagging member may deliver them late.
+        """
         place = self
         for event in events:
             kv = event.kv
@@ -107,16 +108,16 @@ class Place:
         return place
 
     def ahead_changed(self, kv: KeyValue, *, deleted: bool) -> Place:
-        """Return the place after a watched key ahead of ours was put, or deleted without a change of our rank."""
+        """Return the position after a watched key in front of our key was put, or was deleted without a change of our rank."""
         if not deleted and kv.lease == 0:
             return replace(self, blocker=kv.key)
-        # There may be another one behind the key that blocks no more.
+        # Another key without a lease may be behind the one that no longer blocks us.
         return (
             self if kv.key != self.blocker else replace(self, blocker=None, stale=self.stale or self.rank is Rank.LATER)
         )
 
     def own_key_seen(self, own: LeasedKey, kv: KeyValue) -> Place:
-        """Return the place after a read or an event has shown the own key, still valid, at a later mod_revision."""
+        """Return the position after a read or an event has shown our key, still valid, at a later mod_revision."""
         requests = own.puts_by_others(kv)
         return replace(
             self,
@@ -126,30 +127,35 @@ class Place:
         )
 
     def own_key_moved(self, mod_revision: int, *, first: bool) -> Place:
-        """Return the place after the own key has moved to another lease. ``first``: the move's Txn read no older key, and no
-        older key can be created later."""
+        """Return the position after our key has moved to another lease.
+
+        ``first`` means that the move's Txn read no older key. No older key can be created later.
+        """
         place = replace(self, touched=max(self.touched, mod_revision))
         return replace(place, ahead=0, predecessor=None, blocker=None) if first else place
 
     def after_creation(self, revision: int, *, resumed: bool) -> Place:
-        """The place when a watch from "now" was created at ``revision``: what happened between our read and that
-        revision may be missing, so a larger one needs a read; so does a stream that broke in between."""
+        """Return the position after a watch without a start revision was created at ``revision``.
+
+        If that revision is later than our read, events between the two may be missing, so a new read is needed. The same
+        is true if the watch was resumed after its stream broke.
+        """
         return replace(self, stale=True) if resumed or revision > self.revision else self
 
     @classmethod
     def joined(cls, revision: int, newest: Sequence[KeyValue], count: int) -> Place:
-        """The place that the Txn shows which has put our own key.
+        """Return the position that the Txn shows which has put our key.
 
         Args:
-            revision: Of the Txn.
-            newest: The newest keys of the queue, at least two of them if there are two, our own first.
+            revision: The revision of the Txn.
+            newest: The newest keys of the queue, beginning with our own: at least two if the queue has two.
             count: The length of the queue.
         """
         place = cls(revision, count - 1, None, touched=revision)
         return place if len(newest) < 2 else replace(place, predecessor=newest[1].key, blocker=_blocker(newest[1:]))
 
     def after_read(self, own: LeasedKey, revision: int, newest: Sequence[KeyValue]) -> Place:
-        """The place that one linearizable read shows, after this one."""
+        """Return the position that a linearizable read after this position shows."""
         return Place.read(own, revision, newest, self.ahead, self.touched, self.requests)
 
     @classmethod
@@ -162,20 +168,19 @@ class Place:
         touched: int = 0,
         requests: int = 0,
     ) -> Place:
-        """The place that one linearizable read shows.
+        """Return the position that one linearizable read shows.
 
         Args:
-            own: Our own key.
-            revision: Of the answer.
-            newest: The newest keys of the queue that are not newer than ours, newest first: at least three of them if there are
-                three.
-            counted: How many were ahead before: what is said when there are at least two, since etcd does not count
-                up to a create_revision.
-            touched: The mod_revision of our own key as it was known before; 0 when it was not.
-            requests: The step-down requests seen before.
+            own: Our key.
+            revision: The revision of the response.
+            newest: The newest keys of the queue up to ours, newest first: at least three if there are three.
+            counted: The number of candidates in front of us before the read. It is used if there are at least two, because
+                etcd does not count the keys up to a create_revision.
+            touched: The mod_revision of our key that was known before the read; 0 if there was none.
+            requests: The number of step-down requests received before the read.
         """
         if revision < touched:
-            # The read is older than the last known PUT on the own key.
+            # The read is older than the last known PUT on our key.
             return cls(revision, counted, None, stale=True, touched=touched, requests=requests)
         if not newest or newest[0].key != own.key or not own.is_ours(newest[0]):
             return cls(revision, counted, None, lost=True)

@@ -18,9 +18,9 @@ __all__ = ("WatchedRange",)
 class WatchedRange:
     """A watch of one key or range.
 
-    The connection resumes a watch whose stream broke. A watch that etcd cancelled (compacted, refused) is created again by
-    ``open_all``, with growing pauses unless it had lasted for ``retry``. A creation alone ends no pauses: etcd may cancel
-    each watch right after it.
+    The connection resumes a watch whose stream broke. If etcd has cancelled a watch (compacted, refused), ``open_all``
+    creates it again. The pauses before that grow unless the watch had lasted for ``retry``. A creation alone does not end
+    them: etcd may cancel each watch right after it.
     """
 
     __slots__ = (
@@ -43,9 +43,9 @@ class WatchedRange:
             api: Creates the watches.
             key: The key, or the first key of the range.
             range_end: The first key after the range; empty for a single key.
-            sink: Receives each message, except that a stream broke: nothing is known by that.
-            retry: Timeout of a creation, and the longest pause after cancellations, in seconds.
-            listener: Receives the failures of this watch, and that it has recovered.
+            sink: Receives each message except ``WatchBroken``, which shows nothing about the range.
+            retry: The timeout of a creation, and the longest pause after cancellations, in seconds.
+            listener: Receives the failures of this watch, and its recovery.
         """
         self._api = api
         self._key = key
@@ -60,12 +60,12 @@ class WatchedRange:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a watch, or one is being created."""
+        """True if the watch exists or is being created."""
         return self._handle is not None
 
     @staticmethod
     async def open_all(*ranges: WatchedRange) -> None:
-        """Create the watches that do not exist, after the longest of the pauses that cancellations call for."""
+        """Create the watches that do not exist. Wait first for the longest of their pauses after cancellations."""
         closed = [one for one in ranges if not one.is_open]
         if pause := max((one.draw_pause() for one in closed), default=0.0):
             await anyio.sleep(pause)
@@ -73,15 +73,15 @@ class WatchedRange:
             one.open()
 
     def draw_pause(self) -> float:
-        """Return the seconds to wait before the watch is created: 0 unless etcd has refused or soon cancelled it."""
+        """Return the seconds to wait before creating the watch: 0 unless etcd has refused it or soon cancelled it."""
         return 0.0 if self._pauses is None else self._pauses.next()
 
     def open(self) -> None:
-        """Create the watch, without a pause."""
+        """Create the watch without a pause."""
         self._handle = self._api.watch(self._key, self._range_end, sink=self._received, timeout=self._retry)
 
     def close(self) -> None:
-        """End the watch. It can be opened again."""
+        """End the watch. ``open`` can create it again."""
         if self._handle is not None:
             self._handle.close()
             self._handle = self._pauses = None
