@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from etcdleader._etcd.api import LeaseExistsError, LeaseNotFoundError
-from etcdleader._etcd.endpoint import DirectEndpoint
 from etcdleader._etcd.error_mapping import ClusterTroubleError, NoTlsError, StaleTokenError, translated, watch_cancelled
 from etcdleader._etcd.versions import known_defects
 from etcdleader._grpc import RpcError, Status
 from etcdleader.config import EtcdConfig
 from etcdleader.errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+from tests.client.endpoint_of import endpoint_of
 
 ALL_STATUSES = (
     "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
@@ -87,7 +87,7 @@ def test_what_a_peer_writes_cannot_steer_a_terminal_or_forge_a_line(code: str, t
 
 def going_away_error(code: str, text: str) -> EtcdLeaderError:
     """Of a GOAWAY without an error, whose data the peer has chosen."""
-    return DirectEndpoint("one:1", EtcdConfig("one:1"))._error(Status(code, text, graceful=True))
+    return endpoint_of("one:1", EtcdConfig("one:1"))._error(Status(code, text, graceful=True))
 
 
 def test_a_version_that_a_peer_invents_cannot_either() -> None:

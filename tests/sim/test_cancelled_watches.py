@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -24,7 +25,8 @@ def cancel_watches(etcd: FakeEtcd, compact_revision: int) -> None:
     """Cancel those that are created."""
     message = WatchCanceled(EtcdUnavailableError("cancelled"), compact_revision)
     for member in etcd.members:
-        for stream in list(member.streams):
+        streams: list[Any] = list(member.streams)
+        for stream in streams:
             for number, watch in list(stream._watches.items()):
                 stream._answer(stream._response(number, message), 0.0)
                 member.watches.close(watch)
