@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from benchmarks.peers.rpc_client import TIMEOUT, USER_AGENT, WINDOW, OnMessage, Received
 from etcdleader._grpc import Connection, Stream
-from etcdleader._grpc.frames import Frames
-from etcdleader._grpc.framing import RequestHeaders, Unframed, framed, status, timeout_header
-from etcdleader._grpc.happenings import Arrived, Headers
-from etcdleader._grpc.hpack import packed
+from etcdleader._grpc.events import DataReceived, HeadersReceived
+from etcdleader._grpc.frames import H2Codec
+from etcdleader._grpc.framing import MessageDecoder, RequestHeaders, encode_message, encode_timeout, status_of
+from etcdleader._grpc.hpack import encode_headers
 
 __all__ = ("OurClient", "OurCodec")
 
@@ -34,29 +34,29 @@ class OurClient:
 class OurCodec:
     def __init__(self, authority: str) -> None:
         self._headers = RequestHeaders("http", authority, USER_AGENT.decode())
-        self._frames = Frames(WINDOW)
-        self._streams: dict[int, tuple[Unframed, dict[str, str]]] = {}
+        self._frames = H2Codec(WINDOW)
+        self._streams: dict[int, tuple[MessageDecoder, dict[str, str]]] = {}
 
     def open(self, path: bytes, message: bytes, *, last: bool) -> int:
-        timeout = ((b"grpc-timeout", timeout_header(TIMEOUT).encode()),) if last else ()
-        number = self._frames.open(self._headers.packed(path.decode(), ()) + packed(timeout))
-        self._streams[number] = Unframed(WINDOW), {}
-        self._frames.send(number, framed(message), last=last)
+        timeout = ((b"grpc-timeout", encode_timeout(TIMEOUT).encode()),) if last else ()
+        number = self._frames.open_stream(self._headers.encode(path.decode(), ()) + encode_headers(timeout))
+        self._streams[number] = MessageDecoder(WINDOW), {}
+        self._frames.send_data(number, encode_message(message), last=last)
         return number
 
     def take(self) -> bytes:
-        return self._frames.take()
+        return self._frames.data_to_send()
 
     def receive(self, data: bytes) -> Iterator[Received]:
-        for event in self._frames.receive(data):
-            assert isinstance(event, Headers | Arrived)
-            unframed, headers = self._streams[event.number]
-            if isinstance(event, Arrived):
-                yield event.number, unframed.take(event.data), False
+        for event in self._frames.receive_data(data):
+            assert isinstance(event, HeadersReceived | DataReceived)
+            unframed, headers = self._streams[event.stream_id]
+            if isinstance(event, DataReceived):
+                yield event.stream_id, unframed.feed(event.data), False
             else:
                 headers.update(event.headers)
-            if event.ended:
-                self._frames.finish(event.number)
-                del self._streams[event.number]
-                assert status({}, headers).code == "OK"
-                yield event.number, [], True
+            if event.stream_ended:
+                self._frames.end_stream(event.stream_id)
+                del self._streams[event.stream_id]
+                assert status_of({}, headers).code == "OK"
+                yield event.stream_id, [], True

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from ._values.addresses import is_this_machine, normal_endpoint
+from ._values.addresses import is_loopback, normalize_endpoint
 from ._values.durations import parse_duration
 from ._values.kinds import Kind, kinds
 from ._values.problems import Problem
 from .errors import ConfigError
 
-__all__ = ("SHORT_LEASE", "Config", "Duration", "EtcdConfig", "check_election_key")
+__all__ = ("MIN_RECOMMENDED_LEASE", "Config", "Duration", "EtcdConfig", "validate_election_key")
 
 Duration: TypeAlias = float | str | timedelta
 """Seconds, a Go duration string such as ``"1m30s"``, or a ``timedelta``."""
@@ -21,7 +21,7 @@ Duration: TypeAlias = float | str | timedelta
 FilePath: TypeAlias = str
 """The path of a PEM file."""
 
-SHORT_LEASE = 5.0
+MIN_RECOMMENDED_LEASE = 5.0
 """Seconds. Each change of etcd's own leader can cost a lease that is shorter."""
 
 _LONGEST_LEASE = 9e9
@@ -242,7 +242,7 @@ class EtcdConfig:
         _check_size("max_recv_bytes", max_recv_bytes, problems)
         _fill(self, values)
         if user is not None and not self.tls and allow_plaintext_password is False:
-            exposed = [endpoint for endpoint in self.endpoints if not is_this_machine(endpoint)]
+            exposed = [endpoint for endpoint in self.endpoints if not is_loopback(endpoint)]
             if exposed and not any("endpoints" in problem.settings for problem in problems):
                 problems.append(
                     Problem(
@@ -284,13 +284,13 @@ def _checked_endpoints(endpoints: object, problems: list[Problem]) -> tuple[str,
     checked: dict[str, None] = {}  # the order is kept, a repetition is not
     for part in parts:
         try:
-            checked[normal_endpoint(part)] = None
+            checked[normalize_endpoint(part)] = None
         except ValueError as error:
             problems.append(Problem.of("endpoints", "***" if secret else part, str(error)))
     return tuple(checked)
 
 
-def check_election_key(election_key: str) -> None:
+def validate_election_key(election_key: str) -> None:
     """Find out whether candidates can stand under this key.
 
     Raises:

@@ -25,7 +25,7 @@ __all__ = (
 class EtcdLeaderError(Exception):
     """The root of all errors that etcdleader raises."""
 
-    _elsewhere = False
+    retry_other_endpoint = False
     """True if another member of the cluster may succeed."""
     _follows_loss = False
     """True if the end of a term causes this error. Work that raises it after that end does not end the campaign."""

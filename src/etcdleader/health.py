@@ -39,7 +39,7 @@ from socketserver import TCPServer
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from ._values.printable import printable
+from ._values.printable import escape_control_characters
 from .manager import LeaderManager
 from .model import Health, HealthState
 
@@ -358,7 +358,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "etcdleader"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
-        _logger.debug("%s", printable(format % args))
+        _logger.debug("%s", escape_control_characters(format % args))
 
 
 def _read_head(connection: socket.socket, deadline: float) -> bytes:

@@ -74,7 +74,7 @@ class Term:
     lease_id: int
     elected_at: datetime
     loss_reason: LossReason | None = None
-    _believed: Callable[[], bool] = field(repr=False)
+    _lease_is_valid: Callable[[], bool] = field(repr=False)
     _remaining: Callable[[], float] = field(repr=False)
     _guard: Callable[[], list[Any]] = field(repr=False)
     _transact: _Transact = field(repr=False)
@@ -86,7 +86,7 @@ class Term:
         It is computed at each call from the clock, the process and the known losses. It needs no I/O and no lock, and can be
         called from any thread. It is False in a forked child. Once it has been False, it is never True again.
         """
-        return self.loss_reason is None and self._believed()
+        return self.loss_reason is None and self._lease_is_valid()
 
     def remaining(self) -> float:
         """Return the seconds until the term is over, if no renewal is confirmed. 0 or less: it is over."""

@@ -104,7 +104,7 @@ def a_term() -> Term:
         key="jobs/1f",
         lease_id=31,
         elected_at=datetime.now(UTC),
-        _believed=lambda: True,
+        _lease_is_valid=lambda: True,
         _remaining=lambda: 1.0,
         _guard=list,
         _transact=lambda success, failure: pytest.fail("not here"),

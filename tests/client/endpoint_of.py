@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from etcdleader import EtcdConfig
 from etcdleader._etcd.connect_policy import ConnectPolicy
-from etcdleader._etcd.endpoint import DirectEndpoint, open_endpoint
+from etcdleader._etcd.endpoint import Http2Endpoint, open_endpoint
 from etcdleader._etcd.tls import ClientContexts
 
 __all__ = ("endpoint_of",)
 
 
-def endpoint_of(address: str, config: EtcdConfig) -> DirectEndpoint:
+def endpoint_of(address: str, config: EtcdConfig) -> Http2Endpoint:
     return open_endpoint(address, config, ConnectPolicy(lambda low, high: (low + high) / 2), ClientContexts(config))

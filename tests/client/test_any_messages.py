@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from etcdleader import EtcdUnavailableError
 from etcdleader._etcd.api import Event, Header, KeepAlive, KeyValue
-from etcdleader._etcd.lease_stream import KeepAlives
+from etcdleader._etcd.lease_stream import KeepAliveStream
 from etcdleader._etcd.messages import ALL_WATCHES, WatchResponse
 from etcdleader._etcd.rpcs import LEASE_KEEP_ALIVE, WATCH
 from etcdleader._etcd.stream import Http2Stream, StreamUse
@@ -62,7 +62,7 @@ def test_any_responses_on_a_watch_stream_raise_nothing(
             opening.close()
         for response in responses:
             world.stream.bring(response)
-        assert len(world.watches._asked) <= 1 + watches
+        assert len(world.watches._pending_creates) <= 1 + watches
         world.watches.close()
         await anyio.sleep(2)
 
@@ -78,7 +78,7 @@ def test_any_answers_on_a_keep_alive_stream_raise_nothing(
 ) -> None:
     async def main() -> None:
         opener = Opener()
-        keep_alives = KeepAlives(opener)
+        keep_alives = KeepAliveStream(opener)
         async with anyio.create_task_group() as group:
             group.start_soon(keep_alives.send, [1, 2], 5)
             await anyio.sleep(1)

@@ -110,7 +110,7 @@ async def ask_on_and_on(callers: int, seconds: float, *addresses: str) -> list[s
                 await client.range(Range(b"k"), timeout=1.5)
             except EtcdUnavailableError as error:
                 errors.append(str(error))
-                client.switch_endpoint(used)
+                client.report_endpoint_failure(used)
 
     with anyio.move_on_after(seconds):
         async with anyio.create_task_group() as group:
@@ -163,7 +163,7 @@ async def test_a_member_that_receives_too_many_pings_is_pinged_less_on_the_next_
         used = client.endpoint
         with pytest.raises(EtcdUnavailableError):
             await client.range(Range(b"k"), timeout=5)
-        client.switch_endpoint(used)
+        client.report_endpoint_failure(used)
         await anyio.sleep(2)
     await client.aclose()
     assert network.intervals == [10, 20, 40, 80]

@@ -11,7 +11,7 @@ import pytest
 
 from etcdleader import EtcdConfig, EtcdUnavailableError
 from etcdleader._etcd.api import Range
-from etcdleader._etcd.endpoint import DirectEndpoint
+from etcdleader._etcd.endpoint import Http2Endpoint
 from etcdleader._etcd.etcd3_messages import etcdrpc
 from etcdleader._etcd.rpcs import RANGE
 from tests.client.endpoint_of import endpoint_of
@@ -25,12 +25,12 @@ Plan = Callable[[Server, int], Any]
 
 
 @asynccontextmanager
-async def endpoint_to(*plans: Plan) -> AsyncIterator[tuple[DirectEndpoint, list[Server]]]:
+async def endpoint_to(*plans: Plan) -> AsyncIterator[tuple[Http2Endpoint, list[Server]]]:
     """``plans`` are followed by the connections, in order; each is told the number of its first stream."""
     with anyio.fail_after(PATIENCE):
         async with serving() as (address, servers), anyio.create_task_group() as group:
             endpoint = endpoint_of(address, EtcdConfig([address], max_recv_bytes=2**20))
-            endpoint._examiner = None  # as when it has answered before: nobody wonders whether TLS is spoken
+            endpoint._tls_diagnosis = None  # as when it has answered before: nobody wonders whether TLS is spoken
 
             async def follow() -> None:
                 for place, plan in enumerate(plans):
@@ -44,11 +44,11 @@ async def endpoint_to(*plans: Plan) -> AsyncIterator[tuple[DirectEndpoint, list[
                 yield endpoint, servers
             finally:
                 endpoint.close()
-                await endpoint.closed()
+                await endpoint.wait_closed()
                 group.cancel_scope.cancel()
 
 
-async def ask(endpoint: DirectEndpoint) -> Any:
+async def ask(endpoint: Http2Endpoint) -> Any:
     return await endpoint.call(RANGE, Range(b"a"), (), PATIENCE)
 
 
@@ -142,12 +142,12 @@ async def test_an_endpoint_that_was_left_ends_the_calls_under_way_first_and_take
             while not servers:
                 await anyio.sleep(0.001)
             await servers[0].until_there_is(1, 5)
-            endpoint.leave()
+            endpoint.drain()
             with pytest.raises(EtcdUnavailableError, match="closed"):  # such as a login that came late
                 await ask(endpoint)
             left.set()
         assert results[0].count == 3
-        await endpoint.closed()
+        await endpoint.wait_closed()
         assert len(servers) == 1
 
 
@@ -172,7 +172,7 @@ async def test_connections_that_still_answer_are_closed_with_the_endpoint() -> N
             assert (await ask(endpoint)).count == 3
             assert len(servers) == 2
             endpoint.close()
-            await endpoint.closed()
+            await endpoint.wait_closed()
         assert len(raised) == 1
 
 
@@ -182,7 +182,7 @@ async def test_a_name_that_cannot_be_a_hosts_is_unavailable(name: str) -> None:
     with pytest.raises(EtcdUnavailableError):
         await ask(endpoint)
     endpoint.close()
-    await endpoint.closed()
+    await endpoint.wait_closed()
 
 
 async def test_an_answer_that_is_too_long_names_the_setting() -> None:

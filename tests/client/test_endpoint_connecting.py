@@ -45,7 +45,7 @@ async def endpoint_at(serve: Callable[[SocketStream], Awaitable[None]]) -> Async
         with anyio.fail_after(PATIENCE):
             yield endpoint
             endpoint.close()
-            await endpoint.closed()
+            await endpoint.wait_closed()
         group.cancel_scope.cancel()
 
 
@@ -60,7 +60,7 @@ async def test_each_caller_learns_why_there_is_no_connection_though_the_first_on
             await ask(endpoint, "stream")
         except EtcdUnavailableError as error:
             errors.append(str(error))
-            endpoint.leave()
+            endpoint.drain()
 
     async with endpoint_at(hang_up) as endpoint, anyio.create_task_group() as group:
         group.start_soon(ask_and_leave, endpoint)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from etcdleader._etcd.api import LeaseExistsError, LeaseNotFoundError
-from etcdleader._etcd.error_mapping import ClusterTroubleError, NoTlsError, StaleTokenError, translated, watch_cancelled
+from etcdleader._etcd.error_mapping import (
+    ClusterUnavailableError,
+    InvalidAuthTokenError,
+    NoTlsError,
+    error_from_cancel_reason,
+    error_from_status,
+)
 from etcdleader._etcd.versions import known_defects
 from etcdleader._grpc import RpcError, Status
 from etcdleader.config import EtcdConfig
@@ -22,17 +28,17 @@ WHOLE_CLUSTER = {"RESOURCE_EXHAUSTED", "DATA_LOSS"}
 
 
 def means(code: str, text: str = "etcdserver: something") -> EtcdLeaderError:
-    return translated(code, text, "etcd-1:2379")
+    return error_from_status(code, text, "etcd-1:2379")
 
 
 def leaves(error: EtcdLeaderError) -> bool:
-    return error._elsewhere
+    return error.retry_other_endpoint
 
 
 @pytest.mark.parametrize("code", ALL_STATUSES)
 def test_only_what_is_about_one_member_leaves_its_endpoint(code: str) -> None:
     error = means(code)
-    expected = ClusterTroubleError if code in WHOLE_CLUSTER else EtcdRefusedError
+    expected = ClusterUnavailableError if code in WHOLE_CLUSTER else EtcdRefusedError
     assert type(error) is (EtcdUnavailableError if code in THIS_MEMBER else expected)
     assert leaves(error) is (code in THIS_MEMBER)
 
@@ -48,12 +54,12 @@ def test_only_what_is_about_one_member_leaves_its_endpoint(code: str) -> None:
         ("UNAVAILABLE", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired", NoTlsError, True),
         ("FAILED_PRECONDITION", "etcdserver: rpc not supported for learner", EtcdUnavailableError, True),
         ("FAILED_PRECONDITION", "etcdserver: not capable", EtcdUnavailableError, True),
-        ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", ClusterTroubleError, False),
-        ("RESOURCE_EXHAUSTED", "etcdserver: too many requests", ClusterTroubleError, False),
-        ("DATA_LOSS", "etcdserver: corrupt cluster", ClusterTroubleError, False),
-        ("UNAUTHENTICATED", "etcdserver: invalid auth token", StaleTokenError, False),
-        ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", StaleTokenError, False),
-        ("INVALID_ARGUMENT", "etcdserver: user name is empty", StaleTokenError, False),
+        ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", ClusterUnavailableError, False),
+        ("RESOURCE_EXHAUSTED", "etcdserver: too many requests", ClusterUnavailableError, False),
+        ("DATA_LOSS", "etcdserver: corrupt cluster", ClusterUnavailableError, False),
+        ("UNAUTHENTICATED", "etcdserver: invalid auth token", InvalidAuthTokenError, False),
+        ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", InvalidAuthTokenError, False),
+        ("INVALID_ARGUMENT", "etcdserver: user name is empty", InvalidAuthTokenError, False),
         ("NOT_FOUND", "etcdserver: requested lease not found", LeaseNotFoundError, False),
         ("FAILED_PRECONDITION", "etcdserver: lease already exists", LeaseExistsError, False),
         ("PERMISSION_DENIED", "etcdserver: permission denied", EtcdRefusedError, False),
@@ -80,7 +86,7 @@ def test_a_corrupt_cluster_is_named_and_may_be_asked_again() -> None:
 def test_what_a_peer_writes_cannot_steer_a_terminal_or_forge_a_line(code: str, text: str) -> None:
     """Errors are logged and printed."""
     assert str(means(code, text)).isprintable()
-    assert str(watch_cancelled(text)).isprintable()
+    assert str(error_from_cancel_reason(text)).isprintable()
     assert str(going_away_error(code, text)).isprintable()
     assert str(RpcError(Status(code, text))).isprintable()
 

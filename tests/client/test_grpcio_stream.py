@@ -13,10 +13,10 @@ import pytest
 
 from etcdleader import EtcdLeaderError, EtcdUnavailableError
 from etcdleader._etcd import grpcio_endpoint
-from etcdleader._etcd.grpcio_endpoint import ChannelStream
+from etcdleader._etcd.grpcio_endpoint import GrpcioStream
 from etcdleader._etcd.rpcs import Rpc
 from etcdleader._etcd.stream import StreamUse
-from etcdleader._runtime.tasks import call_soon_from_threads
+from etcdleader._runtime.tasks import loop_scheduler
 from tests.helpers.scripted_stream import ScriptedCall
 
 pytestmark = pytest.mark.anyio
@@ -50,10 +50,10 @@ async def test_a_message_that_cannot_be_processed_ends_its_stream_and_not_the_pr
         ends.append(error)
         ended.set()
 
-    stream = ChannelStream(
+    stream = GrpcioStream(
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
-        StreamUse(lambda message: None, on_message, on_end, call_soon_from_threads()),
+        StreamUse(lambda message: None, on_message, on_end, loop_scheduler()),
         SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
@@ -88,10 +88,10 @@ async def test_messages_that_the_loop_has_not_taken_do_not_pile_up(
         return calls[0]
 
     got: list[Any] = []
-    stream = ChannelStream(
+    stream = GrpcioStream(
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
-        StreamUse(lambda message: None, got.append, lambda error: None, call_soon_from_threads()),
+        StreamUse(lambda message: None, got.append, lambda error: None, loop_scheduler()),
         SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
@@ -128,10 +128,10 @@ async def test_a_flood_of_messages_leaves_the_loop_to_others_and_all_come_before
         time.sleep(0.00002)  # the other thread runs
         got.append(message)
 
-    stream = ChannelStream(
+    stream = GrpcioStream(
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
-        StreamUse(lambda message: None, on_message, lambda error: ended.set(), call_soon_from_threads()),
+        StreamUse(lambda message: None, on_message, lambda error: ended.set(), loop_scheduler()),
         SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )

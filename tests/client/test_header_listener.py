@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from etcdleader._etcd.api import Header, MemberStatus
-from etcdleader._etcd.auth import Login
+from etcdleader._etcd.auth import Authenticator
 from etcdleader._etcd.client import EtcdClient
 from etcdleader._etcd.messages import AuthenticateResponse
 from etcdleader._etcd.rpcs import AUTHENTICATE, Rpc
@@ -37,7 +37,7 @@ class Member:
 async def terms_seen(login: Header) -> list[int]:
     """Ask once with a user, and return the raft terms that the listener received."""
     member: Any = Member(login)
-    client = EtcdClient(lambda number: member, None, Login("user", "password"))
+    client = EtcdClient(lambda number: member, None, Authenticator("user", "password"))
     seen: list[int] = []
     client.on_header(lambda header: seen.append(header.raft_term))
     await client.member_status(timeout=5)

@@ -10,12 +10,17 @@ import anyio
 import pytest
 
 from etcdleader._etcd.api import Header, KeepAlive, KeepAliveAnswers
-from etcdleader._etcd.error_mapping import AnotherClusterError, GoingAwayError, NoLoginError, StaleTokenError
-from etcdleader._etcd.grpcio_endpoint import ChannelStream
-from etcdleader._etcd.lease_stream import KeepAlives
+from etcdleader._etcd.error_mapping import (
+    AuthenticationFailedError,
+    ClusterIdMismatchError,
+    GoingAwayError,
+    InvalidAuthTokenError,
+)
+from etcdleader._etcd.grpcio_endpoint import GrpcioStream
+from etcdleader._etcd.lease_stream import KeepAliveStream
 from etcdleader._etcd.rpcs import Rpc
 from etcdleader._etcd.stream import StreamUse
-from etcdleader._runtime.tasks import call_soon_from_threads
+from etcdleader._runtime.tasks import loop_scheduler
 from etcdleader.errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
 from tests.helpers.scripted_stream import Opener, ScriptedCall
@@ -23,7 +28,7 @@ from tests.helpers.scripted_stream import Opener, ScriptedCall
 pytestmark = pytest.mark.anyio
 
 REFUSED = EtcdRefusedError("PERMISSION_DENIED: etcdserver: permission denied")
-STALE = StaleTokenError("etcdserver: invalid auth token")
+STALE = InvalidAuthTokenError("etcdserver: invalid auth token")
 
 
 @pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
@@ -37,8 +42,8 @@ def opener() -> Opener:
 
 
 @pytest.fixture
-def keep_alives(opener: Opener, anyio_backend: object) -> KeepAlives:
-    return KeepAlives(opener)
+def keep_alives(opener: Opener, anyio_backend: object) -> KeepAliveStream:
+    return KeepAliveStream(opener)
 
 
 def answer(lease_id: int, ttl: int = 10, raft_term: int = 2) -> KeepAlive:
@@ -52,7 +57,7 @@ class Outcome:
         self.answers: KeepAliveAnswers | None = None
         self.error: EtcdLeaderError | None = None
 
-    async def of(self, keep_alives: KeepAlives, lease_ids: Sequence[int], timeout: float) -> None:
+    async def of(self, keep_alives: KeepAliveStream, lease_ids: Sequence[int], timeout: float) -> None:
         answers = await keep_alives.send(lease_ids, timeout)
         assert {*answers, *answers.errors} == set(lease_ids)
         if answers:
@@ -62,7 +67,7 @@ class Outcome:
 
 
 async def test_keep_alives_go_out_back_to_back_and_each_answer_counts_for_its_lease(
-    keep_alives: KeepAlives, opener: Opener
+    keep_alives: KeepAliveStream, opener: Opener
 ) -> None:
     outcome = Outcome()
     async with anyio.create_task_group() as group:
@@ -76,7 +81,9 @@ async def test_keep_alives_go_out_back_to_back_and_each_answer_counts_for_its_le
     assert outcome.answers[7].header.raft_term == 4
 
 
-async def test_a_late_answer_is_never_credited_to_the_next_keep_alive(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_a_late_answer_is_never_credited_to_the_next_keep_alive(
+    keep_alives: KeepAliveStream, opener: Opener
+) -> None:
     """A is delayed, B is lost, A's answer comes after B was sent. Credited to B, it gave 2.6 s of two leaders."""
     a, b = Outcome(), Outcome()
     await a.of(keep_alives, [7], 1)
@@ -92,7 +99,7 @@ async def test_a_late_answer_is_never_credited_to_the_next_keep_alive(keep_alive
     assert b.error is not None
 
 
-async def test_a_cancelled_keep_alive_ends_its_stream_likewise(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_a_cancelled_keep_alive_ends_its_stream_likewise(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """Its answer is still on the way when the next one asks."""
     with anyio.move_on_after(0.5):
         await keep_alives.send([7], 5)
@@ -107,7 +114,7 @@ async def test_a_cancelled_keep_alive_ends_its_stream_likewise(keep_alives: Keep
     assert again.answers[7].ttl == 10
 
 
-async def test_an_unanswered_lease_is_missing_and_ends_the_stream(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_an_unanswered_lease_is_missing_and_ends_the_stream(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """The others of its call keep what they have got."""
     outcome = Outcome()
     async with anyio.create_task_group() as group:
@@ -119,7 +126,9 @@ async def test_an_unanswered_lease_is_missing_and_ends_the_stream(keep_alives: K
     assert not opener.last.open
 
 
-async def test_a_stream_that_ends_takes_the_other_calls_on_it_along(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_a_stream_that_ends_takes_the_other_calls_on_it_along(
+    keep_alives: KeepAliveStream, opener: Opener
+) -> None:
     """At once: they need not wait for their own time to run out."""
     slow, patient = Outcome(), Outcome()
     async with anyio.create_task_group() as group:
@@ -130,7 +139,7 @@ async def test_a_stream_that_ends_takes_the_other_calls_on_it_along(keep_alives:
     assert patient.error is not None
 
 
-async def test_calls_at_once_share_one_stream(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_calls_at_once_share_one_stream(keep_alives: KeepAliveStream, opener: Opener) -> None:
     first, second = Outcome(), Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(first.of, keep_alives, [7], 5)
@@ -145,7 +154,7 @@ async def test_calls_at_once_share_one_stream(keep_alives: KeepAlives, opener: O
     assert list(second.answers) == [8]
 
 
-async def test_answers_that_nobody_asked_for_are_dropped(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_answers_that_nobody_asked_for_are_dropped(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """Another lease's, and a second one of ours: each keep-alive has one answer."""
     outcome, later = Outcome(), Outcome()
     async with anyio.create_task_group() as group:
@@ -162,7 +171,7 @@ async def test_answers_that_nobody_asked_for_are_dropped(keep_alives: KeepAlives
 
 
 async def test_a_stream_that_breaks_fails_what_waits_and_the_next_call_opens_another(
-    keep_alives: KeepAlives, opener: Opener
+    keep_alives: KeepAliveStream, opener: Opener
 ) -> None:
     outcome, again = Outcome(), Outcome()
     broken = EtcdUnavailableError("UNAVAILABLE: the connection was reset")
@@ -181,7 +190,7 @@ async def test_a_stream_that_breaks_fails_what_waits_and_the_next_call_opens_ano
 
 
 async def test_a_refused_lease_fails_alone_and_those_behind_it_are_sent_again(
-    keep_alives: KeepAlives, opener: Opener
+    keep_alives: KeepAliveStream, opener: Opener
 ) -> None:
     """etcd closes the stream at the first keep-alive that it does not authorize: the oldest unanswered one."""
     mine, others = Outcome(), Outcome()
@@ -205,7 +214,7 @@ async def test_a_refused_lease_fails_alone_and_those_behind_it_are_sent_again(
     assert others.answers.errors == {}
 
 
-async def test_a_refusal_after_an_answer_is_no_time_out(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_a_refusal_after_an_answer_is_no_time_out(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """The first lease is answered, the second refused, the third unanswered: each has its own outcome, at once."""
     outcome = Outcome()
     async with anyio.create_task_group() as group:
@@ -227,10 +236,10 @@ async def test_a_refusal_after_an_answer_is_no_time_out(keep_alives: KeepAlives,
         opener.last.end(REFUSED)
     assert anyio.current_time() == pytest.approx(0.3)
     assert again.error is REFUSED
-    assert not any(end._elsewhere for end in opener.ends), "no end of a stream moves the connection"
+    assert not any(end.retry_other_endpoint for end in opener.ends), "no end of a stream moves the connection"
 
 
-async def test_a_refusal_when_nothing_is_unanswered_costs_nothing(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_a_refusal_when_nothing_is_unanswered_costs_nothing(keep_alives: KeepAliveStream, opener: Opener) -> None:
     first, second = Outcome(), Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(first.of, keep_alives, [1, 2], 5)
@@ -250,7 +259,9 @@ async def test_a_refusal_when_nothing_is_unanswered_costs_nothing(keep_alives: K
         assert outcome.answers.errors == {}
 
 
-async def test_each_refused_lease_costs_one_stream_and_no_lease_more(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_each_refused_lease_costs_one_stream_and_no_lease_more(
+    keep_alives: KeepAliveStream, opener: Opener
+) -> None:
     outcome = Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.of, keep_alives, list(range(20)), 5)
@@ -265,10 +276,10 @@ async def test_each_refused_lease_costs_one_stream_and_no_lease_more(keep_alives
     assert len(opener.streams) == 8, "one for each refusal, and the last"
 
 
-async def test_what_concerns_the_connection_fails_all_that_wait(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_what_concerns_the_connection_fails_all_that_wait(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """Another cluster's answer refuses no lease."""
     outcome = Outcome()
-    stranger = AnotherClusterError("it belongs to cluster 1")
+    stranger = ClusterIdMismatchError("it belongs to cluster 1")
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.of, keep_alives, [7, 8], 5)
         await anyio.sleep(0.1)
@@ -277,7 +288,7 @@ async def test_what_concerns_the_connection_fails_all_that_wait(keep_alives: Kee
     assert len(opener.streams) == 1
 
 
-async def test_a_stale_token_is_no_failure_if_a_new_login_helps(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_a_stale_token_is_no_failure_if_a_new_login_helps(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """All that is unanswered is sent again on a stream with the new token."""
     first, second = Outcome(), Outcome()
     async with anyio.create_task_group() as group:
@@ -295,7 +306,7 @@ async def test_a_stale_token_is_no_failure_if_a_new_login_helps(keep_alives: Kee
         assert outcome.answers.errors == {}
 
 
-async def test_a_token_that_is_stale_again_and_again_is_reported(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_a_token_that_is_stale_again_and_again_is_reported(keep_alives: KeepAliveStream, opener: Opener) -> None:
     outcome = Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.of, keep_alives, [7], 50)
@@ -306,18 +317,18 @@ async def test_a_token_that_is_stale_again_and_again_is_reported(keep_alives: Ke
     assert len(opener.streams) == 4
 
 
-async def test_a_login_that_fails_is_the_error_of_all_that_wait(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_a_login_that_fails_is_the_error_of_all_that_wait(keep_alives: KeepAliveStream, opener: Opener) -> None:
     outcome = Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.of, keep_alives, [7, 8], 5)
         await anyio.sleep(0.1)
-        opener.failing = NoLoginError("user 'me' cannot log in")
+        opener.failing = AuthenticationFailedError("user 'me' cannot log in")
         opener.last.end(STALE)
     assert outcome.error is opener.failing
     assert anyio.current_time() == pytest.approx(0.1)
 
 
-async def test_opening_a_stream_is_bounded_like_the_rest(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_opening_a_stream_is_bounded_like_the_rest(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """A member that accepts connections and says nothing must not hold up the renewals."""
     outcome, again = Outcome(), Outcome()
     opener.hanging = True
@@ -348,10 +359,10 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
         came.set()
 
     on_end: Callable[[Exception], None] = ends.append
-    stream = ChannelStream(
+    stream = GrpcioStream(
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
-        StreamUse(lambda message: None, on_message, on_end, call_soon_from_threads()),
+        StreamUse(lambda message: None, on_message, on_end, loop_scheduler()),
         SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
@@ -368,7 +379,9 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
     assert list(calls[0].requests) == [], "the writing side is ended, too"
 
 
-async def test_keep_alives_are_sent_again_when_the_member_goes_away(keep_alives: KeepAlives, opener: Opener) -> None:
+async def test_keep_alives_are_sent_again_when_the_member_goes_away(
+    keep_alives: KeepAliveStream, opener: Opener
+) -> None:
     """Once: a member whose connections all go away is one that does not answer."""
     for times in (1, 2):
         async with anyio.create_task_group() as group:

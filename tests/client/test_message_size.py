@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from etcdleader._etcd.etcd3_messages import etcdrpc
-from etcdleader._etcd.message_size import FIELDS, FLAT, TXN, check_fields
+from etcdleader._etcd.message_size import FIELDS, FLAT, TXN, check_field_count
 from etcdleader._etcd.rpcs import LEASE_TIME_TO_LIVE, RANGE, WATCH
 from etcdleader._etcd.rpcs import TXN as TXN_RPC
 
@@ -42,7 +42,7 @@ def test_a_message_with_millions_of_fields_is_not_parsed(bomb: str) -> None:
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     for lists in (FLAT, TXN):
         with pytest.raises(ValueError):
-            check_fields(data, lists)
+            check_field_count(data, lists)
 
 
 def test_transactions_that_are_nested_too_deeply_are_refused() -> None:
@@ -50,7 +50,7 @@ def test_transactions_that_are_nested_too_deeply_are_refused() -> None:
     for _ in range(2_000):
         data = field(0x1A, field(0x22, data))
     with pytest.raises(ValueError, match="nested too deeply"):
-        check_fields(data, TXN)
+        check_field_count(data, TXN)
 
 
 def test_long_answers_of_etcd_are_parsed() -> None:
@@ -75,4 +75,4 @@ def test_long_answers_of_etcd_are_parsed() -> None:
 
 def test_a_short_message_is_not_walked_through() -> None:
     """It cannot have too many fields."""
-    check_fields(b"\x5b" * 2 * FIELDS, FLAT)
+    check_field_count(b"\x5b" * 2 * FIELDS, FLAT)

@@ -90,7 +90,7 @@ async def test_the_endpoint_is_left_when_the_next_stream_is_silent_too(world: Wo
         await anyio.sleep(0.1)
         world.created(1, revision=5)
         await anyio.sleep(10.1)
-    assert [end._elsewhere for end in world.opener.ends] == [False, True]
+    assert [end.retry_other_endpoint for end in world.opener.ends] == [False, True]
     assert [type(message) for message in got] == [WatchCreated, WatchCreated, WatchBroken]
 
 
@@ -102,7 +102,7 @@ async def test_a_stream_that_reported_progress_has_made_up_for_the_one_before_it
         await anyio.sleep(5.1)
         world.report_progress(5)
         await anyio.sleep(10.1)
-    assert [end._elsewhere for end in world.opener.ends] == [False] * 5
+    assert [end.retry_other_endpoint for end in world.opener.ends] == [False] * 5
     assert [type(message) for message in got] == [WatchCreated] * 5
 
 

@@ -19,7 +19,7 @@ from etcdleader._etcd import tls
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.client import new_client
 from etcdleader._etcd.tls import ClientContexts
-from etcdleader._runtime.tasks import call_soon_from_threads
+from etcdleader._runtime.tasks import loop_scheduler
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])]
 
@@ -73,7 +73,7 @@ async def test_a_context_from_files_that_changed_meanwhile_is_not_kept(
     began = [anyio.Event(), anyio.Event()]
     real = contexts._make
     places = iter(range(2))
-    call_soon = call_soon_from_threads()
+    call_soon = loop_scheduler()
 
     def make() -> ssl.SSLContext:
         made, place = real(), next(places)
@@ -167,7 +167,7 @@ async def test_a_client_makes_one_context_for_all_its_connections(made: list[int
                 used = client.endpoint
                 with pytest.raises(EtcdUnavailableError):
                     await client.range(Range(b"k"), timeout=30)
-                client.switch_endpoint(used)
+                client.report_endpoint_failure(used)
         await client.aclose()
         group.cancel_scope.cancel()
     assert len(made) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from etcdleader import EtcdUnavailableError
 from etcdleader._etcd.api import Header
-from etcdleader._etcd.auth import Login
+from etcdleader._etcd.auth import Authenticator
 from etcdleader._etcd.messages import AuthenticateResponse
 from etcdleader._etcd.rpcs import Rpc
 
@@ -32,10 +32,10 @@ class Member:
 async def test_a_token_of_millions_of_characters_is_refused() -> None:
     member: Any = Member(2**22)
     with pytest.raises(EtcdUnavailableError, match="member:1: a token of 4194304 characters"):
-        await Login("user", "password").metadata(member, 5)
+        await Authenticator("user", "password").metadata(member, 5)
 
 
 async def test_a_long_token_goes_with_each_call() -> None:
     """As a JWT with many claims."""
     member: Any = Member(10_000)
-    assert await Login("user", "password").metadata(member, 5) == (("token", "t" * 10_000),)
+    assert await Authenticator("user", "password").metadata(member, 5) == (("token", "t" * 10_000),)

@@ -17,7 +17,7 @@ from anyio.abc import SocketAttribute, SocketStream
 from etcdleader import EtcdConfig, EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.rpcs import RANGE
-from etcdleader._etcd.tls_diagnosis import TlsExaminer
+from etcdleader._etcd.tls_diagnosis import TlsDiagnosis
 from tests.client.endpoint_of import endpoint_of
 from tests.grpc.http2_server import Server, serving
 
@@ -63,13 +63,13 @@ def in_threads(serve: Callable[[socket.socket], None]) -> Iterator[str]:
 async def error_of(address: str, config: EtcdConfig) -> EtcdLeaderError:
     endpoint = endpoint_of(address, config)
     if not config.tls:
-        endpoint._examiner = None  # the test's server knows no TLS at all
+        endpoint._tls_diagnosis = None  # the test's server knows no TLS at all
     try:
         with pytest.raises(EtcdLeaderError) as failed:
             await endpoint.call(RANGE, Range(b"k"), (), 30)
     finally:
         endpoint.close()
-        await endpoint.closed()
+        await endpoint.wait_closed()
     return failed.value
 
 
@@ -114,7 +114,7 @@ async def test_a_tls_server_without_http2_is_named_as_that(
 
 def test_the_alert_of_a_server_without_http2_is_named_as_that() -> None:
     """Go's server sends it if it knows ALPN and no h2."""
-    examiner = TlsExaminer("one:1", EtcdConfig("https://one:1"))
+    examiner = TlsDiagnosis("one:1", EtcdConfig("https://one:1"))
     assert "does not offer HTTP/2" in examiner._alert("TLSV1_ALERT_NO_APPLICATION_PROTOCOL")
 
 
@@ -167,7 +167,7 @@ async def test_a_peer_that_allows_too_few_streams_is_reported_with_its_limit(str
     with anyio.fail_after(PATIENCE):
         async with listening(lambda stream: few(stream, streams)) as address:
             endpoint = endpoint_of(address, EtcdConfig(address))
-            endpoint._examiner = None
+            endpoint._tls_diagnosis = None
             errors: list[str] = []
 
             async def ask(timeout: float) -> None:
@@ -181,7 +181,7 @@ async def test_a_peer_that_allows_too_few_streams_is_reported_with_its_limit(str
                 await anyio.sleep(0.1)
                 await ask(0.2)
                 endpoint.close()
-            await endpoint.closed()
+            await endpoint.wait_closed()
     expected = f"allows {streams} streams at a time (SETTINGS_MAX_CONCURRENT_STREAMS)"
     assert sum(expected in error for error in errors) >= 1, errors
 

@@ -14,7 +14,7 @@ from etcdleader._etcd.messages import (
     WatchProgressRequest,
     WatchResponse,
 )
-from etcdleader._etcd.watch_stream import Watches
+from etcdleader._etcd.watch_stream import WatchStream
 from etcdleader.errors import EtcdUnavailableError
 from tests.helpers.scripted_stream import Opener, ScriptedStream
 
@@ -31,7 +31,7 @@ class World:
     def __init__(self) -> None:
         self.opener = Opener()
         self.logins_refused = 0
-        self.watches = Watches(self.opener, self._refused)
+        self.watches = WatchStream(self.opener, self._refused)
 
     def _refused(self) -> None:
         self.logins_refused += 1

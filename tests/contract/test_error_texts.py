@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from etcdleader._etcd.api import LeaseExistsError, LeaseNotFoundError
-from etcdleader._etcd.error_mapping import StaleTokenError, translated, watch_cancelled
+from etcdleader._etcd.error_mapping import InvalidAuthTokenError, error_from_cancel_reason, error_from_status
 from etcdleader.errors import EtcdRefusedError, EtcdUnavailableError
 from etcdleader.testing import EtcdServer
 
@@ -18,10 +18,10 @@ TEXTS = {
     # etcd's name of it: the statuses that it has had, the text, and what that means.
     "ErrGRPCLeaseNotFound": (["NOT_FOUND"], "etcdserver: requested lease not found", LeaseNotFoundError),
     "ErrGRPCLeaseExist": (["FAILED_PRECONDITION"], "etcdserver: lease already exists", LeaseExistsError),
-    "ErrGRPCInvalidAuthToken": (["UNAUTHENTICATED"], "etcdserver: invalid auth token", StaleTokenError),
-    "ErrGRPCAuthOldRevision": (["INVALID_ARGUMENT"], "etcdserver: revision of auth store is old", StaleTokenError),
-    "auth.ErrAuthOldRevision": (["UNKNOWN"], "auth: revision in header is old", StaleTokenError),
-    "ErrGRPCUserEmpty": (["INVALID_ARGUMENT"], "etcdserver: user name is empty", StaleTokenError),
+    "ErrGRPCInvalidAuthToken": (["UNAUTHENTICATED"], "etcdserver: invalid auth token", InvalidAuthTokenError),
+    "ErrGRPCAuthOldRevision": (["INVALID_ARGUMENT"], "etcdserver: revision of auth store is old", InvalidAuthTokenError),
+    "auth.ErrAuthOldRevision": (["UNKNOWN"], "auth: revision in header is old", InvalidAuthTokenError),
+    "ErrGRPCUserEmpty": (["INVALID_ARGUMENT"], "etcdserver: user name is empty", InvalidAuthTokenError),
     "ErrGRPCPermissionDenied": (["PERMISSION_DENIED"], "etcdserver: permission denied", EtcdRefusedError),
     "ErrGRPCNotSupportedForLearner": (
         ["FAILED_PRECONDITION", "UNAVAILABLE"], "etcdserver: rpc not supported for learner", EtcdUnavailableError,
@@ -42,11 +42,11 @@ def test_a_text_that_decides_what_an_error_means_is_etcds(name: str, program: by
     codes, text, kind = TEXTS[name]
     assert text.encode() in program
     for code in codes:
-        assert type(translated(code, text, "etcd-1:2379")) is kind
+        assert type(error_from_status(code, text, "etcd-1:2379")) is kind
 
 
 @pytest.mark.parametrize("name", OF_A_WATCH)
 def test_a_watch_is_cancelled_for_the_reason_that_its_text_names(name: str) -> None:
     """etcd sends no status with it."""
     _, text, kind = TEXTS[name]
-    assert type(watch_cancelled(text)) is kind
+    assert type(error_from_cancel_reason(text)) is kind

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader.config import Config, EtcdConfig, check_election_key
+from etcdleader.config import Config, EtcdConfig, validate_election_key
 from etcdleader.errors import ConfigError, EtcdLeaderError
 
 SECRET = "hunter2"
@@ -382,13 +382,13 @@ INVISIBLE = ("\ufeffjobs", "jobs\u200b", "jobs\x1b", "\x7fjobs", "jobs\u00ad")
 @pytest.mark.parametrize("key", ["jobs\u0301", "\u2764\ufe0f", "a\u200db", "jobs\U0001fae8", "jobs\U0010fffd"])
 def test_a_character_that_this_python_does_not_know_may_end_an_election_key(key: str) -> None:
     """Another process of the election may run on another Python."""
-    check_election_key(key)
+    validate_election_key(key)
 
 
 @pytest.mark.parametrize("key", ["jobs", "jobs/nightly", "/jobs", "jobs//x", "Jobs #1", "two words", "ümlaut"])
 def test_an_election_key_is_any_prefix(key: str) -> None:
     """Go accepts it too."""
-    check_election_key(key)
+    validate_election_key(key)
 
 
 @pytest.mark.parametrize(
@@ -396,5 +396,5 @@ def test_an_election_key_is_any_prefix(key: str) -> None:
 )
 def test_an_election_key_that_splits_the_queue_is_refused(key: Any) -> None:
     """The candidates of "jobs/" would stand in a queue of their own, beside that of "jobs"."""
-    (problem,) = problems(check_election_key, key)
+    (problem,) = problems(validate_election_key, key)
     assert problem.startswith("election_key = ")

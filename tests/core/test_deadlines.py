@@ -4,57 +4,57 @@ from __future__ import annotations
 
 import random
 
-from etcdleader._lease.deadlines import Agenda
+from etcdleader._lease.deadlines import Deadlines
 
 
 def test_what_is_due_comes_in_the_order_of_its_time_and_what_is_not_stays() -> None:
-    agenda: Agenda[str] = Agenda()
+    agenda: Deadlines[str] = Deadlines()
     for thing, when in (("c", 3.0), ("a", 1.0), ("b", 2.0), ("d", 9.0)):
-        agenda.put(thing, when)
+        agenda.set(thing, when)
     assert agenda.next() == 1.0
     assert [agenda.pop(3.0) for _ in range(4)] == ["a", "b", "c", None]
     assert agenda.next() == 9.0
 
 
 def test_a_thing_that_is_put_again_stands_there_once_at_its_new_time() -> None:
-    agenda: Agenda[str] = Agenda()
-    agenda.put("a", 1.0)
-    agenda.put("b", 2.0)
-    agenda.put("a", 3.0)
+    agenda: Deadlines[str] = Deadlines()
+    agenda.set("a", 1.0)
+    agenda.set("b", 2.0)
+    agenda.set("a", 3.0)
     assert [agenda.pop(5.0) for _ in range(3)] == ["b", "a", None]
-    agenda.put("a", 5.0)
-    agenda.put("a", 4.0)
+    agenda.set("a", 5.0)
+    agenda.set("a", 4.0)
     assert agenda.next() == 4.0
     assert [agenda.pop(5.0) for _ in range(2)] == ["a", None]
 
 
 def test_what_was_dropped_does_not_come_until_it_is_put_again() -> None:
-    agenda: Agenda[str] = Agenda()
-    agenda.put("a", 1.0)
-    agenda.drop("a")
-    agenda.drop("never there")
+    agenda: Deadlines[str] = Deadlines()
+    agenda.set("a", 1.0)
+    agenda.discard("a")
+    agenda.discard("never there")
     assert agenda.next() is None
     assert agenda.pop(9.0) is None
-    agenda.put("a", 2.0)
+    agenda.set("a", 2.0)
     assert agenda.pop(9.0) == "a"
 
 
 def test_things_of_one_time_come_in_the_order_in_which_they_were_put() -> None:
-    agenda: Agenda[object] = Agenda()
+    agenda: Deadlines[object] = Deadlines()
     things = [object() for _ in range(20)]
     for thing in things:
-        agenda.put(thing, 1.0)
+        agenda.set(thing, 1.0)
     assert [agenda.pop(1.0) for _ in things] == things
 
 
 def test_many_changes_of_a_hundred_things_take_the_room_of_a_hundred() -> None:
-    agenda: Agenda[int] = Agenda()
+    agenda: Deadlines[int] = Deadlines()
     chance = random.Random(7)
     times: dict[int, float] = {}
     for _ in range(100_000):
         thing = chance.randrange(100)
         times[thing] = chance.random()
-        agenda.put(thing, times[thing])
+        agenda.set(thing, times[thing])
         assert len(agenda._heap) <= 500
     popped = [agenda.pop(1.0) for _ in range(100)]
     assert popped == sorted(times, key=lambda thing: times[thing])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._lease.lease_clock import LeaseClock, Renewal, Timing, judge_renewal, reason_of_loss
+from etcdleader._lease.lease_clock import LeaseClock, RenewalResult, Timing, check_renewal, loss_reason_at
 from etcdleader.config import Config
 from etcdleader.model import LossReason
 
@@ -21,9 +21,9 @@ def test_a_lease_is_believed_from_the_send_time_plus_ttl_minus_margin() -> None:
     """Rule 2: etcd counts from some moment after the request left, so only the send time is safe."""
     clock = LeaseClock(sent_at=100, ttl=10, margin=2)
 
-    assert clock.believed(107.999)
+    assert clock.is_valid(107.999)
     assert clock.remaining(100) == 8
-    assert not clock.believed(108)
+    assert not clock.is_valid(108)
 
 
 def test_a_confirmation_past_the_deadline_extends_nothing() -> None:
@@ -32,14 +32,14 @@ def test_a_confirmation_past_the_deadline_extends_nothing() -> None:
 
     assert not clock.confirm(sent_at=8, ttl=10, now=9)
     assert clock.deadline == 9
-    assert not clock.believed(0)
+    assert not clock.is_valid(0)
 
 
 def test_a_clock_that_was_read_past_the_deadline_once_never_believes_again() -> None:
     clock = LeaseClock(sent_at=0, ttl=10, margin=1)
-    assert not clock.believed(9.5)
+    assert not clock.is_valid(9.5)
 
-    assert not clock.believed(5)
+    assert not clock.is_valid(5)
     assert clock.remaining(5) <= 0
     assert not clock.confirm(sent_at=5, ttl=10, now=5)
 
@@ -76,7 +76,7 @@ def test_once_not_believed_never_believed_again(steps: list[tuple[float, float, 
             clock.uncap()
         else:
             if step == "ask":
-                believed = clock.believed(now)
+                believed = clock.is_valid(now)
             elif step == "confirm":
                 believed = clock.confirm(sent_at, ttl, now)
             else:
@@ -93,7 +93,7 @@ def test_a_cap_shortens_the_trust_at_once_and_nothing_extends_it() -> None:
     assert clock.deadline == 7
     assert clock.confirm(sent_at=5, ttl=10, now=6)
     assert clock.deadline == 7
-    assert not clock.believed(7)
+    assert not clock.is_valid(7)
 
 
 def test_a_cap_behind_the_deadline_changes_nothing_but_what_may_extend_it() -> None:
@@ -132,7 +132,7 @@ def test_a_move_that_is_answered_past_the_deadline_revives_nothing() -> None:
 
     clock.cap(7)
     assert not clock.moved(sent_at=5, ttl=10, now=7)
-    assert not clock.believed(0)
+    assert not clock.is_valid(0)
 
 
 FINE: Mapping[str, int | bool] = {
@@ -147,37 +147,37 @@ FINE: Mapping[str, int | bool] = {
 @pytest.mark.parametrize(
     ("case", "verdict"),
     [
-        ({}, Renewal.CONFIRMED),
-        ({"known_term": 3}, Renewal.CONFIRMED),
+        ({}, RenewalResult.CONFIRMED),
+        ({"known_term": 3}, RenewalResult.CONFIRMED),
         # etcd has elected another leader since: whoever led before may still revoke what it remembers.
-        ({"read_term": 8}, Renewal.KEPT),
-        ({"read_term": 8, "known_term": 8}, Renewal.KEPT),
+        ({"read_term": 8}, RenewalResult.KEPT),
+        ({"read_term": 8, "known_term": 8}, RenewalResult.KEPT),
         # No term was known when the lease was asked for, or it is of another history.
-        ({"lease_term": 0}, Renewal.KEPT),
+        ({"lease_term": 0}, RenewalResult.KEPT),
         # 0 is no term, so two of them do not agree.
-        ({"read_term": 0}, Renewal.UNCONFIRMED),
-        ({"read_term": 0, "lease_term": 0, "known_term": 0}, Renewal.UNCONFIRMED),
+        ({"read_term": 0}, RenewalResult.UNCONFIRMED),
+        ({"read_term": 0, "lease_term": 0, "known_term": 0}, RenewalResult.UNCONFIRMED),
         # A term that is over, or another history.
-        ({"known_term": 8}, Renewal.UNCONFIRMED),
-        ({"read_term": 6}, Renewal.UNCONFIRMED),
+        ({"known_term": 8}, RenewalResult.UNCONFIRMED),
+        ({"read_term": 6}, RenewalResult.UNCONFIRMED),
         # A leader of an earlier term does not know a newer lease. Only a read says that the key is gone.
-        ({"ttl": 0}, Renewal.UNCONFIRMED),
-        ({"ttl": -1}, Renewal.UNCONFIRMED),
-        ({"ttl": 0, "read_term": 8}, Renewal.UNCONFIRMED),
-        ({"ttl": 0, "key_is_ours": False}, Renewal.KEY_LOST),
-        ({"key_is_ours": False}, Renewal.KEY_LOST),
+        ({"ttl": 0}, RenewalResult.UNCONFIRMED),
+        ({"ttl": -1}, RenewalResult.UNCONFIRMED),
+        ({"ttl": 0, "read_term": 8}, RenewalResult.UNCONFIRMED),
+        ({"ttl": 0, "key_is_ours": False}, RenewalResult.KEY_LOST),
+        ({"key_is_ours": False}, RenewalResult.KEY_LOST),
         # A linearizable read that does not show the key is the truth, in whatever term.
-        ({"key_is_ours": False, "read_term": 6}, Renewal.KEY_LOST),
-        ({"key_is_ours": False, "read_term": 0}, Renewal.KEY_LOST),
+        ({"key_is_ours": False, "read_term": 6}, RenewalResult.KEY_LOST),
+        ({"key_is_ours": False, "read_term": 0}, RenewalResult.KEY_LOST),
     ],
 )
 def test_a_renewal_counts_only_in_the_raft_term_of_its_lease_and_with_the_key_standing(
-    case: Mapping[str, int | bool], verdict: Renewal
+    case: Mapping[str, int | bool], verdict: RenewalResult
 ) -> None:
     """Rules 3 and 8: etcd answers keep-alives without consensus, and a leader of an earlier term may wake up."""
     arguments = {**FINE, **case}
     assert (
-        judge_renewal(
+        check_renewal(
             ttl=int(arguments["ttl"]),
             key_is_ours=bool(arguments["key_is_ours"]),
             lease_term=int(arguments["lease_term"]),
@@ -191,7 +191,7 @@ def test_a_renewal_counts_only_in_the_raft_term_of_its_lease_and_with_the_key_st
 @pytest.mark.parametrize("seen", LossReason)
 def test_past_the_deadline_the_reason_is_that_it_has_passed(seen: LossReason) -> None:
     """Except for what is worth knowing all the same."""
-    assert reason_of_loss(seen, 0.001) is seen
+    assert loss_reason_at(seen, 0.001) is seen
     for remaining in (0.0, -1.0):
         told = seen if seen in {LossReason.FAILED, LossReason.REGRESSED} else LossReason.EXPIRED
-        assert reason_of_loss(seen, remaining) is told
+        assert loss_reason_at(seen, remaining) is told

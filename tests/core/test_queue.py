@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._election.queue import Place, Rank, candidate_key, election_prefix, prefix_end
+from etcdleader._election.queue import QueuePosition, Rank, candidate_key, election_prefix, prefix_end
 from etcdleader._etcd.api import Event, KeyValue
 from etcdleader._lease.leased_key import LeasedKey
 
@@ -32,80 +32,80 @@ def test_keys_are_named_as_etcd_go_names_them() -> None:
 
 
 def test_the_predecessors_deletion_elects_the_next_in_line() -> None:
-    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+    place = QueuePosition(revision=20, position=1, predecessor=BEFORE.key)
 
-    after = place.after(OWN, [deleted(BEFORE.key, 21)])
+    after = place.apply(OWN, [deleted(BEFORE.key, 21)])
     assert after.rank is Rank.LEADER
     assert not after.stale
 
 
 def test_events_that_the_read_has_shown_already_change_nothing() -> None:
     """A lagging member sends them late: an old DELETE of a key that was made anew would elect us wrongly."""
-    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+    place = QueuePosition(revision=20, position=1, predecessor=BEFORE.key)
 
-    assert place.after(OWN, [deleted(BEFORE.key, 20), deleted(OWN.key, 3)]) == place
+    assert place.apply(OWN, [deleted(BEFORE.key, 20), deleted(OWN.key, 3)]) == place
 
 
 def test_a_deleted_predecessor_that_was_waiting_itself_elects_nobody() -> None:
     """It may have given up while the leader still leads: only a read tells."""
-    place = Place(revision=20, ahead=2, predecessor=BEFORE.key)
+    place = QueuePosition(revision=20, position=2, predecessor=BEFORE.key)
 
-    after = place.after(OWN, [deleted(BEFORE.key, 21)])
+    after = place.apply(OWN, [deleted(BEFORE.key, 21)])
     assert after.stale
-    assert after.rank is Rank.LATER
+    assert after.rank is Rank.WAITING
 
 
 def test_own_key_and_predecessor_deleted_in_one_revision_elects_nobody() -> None:
     """A revision is applied whole, in whatever order its events come."""
-    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+    place = QueuePosition(revision=20, position=1, predecessor=BEFORE.key)
 
     for events in ([deleted(BEFORE.key, 21), deleted(OWN.key, 21)], [deleted(OWN.key, 21), deleted(BEFORE.key, 21)]):
-        assert place.after(OWN, events).lost
+        assert place.apply(OWN, events).lost
 
 
 def test_other_keys_of_the_prefix_change_nothing() -> None:
-    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+    place = QueuePosition(revision=20, position=1, predecessor=BEFORE.key)
 
-    assert place.after(OWN, [put(KeyValue(b"jobs/z", b"new", 22, 22, 1, 9), 22), deleted(b"jobs/y", 23)]) == place
+    assert place.apply(OWN, [put(KeyValue(b"jobs/z", b"new", 22, 22, 1, 9), 22), deleted(b"jobs/y", 23)]) == place
 
 
 def test_a_put_that_changes_nothing_is_a_request_to_step_down() -> None:
-    place = Place(revision=20, ahead=0, predecessor=None)
+    place = QueuePosition(revision=20, position=0, predecessor=None)
 
-    after = place.after(OWN, [put(MINE, 21)])
+    after = place.apply(OWN, [put(MINE, 21)])
     assert after.asked_to_resign
     assert not after.lost
 
 
 def test_a_put_that_changes_value_lease_or_creation_is_a_loss() -> None:
-    place = Place(revision=20, ahead=0, predecessor=None)
+    place = QueuePosition(revision=20, position=0, predecessor=None)
 
     for thief in (MINE._replace(value=b"thief"), MINE._replace(lease=0), MINE._replace(create_revision=21)):
-        assert place.after(OWN, [put(thief, 22)]).lost
+        assert place.apply(OWN, [put(thief, 22)]).lost
 
 
 def test_a_watch_created_behind_or_at_our_read_leaves_no_gap() -> None:
-    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+    place = QueuePosition(revision=20, position=1, predecessor=BEFORE.key)
 
-    assert not place.after_creation(20, resumed=False).stale
-    assert not place.after_creation(7, resumed=False).stale  # a lagging member: it will catch up, through events
-    assert place.after_creation(21, resumed=False).stale
-    assert place.after_creation(20, resumed=True).stale
+    assert not place.on_watch_created(20, resumed=False).stale
+    assert not place.on_watch_created(7, resumed=False).stale  # a lagging member: it will catch up, through events
+    assert place.on_watch_created(21, resumed=False).stale
+    assert place.on_watch_created(20, resumed=True).stale
 
 
 def test_a_read_shows_each_rank() -> None:
-    assert Place.read(OWN, 30, [MINE], 5) == Place(30, 0, None)
-    assert Place.read(OWN, 30, [MINE, BEFORE], 5) == Place(30, 1, BEFORE.key)
-    assert Place.read(OWN, 30, [MINE, BEFORE, FIRST], 5) == Place(30, 4, BEFORE.key)
-    assert Place.read(OWN, 30, [MINE, BEFORE, FIRST], 2) == Place(30, 2, BEFORE.key)
+    assert QueuePosition.read(OWN, 30, [MINE], 5) == QueuePosition(30, 0, None)
+    assert QueuePosition.read(OWN, 30, [MINE, BEFORE], 5) == QueuePosition(30, 1, BEFORE.key)
+    assert QueuePosition.read(OWN, 30, [MINE, BEFORE, FIRST], 5) == QueuePosition(30, 4, BEFORE.key)
+    assert QueuePosition.read(OWN, 30, [MINE, BEFORE, FIRST], 2) == QueuePosition(30, 2, BEFORE.key)
 
 
 def test_a_read_without_our_key_or_with_a_changed_one_is_a_loss() -> None:
-    assert Place.read(OWN, 30, [], 1).lost
-    assert Place.read(OWN, 30, [BEFORE], 1).lost
-    assert Place.read(OWN, 30, [MINE._replace(lease=0), BEFORE], 1).lost
+    assert QueuePosition.read(OWN, 30, [], 1).lost
+    assert QueuePosition.read(OWN, 30, [BEFORE], 1).lost
+    assert QueuePosition.read(OWN, 30, [MINE._replace(lease=0), BEFORE], 1).lost
     # The foreign key that a hand has put under our name is not ours.
-    assert Place.read(OWN, 30, [MINE._replace(value=b"thief")], 1).lost
+    assert QueuePosition.read(OWN, 30, [MINE._replace(value=b"thief")], 1).lost
 
 
 @st.composite
@@ -135,24 +135,24 @@ def histories(draw: st.DrawFn) -> tuple[list[KeyValue], list[list[Event]]]:
 def test_whoever_believes_to_be_first_is_first(history: tuple[list[KeyValue], list[list[Event]]]) -> None:
     """Played against the true queue: LEADER and not stale means that nobody is ahead and our key stands."""
     queue, revisions = history
-    place = Place(MINE.create_revision, len(queue), queue[-1].key if queue else None)
+    place = QueuePosition(MINE.create_revision, len(queue), queue[-1].key if queue else None)
     true = [*queue, MINE]
     for events in revisions:
         for event in events:
             true = [kv for kv in true if kv.key != event.kv.key]
             if event.type == "put":
                 true.append(event.kv)
-        place = place.after(OWN, events)
+        place = place.apply(OWN, events)
         if place.lost:
             assert MINE not in true
             return
         if place.stale:
             revision = events[-1].kv.mod_revision
             upto = [kv for kv in true if kv.create_revision <= MINE.create_revision]
-            place = Place.read(OWN, revision, upto[::-1][:3], place.ahead)
+            place = QueuePosition.read(OWN, revision, upto[::-1][:3], place.position)
         assert (place.rank is Rank.LEADER) == (true[0] is MINE)
         # Further back it does not look at those ahead of its predecessor, so it may be next without knowing.
-        assert place.rank is not Rank.NEXT or true[1] is MINE
+        assert place.rank is not Rank.NEXT_IN_LINE or true[1] is MINE
 
 
 # The own key moves to another lease.
@@ -162,95 +162,98 @@ MOVED = MOVING.moved()
 
 
 def test_the_put_of_our_own_move_asks_nobody_to_step_down() -> None:
-    place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+    place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=MINE.mod_revision)
 
     moved = put(MINE._replace(lease=9), 21)
-    assert place.after(MOVING, [moved]) == place
-    assert place.after(MOVING, [moved]).touched == 21
+    assert place.apply(MOVING, [moved]) == place
+    assert place.apply(MOVING, [moved]).own_mod_revision == 21
 
 
 def test_a_put_that_is_older_than_what_is_known_of_our_key_changes_nothing() -> None:
     """A watch that lags brings a request to step down that the move has shown already, on the lease from before."""
-    place = Place(revision=20, ahead=0, predecessor=None, touched=25)
+    place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=25)
 
-    assert place.after(MOVED, [put(MINE, 22), put(MINE._replace(lease=9), 25)]) == place
-    assert place.after(MOVED, [deleted(OWN.key, 26)]).lost
+    assert place.apply(MOVED, [put(MINE, 22), put(MINE._replace(lease=9), 25)]) == place
+    assert place.apply(MOVED, [deleted(OWN.key, 26)]).lost
 
 
 def test_a_request_to_step_down_is_one_before_and_after_a_move() -> None:
-    place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+    place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=MINE.mod_revision)
     moved = MINE._replace(lease=9, version=2)
 
-    assert place.after(MOVING, [put(MINE, 21)]).asked_to_resign
-    assert place.after(MOVED, [put(moved, 22)]).asked_to_resign
+    assert place.apply(MOVING, [put(MINE, 21)]).asked_to_resign
+    assert place.apply(MOVED, [put(moved, 22)]).asked_to_resign
 
 
 def test_a_read_that_shows_the_move_shows_a_request_before_or_after_it_too() -> None:
     """It shows the last PUT only; the version counts them all."""
-    place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+    place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=MINE.mod_revision)
     moved = MINE._replace(lease=9, mod_revision=21, version=2)
 
-    assert not place.after_read(MOVING, 30, [moved]).asked_to_resign
-    assert place.after_read(MOVING, 30, [moved._replace(mod_revision=22, version=3)]).asked_to_resign
+    assert not place.on_read(MOVING, 30, [moved]).asked_to_resign
+    assert place.on_read(MOVING, 30, [moved._replace(mod_revision=22, version=3)]).asked_to_resign
 
 
 def test_a_request_to_step_down_is_reported_once() -> None:
-    place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+    place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=MINE.mod_revision)
 
-    reported = replace(place.after(OWN, [put(MINE, 21)]), asked_to_resign=False)
+    reported = replace(place.apply(OWN, [put(MINE, 21)]), asked_to_resign=False)
     again = put(MINE, 21).kv
-    assert not reported.after_read(OWN, 30, [again]).asked_to_resign
-    assert reported.after_read(OWN, 30, [put(again, 22).kv]).asked_to_resign
+    assert not reported.on_read(OWN, 30, [again]).asked_to_resign
+    assert reported.on_read(OWN, 30, [put(again, 22).kv]).asked_to_resign
 
 
 def test_a_key_on_a_lease_that_it_does_not_move_to_is_lost() -> None:
-    place = Place(revision=20, ahead=0, predecessor=None, touched=MINE.mod_revision)
+    place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=MINE.mod_revision)
 
-    assert place.after(OWN, [put(MINE._replace(lease=9), 21)]).lost
-    assert place.after(MOVED, [put(MINE, 21)]).lost
-    assert Place.read(MOVED, 30, [MINE], 0, MINE.mod_revision).lost
+    assert place.apply(OWN, [put(MINE._replace(lease=9), 21)]).lost
+    assert place.apply(MOVED, [put(MINE, 21)]).lost
+    assert QueuePosition.read(MOVED, 30, [MINE], 0, MINE.mod_revision).lost
 
 
 def test_a_read_from_before_the_move_tells_nothing() -> None:
-    assert Place.read(MOVED, 24, [MINE], 0, touched=25) == Place(24, 0, None, stale=True)
-    assert Place.read(MOVED, 24, [], 0, touched=25).stale
+    assert QueuePosition.read(MOVED, 24, [MINE], 0, own_mod_revision=25) == QueuePosition(24, 0, None, stale=True)
+    assert QueuePosition.read(MOVED, 24, [], 0, own_mod_revision=25).stale
 
 
 def test_a_move_that_finds_no_key_before_ours_elects() -> None:
-    place = Place(revision=20, ahead=1, predecessor=BEFORE.key)
+    place = QueuePosition(revision=20, position=1, predecessor=BEFORE.key)
 
-    assert place.own_key_moved(25, first=True) == replace(place, ahead=0, predecessor=None)
-    assert place.own_key_moved(25, first=False) == place
-    assert replace(place, lost=True).own_key_moved(25, first=True).lost
+    assert place.on_own_key_moved(25, first=True) == replace(place, position=0, predecessor=None)
+    assert place.on_own_key_moved(25, first=False) == place
+    assert replace(place, lost=True).on_own_key_moved(25, first=True).lost
 
 
 def test_a_predecessor_without_a_lease_blocks_until_it_is_gone_or_has_one() -> None:
     unleased = BEFORE._replace(lease=0)
-    for place in (Place.joined(20, [MINE, unleased], 2), Place.read(OWN, 20, [MINE, unleased], 1)):
+    for place in (QueuePosition.joined(20, [MINE, unleased], 2), QueuePosition.read(OWN, 20, [MINE, unleased], 1)):
         assert place.blocker == BEFORE.key
-        assert not place.after(OWN, [deleted(BEFORE.key, 21)]).blocker
-        assert not place.after(OWN, [put(BEFORE, 21)]).blocker
-        assert not place.after(OWN, [put(BEFORE, 21)]).stale
-        assert place.after(OWN, [put(BEFORE, 20)]).blocker
-        assert not place.own_key_moved(21, first=True).blocker
-    for place in (Place.joined(20, [MINE, BEFORE], 2), Place.read(OWN, 20, [MINE, BEFORE, FIRST], 2)):
+        assert not place.apply(OWN, [deleted(BEFORE.key, 21)]).blocker
+        assert not place.apply(OWN, [put(BEFORE, 21)]).blocker
+        assert not place.apply(OWN, [put(BEFORE, 21)]).stale
+        assert place.apply(OWN, [put(BEFORE, 20)]).blocker
+        assert not place.on_own_key_moved(21, first=True).blocker
+    for place in (QueuePosition.joined(20, [MINE, BEFORE], 2), QueuePosition.read(OWN, 20, [MINE, BEFORE, FIRST], 2)):
         assert not place.blocker
-        assert place.after(OWN, [put(unleased, 21)]).blocker == BEFORE.key
-        assert not place.after(OWN, [put(unleased._replace(key=b"jobs/z"), 21)]).blocker
-    assert not Place.joined(20, [MINE], 1).blocker
-    assert Place.joined(20, [MINE, BEFORE], 3) == Place(20, 2, BEFORE.key, touched=20)
+        assert place.apply(OWN, [put(unleased, 21)]).blocker == BEFORE.key
+        assert not place.apply(OWN, [put(unleased._replace(key=b"jobs/z"), 21)]).blocker
+    assert not QueuePosition.joined(20, [MINE], 1).blocker
+    assert QueuePosition.joined(20, [MINE, BEFORE], 3) == QueuePosition(20, 2, BEFORE.key, own_mod_revision=20)
 
 
 def test_a_key_without_a_lease_further_ahead_blocks_as_well() -> None:
     unleased = FIRST._replace(lease=0)
-    for place in (Place.joined(20, [MINE, BEFORE, unleased], 3), Place.read(OWN, 20, [MINE, BEFORE, unleased], 2)):
+    for place in (
+        QueuePosition.joined(20, [MINE, BEFORE, unleased], 3),
+        QueuePosition.read(OWN, 20, [MINE, BEFORE, unleased], 2),
+    ):
         assert (place.predecessor, place.blocker) == (BEFORE.key, FIRST.key)
         assert set(place.watched) == {BEFORE.key, FIRST.key}
         # Another one may be ahead, too: only a read tells.
         for event in (deleted(FIRST.key, 21), put(FIRST, 21)):
-            after = place.after(OWN, [event])
+            after = place.apply(OWN, [event])
             assert (after.blocker, after.stale) == (None, True)
-        assert place.after(OWN, [put(unleased, 21)]) == place
-        assert place.after(OWN, [put(BEFORE._replace(lease=0), 21)]).blocker == BEFORE.key
-        assert place.after(OWN, [deleted(FIRST.key, 20)]) == place
-    assert set(Place.joined(20, [MINE, BEFORE, FIRST], 3).watched) == {BEFORE.key}
+        assert place.apply(OWN, [put(unleased, 21)]) == place
+        assert place.apply(OWN, [put(BEFORE._replace(lease=0), 21)]).blocker == BEFORE.key
+        assert place.apply(OWN, [deleted(FIRST.key, 20)]) == place
+    assert set(QueuePosition.joined(20, [MINE, BEFORE, FIRST], 3).watched) == {BEFORE.key}

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdRefusedError, LeaderRecord, LossReason
-from etcdleader._etcd.auth import Login
+from etcdleader._etcd.auth import Authenticator
 from etcdleader._etcd.client import EtcdClient
 from etcdleader._lease import connection as connections
 from etcdleader.testing import EtcdServer
@@ -117,7 +117,7 @@ async def until(holds: Callable[[], Any]) -> None:
 
 def watches() -> int:
     """How many watches stand on the one connection there is."""
-    (connection,) = connections._connections.values()
+    (connection,) = connections._pool.values()
     assert isinstance(connection.api, EtcdClient)
     return len(connection.api._watches._by_id)
 
@@ -126,13 +126,13 @@ def watches() -> int:
 def logins(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """One for each time that somebody logged in."""
     counted: list[None] = []
-    authenticate = Login._authenticate
+    authenticate = Authenticator._authenticate
 
     async def counting(*arguments: Any) -> Any:
         counted.append(None)
         return await authenticate(*arguments)
 
-    monkeypatch.setattr(Login, "_authenticate", counting)
+    monkeypatch.setattr(Authenticator, "_authenticate", counting)
     return counted
 
 

@@ -122,7 +122,7 @@ async def record_of(manager: EtcdLeaderManager, *, other_than: str = "") -> Lead
 
 async def watching(count: int) -> None:
     """Wait until etcd has created so many watches, and so sends what happens: else a first read would tell."""
-    (connection,) = connections._connections.values()
+    (connection,) = connections._pool.values()
     assert isinstance(connection.api, EtcdClient)
     while len(connection.api._watches._by_id) < count:
         await anyio.sleep(0.005)

@@ -46,7 +46,7 @@ async def test_fifty_candidates_append_consecutive_integers(etcd_server: EtcdSer
         """One run of integers; False to drop out for good."""
         nonlocal counter, open_at_once
         terms.append(term.token)
-        open_at_once = max(open_at_once, len(connections._connections))
+        open_at_once = max(open_at_once, len(connections._pool))
         begin = counter
         await anyio.sleep(chance.uniform(0, 0.1))
         run = [begin + step for step in range(chance.randrange(1, 20))]

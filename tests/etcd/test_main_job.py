@@ -168,12 +168,12 @@ async def test_fifty_managers_are_one_connection(etcd_server: EtcdServer, electi
                 group.start_soon(manager.campaign)
             for manager in managers:
                 await manager.wait_elected()
-            assert len(connections._connections) == 1
-            (connection,) = connections._connections.values()
+            assert len(connections._pool) == 1
+            (connection,) = connections._pool.values()
             assert connection.users == 50
             for manager in managers:
                 await manager.stop()
-    assert not connections._connections
+    assert not connections._pool
 
 
 async def test_etcdctl_and_a_manager_succeed_each_other(make: Make, etcd_server: EtcdServer, election_key: str) -> None:

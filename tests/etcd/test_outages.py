@@ -120,7 +120,7 @@ def operator(server: EtcdServer) -> Iterator[Any]:
 
 def watches() -> int:
     """How many watches etcd has created on the connection, and not broken since."""
-    (connection,) = connections._connections.values()
+    (connection,) = connections._pool.values()
     return len(vars(connection.api)["_watches"]._by_id)
 
 

@@ -21,11 +21,11 @@ async def test_answers_and_messages_on_streams_are_heard_and_errors_are_not(
 ) -> None:
     api = new_client(etcd_server.config)
     endpoint = api._open()
-    assert endpoint.heard_at == -math.inf
+    assert endpoint.last_received_at == -math.inf
 
     def heard() -> bool:
         """Since it was asked last."""
-        found, endpoint.heard_at = endpoint.heard_at, -math.inf
+        found, endpoint.last_received_at = endpoint.last_received_at, -math.inf
         return found > -math.inf
 
     with pytest.raises(EtcdLeaderError):
@@ -61,10 +61,10 @@ async def test_a_call_that_is_late_costs_nobody_a_watch_while_the_only_endpoint_
     with anyio.fail_after(30):
         await created.wait()
     endpoint = api._open()
-    endpoint.heard_at += 3600  # it goes on talking, however slow this machine is
+    endpoint.last_received_at += 3600  # it goes on talking, however slow this machine is
     broken.clear()
     with caplog.at_level(logging.WARNING, logger="etcdleader"):
-        api.switch_endpoint(api.endpoint)
+        api.report_endpoint_failure(api.endpoint)
         await api.range(Range(election_key.encode()), timeout=30)
     assert api._open() is endpoint
     assert broken == []

@@ -15,8 +15,8 @@ import anyio.to_thread
 import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdRefusedError, EtcdUnavailableError, LossReason
-from etcdleader._etcd.error_mapping import translated
-from etcdleader._etcd.tls_diagnosis import TlsExaminer
+from etcdleader._etcd.error_mapping import error_from_status
+from etcdleader._etcd.tls_diagnosis import TlsDiagnosis
 from etcdleader.testing import EtcdServer
 from tests.etcd.certificates import Authority, Pair, encrypted
 
@@ -214,13 +214,13 @@ async def test_a_file_that_comes_later_is_found(site: Site, election_key: str, t
 async def test_where_grpc_only_says_that_the_other_side_hung_up_nothing_is_made_up(site: Site) -> None:
     """What the examination does not find to be wrong with TLS is an etcd that is down."""
     good = EtcdConfig(site.tls.endpoints, ca_cert=site.ours.cert)
-    assert await TlsExaminer(site.tls.endpoints[0], good).reason() is None
-    assert await TlsExaminer(site.plain.endpoints[0], EtcdConfig(site.plain.endpoints)).reason() is None
+    assert await TlsDiagnosis(site.tls.endpoints[0], good).reason() is None
+    assert await TlsDiagnosis(site.plain.endpoints[0], EtcdConfig(site.plain.endpoints)).reason() is None
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
     closed = f"127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
     await listener.aclose()
-    assert await TlsExaminer(closed, EtcdConfig(closed)).reason() is None
-    assert await TlsExaminer(closed, EtcdConfig(closed, ca_cert=site.ours.cert)).reason() is None
+    assert await TlsDiagnosis(closed, EtcdConfig(closed)).reason() is None
+    assert await TlsDiagnosis(closed, EtcdConfig(closed, ca_cert=site.ours.cert)).reason() is None
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ async def test_where_grpc_only_says_that_the_other_side_hung_up_nothing_is_made_
 )
 def test_what_grpc_says_of_a_handshake_is_explained_and_kept(text: str, meaning: str) -> None:
     """Where there is nothing else: of a stream. The texts are those of several releases."""
-    error = translated("UNAVAILABLE", text, "etcd-1:2379")
+    error = error_from_status("UNAVAILABLE", text, "etcd-1:2379")
     assert isinstance(error, EtcdRefusedError)
     assert str(error).startswith("no TLS connection: ")
     assert f"{meaning}{text}" in str(error)

@@ -9,7 +9,7 @@ import pytest
 
 from etcdleader._etcd.api import Compare, DeleteRange, EtcdApi, Put, Range
 from etcdleader._etcd.client import new_client
-from etcdleader._lease.lease_clock import Renewal, judge_renewal
+from etcdleader._lease.lease_clock import RenewalResult, check_renewal
 from etcdleader._lease.leased_key import LeasedKey
 from etcdleader.errors import EtcdLeaderError
 from etcdleader.testing import EtcdServer
@@ -25,7 +25,7 @@ async def test_a_keep_alive_that_was_acknowledged_and_is_as_good_as_revoked_does
 ) -> None:
     """Many are acknowledged so: a client that trusts the acknowledgement holds the lease for another time to live."""
     holder, operator = new_client(etcd_server.config), new_client(etcd_server.config)
-    verdicts: list[tuple[Renewal, int]] = []
+    verdicts: list[tuple[RenewalResult, int]] = []
 
     async def race(number: int) -> None:
         lease_id = secrets.randbelow(2**62) + 1
@@ -35,7 +35,7 @@ async def test_a_keep_alive_that_was_acknowledged_and_is_as_good_as_revoked_does
         own = LeasedKey(key, b"mine", put.header.revision, lease_id)
         async with anyio.create_task_group() as group:
             group.start_soon(revoke, operator, lease_id)
-            while (seen := await renewed(holder, own))[0] is Renewal.CONFIRMED:
+            while (seen := await renewed(holder, own))[0] is RenewalResult.CONFIRMED:
                 pass
         verdicts.append(seen)
 
@@ -44,7 +44,7 @@ async def test_a_keep_alive_that_was_acknowledged_and_is_as_good_as_revoked_does
             for number in range(LEASES):
                 group.start_soon(race, number)
     assert len(verdicts) == LEASES
-    assert {verdict for verdict, _ in verdicts} == {Renewal.KEY_LOST}
+    assert {verdict for verdict, _ in verdicts} == {RenewalResult.KEY_LOST}
     assert any(ttl > 0 for _, ttl in verdicts), "no keep-alive was acknowledged too early: the race did not take place"
     await holder.aclose()
     await operator.aclose()
@@ -54,7 +54,7 @@ async def revoke(operator: EtcdApi, lease_id: int) -> None:
     await operator.lease_revoke(lease_id, timeout=PATIENCE)
 
 
-async def renewed(holder: EtcdApi, own: LeasedKey) -> tuple[Renewal, int]:
+async def renewed(holder: EtcdApi, own: LeasedKey) -> tuple[RenewalResult, int]:
     """What one keep-alive, and the proposal and the read after it, amount to; and the TTL in its answer."""
     try:
         answer = (await holder.lease_keep_alive([own.lease_id], timeout=PATIENCE))[own.lease_id]
@@ -62,9 +62,9 @@ async def renewed(holder: EtcdApi, own: LeasedKey) -> tuple[Renewal, int]:
         raise AssertionError(f"it was not answered: {error}") from error
     await holder.txn([Compare(own.key, "version", 0, "<")], [DeleteRange(own.key)], timeout=PATIENCE)
     read = await holder.range(Range(own.key), timeout=PATIENCE)
-    verdict = judge_renewal(
+    verdict = check_renewal(
         ttl=answer.ttl,
-        key_is_ours=own.is_ours(read.kvs[0] if read.kvs else None),
+        key_is_ours=own.matches(read.kvs[0] if read.kvs else None),
         lease_term=answer.header.raft_term,
         read_term=read.header.raft_term,
         known_term=answer.header.raft_term,

@@ -55,7 +55,7 @@ async def test_reads_go_through_the_log_of_an_etcd_that_others_would_end(
         assert await entries(api) == READS  # nothing is known yet
         await api.member_status(timeout=30)
         assert await entries(api) == (0 if survives else READS)
-        api.switch_endpoint(api.endpoint)
+        api.report_endpoint_failure(api.endpoint)
         assert await entries(api) == READS  # nor of another member
         await api.aclose()
 

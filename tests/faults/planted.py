@@ -32,22 +32,22 @@ _TRUST = """\
 def trust(self, sent_at, answer):
     now = self.now()
     if not self.trusted.confirm(sent_at, answer.ttl, now):
-        self.lose(LossReason.EXPIRED)
+        self.invalidate(LossReason.EXPIRED)
         return
     self._kept.confirm(sent_at, answer.ttl, now)
-    self._pace.succeeded()
+    self._schedule.succeeded()
     self._confirmed_at = now
     if self._on_tick is not None:
         self._on_tick(math.inf)
 
 \\g<0>"""
 _LET_GO = """\
-async def hold_and_let_go(self):
+async def monitor_and_let_go(self):
     try:
-        await self.hold()
+        await self.monitor()
     finally:
         with anyio.CancelScope(shield=True):
-            await self.withdraw()
+            await self.release()
 
 \\g<0>"""
 
@@ -84,7 +84,7 @@ BUGS = (
     Bug(
         "a keep-alive alone counts",
         (
-            Change(within="Session.failed", pattern="def failed", replacement=_TRUST),
+            Change(within="Session.on_error", pattern="def on_error", replacement=_TRUST),
             Change(
                 within="_attempt",
                 pattern=r"answered\.append\(.+\)",
@@ -98,11 +98,11 @@ BUGS = (
         "no look at the own key",
         (
             Change(
-                within="after",
+                within="apply",
                 pattern=r"(if \S+ == \S+):",
                 replacement=r"\g<1> and self.rank is not Rank.LEADER:",
             ),
-            Change(within="answered", pattern=r"key_is_ours=\w+", replacement="key_is_ours=True"),
+            Change(within="on_response", pattern=r"key_is_ours=\w+", replacement="key_is_ours=True"),
         ),
         rows=("D1",),
         rules=("S1", "S3"),
@@ -110,8 +110,8 @@ BUGS = (
     Bug(
         "released before the work has ended",
         (
-            Change(within="withdraw", pattern="async def withdraw", replacement=_LET_GO),
-            Change(within="_run_candidacy", pattern=r"\.hold\b", replacement=".hold_and_let_go"),
+            Change(within="Candidacy.release", pattern="async def release", replacement=_LET_GO),
+            Change(within="_run_candidacy", pattern=r"\.monitor\b", replacement=".monitor_and_let_go"),
         ),
         rows=("C8",),
         rules=("S7",),

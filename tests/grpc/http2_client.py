@@ -45,7 +45,7 @@ class Client:
         return self.streams[-1]
 
     def open(self, *metadata: tuple[str, str]) -> Stream:
-        self.number = self.connection._frames._next
+        self.number = self.connection._codec._next_stream_id
         self.streams.append(
             self.connection.stream_stream(PATH, metadata=metadata, on_message=self.took, on_close=self.ended)
         )
@@ -55,7 +55,7 @@ class Client:
         """The server allows so many streams at a time, and the connection knows."""
         self.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: streams})
         await self.server.flush()
-        while self.connection._frames.room != streams:
+        while self.connection._codec.max_concurrent_streams != streams:
             await anyio.sleep(0.001)
 
     def took(self, message: bytes) -> None:

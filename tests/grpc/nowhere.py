@@ -10,12 +10,12 @@ import anyio.lowlevel
 
 from etcdleader._grpc import Connection
 from etcdleader._grpc import connection as module
-from etcdleader._grpc.transport import Wire
+from etcdleader._grpc.transport import Transport
 
 __all__ = ("connect_to_nowhere", "frame")
 
 
-class Nowhere(Wire):
+class Nowhere(Transport):
     """A transport that throws away what it is given."""
 
     tasks = ()
@@ -23,8 +23,8 @@ class Nowhere(Wire):
     async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
         """There is nothing to open."""
 
-    def wake(self) -> None:
-        self._take()
+    def schedule_flush(self) -> None:
+        self._data_to_send()
 
     async def _close(self) -> None:
         await anyio.lowlevel.checkpoint()
@@ -36,6 +36,6 @@ def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
 
 async def connect_to_nowhere(connection: Connection) -> None:
     with mock.patch.object(
-        module, "connect", mock.AsyncMock(return_value=Nowhere(connection._take, connection._received))
+        module, "connect", mock.AsyncMock(return_value=Nowhere(connection._data_to_send, connection._data_received))
     ):
         await connection.connect(None)

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 from etcdleader._grpc import Connection, ProtocolError, RpcError, Status
 from etcdleader._grpc.connection_state import State
-from etcdleader._grpc.frames import Frames
-from etcdleader._grpc.framing import Unframed, status
-from etcdleader._grpc.happenings import Happening
-from etcdleader._grpc.hpack import Unpacker, packed
+from etcdleader._grpc.events import H2Event
+from etcdleader._grpc.frames import H2Codec
+from etcdleader._grpc.framing import MessageDecoder, status_of
+from etcdleader._grpc.hpack import HeaderDecoder, encode_headers
 from tests.grpc.http2_client import PATH, PATIENCE, make_connection
 from tests.grpc.http2_server import HEADERS, OK, framed
 from tests.grpc.nowhere import connect_to_nowhere, frame
@@ -30,17 +30,17 @@ from tests.grpc.nowhere import connect_to_nowhere, frame
 # No deadline: a busy machine may stop any example for a while.
 ANY = settings(deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")))
 SETTINGS = b"\0\0\0\4\0\0\0\0\0"
-ASK = packed(((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a"), (b":authority", b"server:1")))
+ASK = encode_headers(((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a"), (b":authority", b"server:1")))
 
 
 def conversation() -> bytes:
     """What a server sends that answers a call on stream 1 and sends two messages on stream 3, and a ping."""
     server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
     server.initiate_connection()
-    client = Frames(2**16)
+    client = H2Codec(2**16)
     for _ in range(2):
-        client.send(client.open(ASK), b"")
-    server.receive_data(client.take())
+        client.send_data(client.open_stream(ASK), b"")
+    server.receive_data(client.data_to_send())
     for number in (1, 3):
         server.send_headers(number, HEADERS)
     server.send_data(1, framed(b"answer"))
@@ -107,13 +107,13 @@ def pieces(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 @example(CONVERSATION, [7], False, 2)
 @example(SETTINGS + frame(1, 4, 1, hpack.Encoder().encode([("grpc-status", "9" * 5000)])), [60], False, 1)
 def test_any_bytes_are_events_or_a_protocol_error(data: bytes, cuts: list[int], settled: bool, streams: int) -> None:
-    frames = Frames(2**16)
+    frames = H2Codec(2**16)
     for _ in range(streams):
-        frames.send(frames.open(ASK), b"x" * 40_000)
+        frames.send_data(frames.open_stream(ASK), b"x" * 40_000)
     try:
         for piece in pieces(SETTINGS * settled + data, cuts):
-            for happening in frames.receive(piece):
-                assert isinstance(happening, get_args(Happening))
+            for happening in frames.receive_data(piece):
+                assert isinstance(happening, get_args(H2Event))
     except ProtocolError:
         return
 
@@ -140,7 +140,7 @@ class Outcome:
             await anyio.wait_all_tasks_blocked()
             connection.stream_stream(PATH, on_message=lambda _: None, on_close=self.ends.append)
             for piece in pieces(data, cuts):
-                connection._received(piece)
+                connection._data_received(piece)
             self.broken = connection._why if connection._state is State.CLOSED else None
             connection.close()
 
@@ -178,25 +178,25 @@ def test_the_conversation_is_one() -> None:
 @ANY
 @given(st.lists(st.binary(max_size=50)))
 def test_any_bytes_are_messages_or_the_beginning_of_one(data: list[bytes]) -> None:
-    unframed = Unframed(30)
-    messages = [message for piece in data for message in unframed.take(piece)]
+    unframed = MessageDecoder(30)
+    messages = [message for piece in data for message in unframed.feed(piece)]
     assert all(framed(message) in b"".join(data) for message in messages)
 
 
 @ANY
 @given(st.lists(st.one_of(BLOCKS, st.binary(max_size=50))))
 def test_any_blocks_are_headers_or_a_value_error(blocks: list[bytes]) -> None:
-    unpacker = Unpacker()
+    unpacker = HeaderDecoder()
     for block in blocks:
         try:
-            headers = unpacker.unpack(block)
+            headers = unpacker.decode(block)
         except ValueError:
             return
-        assert isinstance(status({}, headers), Status)
+        assert isinstance(status_of({}, headers), Status)
 
 
 @ANY
 @given(st.dictionaries(st.sampled_from([":status", "grpc-status", "grpc-message"]), st.text()))
 @example({"grpc-status": "9" * 5000})
 def test_any_headers_are_a_status(headers: dict[str, str]) -> None:
-    assert status({}, headers).code
+    assert status_of({}, headers).code

@@ -18,7 +18,7 @@ from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSListener
 
 from etcdleader._grpc import tcp
-from etcdleader._runtime.tasks import spawn
+from etcdleader._runtime.tasks import spawn_system_task
 from tests.grpc.http2_client import PATH, PATIENCE, make_connection
 from tests.grpc.http2_server import Server
 
@@ -167,7 +167,7 @@ def test_ctrl_c_while_a_system_task_connects_reaches_the_main_task_of_trio(monke
             await connection.connect(None)
             connection.close()
 
-        spawn(attempt, "attempt", ended.set)
+        spawn_system_task(attempt, "attempt", ended.set)
         with trio.fail_after(PATIENCE):
             await ended.wait()
         await trio.lowlevel.checkpoint()  # raises it here at the latest

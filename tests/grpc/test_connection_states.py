@@ -45,7 +45,7 @@ class Subject:
 
     @property
     def last_id(self) -> int:
-        return self.connection._frames._next
+        return self.connection._codec._next_stream_id
 
     async def connect(self) -> None:
         await connect_to_nowhere(self.connection)
@@ -64,7 +64,7 @@ class Subject:
             self.ends.append(Status("OK", ""))
 
     async def call_with_the_last_id(self) -> None:
-        self.connection._frames._next = ALL
+        self.connection._codec._next_stream_id = ALL
         await self.call()
 
     async def stream(self) -> None:
@@ -75,7 +75,7 @@ class Subject:
             self.ends.append(error.status)
 
     async def receive(self, data: bytes) -> None:
-        self.connection._received(frame(4, 0, 0, b"") + data)
+        self.connection._data_received(frame(4, 0, 0, b"") + data)
         await anyio.wait_all_tasks_blocked()
 
     async def hang_up(self) -> None:

@@ -14,14 +14,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._grpc.frames import Frames
-from etcdleader._grpc.framing import Status, Unframed, framed, status, timeout_header
-from etcdleader._grpc.happenings import Arrived, Ended, GoneAway, Happening, Headers, ProtocolError
-from etcdleader._grpc.hpack import Unpacker, packed
+from etcdleader._grpc.events import (
+    ConnectionTerminated,
+    DataReceived,
+    H2Event,
+    HeadersReceived,
+    ProtocolError,
+    StreamReset,
+)
+from etcdleader._grpc.frames import H2Codec
+from etcdleader._grpc.framing import MessageDecoder, Status, encode_message, encode_timeout, status_of
+from etcdleader._grpc.hpack import HeaderDecoder, encode_headers
 
 WINDOW = 2**17
 SETTINGS, NO_SETTINGS = 4, b"\0\0\0\4\0\0\0\0\0"
-ASK = packed(((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a"), (b":authority", b"etcd:1")))
+ASK = encode_headers(((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/a"), (b":authority", b"etcd:1")))
 
 
 def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
@@ -32,13 +39,13 @@ def setting(name: int, value: int) -> bytes:
     return name.to_bytes(2, "big") + value.to_bytes(4, "big")
 
 
-def taken(frames: Frames) -> bytes:
-    return frames.take()
+def taken(frames: H2Codec) -> bytes:
+    return frames.data_to_send()
 
 
-def greeted(window: int = WINDOW, settings: bytes = b"") -> Frames:
-    frames = Frames(window)
-    assert list(frames.receive(frame(SETTINGS, 0, 0, settings))) == []
+def greeted(window: int = WINDOW, settings: bytes = b"") -> H2Codec:
+    frames = H2Codec(window)
+    assert list(frames.receive_data(frame(SETTINGS, 0, 0, settings))) == []
     taken(frames)
     return frames
 
@@ -57,9 +64,9 @@ def server() -> h2.connection.H2Connection:
 
 
 def test_h2_understands_what_is_said_from_the_first_byte_on() -> None:
-    frames, other = Frames(WINDOW), server()
-    number = frames.open(ASK + packed([(b"token", b"secret")], secret=True))
-    frames.send(number, b"asked", last=True)
+    frames, other = H2Codec(WINDOW), server()
+    number = frames.open_stream(ASK + encode_headers([(b"token", b"secret")], secret=True))
+    frames.send_data(number, b"asked", last=True)
     events = other.receive_data(taken(frames))
     (request,) = (event for event in events if isinstance(event, h2.events.RequestReceived))
     assert {str(name): str(value) for name, value in request.headers} == {
@@ -75,8 +82,8 @@ def test_h2_understands_what_is_said_from_the_first_byte_on() -> None:
 
 @given(st.lists(st.integers(1, 40), min_size=1), st.booleans())
 def test_what_comes_is_the_same_however_it_is_cut(cuts: list[int], huffman: bool) -> None:
-    frames, other = Frames(WINDOW), server()
-    number = frames.open(ASK)
+    frames, other = H2Codec(WINDOW), server()
+    number = frames.open_stream(ASK)
     other.receive_data(taken(frames))
     other.send_headers(number, [(":status", "200"), ("content-type", "application/grpc")])
     other.send_data(number, b"x" * 100)
@@ -85,13 +92,13 @@ def test_what_comes_is_the_same_however_it_is_cut(cuts: list[int], huffman: bool
     data, happened, place = other.data_to_send(), [], 0
     while data:
         size = cuts[place % len(cuts)]
-        happened += list(frames.receive(data[:size]))
+        happened += list(frames.receive_data(data[:size]))
         data, place = data[size:], place + 1
     assert happened == [
-        Headers(number, {":status": "200", "content-type": "application/grpc"}, ended=False),
-        Arrived(number, b"x" * 100, ended=False),
-        Arrived(number, b"y" * 10, ended=False),
-        Headers(number, {"grpc-status": "0", "grpc-message": "fine" * 30}, ended=True),
+        HeadersReceived(number, {":status": "200", "content-type": "application/grpc"}, stream_ended=False),
+        DataReceived(number, b"x" * 100, stream_ended=False),
+        DataReceived(number, b"y" * 10, stream_ended=False),
+        HeadersReceived(number, {"grpc-status": "0", "grpc-message": "fine" * 30}, stream_ended=True),
     ]
 
 
@@ -110,21 +117,21 @@ def test_what_is_packed_is_unpacked_by_others_and_leaves_nothing_in_their_table(
     secret: bool,
 ) -> None:
     decoder = hpack.Decoder(max_header_list_size=2**30)
-    unpacked: list[Any] = [tuple(pair) for pair in decoder.decode(packed(headers, secret=secret), raw=True)]
+    unpacked: list[Any] = [tuple(pair) for pair in decoder.decode(encode_headers(headers, secret=secret), raw=True)]
     assert unpacked == headers
     assert not decoder.header_table.dynamic_entries
 
 
 def test_a_secret_may_be_put_into_no_table_by_whoever_hands_it_on() -> None:
     decoder = hpack.Decoder()
-    (token,) = decoder.decode(packed([(b"token", b"secret")], secret=True), raw=True)
+    (token,) = decoder.decode(encode_headers([(b"token", b"secret")], secret=True), raw=True)
     assert isinstance(token, hpack.NeverIndexedHeaderTuple)
 
 
 def test_headers_that_are_longer_than_a_frame_go_in_several() -> None:
-    frames, other = Frames(WINDOW), server()
+    frames, other = H2Codec(WINDOW), server()
     other.decoder.max_header_list_size = 2**20
-    frames.open(ASK + packed([(b"token", b"t" * 50_000)], secret=True))
+    frames.open_stream(ASK + encode_headers([(b"token", b"t" * 50_000)], secret=True))
     events = other.receive_data(taken(frames))
     (request,) = (event for event in events if isinstance(event, h2.events.RequestReceived))
     headers: list[Any] = [tuple(pair) for pair in request.headers]
@@ -132,12 +139,12 @@ def test_headers_that_are_longer_than_a_frame_go_in_several() -> None:
 
 
 def test_a_table_that_the_peer_makes_smaller_is_no_matter() -> None:
-    frames, other = Frames(WINDOW), server()
+    frames, other = H2Codec(WINDOW), server()
     other.update_settings({h2.settings.SettingCodes.HEADER_TABLE_SIZE: 0})
-    for _ in frames.receive(other.data_to_send()):
+    for _ in frames.receive_data(other.data_to_send()):
         pytest.fail("nothing happened")
-    frames.open(ASK)
-    frames.open(ASK)
+    frames.open_stream(ASK)
+    frames.open_stream(ASK)
     assert sum(isinstance(event, h2.events.RequestReceived) for event in other.receive_data(taken(frames))) == 2
 
 
@@ -150,16 +157,16 @@ def test_no_more_leaves_than_the_windows_let_and_all_of_it_in_the_end(
     pieces: list[tuple[int, bytes]], grants: list[int], first: int
 ) -> None:
     frames = greeted(settings=setting(4, first))
-    numbers = [frames.open(ASK) for _ in range(3)]
+    numbers = [frames.open_stream(ASK) for _ in range(3)]
     want = {number: bytearray() for number in numbers}
     got = {number: bytearray() for number in numbers}
     window = {0: 65_535, **dict.fromkeys(numbers, first)}
     for place, data in pieces:
-        frames.send(numbers[place], data)
+        frames.send_data(numbers[place], data)
         want[numbers[place]] += data
     ended = set()
     for number in numbers:
-        frames.send(number, b"", last=True)
+        frames.send_data(number, b"", last=True)
     place = 0
     while True:
         for kind, flags, number, payload in sent(taken(frames)):
@@ -178,31 +185,31 @@ def test_no_more_leaves_than_the_windows_let_and_all_of_it_in_the_end(
             by = grants[place % len(grants)]
             place += 1
             window[number] += by
-            list(frames.receive(frame(8, 0, number, by.to_bytes(4, "big"))))
+            list(frames.receive_data(frame(8, 0, number, by.to_bytes(4, "big"))))
     assert got == want
 
 
 def test_a_first_window_that_shrinks_below_what_is_under_way_is_made_up_for_first() -> None:
     frames = greeted()
-    number = frames.open(ASK)
-    frames.send(number, b"x" * 60_000)
+    number = frames.open_stream(ASK)
+    frames.send_data(number, b"x" * 60_000)
     taken(frames)
-    list(frames.receive(frame(SETTINGS, 0, 0, setting(4, 1000))))
-    frames.send(number, b"y" * 10)
+    list(frames.receive_data(frame(SETTINGS, 0, 0, setting(4, 1000))))
+    frames.send_data(number, b"y" * 10)
     assert [kind for kind, *_ in sent(taken(frames))] == [SETTINGS]  # acknowledged, and no more
-    list(frames.receive(frame(8, 0, number, (59_000).to_bytes(4, "big"))))
+    list(frames.receive_data(frame(8, 0, number, (59_000).to_bytes(4, "big"))))
     assert taken(frames) == b""
-    list(frames.receive(frame(8, 0, number, (10).to_bytes(4, "big"))))
+    list(frames.receive_data(frame(8, 0, number, (10).to_bytes(4, "big"))))
     assert list(sent(taken(frames))) == [(0, 0, number, b"y" * 10)]
 
 
 def test_what_was_taken_in_is_given_back_before_the_window_is_used_up() -> None:
     frames = greeted(window=65_535)
-    number = frames.open(ASK)
+    number = frames.open_stream(ASK)
     taken(frames)
     given = {0: 65_535, number: 65_535}
     for _ in range(40):
-        list(frames.receive(frame(0, 0, number, b"z" * 16_000)))
+        list(frames.receive_data(frame(0, 0, number, b"z" * 16_000)))
         given[0] -= 16_000
         given[number] -= 16_000
         for kind, _, which, payload in sent(taken(frames)):
@@ -213,28 +220,28 @@ def test_what_was_taken_in_is_given_back_before_the_window_is_used_up() -> None:
 
 def test_data_on_a_stream_that_was_given_up_count_and_are_dropped() -> None:
     frames = greeted(window=65_535)
-    number = frames.open(ASK)
-    frames.reset(number)
+    number = frames.open_stream(ASK)
+    frames.reset_stream(number)
     assert (3, 0, number, b"\0\0\0\x08") in list(sent(taken(frames)))
     for _ in range(3):
-        assert list(frames.receive(frame(0, 0, number, b"z" * 16_000))) == []
+        assert list(frames.receive_data(frame(0, 0, number, b"z" * 16_000))) == []
     assert [(kind, which) for kind, _, which, _ in sent(taken(frames))] == [(8, 0)]
 
 
 def test_headers_on_a_stream_that_was_given_up_change_the_table_all_the_same() -> None:
     frames, encoder = greeted(), hpack.Encoder()
-    first, second = frames.open(ASK), frames.open(ASK)
-    frames.reset(first)
+    first, second = frames.open_stream(ASK), frames.open_stream(ASK)
+    frames.reset_stream(first)
     headers = [("grpc-status", "5"), ("grpc-message", "something long enough for the table")]
-    assert list(frames.receive(frame(1, 5, first, encoder.encode(headers)))) == []
-    assert list(frames.receive(frame(1, 5, second, encoder.encode(headers)))) == [
-        Headers(second, dict(headers), ended=True)
+    assert list(frames.receive_data(frame(1, 5, first, encoder.encode(headers)))) == []
+    assert list(frames.receive_data(frame(1, 5, second, encoder.encode(headers)))) == [
+        HeadersReceived(second, dict(headers), stream_ended=True)
     ]
 
 
 def test_a_ping_is_answered_and_an_answer_is_not() -> None:
     frames = greeted()
-    list(frames.receive(frame(6, 0, 0, b"12345678") + frame(6, 1, 0, bytes(8))))
+    list(frames.receive_data(frame(6, 0, 0, b"12345678") + frame(6, 1, 0, bytes(8))))
     assert list(sent(taken(frames))) == [(6, 1, 0, b"12345678")]
     frames.ping()
     assert list(sent(taken(frames))) == [(6, 0, 0, bytes(8))]
@@ -243,15 +250,17 @@ def test_a_ping_is_answered_and_an_answer_is_not() -> None:
 @pytest.mark.parametrize(("code", "unprocessed"), [(7, True), (8, False), (0, False)])
 def test_only_a_stream_that_was_refused_is_unprocessed(code: int, unprocessed: bool) -> None:
     frames = greeted()
-    number = frames.open(ASK)
-    assert list(frames.receive(frame(3, 0, number, code.to_bytes(4, "big")))) == [Ended(number, code, unprocessed)]
-    assert list(frames.receive(frame(3, 0, number, code.to_bytes(4, "big")))) == []
+    number = frames.open_stream(ASK)
+    assert list(frames.receive_data(frame(3, 0, number, code.to_bytes(4, "big")))) == [
+        StreamReset(number, code, unprocessed)
+    ]
+    assert list(frames.receive_data(frame(3, 0, number, code.to_bytes(4, "big")))) == []
 
 
 def test_a_goodbye_says_up_to_where() -> None:
     frames = greeted()
     payload = (5).to_bytes(4, "big") + (11).to_bytes(4, "big") + b"too_many_pings"
-    assert list(frames.receive(frame(7, 0, 0, payload))) == [GoneAway(5, 11, "too_many_pings")]
+    assert list(frames.receive_data(frame(7, 0, 0, payload))) == [ConnectionTerminated(5, 11, "too_many_pings")]
 
 
 @pytest.mark.parametrize(
@@ -266,19 +275,19 @@ def test_a_goodbye_says_up_to_where() -> None:
     ],
 )
 def test_how_many_streams_there_may_be_the_peer_says(settings: tuple[bytes, ...], room: int) -> None:
-    frames = Frames(WINDOW)
+    frames = H2Codec(WINDOW)
     for one in settings:
-        list(frames.receive(frame(SETTINGS, 0, 0, one)))
-    assert frames.room == room
+        list(frames.receive_data(frame(SETTINGS, 0, 0, one)))
+    assert frames.max_concurrent_streams == room
     assert [flags for kind, flags, *_ in sent(taken(frames)[24:]) if kind == SETTINGS] == [0] + [1] * len(settings)
 
 
-def happened(data: bytes) -> list[Happening]:
+def happened(data: bytes) -> list[H2Event]:
     frames = greeted()
-    frames.open(ASK)
-    happened = list(frames.receive(data))
+    frames.open_stream(ASK)
+    happened = list(frames.receive_data(data))
     while frames.has_more:
-        happened += frames.receive(b"")
+        happened += frames.receive_data(b"")
     return happened
 
 
@@ -346,24 +355,24 @@ def test_what_concerns_nobody_is_nothing(data: bytes) -> None:
 )
 def test_who_does_not_begin_as_http2_does_is_told_from_who_does(data: bytes, words: str) -> None:
     with pytest.raises(ProtocolError, match=words):
-        list(Frames(WINDOW).receive(data))
+        list(H2Codec(WINDOW).receive_data(data))
 
 
 @given(st.lists(st.binary(max_size=200)), st.lists(st.integers(1, 50), min_size=1))
 def test_messages_are_whole_and_in_order_however_they_are_cut(messages: list[bytes], cuts: list[int]) -> None:
-    data, unframed, got, place = b"".join(map(framed, messages)), Unframed(200), [], 0
+    data, unframed, got, place = b"".join(map(encode_message, messages)), MessageDecoder(200), [], 0
     while data:
         size = cuts[place % len(cuts)]
-        got += unframed.take(data[:size])
+        got += unframed.feed(data[:size])
         data, place = data[size:], place + 1
     assert got == messages
-    assert unframed.refused is None
+    assert unframed.error is None
 
 
 def test_nothing_that_follows_a_compressed_message_counts() -> None:
-    unframed = Unframed(100)
-    assert unframed.take(framed(b"one") + b"\1\0\0\0\1x" + framed(b"three")) == [b"one"]
-    assert unframed.refused is not None
+    unframed = MessageDecoder(100)
+    assert unframed.feed(encode_message(b"one") + b"\1\0\0\0\1x" + encode_message(b"three")) == [b"one"]
+    assert unframed.error is not None
 
 
 @pytest.mark.parametrize(
@@ -371,27 +380,27 @@ def test_nothing_that_follows_a_compressed_message_counts() -> None:
     [(0.0, "1u"), (1e-9, "1u"), (0.25, "250000u"), (99.0, "99000000u"), (100.0, "100000m"), (9e9, "99999999m")],
 )
 def test_a_timeout_is_eight_digits_at_most(seconds: float, header: str) -> None:
-    assert timeout_header(seconds) == header
+    assert encode_timeout(seconds) == header
 
 
 @pytest.mark.parametrize("number", ["17", "-1", "", "٣", "1e1", pytest.param("9" * 5000, id="thousands of digits")])
 def test_a_code_that_is_none_is_unknown(number: str) -> None:
     expected = "INVALID_ARGUMENT" if number == "٣" else "UNKNOWN"  # a digit, if a strange one
-    assert status({}, {"grpc-status": number}) == Status(expected, "")
+    assert status_of({}, {"grpc-status": number}) == Status(expected, "")
 
 
 def test_headers_that_are_known_by_heart_mean_something_else_when_the_table_has_moved_on() -> None:
-    unpacker = Unpacker()
+    unpacker = HeaderDecoder()
     newest = b"\xbe"  # whatever the table got last
     for number in range(3):
         added = b"\x40" + b"\x01a" + b"\x01" + str(number).encode()
-        assert unpacker.unpack(added) == {"a": str(number)}
+        assert unpacker.decode(added) == {"a": str(number)}
         for _ in range(2):
-            assert unpacker.unpack(newest) == {"a": str(number)}
+            assert unpacker.decode(newest) == {"a": str(number)}
 
 
 def test_blocks_without_end_are_not_kept() -> None:
-    unpacker = Unpacker()
+    unpacker = HeaderDecoder()
     for size in range(1, 500):
-        unpacker.unpack(b"\x82" * size)
+        unpacker.decode(b"\x82" * size)
     assert len(unpacker._unpacked) < 100

@@ -168,15 +168,15 @@ async def test_a_peer_that_reads_nothing_has_little_waiting_for_it_and_loses_the
                 peer.sendall(wide)
                 ends: list[Status] = []
                 stream = connection.stream_stream("/some.Service/Method", on_message=print, on_close=ends.append)
-                codec = connection._frames
-                while codec._may_send < 2**30:
+                codec = connection._codec
+                while codec._outbound_window < 2**30:
                     await anyio.lowlevel.checkpoint()
                 waiting = 0
                 for _ in range(40):
                     stream.send(bytes(2**20))
                     for _ in range(20):
                         await anyio.lowlevel.checkpoint()
-                        waiting = max(waiting, len(codec.to_send))
+                        waiting = max(waiting, len(codec.output))
                     if ends:
                         break
                 assert [end.message for end in ends] == [

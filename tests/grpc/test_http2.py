@@ -245,7 +245,7 @@ async def test_a_token_is_in_no_table_that_the_two_sides_share() -> None:
 async def test_a_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     """The library hpack would write each header that it packs into its own."""
     with caplog.at_level(logging.DEBUG):
-        assert b"secret" in RequestHeaders("http", "127.0.0.1:1", "tests").packed(PATH, (("token", "secret"),))
+        assert b"secret" in RequestHeaders("http", "127.0.0.1:1", "tests").encode(PATH, (("token", "secret"),))
         assert "secret" not in caplog.text
 
 
@@ -286,7 +286,7 @@ async def test_a_server_that_allows_no_more_streams_is_unavailable() -> None:
     async with client() as one:
         one.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1})
         await one.server.flush()
-        while one.connection._frames.room != 1:
+        while one.connection._codec.max_concurrent_streams != 1:
             await anyio.sleep(0.001)
         with pytest.raises(RpcError, match=r"no stream could begin.*allows 1 streams.*1 are open") as refused:
             one.open()

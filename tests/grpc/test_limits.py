@@ -9,10 +9,10 @@ import hpack
 import pytest
 
 from etcdleader._grpc import Status, limits
+from etcdleader._grpc.events import DataReceived, H2Event, ProtocolError
 from etcdleader._grpc.exchange import Exchange
-from etcdleader._grpc.frames import Frames
-from etcdleader._grpc.framing import Unframed
-from etcdleader._grpc.happenings import Arrived, Happening, ProtocolError
+from etcdleader._grpc.frames import H2Codec
+from etcdleader._grpc.framing import MessageDecoder
 from tests.grpc.test_frames import ASK, SETTINGS, frame, greeted, sent, setting, taken
 
 WINDOW = 2**17
@@ -32,20 +32,20 @@ NOTHING = {
 }
 
 
-def opened() -> Frames:
+def opened() -> H2Codec:
     """With stream 1 open, and stream 3 closed."""
     frames = greeted(2**24)
     for _ in range(2):
-        frames.open(ASK)
-    frames.reset(3)
+        frames.open_stream(ASK)
+    frames.reset_stream(3)
     taken(frames)
     return frames
 
 
-def receive(frames: Frames, data: bytes) -> list[Happening]:
-    happened = list(frames.receive(data))
+def receive(frames: H2Codec, data: bytes) -> list[H2Event]:
+    happened = list(frames.receive_data(data))
     while frames.has_more:
-        happened += frames.receive(b"")
+        happened += frames.receive_data(b"")
     return happened
 
 
@@ -53,31 +53,31 @@ def receive(frames: Frames, data: bytes) -> list[Happening]:
 def test_frames_that_bring_nothing_are_counted(nothing: str) -> None:
     frames = opened()
     with pytest.raises(ProtocolError, match="more than 10000 frames that bring nothing"):
-        for _ in range(limits.WORTHLESS_FRAMES + 2):
+        for _ in range(limits.USELESS_FRAMES + 2):
             receive(frames, NOTHING[nothing])
 
 
 def test_a_connection_with_responses_receives_as_many_of_them_as_it_likes() -> None:
     """etcd sends a ping and a window with each response."""
     frames = opened()
-    for _ in range(3 * limits.WORTHLESS_FRAMES):
+    for _ in range(3 * limits.USELESS_FRAMES):
         receive(frames, frame(6, 0, 0, bytes(8)) + frame(8, 0, 0, b"\0\0\0\1") + frame(0, 0, 1, b"\0"))
         taken(frames)
 
 
 def test_responses_are_no_credit_for_a_flood() -> None:
     frames = opened()
-    for _ in range(limits.WORTHLESS_FRAMES):
+    for _ in range(limits.USELESS_FRAMES):
         receive(frames, frame(0, 0, 1, b"\0"))
     with pytest.raises(ProtocolError, match="bring nothing"):
-        for _ in range(limits.WORTHLESS_FRAMES + 2):
+        for _ in range(limits.USELESS_FRAMES + 2):
             receive(frames, NOTHING["a priority"])
 
 
 def test_an_idle_connection_may_stay_for_years() -> None:
     """Its peer answers our pings, and pings us as often."""
     frames = opened()
-    for _ in range(3 * limits.WORTHLESS_FRAMES):
+    for _ in range(3 * limits.USELESS_FRAMES):
         frames.ping()
         receive(frames, frame(6, 1, 0, bytes(8)) + frame(6, 0, 0, bytes(8)))
         taken(frames)
@@ -87,7 +87,7 @@ def test_large_headers_of_closed_streams_cost_more() -> None:
     frames = opened()
     block = frame(1, 4, 3, b"\x88" * 700)
     with pytest.raises(ProtocolError, match="bring nothing"):
-        for _ in range(limits.WORTHLESS_FRAMES // 10):
+        for _ in range(limits.USELESS_FRAMES // 10):
             receive(frames, block)
 
 
@@ -95,20 +95,20 @@ def test_large_headers_of_closed_streams_cost_more() -> None:
 def test_answers_wait_for_a_peer_that_reads_and_no_longer(kind: int) -> None:
     frames = opened()
     for _ in range(3):
-        for _ in range(limits.ANSWERS):
+        for _ in range(limits.ACKNOWLEDGEMENTS):
             receive(frames, frame(kind, 0, 0, bytes(8) if kind == 6 else b""))
         taken(frames)
     with pytest.raises(ProtocolError, match="reads none of the answers"):
-        for _ in range(limits.ANSWERS + 1):
+        for _ in range(limits.ACKNOWLEDGEMENTS + 1):
             receive(frames, frame(kind, 0, 0, bytes(8) if kind == 6 else b""))
 
 
 def test_no_more_than_so_many_frames_are_processed_at_a_time() -> None:
     frames = opened()
     count = 3 * limits.FRAMES_AT_A_TIME - 1
-    batches = [len(list(frames.receive(frame(0, 0, 1, b"x") * count)))]
+    batches = [len(list(frames.receive_data(frame(0, 0, 1, b"x") * count)))]
     while frames.has_more:
-        batches.append(len(list(frames.receive(b""))))
+        batches.append(len(list(frames.receive_data(b""))))
     assert batches == [limits.FRAMES_AT_A_TIME] * 2 + [limits.FRAMES_AT_A_TIME - 1]
 
 
@@ -116,7 +116,7 @@ def test_no_more_than_so_many_frames_are_processed_at_a_time() -> None:
 def test_data_beyond_a_window_end_the_connection(streams: int) -> None:
     """The connection's window is as wide as that of each stream."""
     frames = greeted(WINDOW)
-    numbers = [frames.open(ASK) for _ in range(streams)]
+    numbers = [frames.open_stream(ASK) for _ in range(streams)]
     taken(frames)
     whole, rest = divmod(WINDOW, len(DATA))
     for place in range(whole):
@@ -129,19 +129,19 @@ def test_data_beyond_a_window_end_the_connection(streams: int) -> None:
 def test_windows_open_when_the_output_is_taken() -> None:
     """A peer that reads nothing may send one window, and no more."""
     frames = greeted(WINDOW)
-    number = frames.open(ASK)
+    number = frames.open_stream(ASK)
     taken(frames)
     for _ in range(5):
         receive(frames, frame(0, 0, number, DATA))
     assert frames.has_output
-    assert frames.to_send == b""
+    assert frames.output == b""
     by = (5 * len(DATA)).to_bytes(4, "big")
     assert list(sent(taken(frames))) == [(8, 0, 0, by), (8, 0, number, by)]
     assert not frames.has_output
 
 
 def test_the_largest_header_list_is_announced() -> None:
-    settings = next(payload for kind, _, _, payload in sent(taken(Frames(WINDOW))[24:]) if kind == SETTINGS)
+    settings = next(payload for kind, _, _, payload in sent(taken(H2Codec(WINDOW))[24:]) if kind == SETTINGS)
     assert setting(6, limits.HEADER_LIST) in [settings[at : at + 6] for at in range(0, len(settings), 6)]
 
 
@@ -189,9 +189,9 @@ def test_a_flood_costs_no_more_where_many_calls_wait_for_the_peer(flood: bytes) 
     def cost(calls: int) -> int:
         frames = greeted(2**24, setting(4, 0))
         for _ in range(calls):
-            frames.send(frames.open(ASK), b"x", last=True)
+            frames.send_data(frames.open_stream(ASK), b"x", last=True)
         taken(frames)
-        return calls_of(lambda: list(frames.receive(100 * flood)))
+        return calls_of(lambda: list(frames.receive_data(100 * flood)))
 
     assert cost(1_000) <= cost(1) + 20 * 1_000, "each is looked at once, and not for each frame"
 
@@ -200,15 +200,15 @@ def test_a_call_costs_no_more_where_many_wait_for_the_peer() -> None:
     frames = greeted(2**24, setting(4, 0))
     costs = []
     for _ in range(1_000):
-        number = frames.open(ASK)
-        costs.append(calls_of(lambda number=number: frames.send(number, b"x", last=True)))  # type: ignore[misc]
+        number = frames.open_stream(ASK)
+        costs.append(calls_of(lambda number=number: frames.send_data(number, b"x", last=True)))  # type: ignore[misc]
     assert costs[-1] <= costs[0] + 2
 
 
 def test_a_frame_with_many_messages_is_processed_alone() -> None:
     frames = opened()
     pieces = frame(0, 0, 1, bytes(16_384))
-    assert len(list(frames.receive(3 * pieces))) == 1
+    assert len(list(frames.receive_data(3 * pieces))) == 1
     assert frames.has_more
 
 
@@ -217,26 +217,26 @@ def test_data_are_moved_to_the_output_bit_by_bit_and_all_in_the_end() -> None:
     frames = opened()
     receive(frames, frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)) + frame(8, 0, 0, b"\x7f\0\0\0"))
     taken(frames)
-    frames.send(1, bytes(2**21))
-    assert len(frames.to_send) < limits.OUTPUT_AT_A_TIME + 2**15
-    assert frames.waiting(1) > 2**20
+    frames.send_data(1, bytes(2**21))
+    assert len(frames.output) < limits.OUTPUT_AT_A_TIME + 2**15
+    assert frames.unsent_bytes(1) > 2**20
     total = 0
     while data := taken(frames):
         assert len(data) < limits.OUTPUT_AT_A_TIME + 2**15
         total += sum(len(payload) for kind, _, _, payload in sent(data) if kind == 0)
     assert total == 2**21
-    frames.send(1, bytes(2**21))
-    frames.reset(1)
-    assert len(frames.to_send) < limits.OUTPUT_AT_A_TIME + 2**15
-    assert frames.waiting(1) == 0
+    frames.send_data(1, bytes(2**21))
+    frames.reset_stream(1)
+    assert len(frames.output) < limits.OUTPUT_AT_A_TIME + 2**15
+    assert frames.unsent_bytes(1) == 0
 
 
 @pytest.mark.parametrize("cut", [1, 4, 5, 30])
 def test_a_message_has_a_limit_that_its_first_bytes_show(cut: int) -> None:
     def take(data: bytes) -> tuple[list[bytes], Status | None]:
-        return unframed.take(data), unframed.refused
+        return unframed.feed(data), unframed.error
 
-    unframed, whole = Unframed(50), b"\0\0\0\0\x32" + bytes(50)
+    unframed, whole = MessageDecoder(50), b"\0\0\0\0\x32" + bytes(50)
     assert take(whole) == ([bytes(50)], None)
     assert take(whole[:cut]) == ([], None)
     assert take(whole[cut:]) == ([bytes(50)], None)
@@ -244,7 +244,7 @@ def test_a_message_has_a_limit_that_its_first_bytes_show(cut: int) -> None:
     ends = [take(too_long[at : at + cut]) for at in range(0, 5, cut)]
     why = Status("RESOURCE_EXHAUSTED", "a message of 51 bytes is longer than max_recv_bytes = 50")
     assert ends == [([], None)] * (len(ends) - 1) + [([], why)]
-    assert unframed.held == 0
+    assert unframed.buffered == 0
 
 
 def test_a_response_has_headers_once_after_a_few_informational_ones() -> None:
@@ -253,14 +253,14 @@ def test_a_response_has_headers_once_after_a_few_informational_ones() -> None:
 
     one = exchange()
     for _ in range(limits.HEADER_LISTS - 2):
-        assert one.take_headers({":status": "103"}) is None
-    assert one.take_headers({":status": "200"}) is None
-    assert "more headers" in str(one.take_headers({":status": "200"}))
+        assert one.receive_headers({":status": "103"}) is None
+    assert one.receive_headers({":status": "200"}) is None
+    assert "more headers" in str(one.receive_headers({":status": "200"}))
     other = exchange()
-    ends = [other.take_headers({":status": "103"}) for _ in range(limits.HEADER_LISTS)]
+    ends = [other.receive_headers({":status": "103"}) for _ in range(limits.HEADER_LISTS)]
     assert [end is None for end in ends] == [True] * (limits.HEADER_LISTS - 1) + [False]
 
 
 def test_padding_is_no_data() -> None:
     frames = opened()
-    assert receive(frames, frame(0, 8, 1, b"\x03\0\0\0")) == [Arrived(1, b"", ended=False)]
+    assert receive(frames, frame(0, 8, 1, b"\x03\0\0\0")) == [DataReceived(1, b"", stream_ended=False)]

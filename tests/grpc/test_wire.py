@@ -15,7 +15,7 @@ import pytest
 
 from etcdleader._grpc import tcp
 from etcdleader._grpc.connect import connect
-from etcdleader._grpc.transport import Wire
+from etcdleader._grpc.transport import Transport
 
 pytestmark = pytest.mark.anyio
 PATIENCE = 60
@@ -53,13 +53,13 @@ def addresses(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, int]) -> None:
     monkeypatch.setattr(tcp, "_addresses", of)
 
 
-async def opened(host: str = "some.where", port: int = 1) -> Wire:
+async def opened(host: str = "some.where", port: int = 1) -> Transport:
     return await connect(f"{host}:{port}", None, lambda: b"hello", lambda _: False)
 
 
-async def closed(one: Wire) -> None:
+async def closed(one: Transport) -> None:
     await one.aclose()
-    assert one.descriptor == -1  # a forked child would have closed whatever has its number now
+    assert one.fileno == -1  # a forked child would have closed whatever has its number now
     with pytest.raises(OSError, match="hung up"):
         await one.tasks[0]()
 
@@ -136,13 +136,13 @@ async def test_the_number_of_a_closed_socket_is_not_taken_for_it_when_another_fi
     """With TLS the loop closes a socket before it says so. A forked child would close the other file."""
     with anyio.fail_after(PATIENCE):
         one = await opened(*listener.getsockname())
-        number = one.descriptor
+        number = one.fileno
         assert number > 2
         with (tmp_path / "other").open("w") as other, socket.socket(fileno=socket.dup(number)) as saved:
             os.dup2(other.fileno(), number)
-            assert one.descriptor == -1
+            assert one.fileno == -1
             os.dup2(saved.fileno(), number)
-            assert one.descriptor == number
+            assert one.fileno == number
         await closed(one)
 
 
@@ -150,6 +150,6 @@ async def test_what_is_sent_waits_for_no_acknowledgement(listener: socket.socket
     """Else each request would wait 40 ms for that of the one before."""
     with anyio.fail_after(PATIENCE):
         one = await opened(*listener.getsockname())
-        with socket.socket(fileno=socket.dup(one.descriptor)) as same:
+        with socket.socket(fileno=socket.dup(one.fileno)) as same:
             assert same.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         await closed(one)

@@ -84,7 +84,7 @@ def test_status_finds_nothing_odd_in_a_queue_of_all_libraries(
 
     found = anyio.run(read).candidates
     assert [candidate.identity for candidate in found] == [record.value for record in queues.read(election)]
-    assert {candidate.oddities for candidate in found} == {()}
+    assert {candidate.anomalies for candidate in found} == {()}
     assert {candidate.lease_ttl for candidate in found} == {LONG_TTL}
     for candidate in reversed(candidates):
         candidate.resign()

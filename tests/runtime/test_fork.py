@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from etcdleader._runtime.fork import AtFork, in_child
+from etcdleader._runtime.fork import AtFork, on_fork
 
 FORK = """
 import os
@@ -48,4 +48,4 @@ def test_a_step_that_fails_is_reported_and_stops_no_other() -> None:
 
 def test_a_step_has_one_action() -> None:
     with pytest.raises(AssertionError):
-        in_child(AtFork.IDENTITY, lambda: None)
+        on_fork(AtFork.IDENTITY, lambda: None)

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from etcdleader import EtcdUnavailableError
-from etcdleader._etcd.error_mapping import translated
+from etcdleader._etcd.error_mapping import error_from_status
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import CallKind
 from etcdleader.testing.virtual_time import VirtualClock
@@ -115,7 +115,9 @@ async def test_a_corrupt_cluster_costs_a_candidate_no_stream_and_no_endpoint(clo
             term = await leader.wait_elected()
             await anyio.sleep(CONFIG.renew + CONFIG.retry)  # both streams stand
             streams = set(client.member.streams)
-            client.fail("lease_grant", translated("DATA_LOSS", "etcdserver: corrupt cluster", "etcd"), times=math.inf)
+            client.fail(
+                "lease_grant", error_from_status("DATA_LOSS", "etcdserver: corrupt cluster", "etcd"), times=math.inf
+            )
             async with candidate:
                 await anyio.sleep(30)
                 assert not candidate.is_leader()

@@ -112,7 +112,7 @@ async def test_a_lone_candidate_cancelled_after_any_number_of_steps_leaves_nothi
                 won.append(manager.is_leader())
                 group.cancel_scope.cancel()
             books.check()
-            assert connections._connections == {}
+            assert connections._pool == {}
             await check_gone(etcd, manager)
             assert not etcd.leases()
     assert won[0] is False

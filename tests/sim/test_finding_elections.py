@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etcdleader._election.admin import Candidate, find_elections, read_queue
-from etcdleader._lease.connection import connect
+from etcdleader._lease.connection import acquire_connection
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.moving import moved
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.anyio
 
 async def found(etcd: FakeEtcd, prefix: str = "") -> list[str]:
     client = etcd.client()
-    async with connect(id(client), lambda: client, owned=False) as connection:
+    async with acquire_connection(id(client), lambda: client, owned=False) as connection:
         return await find_elections(connection, prefix, timeout=1)
 
 
 async def queue_of(etcd: FakeEtcd, election: str) -> tuple[Candidate, ...]:
     client = etcd.client()
-    async with connect(id(client), lambda: client, owned=False) as connection:
+    async with acquire_connection(id(client), lambda: client, owned=False) as connection:
         return (await read_queue(connection, election, timeout=1)).candidates
 
 
@@ -66,7 +66,7 @@ async def test_a_key_that_has_moved_to_another_lease_is_not_odd_and_its_election
         (leader,) = await queue_of(etcd, election)
         assert (leader.token, leader.lease_id) == (term.token, term.lease_id)
         assert name != f"{leader.lease_id:x}"
-        assert leader.oddities == ()
+        assert leader.anomalies == ()
         assert await found(etcd) == [election]
 
 
@@ -78,7 +78,7 @@ async def test_a_key_that_was_put_again_is_odd_where_no_lease_can_have_given_it_
     etcd.put(f"jobs/{name}", "by hand", lease=0x5F)
     etcd.put(f"jobs/{name}", "by hand again", lease=0x5F)
     (odd,) = await queue_of(etcd, "jobs")
-    assert "is not named after its lease" in odd.oddities[0]
+    assert "is not named after its lease" in odd.anomalies[0]
     assert await found(etcd) == []
 
 
@@ -86,4 +86,4 @@ async def test_a_key_with_the_name_of_another_lease_is_odd_while_nobody_has_put_
     etcd.grant(0x5F, 60)
     etcd.put("jobs/beef", "by hand", lease=0x5F)
     (odd,) = await queue_of(etcd, "jobs")
-    assert "is not named after its lease" in odd.oddities[0]
+    assert "is not named after its lease" in odd.anomalies[0]

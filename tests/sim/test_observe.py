@@ -318,7 +318,7 @@ async def test_at_the_end_the_watch_is_closed_and_the_connection_too(etcd: FakeE
             await next_of(leaders)
             raise ZeroDivisionError
     assert list(etcd.members[0].watches._all()) == []
-    assert connections._connections == {}
+    assert connections._pool == {}
     async with manager:
         term = await manager.wait_elected()
         async with manager.observe() as leaders:
@@ -339,4 +339,4 @@ async def test_a_question_fails_within_retry_when_etcd_does_not_answer(etcd: Fak
     client.refuse("range")
     with pytest.raises(EtcdRefusedError):
         await manager.leader()
-    assert connections._connections == {}
+    assert connections._pool == {}

@@ -10,7 +10,7 @@ import pytest
 
 from etcdleader import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from etcdleader._etcd.api import Header, KeyValue, Range, RangeResult, TxnResult
-from etcdleader._lease.batched_reads import Reads
+from etcdleader._lease.batched_reads import BatchedReads
 from etcdleader._runtime.limiter import FairLimiter
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
@@ -50,7 +50,7 @@ class Etcd:
 class Readers:
     def __init__(self, etcd: Etcd, places: int = 64) -> None:
         self.turns = FairLimiter(places)
-        self.reads = Reads(etcd.read, self.turns)
+        self.reads = BatchedReads(etcd.read, self.turns)
         self.got: dict[str, list[bytes]] = {}
         self.failed: dict[str, EtcdLeaderError] = {}
 
@@ -256,7 +256,7 @@ async def test_a_fault_of_ours_is_told_to_all_of_them(anyio_backend: object) -> 
         raise ZeroDivisionError
 
     readers = Readers(Etcd())
-    readers.reads = Reads(broken, readers.turns)
+    readers.reads = BatchedReads(broken, readers.turns)
     async with anyio.create_task_group() as group:
         for name in "ab":
             group.start_soon(readers.read, name)

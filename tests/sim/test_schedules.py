@@ -9,7 +9,7 @@ import pytest
 
 from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LossReason, Term
 from etcdleader._etcd.api import KeepAlive, KeepAliveAnswers
-from etcdleader._etcd.lease_stream import KeepAlives
+from etcdleader._etcd.lease_stream import KeepAliveStream
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
@@ -41,7 +41,7 @@ class WiredClient(FakeClient):
     def __init__(self, etcd: FakeEtcd) -> None:
         super().__init__("wired", etcd._cluster, etcd.members)
         self.opener = Opener()
-        self._keep_alives = KeepAlives(self.opener)
+        self._keep_alives = KeepAliveStream(self.opener)
 
     async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
         return await self._keep_alives.send(lease_ids, timeout)

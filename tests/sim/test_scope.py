@@ -79,10 +79,10 @@ async def test_the_loops_deadline_cancels_the_work_where_the_ticker_does_not_run
     async with manager:
         term = await manager.wait_elected()
         won_at = anyio.current_time()
-        (connection,) = connections._connections.values()
+        (connection,) = connections._pool.values()
         assert manager._elector is not None
         assert manager._elector.session is not None
-        connection.renewals.discard(manager._elector.session)
+        connection.renewer.discard(manager._elector.session)
         if place == "leading":
             with pytest.raises(LeadershipLostError):
                 async with manager.leading():

@@ -25,7 +25,7 @@ from etcdleader._etcd.api import (
 from etcdleader._lease.lease_clock import Timing
 from etcdleader._lease.leased_key import LeasedKey
 from etcdleader._lease.raft_terms import RaftTerms
-from etcdleader._lease.renewer import Renewals
+from etcdleader._lease.renewer import LeaseRenewer
 from etcdleader._lease.session import Session
 from etcdleader._runtime.clock import Clock
 from etcdleader._runtime.limiter import FairLimiter
@@ -59,7 +59,7 @@ class AllIsWell:
     def __init__(self) -> None:
         self.api = self
         self.raft_terms = RaftTerms()
-        self.renewals = Renewals(self)  # type: ignore[arg-type]
+        self.renewals = LeaseRenewer(self)  # type: ignore[arg-type]
         self.turns = FairLimiter(64)
         self.proposals = 0
         self.listener = Silent()
@@ -131,7 +131,7 @@ async def test_ten_thousand_leases_that_began_together_do_not_leave_in_one_burst
     async with etcd.leases(clock, MANY) as sessions:
         for _ in range(5):
             await anyio.sleep(TIMING.renew)
-        assert all(session.believed() for session in sessions)
+        assert all(session.is_valid() for session in sessions)
         assert min(session.lease_remaining() for session in sessions) > TIMING.lease - TIMING.margin - TIMING.renew - 1
     assert etcd.listener.failures == 0
     assert max(etcd.reads) <= PER_READ

@@ -6,7 +6,7 @@ import anyio
 import pytest
 
 from etcdleader import LossReason
-from etcdleader._lease.renewal_round import Round
+from etcdleader._lease.renewal_round import RenewalRound
 from etcdleader.errors import EtcdLeaderError
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
@@ -24,7 +24,7 @@ async def test_renewals_that_break_end_the_term_and_are_begun_anew(
     async with manager:
         term = await manager.wait_elected()
         with monkeypatch.context() as broken:
-            broken.setattr(Round, "_attempt", None)  # not callable: a TypeError
+            broken.setattr(RenewalRound, "_attempt", None)  # not callable: a TypeError
             await until(lambda: term.loss_reason is not None)
         assert term.loss_reason is LossReason.EXPIRED
         assert any("renewing leases failed unexpectedly" in str(error) for error in diary.errors)

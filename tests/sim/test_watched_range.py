@@ -48,7 +48,7 @@ class Watches:
     def watch_failed(self, _watcher: object, error: EtcdLeaderError) -> None:
         self.reports.append(error)
 
-    def watch_stands(self, _watcher: object) -> None:
+    def watch_recovered(self, _watcher: object) -> None:
         self.reports.append(None)
 
     def range(self, *, listened: bool = True) -> WatchedRange:

@@ -33,7 +33,7 @@ from etcdleader import (
     Term,
     must_new_leader_manager_from_config,
 )
-from etcdleader.config import SHORT_LEASE, Duration, check_election_key
+from etcdleader.config import MIN_RECOMMENDED_LEASE, Duration, validate_election_key
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import FakeEtcd
 
@@ -69,8 +69,8 @@ assert_type((etcd.tls, etcd.allow_plaintext_password, etcd.max_recv_bytes), tupl
 assert_type({etcd: 1}, dict[EtcdConfig, int])
 
 durations: list[Duration] = [1, 1.5, "1m", timedelta(minutes=1)]
-assert_type(config.lease < SHORT_LEASE, bool)
-check_election_key("jobs/nightly")
+assert_type(config.lease < MIN_RECOMMENDED_LEASE, bool)
+validate_election_key("jobs/nightly")
 
 # Managers
 

@@ -159,7 +159,7 @@ async def call(etcd: FakeEtcd | FakeClient) -> None:
     assert_type((await etcd.member_status(timeout=1)).version, str)
     assert_type((await etcd.txn([], [], timeout=1)).succeeded, bool)
     etcd.watch(b"jobs/", b"jobs0", sink=print, timeout=1).close()
-    etcd.switch_endpoint(etcd.endpoint)
+    etcd.report_endpoint_failure(etcd.endpoint)
     assert_type(await etcd.member_raft_term(b"key", timeout=1), int)
     etcd.on_version(print)
     etcd.on_header(print)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import gc
 import sys
 
-from .streams import mend_streams
+from .streams import reopen_closed_streams
 
 __all__ = ("main",)
 
 
 def main() -> None:
     """Run the command, or say how to install what it needs."""
-    mend_streams()
+    reopen_closed_streams()
     # What is loaded now stays, and is a lot: looking through it for garbage meanwhile is a fifth of the command's start.
     gc.disable()
     try:

@@ -18,11 +18,11 @@ import anyio
 from .._election.admin import ANY_KEY, connected, gather, open_api, read_queue
 from .._election.queue import candidate_key, election_prefix, prefix_end
 from .._etcd.api import EtcdApi, MemberStatus, Put, Range, WatchBroken, WatchCanceled, WatchMessage
-from .._etcd.error_mapping import StaleTokenError
+from .._etcd.error_mapping import InvalidAuthTokenError
 from .._etcd.versions import known_defects
 from .._lease.connection import Connection
-from .._values.addresses import is_this_machine
-from ..config import SHORT_LEASE, Config, EtcdConfig
+from .._values.addresses import is_loopback
+from ..config import MIN_RECOMMENDED_LEASE, Config, EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from .findings import Finding, Level, Report
 from .proxy_check import check_proxies
@@ -126,7 +126,7 @@ async def _ask(etcd: EtcdConfig, endpoint: str, timeout: float) -> _Answer:
             try:
                 status = await api.member_status(timeout=timeout)
             except EtcdRefusedError as error:
-                if type(error) not in (EtcdRefusedError, StaleTokenError):
+                if type(error) not in (EtcdRefusedError, InvalidAuthTokenError):
                     raise  # it refuses the password or the connection, and not the question
             asked = True
             await api.range(Range(ANY_KEY, keys_only=True), timeout=timeout)
@@ -196,7 +196,7 @@ def _check_cluster(statuses: list[MemberStatus], report: Report) -> None:
 
 async def _check_access(etcd: EtcdConfig, report: Report, timeout: float) -> None:
     """Who is let in: found out by knocking without user and certificate."""
-    near = all(is_this_machine(endpoint) for endpoint in etcd.endpoints)
+    near = all(is_loopback(endpoint) for endpoint in etcd.endpoints)
     serious: Level = "ok" if near else "warning"
     if etcd.tls:
         report(Finding("encryption", "ok", "TLS"))
@@ -277,14 +277,14 @@ async def _check_queue(connection: Connection, name: str, report: Report, timeou
     except EtcdLeaderError as error:
         report(Finding("queue", "problem", str(error)))
         return
-    odd = [candidate for candidate in queue.candidates if candidate.oddities]
+    odd = [candidate for candidate in queue.candidates if candidate.anomalies]
     leader = queue.leader
     said = "nobody leads" if leader is None else f"{leader.identity} leads, {len(queue.candidates) - 1} waiting"
     if not odd:
         report(Finding("queue", "ok", said))
         return
     for_ever = any(not candidate.lease_id for candidate in odd)
-    keys = "; ".join(f"{each.key.decode(errors='replace')} {', '.join(each.oddities)}" for each in odd[:5])
+    keys = "; ".join(f"{each.key.decode(errors='replace')} {', '.join(each.anomalies)}" for each in odd[:5])
     advice = f"etcdleader status {name} shows them; delete those that nobody stands behind (etcdctl del KEY)"
     report(Finding("queue", "problem" if for_ever else "warning", f"{said}; odd keys: {keys}", advice))
 
@@ -301,8 +301,8 @@ async def _check_lease(connection: Connection, config: Config, report: Report, t
     if config.lease < least:
         advice = f"set lease = {least}s: etcd will not grant less (1.5 of its election timeout)"
         report(Finding("lease", "warning", f"{said}, more than lease = {config.lease:g} s", advice))
-    elif config.lease < SHORT_LEASE:
-        advice = f"each change of etcd's own leader can cost a lease below {SHORT_LEASE:g} s"
+    elif config.lease < MIN_RECOMMENDED_LEASE:
+        advice = f"each change of etcd's own leader can cost a lease below {MIN_RECOMMENDED_LEASE:g} s"
         report(Finding("lease", "warning", f"{said}; lease = {config.lease:g} s is short", advice))
     else:
         report(Finding("lease", "ok", f"{said}, its least"))

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .._values.durations import parse_duration
-from ..config import EtcdConfig, check_election_key
+from ..config import EtcdConfig, validate_election_key
 from ..errors import ConfigError
 
 __all__ = (
@@ -31,7 +31,7 @@ __all__ = (
 def _name(value: str | None) -> str | None:
     if value is not None:
         try:
-            check_election_key(value)
+            validate_election_key(value)
         except ConfigError as error:
             raise typer.BadParameter(str(error)) from None
     return value

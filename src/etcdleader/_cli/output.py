@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .._values.printable import printable
+from .._values.printable import escape_control_characters
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -29,7 +29,7 @@ def console() -> Console:
     return Console(highlight=False, width=_WIDEST, no_color=True)
 
 
-clean = printable
+clean = escape_control_characters
 """For what others wrote, as identities and keys."""
 
 

@@ -107,7 +107,7 @@ def candidate_json(candidate: Candidate) -> dict[str, Any]:
         "lease_id": f"{candidate.lease_id:x}" if candidate.lease_id else None,
         "lease_ttl": candidate.lease_ttl,
         "lease_left": candidate.lease_left,
-        "oddities": list(candidate.oddities),
+        "oddities": list(candidate.anomalies),
     }
 
 
@@ -144,7 +144,7 @@ def queue_table(queue: Queue, screen: Console, *, most: int | None = None, capti
         parts += [
             Text(f"! {_place(place)}, {clean(candidate.key.decode(errors='replace'))}: {oddity}", style="yellow")
             for place, candidate in enumerate(queue.candidates[:most])
-            for oddity in candidate.oddities
+            for oddity in candidate.anomalies
         ]
     if caption:
         parts.append(Text(caption, style="dim"))
@@ -167,7 +167,7 @@ def elections_table(queues: list[Queue], screen: Console) -> RenderableType:
     )
     for queue in queues:
         leader = queue.candidates[0]
-        odd = sum(bool(candidate.oddities) for candidate in queue.candidates)
+        odd = sum(bool(candidate.anomalies) for candidate in queue.candidates)
         table.add_row(
             Text(clean(queue.election)),
             Text(clean(leader.identity) or "(no value)"),

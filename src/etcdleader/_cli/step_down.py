@@ -161,7 +161,7 @@ def _told(name: str, outcome: _Outcome) -> str:
 
 
 def _deaf(name: str, leader: Candidate, timeout: float) -> str:
-    odd = "".join(f" This key {oddity}." for oddity in leader.oddities)
+    odd = "".join(f" This key {oddity}." for oddity in leader.anomalies)
     return (
         f"{_who(leader)} was asked, and still leads {clean(name)} after {timeout:g} s.{odd} Its work may need longer to "
         "end; or it is no etcdleader: Go's election library, etcdctl elect and the v3election service do not know the "

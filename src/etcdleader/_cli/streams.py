@@ -6,12 +6,12 @@ import io
 import os
 import sys
 
-__all__ = ("mend_streams",)
+__all__ = ("reopen_closed_streams",)
 
 _LAST = 2
 
 
-def mend_streams() -> None:
+def reopen_closed_streams() -> None:
     """Put /dev/null where a standard stream is closed, and let no character that the locale lacks end a command.
 
     Else the next socket would become standard output. And what is printed is partly what others wrote, as identities.

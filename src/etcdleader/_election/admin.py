@@ -24,7 +24,7 @@ from .._etcd.api import (
     RangeResult,
     WatchMessage,
 )
-from .._lease.connection import Connection, connect
+from .._lease.connection import Connection, acquire_connection
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .queue import election_prefix, prefix_end
@@ -35,12 +35,12 @@ __all__ = (
     "Candidate",
     "Changes",
     "Queue",
+    "anomalies",
     "ask_to_step_down",
     "connected",
     "delete_key",
     "find_elections",
     "gather",
-    "oddities",
     "open_api",
     "read_queue",
     "wait_until_gone",
@@ -73,7 +73,7 @@ class Candidate:
         lease_id: The lease that the key is on; 0 if there is none.
         lease_ttl: The TTL of the lease in seconds; None without a lease, after its expiry, or if it was not read.
         lease_left: The seconds until the lease expires, unless it is renewed; 0 after its expiry, None if unknown.
-        oddities: The differences from a candidate of a known election library, as texts for operators.
+        anomalies: The differences from a candidate of a known election library, as texts for operators.
     """
 
     identity: str
@@ -82,7 +82,7 @@ class Candidate:
     lease_id: int
     lease_ttl: int | None
     lease_left: int | None
-    oddities: tuple[str, ...]
+    anomalies: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ async def connected(config: EtcdConfig, *, timeout: float | None) -> AsyncIterat
     Raises:
         EtcdUnavailableError: No member responded.
     """
-    async with connect(config, lambda: open_api(config), owned=True) as connection:
+    async with acquire_connection(config, lambda: open_api(config), owned=True) as connection:
         if timeout is not None:
             await _find_member(connection.api, len(config.endpoints), timeout)
         yield connection
@@ -133,11 +133,11 @@ async def _find_member(api: EtcdApi, members: int, timeout: float) -> None:
         try:
             await api.range(Range(ANY_KEY, keys_only=True), timeout=timeout / members)
         except EtcdLeaderError as error:
-            if not error._elsewhere:  # noqa: SLF001 - of this package
+            if not error.retry_other_endpoint:
                 return  # for example a missing permission: the actual request gives a better error
             if left == 1:
                 raise
-            api.switch_endpoint(used)
+            api.report_endpoint_failure(used)
         else:
             return
 
@@ -174,11 +174,11 @@ def _candidate(election: str, kv: KeyValue) -> Candidate:
         lease_id=kv.lease,
         lease_ttl=None,
         lease_left=None,
-        oddities=oddities(election, kv),
+        anomalies=anomalies(election, kv),
     )
 
 
-def oddities(election: str, kv: KeyValue) -> tuple[str, ...]:
+def anomalies(election: str, kv: KeyValue) -> tuple[str, ...]:
     """Return remarks for an operator about a key in the queue. Clients in every language count such a key as well."""
     name = kv.key.removeprefix(election_prefix(election))
     found = []
@@ -218,7 +218,7 @@ async def _with_lease(api: EtcdApi, candidate: Candidate, timeout: float) -> Can
         return replace(
             candidate,
             lease_left=0,
-            oddities=(*candidate.oddities, "is on a lease that has just expired, so etcd is about to delete it"),
+            anomalies=(*candidate.anomalies, "is on a lease that has just expired, so etcd is about to delete it"),
         )
     return replace(candidate, lease_ttl=lease.granted_ttl, lease_left=lease.ttl)
 

@@ -30,12 +30,12 @@ from .._lease.backoff import Backoff
 from .._lease.connection import Connection
 from .._lease.leased_key import LeasedKey
 from .._lease.session import Session
-from .._runtime.events import LightEvent
+from .._runtime.events import Event
 from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LossReason
 from .context import ElectionContext
-from .queue import Place, Rank, candidate_key, election_prefix, prefix_end
-from .requests import MOST_SHOWN, join, newest_up_to
+from .queue import QueuePosition, Rank, candidate_key, election_prefix, prefix_end
+from .requests import MOST_SHOWN, join_request, newest_up_to
 from .watched_range import WatchedRange
 
 __all__ = ("Candidacy", "CandidacyOverError")
@@ -67,9 +67,9 @@ class Candidacy:
         "_connection",
         "_context",
         "_listener",
-        "_overheard",
-        "_place",
+        "_position",
         "_prefix",
+        "_received_meanwhile",
         "_retry",
         "_watched",
         "session",
@@ -90,10 +90,10 @@ class Candidacy:
             readable=self._prefix,
         )
         self.session.on_lost = self._wake
-        self._place = Place(0, 0, None)
+        self._position = QueuePosition(0, 0, None)
         self._watched: dict[tuple[bytes, bytes], WatchedRange] = {}
-        self._overheard: list[WatchMessage] | None = None
-        self._changed = LightEvent()
+        self._received_meanwhile: list[WatchMessage] | None = None
+        self._changed = Event()
 
     @property
     def key(self) -> bytes:
@@ -105,7 +105,7 @@ class Candidacy:
         """The fencing token: the create_revision of the candidate key; 0 until the key exists."""
         return self.session.own.create_revision
 
-    async def stand(self) -> None:
+    async def join(self) -> None:
         """Request a lease and join the queue. Retry after errors, which the listener receives.
 
         Raises:
@@ -116,13 +116,13 @@ class Candidacy:
         key = candidate_key(self._context.election_key, self.session.lease_id)
         self.session.own = LeasedKey(key, self._context.identity.encode(), 0, self.session.lease_id)
         backoff = Backoff(self._retry, random.uniform)
-        while not await self._join():  # noqa: ASYNC110 - joining is polled: etcd sends no event
+        while not await self._try_join():  # noqa: ASYNC110 - joining is polled: etcd sends no event
             await anyio.sleep(backoff.next())
         self._listener.etcd_answered()
         self.session.keep_alive()
-        self._tell_place()
+        self._on_position_changed()
 
-    async def wait_turn(self) -> None:
+    async def wait_until_first(self) -> None:
         """Wait until this candidate leads: its key is the oldest in the queue, and its lease is trusted.
 
         Raises:
@@ -131,18 +131,18 @@ class Candidacy:
         """
         while not self._has_won():
             await self._step()
-        self._check()
+        self._raise_if_lost()
 
     def _has_won(self) -> bool:
-        if self._place.stale or self._place.rank is not Rank.LEADER:
+        if self._position.stale or self._position.rank is not Rank.LEADER:
             return False
-        if self.session.believed():
+        if self.session.is_valid():
             return True
         # etcd has elected another leader since the grant. The key first moves to a new lease, which can be trusted.
         self.session.start_move()
         return False
 
-    async def hold(self) -> NoReturn:
+    async def monitor(self) -> NoReturn:
         """Monitor our key while leading, until cancelled. The session reports a loss."""
         await anyio.lowlevel.checkpoint()  # let the tasks that wait for the election run first
         while True:
@@ -152,7 +152,7 @@ class Candidacy:
                 # The session has reported the loss, and its receiver cancels this task.
                 await anyio.sleep_forever()
 
-    async def withdraw(self) -> None:
+    async def release(self) -> None:
         """Leave the queue: revoke the lease, which deletes the key in the same step. This takes at most ``retry``."""
         for watched in self._watched.values():
             watched.close()
@@ -161,11 +161,11 @@ class Candidacy:
 
     # Joining
 
-    async def _join(self) -> bool:
+    async def _try_join(self) -> bool:
         """Try once to join the queue. Return whether etcd has shown the key in it."""
-        if not self.session.believed():
+        if not self.session.is_valid():
             raise self._over(LossReason.EXPIRED)
-        compare, success, failure = join(self._prefix, self.key, self.session.own.value, self.session.lease_id)
+        compare, success, failure = join_request(self._prefix, self.key, self.session.own.value, self.session.lease_id)
         try:
             result = await self._connection.turns.run(
                 lambda: self._connection.txn(compare, success, failure, timeout=self._retry)
@@ -180,9 +180,9 @@ class Candidacy:
             return await self._find_own()
         if not result.succeeded:
             return self._adopt(_range(result.results[0]))
-        self._stands(result.header.revision)
+        self._set_create_revision(result.header.revision)
         queue = _range(result.results[1])
-        self._place = Place.joined(result.header.revision, queue.kvs, queue.count)
+        self._position = QueuePosition.joined(result.header.revision, queue.kvs, queue.count)
         return True
 
     async def _find_own(self) -> bool:
@@ -203,74 +203,74 @@ class Candidacy:
         kv = found.kvs[0]
         if kv.lease != self.session.lease_id:
             raise self._over(LossReason.DELETED)
-        self._stands(kv.create_revision)
-        self._place = Place(found.header.revision, 2, None, stale=True, touched=kv.create_revision)
+        self._set_create_revision(kv.create_revision)
+        self._position = QueuePosition(found.header.revision, 2, None, stale=True, own_mod_revision=kv.create_revision)
         return True
 
     def _over(self, reason: LossReason, error: EtcdLeaderError | None = None) -> CandidacyOverError:
         """End the session. Past its deadline the reason is EXPIRED."""
-        self.session.lose(reason, error)
-        return CandidacyOverError(self.session.lost or reason, error)
+        self.session.invalidate(reason, error)
+        return CandidacyOverError(self.session.loss_reason or reason, error)
 
-    def _stands(self, create_revision: int) -> None:
+    def _set_create_revision(self, create_revision: int) -> None:
         self.session.own = replace(self.session.own, create_revision=create_revision)
 
     # Waiting and monitoring
 
     async def _step(self) -> None:
         """Read the queue if the position is stale. Otherwise, watch, and wait for a change."""
-        self._check()
-        if self._place.stale:
-            await self._look()
+        self._raise_if_lost()
+        if self._position.stale:
+            await self._read_queue()
             return
         # Replace the event before any await, so that no change is missed between the check and the wait.
-        changed = self._changed = LightEvent()
+        changed = self._changed = Event()
         await self._watch()
         await changed.wait()
 
-    def _check(self) -> None:
-        if self._place.lost:
-            self.session.lose(LossReason.DELETED)
+    def _raise_if_lost(self) -> None:
+        if self._position.lost:
+            self.session.invalidate(LossReason.DELETED)
         else:
-            self.session.check_deadline()
-        if self.session.lost is None:
+            self.session.check_expiry()
+        if self.session.loss_reason is None:
             return
         if isinstance(self.session.error, EtcdRegressedError):
             raise self.session.error
-        raise CandidacyOverError(self.session.lost, self.session.error)
+        raise CandidacyOverError(self.session.loss_reason, self.session.error)
 
-    async def _look(self) -> None:
+    async def _read_queue(self) -> None:
         """Read the newest keys up to ours. They show our predecessor, and whether another key is in front of it."""
         newest = newest_up_to(self._prefix, self.token, limit=MOST_SHOWN)
         backoff = Backoff(self._retry, random.uniform)
         while (answer := await self._try_read(newest)) is None:
-            self._check()
+            self._raise_if_lost()
             await anyio.sleep(backoff.next())
-            self._check()
+            self._raise_if_lost()
         result, overheard = answer
         self._listener.etcd_answered()
         found = _range(result.results[0]).kvs
-        self._place = self._place.after_read(self.session.own, result.header.revision, found)
+        self._position = self._position.on_read(self.session.own, result.header.revision, found)
         # Messages received during the read may be newer than its result.
         for message in overheard:
             self._apply(message)
-        self._tell_place()
-        self._check()
+        self._on_position_changed()
+        self._raise_if_lost()
 
     async def _try_read(self, request: Range) -> tuple[TxnResult, list[WatchMessage]] | None:
         """Try one read. Return its result and the watch messages received during it; None if it failed."""
         overheard: list[WatchMessage] = []
-        self._overheard = overheard
+        self._received_meanwhile = overheard
         try:
             result = await self._connection.reads.read([request], self._retry)
         except EtcdRegressedError as error:
-            self.session.lose(LossReason.REGRESSED, error)
+            self.session.invalidate(LossReason.REGRESSED, error)
             raise
         except EtcdLeaderError as error:
             self._listener.etcd_failed(error)
             return None
         finally:
-            self._overheard = None
+            self._received_meanwhile = None
         return result, overheard
 
     async def _watch(self) -> None:
@@ -283,9 +283,9 @@ class Candidacy:
         """
         own, prefix = (self.key, b""), (self._prefix, prefix_end(self._prefix))
         wanted: tuple[tuple[bytes, bytes], ...] = (prefix,)
-        if self._place.rank is Rank.LATER:
-            wanted = (own, *((key, b"") for key in self._place.watched))
-        elif self._place.rank is Rank.LEADER and not (prefix in self._watched and self._watched[prefix].is_open):
+        if self._position.rank is Rank.WAITING:
+            wanted = (own, *((key, b"") for key in self._position.watched))
+        elif self._position.rank is Rank.LEADER and not (prefix in self._watched and self._watched[prefix].is_open):
             wanted = (own,)
         # Do not iterate over a set: its order differs between processes, and a seed must reproduce its schedule.
         for unwanted in [one for one in self._watched if one not in wanted]:
@@ -295,35 +295,35 @@ class Candidacy:
                 self._watched[key, end] = WatchedRange(
                     self._connection.api, key, end, sink=self._received, retry=self._retry, listener=self._listener
                 )
-        self.session.read_along(self._place.predecessor)
+        self.session.also_read(self._position.predecessor)
         await WatchedRange.open_all(*self._watched.values())
 
     def _received(self, message: WatchMessage) -> None:
-        if self._overheard is not None:
-            self._overheard.append(message)
+        if self._received_meanwhile is not None:
+            self._received_meanwhile.append(message)
         self._apply(message)
-        self._tell_place()
+        self._on_position_changed()
         self._wake()
 
     def _apply(self, message: WatchMessage) -> None:
         if isinstance(message, WatchCreated):
-            self._place = self._place.after_creation(message.revision, resumed=message.resumed)
+            self._position = self._position.on_watch_created(message.revision, resumed=message.resumed)
         elif isinstance(message, WatchEvents):
-            self._place = self._place.after(self.session.own, message.events)
+            self._position = self._position.apply(self.session.own, message.events)
         elif isinstance(message, WatchCanceled):
-            self._place = replace(self._place, stale=True)
+            self._position = replace(self._position, stale=True)
 
-    def _tell_place(self) -> None:
+    def _on_position_changed(self) -> None:
         """Act on the new position at once, so that the deletion of our key ends the term before any task runs."""
-        if self._place.lost:
-            self.session.lose(LossReason.DELETED)
+        if self._position.lost:
+            self.session.invalidate(LossReason.DELETED)
             return
-        self.session.may_lead(self._place.rank is not Rank.LATER)
-        self._listener.queued(self._place.ahead)
-        self._listener.blocked(self._place.blocker)
-        if self._place.asked_to_resign:
-            self._place = replace(self._place, asked_to_resign=False)
-            if self._place.rank is Rank.LEADER:
+        self.session.set_may_lead(self._position.rank is not Rank.WAITING)
+        self._listener.queued(self._position.position)
+        self._listener.blocked(self._position.blocker)
+        if self._position.asked_to_resign:
+            self._position = replace(self._position, asked_to_resign=False)
+            if self._position.rank is Rank.LEADER:
                 self._listener.asked_to_resign()
 
     # KeyOwner: for the session
@@ -331,30 +331,30 @@ class Candidacy:
     @property
     def mod_revision(self) -> int:
         """The last known mod_revision of our key."""
-        return self._place.touched
+        return self._position.own_mod_revision
 
     def read_with_move(self) -> Sequence[Range]:
         """Return a Range of our key and its predecessor. Without a predecessor, the move itself wins the election."""
-        if self._place.rank is Rank.LEADER:
+        if self._position.rank is Rank.LEADER:
             return ()
         return [newest_up_to(self._prefix, self.token, limit=2)]
 
-    def key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
+    def on_key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
         """Process a move of our key to another lease."""
         first = bool(read) and len(_range(read[-1]).kvs) == 1
-        self._place = self._place.own_key_moved(mod_revision, first=first)
-        self._tell_place()
+        self._position = self._position.on_own_key_moved(mod_revision, first=first)
+        self._on_position_changed()
         self._wake()
 
-    def key_seen(self, kv: KeyValue) -> None:
+    def on_key_read(self, kv: KeyValue) -> None:
         """Process a step-down request that a read shows before the watch delivers it."""
-        if kv.mod_revision > self._place.touched:
-            self._place = self._place.own_key_seen(self.session.own, kv)
-            self._tell_place()
+        if kv.mod_revision > self._position.own_mod_revision:
+            self._position = self._position.on_own_key(self.session.own, kv)
+            self._on_position_changed()
 
-    def companion_absent(self) -> None:
+    def on_predecessor_absent(self) -> None:
         """Read the queue again, because a renewal found no predecessor: the watch has missed the DELETE."""
-        self._place = replace(self._place, stale=True)
+        self._position = replace(self._position, stale=True)
         self._wake()
 
     def _wake(self) -> None:

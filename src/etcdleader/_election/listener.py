@@ -16,7 +16,7 @@ class WatchListener(Protocol):
     def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
         """Receive the error of a watch that broke or was refused. ``watcher`` creates it again."""
 
-    def watch_stands(self, watcher: object) -> None:
+    def watch_recovered(self, watcher: object) -> None:
         """Record that ``watcher`` has its watch again, or no longer needs one."""
 
 

@@ -85,11 +85,11 @@ class Observer:
         self._leader: KeyValue | None = None
         self._revision = 0
         self._stale = True
-        self._suspect = 0
+        self._changed_at = 0
         """The highest revision at which the leader may have changed."""
         self._reading = False
-        self._told: LeaderRecord | None = None
-        self._begun = False
+        self._returned: LeaderRecord | None = None
+        self._started = False
         self._watched = WatchedRange(
             connection.api, self._prefix, prefix_end(self._prefix), sink=self._received, retry=retry, listener=listener
         )
@@ -101,7 +101,7 @@ class Observer:
         try:
             yield self
         finally:
-            self._listener.watch_stands(self)
+            self._listener.watch_recovered(self)
             self._watched.close()
 
     def __aiter__(self) -> AsyncIterator[LeaderRecord | None]:
@@ -118,11 +118,11 @@ class Observer:
             # Replace the event before any await, so that no change is missed between the check and the wait.
             changed = self._changed = anyio.Event()
             await WatchedRange.open_all(self._watched)
-            if self._stale or self._suspect > self._revision:
+            if self._stale or self._changed_at > self._revision:
                 await self._read()
             state = None if self._leader is None else _record(self._leader)
-            if not self._begun or not _same_leader(state, self._told):
-                self._begun, self._told = True, state
+            if not self._started or not _same_leader(state, self._returned):
+                self._started, self._returned = True, state
                 return state
             with anyio.move_on_after(_LOOK_AGAIN * self._retry) as bound:
                 await changed.wait()
@@ -134,7 +134,7 @@ class Observer:
         backoff = Backoff(self._retry, random.uniform)
         while (result := await self._try_read()) is None:  # noqa: ASYNC110 - a failed read is repeated
             await anyio.sleep(backoff.next())
-        self._listener.watch_stands(self)
+        self._listener.watch_recovered(self)
         # The revision never goes back: the connection has compared it with all that were known before the read.
         self._leader = result.kvs[0] if result.kvs else None
         self._revision = result.header.revision
@@ -163,11 +163,11 @@ class Observer:
         elif isinstance(message, WatchCreated):
             # A watch does not deliver the events before its creation.
             self._stale = self._stale or message.resumed
-            self._suspect = max(self._suspect, message.revision)
+            self._changed_at = max(self._changed_at, message.revision)
         elif isinstance(message, WatchEvents):
             for event in message.events:
                 # Without a copy of the whole queue, only a read shows which key is first now. During a read, it is not
                 # yet known which key matters, so every event counts.
                 if self._reading or self._leader is None or event.kv.key == self._leader.key:
-                    self._suspect = max(self._suspect, event.kv.mod_revision)
+                    self._changed_at = max(self._changed_at, event.kv.mod_revision)
         self._changed.set()

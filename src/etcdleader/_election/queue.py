@@ -16,7 +16,7 @@ from .._lease.leased_key import LeasedKey
 if TYPE_CHECKING:
     from .._etcd.api import Event, KeyValue
 
-__all__ = ("Place", "Rank", "candidate_key", "election_prefix", "prefix_end")
+__all__ = ("QueuePosition", "Rank", "candidate_key", "election_prefix", "prefix_end")
 
 
 def election_prefix(election_key: str) -> bytes:
@@ -38,51 +38,51 @@ class Rank(Enum):
     """The rank of a candidate, which decides what it waits for."""
 
     LEADER = 0
-    NEXT = 1
+    NEXT_IN_LINE = 1
     """Only the leader is in front."""
-    LATER = 2
+    WAITING = 2
     """At least two candidates are in front."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueuePosition:
     """Our position in the queue.
 
     Attributes:
         revision: The revision of the linearizable read or Txn that showed the queue. Events do not raise it. Two watches
             may deliver their events in any order, and a later event of one must not hide an earlier event of the other.
-        ahead: The number of candidates in front of us. It is exact if it is 0 or 1; otherwise it is the last count.
+        position: The number of candidates in front of us. It is exact if it is 0 or 1; otherwise it is the last count.
         predecessor: The key directly in front of our key; None for the leader.
         stale: True if a new read is needed. Events may have been missed, or a predecessor that was waiting has left.
         lost: True if our key was deleted, overwritten or detached from our lease.
         blocker: The nearest known key in front of our key that has no lease. It stays in the queue until a client deletes it.
         asked_to_resign: True if our key was put without a change. This is an operator's step-down request.
-        touched: The last known mod_revision of our key, from a read or an event. A read may show a step-down request that
+        own_mod_revision: The last known mod_revision of our key, from a read or an event. A read may show a step-down request that
             no watch has delivered. An event or a read with a lower mod_revision is out of date.
         requests: The number of step-down requests received: the PUTs on our key by other clients.
     """
 
     revision: int
-    ahead: int
+    position: int
     predecessor: bytes | None
     stale: bool = False
     lost: bool = False
     blocker: bytes | None = None
     asked_to_resign: bool = False
-    touched: int = field(default=0, compare=False)
+    own_mod_revision: int = field(default=0, compare=False)
     requests: int = field(default=0, compare=False)
 
     @property
     def rank(self) -> Rank:
         """Our rank, which decides what to watch."""
-        return Rank(min(self.ahead, 2))
+        return Rank(min(self.position, 2))
 
     @property
     def watched(self) -> Sequence[bytes]:
         """The keys in front of our key whose deletion matters to us: the predecessor and the blocker."""
         return tuple(dict.fromkeys(key for key in (self.predecessor, self.blocker) if key is not None))
 
-    def after(self, own: LeasedKey, events: Sequence[Event]) -> Place:
+    def apply(self, own: LeasedKey, events: Sequence[Event]) -> QueuePosition:
         """Return the position after these events, which must be whole revisions.
 
         Events up to the revision of the read change nothing. A lagging member may deliver them late.
@@ -93,48 +93,50 @@ class Place:
             if kv.mod_revision <= self.revision:
                 continue
             if kv.key == own.key:
-                if kv.mod_revision <= place.touched:
+                if kv.mod_revision <= place.own_mod_revision:
                     continue
-                if event.type != "put" or not own.is_ours(kv):
+                if event.type != "put" or not own.matches(kv):
                     return replace(place, lost=True)
-                place = place.own_key_seen(own, kv)
+                place = place.on_own_key(own, kv)
             elif event.type == "delete" and kv.key == place.predecessor:
-                if place.rank is Rank.NEXT:
-                    place = replace(place, ahead=0, predecessor=None, blocker=None)
+                if place.rank is Rank.NEXT_IN_LINE:
+                    place = replace(place, position=0, predecessor=None, blocker=None)
                 else:
                     place = replace(place, stale=True)
             elif kv.key in place.watched:
                 place = place.ahead_changed(kv, deleted=event.type == "delete")
         return place
 
-    def ahead_changed(self, kv: KeyValue, *, deleted: bool) -> Place:
+    def ahead_changed(self, kv: KeyValue, *, deleted: bool) -> QueuePosition:
         """Return the position after a watched key in front of our key was put, or was deleted without a change of our rank."""
         if not deleted and kv.lease == 0:
             return replace(self, blocker=kv.key)
         # Another key without a lease may be behind the one that no longer blocks us.
         return (
-            self if kv.key != self.blocker else replace(self, blocker=None, stale=self.stale or self.rank is Rank.LATER)
+            self
+            if kv.key != self.blocker
+            else replace(self, blocker=None, stale=self.stale or self.rank is Rank.WAITING)
         )
 
-    def own_key_seen(self, own: LeasedKey, kv: KeyValue) -> Place:
+    def on_own_key(self, own: LeasedKey, kv: KeyValue) -> QueuePosition:
         """Return the position after a read or an event has shown our key, still valid, at a later mod_revision."""
         requests = own.puts_by_others(kv)
         return replace(
             self,
             asked_to_resign=self.asked_to_resign or requests > self.requests,
             requests=requests,
-            touched=kv.mod_revision,
+            own_mod_revision=kv.mod_revision,
         )
 
-    def own_key_moved(self, mod_revision: int, *, first: bool) -> Place:
+    def on_own_key_moved(self, mod_revision: int, *, first: bool) -> QueuePosition:
         """Return the position after our key has moved to another lease.
 
         ``first`` means that the move's Txn read no older key. No older key can be created later.
         """
-        place = replace(self, touched=max(self.touched, mod_revision))
-        return replace(place, ahead=0, predecessor=None, blocker=None) if first else place
+        place = replace(self, own_mod_revision=max(self.own_mod_revision, mod_revision))
+        return replace(place, position=0, predecessor=None, blocker=None) if first else place
 
-    def after_creation(self, revision: int, *, resumed: bool) -> Place:
+    def on_watch_created(self, revision: int, *, resumed: bool) -> QueuePosition:
         """Return the position after a watch without a start revision was created at ``revision``.
 
         If that revision is later than our read, events between the two may be missing, so a new read is needed. The same
@@ -143,7 +145,7 @@ class Place:
         return replace(self, stale=True) if resumed or revision > self.revision else self
 
     @classmethod
-    def joined(cls, revision: int, newest: Sequence[KeyValue], count: int) -> Place:
+    def joined(cls, revision: int, newest: Sequence[KeyValue], count: int) -> QueuePosition:
         """Return the position that the Txn shows which has put our key.
 
         Args:
@@ -151,12 +153,12 @@ class Place:
             newest: The newest keys of the queue, beginning with our own: at least two if the queue has two.
             count: The length of the queue.
         """
-        place = cls(revision, count - 1, None, touched=revision)
+        place = cls(revision, count - 1, None, own_mod_revision=revision)
         return place if len(newest) < 2 else replace(place, predecessor=newest[1].key, blocker=_blocker(newest[1:]))
 
-    def after_read(self, own: LeasedKey, revision: int, newest: Sequence[KeyValue]) -> Place:
+    def on_read(self, own: LeasedKey, revision: int, newest: Sequence[KeyValue]) -> QueuePosition:
         """Return the position that a linearizable read after this position shows."""
-        return Place.read(own, revision, newest, self.ahead, self.touched, self.requests)
+        return QueuePosition.read(own, revision, newest, self.position, self.own_mod_revision, self.requests)
 
     @classmethod
     def read(
@@ -165,9 +167,9 @@ class Place:
         revision: int,
         newest: Sequence[KeyValue],
         counted: int,
-        touched: int = 0,
+        own_mod_revision: int = 0,
         requests: int = 0,
-    ) -> Place:
+    ) -> QueuePosition:
         """Return the position that one linearizable read shows.
 
         Args:
@@ -176,19 +178,19 @@ class Place:
             newest: The newest keys of the queue up to ours, newest first: at least three if there are three.
             counted: The number of candidates in front of us before the read. It is used if there are at least two, because
                 etcd does not count the keys up to a create_revision.
-            touched: The mod_revision of our key that was known before the read; 0 if there was none.
+            own_mod_revision: The mod_revision of our key that was known before the read; 0 if there was none.
             requests: The number of step-down requests received before the read.
         """
-        if revision < touched:
+        if revision < own_mod_revision:
             # The read is older than the last known PUT on our key.
-            return cls(revision, counted, None, stale=True, touched=touched, requests=requests)
-        if not newest or newest[0].key != own.key or not own.is_ours(newest[0]):
+            return cls(revision, counted, None, stale=True, own_mod_revision=own_mod_revision, requests=requests)
+        if not newest or newest[0].key != own.key or not own.matches(newest[0]):
             return cls(revision, counted, None, lost=True)
-        place = cls(revision, 0, None, requests=requests).own_key_seen(own, newest[0])
+        place = cls(revision, 0, None, requests=requests).on_own_key(own, newest[0])
         if len(newest) == 1:
             return place
         ahead = 1 if len(newest) == 2 else max(2, counted - 1)
-        return replace(place, ahead=ahead, predecessor=newest[1].key, blocker=_blocker(newest[1:]))
+        return replace(place, position=ahead, predecessor=newest[1].key, blocker=_blocker(newest[1:]))
 
 
 def _blocker(ahead: Sequence[KeyValue]) -> bytes | None:

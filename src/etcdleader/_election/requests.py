@@ -7,7 +7,7 @@ from typing import Literal
 from .._etcd.api import Compare, Put, Range, Txn
 from .queue import prefix_end
 
-__all__ = ("MOST_SHOWN", "join", "newest_up_to")
+__all__ = ("MOST_SHOWN", "join_request", "newest_up_to")
 
 _NEWEST_FIRST: Literal["create-descending"] = "create-descending"
 
@@ -19,7 +19,7 @@ If one of them has no lease, it blocks the candidate. A smaller number would cos
 """
 
 
-def join(prefix: bytes, key: bytes, value: bytes, lease_id: int) -> Txn:
+def join_request(prefix: bytes, key: bytes, value: bytes, lease_id: int) -> Txn:
     """Return the Txn that creates the candidate key.
 
     It also reads the newest keys of the queue: the candidate's own and those in front of it. If the key exists already,

@@ -118,4 +118,4 @@ class WatchedRange:
     def _recover(self) -> None:
         if self._failed and self._listener is not None:
             self._failed = False
-            self._listener.watch_stands(self)
+            self._listener.watch_recovered(self)

@@ -372,7 +372,7 @@ class EtcdApi(Txns, Protocol):
         """Which endpoint is spoken to, as a number that rises with each switch."""
         ...
 
-    def switch_endpoint(self, used: int) -> None:
+    def report_endpoint_failure(self, used: int) -> None:
         """What was called on the endpoint ``used`` did not answer as it should: make the next calls to another one, or
         over a new connection to the same, and open the streams anew there. Calls under way go on.
 

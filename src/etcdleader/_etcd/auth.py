@@ -12,11 +12,11 @@ from .._grpc import Metadata
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import Header
 from .endpoint import Endpoint
-from .error_mapping import NoLoginError
+from .error_mapping import AuthenticationFailedError
 from .messages import AuthenticateRequest
 from .rpcs import AUTHENTICATE
 
-__all__ = ("MAX_LOGINS", "BorrowedToken", "Login")
+__all__ = ("MAX_LOGINS", "Authenticator", "ClientToken")
 
 _LONGEST_TOKEN = 2**16
 """Characters. It goes with each call, and etcd's own tokens have some hundred."""
@@ -24,7 +24,7 @@ MAX_LOGINS = 3
 """How often one call logs in again: an administrator of users makes several changes, and each outdates the tokens before."""
 
 
-class Login:
+class Authenticator:
     """Logs in when there is a user, once at a time, and again when the token is not taken any more."""
 
     def __init__(self, user: str | None, password: str | None, *, several: bool = False) -> None:
@@ -78,7 +78,7 @@ class Login:
                 # It may be switched on later: then calls without a token are refused, and we come here again.
                 return ()
             # One member may be set up otherwise than the others, or be another cluster's.
-            raise NoLoginError(
+            raise AuthenticationFailedError(
                 f"user {self._user!r} cannot log in to {endpoint.name}: {error}", elsewhere=self._several
             ) from error
         if len(answer.token) > _LONGEST_TOKEN:
@@ -91,7 +91,7 @@ class Login:
         """Whether this is what a call that was made now would have with it."""
         return metadata is self._metadata
 
-    def forget(self, metadata: Metadata | None = None) -> bool:
+    def invalidate(self, metadata: Metadata | None = None) -> bool:
         """A call with this token, or by default with the latest, was refused. Returns whether logging in again may
         help."""
         if self._user is None:
@@ -101,7 +101,7 @@ class Login:
         return True
 
 
-class BorrowedToken(Login):
+class ClientToken(Authenticator):
     """What a user's own ``etcd3.Etcd3Client`` sends along, at each call anew."""
 
     def __init__(self, client: Any) -> None:

@@ -6,10 +6,10 @@ import math
 
 __all__ = ("EndpointBalancer",)
 
-_REST = 1.0
+_SWITCH_COOLDOWN = 1.0
 """Seconds for which an endpoint is kept when none has answered since the last switch: in an outage the many that fail
 must not open a connection each."""
-_TALKING = 0.1
+_ALIVE_WINDOW = 0.1
 """Seconds since the last received data during which the only endpoint counts as alive. A missing response is then late,
 not lost. A new connection would have to create every watch again, which delays the response further."""
 
@@ -31,7 +31,7 @@ class EndpointBalancer:
         self.number = 0
         self._others = endpoints - 1
         self._opened_at = -math.inf
-        self._in_vain = 0
+        self._failed_switches = 0
         self._failing_since = math.inf
 
     def opened(self, now: float) -> None:
@@ -40,7 +40,7 @@ class EndpointBalancer:
 
     def answered(self) -> None:
         """The endpoint has answered a call, or sent a message on a stream."""
-        self._in_vain = 0
+        self._failed_switches = 0
 
     def answered_call(self) -> None:
         """The endpoint has answered a call, rather than sent a message on a stream."""
@@ -56,12 +56,12 @@ class EndpointBalancer:
         """
         if used != self.number:
             return False
-        if self._in_vain >= self._others and now < self._opened_at + _REST:
+        if self._failed_switches >= self._others and now < self._opened_at + _SWITCH_COOLDOWN:
             return False
         self._failing_since = min(self._failing_since, now)
-        if not self._others and now < last_received_at + _TALKING and now < self._failing_since + _PATIENCE:
+        if not self._others and now < last_received_at + _ALIVE_WINDOW and now < self._failing_since + _PATIENCE:
             return False
         self._failing_since = math.inf
         self.number += 1
-        self._in_vain += 1
+        self._failed_switches += 1
         return True

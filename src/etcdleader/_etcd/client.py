@@ -13,7 +13,7 @@ import anyio
 
 from .._grpc import Metadata
 from .._runtime.fork import process_id
-from .._runtime.tasks import call_soon_from_threads
+from .._runtime.tasks import loop_scheduler
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import (
@@ -32,12 +32,12 @@ from .api import (
     WatchHandle,
     WatchSink,
 )
-from .auth import MAX_LOGINS, BorrowedToken, Login
+from .auth import MAX_LOGINS, Authenticator, ClientToken
 from .balancer import EndpointBalancer
 from .connect_policy import ConnectPolicy
 from .endpoint import Endpoint, open_endpoint
-from .error_mapping import AnotherClusterError, GoingAwayError, StaleTokenError
-from .lease_stream import KeepAlives, OpenStream
+from .error_mapping import ClusterIdMismatchError, GoingAwayError, InvalidAuthTokenError
+from .lease_stream import KeepAliveStream, OpenStream
 from .messages import (
     LeaseGrantRequest,
     LeaseRevokeRequest,
@@ -62,7 +62,7 @@ from .rpcs import (
 from .stream import Stream, StreamUse
 from .tls import ClientContexts
 from .version_monitor import VersionMonitor
-from .watch_stream import Watches
+from .watch_stream import WatchStream
 
 __all__ = ("EtcdClient", "new_client")
 
@@ -89,16 +89,16 @@ def new_client(client: EtcdConfig | Any) -> EtcdClient:
         return EtcdClient(
             dial_member,
             EndpointBalancer(len(endpoints)),
-            Login(client.user, client.password, several=len(endpoints) > 1),
+            Authenticator(client.user, client.password, several=len(endpoints) > 1),
         )
 
     def dial(number: int) -> Endpoint:
-        from .grpcio_endpoint import ChannelEndpoint  # it brings gRPC along, which nobody else needs
+        from .grpcio_endpoint import GrpcioEndpoint  # it brings gRPC along, which nobody else needs
 
         del number
-        return ChannelEndpoint(client.channel, call_soon_from_threads())
+        return GrpcioEndpoint(client.channel, loop_scheduler())
 
-    return EtcdClient(dial, None, BorrowedToken(client))
+    return EtcdClient(dial, None, ClientToken(client))
 
 
 class EtcdClient:
@@ -112,7 +112,7 @@ class EtcdClient:
         self,
         dial: Callable[[int], Endpoint],
         balancer: EndpointBalancer | None,
-        login: Login,
+        login: Authenticator,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -126,7 +126,7 @@ class EtcdClient:
         """
         self._dial = dial
         self._balancer = balancer
-        self._login = login
+        self._authenticator = login
         login.on_header = self._logged_in
         self._clock = clock
         self._cluster_id: int | None = None
@@ -135,8 +135,8 @@ class EtcdClient:
         self._on_header: Callable[[Header], None] = _ignore
         self._process = process_id()
         self._versions = VersionMonitor(self._ask_version, lambda: self.endpoint)
-        self._keep_alives = KeepAlives(self._stream_opener(LEASE_KEEP_ALIVE))
-        self._watches = Watches(self._stream_opener(WATCH), self._log_out, self._outdated)
+        self._keep_alives = KeepAliveStream(self._stream_opener(LEASE_KEEP_ALIVE))
+        self._watches = WatchStream(self._stream_opener(WATCH), self._log_out, self._outdated)
 
     # The port
 
@@ -194,14 +194,14 @@ class EtcdClient:
     def endpoint(self) -> int:
         return 0 if self._balancer is None else self._balancer.number
 
-    def switch_endpoint(self, used: int) -> None:
+    def report_endpoint_failure(self, used: int) -> None:
         self._switch(used, None)
 
     def _switch(self, used: int, going_away: GoingAwayError | None) -> None:
         if self._balancer is None or self._closed:
             return
         left = self._endpoint
-        last_received_at = -math.inf if left is None else left.heard_at
+        last_received_at = -math.inf if left is None else left.last_received_at
         if not self._balancer.switch(used, self._clock(), last_received_at):
             return
         self._endpoint = None
@@ -210,7 +210,7 @@ class EtcdClient:
             error = going_away or failure
             self._keep_alives.end(error)
             self._watches.break_(error)
-            left.leave()
+            left.drain()
 
     def on_version(self, listener: Callable[[str], None]) -> None:
         self._versions.subscribe(listener)
@@ -231,7 +231,7 @@ class EtcdClient:
             for stream in streams:
                 await stream.ended.wait()
             if self._endpoint is not None:
-                await self._endpoint.closed()
+                await self._endpoint.wait_closed()
             await self._versions.wait_closed()
 
     # Calls
@@ -257,34 +257,34 @@ class EtcdClient:
         while True:
             endpoint = self._open()
             left = max(0.001, deadline - anyio.current_time())
-            metadata = await self._login.metadata(endpoint, left)
+            metadata = await self._authenticator.metadata(endpoint, left)
             if endpoint is not self._endpoint:
                 continue  # it was left while we logged in
             left = max(0.001, deadline - anyio.current_time())
             try:
                 message = request() if callable(request) else request
                 answer = await endpoint.call(rpc, message, metadata, left)
-            except StaleTokenError:
-                if logins == MAX_LOGINS or not self._login.forget(metadata):
+            except InvalidAuthTokenError:
+                if logins == MAX_LOGINS or not self._authenticator.invalidate(metadata):
                     raise
                 logins += 1
             else:
-                if (stranger := self._stranger(endpoint, answer)) is not None:
+                if (stranger := self._check_cluster_id(endpoint, answer)) is not None:
                     raise stranger
                 if self._balancer is not None:
                     self._balancer.answered_call()
                 self._versions.answered()
                 return answer
 
-    def _stranger(self, endpoint: Endpoint, answer: Any) -> EtcdLeaderError | None:
+    def _check_cluster_id(self, endpoint: Endpoint, answer: Any) -> EtcdLeaderError | None:
         """Take in the header of an answer. Returns what is wrong if it comes from another cluster than the first one did.
 
         Its tokens are no tokens of ours: two clusters behind one list of endpoints would mean two leaders.
         """
         cluster_id = answer.header.cluster_id
         if not self._is_ours(cluster_id):
-            endpoint.heard_at = -math.inf  # what a stranger says is no reason to stay, where there is no other
-            return AnotherClusterError(
+            endpoint.last_received_at = -math.inf  # what a stranger says is no reason to stay, where there is no other
+            return ClusterIdMismatchError(
                 f"{endpoint.name} belongs to cluster {cluster_id:x}; this connection began with {self._cluster_id:x}"
             )
         if endpoint is self._endpoint and self._balancer is not None:
@@ -307,7 +307,7 @@ class EtcdClient:
         ) -> Stream:
             while True:
                 endpoint, number = self._open(), self.endpoint
-                metadata = await self._login.metadata(endpoint, timeout)
+                metadata = await self._authenticator.metadata(endpoint, timeout)
                 if endpoint is not self._endpoint:
                     continue  # it was left meanwhile
                 ends: list[EtcdLeaderError] = []
@@ -319,15 +319,15 @@ class EtcdClient:
                     ends: list[EtcdLeaderError] = ends,
                 ) -> None:
                     ends.append(error)
-                    if isinstance(error, StaleTokenError):
-                        self._login.forget(metadata)
+                    if isinstance(error, InvalidAuthTokenError):
+                        self._authenticator.invalidate(metadata)
                     unused = rpc is LEASE_KEEP_ALIVE and not self._keep_alives.waits
                     on_end(error)
                     if not unused:
                         self._failed(number, error)
 
-                check = functools.partial(self._stranger, endpoint)
-                use = StreamUse(check, on_message, ended, call_soon_from_threads())
+                check = functools.partial(self._check_cluster_id, endpoint)
+                use = StreamUse(check, on_message, ended, loop_scheduler())
                 try:
                     stream = await endpoint.open_stream(rpc, metadata, use, _CONNECTING * timeout)
                 except EtcdLeaderError as error:
@@ -346,17 +346,17 @@ class EtcdClient:
         """Leave the endpoint of a stream if its error is that endpoint's."""
         if isinstance(error, GoingAwayError):
             self._switch(number, error)
-        elif error._elsewhere:  # noqa: SLF001 - of this package
-            self.switch_endpoint(number)
+        elif error.retry_other_endpoint:
+            self.report_endpoint_failure(number)
 
     def _outdated(self) -> bool:
         """Whether somebody has logged in again, or off, since the watch stream was opened."""
         stream = self._watches.stream
-        return stream is not None and not self._login.is_current(stream.metadata)
+        return stream is not None and not self._authenticator.is_current(stream.metadata)
 
     def _log_out(self) -> None:
         """A stream's token was refused: the next call logs in again."""
-        self._login.forget()
+        self._authenticator.invalidate()
 
 
 def _ignore(header: Header) -> None:

@@ -24,7 +24,7 @@ from .api import (
     TxnResult,
 )
 from .etcd3_messages import etcdrpc
-from .message_size import FLAT, TXN, check_fields
+from .message_size import FLAT, TXN, check_field_count
 from .messages import (
     AuthenticateRequest,
     AuthenticateResponse,
@@ -181,7 +181,7 @@ def decode_watch(data: bytes) -> WatchResponse:
 
 
 def _parsed(kind: Any, data: bytes, lists: dict[int, Any] = FLAT) -> Any:
-    check_fields(data, lists)
+    check_field_count(data, lists)
     return kind.FromString(data)
 
 

@@ -12,18 +12,18 @@ from typing import Any
 import anyio
 
 from .._grpc import Connection, Metadata, RpcError, Status
-from .._runtime.events import LightEvent
-from .._runtime.tasks import spawn
+from .._runtime.events import Event
+from .._runtime.tasks import spawn_system_task
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .connect_policy import ConnectPolicy
-from .error_mapping import NoTlsError, going_away, translated
+from .error_mapping import NoTlsError, error_from_status, going_away
 from .rpcs import A, Q, Rpc
 from .stream import Http2Stream, Stream, StreamUse
 from .tls import ClientContexts
-from .tls_diagnosis import TlsExaminer
+from .tls_diagnosis import TlsDiagnosis
 
-__all__ = ("DirectEndpoint", "Endpoint", "open_endpoint")
+__all__ = ("Endpoint", "Http2Endpoint", "open_endpoint")
 
 _USER_AGENT = "etcdleader"
 _RESERVED_STREAMS = 2
@@ -38,16 +38,16 @@ class Endpoint(ABC):
     Attributes:
         name: Its address.
         clock: Returns seconds on a monotonic clock, in any thread.
-        heard_at: When something came from it, by that clock: an answer, or a message on a stream.
+        last_received_at: When something came from it, by that clock: an answer, or a message on a stream.
     """
 
     name: str
     clock: Callable[[], float] = staticmethod(time.monotonic)
-    heard_at: float = -math.inf
+    last_received_at: float = -math.inf
 
-    def heard(self) -> None:
+    def on_data(self) -> None:
         """Something came from it. Called as it comes, in gRPC's threads, too: the loop may be late to look."""
-        self.heard_at = self.clock()
+        self.last_received_at = self.clock()
 
     @abstractmethod
     async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
@@ -66,7 +66,7 @@ class Endpoint(ABC):
         """
 
     @abstractmethod
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Close it when the calls under way are over: one that does not answer *this* caller may answer others."""
 
     @abstractmethod
@@ -74,23 +74,23 @@ class Endpoint(ABC):
         """End its calls and streams."""
 
     @abstractmethod
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """Wait until nothing of it runs any more, once it was closed."""
 
 
 class _Attempt:
     """To connect."""
 
-    __slots__ = ("connection", "error", "over", "scope")
+    __slots__ = ("connection", "error", "finished", "scope")
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
-        self.over = LightEvent()
+        self.finished = Event()
         self.error: EtcdLeaderError | None = None
         self.scope = anyio.CancelScope()
 
 
-class DirectEndpoint(Endpoint):
+class Http2Endpoint(Endpoint):
     """A member that is spoken to without a client of gRPC's."""
 
     def __init__(self, name: str, config: EtcdConfig, policy: ConnectPolicy, contexts: ClientContexts) -> None:
@@ -106,12 +106,12 @@ class DirectEndpoint(Endpoint):
         self._config = config
         self._policy = policy
         self._contexts = contexts
-        self._examiner: TlsExaminer | None = TlsExaminer(name.removeprefix("https://"), config, self._contexts)
+        self._tls_diagnosis: TlsDiagnosis | None = TlsDiagnosis(name.removeprefix("https://"), config, self._contexts)
         self._connections: list[Connection] = []
         """All that have not ended: the newest is the last, and those before it end their calls."""
         self._attempt: _Attempt | None = None
         self._calls = 0
-        self._left = False
+        self._draining = False
 
     async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
         deadline = anyio.current_time() + timeout
@@ -126,9 +126,9 @@ class DirectEndpoint(Endpoint):
         except RpcError as failed:
             error = self._error(failed.status)
             if failed.status.code == "UNAVAILABLE":
-                error = self._policy.error = await self._explained(error, deadline)
+                error = self._policy.error = await self._explain(error, deadline)
             raise error from failed
-        self._examiner = None
+        self._tls_diagnosis = None
         try:
             return rpc.decode(answer)
         except Exception as unreadable:  # of protobuf's
@@ -142,13 +142,13 @@ class DirectEndpoint(Endpoint):
             try:
                 return await connection.unary_unary(path, message, metadata=metadata, timeout=left)
             except RpcError as error:
-                if not error.status.unprocessed or again or self._left:
+                if not error.status.unprocessed or again or self._draining:
                     raise
             # It did nothing of it, and says so: a server that is about to end, or a connection that had just broken.
             again = True
 
     def heard(self) -> None:
-        self.heard_at = self.clock()
+        self.last_received_at = self.clock()
         if self._policy.failing:
             self._policy.received(anyio.current_time())
 
@@ -156,16 +156,16 @@ class DirectEndpoint(Endpoint):
         """Return the error that a status of the connection means. Statuses are mapped nowhere else."""
         if status.graceful:
             return going_away(status.message, self.name)
-        return translated(status.code, status.message, self.name)
+        return error_from_status(status.code, status.message, self.name)
 
-    async def _explained(self, error: EtcdLeaderError, deadline: float) -> EtcdLeaderError:
+    async def _explain(self, error: EtcdLeaderError, deadline: float) -> EtcdLeaderError:
         """A connection that fails may fail because of TLS, whatever it looks like."""
-        if self._examiner is not None:
+        if self._tls_diagnosis is not None:
             with anyio.move_on_at(deadline):
-                if (reason := await self._examiner.reason()) is not None:
+                if (reason := await self._tls_diagnosis.reason()) is not None:
                     error = NoTlsError(reason)
         if isinstance(error, NoTlsError):
-            self.heard_at = -math.inf  # whatever it said before, it is no reason to stay
+            self.last_received_at = -math.inf  # whatever it said before, it is no reason to stay
         return error
 
     async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
@@ -189,9 +189,9 @@ class DirectEndpoint(Endpoint):
         # Who waited for one that failed makes no other one: in an outage there may be thousands.
         if (attempt := self._attempt) is None:
             attempt = self._attempt = _Attempt()
-            spawn(functools.partial(self._try, attempt), "etcdleader connecting", self._attempt_is_over)
-        await attempt.over.wait_for(max(0.0, deadline - anyio.current_time()))
-        if not attempt.over.is_set():
+            spawn_system_task(functools.partial(self._try, attempt), "etcdleader connecting", self._attempt_is_over)
+        await attempt.finished.wait_for(max(0.0, deadline - anyio.current_time()))
+        if not attempt.finished.is_set():
             # In the pause before the next attempt, and while it is under way, the last failure is the best explanation.
             if (last := self._policy.error) is not None:
                 raise type(last)(*last.args)
@@ -206,7 +206,7 @@ class DirectEndpoint(Endpoint):
     def _attempt_is_over(self) -> None:
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
-            attempt.over.set()
+            attempt.finished.set()
 
     async def _try(self, attempt: _Attempt) -> None:
         policy = self._policy
@@ -220,7 +220,7 @@ class DirectEndpoint(Endpoint):
                 attempt.connection = await self._connect(deadline)
                 self._connections.append(attempt.connection)
             if attempt.connection is None:
-                why = "the connection was closed" if self._left else f"no connection within {_CONNECTING:g} s"
+                why = "the connection was closed" if self._draining else f"no connection within {_CONNECTING:g} s"
                 attempt.error = EtcdUnavailableError(f"{self.name}: {why}")
         except EtcdLeaderError as error:
             attempt.error = error
@@ -229,7 +229,7 @@ class DirectEndpoint(Endpoint):
         policy.error = attempt.error
 
     def _open_one(self) -> Connection | None:
-        if self._left:
+        if self._draining:
             raise EtcdUnavailableError(f"{self.name}: the connection was closed")
         return self._connections[-1] if self._connections and self._connections[-1].is_open else None
 
@@ -247,25 +247,25 @@ class DirectEndpoint(Endpoint):
             await connection.connect(self._contexts.get if self._config.tls else None)
         except OSError as error:
             unavailable = self._error(Status("UNAVAILABLE", str(error)))
-            raise await self._explained(unavailable, deadline) from error
-        if self._left:
+            raise await self._explain(unavailable, deadline) from error
+        if self._draining:
             connection.close()
             raise EtcdUnavailableError(f"{self.name}: the connection was closed")
         return connection
 
     # Its end
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         self._leave()
         self._close_if_done()
 
     def _leave(self) -> None:
-        self._left = True
+        self._draining = True
         if self._attempt is not None:
             self._attempt.scope.cancel()
 
     def _close_if_done(self) -> None:
-        if self._left and not self._calls:
+        if self._draining and not self._calls:
             self.close()
 
     def close(self) -> None:
@@ -273,14 +273,14 @@ class DirectEndpoint(Endpoint):
         for connection in self._connections:
             connection.close()
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         if (attempt := self._attempt) is not None:
-            await attempt.over.wait()
+            await attempt.finished.wait()
         for connection in self._connections:
             await connection.wait_closed()
 
 
-def open_endpoint(endpoint: str, config: EtcdConfig, policy: ConnectPolicy, contexts: ClientContexts) -> DirectEndpoint:
+def open_endpoint(endpoint: str, config: EtcdConfig, policy: ConnectPolicy, contexts: ClientContexts) -> Http2Endpoint:
     """Return an endpoint to which nothing was sent yet.
 
     Raises:
@@ -288,4 +288,4 @@ def open_endpoint(endpoint: str, config: EtcdConfig, policy: ConnectPolicy, cont
     """
     if config.tls:
         contexts.check()
-    return DirectEndpoint(endpoint, config, policy, contexts)
+    return Http2Endpoint(endpoint, config, policy, contexts)

@@ -27,11 +27,18 @@ the others would be the next.
 
 from __future__ import annotations
 
-from .._values.printable import printable
+from .._values.printable import escape_control_characters
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import LeaseExistsError, LeaseNotFoundError
 
-__all__ = ("AnotherClusterError", "GoingAwayError", "StaleTokenError", "going_away", "translated", "watch_cancelled")
+__all__ = (
+    "ClusterIdMismatchError",
+    "GoingAwayError",
+    "InvalidAuthTokenError",
+    "error_from_cancel_reason",
+    "error_from_status",
+    "going_away",
+)
 
 # Parts of etcd's texts, beside the names that these have in its package rpctypes. tests/contract/test_error_texts.py looks
 # for them in each version of etcd.
@@ -72,7 +79,7 @@ _WHOLE_CLUSTER = {
 """The statuses, and what each text lacks."""
 
 
-class StaleTokenError(EtcdRefusedError):
+class InvalidAuthTokenError(EtcdRefusedError):
     """The token of a login is not taken any more; a new login may help."""
 
 
@@ -89,7 +96,7 @@ class NoTlsError(EtcdRefusedError):
     _elsewhere = True
 
 
-class NoLoginError(EtcdRefusedError):
+class AuthenticationFailedError(EtcdRefusedError):
     """User and password were not taken."""
 
     def __init__(self, text: str, *, elsewhere: bool = False) -> None:
@@ -97,13 +104,13 @@ class NoLoginError(EtcdRefusedError):
         self._elsewhere = elsewhere
 
 
-class AnotherClusterError(EtcdRefusedError):
+class ClusterIdMismatchError(EtcdRefusedError):
     """An endpoint belongs to another cluster than the others."""
 
     _elsewhere = True
 
 
-class ClusterTroubleError(EtcdUnavailableError):
+class ClusterUnavailableError(EtcdUnavailableError):
     """No space, too many requests, or corrupt data: every member refuses alike.
 
     These pass, and they may follow the very request that was applied.
@@ -112,7 +119,7 @@ class ClusterTroubleError(EtcdUnavailableError):
     _elsewhere = False
 
 
-def translated(code: str, details: str | None, endpoint: str) -> EtcdLeaderError:
+def error_from_status(code: str, details: str | None, endpoint: str) -> EtcdLeaderError:
     """What a failed call, or a stream that broke, means for who waits for it.
 
     Args:
@@ -129,7 +136,7 @@ def translated(code: str, details: str | None, endpoint: str) -> EtcdLeaderError
     if (stale := _stale_token(text)) is not None:
         return stale
     if (lacking := _WHOLE_CLUSTER.get(code)) is not None:
-        return ClusterTroubleError(f"{code}: {text}{lacking}")
+        return ClusterUnavailableError(f"{code}: {text}{lacking}")
     if code in _THIS_MEMBER or any(words in lower for words in _NOT_READY):
         # A handshake that fails looks like a server that is down.
         if code == "UNAVAILABLE" and any(words in lower for words in _TLS):
@@ -146,7 +153,7 @@ def going_away(details: str, endpoint: str) -> GoingAwayError:
     return GoingAwayError(f"{endpoint}: {_shortened(details)}")
 
 
-def watch_cancelled(reason: str) -> EtcdLeaderError:
+def error_from_cancel_reason(reason: str) -> EtcdLeaderError:
     """Why etcd cancelled a watch; on this stream there are no codes."""
     text = _shortened(reason or "etcd cancelled the watch")
     lower = text.lower()
@@ -157,13 +164,13 @@ def watch_cancelled(reason: str) -> EtcdLeaderError:
     return EtcdUnavailableError(text)
 
 
-def _stale_token(text: str) -> StaleTokenError | None:
+def _stale_token(text: str) -> InvalidAuthTokenError | None:
     lower = text.lower()
     if _NO_USER in lower:
-        return StaleTokenError(f"etcd wants a login: set user and password, or cert and key of a user ({text})")
-    return StaleTokenError(text) if any(words in lower for words in _STALE_TOKEN) else None
+        return InvalidAuthTokenError(f"etcd wants a login: set user and password, or cert and key of a user ({text})")
+    return InvalidAuthTokenError(text) if any(words in lower for words in _STALE_TOKEN) else None
 
 
 def _shortened(text: str) -> str:
-    first = printable(next(iter(text.strip().splitlines()), "no reason was given"))
+    first = escape_control_characters(next(iter(text.strip().splitlines()), "no reason was given"))
     return first if len(first) <= 300 else first[:297] + "..."

@@ -11,15 +11,15 @@ import anyio
 import grpc
 
 from .._grpc import Metadata
-from .._runtime.events import LightEvent
+from .._runtime.events import Event
 from .._runtime.tasks import CallSoon
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .endpoint import Endpoint
-from .error_mapping import translated
+from .error_mapping import error_from_status
 from .rpcs import A, Q, Rpc
 from .stream import HAS_LEADER, Stream, StreamUse
 
-__all__ = ("ChannelEndpoint", "ChannelStream")
+__all__ = ("GrpcioEndpoint", "GrpcioStream")
 
 _INBOX = 1000
 """Messages that wait for the event loop."""
@@ -27,7 +27,7 @@ _AT_A_TIME = 100
 """Messages that are processed in one iteration of the event loop."""
 
 
-class ChannelEndpoint(Endpoint):
+class GrpcioEndpoint(Endpoint):
     """Calls by gRPC's futures, which cost no thread each, and a thread for each of the two streams."""
 
     def __init__(self, channel: Any, call_soon: CallSoon) -> None:
@@ -37,7 +37,7 @@ class ChannelEndpoint(Endpoint):
         self._call_soon = call_soon
         self._callables: dict[str, Any] = {}
         self._under_way: set[Any] = set()
-        self._over: deque[LightEvent] = deque()
+        self._over: deque[Event] = deque()
         self._told = False
 
     async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
@@ -45,11 +45,11 @@ class ChannelEndpoint(Endpoint):
             future = self._callable(rpc).future(request, timeout=timeout, metadata=metadata)
         except ValueError as closed:  # as gRPC says it
             raise EtcdUnavailableError(f"{self.name}: the channel was closed") from closed
-        over = LightEvent()
+        over = Event()
 
         def ended(_: object) -> None:
             if future.code() is grpc.StatusCode.OK:
-                self.heard()
+                self.on_data()
             self._over.append(over)
             if not self._told:
                 # One way to the loop for all that ends until it looks: waking it costs more than all else here.
@@ -66,7 +66,7 @@ class ChannelEndpoint(Endpoint):
         if future.code() is grpc.StatusCode.OK:
             answer: A = future.result()
             return answer
-        raise translated(future.code().name, future.details(), self.name)
+        raise error_from_status(future.code().name, future.details(), self.name)
 
     def _callable(self, rpc: Rpc[Any, Any]) -> Any:
         if (found := self._callables.get(rpc.path)) is None:
@@ -82,9 +82,9 @@ class ChannelEndpoint(Endpoint):
 
     async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
         del timeout  # the channel connects by itself
-        return ChannelStream(rpc, metadata, use, self, self._channel)
+        return GrpcioStream(rpc, metadata, use, self, self._channel)
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """There is no other one."""
 
     def close(self) -> None:
@@ -92,11 +92,11 @@ class ChannelEndpoint(Endpoint):
         for future in list(self._under_way):
             future.cancel()
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """The streams have told of their ends."""
 
 
-class ChannelStream(Stream):
+class GrpcioStream(Stream):
     """On a channel of gRPC's: a thread of its own reads it."""
 
     def __init__(
@@ -110,7 +110,7 @@ class ChannelStream(Stream):
         super().__init__(metadata, use)
         self.ended = anyio.Event()
         self._endpoint = endpoint.name
-        self._heard = endpoint.heard
+        self._heard = endpoint.on_data
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._inbox: deque[Any] = deque()
         self._room = threading.Semaphore(_INBOX)
@@ -149,7 +149,7 @@ class ChannelStream(Stream):
                     self._called = True
                     call_soon(self._deliver)
         except grpc.RpcError as failed:
-            error = translated(failed.code().name, failed.details(), self._endpoint)
+            error = error_from_status(failed.code().name, failed.details(), self._endpoint)
             failed.__traceback__ = None  # it is the call itself, and holds itself by that
         finally:
             self._requests.put(None)

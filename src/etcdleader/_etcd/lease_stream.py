@@ -17,22 +17,22 @@ from typing import Any
 
 import anyio
 
-from .._runtime.events import LightEvent
+from .._runtime.events import Event
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import KeepAlive, KeepAliveAnswers
 from .auth import MAX_LOGINS
-from .error_mapping import GoingAwayError, StaleTokenError
+from .error_mapping import GoingAwayError, InvalidAuthTokenError
 from .messages import LeaseKeepAliveRequest
 from .stream import Stream
 
-__all__ = ("KeepAlives", "OpenStream")
+__all__ = ("KeepAliveStream", "OpenStream")
 
 OpenStream = Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None], float], Awaitable[Stream]]
 """``await open_stream(on_message, on_end, timeout)``."""
 
 
 @dataclass(eq=False)
-class _Round:
+class _Batch:
     """One call.
 
     Attributes:
@@ -45,7 +45,7 @@ class _Round:
 
     waiting: dict[int, None]
     answers: KeepAliveAnswers = field(default_factory=KeepAliveAnswers)
-    over: LightEvent = field(default_factory=LightEvent)
+    over: Event = field(default_factory=Event)
     logins: int = 0
     moved: bool = False
 
@@ -56,19 +56,19 @@ class _Round:
         self.over.set()
 
 
-class KeepAlives:
+class KeepAliveStream:
     """The keep-alive stream of a connection, opened when it is needed."""
 
     def __init__(self, open_stream: OpenStream) -> None:
         self._open_stream = open_stream
         self._stream: Stream | None = None
         self._opening = anyio.Lock()
-        self._rounds: dict[int, _Round] = {}
+        self._batches: dict[int, _Batch] = {}
         """The round of each lease that waits for a response, in the order of sending."""
 
     async def send(self, lease_ids: Sequence[int], timeout: float) -> KeepAliveAnswers:
         """Send one keep-alive for each lease, back to back; return an answer or an error for each."""
-        this = _Round(dict.fromkeys(lease_ids))
+        this = _Batch(dict.fromkeys(lease_ids))
         try:
             with anyio.move_on_after(timeout):
                 await self._renew(this, timeout)
@@ -77,7 +77,7 @@ class KeepAlives:
                 self._give_up(this, timeout)
         return this.answers
 
-    async def _renew(self, this: _Round, timeout: float) -> None:
+    async def _renew(self, this: _Batch, timeout: float) -> None:
         while this.waiting:
             try:
                 stream = await self._opened(timeout)
@@ -85,8 +85,8 @@ class KeepAlives:
                 this.fail(error)
                 return
             # Nothing is awaited in between, so that each lease's send time is that of its keep-alive.
-            this.over = LightEvent()
-            self._rounds.update(dict.fromkeys(this.waiting, this))
+            this.over = Event()
+            self._batches.update(dict.fromkeys(this.waiting, this))
             stream.send(*map(LeaseKeepAliveRequest, this.waiting))
             await this.over.wait()
 
@@ -98,10 +98,10 @@ class KeepAlives:
                 return self._stream
         return self._stream
 
-    def _give_up(self, this: _Round, timeout: float) -> None:
+    def _give_up(self, this: _Batch, timeout: float) -> None:
         sent = False
         for lease_id in this.waiting:
-            sent |= self._rounds.pop(lease_id, None) is not None
+            sent |= self._batches.pop(lease_id, None) is not None
         this.fail(EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s"))
         if sent:
             self.end(EtcdUnavailableError("a keep-alive on the same stream was not answered in time"))
@@ -119,10 +119,10 @@ class KeepAlives:
     @property
     def waits(self) -> bool:
         """Whether a keep-alive was sent that has no response yet."""
-        return bool(self._rounds)
+        return bool(self._batches)
 
     def _answered(self, message: KeepAlive) -> None:
-        this = self._rounds.pop(message.lease_id, None)
+        this = self._batches.pop(message.lease_id, None)
         if this is None:
             return
         del this.waiting[message.lease_id]
@@ -132,7 +132,7 @@ class KeepAlives:
 
     def _ended(self, error: EtcdLeaderError) -> None:
         self._stream = None
-        rounds, self._rounds = self._rounds, {}
+        rounds, self._batches = self._batches, {}
         if not rounds:
             return
         waiting = dict.fromkeys(rounds.values())
@@ -141,7 +141,7 @@ class KeepAlives:
             del this.waiting[refused]
             this.answers.errors[refused] = error
         for this in waiting:
-            if isinstance(error, StaleTokenError) and this.logins < MAX_LOGINS:
+            if isinstance(error, InvalidAuthTokenError) and this.logins < MAX_LOGINS:
                 this.logins += 1
             elif isinstance(error, GoingAwayError) and not this.moved:
                 this.moved = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ("FIELDS", "FLAT", "TXN", "check_fields")
+__all__ = ("FIELDS", "FLAT", "TXN", "check_field_count")
 
 FIELDS = 2**15
 """Fields of one message: more than an election has candidates, or a batch of reads has keys."""
@@ -23,7 +23,7 @@ TXN: dict[int, Any] = {0x1A: {0x0A: FLAT, 0x12: FLAT, 0x1A: FLAT}}
 TXN[0x1A][0x22] = TXN
 
 
-def check_fields(data: bytes, lists: dict[int, Any]) -> None:
+def check_field_count(data: bytes, lists: dict[int, Any]) -> None:
     """Count the fields of a long message before it is parsed.
 
     Args:

@@ -19,7 +19,7 @@ from ..config import EtcdConfig
 from ..errors import EtcdLeaderError
 from .tls import ClientContexts
 
-__all__ = ("TlsExaminer",)
+__all__ = ("TlsDiagnosis",)
 
 _HANDSHAKE = 5.0
 """Seconds that finding out why there is no connection may take."""
@@ -32,7 +32,7 @@ _SETTINGS = b"\4"
 _VALIDITY = re.compile(rb"0.(?:\x17\r\d{12}|\x18\x0f\d{14})Z(?:\x17\r(\d{12})|\x18\x0f(\d{14}))Z", re.DOTALL)
 
 
-class TlsExaminer:
+class TlsDiagnosis:
     """Finds out why an endpoint that never answered does not, by shaking hands with it once more.
 
     gRPC's texts differ from release to release, and some say only that the other side hung up: it does so, too, when

@@ -7,8 +7,8 @@ from functools import partial
 
 import anyio
 
-from .._runtime.events import LightEvent
-from .._runtime.tasks import spawn
+from .._runtime.events import Event
+from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdRefusedError
 from .versions import survives_given_up_reads
 
@@ -43,7 +43,7 @@ class VersionMonitor:
         self._listener: Callable[[str], None] | None = None
         self._scope: anyio.CancelScope | None = None
         self._closed = False
-        self._ended = LightEvent()
+        self._ended = Event()
 
     def cancelled_reads_are_safe(self) -> bool:
         """Return whether the member in use is known to survive a read-only transaction that its client gives up.
@@ -75,7 +75,7 @@ class VersionMonitor:
         """The member in use has answered a call."""
         if self._scope is None and not self._closed:
             self._scope = anyio.CancelScope()
-            spawn(partial(self._run, self._scope), "etcdleader version", self._ended.set)
+            spawn_system_task(partial(self._run, self._scope), "etcdleader version", self._ended.set)
 
     async def _run(self, scope: anyio.CancelScope) -> None:
         asked = -1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from .._values.printable import printable
+from .._values.printable import escape_control_characters
 
 __all__ = ("known_defects", "survives_given_up_reads")
 
@@ -24,7 +24,7 @@ def known_defects(version: str) -> str | None:
     """What is to be said of a version of etcd; None when nothing is known against it, or it cannot be read."""
     if (parsed := _parsed(version)) is None or _has_patch(parsed, _SOUND):
         return None
-    version = printable(version)
+    version = escape_control_characters(version)
     fixed = ", ".join(f"{a}.{b}.{patch}" for (a, b), patch in _SOUND.items())
     if parsed[:2] <= _END_OF_LIFE:
         return f"etcd {version} is at its end of life and receives no fixes: upgrade to {fixed} or later"

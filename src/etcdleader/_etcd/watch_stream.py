@@ -26,16 +26,16 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from .._runtime.events import LightEvent
+from .._runtime.events import Event
 from .._runtime.min_counter import MinCounter
-from .._runtime.tasks import spawn
+from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage, WatchSink
-from .error_mapping import GoingAwayError, StaleTokenError, watch_cancelled
+from .error_mapping import GoingAwayError, InvalidAuthTokenError, error_from_cancel_reason
 from .messages import ALL_WATCHES, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchResponse
 from .stream import Stream
 
-__all__ = ("Watches",)
+__all__ = ("WatchStream",)
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -53,7 +53,7 @@ _MOST_PATIENCE = 32
 between may pass no progress requests on."""
 
 
-class _SilentError(EtcdUnavailableError):
+class _UnresponsiveStreamError(EtcdUnavailableError):
     """The stream brought nothing, though a response was due. The one before it did."""
 
     _elsewhere = False
@@ -68,23 +68,23 @@ class _Watch:
     next_revision: int
     sink: WatchSink
     timeout: float
-    owner: Watches
+    owner: WatchStream
     server_id: int | None = None
-    asked_at: float = 0.0
+    requested_at: float = 0.0
     created: bool = False
     closed: bool = False
 
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            self.owner.forget(self)
+            self.owner.remove(self)
 
-    def tell(self, message: WatchMessage) -> None:
+    def deliver(self, message: WatchMessage) -> None:
         if not self.closed:
             self.sink(message)
 
 
-class Watches:
+class WatchStream:
     """The watch stream of a connection, opened when it is needed."""
 
     def __init__(
@@ -99,16 +99,16 @@ class Watches:
         self._watches: dict[_Watch, None] = {}
         self._timeouts = MinCounter()
         self._by_id: dict[int, _Watch] = {}
-        self._asked: deque[_Watch] = deque()
+        self._pending_creates: deque[_Watch] = deque()
         self._stream: Stream | None = None
         self._error: EtcdLeaderError | None = None
-        self._changed = LightEvent()
-        self._looks_at = math.inf
+        self._changed = Event()
+        self._next_check_at = math.inf
         """When the task looks after the stream by itself."""
-        self._quiet_since = -math.inf
+        self._idle_since = -math.inf
         """When the last message came, or the progress was asked for after it."""
-        self._progress_asked = False
-        self._silent_streams = 0
+        self._progress_requested = False
+        self._unresponsive_streams = 0
         """How many in a row were silent."""
         self._running = False
         self._closed = False
@@ -122,15 +122,15 @@ class Watches:
         self._watches[watch] = None
         self._timeouts.add(timeout)
         if self._stream is not None:
-            self._ask_for(watch, self._stream)
-            if watch.asked_at + timeout < self._looks_at:
+            self._create(watch, self._stream)
+            if watch.requested_at + timeout < self._next_check_at:
                 self._wake()
         if not self._running:
             self._running = True
-            spawn(self._run, "etcdleader watches", lambda: None)
+            spawn_system_task(self._run, "etcdleader watches", lambda: None)
         return watch
 
-    def forget(self, watch: _Watch) -> None:
+    def remove(self, watch: _Watch) -> None:
         """The user wants no more of it."""
         self._drop(watch)
         if watch.server_id is not None and self._stream is not None:
@@ -171,10 +171,10 @@ class Watches:
                     pause = _FIRST_PAUSE
                 # These are no errors yet: if the new login or the next stream fails, that is reported.
                 moved = self._useful and (isinstance(error, GoingAwayError) or self._was_idle)
-                silently = moved or isinstance(error, StaleTokenError | _SilentError)
+                silently = moved or isinstance(error, InvalidAuthTokenError | _UnresponsiveStreamError)
                 for watch in [] if silently else list(self._watches):
                     with suppress(Exception):  # no caller waits here: what the sink cannot take ends the next stream
-                        watch.tell(WatchBroken(error))
+                        watch.deliver(WatchBroken(error))
                 if not self._closed:
                     await anyio.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
@@ -188,69 +188,73 @@ class Watches:
         timeout = self._timeouts.min(math.inf)
         try:
             with anyio.fail_after(timeout):
-                self._stream = await self._open_stream(self._received, self._ended, timeout)
+                self._stream = await self._open_stream(self._on_response, self._on_end, timeout)
         except TimeoutError:
             return EtcdUnavailableError(f"no watch stream within {timeout:g} s")
         except EtcdLeaderError as error:
             return error
         except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever watches
             return EtcdUnavailableError(f"no watch stream could be opened: {error!r}")
-        self._progress_asked = False
+        self._progress_requested = False
         self._opened_at = anyio.current_time()
         for watch in self._watches:
-            self._ask_for(watch, self._stream)
+            self._create(watch, self._stream)
         # A stream without watches is kept: the next one will be wanted soon. It ends with the connection.
         while (end := self._ended_with()) is None:
-            self._changed = LightEvent()
-            self._looks_at = self._message_due_at()
-            if math.isinf(self._looks_at):
+            self._changed = Event()
+            self._next_check_at = self._response_due_at()
+            if math.isinf(self._next_check_at):
                 await self._changed.wait()
             else:
-                await self._changed.wait_for(max(0.0, self._looks_at - anyio.current_time()))
+                await self._changed.wait_for(max(0.0, self._next_check_at - anyio.current_time()))
             if not self._changed.is_set():
                 await anyio.lowlevel.checkpoint()  # what has come while the loop was held up is taken first
-                self._look_after_the_stream()
+                self._check_stream()
         return end
 
     def _ended_with(self) -> EtcdLeaderError | None:
         return self._error
 
-    def _message_due_at(self) -> float:
-        if self._asked:
-            return self._asked[0].asked_at + self._asked[0].timeout
-        return self._quiet_since + self._patience() if self._by_id else math.inf
+    def _response_due_at(self) -> float:
+        if self._pending_creates:
+            return self._pending_creates[0].requested_at + self._pending_creates[0].timeout
+        return self._idle_since + self._idle_timeout() if self._by_id else math.inf
 
-    def _patience(self) -> float:
+    def _idle_timeout(self) -> float:
         """Seconds without a message, before the progress request and again after it."""
-        return self._timeouts.min(math.inf) * min(1 << max(self._silent_streams - 1, 0), _MOST_PATIENCE)
+        return self._timeouts.min(math.inf) * min(1 << max(self._unresponsive_streams - 1, 0), _MOST_PATIENCE)
 
-    def _look_after_the_stream(self) -> None:
-        now, due_at = anyio.current_time(), self._message_due_at()
+    def _check_stream(self) -> None:
+        now, due_at = anyio.current_time(), self._response_due_at()
         if self._stream is None or math.isinf(due_at):
             return
-        slack = _HAIR if self._asked or self._progress_asked else max(_HAIR, self._patience() * _EARLY)
+        slack = (
+            _HAIR if self._pending_creates or self._progress_requested else max(_HAIR, self._idle_timeout() * _EARLY)
+        )
         if now < due_at - slack:
             return
-        if self._asked:
+        if self._pending_creates:
             self.break_(EtcdUnavailableError("etcd did not create a watch in time"))
-        elif not self._progress_asked:
-            self._progress_asked, self._quiet_since = True, now
+        elif not self._progress_requested:
+            self._progress_requested, self._idle_since = True, now
             self._stream.send(WatchProgressRequest())
         else:
-            text = f"the watches were silent, and etcd did not report their progress within {self._patience():g} s"
-            self._silent_streams += 1
+            text = f"the watches were silent, and etcd did not report their progress within {self._idle_timeout():g} s"
+            self._unresponsive_streams += 1
             # One alone may be the stream's fault, or that of a watch which is catching up.
-            self.break_(EtcdUnavailableError(text) if self._silent_streams % 2 == 0 else _SilentError(text))
+            self.break_(
+                EtcdUnavailableError(text) if self._unresponsive_streams % 2 == 0 else _UnresponsiveStreamError(text)
+            )
 
     def _wake(self) -> None:
         self._changed.set()
 
     # The stream
 
-    def _ask_for(self, watch: _Watch, stream: Stream) -> None:
+    def _create(self, watch: _Watch, stream: Stream) -> None:
         watch.server_id = None
-        watch.asked_at = anyio.current_time()
-        self._asked.append(watch)
+        watch.requested_at = anyio.current_time()
+        self._pending_creates.append(watch)
         self._last_id += 1
         start = max(watch.next_revision - 1, 1) if watch.created else watch.next_revision
         stream.send(WatchCreateRequest(watch.key, watch.range_end, start, self._last_id))
@@ -259,49 +263,49 @@ class Watches:
     def _cancel_on_server(server_id: int, stream: Stream) -> None:
         stream.send(WatchCancelRequest(server_id))
 
-    def _ended(self, error: EtcdLeaderError) -> None:
-        idle_for = anyio.current_time() - self._quiet_since
-        self._was_idle = idle_for >= _IDLE and not self._progress_asked and type(error) is EtcdUnavailableError
+    def _on_end(self, error: EtcdLeaderError) -> None:
+        idle_for = anyio.current_time() - self._idle_since
+        self._was_idle = idle_for >= _IDLE and not self._progress_requested and type(error) is EtcdUnavailableError
         self._stream = None
         self._error = error
         self._by_id.clear()
-        self._asked.clear()
-        if isinstance(error, StaleTokenError):
+        self._pending_creates.clear()
+        if isinstance(error, InvalidAuthTokenError):
             self._refused()
         self._wake()
 
-    def _received(self, message: WatchResponse) -> None:
-        self._quiet_since, self._progress_asked = anyio.current_time(), False
+    def _on_response(self, message: WatchResponse) -> None:
+        self._idle_since, self._progress_requested = anyio.current_time(), False
         if message.watch_id == ALL_WATCHES and not message.created:
-            self._silent_streams = 0
+            self._unresponsive_streams = 0
         elif message.created:
-            self._created(message)
+            self._on_created(message)
         elif message.canceled:
             watch = self._by_id.pop(message.watch_id, None)
             if watch is not None:
-                self._cancelled(watch, message)
+                self._on_canceled(watch, message)
         elif (watch := self._by_id.get(message.watch_id)) is not None:
-            self._happened(watch, message)
+            self._on_events(watch, message)
 
-    def _created(self, message: WatchResponse) -> None:
-        if not self._asked:
+    def _on_created(self, message: WatchResponse) -> None:
+        if not self._pending_creates:
             self.break_(EtcdUnavailableError("etcd reported a watch as created that was not asked for"))
             return
         if message.watch_id in self._by_id and not message.canceled:
             self.break_(EtcdUnavailableError(f"etcd created watch {message.watch_id} twice on one stream"))
             return
         self._useful = True
-        watch = self._asked.popleft()
-        if self._asked:
+        watch = self._pending_creates.popleft()
+        if self._pending_creates:
             # Hundreds may have been asked for at once. While answers come, etcd is at it, and to begin anew would only
             # make it begin anew, too.
-            first = self._asked[0]
-            first.asked_at = anyio.current_time()
-            if first.asked_at + first.timeout < self._looks_at:
+            first = self._pending_creates[0]
+            first.requested_at = anyio.current_time()
+            if first.requested_at + first.timeout < self._next_check_at:
                 self._wake()
         if message.canceled:
             # Refused. Its watch_id means nothing: etcd 3.5 gives that of somebody else's.
-            self._cancelled(watch, message)
+            self._on_canceled(watch, message)
             return
         if watch.closed:
             assert self._stream is not None
@@ -312,28 +316,28 @@ class Watches:
         if not watch.next_revision:
             watch.next_revision = message.header.revision + 1
         resumed, watch.created = watch.created, True
-        watch.tell(WatchCreated(watch.next_revision - 1, resumed=resumed))
+        watch.deliver(WatchCreated(watch.next_revision - 1, resumed=resumed))
 
-    def _cancelled(self, watch: _Watch, message: WatchResponse) -> None:
+    def _on_canceled(self, watch: _Watch, message: WatchResponse) -> None:
         if not message.compact_revision:
-            error = watch_cancelled(message.cancel_reason)
+            error = error_from_cancel_reason(message.cancel_reason)
             # etcd 3.5.1 says of a stale token, too, that permission is denied.
             outdated = isinstance(error, EtcdRefusedError) and self._outdated()
-            if outdated or isinstance(error, StaleTokenError):
+            if outdated or isinstance(error, InvalidAuthTokenError):
                 # Not this watch's fault: once more, with a new login.
                 if not outdated:
                     self._refused()
-                self.break_(StaleTokenError(str(error)))
+                self.break_(InvalidAuthTokenError(str(error)))
                 return
         else:
             error = EtcdUnavailableError(f"revision {watch.next_revision} was compacted")
-        watch.tell(WatchCanceled(error, message.compact_revision))
+        watch.deliver(WatchCanceled(error, message.compact_revision))
         watch.closed = True
         self._drop(watch)
 
     @staticmethod
-    def _happened(watch: _Watch, message: WatchResponse) -> None:
+    def _on_events(watch: _Watch, message: WatchResponse) -> None:
         events = tuple([one for one in message.events if one.kv.mod_revision >= watch.next_revision])
         if events:
-            watch.tell(WatchEvents(events))
+            watch.deliver(WatchEvents(events))
             watch.next_revision = events[-1].kv.mod_revision + 1  # not before: events that fail are received again

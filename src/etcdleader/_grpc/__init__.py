@@ -38,8 +38,8 @@ Python 3.11.7, etcd 3.5.1, anyio 4.16.0, hpack 4.2.0, hyperframe 6.1.0, h2 4.4.1
 from __future__ import annotations
 
 from .connection import Connection
+from .events import ProtocolError
 from .exchange import Stream
 from .framing import Metadata, RpcError, Status
-from .happenings import ProtocolError
 
 __all__ = ("Connection", "Metadata", "ProtocolError", "RpcError", "Status", "Stream")

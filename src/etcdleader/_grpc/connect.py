@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from .._runtime.events import running_trio
 from .tcp import connect_tcp
-from .transport import HUNG_UP, Wire
+from .transport import CONNECTION_LOST, Transport
 
 __all__ = ("Tls", "connect")
 
@@ -22,7 +22,7 @@ Tls = Callable[[], Awaitable[ssl.SSLContext]]
 
 async def connect(
     authority: str, tls: Tls | None, take: Callable[[], bytes], received: Callable[[bytes], bool]
-) -> Wire:
+) -> Transport:
     """Connect to ``host:port``, with TLS if there is a context.
 
     Args:
@@ -48,21 +48,21 @@ async def connect(
     except OSError as error:
         if str(error):
             raise
-        raise ConnectionError(f"{_HUNG_UP} ({type(error).__name__})") from error
-    except (*HUNG_UP, ValueError) as error:  # ValueError: the name cannot be a host's
-        raise ConnectionError(str(error) or _HUNG_UP) from error
+        raise ConnectionError(f"{_CONNECTION_LOST} ({type(error).__name__})") from error
+    except (*CONNECTION_LOST, ValueError) as error:  # ValueError: the name cannot be a host's
+        raise ConnectionError(str(error) or _CONNECTION_LOST) from error
     return wire
 
 
-_HUNG_UP = "the peer hung up while the connection was made"
+_CONNECTION_LOST = "the peer hung up while the connection was made"
 
 
-def _transport() -> type[Wire]:
+def _transport() -> type[Transport]:
     # Both are imported late: a program on trio loads no asyncio.
     if running_trio() is None:
-        from .transport_asyncio import ProtocolWire
+        from .transport_asyncio import AsyncioTransport
 
-        return ProtocolWire
-    from .transport_anyio import StreamWire
+        return AsyncioTransport
+    from .transport_anyio import AnyioTransport
 
-    return StreamWire
+    return AnyioTransport

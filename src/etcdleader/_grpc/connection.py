@@ -15,16 +15,16 @@ import anyio
 import anyio.lowlevel
 
 from .._runtime.limiter import FairLimiter
-from .._runtime.tasks import protected, spawn
+from .._runtime.tasks import ki_protected, spawn_system_task
 from . import limits
 from .connect import Tls, connect
 from .connection_state import TRANSITIONS, State
+from .events import ConnectionTerminated, DataReceived, H2Event, HeadersReceived, ProtocolError
 from .exchange import Call, Exchange, Stream
-from .frames import Frames
-from .framing import Metadata, RequestHeaders, RpcError, Status, framed, status, timeout_header
-from .happenings import Arrived, GoneAway, Happening, Headers, ProtocolError
-from .hpack import packed
-from .transport import HUNG_UP, Wire
+from .frames import H2Codec
+from .framing import Metadata, RequestHeaders, RpcError, Status, encode_message, encode_timeout, status_of
+from .hpack import encode_headers
+from .transport import CONNECTION_LOST, Transport
 
 __all__ = ("Connection",)
 
@@ -71,16 +71,16 @@ class Connection:
         self._on_received = on_received
         self._on_too_many_pings = on_too_many_pings
         self._max_recv_bytes = max_recv_bytes
-        self._held = 0
-        self._frames = Frames(limits.WINDOW)
-        self._wire: Wire | None = None
+        self._buffered = 0
+        self._codec = H2Codec(limits.WINDOW)
+        self._transport: Transport | None = None
         self._headers = RequestHeaders("http", authority, user_agent)
         self._exchanges: dict[int, Exchange] = {}
         self._reserved_streams = reserved_streams
         self._calls = FairLimiter(math.inf)
         self._scope = anyio.CancelScope()
-        self._silent = False
-        self._heard_at = -math.inf
+        self._ping_unanswered = False
+        self._last_received_at = -math.inf
         self._state = State.IDLE
         self._why = Status("UNAVAILABLE", "there is no connection")
         self._last = math.inf
@@ -93,10 +93,10 @@ class Connection:
         """
         if tls is not None:
             self._headers = RequestHeaders("https", self._authority, self._user_agent)
-        wire = self._wire = await connect(self._authority, tls, self._take, self._received)
+        wire = self._transport = await connect(self._authority, tls, self._data_to_send, self._data_received)
         self._enter(State.OPEN, Status("OK", ""))
-        wire.wake()
-        spawn(functools.partial(self._run, wire), "grpc connection", self.ended.set)
+        wire.schedule_flush()
+        spawn_system_task(functools.partial(self._run, wire), "grpc connection", self.ended.set)
 
     @property
     def is_open(self) -> bool:
@@ -119,29 +119,29 @@ class Connection:
             left = max(0.001, deadline - anyio.current_time())
         call = Call()
         exchange = Exchange(call.messages.append, call.end, is_call=True, max_recv_bytes=self._max_recv_bytes)
-        number = 0
+        stream_id = 0
         try:
-            number = self._open(exchange, path, metadata, (b"grpc-timeout", timeout_header(left).encode()))
-            assert self._wire is not None
-            self._send(number, exchange, framed(request), last=True)
+            stream_id = self._open(exchange, path, metadata, (b"grpc-timeout", encode_timeout(left).encode()))
+            assert self._transport is not None
+            self._send(stream_id, exchange, encode_message(request), last=True)
             if self._calls.borrowed_tokens == 1:
-                self._wire.send_now()
+                self._transport.flush()
             else:
-                self._wire.wake()
+                self._transport.schedule_flush()
             await call.over.wait_for(left)
             if call.status is None:
                 # The loop may have been blocked while the response waits to be read.
                 for _ in range(2):
                     await anyio.lowlevel.checkpoint()
             if call.status is None:
-                self._cancel(number)
+                self._cancel_stream(stream_id)
         finally:
-            if number in self._exchanges:
+            if stream_id in self._exchanges:
                 # The call was cancelled. That says nothing about the connection.
-                self._remove(number)
-                self._reset(number)
+                self._remove(stream_id)
+                self._reset_stream(stream_id)
             self._calls.release()
-            self._hang_up_if_done()
+            self._close_if_drained()
         if call.status is None:
             raise RpcError(Status("DEADLINE_EXCEEDED", f"no answer within {timeout:g} s"))
         return call.result()
@@ -151,12 +151,12 @@ class Connection:
 
         If the connection is not open, nothing is limited: the calls that wait are to fail.
         """
-        room = self._frames.room - sum(not exchange.is_call for exchange in self._exchanges.values())
+        room = self._codec.max_concurrent_streams - sum(not exchange.is_call for exchange in self._exchanges.values())
         self._calls.total_tokens = max(room - self._reserved_streams, min(room, 1)) if self.is_open else math.inf
 
     def _no_room(self, what: str) -> str:
         return (
-            f"no {what} could begin in time: the peer allows {self._frames.room} streams at a time "
+            f"no {what} could begin in time: the peer allows {self._codec.max_concurrent_streams} streams at a time "
             f"(SETTINGS_MAX_CONCURRENT_STREAMS), and {len(self._exchanges)} are open"
         )
 
@@ -182,54 +182,56 @@ class Connection:
         Raises:
             RpcError: The peer allows no more streams, or the connection is closed.
         """
-        if self.is_open and len(self._exchanges) >= self._frames.room:
+        if self.is_open and len(self._exchanges) >= self._codec.max_concurrent_streams:
             raise RpcError(Status("UNAVAILABLE", self._no_room("stream"), unprocessed=True))
         exchange = Exchange(on_message, on_close, is_call=False, max_recv_bytes=self._max_recv_bytes)
-        number = self._open(exchange, path, metadata)
+        stream_id = self._open(exchange, path, metadata)
         self._limit_calls()
-        self._wake()
-        return Stream(functools.partial(self._send_messages, number), functools.partial(self._cancel, number))
+        self._schedule_flush()
+        return Stream(
+            functools.partial(self._send_messages, stream_id), functools.partial(self._cancel_stream, stream_id)
+        )
 
     def _open(self, exchange: Exchange, path: str, metadata: Metadata, *more: tuple[bytes, bytes]) -> int:
-        if self.is_open and len(self._frames.to_send) > limits.OUTPUT:
-            self._break(Status("UNAVAILABLE", _READS_NOTHING))
+        if self.is_open and len(self._codec.output) > limits.OUTPUT:
+            self._fail(Status("UNAVAILABLE", _READS_NOTHING))
         if not self.is_open:
             raise RpcError(self._why._replace(unprocessed=True, graceful=False))
-        number = self._frames.open(self._headers.packed(path, metadata) + packed(more))
-        self._exchanges[number] = exchange
-        if self._frames.exhausted:
-            self._retire(math.inf, Status("UNAVAILABLE", "the connection has no stream ids left"))
-        return number
+        stream_id = self._codec.open_stream(self._headers.encode(path, metadata) + encode_headers(more))
+        self._exchanges[stream_id] = exchange
+        if self._codec.exhausted:
+            self._start_draining(math.inf, Status("UNAVAILABLE", "the connection has no stream ids left"))
+        return stream_id
 
-    def _send_messages(self, number: int, *messages: bytes) -> None:
-        if (exchange := self._exchanges.get(number)) is not None:
-            if self._frames.waiting(number) > limits.OUTPUT:
-                self._end(number, exchange, Status("UNAVAILABLE", _READS_NOTHING))
+    def _send_messages(self, stream_id: int, *messages: bytes) -> None:
+        if (exchange := self._exchanges.get(stream_id)) is not None:
+            if self._codec.unsent_bytes(stream_id) > limits.OUTPUT:
+                self._end_stream(stream_id, exchange, Status("UNAVAILABLE", _READS_NOTHING))
                 return
-            self._send(number, exchange, b"".join(map(framed, messages)))
-            self._wake()
+            self._send(stream_id, exchange, b"".join(map(encode_message, messages)))
+            self._schedule_flush()
 
-    def _send(self, number: int, exchange: Exchange, data: bytes, *, last: bool = False) -> None:
+    def _send(self, stream_id: int, exchange: Exchange, data: bytes, *, last: bool = False) -> None:
         exchange.sent_at = time.monotonic()
-        self._frames.send(number, data, last=last)
+        self._codec.send_data(stream_id, data, last=last)
 
-    def _remove(self, number: int) -> Exchange | None:
-        if (exchange := self._exchanges.pop(number, None)) is not None:
-            self._held -= exchange.held
+    def _remove(self, stream_id: int) -> Exchange | None:
+        if (exchange := self._exchanges.pop(stream_id, None)) is not None:
+            self._buffered -= exchange.buffered
             if not exchange.is_call:
                 self._limit_calls()
         return exchange
 
-    def _cancel(self, number: int) -> None:
-        if (exchange := self._remove(number)) is not None:
-            if self._heard_at < exchange.sent_at < time.monotonic() - _SUSPICIOUS:
-                self._break(Status("UNAVAILABLE", "nothing came any more"))
+    def _cancel_stream(self, stream_id: int) -> None:
+        if (exchange := self._remove(stream_id)) is not None:
+            if self._last_received_at < exchange.sent_at < time.monotonic() - _SUSPICIOUS:
+                self._fail(Status("UNAVAILABLE", "nothing came any more"))
             else:
-                self._reset(number)
+                self._reset_stream(stream_id)
 
-    def _reset(self, number: int) -> None:
-        self._frames.reset(number)
-        self._wake()
+    def _reset_stream(self, stream_id: int) -> None:
+        self._codec.reset_stream(stream_id)
+        self._schedule_flush()
 
     # Its end
 
@@ -243,15 +245,15 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection. Open calls and streams end as CANCELLED."""
-        self._break(Status("CANCELLED", "the connection was closed"))
-        if self._wire is None:
+        self._fail(Status("CANCELLED", "the connection was closed"))
+        if self._transport is None:
             self.ended.set()
 
     async def wait_closed(self) -> None:
         """Wait until a connection that was closed, or has failed, has ended."""
         await self.ended.wait()
 
-    def _retire(self, last: float, why: Status) -> None:
+    def _start_draining(self, last: float, why: Status) -> None:
         """Start draining: accept nothing new and let unary calls up to stream ``last`` complete.
 
         Streams end now, so that their owners reopen them elsewhere: no peer would end them.
@@ -259,23 +261,23 @@ class Connection:
         if (self._state is State.DRAINING and last >= self._last) or not self._enter(State.DRAINING, why):
             return
         self._last = last
-        for number, exchange in list(self._exchanges.items()):
-            if number > last:
-                self._end(number, exchange, why._replace(unprocessed=not exchange.headers))
+        for stream_id, exchange in list(self._exchanges.items()):
+            if stream_id > last:
+                self._end_stream(stream_id, exchange, why._replace(unprocessed=not exchange.headers))
             elif not exchange.is_call:
-                self._end(number, exchange, why)
-        self._hang_up_if_done()
+                self._end_stream(stream_id, exchange, why)
+        self._close_if_drained()
 
-    def _hang_up_if_done(self) -> None:
+    def _close_if_drained(self) -> None:
         if self._state is State.DRAINING and not self._exchanges:
-            self._break(self._why)
+            self._fail(self._why)
 
-    def _end(self, number: int, exchange: Exchange, how: Status) -> None:
-        if self._remove(number) is not None:  # else the end of another one has closed the connection
-            self._reset(number)  # our half may still be open
+    def _end_stream(self, stream_id: int, exchange: Exchange, how: Status) -> None:
+        if self._remove(stream_id) is not None:  # else the end of another one has closed the connection
+            self._reset_stream(stream_id)  # our half may still be open
             exchange.on_close(how)
 
-    def _break(self, how: Status) -> None:
+    def _fail(self, how: Status) -> None:
         if self._enter(State.CLOSED, how):
             self._scope.cancel()
             exchanges, self._exchanges = list(self._exchanges.values()), {}
@@ -284,116 +286,122 @@ class Connection:
 
     # The task
 
-    async def _run(self, wire: Wire) -> None:
+    async def _run(self, wire: Transport) -> None:
         try:
             with self._scope:
                 async with anyio.create_task_group() as group:
                     for task in (*wire.tasks, self._ping):
-                        group.start_soon(protected(self._guarded), task)
+                        group.start_soon(ki_protected(self._guarded), task)
         finally:
-            self._break(Status("CANCELLED", "its task was cancelled"))
+            self._fail(Status("CANCELLED", "its task was cancelled"))
             await wire.aclose()
 
     async def _guarded(self, task: Callable[[], Awaitable[None]]) -> None:
         try:
             await task()
-        except HUNG_UP as error:
-            self._break(Status("UNAVAILABLE", str(error) or type(error).__name__))
+        except CONNECTION_LOST as error:
+            self._fail(Status("UNAVAILABLE", str(error) or type(error).__name__))
         except Exception as error:  # noqa: BLE001 - no caller awaits this task: the error goes to the calls and streams
-            self._break(Status("INTERNAL", repr(error)))
+            self._fail(Status("INTERNAL", repr(error)))
 
     async def _ping(self) -> None:
         while True:
             await anyio.sleep(self._ping_interval)
-            for _ in range(2 * self._silent):
+            for _ in range(2 * self._ping_unanswered):
                 await anyio.lowlevel.checkpoint()  # the loop may have been blocked while the answer waits to be read
-            if self._silent:
+            if self._ping_unanswered:
                 what = f"nothing was received for {self._ping_interval:g} s, no answer to a ping either"
-                self._break(Status("UNAVAILABLE", what))
+                self._fail(Status("UNAVAILABLE", what))
             if self._exchanges:
-                self._silent = True
-                self._frames.ping()
-                self._wake()
+                self._ping_unanswered = True
+                self._codec.ping()
+                self._schedule_flush()
 
     # What goes, and what comes
 
-    def _wake(self) -> None:
-        if self._wire is not None:
-            self._wire.wake()
+    def _schedule_flush(self) -> None:
+        if self._transport is not None:
+            self._transport.schedule_flush()
 
-    def _take(self) -> bytes:
-        return b"" if self._state is State.CLOSED else self._frames.take()
+    def _data_to_send(self) -> bytes:
+        return b"" if self._state is State.CLOSED else self._codec.data_to_send()
 
-    def _received(self, data: bytes) -> bool:
+    def _data_received(self, data: bytes) -> bool:
         """Process a part of what was received. True: call it again soon, with no data."""
         if self._state is State.CLOSED:
             return False
-        self._heard_at = time.monotonic()
-        self._silent = False
-        frames, room = self._frames, self._frames.room
+        self._last_received_at = time.monotonic()
+        self._ping_unanswered = False
+        frames, room = self._codec, self._codec.max_concurrent_streams
         try:
-            for happening in frames.receive(data):
-                self._happened(happening)
-            if room != frames.room:
+            for happening in frames.receive_data(data):
+                self._on_event(happening)
+            if room != frames.max_concurrent_streams:
                 self._limit_calls()
-            if frames.has_output and self._wire is not None:
-                self._wire.wake_later()
+            if frames.has_output and self._transport is not None:
+                self._transport.schedule_flush_later()
         except ProtocolError as error:
-            self._break(Status("UNAVAILABLE", str(error)))
+            self._fail(Status("UNAVAILABLE", str(error)))
         except Exception as error:  # noqa: BLE001 - the loop is no caller: the error goes to calls and streams
-            self._break(Status("INTERNAL", repr(error)))
+            self._fail(Status("INTERNAL", repr(error)))
         return frames.has_more
 
-    def _happened(self, happening: Happening) -> None:
-        if isinstance(happening, GoneAway):
-            self._gone_away(happening)
+    def _on_event(self, happening: H2Event) -> None:
+        if isinstance(happening, ConnectionTerminated):
+            self._on_connection_terminated(happening)
             return
-        number = happening.number
-        if (exchange := self._exchanges.get(number)) is None:
+        stream_id = happening.stream_id
+        if (exchange := self._exchanges.get(stream_id)) is None:
             return
-        if isinstance(happening, Arrived):
+        if isinstance(happening, DataReceived):
             if happening.data:
                 self._on_received()
-                self._arrived(number, exchange, happening.data)
-        elif isinstance(happening, Headers):
-            if happening.ended:
+                self._on_data(stream_id, exchange, happening.data)
+        elif isinstance(happening, HeadersReceived):
+            if happening.stream_ended:
                 exchange.trailers = happening.headers
-            elif (wrong := exchange.take_headers(happening.headers)) is not None:
-                self._end(number, exchange, wrong)
+            elif (wrong := exchange.receive_headers(happening.headers)) is not None:
+                self._end_stream(stream_id, exchange, wrong)
         else:
             unprocessed = happening.unprocessed and not exchange.headers  # a response that began was processed
-            self._end(number, exchange, Status("UNAVAILABLE", f"reset by the peer: code {happening.code}", unprocessed))
+            self._end_stream(
+                stream_id,
+                exchange,
+                Status("UNAVAILABLE", f"reset by the peer: code {happening.error_code}", unprocessed),
+            )
             return
-        if happening.ended and self._exchanges.get(number) is exchange:
-            how = status(exchange.headers, exchange.trailers)
+        if happening.stream_ended and self._exchanges.get(stream_id) is exchange:
+            how = status_of(exchange.headers, exchange.trailers)
             if exchange.is_call:
                 # A peer may refuse a request before all of it was sent. The rest is not sent then.
-                self._frames.finish(number)
-                self._remove(number)
+                self._codec.end_stream(stream_id)
+                self._remove(stream_id)
                 exchange.on_close(how)
             else:
-                self._end(number, exchange, how)
+                self._end_stream(stream_id, exchange, how)
 
-    def _gone_away(self, happening: GoneAway) -> None:
-        if happening.code == _ENHANCE_YOUR_CALM and happening.why == "too_many_pings":
+    def _on_connection_terminated(self, happening: ConnectionTerminated) -> None:
+        if happening.error_code == _ENHANCE_YOUR_CALM and happening.debug_data == "too_many_pings":
             self._on_too_many_pings()
-        why = f"the peer is going away: {happening.why or f'code {happening.code}'}"
-        self._retire(happening.last, Status("UNAVAILABLE", why, graceful=happening.code == _NO_ERROR))
+        why = f"the peer is going away: {happening.debug_data or f'code {happening.error_code}'}"
+        self._start_draining(
+            happening.last_stream_id, Status("UNAVAILABLE", why, graceful=happening.error_code == _NO_ERROR)
+        )
 
-    def _arrived(self, number: int, exchange: Exchange, data: bytes) -> None:
-        unframed = exchange.unframed
-        for message in unframed.take(data):
+    def _on_data(self, stream_id: int, exchange: Exchange, data: bytes) -> None:
+        unframed = exchange.decoder
+        for message in unframed.feed(data):
             exchange.messages += 1
             if exchange.is_call and exchange.messages > 1:
-                self._end(number, exchange, Status("INTERNAL", "several answers to one request"))
+                self._end_stream(stream_id, exchange, Status("INTERNAL", "several answers to one request"))
                 return
             exchange.on_message(message)
-            if self._exchanges.get(number) is not exchange:
+            if self._exchanges.get(stream_id) is not exchange:
                 return  # on_message has cancelled it
-        if unframed.refused is not None:
-            self._end(number, exchange, unframed.refused)
-        elif (held := unframed.held) or exchange.held:
-            self._held, exchange.held = self._held + held - exchange.held, held
-            if self._held > 1.5 * self._max_recv_bytes:
+        if unframed.error is not None:
+            self._end_stream(stream_id, exchange, unframed.error)
+        elif (held := unframed.buffered) or exchange.buffered:
+            self._buffered, exchange.buffered = self._buffered + held - exchange.buffered, held
+            if self._buffered > 1.5 * self._max_recv_bytes:
                 what = "incomplete messages exceed 1.5 max_recv_bytes"
-                self._end(number, exchange, Status("RESOURCE_EXHAUSTED", what))
+                self._end_stream(stream_id, exchange, Status("RESOURCE_EXHAUSTED", what))

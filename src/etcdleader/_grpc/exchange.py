@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from .._runtime.events import LightEvent
+from .._runtime.events import Event
 from . import limits
-from .framing import RpcError, Status, Unframed, not_grpc
+from .framing import MessageDecoder, RpcError, Status, not_grpc
 
 __all__ = ("Call", "Exchange", "Stream")
 
@@ -23,7 +23,7 @@ class Exchange:
         headers: Those of the response.
         trailers: Those that ended it.
         messages: How many were received.
-        held: Bytes of an incomplete message, as the connection has counted them.
+        buffered: Bytes of an incomplete message, as the connection has counted them.
     """
 
     __slots__ = (
@@ -42,12 +42,12 @@ class Exchange:
         self.on_message = on_message
         self.on_close = on_close
         self.is_call = is_call
-        self.unframed = Unframed(max_recv_bytes)
+        self.decoder = MessageDecoder(max_recv_bytes)
         self.sent_at = -math.inf
         self.headers = self.trailers = _NONE
-        self.messages = self.held = self._blocks = 0
+        self.messages = self.buffered = self._blocks = 0
 
-    def take_headers(self, headers: Mapping[str, str]) -> Status | None:
+    def receive_headers(self, headers: Mapping[str, str]) -> Status | None:
         """Keep headers after which more follows, and return what is wrong with them, if anything."""
         self._blocks += 1
         if self.headers or self._blocks >= limits.HEADER_LISTS:
@@ -66,7 +66,7 @@ class Call:
     def __init__(self) -> None:
         self.messages: list[bytes] = []
         self.status: Status | None = None
-        self.over = LightEvent()
+        self.over = Event()
 
     def end(self, status: Status) -> None:
         """Record how the call ended and wake the caller."""

@@ -9,18 +9,18 @@ from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from .hpack import packed
+from .hpack import encode_headers
 
 __all__ = (
+    "MessageDecoder",
     "Metadata",
     "RequestHeaders",
     "RpcError",
     "Status",
-    "Unframed",
-    "framed",
+    "encode_message",
+    "encode_timeout",
     "not_grpc",
-    "status",
-    "timeout_header",
+    "status_of",
 )
 
 Metadata = tuple[tuple[str, str], ...]
@@ -82,11 +82,11 @@ class RequestHeaders:
         self._user_agent = user_agent
         self._kept: dict[tuple[str, Metadata], bytes] = {}
 
-    def packed(self, path: str, metadata: Metadata) -> bytes:
+    def encode(self, path: str, metadata: Metadata) -> bytes:
         """Return the headers of a request to the method with this path."""
         key = path, metadata
         if (block := self._kept.get(key)) is None:
-            block = packed(
+            block = encode_headers(
                 (
                     (b":method", b"POST"),
                     (b":scheme", self._scheme.encode()),
@@ -97,37 +97,37 @@ class RequestHeaders:
                     (b"user-agent", self._user_agent.encode()),
                 )
             )
-            block += packed(((name.encode(), value.encode()) for name, value in metadata), secret=True)
+            block += encode_headers(((name.encode(), value.encode()) for name, value in metadata), secret=True)
             if len(self._kept) > _KEPT:  # of metadata that is not used any more
                 self._kept.clear()
             self._kept[key] = block
         return block
 
 
-def framed(message: bytes) -> bytes:
+def encode_message(message: bytes) -> bytes:
     """Return a message with its prefix."""
     return b"\0" + len(message).to_bytes(_PREFIX - 1, "big") + message
 
 
-class Unframed:
+class MessageDecoder:
     """Puts the messages of a stream together from pieces of any size.
 
     Attributes:
-        refused: Why the rest of the stream is not read, if it is not: a message is compressed, which was not asked for,
+        error: Why the rest of the stream is not read, if it is not: a message is compressed, which was not asked for,
             or too long.
-        held: The number of bytes of an incomplete message that are kept.
+        buffered: The number of bytes of an incomplete message that are kept.
     """
 
-    __slots__ = ("_most", "_received", "held", "refused")
+    __slots__ = ("_most", "_received", "buffered", "error")
 
     def __init__(self, most: int) -> None:
         """Accept messages of at most so many bytes."""
         self._received = bytearray()
         self._most = most
-        self.held = 0
-        self.refused: Status | None = None
+        self.buffered = 0
+        self.error: Status | None = None
 
-    def take(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> list[bytes]:
         """Add data and return the messages that are complete now."""
         received = self._received
         if not received and len(data) == int.from_bytes(data[:_PREFIX], "big") + _PREFIX <= self._most:
@@ -137,11 +137,11 @@ class Unframed:
         received += data
         while len(received) - at >= _PREFIX:
             if received[at]:
-                self.refused = Status("INTERNAL", "a compressed message, which was not asked for")
+                self.error = Status("INTERNAL", "a compressed message, which was not asked for")
                 break
             size = int.from_bytes(received[at + 1 : at + _PREFIX], "big")
             if size > self._most:
-                self.refused = Status(
+                self.error = Status(
                     "RESOURCE_EXHAUSTED", f"a message of {size} bytes is longer than max_recv_bytes = {self._most}"
                 )
                 break
@@ -150,11 +150,11 @@ class Unframed:
                 break
             messages.append(bytes(memoryview(received)[at + _PREFIX : end]))
             at = end
-        if self.refused is not None:
+        if self.error is not None:
             received.clear()
         else:
             del received[:at]
-        self.held = len(received)
+        self.buffered = len(received)
         return messages
 
 
@@ -173,7 +173,7 @@ def not_grpc(headers: Mapping[str, str]) -> Status | None:
     )
 
 
-def status(headers: Mapping[str, str], trailers: Mapping[str, str]) -> Status:
+def status_of(headers: Mapping[str, str], trailers: Mapping[str, str]) -> Status:
     """Return what the trailers of an ended stream mean. A response without any has its status in its headers."""
     if (number := trailers.get("grpc-status")) is None:
         cut = Status("UNAVAILABLE", "the response ended without a gRPC status: a proxy or the server has cut it off")
@@ -184,7 +184,7 @@ def status(headers: Mapping[str, str], trailers: Mapping[str, str]) -> Status:
     return Status(code, unquote(trailers.get("grpc-message", "")))
 
 
-def timeout_header(seconds: float) -> str:
+def encode_timeout(seconds: float) -> str:
     """Return the value of ``grpc-timeout``: how long the server may take."""
     micro = max(1, int(seconds * 1e6))
     return f"{micro}u" if micro < _MOST else f"{min(micro // 1000, _MOST - 1)}m"

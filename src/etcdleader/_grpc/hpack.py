@@ -12,7 +12,7 @@ import hpack
 
 from . import limits
 
-__all__ = ("Unpacker", "packed")
+__all__ = ("HeaderDecoder", "encode_headers")
 
 _KEPT = 32
 """Blocks: a response has two, and a server few kinds of them."""
@@ -20,14 +20,14 @@ _IN_TABLE, _LONG_PLACE = 0x80, 0xFF
 """A byte in this range is a whole header, by its index. The last value is the first byte of a longer index."""
 
 
-class Unpacker:
+class HeaderDecoder:
     """Unpacks the headers of one connection. They refer to a table that the peer fills in their course."""
 
     def __init__(self) -> None:
         self._decoder = hpack.Decoder(max_header_list_size=limits.HEADER_LIST)
         self._unpacked: dict[bytes, dict[str, str]] = {}
 
-    def unpack(self, block: bytes) -> dict[str, str]:
+    def decode(self, block: bytes) -> dict[str, str]:
         """Unpack a block. Each block of the connection must be given, in order.
 
         Raises:
@@ -53,7 +53,7 @@ _KNOWN = {b":authority": 1, b":path": 4, b"content-type": 31, b"user-agent": 58}
 _WHOLE = {(b":method", b"POST"): 3, (b":scheme", b"http"): 6, (b":scheme", b"https"): 7}
 
 
-def packed(headers: Iterable[tuple[bytes, bytes]], *, secret: bool = False) -> bytes:
+def encode_headers(headers: Iterable[tuple[bytes, bytes]], *, secret: bool = False) -> bytes:
     """Return headers as they are sent, without the dynamic table.
 
     Args:

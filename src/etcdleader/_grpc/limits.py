@@ -6,7 +6,7 @@ A peer that exceeds one of them has broken the protocol, or is hostile. What it 
 from __future__ import annotations
 
 __all__ = (
-    "ANSWERS",
+    "ACKNOWLEDGEMENTS",
     "FRAMES_AT_A_TIME",
     "HEADER_FRAMES",
     "HEADER_LIST",
@@ -16,8 +16,8 @@ __all__ = (
     "OUTPUT_AT_A_TIME",
     "REFUND",
     "SETTINGS",
+    "USELESS_FRAMES",
     "WINDOW",
-    "WORTHLESS_FRAMES",
 )
 
 WINDOW = 2**24
@@ -33,12 +33,12 @@ HEADER_LISTS = 8
 """Header blocks of one stream: the headers, the trailers, and informational responses before them."""
 SETTINGS = 32
 """Settings in one frame. HTTP/2 knows six. Each change of the initial window concerns all streams."""
-WORTHLESS_FRAMES = 10_000
+USELESS_FRAMES = 10_000
 """Frames that bring nothing to any stream: SETTINGS, PING, empty DATA, frames of closed streams. An idle connection
 receives a few of them a minute, and a call two or three, which its response pays for."""
 REFUND = 10
 """Worthless frames that a frame with a response, or a frame of data that we send, pays for."""
-ANSWERS = 1_000
+ACKNOWLEDGEMENTS = 1_000
 """Answers to pings and settings that wait to be sent. More of them wait only if the peer does not read."""
 OUTPUT_AT_A_TIME = 2**18
 """Bytes after which no more data are added to those that the transport takes next. The rest waits on its stream, where

@@ -10,8 +10,8 @@ from typing import Any
 
 import anyio
 
-from .._runtime.events import LightEvent
-from .._runtime.tasks import protected
+from .._runtime.events import Event
+from .._runtime.tasks import ki_protected
 from .._runtime.threads import run_in_thread
 
 __all__ = ("connect_tcp",)
@@ -33,7 +33,7 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
     won: list[socket.socket] = []
     errors: list[OSError] = []
 
-    async def attempt(family: int, address: Any, over: LightEvent) -> None:
+    async def attempt(family: int, address: Any, over: Event) -> None:
         one: socket.socket | None = None
         try:
             one = socket.socket(family, socket.SOCK_STREAM)  # fails without such a family, or without free descriptors
@@ -52,8 +52,8 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
     try:
         async with anyio.create_task_group() as group:
             for family, address in addresses:
-                over = LightEvent()
-                group.start_soon(protected(attempt), family, address, over)
+                over = Event()
+                group.start_soon(ki_protected(attempt), family, address, over)
                 await over.wait_for(_NEXT_ADDRESS)
     except BaseException:
         for one in won:

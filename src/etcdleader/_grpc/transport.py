@@ -12,15 +12,15 @@ from contextlib import suppress
 
 import anyio
 
-from .._runtime.fork import AtFork, in_child
+from .._runtime.fork import AtFork, on_fork
 
-__all__ = ("HUNG_UP", "Wire")
+__all__ = ("CONNECTION_LOST", "Transport")
 
-HUNG_UP = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
+CONNECTION_LOST = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 """The exceptions that end the tasks of a transport when it breaks."""
 
 
-class Wire(ABC):
+class Transport(ABC):
     """A byte stream to one peer, over TCP or TLS.
 
     Attributes:
@@ -37,9 +37,9 @@ class Wire(ABC):
             received: Is called with the bytes that arrive. It returns True if it is to be called again soon, with no
                 bytes: until then no more are read.
         """
-        self._take = take
-        self._received = received
-        self._number = -1
+        self._data_to_send = take
+        self._data_received = received
+        self._fd = -1
         self._file: object = None
 
     @abstractmethod
@@ -50,37 +50,37 @@ class Wire(ABC):
             OSError: TLS fails (``ssl.SSLError``).
         """
 
-    def _holds(self, descriptor: int) -> None:
+    def _set_fileno(self, descriptor: int) -> None:
         _open.add(self)
         with suppress(OSError):  # the peer may have hung up, and the loop has closed the socket
-            self._number, self._file = descriptor, _file_of(descriptor)
+            self._fd, self._file = descriptor, _file_of(descriptor)
 
     @property
-    def descriptor(self) -> int:
+    def fileno(self) -> int:
         """The socket's descriptor; -1 once the loop has closed the socket and the number may belong to another file."""
         with suppress(OSError):
-            if _file_of(self._number) == self._file:
-                return self._number
+            if _file_of(self._fd) == self._file:
+                return self._fd
         return -1
 
     @abstractmethod
-    def wake(self) -> None:
+    def schedule_flush(self) -> None:
         """Send what there is to take, together with all that is added in this iteration of the event loop."""
 
-    def wake_later(self) -> None:
+    def schedule_flush_later(self) -> None:
         """Send what there is to take soon. No caller waits for it."""
-        self.wake()
+        self.schedule_flush()
 
-    def send_now(self) -> None:
+    def flush(self) -> None:
         """Send what there is to take at once. No other caller is about to send."""
-        self.wake()
+        self.schedule_flush()
 
     async def aclose(self) -> None:
         """Close the connection at once."""
         _open.discard(self)
         # A forked child may hold the descriptor, too. Then closing ours alone would not end the connection.
         # A duplicate is used because a socket of the loop must not be shut down directly.
-        with suppress(OSError), socket.socket(fileno=socket.dup(self.descriptor)) as same:
+        with suppress(OSError), socket.socket(fileno=socket.dup(self.fileno)) as same:
             same.shutdown(socket.SHUT_RDWR)
         await self._close()
 
@@ -93,7 +93,7 @@ def _file_of(descriptor: int) -> object:
     return found.st_dev, found.st_ino
 
 
-_open: weakref.WeakSet[Wire] = weakref.WeakSet()
+_open: weakref.WeakSet[Transport] = weakref.WeakSet()
 
 
 def _forked() -> None:
@@ -107,8 +107,8 @@ def _forked() -> None:
     other.close()
     for wire in list(_open):
         with suppress(Exception):
-            os.dup2(nobody.fileno(), wire.descriptor)
+            os.dup2(nobody.fileno(), wire.fileno)
     nobody.close()
 
 
-in_child(AtFork.SOCKETS, _forked)
+on_fork(AtFork.SOCKETS, _forked)

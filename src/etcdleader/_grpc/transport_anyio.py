@@ -11,15 +11,15 @@ import anyio.lowlevel
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
-from .._runtime.events import LightEvent
-from .transport import Wire
+from .._runtime.events import Event
+from .transport import Transport
 
-__all__ = ("StreamWire", "stream_over")
+__all__ = ("AnyioTransport", "stream_over")
 
 _READ = 2**16
 
 
-class StreamWire(Wire):
+class AnyioTransport(Transport):
     """A transport over a ``ByteStream``."""
 
     _stream: ByteStream
@@ -27,12 +27,12 @@ class StreamWire(Wire):
     def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], bool]) -> None:
         super().__init__(take, received)
         self.tasks = (self._read, self._write)
-        self._wake = LightEvent()
+        self._wake = Event()
 
     async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
         """Use a connected socket, with TLS if a context is given."""
         self._stream = await stream_over(connected, name, context)
-        self._holds(self._stream.extra(SocketAttribute.raw_socket).fileno())  # noqa: S610 - Django's is another one
+        self._set_fileno(self._stream.extra(SocketAttribute.raw_socket).fileno())  # noqa: S610 - Django's is another one
 
     def wake(self) -> None:
         """Wake the task that sends."""
@@ -40,18 +40,18 @@ class StreamWire(Wire):
 
     async def _write(self) -> None:
         while True:
-            self._wake = LightEvent()
-            if data := self._take():
+            self._wake = Event()
+            if data := self._data_to_send():
                 await self._stream.send(data)
             else:
                 await self._wake.wait()
 
     async def _read(self) -> None:
         while True:
-            more = self._received(await self._stream.receive(_READ))
+            more = self._data_received(await self._stream.receive(_READ))
             while more:
                 await anyio.lowlevel.checkpoint()  # other tasks take their turns
-                more = self._received(b"")
+                more = self._data_received(b"")
 
     async def _close(self) -> None:
         await anyio.aclose_forcefully(self._stream)

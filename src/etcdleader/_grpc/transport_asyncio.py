@@ -8,19 +8,19 @@ import ssl
 from collections.abc import Callable
 from typing import Any, cast
 
-from .._runtime.events import LightEvent
-from .._runtime.tasks import context_of_no_task
+from .._runtime.events import Event
+from .._runtime.tasks import system_task_context
 from . import limits
-from .transport import Wire
+from .transport import Transport
 
-__all__ = ("ProtocolWire",)
+__all__ = ("AsyncioTransport",)
 
 _LATER = 0.01
 """Seconds. A request is likely to leave earlier and to take along what no caller waits for."""
 _CLOSING = 1.0
 
 
-class ProtocolWire(Wire, asyncio.Protocol):
+class AsyncioTransport(Transport, asyncio.Protocol):
     """A transport that the loop calls with what it reads."""
 
     def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], bool]) -> None:
@@ -33,7 +33,7 @@ class ProtocolWire(Wire, asyncio.Protocol):
         """Whether the transport has as much to send as it should have."""
         self._behind = False
         """Whether bytes were received that are to be processed before more are read."""
-        self._lost = LightEvent()
+        self._lost = Event()
         self._why: Exception | None = None
 
     async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
@@ -49,7 +49,7 @@ class ProtocolWire(Wire, asyncio.Protocol):
 
         try:
             # In a context of its own: later on, too, the protocol's methods are called in it.
-            await loop.create_task(attach(), context=context_of_no_task())
+            await loop.create_task(attach(), context=system_task_context())
         except BaseException:
             # Given up before the loop has taken the socket, or when the transport had just been made.
             if left is not None:
@@ -60,10 +60,10 @@ class ProtocolWire(Wire, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # another loop's is no subclass, but has the same methods
-        self._holds(transport.get_extra_info("socket").fileno())
+        self._set_fileno(transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:
-        if self._received(data) and not self._behind:
+        if self._data_received(data) and not self._behind:
             self._behind = True
             assert self.transport is not None
             self.transport.pause_reading()
@@ -71,7 +71,7 @@ class ProtocolWire(Wire, asyncio.Protocol):
 
     def _catch_up(self) -> None:
         assert self.transport is not None
-        if self._received(b""):
+        if self._data_received(b""):
             self._loop.call_soon(self._catch_up)
             return
         self._behind = False
@@ -105,7 +105,7 @@ class ProtocolWire(Wire, asyncio.Protocol):
 
     def send_now(self) -> None:
         assert self.transport is not None
-        while not self._full and (data := self._take()) and not self.transport.is_closing():
+        while not self._full and (data := self._data_to_send()) and not self.transport.is_closing():
             self.transport.write(data)
             if len(data) < limits.OUTPUT_AT_A_TIME:
                 break

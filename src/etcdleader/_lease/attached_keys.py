@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from .._etcd.api import Compare, LeaseNotFoundError, Put, Range, RangeResult, Txn, TxnResult
-from .._runtime.tasks import spawn
+from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from .backoff import Backoff
 from .connection import Connection
@@ -72,7 +72,7 @@ class AttachedKeys:
         self._ours.add(lease_id)
         if self._scope is None and self._left_behind():
             self._scope = anyio.CancelScope()
-            spawn(self._run, "etcdleader attached keys", lambda: None)
+            spawn_system_task(self._run, "etcdleader attached keys", lambda: None)
 
     def old_leases(self) -> set[int]:
         """Return the previous leases that still have attached keys."""
@@ -126,10 +126,10 @@ class AttachedKeys:
         known = False
         for key, answer in zip(keys, result.results, strict=True):
             assert isinstance(answer, TxnResult)
-            known |= self._take_in(key, target, answer)
+            known |= self._on_response(key, target, answer)
         return known
 
-    def _take_in(self, key: bytes, target: int, answer: TxnResult) -> bool:
+    def _on_response(self, key: bytes, target: int, answer: TxnResult) -> bool:
         if answer.succeeded:
             self.leases[key] = target
             return True

@@ -10,12 +10,12 @@ from typing import TypeAlias
 import anyio.lowlevel
 
 from .._etcd.api import Range, TxnResult
-from .._runtime.events import LightEvent
+from .._runtime.events import Event
 from .._runtime.limiter import FairLimiter
-from .._runtime.tasks import spawn
+from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 
-__all__ = ("Reads",)
+__all__ = ("BatchedReads",)
 
 ReadTogether: TypeAlias = Callable[[Sequence[Range], float], Awaitable[TxnResult]]
 """``await read(requests, timeout)`` sends all requests in one linearizable transaction."""
@@ -38,10 +38,10 @@ class _Batch:
         self.requests = list(requests)
         self.result: TxnResult | None = None
         self.error: EtcdLeaderError | None = None
-        self.over = LightEvent()
+        self.over = Event()
 
 
-class Reads:
+class BatchedReads:
     """A batcher of concurrent reads.
 
     Reads that would queue for a slot of the limiter anyway are sent together in one transaction. A single read is delayed
@@ -101,7 +101,9 @@ class Reads:
         if len(batch.requests) == count and self._turns.available_tokens > 0:
             self._close(batch, timeout)
             return True
-        spawn(partial(self._send, batch, timeout), "etcdleader reads", partial(self._is_over, batch, timeout))
+        spawn_system_task(
+            partial(self._send, batch, timeout), "etcdleader reads", partial(self._is_over, batch, timeout)
+        )
         return False
 
     async def _send(self, batch: _Batch, timeout: float) -> None:

@@ -25,17 +25,17 @@ from .._etcd.api import (
     RangeResult,
     TxnResult,
 )
-from .._runtime.fork import AtFork, in_child, process_id
+from .._runtime.fork import AtFork, on_fork, process_id
 from .._runtime.limiter import FairLimiter
-from .._runtime.tasks import spawn
+from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError
-from .batched_reads import Reads
-from .moves import Moves
+from .batched_reads import BatchedReads
+from .key_mover import KeyMover
 from .raft_terms import RaftTerms
-from .renewer import Renewals
+from .renewer import LeaseRenewer
 from .watermark import Watermark
 
-__all__ = ("Connection", "connect")
+__all__ = ("Connection", "acquire_connection")
 
 T = TypeVar("T")
 
@@ -53,8 +53,8 @@ class Connection:
     Attributes:
         revisions: The highest revision received, by cluster.
         raft_terms: The highest raft term received.
-        renewals: Renews the leases.
-        moves: Moves keys to other leases.
+        renewer: Renews the leases.
+        mover: Moves keys to other leases.
         turns: Limits the concurrent calls. Renewals do not count.
         reads: Batches linearizable reads, within the limit of ``turns``.
     """
@@ -63,10 +63,10 @@ class Connection:
         self.api = api
         self.revisions = Watermark()
         self.raft_terms = RaftTerms()
-        self.renewals = Renewals(self)
+        self.renewer = LeaseRenewer(self)
         self.turns = FairLimiter(_AT_A_TIME)
-        self.moves = Moves(self)
-        self.reads = Reads(lambda requests, timeout: self.txn((), requests, timeout=timeout), self.turns)
+        self.mover = KeyMover(self)
+        self.reads = BatchedReads(lambda requests, timeout: self.txn((), requests, timeout=timeout), self.turns)
         self.users = 0
         self._owned = owned
         self._process = process_id()
@@ -78,12 +78,12 @@ class Connection:
     def _received(self, header: Header) -> None:
         if self.raft_terms.received(header.raft_term):
             # etcd has another leader: keys move to leases of which no earlier leader of etcd has a record.
-            self.renewals.look_at_all()
+            self.renewer.check_all_soon()
 
     def history_was_replaced(self, raft_term: int) -> None:
         """Start a new history of raft terms: an answered proposal and its read had a lower term than one known before."""
         self.raft_terms.history_was_replaced(raft_term)
-        self.renewals.look_at_all()
+        self.renewer.check_all_soon()
 
     async def learn_raft_term(self, key: bytes, *, timeout: float) -> None:
         """Read a raft term unless one is known. Without one, a lease is trusted for its first TTL only."""
@@ -91,7 +91,7 @@ class Connection:
             async with self._learning:  # thousands of callers may start at once; only one of them reads
                 if not self.raft_terms.known:
                     with suppress(EtcdRefusedError):  # no permission to read: later responses contain a term as well
-                        await self._asked(self.api.member_raft_term(key, timeout=timeout))
+                        await self._call(self.api.member_raft_term(key, timeout=timeout))
 
     async def propose(self, key: bytes, *, timeout: float) -> Header:
         """Propose a Txn that changes nothing. When etcd responds, the member has applied an entry of the current raft term.
@@ -103,16 +103,16 @@ class Connection:
 
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
         """Call ``EtcdApi.lease_grant``."""
-        return await self._asked(self.api.lease_grant(ttl, lease_id, timeout=timeout))
+        return await self._call(self.api.lease_grant(ttl, lease_id, timeout=timeout))
 
     async def lease_revoke(self, lease_id: int, *, timeout: float) -> Header:
         """Call ``EtcdApi.lease_revoke``."""
-        return await self._asked(self.api.lease_revoke(lease_id, timeout=timeout))
+        return await self._call(self.api.lease_revoke(lease_id, timeout=timeout))
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
         """Call ``EtcdApi.range``. Raise EtcdRegressedError if the revision of the response is too low."""
         known = self.revisions.known()
-        result = await self._asked(self.api.range(request, timeout=timeout))
+        result = await self._call(self.api.range(request, timeout=timeout))
         self.revisions.check(result.header.cluster_id, result.header.revision, known)
         return result
 
@@ -121,37 +121,37 @@ class Connection:
     ) -> TxnResult:
         """Call ``EtcdApi.txn``. Raise EtcdRegressedError if the revision of the response is too low."""
         known = self.revisions.known()
-        result = await self._asked(self.api.txn(compare, success, failure, timeout=timeout))
+        result = await self._call(self.api.txn(compare, success, failure, timeout=timeout))
         self.revisions.check(result.header.cluster_id, result.header.revision, known)
         return result
 
-    async def _asked(self, call: Awaitable[T]) -> T:
+    async def _call(self, call: Awaitable[T]) -> T:
         """Await a call. If the failure may be limited to one member, the next call goes to another endpoint."""
         used = self.api.endpoint
         try:
             return await call
         except EtcdLeaderError as error:
-            if error._elsewhere:  # noqa: SLF001 - of this package
-                self.api.switch_endpoint(used)
+            if error.retry_other_endpoint:
+                self.api.report_endpoint_failure(used)
             raise
 
     @property
-    def inherited(self) -> bool:
+    def is_forked(self) -> bool:
         """True if this process was forked after the connection was made. The leases belong to the parent process."""
         return self._process != process_id()
 
     def start(self) -> None:
         """Start the task of the renewals. No manager's task can own it, because any manager may leave before the others."""
-        spawn(self._run, "etcdleader renewals", self._ended.set)
+        spawn_system_task(self._run, "etcdleader renewals", self._ended.set)
 
     async def _run(self) -> None:
         with self._scope:
-            await self.renewals.run()
+            await self.renewer.run()
 
     async def aclose(self) -> None:
         """End the renewals and the moves. Then close the port, unless the user has passed it."""
         self._scope.cancel()
-        await self.moves.aclose()
+        await self.mover.aclose()
         with anyio.move_on_after(_CLOSING):  # a call that ignores cancellation must not delay the caller
             await self._ended.wait()
         if self._owned:
@@ -160,7 +160,7 @@ class Connection:
 
 _Key = tuple[tuple[int, int], anyio.lowlevel.EventLoopToken, Hashable]
 
-_connections: dict[_Key, Connection] = {}
+_pool: dict[_Key, Connection] = {}
 _parents: list[object] = []
 """The connections that a forked child inherited. They are kept alive and never used.
 
@@ -169,19 +169,19 @@ A user's client may have gRPC objects. Freeing or closing them can hang the chil
 
 
 def _forked() -> None:
-    global _connections  # noqa: PLW0603 - the pool, which a fork replaces
-    _parents.append(_connections)
-    _connections = {}
+    global _pool  # noqa: PLW0603 - the pool, which a fork replaces
+    _parents.append(_pool)
+    _pool = {}
 
 
-in_child(AtFork.CONNECTIONS, _forked)
+on_fork(AtFork.CONNECTIONS, _forked)
 
 
-class connect:  # noqa: N801 - it is used like a function
+class acquire_connection:  # noqa: N801 - it is used like a function
     """A context manager that uses the connection for ``key``. The first user on this event loop opens the connection."""
 
     # This is a class, because a generator takes more memory, and each running campaign holds one of these blocks.
-    __slots__ = ("_connection", "_key", "_open_api", "_owned", "_place")
+    __slots__ = ("_connection", "_key", "_open_api", "_owned", "_pool_key")
 
     def __init__(self, key: Hashable, open_api: Callable[[], EtcdApi], *, owned: bool) -> None:
         """Open no connection yet.
@@ -197,10 +197,10 @@ class connect:  # noqa: N801 - it is used like a function
 
     async def __aenter__(self) -> Connection:
         """Return the connection."""
-        self._place = place = (process_id(), anyio.lowlevel.current_token(), self._key)
-        connection = _connections.get(place)
+        self._pool_key = place = (process_id(), anyio.lowlevel.current_token(), self._key)
+        connection = _pool.get(place)
         if connection is None:
-            connection = _connections[place] = Connection(self._open_api(), owned=self._owned)
+            connection = _pool[place] = Connection(self._open_api(), owned=self._owned)
             connection.start()
         connection.users += 1
         self._connection = connection
@@ -210,7 +210,7 @@ class connect:  # noqa: N801 - it is used like a function
         """Close the connection if it has no other users."""
         connection = self._connection
         connection.users -= 1
-        if connection.users == 0 and not connection.inherited:
-            del _connections[self._place]
+        if connection.users == 0 and not connection.is_forked:
+            del _pool[self._pool_key]
             with anyio.CancelScope(shield=True):
                 await connection.aclose()

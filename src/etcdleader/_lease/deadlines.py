@@ -6,12 +6,12 @@ import heapq
 from itertools import count
 from typing import Generic, TypeVar
 
-__all__ = ("Agenda",)
+__all__ = ("Deadlines",)
 
 T = TypeVar("T")
 
 
-class Agenda(Generic[T]):
+class Deadlines(Generic[T]):
     """The deadlines of hashable items, at most one for each item. Each operation takes logarithmic time."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Agenda(Generic[T]):
         """The number of each item's current entry. Outdated entries stay in the heap until they reach its top."""
         self._numbers = count()
 
-    def put(self, thing: T, when: float) -> None:
+    def set(self, thing: T, when: float) -> None:
         """Set the deadline of ``thing`` to ``when``, and replace its previous one."""
         self._entries[thing] = number = next(self._numbers)
         heapq.heappush(self._heap, (when, number, thing))
@@ -28,7 +28,7 @@ class Agenda(Generic[T]):
             self._heap = [entry for entry in self._heap if self._counts(entry)]
             heapq.heapify(self._heap)
 
-    def drop(self, thing: T) -> None:
+    def discard(self, thing: T) -> None:
         """Remove the deadline of ``thing``, if it has one."""
         self._entries.pop(thing, None)
 

@@ -17,7 +17,7 @@ from typing import Protocol
 import anyio
 
 from .._etcd.api import Compare, Put, Range, RangeResult, Result, Txn, TxnResult
-from .._runtime.events import LightEvent
+from .._runtime.events import Event
 from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LossReason
 from .backoff import Backoff
@@ -37,22 +37,22 @@ class MovingSession(Protocol):
     trusted: LeaseClock
     timing: Timing
     owner: KeyOwner
-    lost: LossReason | None
+    loss_reason: LossReason | None
 
-    def lose(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
+    def invalidate(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
         """End the session for this reason."""
 
-    async def granted(self, lease: Lease) -> bool:
+    async def request_grant(self, lease: Lease) -> bool:
         """Request a grant of this lease once. Return whether etcd has granted it."""
         ...
 
-    def move_failed(self, error: EtcdLeaderError) -> None:
+    def on_move_error(self, error: EtcdLeaderError) -> None:
         """Receive the error of a failed call."""
 
-    def unattended(self, error: EtcdLeaderError) -> None:
+    def on_renewer_crash(self, error: EtcdLeaderError) -> None:
         """End the session, because the client's own code has failed."""
 
-    def moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
+    def on_moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
         """Record that the key is on this lease now."""
 
 
@@ -72,15 +72,15 @@ class KeyMove:
         self._new_lease = new_lease
         self._backoff = Backoff(session.timing.retry, random.uniform)
         self.lease = new_lease()
-        self.ended = LightEvent()
+        self.ended = Event()
 
     def start(self, after: float) -> None:
         """Schedule the next attempt after ``after`` seconds."""
-        self._connection.moves.schedule(self, after)
+        self._connection.mover.schedule(self, after)
 
     def give_up(self) -> None:
         """Send no further request. etcd may still apply a request in flight."""
-        self._connection.moves.discard(self)
+        self._connection.mover.discard(self)
         self.ended.set()
 
     # For the connection's mover
@@ -93,7 +93,7 @@ class KeyMove:
     @property
     def is_over(self) -> bool:
         """True if the move must send no further request."""
-        return self._session.lost is not None or self.ended.is_set()
+        return self._session.loss_reason is not None or self.ended.is_set()
 
     @property
     def is_granted(self) -> bool:
@@ -103,9 +103,9 @@ class KeyMove:
     async def grant(self) -> bool:
         """Request a grant of the new lease. Return False if this attempt failed."""
         lease = self.lease
-        if not await self._session.granted(lease):
+        if not await self._session.request_grant(lease):
             return False
-        if self._session.lost is not None:
+        if self._session.loss_reason is not None:
             # The session ended during the grant, and no Txn has attached the key to this lease.
             with anyio.move_on_after(self.retry):
                 await lease.revoke(self.retry, self.retry)
@@ -129,7 +129,7 @@ class KeyMove:
             [Range(own.key)],
         )
 
-    def answered(self, result: TxnResult) -> None:
+    def on_response(self, result: TxnResult) -> None:
         """Process the response to the Txn or to a copy of it."""
         session = self._session
         if self.is_over:
@@ -140,10 +140,10 @@ class KeyMove:
         found = result.results[0]
         assert isinstance(found, RangeResult)
         kv = found.kvs[0] if found.kvs else None
-        if kv is None or not session.own.is_ours(kv):
-            session.lose(LossReason.DELETED)
+        if kv is None or not session.own.matches(kv):
+            session.invalidate(LossReason.DELETED)
             return
-        session.owner.key_seen(kv)
+        session.owner.on_key_read(kv)
         if kv.lease == session.own.moving_to:
             self.succeeded(kv.mod_revision)
         else:
@@ -151,10 +151,10 @@ class KeyMove:
 
     def succeeded(self, mod_revision: int, read: Sequence[Result] = ()) -> None:
         """Complete the move: the key is on the new lease."""
-        self._session.moved_to(self.lease, mod_revision, read)
+        self._session.on_moved_to(self.lease, mod_revision, read)
         self.give_up()
 
-    def lease_gone(self) -> None:
+    def on_lease_not_found(self) -> None:
         """Replace the new lease, which no longer exists. etcd cannot apply any copy of the Txn."""
         session = self._session
         if not self.is_over:
@@ -163,19 +163,19 @@ class KeyMove:
             self.lease = self._new_lease()
             self.start_later()
 
-    def failed(self, error: EtcdLeaderError) -> None:
+    def on_error(self, error: EtcdLeaderError) -> None:
         """Schedule the same Txn again. etcd may have applied it, or may still apply it."""
         if not self.is_over:
-            self._session.move_failed(error)
+            self._session.on_move_error(error)
             self.start_later()
 
-    def regressed(self, error: EtcdRegressedError) -> None:
+    def on_regression(self, error: EtcdRegressedError) -> None:
         """End the session, because the cluster's revision went back."""
-        self._session.lose(LossReason.REGRESSED, error)
+        self._session.invalidate(LossReason.REGRESSED, error)
 
-    def broke(self, error: EtcdLeaderError) -> None:
+    def on_mover_crash(self, error: EtcdLeaderError) -> None:
         """End the session, because the client's own code has failed during the move."""
-        self._session.unattended(error)
+        self._session.on_renewer_crash(error)
 
     def start_later(self) -> None:
         """Schedule the next attempt after a pause."""

@@ -23,14 +23,14 @@ class KeyOwner(Protocol):
         """Return the ranges to read in the Txn that moves the key."""
         ...
 
-    def key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
+    def on_key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
         """Record that the key is on another lease. ``read`` is empty if an earlier copy of the Txn has moved the key."""
 
-    def key_seen(self, kv: KeyValue) -> None:
+    def on_key_read(self, kv: KeyValue) -> None:
         """Receive the key as a read has shown it, with its value and our lease.
 
         Other clients may have put it meanwhile, as step-down requests.
         """
 
-    def companion_absent(self) -> None:
+    def on_predecessor_absent(self) -> None:
         """Record that the key which each renewal also reads no longer exists."""

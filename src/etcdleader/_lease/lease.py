@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from .._etcd.api import LeaseExistsError, LeaseNotFoundError
-from .._runtime.tasks import protected
+from .._runtime.tasks import ki_protected
 from ..errors import EtcdLeaderError
 from .backoff import Backoff
 from .connection import Connection
@@ -139,7 +139,7 @@ async def revoke(leases: Sequence[Lease], connection: Connection, retry: float) 
                 else:
                     async with anyio.create_task_group() as group:
                         for lease in leases:
-                            group.start_soon(protected(lease.revoke), retry / 2, retry)
+                            group.start_soon(ki_protected(lease.revoke), retry / 2, retry)
                 answered = True
             finally:
                 turns.release(succeeded=answered)

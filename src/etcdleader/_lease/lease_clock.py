@@ -11,7 +11,7 @@ from typing import Self
 
 from ..model import LossReason
 
-__all__ = ("LeaseClock", "Renewal", "Timing", "judge_renewal", "reason_of_loss", "why_unconfirmed")
+__all__ = ("LeaseClock", "RenewalResult", "Timing", "check_renewal", "describe_unconfirmed", "loss_reason_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class LeaseClock:
     between the two, so only the earlier time is safe. With a deadline counted from the response, a slow response gave one
     lease two holders.
 
-    ``believed`` latches, and any thread may call it without a lock. A check may run at the same time as a confirmation.
+    ``is_valid`` latches, and any thread may call it without a lock. A check may run at the same time as a confirmation.
     Only the latch, and no order of reads, ensures that the result never becomes True again after it was False.
 
     Attributes:
@@ -62,7 +62,7 @@ class LeaseClock:
         self._uncapped: float | None = None
         """The deadline without the cap; None if no cap is set."""
 
-    def believed(self, now: float) -> bool:
+    def is_valid(self, now: float) -> bool:
         """Return whether the lease is valid at ``now``. Once False, always False."""
         if self._over:
             return False
@@ -77,7 +77,7 @@ class LeaseClock:
 
     def confirm(self, sent_at: float, ttl: float, now: float) -> bool:
         """Extend the deadline by a confirmed renewal, unless a cap is set. Return False if the deadline has passed."""
-        if not self.believed(now):
+        if not self.is_valid(now):
             return False
         if self._uncapped is None:
             self._extend(sent_at, ttl)
@@ -108,7 +108,7 @@ class LeaseClock:
             ttl: The TTL that etcd granted, in seconds.
             now: The current time.
         """
-        if not self.believed(now):
+        if not self.is_valid(now):
             return False
         self.sent_at, self.deadline, self._uncapped = sent_at, sent_at + ttl - self.margin, None
         return True
@@ -118,7 +118,7 @@ class LeaseClock:
         self.deadline = max(self.deadline, sent_at + ttl - self.margin)
 
 
-class Renewal(Enum):
+class RenewalResult(Enum):
     """The result of a renewal: of the keep-alive, the proposal after it, and the read after the proposal."""
 
     CONFIRMED = "confirmed"
@@ -129,7 +129,7 @@ class Renewal(Enum):
     KEY_LOST = "key lost"
 
 
-def judge_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: int, known_term: int) -> Renewal:
+def check_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: int, known_term: int) -> RenewalResult:
     """Decide whether a renewal counts.
 
     etcd responds to keep-alives without consensus. A deposed leader of etcd that has not noticed its deposition
@@ -148,13 +148,13 @@ def judge_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: in
         known_term: The highest raft_term known before the proposal was sent.
     """
     if not key_is_ours:
-        return Renewal.KEY_LOST
+        return RenewalResult.KEY_LOST
     if ttl <= 0 or read_term == 0 or read_term < known_term:
-        return Renewal.UNCONFIRMED
-    return Renewal.CONFIRMED if read_term == lease_term else Renewal.KEPT
+        return RenewalResult.UNCONFIRMED
+    return RenewalResult.CONFIRMED if read_term == lease_term else RenewalResult.KEPT
 
 
-def reason_of_loss(seen: LossReason, remaining: float) -> LossReason:
+def loss_reason_at(seen: LossReason, remaining: float) -> LossReason:
     """Return the reason of a loss, from the reason ``seen`` and the seconds ``remaining`` until the deadline.
 
     Past the deadline the reason is EXPIRED, except for FAILED and REGRESSED. etcd deletes the key of an expired lease. A
@@ -165,7 +165,7 @@ def reason_of_loss(seen: LossReason, remaining: float) -> LossReason:
     return LossReason.EXPIRED if ends_by_itself and remaining <= 0 else seen
 
 
-def why_unconfirmed(ttl: int, read_term: int, known_term: int) -> str:
+def describe_unconfirmed(ttl: int, read_term: int, known_term: int) -> str:
     """Describe why a renewal is ``UNCONFIRMED``."""
     if ttl <= 0:
         return "etcd responded to a keep-alive with TTL 0, but the lease's key still exists"

@@ -31,7 +31,7 @@ class LeasedKey:
     moving_to: int = 0
     moves: int = 0
 
-    def is_ours(self, kv: KeyValue | None) -> bool:
+    def matches(self, kv: KeyValue | None) -> bool:
         """Return whether ``kv`` is this key.
 
         It is, if it has the same create_revision and value, and is on its lease or on the lease to which it moves.

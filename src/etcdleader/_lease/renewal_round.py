@@ -29,12 +29,12 @@ from .._etcd.api import (
     Txns,
 )
 from .._runtime.clock import Clock
-from .._runtime.events import LightEvent
-from .._runtime.tasks import protected
+from .._runtime.events import Event
+from .._runtime.tasks import ki_protected
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .raft_terms import RaftTerms
 
-__all__ = ("MAX_KEYS_PER_READ", "Renewable", "RenewalConnection", "Round")
+__all__ = ("MAX_KEYS_PER_READ", "Renewable", "RenewalConnection", "RenewalRound")
 
 MAX_KEYS_PER_READ = 128
 """etcd's limit on the operations of one Txn (``--max-txn-ops``)."""
@@ -87,7 +87,7 @@ class Renewable(Protocol):
         """
         ...
 
-    def spread(self) -> None:
+    def add_jitter(self) -> None:
         """Let the next renewal be due earlier by a random time, because many leases may start together."""
         ...
 
@@ -95,7 +95,7 @@ class Renewable(Protocol):
         """Return the seconds until the next renewal; 0 or less if it is due, None if there will be none."""
         ...
 
-    def may_go_along(self) -> bool:
+    def can_renew_early(self) -> bool:
         """Return whether the lease may be renewed before it is due, in one round with others."""
         ...
 
@@ -103,7 +103,7 @@ class Renewable(Protocol):
         """Return the keys to read, beginning with the key that confirms the renewal."""
         ...
 
-    def answered(
+    def on_response(
         self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], *, read_term: int, known_term: int
     ) -> bool:
         """Process the responses to a keep-alive and to the read after it. Return False if the renewal is unconfirmed.
@@ -117,7 +117,7 @@ class Renewable(Protocol):
         """
         ...
 
-    def failed(self, error: EtcdLeaderError) -> None:
+    def on_error(self, error: EtcdLeaderError) -> None:
         """Receive the error of a failed attempt."""
         ...
 
@@ -125,11 +125,11 @@ class Renewable(Protocol):
         """Wait for the back-off before the next attempt, because this round has not confirmed the lease."""
         ...
 
-    def regressed(self, error: EtcdRegressedError) -> None:
+    def on_regression(self, error: EtcdRegressedError) -> None:
         """End the session, because the cluster's revision went back."""
         ...
 
-    def unattended(self, error: EtcdLeaderError) -> None:
+    def on_renewer_crash(self, error: EtcdLeaderError) -> None:
         """End the session, because the client's own code has failed."""
         ...
 
@@ -159,22 +159,22 @@ class _Evidence:
         return max(self.give_up_at - anyio.current_time(), 0.001)
 
 
-class Round:
+class RenewalRound:
     """One renewal of one or more leases, in progress.
 
     Attributes:
         reading: True if the reads were sent. They may show a state that is older than a request made from now on.
-        news: Set when the round has ended for some of its leases. A new event then replaces it.
+        changed: Set when the round has ended for some of its leases. A new event then replaces it.
     """
 
     __slots__ = (
         "_connection",
-        "_elsewhere",
         "_first_unanswered",
+        "_is_due",
         "_leases",
         "_release",
-        "_wanted",
-        "news",
+        "_retry_other_endpoint",
+        "changed",
         "reading",
     )
 
@@ -184,7 +184,7 @@ class Round:
         leases: Sequence[Renewable],
         *,
         wanted: Callable[[Renewable], bool],
-        release: Callable[[Round, Sequence[Renewable]], None],
+        release: Callable[[RenewalRound, Sequence[Renewable]], None],
     ) -> None:
         """Send no request yet.
 
@@ -196,22 +196,22 @@ class Round:
         """
         self._connection = connection
         self._leases = leases
-        self._wanted = wanted
+        self._is_due = wanted
         self._release = release
-        self._elsewhere = False
+        self._retry_other_endpoint = False
         self._first_unanswered: Renewable | None = None
         self.reading = False
-        self.news = LightEvent()
+        self.changed = Event()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Wake the tasks that wait for ``news``."""
-        self.news.set()
-        self.news = LightEvent()
+        self.changed.set()
+        self.changed = Event()
 
     async def run(self) -> None:
         """Renew all leases, in at most two attempts."""
         try:
-            left = self._wanting(self._leases)  # the event loop may have been blocked since they were due
+            left = self._still_due(self._leases)  # the event loop may have been blocked since they were due
             for _ in range(_ATTEMPTS):
                 if not left:
                     break
@@ -219,9 +219,9 @@ class Round:
                 left = await self._attempt(left)
                 # The cause may be the current member, so the next attempt goes to another endpoint. The second attempt
                 # starts at once, because it succeeds after most failures.
-                if left and self._elsewhere:
-                    self._connection.api.switch_endpoint(used)
-                self.reading = self._elsewhere = False
+                if left and self._retry_other_endpoint:
+                    self._connection.api.report_endpoint_failure(used)
+                self.reading = self._retry_other_endpoint = False
                 if (first := self._first_unanswered) is not None and len(left) > 1:
                     # etcd processes the keep-alives of a stream one after another. So the first one without a response may
                     # delay those behind it. They are sent again without that one, which waits.
@@ -232,8 +232,8 @@ class Round:
         finally:
             self._release(self, self._leases)
 
-    def _wanting(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
-        return [lease for lease in leases if self._wanted(lease)]
+    def _still_due(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
+        return [lease for lease in leases if self._is_due(lease)]
 
     async def _attempt(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
         """Try once to renew the leases, within the shortest ``retry``. Return those that must be renewed still."""
@@ -258,23 +258,23 @@ class Round:
             answer = answers.get(ids[lease])
             if answer is None:
                 why = answers.errors.get(ids[lease], unanswered)
-                self._elsewhere |= why._elsewhere  # noqa: SLF001 - of this package
+                self._retry_other_endpoint |= why.retry_other_endpoint
                 if not isinstance(why, EtcdRefusedError):
                     self._first_unanswered = self._first_unanswered or lease
-                lease.failed(why)
+                lease.on_error(why)
                 left.append(lease)
             else:
                 answered.append((lease, answer))
         self.reading = True
         evidence = _Evidence(sent_at, self._connection.raft_terms.known, give_up_at, left)
-        portions = _portions(await self._propose(answered, evidence))
+        portions = _batches(await self._propose(answered, evidence))
         if len(portions) == 1:
             await self._confirm(portions[0], evidence)  # the usual case: a task would cost more than all the rest
-            return self._wanting(left)
+            return self._still_due(left)
         async with anyio.create_task_group() as group:
             for some in portions:
-                group.start_soon(protected(self._confirm), some, evidence)
-        return self._wanting(left)
+                group.start_soon(ki_protected(self._confirm), some, evidence)
+        return self._still_due(left)
 
     async def _propose(self, answered: Sequence[_Answered], evidence: _Evidence) -> Sequence[_Answered]:
         """Send a proposal after the keep-alives. Return the leases that a read may confirm now."""
@@ -295,11 +295,11 @@ class Round:
     def _fail(self, leases: Sequence[Renewable], error: EtcdLeaderError, evidence: _Evidence) -> None:
         if isinstance(error, EtcdRegressedError):
             for lease in leases:
-                lease.regressed(error)
+                lease.on_regression(error)
             return
-        self._elsewhere |= error._elsewhere  # noqa: SLF001 - of this package
+        self._retry_other_endpoint |= error.retry_other_endpoint
         for lease in leases:
-            lease.failed(error)
+            lease.on_error(error)
             evidence.unconfirmed.append(lease)
 
     async def _confirm(self, some: Sequence[_Answered], evidence: _Evidence) -> None:
@@ -313,7 +313,7 @@ class Round:
                 # etcd refuses the whole Txn if the user may not read one of its keys. The other leases must not fail.
                 async with anyio.create_task_group() as group:
                     for one in some:
-                        group.start_soon(protected(self._confirm), [one], evidence)
+                        group.start_soon(ki_protected(self._confirm), [one], evidence)
                 return
             self._fail([lease for lease, _ in some], error, evidence)
             return
@@ -326,15 +326,15 @@ class Round:
         for (lease, answer), of_one in zip(some, keys, strict=True):
             read = [_only(next(found)) for _ in of_one]
             sent_at = evidence.sent_at[answer.lease_id]
-            if lease.answered(sent_at, answer, read, read_term=read_term, known_term=known_term):
+            if lease.on_response(sent_at, answer, read, read_term=read_term, known_term=known_term):
                 settled.append(lease)
             else:
-                self._elsewhere = True
+                self._retry_other_endpoint = True
                 evidence.unconfirmed.append(lease)
         self._release(self, settled)
 
 
-def _portions(answered: Sequence[_Answered]) -> list[list[_Answered]]:
+def _batches(answered: Sequence[_Answered]) -> list[list[_Answered]]:
     portions: list[list[_Answered]] = []
     size = 0
     for lease, answer in answered:

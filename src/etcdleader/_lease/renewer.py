@@ -15,14 +15,14 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .._runtime.clock import Clock
-from .._runtime.events import LightEvent
+from .._runtime.events import Event
 from .._runtime.min_counter import MinCounter
-from .._runtime.tasks import protected
+from .._runtime.tasks import ki_protected
 from ..errors import EtcdUnavailableError
-from .deadlines import Agenda
-from .renewal_round import MAX_KEYS_PER_READ, Renewable, RenewalConnection, Round
+from .deadlines import Deadlines
+from .renewal_round import MAX_KEYS_PER_READ, Renewable, RenewalConnection, RenewalRound
 
-__all__ = ("Renewals",)
+__all__ = ("LeaseRenewer",)
 
 _SHORTEST_PAUSE = 0.001
 """Seconds. On a clock slower than the loop's, each sleep ends too early, and the remaining time shrinks toward zero."""
@@ -69,7 +69,7 @@ class _ClockUse:
         return True
 
 
-class Renewals:
+class LeaseRenewer:
     """The renewer of one connection's leases, in a task that the connection owns.
 
     Rounds run concurrently, so that a slow response delays only the leases of the same round.
@@ -77,12 +77,12 @@ class Renewals:
 
     def __init__(self, connection: RenewalConnection) -> None:
         self._connection = connection
-        self._leases: dict[Renewable, Round | None] = {}
-        self._agenda: Agenda[Renewable] = Agenda()
+        self._leases: dict[Renewable, RenewalRound | None] = {}
+        self._deadlines: Deadlines[Renewable] = Deadlines()
         self._clocks: dict[Clock, _ClockUse] = {}
         self._ticks: dict[Renewable, float] = {}
         self._distinct_ticks = MinCounter()
-        self._wake = LightEvent()
+        self._wake = Event()
         self._sleeps_until = -math.inf
         """The time when the task wakes up without a signal; ``-inf`` while it runs and needs none."""
         self._pause = 0.0
@@ -98,14 +98,14 @@ class Renewals:
             use = self._clocks[clock] = _ClockUse(clock, reading - anyio.current_time(), reading)
         use.users += 1
         if len(self._leases) > _SPREAD_FROM:
-            lease.spread()
-        self._look_now(lease)
+            lease.add_jitter()
+        self._check_now(lease)
 
     def discard(self, lease: Renewable) -> None:
         """Stop renewing and checking ``lease``."""
         if lease in self._leases:
             del self._leases[lease]
-            self._agenda.drop(lease)
+            self._deadlines.discard(lease)
             use = self._clocks[lease.clock]
             use.users -= 1
             if not use.users:
@@ -122,11 +122,11 @@ class Renewals:
             self._ticks[lease] = every
             self._distinct_ticks.add(every)
             # Leave the check to the task, because the caller is still in the middle of a change.
-            self._agenda.put(lease, -math.inf)
+            self._deadlines.set(lease, -math.inf)
             if anyio.current_time() + every < self._sleeps_until:
                 self._wake.set()
 
-    def late(self, lease: Renewable) -> float:
+    def blocked_for(self, lease: Renewable) -> float:
         """Return for how many seconds, at least, the event loop was blocked just now; 0 or less if it was not.
 
         The seconds are those of the lease's clock.
@@ -140,21 +140,21 @@ class Renewals:
     def _tick(self) -> float:
         return self._distinct_ticks.min(_LONGEST_PAUSE)
 
-    def _look_now(self, lease: Renewable) -> None:
+    def _check_now(self, lease: Renewable) -> None:
         """Check ``lease`` in this call. Wake the task only if it must act earlier than planned."""
-        if self._look_after(lease, anyio.current_time()) is not None:
-            self.look(lease)
+        if self._check(lease, anyio.current_time()) is not None:
+            self.check_soon(lease)
 
-    def look(self, lease: Renewable) -> None:
+    def check_soon(self, lease: Renewable) -> None:
         """Wake the task to check ``lease`` now, earlier than planned."""
         if lease in self._leases:
-            self._agenda.put(lease, -math.inf)
+            self._deadlines.set(lease, -math.inf)
             self._wake.set()
 
-    def look_at_all(self) -> None:
+    def check_all_soon(self) -> None:
         """Wake the task to check every lease now."""
         for lease in self._leases:
-            self._agenda.put(lease, -math.inf)
+            self._deadlines.set(lease, -math.inf)
         self._wake.set()
 
     async def renew_now(self, lease: Renewable) -> None:
@@ -168,11 +168,11 @@ class Renewals:
                 pause = lease.check()
                 if lease not in self._leases:
                     return
-                under_way, may_join = self._start(self._group, {lease: pause}), True
+                under_way, may_join = self._start_round(self._group, {lease: pause}), True
             else:
                 may_join = not under_way.reading
             while self._leases.get(lease) is under_way:
-                await under_way.news.wait()
+                await under_way.changed.wait()
             if may_join:
                 return
 
@@ -184,41 +184,41 @@ class Renewals:
             except Exception as error:  # noqa: BLE001 - no caller awaits this task: the leases receive the error
                 failure = EtcdUnavailableError(f"renewing leases failed unexpectedly: {error!r}")
                 for lease in list(self._leases):
-                    lease.unattended(failure)
+                    lease.on_renewer_crash(failure)
                 await anyio.sleep(_REST)
 
     async def _run(self) -> None:
         try:
             async with anyio.create_task_group() as self._group:
                 while True:
-                    self._wake = LightEvent()
-                    self._pause = self._start_what_is_due(self._group)
+                    self._wake = Event()
+                    self._pause = self._start_due(self._group)
                     self._sleeps_until = anyio.current_time() + self._pause
                     await self._wake.wait_for(self._pause)
                     self._sleeps_until = -math.inf
         finally:
             self._group = None
 
-    def _start_what_is_due(self, group: TaskGroup) -> float:
+    def _start_due(self, group: TaskGroup) -> float:
         """Start a round of the due leases. Return the seconds until the next call."""
         now = anyio.current_time()
         self._compare_clocks(now)
         due: dict[Renewable, float] = {}
-        while len(due) < MAX_KEYS_PER_READ and (lease := self._agenda.pop(now)) is not None:
-            if (pause := self._look_after(lease, now)) is not None:
+        while len(due) < MAX_KEYS_PER_READ and (lease := self._deadlines.pop(now)) is not None:
+            if (pause := self._check(lease, now)) is not None:
                 due[lease] = pause
         if due:
-            for lease in self._companions(now, MAX_KEYS_PER_READ - len(due)):
+            for lease in self._coalesce(now, MAX_KEYS_PER_READ - len(due)):
                 pause = lease.check()
                 if lease in self._leases:
                     due[lease] = pause
-            self._start(group, due)
-        next_look = self._agenda.next()
+            self._start_round(group, due)
+        next_look = self._deadlines.next()
         if next_look is None:
             return self._tick
         return min(self._tick, max(next_look - now, _PACE if due else _SHORTEST_PAUSE))
 
-    def _look_after(self, lease: Renewable, now: float) -> float | None:
+    def _check(self, lease: Renewable, now: float) -> float | None:
         """Check ``lease``. If its renewal is due, return the seconds until its next check.
 
         Otherwise, schedule the next check of the lease, unless it was discarded, and return None.
@@ -230,26 +230,26 @@ class Renewals:
             if due_in <= 0:
                 return pause
             pause = min(pause, due_in)
-        self._agenda.put(lease, when := now + pause)
+        self._deadlines.set(lease, when := now + pause)
         if when < self._sleeps_until:
             self._wake.set()
         return None
 
-    def _companions(self, now: float, most: int) -> list[Renewable]:
+    def _coalesce(self, now: float, most: int) -> list[Renewable]:
         """Return up to ``most`` leases that are due soon. They join this round, which saves a later one."""
         found: list[Renewable] = []
         left: list[tuple[Renewable, float]] = []
-        while len(found) < most and len(left) < most and (when := self._agenda.next()) is not None:
-            lease = self._agenda.pop(when)
+        while len(found) < most and len(left) < most and (when := self._deadlines.next()) is not None:
+            lease = self._deadlines.pop(when)
             assert lease is not None
-            if self._leases[lease] is None and lease.may_go_along():
+            if self._leases[lease] is None and lease.can_renew_early():
                 found.append(lease)
             else:
                 left.append((lease, when))
                 if when > now:
                     break  # the leases after it are due even later
         for lease, when in left:
-            self._agenda.put(lease, when)
+            self._deadlines.set(lease, when)
         return found
 
     def _compare_clocks(self, now: float) -> None:
@@ -257,28 +257,28 @@ class Renewals:
         if moved:
             for lease in self._leases:
                 if lease.clock in moved:
-                    self._agenda.put(lease, -math.inf)
+                    self._deadlines.set(lease, -math.inf)
 
-    def _start(self, group: TaskGroup, leases: Mapping[Renewable, float]) -> Round:
+    def _start_round(self, group: TaskGroup, leases: Mapping[Renewable, float]) -> RenewalRound:
         """Start a round. The values are the seconds until the next check of each lease."""
-        this = Round(self._connection, list(leases), wanted=self._wanted, release=self._release)
+        this = RenewalRound(self._connection, list(leases), wanted=self._is_due, release=self._release)
         now = anyio.current_time()
         for lease, pause in leases.items():
             self._leases[lease] = this
-            self._agenda.put(lease, now + pause)
-        group.start_soon(protected(this.run))
+            self._deadlines.set(lease, now + pause)
+        group.start_soon(ki_protected(this.run))
         return this
 
-    def _release(self, this: Round, leases: Sequence[Renewable]) -> None:
+    def _release(self, this: RenewalRound, leases: Sequence[Renewable]) -> None:
         """Record that the round has ended for these leases. It may continue for others."""
         now = anyio.current_time()
         for lease in leases:
             if self._leases.get(lease) is this:
                 self._leases[lease] = None
-                if self._look_after(lease, now) is not None:
-                    self.look(lease)
-        this.tell()
+                if self._check(lease, now) is not None:
+                    self.check_soon(lease)
+        this.notify()
 
-    def _wanted(self, lease: Renewable) -> bool:
+    def _is_due(self, lease: Renewable) -> bool:
         """Return whether the lease must still be renewed."""
         return lease in self._leases and lease.due_in() is not None

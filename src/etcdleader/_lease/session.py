@@ -21,10 +21,10 @@ from .connection import Connection
 from .key_move import KeyMove
 from .key_owner import KeyOwner
 from .lease import Lease, revoke
-from .lease_clock import LeaseClock, Renewal, Timing, judge_renewal, reason_of_loss, why_unconfirmed
+from .lease_clock import LeaseClock, RenewalResult, Timing, check_renewal, describe_unconfirmed, loss_reason_at
 from .leased_key import LeasedKey
 from .listener import LeaseListener
-from .pace import Pace
+from .renewal_schedule import RenewalSchedule
 
 __all__ = ("Session",)
 
@@ -42,16 +42,37 @@ class Session:
         timing: The durations of the lease.
         listener: Receives the session's reports.
         trusted: The deadline until which the session may lead.
-        lost: The reason why the session is lost; None if it is not lost.
+        loss_reason: The reason why the session is lost; None if it is not lost.
         error: The error that caused the loss, if any.
         on_lost: Called once, when the session is lost.
         on_moved: Called when the key is on another lease.
     """
 
     __slots__ = (
-        "_also_read", "_attached", "_confirmed_at", "_connection", "_kept", "_last_error", "_lease", "_may_lead",
-        "_move", "_on_tick", "_pace", "_readable", "_ticked_at", "clock", "error", "listener", "lost", "now",
-        "on_lost", "on_moved", "own", "owner", "timing", "trusted",
+        "_also_read",
+        "_attached",
+        "_confirmed_at",
+        "_connection",
+        "_kept",
+        "_last_error",
+        "_lease",
+        "_may_lead",
+        "_move",
+        "_on_tick",
+        "_readable",
+        "_schedule",
+        "_ticked_at",
+        "clock",
+        "error",
+        "listener",
+        "loss_reason",
+        "now",
+        "on_lost",
+        "on_moved",
+        "own",
+        "owner",
+        "timing",
+        "trusted",
     )  # fmt: skip
 
     def __init__(
@@ -73,7 +94,7 @@ class Session:
         self.clock = clock
         self.now = clock.now
         self.own = LeasedKey(b"", b"", 0, 0)
-        self.lost: LossReason | None = None
+        self.loss_reason: LossReason | None = None
         self.error: EtcdLeaderError | None = None
         self.on_lost: Callable[[], None] = _nothing
         self.on_moved: Callable[[], None] = _nothing
@@ -87,7 +108,7 @@ class Session:
         self._may_lead = False
         self._also_read: bytes | None = None
         self._attached: AttachedKeys | None = None
-        self._pace = Pace(timing, random.uniform)
+        self._schedule = RenewalSchedule(timing, random.uniform)
         self._confirmed_at = -math.inf
         self._last_error: EtcdLeaderError | None = None
 
@@ -98,9 +119,9 @@ class Session:
         """The lease that the key is on; 0 before the first attempt to grant one."""
         return self._lease.lease_id
 
-    def believed(self) -> bool:
+    def is_valid(self) -> bool:
         """Return whether the session is valid now. Any thread may call this."""
-        return self.lost is None and self.trusted.believed(self.now())
+        return self.loss_reason is None and self.trusted.is_valid(self.now())
 
     def lease_remaining(self) -> float:
         """Return the seconds until the deadline of the lease, even if the session was lost for another reason."""
@@ -108,26 +129,29 @@ class Session:
 
     def age(self) -> float | None:
         """Return the seconds since the last confirmed request was sent; None if there is none."""
-        return None if math.isinf(sent_at := self._bound.sent_at) else self.now() - sent_at
+        return None if math.isinf(sent_at := self._session_clock.sent_at) else self.now() - sent_at
 
-    def check_deadline(self) -> None:
+    def check_expiry(self) -> None:
         """End the session if its deadline has passed."""
-        if self._bound.remaining(self.now()) <= 0:
-            self.lose(LossReason.EXPIRED)
+        if self._session_clock.remaining(self.now()) <= 0:
+            self.invalidate(LossReason.EXPIRED)
 
-    def lose(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
+    def invalidate(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
         """Mark the session as lost, permanently. Past the deadline, the reason is EXPIRED. No-op if it is lost already."""
-        if self.lost is None:
-            self.lost, self.error = reason_of_loss(reason, self._bound.remaining(self.now())), error
-            if self.lost is LossReason.EXPIRED and (late := self._connection.renewals.late(self)) > self._tick:
+        if self.loss_reason is None:
+            self.loss_reason, self.error = loss_reason_at(reason, self._session_clock.remaining(self.now())), error
+            if (
+                self.loss_reason is LossReason.EXPIRED
+                and (late := self._connection.renewer.blocked_for(self)) > self._tick
+            ):
                 self.listener.loop_was_blocked(late)
             if self._move is not None:
                 self._move.ended.set()
             self.on_lost()
-            self._connection.renewals.look(self)
+            self._connection.renewer.check_soon(self)
 
     @property
-    def _bound(self) -> LeaseClock:
+    def _session_clock(self) -> LeaseClock:
         """The clock whose deadline ends the session: *trusted* for a leader, *kept* for a waiting candidate."""
         return self._kept if self._on_tick is None else self.trusted
 
@@ -136,14 +160,14 @@ class Session:
     async def open(self) -> None:
         """Request a lease until etcd grants it. The listener receives the errors."""
         backoff = Backoff(self.timing.retry, random.uniform)
-        while not await self.granted(self._lease):  # noqa: ASYNC110 - a grant is polled: etcd sends no event
+        while not await self.request_grant(self._lease):  # noqa: ASYNC110 - a grant is polled: etcd sends no event
             await anyio.sleep(backoff.next())
         self.trusted, self._kept = self._clock_of(self._lease), self._clock_of(self._lease)
 
     def _new_lease(self) -> Lease:
-        return Lease(self._connection, self.now, self.move_failed)
+        return Lease(self._connection, self.now, self.on_move_error)
 
-    async def granted(self, lease: Lease) -> bool:
+    async def request_grant(self, lease: Lease) -> bool:
         """Request a grant of this lease once. Return whether etcd has granted it."""
         return await lease.grant(self.timing.lease, self._readable, self.timing.retry)
 
@@ -152,18 +176,18 @@ class Session:
 
     def keep_alive(self) -> None:
         """Renew the lease from now on. Each renewal confirms that our key is in etcd and on this lease."""
-        self._connection.renewals.add(self)
+        self._connection.renewer.add(self)
 
     def watch_deadline(self, on_tick: Callable[[float], None]) -> None:
         """Lead from now on. Call ``on_tick`` with the remaining seconds at each change of the deadline and at each check."""
         self._on_tick = on_tick
-        self._connection.renewals.watch_clock(self, self._tick)
+        self._connection.renewer.watch_clock(self, self._tick)
 
-    def read_along(self, key: bytes | None) -> None:
+    def also_read(self, key: bytes | None) -> None:
         """Read this key with each renewal as well, and report its absence: a watch may have missed the DELETE."""
         self._also_read = key
 
-    def may_lead(self, may: bool) -> None:  # noqa: FBT001 - a setter
+    def set_may_lead(self, may: bool) -> None:  # noqa: FBT001 - a setter
         """Record whether the key is first or second in its queue. Only then does it move when etcd elects a leader."""
         if may and not self._may_lead:
             self._move_if_outdated()
@@ -171,7 +195,7 @@ class Session:
 
     def drain(self) -> None:
         """Renew for at most one more ``lease``, so that work which ignores its cancellation does not keep the key forever."""
-        self._pace.end_at(self.now() + self.timing.lease)
+        self._schedule.end_at(self.now() + self.timing.lease)
 
     async def renew_now(self) -> None:
         """Renew the lease now, and wait for the confirmation.
@@ -183,16 +207,16 @@ class Session:
         asked_at = self.now()
         self._last_error = None
         with anyio.move_on_after(self.timing.retry):
-            while self.lost is None and self._confirmed_at < asked_at:
+            while self.loss_reason is None and self._confirmed_at < asked_at:
                 lease_id = self.lease_id
-                await self._connection.renewals.renew_now(self)
+                await self._connection.renewer.renew_now(self)
                 if (move := self._move) is not None and self._confirmed_at < asked_at:
                     # etcd's leader has changed, so the key must move first.
                     self.start_move()
                     await move.ended.wait()
                 elif self.lease_id == lease_id:
                     break
-        if self.lost is None and self._confirmed_at < asked_at:
+        if self.loss_reason is None and self._confirmed_at < asked_at:
             raise self._why_unconfirmed()
 
     def _why_unconfirmed(self) -> EtcdLeaderError:
@@ -200,10 +224,10 @@ class Session:
 
     async def close(self) -> None:
         """End the session and revoke its leases, which deletes the key. If that fails for ``retry``, they expire."""
-        self._connection.renewals.discard(self)
+        self._connection.renewer.discard(self)
         # In every case, the session becomes invalid before etcd can delete the key.
         self.on_lost = _nothing
-        self.lose(LossReason.STOPPED)
+        self.invalidate(LossReason.STOPPED)
         leases = [self._lease]
         if self._move is not None:
             # The move's Txn may be in flight, so the key may be on either lease.
@@ -211,8 +235,8 @@ class Session:
             leases.append(self._move.lease)
         if self._attached is not None:
             self._attached.stop()
-            leases += [Lease.known(self._connection, self.move_failed, one) for one in self._attached.old_leases()]
-        if not self._connection.inherited:
+            leases += [Lease.known(self._connection, self.on_move_error, one) for one in self._attached.old_leases()]
+        if not self._connection.is_forked:
             await revoke([lease for lease in leases if lease.lease_id], self._connection, self.timing.retry)
 
     # Renewable: for the connection's renewals
@@ -230,124 +254,124 @@ class Session:
     def check(self) -> float:
         """Act on a deadline that has passed and on a later raft term. Return the seconds until the next check."""
         now = self.now()
-        if (remaining := self._bound.remaining(now)) <= 0:
-            self.lose(LossReason.EXPIRED)
-        if self._pace.is_over(now):
+        if (remaining := self._session_clock.remaining(now)) <= 0:
+            self.invalidate(LossReason.EXPIRED)
+        if self._schedule.is_over(now):
             if self._move is not None:
                 self._move.give_up()  # the work had one more ``lease`` to end, and has not ended
         elif self._may_lead:
             self._move_if_outdated()
         if self._on_tick is None:
             return max(remaining, _TICK)
-        if self.lost is not None or now >= self._ticked_at + _NO_SOONER:
+        if self.loss_reason is not None or now >= self._ticked_at + _NO_SOONER:
             self._ticked_at = now
             self._on_tick(remaining)
-        return remaining if self.lost is None else self._tick
+        return remaining if self.loss_reason is None else self._tick
 
     @property
     def _tick(self) -> float:
         return min(_TICK, self.timing.margin / 2)
 
-    def spread(self) -> None:
+    def add_jitter(self) -> None:
         """Let the next renewal be due earlier by a random time."""
-        self._pace.spread()
+        self._schedule.add_jitter()
 
     def due_in(self) -> float | None:
         """Return the seconds until the next renewal; None if there will be none."""
-        over = self.lost is not None or self._bound.remaining(now := self.now()) <= 0
-        return None if over else self._pace.due_in(self._kept.sent_at, now)
+        over = self.loss_reason is not None or self._session_clock.remaining(now := self.now()) <= 0
+        return None if over else self._schedule.due_in(self._kept.sent_at, now)
 
-    def may_go_along(self) -> bool:
+    def can_renew_early(self) -> bool:
         """Return whether the next renewal may start a little early, in one round with others."""
         due_in = self.due_in()
-        return due_in is not None and self._pace.may_come_early(due_in, self.now())
+        return due_in is not None and self._schedule.can_come_early(due_in, self.now())
 
     def keys(self) -> Sequence[bytes]:
         """Return our key, and the other key to read with each renewal, if any."""
         return (self.own.key,) if self._also_read is None else (self.own.key, self._also_read)
 
-    def answered(
+    def on_response(
         self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], *, read_term: int, known_term: int
     ) -> bool:
         """Process the responses to a keep-alive and to the read after it. Return False if the renewal is unconfirmed."""
         kv = read[0]
         if answer.lease_id != self.lease_id and kv is not None:
             return True  # the key has moved meanwhile, so the old lease no longer matters
-        ours = self.own.is_ours(kv)
+        ours = self.own.matches(kv)
         if kv is not None and ours:
-            self.owner.key_seen(kv)
+            self.owner.on_key_read(kv)
             if kv.lease == self.own.moving_to:
                 assert self._move is not None
                 self._move.succeeded(kv.mod_revision)  # etcd has applied the move's Txn; its response is still missing
                 return True
-        verdict = judge_renewal(
+        verdict = check_renewal(
             ttl=answer.ttl,
             key_is_ours=ours,
             lease_term=self._connection.raft_terms.of(self._lease.term),
             read_term=read_term,
             known_term=known_term,
         )
-        if verdict is Renewal.KEY_LOST:
-            self.lose(LossReason.REVOKED if answer.ttl <= 0 else LossReason.DELETED)
+        if verdict is RenewalResult.KEY_LOST:
+            self.invalidate(LossReason.REVOKED if answer.ttl <= 0 else LossReason.DELETED)
             return True
-        if verdict is Renewal.UNCONFIRMED:
-            self.failed(EtcdUnavailableError(why_unconfirmed(answer.ttl, read_term, known_term)))
+        if verdict is RenewalResult.UNCONFIRMED:
+            self.on_error(EtcdUnavailableError(describe_unconfirmed(answer.ttl, read_term, known_term)))
             return False
         now = self.now()
         remaining = self.trusted.remaining(now)
         if not self._kept.confirm(sent_at, answer.ttl, now):
-            self.lose(LossReason.EXPIRED)
+            self.invalidate(LossReason.EXPIRED)
             return True
-        if verdict is Renewal.CONFIRMED:
+        if verdict is RenewalResult.CONFIRMED:
             if not self.trusted.confirm(sent_at, answer.ttl, now) and self._on_tick is not None:
-                self.lose(LossReason.EXPIRED)
+                self.invalidate(LossReason.EXPIRED)
                 return True
             self._confirmed_at = now
         self._renewed(now)
-        if verdict is Renewal.CONFIRMED or self._on_tick is None:
+        if verdict is RenewalResult.CONFIRMED or self._on_tick is None:
             self._last_error = None
             self.listener.renewed(now - sent_at, remaining)
         if len(read) > 1 and read[1] is None:
-            self.owner.companion_absent()
+            self.owner.on_predecessor_absent()
         return True
 
     def _renewed(self, now: float) -> None:
-        self._pace.succeeded()
+        self._schedule.succeeded()
         if self._on_tick is not None:
             # Report the new deadline at once and not at the next check, so that work continues past the old deadline.
             self._ticked_at = now
             self._on_tick(self.trusted.remaining(now))
 
-    def failed(self, error: EtcdLeaderError) -> None:
+    def on_error(self, error: EtcdLeaderError) -> None:
         """Report a failed attempt. The session stays valid until its deadline."""
         self._last_error = error
         self.listener.renewal_failed(error, self.lease_remaining())
 
     def postpone(self) -> None:
         """Wait for the back-off before the next attempt."""
-        self._pace.postpone(self.now())
+        self._schedule.postpone(self.now())
 
-    def unattended(self, error: EtcdLeaderError) -> None:
+    def on_renewer_crash(self, error: EtcdLeaderError) -> None:
         """End the session, because the renewals have failed unexpectedly and its deadline was not checked."""
-        self.failed(error)
-        self.lose(LossReason.EXPIRED, error)
+        self.on_error(error)
+        self.invalidate(LossReason.EXPIRED, error)
 
-    def regressed(self, error: EtcdRegressedError) -> None:
+    def on_regression(self, error: EtcdRegressedError) -> None:
         """End the session, because the cluster's revision went back."""
-        self.lose(LossReason.REGRESSED, error)
+        self.invalidate(LossReason.REGRESSED, error)
 
     # The move to another lease
 
     def start_move(self, after: float = 0.0) -> None:
         """Start the move of the key to another lease, after ``after`` seconds."""
-        if self.lost is None:
+        if self.loss_reason is None:
             if self._move is None:
                 self._move = KeyMove(self, self._connection, self._new_lease)
             self._move.start(after)
 
     def _move_if_outdated(self) -> None:
         if self._move is None and self._connection.raft_terms.is_outdated(self._lease.term):
-            self.start_move(self._pace.draw_move(self.lease_remaining()))
+            self.start_move(self._schedule.draw_move_delay(self.lease_remaining()))
 
     @property
     def attached(self) -> AttachedKeys:
@@ -364,16 +388,16 @@ class Session:
         """
         if self._move is not None and self.own.moving_to:
             await self._move.ended.wait_for(timeout)
-            if self.own.moving_to and self.lost is None:
+            if self.own.moving_to and self.loss_reason is None:
                 raise EtcdUnavailableError(f"the key's move to another lease took over {timeout:g} s: try again")
         return self.lease_id
 
-    def move_failed(self, error: EtcdLeaderError) -> None:
+    def on_move_error(self, error: EtcdLeaderError) -> None:
         """Report a failed call for a lease or a move. For a leader, report it like a failed renewal."""
-        report = self.listener.etcd_failed if self._on_tick is None or self.lost is not None else self.failed
+        report = self.listener.etcd_failed if self._on_tick is None or self.loss_reason is not None else self.on_error
         report(error)
 
-    def moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
+    def on_moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
         """Record that the key is on this lease. ``read`` has the ranges of the move's Txn; empty without its response."""
         self.own, self._lease, self._move = self.own.moved(), lease, None
         now = self.now()
@@ -381,7 +405,7 @@ class Session:
         if self._on_tick is None:
             self.trusted = self._clock_of(lease)  # no term relies on the old deadline yet
         elif not self.trusted.moved(lease.sent_at, lease.ttl, now):
-            self.lose(LossReason.EXPIRED)
+            self.invalidate(LossReason.EXPIRED)
             return
         self._confirmed_at = lease.sent_at
         self._last_error = None
@@ -390,8 +414,8 @@ class Session:
             self._attached.follow(lease.lease_id)
         self.on_moved()
         self.listener.lease_moved(lease.lease_id)
-        self.owner.key_moved(mod_revision, read)
-        self._connection.renewals.look(self)
+        self.owner.on_key_moved(mod_revision, read)
+        self._connection.renewer.check_soon(self)
 
 
 _nothing: Callable[[], None] = lambda: None  # noqa: E731 - a default until another function is set

@@ -16,14 +16,22 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup, TaskStatus
 
 from .._runtime.fork import process_id
-from .._runtime.tasks import call_soon_on, protected
+from .._runtime.tasks import call_soon_on, ki_protected
 from ..config import Config
 from ..errors import EtcdLeaderError, NotLeaderError
 from ..manager import ErrorCallback, LeaderManager, T, TermCallback, Work
 from ..metrics import GuardedMetrics, Metrics, NullMetrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
-from .callbacks import call, cancelled_by_others, errors_of_a_loss, failures_in_term, failures_to, is_inside, within
+from .callbacks import (
+    call,
+    called_from,
+    capture_errors,
+    failures_in_term,
+    loss_errors,
+    run_in_scope_of,
+    unrequested_cancellation,
+)
 from .campaign import Campaign, busy
 from .reporter import Reporter
 from .term_scope import TermScope
@@ -44,10 +52,10 @@ class BaseManager(LeaderManager):
         self._elected_callbacks: list[TermCallback] = []
         self._ousted_callbacks: list[TermCallback] = []
         self._error_callbacks: list[ErrorCallback] = []
-        self._begin_anew()
+        self._reset()
         self._metrics.add(metrics or NullMetrics(), self)
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         """A forked child is somebody else: it draws a new identity and forgets lease, key and terms."""
         self._process = process_id()
         self._identity = self._draw_identity()
@@ -56,9 +64,9 @@ class BaseManager(LeaderManager):
         self._reporter = Reporter(self._identity, self._config, self._metrics, self._clock)
         self._reporter.on_resign_request = self._request_resign
 
-    def _here(self) -> None:
+    def _reset_after_fork(self) -> None:
         if self._process != process_id():
-            self._begin_anew()
+            self._reset()
 
     @abstractmethod
     def _draw_identity(self) -> str:
@@ -80,17 +88,17 @@ class BaseManager(LeaderManager):
 
     @property
     def identity(self) -> str:
-        self._here()
+        self._reset_after_fork()
         return self._identity
 
     @property
     def status(self) -> LeaderStatus:
-        self._here()
+        self._reset_after_fork()
         return self._reporter.status
 
     @property
     def term(self) -> Term | None:
-        self._here()
+        self._reset_after_fork()
         scope = self._scope
         return scope.term if scope is not None and scope.term.is_valid() else None
 
@@ -98,11 +106,11 @@ class BaseManager(LeaderManager):
         return self.term is not None
 
     def statistics(self) -> ElectionStatistics:
-        self._here()
+        self._reset_after_fork()
         return self._reporter.statistics(self._renewal_age())
 
     def health(self) -> Health:
-        self._here()
+        self._reset_after_fork()
         return self._reporter.health(self._scope)
 
     def _renewal_age(self) -> float | None:
@@ -132,35 +140,35 @@ class BaseManager(LeaderManager):
     # Campaigning
 
     async def campaign(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        await self._conduct(self._begin(None), task_status)
+        await self._run_campaign(self._begin(None), task_status)
 
     async def run(self, work: Work[T]) -> T | None:
         campaign = self._begin(work)
-        await self._conduct(campaign, anyio.TASK_STATUS_IGNORED)
+        await self._run_campaign(campaign, anyio.TASK_STATUS_IGNORED)
         result: T | None = campaign.result
         return result
 
     def _begin(self, work: Callable[[Term], Awaitable[Any]] | None) -> Campaign:
-        self._here()
+        self._reset_after_fork()
         if self._campaign is not None:
             raise busy(self._identity, self._election_key)
         self._campaign = Campaign(work, self._reporter.failed)
         self._reporter.campaign_begins()
         return self._campaign
 
-    async def _conduct(self, campaign: Campaign, task_status: TaskStatus[None]) -> None:
+    async def _run_campaign(self, campaign: Campaign, task_status: TaskStatus[None]) -> None:
         cancelled = False
         try:
             async with anyio.create_task_group() as group:
-                self._reporter.on_trouble = lambda error: self._tell_error(group, campaign, error)
-                group.start_soon(protected(self._contend_shielded), campaign)
+                self._reporter.on_trouble = lambda error: self._run_error_callbacks(group, campaign, error)
+                group.start_soon(ki_protected(self._contend_shielded), campaign)
                 try:
-                    await campaign.standing.wait()
+                    await campaign.joined.wait()
                     if not campaign.failures:
                         task_status.started()
-                    await campaign.over.wait()
+                    await campaign.contending_done.wait()
                 except BaseException as interruption:
-                    self._end(campaign)
+                    self._stop_campaign(campaign)
                     if cancelled := isinstance(interruption, anyio.get_cancelled_exc_class()):
                         raise
                     # Ctrl-C on trio. Raised again below, outside the group, so that it comes out as itself.
@@ -169,7 +177,7 @@ class BaseManager(LeaderManager):
                 group.cancel_scope.deadline = anyio.current_time() + self._config.retry
             if cancelled and not campaign.failures:
                 # The group has cancelled itself, and a child of it was the cause.
-                campaign.fail(cancelled_by_others("a task of the campaign"))
+                campaign.fail(unrequested_cancellation("a task of the campaign"))
         finally:
             self._reporter.campaign_ends()
             self._campaign = None
@@ -181,31 +189,31 @@ class BaseManager(LeaderManager):
     async def _contend_shielded(self, campaign: Campaign) -> None:
         with anyio.CancelScope(shield=True):
             try:
-                with failures_to(campaign.fail):
+                with capture_errors(campaign.fail):
                     await self._contend(campaign)
             finally:
-                campaign.standing.set()
-                campaign.over.set()
+                campaign.joined.set()
+                campaign.contending_done.set()
 
-    def _end(self, campaign: Campaign) -> None:
+    def _stop_campaign(self, campaign: Campaign) -> None:
         if campaign is self._campaign:
             campaign.stop()
             if self._scope is not None:
                 self._scope.close(LossReason.STOPPED)
 
     async def stop(self) -> None:
-        self._here()
+        self._reset_after_fork()
         campaign, scope = self._campaign, self._scope
         if campaign is not None:
             campaign.check_loop("stop")
-            self._end(campaign)
+            self._stop_campaign(campaign)
             if not self._called_from_inside(campaign, scope):
                 await campaign.finished.wait()
                 return
         await anyio.lowlevel.checkpoint()
 
     async def resign(self) -> None:
-        self._here()
+        self._reset_after_fork()
         campaign, scope = self._campaign, self._scope
         if campaign is not None:
             campaign.check_loop("resign")
@@ -223,14 +231,14 @@ class BaseManager(LeaderManager):
 
     @staticmethod
     def _called_from_inside(campaign: Campaign | None, scope: TermScope | None) -> bool:
-        return is_inside(campaign) or (scope is not None and not scope.joined and is_inside(scope))
+        return called_from(campaign) or (scope is not None and not scope.joined and called_from(scope))
 
     def __asynccontextmanager__(self) -> AbstractAsyncContextManager[Self, bool | None]:
         return CampaignBlock(
             self,
             lambda: self._begin(None),
-            lambda campaign: self._conduct(campaign, anyio.TASK_STATUS_IGNORED),
-            self._end,
+            lambda campaign: self._run_campaign(campaign, anyio.TASK_STATUS_IGNORED),
+            self._stop_campaign,
         )
 
     # Waiting for a term
@@ -241,7 +249,7 @@ class BaseManager(LeaderManager):
 
     async def _wait_scope(self, call: str) -> TermScope:
         """The scope of a valid term. Nothing is awaited between the look and the return."""
-        self._here()
+        self._reset_after_fork()
         waited_on = self._campaign
         warned = False
         while True:
@@ -269,7 +277,7 @@ class BaseManager(LeaderManager):
 
     # Serving a term
 
-    async def _serve(
+    async def _serve_term(
         self,
         campaign: Campaign,
         scope: TermScope,
@@ -285,7 +293,7 @@ class BaseManager(LeaderManager):
             overrun_in: Seconds until work that still runs is an overrun, or None; called from the guard's thread.
         """
         self._scope = scope
-        guarded = self._guarded(scope, overrun_in)
+        guarded = self._watchdog(scope, overrun_in)
         try:
             with guarded:
                 try:
@@ -303,17 +311,17 @@ class BaseManager(LeaderManager):
         finally:
             closed_at = scope.closed_at if scope.closed_at is not None else self._clock()
             self._reporter.ousted(scope.term, self._clock() - closed_at)
-            await self._tell_ousted(campaign, scope)
+            await self._run_ousted_callbacks(campaign, scope)
 
-    def _guarded(self, scope: TermScope, overrun_in: Callable[[], float | None]) -> AbstractContextManager[None]:
+    def _watchdog(self, scope: TermScope, overrun_in: Callable[[], float | None]) -> AbstractContextManager[None]:
         if not self._config.exit_on_overrun:
             return nullcontext()
-        from .._runtime.watchdog import watching
+        from .._runtime.watchdog import watch
 
-        return watching(overrun_in, lambda: f"work for {scope.term.election!r} outlived its lease")
+        return watch(overrun_in, lambda: f"work for {scope.term.election!r} outlived its lease")
 
     async def _work(self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]]) -> None:
-        failures = failures_to(lambda error: self._raised(campaign, None, error))
+        failures = capture_errors(lambda error: self._on_exception(campaign, None, error))
         if not self._elected_callbacks and campaign.work is None:
             # No tasks, no group: ten thousand may lead so, with the work in their `leading()` blocks.
             with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()), failures:
@@ -322,17 +330,19 @@ class BaseManager(LeaderManager):
         async with anyio.create_task_group() as group:
             with scope.work(group.cancel_scope, anyio.current_time()):
                 for callback in list(self._elected_callbacks):
-                    group.start_soon(self._elected, campaign, scope, callback)
+                    group.start_soon(self._call_on_elected, campaign, scope, callback)
                 if campaign.work is not None:
-                    group.start_soon(self._do, campaign, scope, campaign.work)
+                    group.start_soon(self._run_work, campaign, scope, campaign.work)
                 with failures:
                     await hold()
         if not scope.closed and anyio.current_time() < group.cancel_scope.deadline:
-            campaign.fail(cancelled_by_others("a task of the term"))
+            campaign.fail(unrequested_cancellation("a task of the term"))
 
-    def _raised(self, campaign: Campaign, scope: TermScope | None, error: BaseException, *, tell: bool = True) -> None:
+    def _on_exception(
+        self, campaign: Campaign, scope: TermScope | None, error: BaseException, *, tell: bool = True
+    ) -> None:
         """Take in what work or a callback raised, in the term of ``scope`` if there is one. ``tell``: ``on_error`` gets a loss."""
-        if scope is not None and not scope.term.is_valid() and (losses := errors_of_a_loss(error)):
+        if scope is not None and not scope.term.is_valid() and (losses := loss_errors(error)):
             scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
             for loss in losses:
                 self._reporter.raised_late(scope.term, loss, tell=tell)
@@ -342,15 +352,15 @@ class BaseManager(LeaderManager):
             self._scope.close(LossReason.FAILED)
 
     def _failures(self, campaign: Campaign, scope: TermScope | None, *, tell: bool = True) -> failures_in_term:
-        return failures_in_term(scope, lambda error: self._raised(campaign, scope, error, tell=tell))
+        return failures_in_term(scope, lambda error: self._on_exception(campaign, scope, error, tell=tell))
 
-    async def _elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
-        with within(scope):
+    async def _call_on_elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
+        with run_in_scope_of(scope):
             async with self._failures(campaign, scope):
                 await call(callback, self, scope.term)
 
-    async def _do(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
-        with within(scope):
+    async def _run_work(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
+        with run_in_scope_of(scope):
             async with self._failures(campaign, scope):
                 result = await work(scope.term)
                 if scope.term.is_valid():
@@ -361,39 +371,39 @@ class BaseManager(LeaderManager):
                     # It has seen the loss by itself, and is not done: `while term.is_valid()` ends so.
                     scope.close(LossReason.EXPIRED)
 
-    async def _tell_ousted(self, campaign: Campaign, scope: TermScope) -> None:
+    async def _run_ousted_callbacks(self, campaign: Campaign, scope: TermScope) -> None:
         with anyio.move_on_after(self._config.retry) as bound:
             # Beside each other, so that one that hangs does not keep the others from being called.
             async with anyio.create_task_group() as group:
                 for callback in list(self._ousted_callbacks):
-                    group.start_soon(self._ousted, campaign, scope, callback)
+                    group.start_soon(self._call_on_ousted, campaign, scope, callback)
         if bound.cancelled_caught:
             self._reporter.ousted_took_too_long(self._config.retry)
         elif group.cancel_scope.cancel_called:
-            campaign.fail(cancelled_by_others("an on_ousted callback"))
+            campaign.fail(unrequested_cancellation("an on_ousted callback"))
 
-    async def _ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
-        with within(campaign):
+    async def _call_on_ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
+        with run_in_scope_of(campaign):
             async with self._failures(campaign, scope):
                 await call(callback, self, scope.term)
 
-    def _tell_error(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
+    def _run_error_callbacks(self, group: TaskGroup, campaign: Campaign, error: EtcdLeaderError) -> None:
         if campaign.loop != anyio.lowlevel.current_token():
             # observe() runs on another thread's loop.
-            call_soon_on(campaign.loop, self._tell_error, group, campaign, error)
+            call_soon_on(campaign.loop, self._run_error_callbacks, group, campaign, error)
             return
-        if campaign.over.is_set():
+        if campaign.contending_done.is_set():
             return  # the group may be closing already
         for callback in list(self._error_callbacks):
             group.start_soon(self._call_on_error, campaign, callback, error)
 
     async def _call_on_error(self, campaign: Campaign, callback: ErrorCallback, error: EtcdLeaderError) -> None:
-        with within(campaign):
+        with run_in_scope_of(campaign):
             # Its own loss is not told to it again: it would raise for ever.
             async with self._failures(campaign, self._scope, tell=False):
                 await call(callback, self, error)
 
-    def _release_told(self, scope: TermScope) -> None:
+    def _on_released(self, scope: TermScope) -> None:
         """The seat was given back."""
         self._scope = None
         scope.released.set()

@@ -18,7 +18,7 @@ import anyio.lowlevel
 from .._runtime.tasks import call_soon_on
 from ..errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
 from ..model import LossReason, Term
-from .callbacks import errors_of_a_loss, failures_to, split_cancellation, within
+from .callbacks import capture_errors, loss_errors, run_in_scope_of, split_cancellation
 from .campaign import Campaign
 from .term_scope import TermScope
 
@@ -54,7 +54,7 @@ class CampaignBlock(AbstractAsyncContextManager[M, bool | None]):
         return self._manager
 
     async def _run(self) -> None:
-        with failures_to(lambda _: self._group.cancel_scope.cancel()):
+        with capture_errors(lambda _: self._group.cancel_scope.cancel()):
             await self._conduct(self._campaign)
 
     async def __aexit__(
@@ -115,7 +115,7 @@ class LeadingBlock(AbstractAsyncContextManager[Term, None]):
         self._cancel_scope.__enter__()
         self._stack = stack = ExitStack()
         stack.enter_context(scope.work(self._cancel_scope, anyio.current_time()))
-        stack.enter_context(within(scope))
+        stack.enter_context(run_in_scope_of(scope))
         return scope.term
 
     async def __aexit__(
@@ -138,7 +138,7 @@ class LeadingBlock(AbstractAsyncContextManager[Term, None]):
 
     async def _follows_the_loss(self, error: BaseException) -> bool:
         """Return whether the end of the term has caused it, as it causes the refused write of a leader that was frozen."""
-        if isinstance(error, LeadershipLostError | BaseExceptionGroup) or not errors_of_a_loss(error):
+        if isinstance(error, LeadershipLostError | BaseExceptionGroup) or not loss_errors(error):
             return False
         if self._scope.term.is_valid():
             await self._scope.confirm()

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = (
     "call",
-    "cancelled_by_others",
-    "errors_of_a_loss",
+    "called_from",
+    "capture_errors",
     "failures_in_term",
-    "failures_to",
-    "is_inside",
+    "loss_errors",
+    "run_in_scope_of",
     "split_cancellation",
-    "within",
+    "unrequested_cancellation",
 )
 
 
@@ -50,7 +50,7 @@ def split_cancellation(error: BaseException | None) -> tuple[BaseException | Non
     return (error, None) if isinstance(error, cancelled) else (None, error)
 
 
-class failures_to:  # noqa: N801 - it reads as what it does
+class capture_errors:  # noqa: N801 - it reads as what it does
     """Tell what the block raises, as it was raised, but for cancellation, which goes on: it is no error.
 
     A cancellation that nobody requested is one: on asyncio, to await a task that other code has cancelled raises CancelledError.
@@ -80,10 +80,10 @@ class failures_to:  # noqa: N801 - it reads as what it does
         raise cancellation from None
 
 
-def errors_of_a_loss(error: BaseException) -> list[EtcdLeaderError]:
+def loss_errors(error: BaseException) -> list[EtcdLeaderError]:
     """Return the errors that the end of a term causes, if the exception is one or a group of these alone; else nothing."""
     if isinstance(error, BaseExceptionGroup):
-        found = [errors_of_a_loss(one) for one in error.exceptions]
+        found = [loss_errors(one) for one in error.exceptions]
         return [one for errors in found for one in errors] if all(found) else []
     return [error] if isinstance(error, EtcdLeaderError) and error._follows_loss else []  # noqa: SLF001 - of this package
 
@@ -110,16 +110,16 @@ class failures_in_term:  # noqa: N801 - it reads as what it does
     ) -> bool:
         _, failure = split_cancellation(error)
         scope = self._scope
-        if failure is not None and scope is not None and scope.term.is_valid() and errors_of_a_loss(failure):
+        if failure is not None and scope is not None and scope.term.is_valid() and loss_errors(failure):
             try:
                 await scope.confirm()
             except anyio.get_cancelled_exc_class():
                 self._tell(failure)  # mostly because the term is over
                 raise
-        return failures_to(self._tell).__exit__(kind, error, traceback)
+        return capture_errors(self._tell).__exit__(kind, error, traceback)
 
 
-def cancelled_by_others(what: str) -> EtcdLeaderError:
+def unrequested_cancellation(what: str) -> EtcdLeaderError:
     """Return the error for a task of ours that other code has cancelled by itself, without the campaign."""
     return EtcdLeaderError(f"{what} was cancelled, but not by etcdleader: to end the campaign, use stop()")
 
@@ -146,7 +146,7 @@ _frames: ContextVar[tuple[_Frame, ...]] = ContextVar("etcdleader_frames", defaul
 
 
 @contextmanager
-def within(of: object) -> Iterator[None]:
+def run_in_scope_of(of: object) -> Iterator[None]:
     """The block runs in the name of a term or a campaign. So does what it starts, until the block is left."""
     frame = _Frame(of)
     token = _frames.set((*_frames.get(), frame))
@@ -158,6 +158,6 @@ def within(of: object) -> Iterator[None]:
             _frames.reset(token)
 
 
-def is_inside(of: object) -> bool:
+def called_from(of: object) -> bool:
     """Whether this code runs in its name: it is asked, and never waited for, from there."""
     return any(frame.active and frame.of is of for frame in _frames.get())

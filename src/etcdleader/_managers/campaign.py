@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from .._runtime.events import LightEvent
+from .._runtime.events import Event
 from ..model import Term
 
 __all__ = ("Campaign", "busy")
@@ -33,20 +33,20 @@ class Campaign:
         stopping: It is to end.
         result: What the work returned.
         failures: What callbacks and work raised.
-        standing: Set when the candidate stands in the queue for the first time, or the campaign ends.
-        over: Set when nothing of it runs any more but callbacks for errors.
+        joined: Set when the candidate stands in the queue for the first time, or the campaign ends.
+        contending_done: Set when nothing of it runs any more but callbacks for errors.
         finished: Set when it has ended.
     """
 
     __slots__ = (
         "_interruptible",
         "_on_failure",
+        "contending_done",
         "failures",
         "finished",
+        "joined",
         "loop",
-        "over",
         "result",
-        "standing",
         "stopping",
         "work",
     )
@@ -59,9 +59,9 @@ class Campaign:
         self.stopping = False
         self.result: Any = None
         self.failures: list[BaseException] = []
-        self.standing = LightEvent()
-        self.over = LightEvent()
-        self.finished = LightEvent()
+        self.joined = Event()
+        self.contending_done = Event()
+        self.finished = Event()
         self._on_failure = on_failure
         self._interruptible: anyio.CancelScope | None = None
 

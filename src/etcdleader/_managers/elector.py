@@ -89,11 +89,11 @@ class Elector:
             if await self._win(candidacy) and not self._campaign.stopping:
                 leadership = Leadership(self._campaign, candidacy, self._context, self._reporter)
                 scope = leadership.scope
-                await self._serve(self._campaign, scope, candidacy.hold, leadership.overrun_in)
+                await self._serve(self._campaign, scope, candidacy.monitor, leadership.overrun_in)
         finally:
             try:
                 # Last of all: until here this process led, and nobody else's work could begin.
-                await candidacy.withdraw()
+                await candidacy.release()
             finally:
                 self.session = None
                 self._reporter.candidacy_ended()
@@ -107,9 +107,9 @@ class Elector:
     async def _win(self, candidacy: Candidacy) -> bool:
         with self._campaign.interruptible():
             try:
-                await candidacy.stand()
-                self._campaign.standing.set()
-                await candidacy.wait_turn()
+                await candidacy.join()
+                self._campaign.joined.set()
+                await candidacy.wait_until_first()
             except CandidacyOverError as over:
                 self._reporter.candidacy_lost(over.reason)
             else:
@@ -141,7 +141,7 @@ class Leadership:
             key=candidacy.key.decode(),
             lease_id=candidacy.session.lease_id,
             elected_at=datetime.now(UTC),
-            _believed=self._believed,
+            _lease_is_valid=self._is_valid,
             _remaining=self._session.lease_remaining,
             _guard=self._guard,
             _transact=self._transact,
@@ -151,12 +151,12 @@ class Leadership:
             term,
             clock=context.clock.now,
             margin=context.timing.margin,
-            on_close=self._closed,
+            on_close=self._on_close,
             confirm=self._confirm,
         )
-        self._session.on_lost = self._lost
-        self._session.on_moved = self._moved
-        self._session.watch_deadline(self._tick)
+        self._session.on_lost = self._on_lost
+        self._session.on_moved = self._on_moved
+        self._session.watch_deadline(self._on_tick)
 
     def overrun_in(self) -> float | None:
         """``TermScope.overrun_in``, of this lease. Called from the guard's thread, too."""
@@ -164,8 +164,8 @@ class Leadership:
 
     # What the term asks
 
-    def _believed(self) -> bool:
-        return self._process == process_id() and self._session.believed()
+    def _is_valid(self) -> bool:
+        return self._process == process_id() and self._session.is_valid()
 
     def _guard(self) -> list[Any]:
         from .._etcd.etcd3_txn import guard_compares
@@ -192,7 +192,7 @@ class Leadership:
                 # The key is deleted, or attached to another client's lease.
                 return await transact_failure(connection.txn, failure, timeout=retry)
             except EtcdRegressedError as error:
-                self._session.lose(LossReason.REGRESSED, error)
+                self._session.invalidate(LossReason.REGRESSED, error)
                 raise
 
     async def _attach(self, key: bytes, value: bytes) -> None:
@@ -214,7 +214,7 @@ class Leadership:
                     refused()
                     tried = lease_id  # the key may have moved meanwhile: once more then
             except EtcdRegressedError as error:
-                session.lose(LossReason.REGRESSED, error)
+                session.invalidate(LossReason.REGRESSED, error)
                 raise
         raise LeadershipLostError(term)
 
@@ -237,22 +237,22 @@ class Leadership:
         with suppress(EtcdLeaderError):  # the term stays as it is
             await self._session.renew_now()
 
-    def _closed(self) -> None:
+    def _on_close(self) -> None:
         self._session.drain()
         self._reporter.ending(self.scope.term)
 
-    def _lost(self) -> None:
-        self.scope.seat_lost(self._session.lost or LossReason.EXPIRED)
+    def _on_lost(self) -> None:
+        self.scope.leadership_lost(self._session.loss_reason or LossReason.EXPIRED)
 
-    def _moved(self) -> None:
+    def _on_moved(self) -> None:
         self.scope.term.lease_id = self._session.lease_id
 
-    def _tick(self, remaining: float) -> None:
+    def _on_tick(self, remaining: float) -> None:
         scope = self.scope
         scope.extend_backstop(anyio.current_time(), remaining)
-        if not scope.had_time_to_end() or scope.overrun_told:
+        if not scope.had_time_to_end() or scope.overrun_reported:
             return
         left = self.overrun_in()
         if left is not None and left <= 0:
-            scope.overrun_told = True
+            scope.overrun_reported = True
             self._reporter.overrun(scope.term)

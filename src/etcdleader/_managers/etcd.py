@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from .._runtime.clock import Clock, boottime
-from ..config import SHORT_LEASE, Config, EtcdConfig, check_election_key
+from ..config import MIN_RECOMMENDED_LEASE, Config, EtcdConfig, validate_election_key
 from ..errors import LeadershipLostError, NotLeaderError
 from ..metrics import Metrics
 from ..model import LeaderRecord, Term
@@ -64,13 +64,13 @@ class EtcdLeaderManager(BaseManager):
         self._is_port = not isinstance(client, EtcdConfig) and not _is_etcd3_client(client)
         if self._is_port and not _implements_port(client):
             raise TypeError(f"client must be an EtcdConfig or an etcd3.Etcd3Client, not {type(client).__name__}")
-        check_election_key(election_key)
+        validate_election_key(election_key)
         self._client: Any = client
         self._known_revisions: Mapping[int, int] = {}
         super().__init__(config, election_key, clock=clock or boottime, metrics=metrics)
 
     def _begin_anew(self) -> None:
-        super()._begin_anew()
+        super()._reset()
         self._elector: Elector | None = None
 
     def _draw_identity(self) -> str:
@@ -87,11 +87,11 @@ class EtcdLeaderManager(BaseManager):
         return None if session is None else session.age()
 
     def _connect(self) -> AbstractAsyncContextManager[Connection]:
-        from .._lease.connection import connect
+        from .._lease.connection import acquire_connection
 
         client = self._client
         if self._is_port:
-            return connect(id(client), lambda: client, owned=False)
+            return acquire_connection(id(client), lambda: client, owned=False)
         key: Hashable = client if isinstance(client, EtcdConfig) else id(client)
 
         def open_client() -> EtcdApi:
@@ -99,7 +99,7 @@ class EtcdLeaderManager(BaseManager):
 
             return new_client(client)
 
-        return connect(key, open_client, owned=True)
+        return acquire_connection(key, open_client, owned=True)
 
     # Looking on
 
@@ -120,7 +120,7 @@ class EtcdLeaderManager(BaseManager):
     async def observe(self) -> AsyncGenerator[AsyncIterator[LeaderRecord | None], None]:
         from .._election.observer import Observer
 
-        self._here()
+        self._reset_after_fork()
         async with (
             self._connect() as connection,
             Observer(connection, self._election_key, self._config.retry, self._reporter).opened() as leaders,
@@ -149,7 +149,7 @@ class EtcdLeaderManager(BaseManager):
         from .elector import Elector
 
         config = self._config
-        if config.lease < SHORT_LEASE:
+        if config.lease < MIN_RECOMMENDED_LEASE:
             self._reporter.short_lease(config.lease)
         if not self._is_port and getattr(self._client, "metadata", None):
             self._reporter.borrowed_token()
@@ -162,7 +162,7 @@ class EtcdLeaderManager(BaseManager):
             connect=self._connect,
         )
         self._elector = elector = Elector(
-            campaign, context, self._reporter, serve=self._serve, released=self._release_told
+            campaign, context, self._reporter, serve=self._serve_term, released=self._on_released
         )
         async with self._connect() as connection:
             # A manager remembers what it saw in earlier campaigns, too: a cluster can be wiped between two.

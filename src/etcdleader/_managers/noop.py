@@ -16,7 +16,7 @@ import anyio.lowlevel
 
 from .._lease.backoff import Backoff
 from .._runtime.fork import process_id
-from ..config import Config, check_election_key
+from ..config import Config, validate_election_key
 from ..errors import ConfigError, LeadershipLostError, NotLeaderError
 from ..model import LeaderRecord, LossReason, Term
 from .base import BaseManager
@@ -42,25 +42,25 @@ class NoopLeaderManager(BaseManager):
             ConfigError: The election key is not empty, and cannot be one.
         """
         if election_key != "":
-            check_election_key(election_key)
+            validate_election_key(election_key)
         super().__init__(config or Config(), election_key, clock=time.monotonic, metrics=None)
-        self._said_so = False
+        self._logged = False
 
     def _draw_identity(self) -> str:
         return "noop"
 
     async def _contend(self, campaign: Campaign) -> None:
-        if not self._said_so:
-            self._said_so = True
+        if not self._logged:
+            self._logged = True
             _logger.info("election for %r is off: this process leads whenever it campaigns", self._election_key)
-        campaign.standing.set()
+        campaign.joined.set()
         backoff = Backoff(self._config.retry, random.uniform)
         while not campaign.stopping:
             scope = self._open_term()
             try:
-                await self._serve(campaign, scope, anyio.sleep_forever, _never)
+                await self._serve_term(campaign, scope, anyio.sleep_forever, _never)
             finally:
-                self._release_told(scope)
+                self._on_released(scope)
             backoff.reset()  # as on etcd, where each term has begun with a candidacy that worked
             resigned = scope.term.loss_reason is LossReason.RESIGNED
             with campaign.interruptible():
@@ -75,7 +75,7 @@ class NoopLeaderManager(BaseManager):
             key="",
             lease_id=0,
             elected_at=datetime.now(UTC),
-            _believed=lambda: process == process_id(),
+            _lease_is_valid=lambda: process == process_id(),
             _remaining=lambda: math.inf,
             _guard=list,
             _transact=_refuse,

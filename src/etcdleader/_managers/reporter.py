@@ -8,7 +8,7 @@ from dataclasses import InitVar, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from .._etcd.versions import known_defects
-from ..config import SHORT_LEASE, Config
+from ..config import MIN_RECOMMENDED_LEASE, Config
 from ..errors import EtcdLeaderError
 from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
@@ -160,7 +160,7 @@ class Reporter(Waiters):
             "the lease of %s is %g s: each change of etcd's own leader can cost one that is below %g s",
             self._name,
             lease,
-            SHORT_LEASE,
+            MIN_RECOMMENDED_LEASE,
         )
 
     def borrowed_token(self) -> None:
@@ -208,7 +208,7 @@ class Reporter(Waiters):
         self._count_error(error)
         self._report_trouble(self._outages.watch_failed(watcher, type(error)), error)
 
-    def watch_stands(self, watcher: object) -> None:
+    def watch_recovered(self, watcher: object) -> None:
         """``watcher`` has its watch, or wants none any more."""
         self._report_recovery(self._outages.watch_back(watcher, campaigning=self._liveness.campaigning))
 

@@ -10,8 +10,8 @@ from types import TracebackType
 import anyio
 import anyio.lowlevel
 
-from .._lease.lease_clock import reason_of_loss
-from .._runtime.events import LightEvent
+from .._lease.lease_clock import loss_reason_at
+from .._runtime.events import Event
 from ..model import LossReason, Term
 
 __all__ = ("TermScope",)
@@ -28,20 +28,20 @@ class TermScope:
         confirm: Returns when etcd has confirmed the term, when the term is over, or after ``retry``. On the loop of the campaign.
         joined: Its work has ended.
         released: Set when the seat was given back.
-        overrun_told: The overrun was reported.
+        overrun_reported: The overrun was reported.
     """
 
     __slots__ = (
         "_clock",
+        "_leadership_lost_at",
         "_left",
         "_margin",
         "_on_close",
         "_scopes",
-        "_seat_lost_at",
         "closed_at",
         "confirm",
         "joined",
-        "overrun_told",
+        "overrun_reported",
         "released",
         "term",
     )
@@ -58,15 +58,15 @@ class TermScope:
         self.term = term
         self.confirm = confirm
         self.joined = False
-        self.released = LightEvent()
-        self.overrun_told = False
+        self.released = Event()
+        self.overrun_reported = False
         self.closed_at: float | None = None
-        self._seat_lost_at = math.inf
+        self._leadership_lost_at = math.inf
         self._clock = clock
         self._margin = margin
         self._on_close = on_close
         self._scopes: dict[anyio.CancelScope, None] = {}  # in the order of their making: a set has none
-        self._left = LightEvent()
+        self._left = Event()
 
     def close(self, reason: LossReason) -> None:
         """End the term: first the mark, so that the work's own clean-up finds ``is_valid()`` False; then cancel.
@@ -75,7 +75,7 @@ class TermScope:
         """
         if self.term.loss_reason is not None:
             return
-        self.term.loss_reason = reason_of_loss(reason, self.term._remaining())  # noqa: SLF001 - the lease's
+        self.term.loss_reason = loss_reason_at(reason, self.term._remaining())  # noqa: SLF001 - the lease's
         self.closed_at = self._clock()
         # Before anybody is told: what tells may fail.
         for scope in list(self._scopes):
@@ -87,9 +87,9 @@ class TermScope:
         """Whether the end was marked."""
         return self.term.loss_reason is not None
 
-    def seat_lost(self, reason: LossReason) -> None:
+    def leadership_lost(self, reason: LossReason) -> None:
         """The seat may be, or has been, given to somebody else."""
-        self._seat_lost_at = min(self._seat_lost_at, self._clock())
+        self._leadership_lost_at = min(self._leadership_lost_at, self._clock())
         self.close(reason)
 
     def overrun_in(self, lease_remaining: float) -> float | None:
@@ -98,7 +98,7 @@ class TermScope:
         if self.joined:
             return None
         now = self._clock()
-        return min(lease_remaining, self._seat_lost_at - now) + self._margin / 2
+        return min(lease_remaining, self._leadership_lost_at - now) + self._margin / 2
 
     def had_time_to_end(self) -> bool:
         """Whether the work was cancelled half a margin ago: that of a process which was frozen hears of it late."""
@@ -149,7 +149,7 @@ class TermScope:
         """
         interruption: BaseException | None = None
         while self._scopes:
-            self._left = LightEvent()
+            self._left = Event()
             try:
                 await self._left.wait()
             except anyio.get_cancelled_exc_class() as error:

@@ -10,10 +10,10 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-__all__ = ("LightEvent", "running_trio")
+__all__ = ("Event", "running_trio")
 
 
-class LightEvent:
+class Event:
     """An event for those of which there are many.
 
     On asyncio, one of anyio's takes a kilobyte, waited for or not. A campaign has half a dozen, and a process may have

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from enum import IntEnum
 
-__all__ = ("AtFork", "in_child", "process_id")
+__all__ = ("AtFork", "on_fork", "process_id")
 
 
 class AtFork(IntEnum):
@@ -25,7 +25,7 @@ _this = (os.getpid(), 0)
 _steps: dict[AtFork, Callable[[], None]] = {}
 
 
-def in_child(step: AtFork, action: Callable[[], None]) -> None:
+def on_fork(step: AtFork, action: Callable[[], None]) -> None:
     """Run ``action`` in each forked child, as that step. A step has one action; an exception of one stops no other."""
     assert step not in _steps, step
     _steps[step] = action
@@ -47,7 +47,7 @@ def _become_another() -> None:
     _this = (os.getpid(), _this[1] + 1)
 
 
-in_child(AtFork.IDENTITY, _become_another)
+on_fork(AtFork.IDENTITY, _become_another)
 # The pid alone is not enough: in another pid namespace, or after many forks, a child can have its ancestor's pid.
 # The count alone is not enough either: a C extension that forks by itself does not run the hook.
 if hasattr(os, "register_at_fork"):

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import anyio
 
-from .events import LightEvent
+from .events import Event
 
 __all__ = ("FairLimiter",)
 
@@ -31,7 +31,7 @@ class FairLimiter:
         self.borrowed_tokens = 0
         self.progress_at = -math.inf
         self._total_tokens = total_tokens
-        self._waiting: OrderedDict[LightEvent, None] = OrderedDict()
+        self._waiting: OrderedDict[Event, None] = OrderedDict()
 
     @property
     def total_tokens(self) -> float:
@@ -68,7 +68,7 @@ class FairLimiter:
         if self.acquire_nowait():
             return True
         begun = anyio.current_time()
-        turn = LightEvent()
+        turn = Event()
         self._waiting[turn] = None
         try:
             while not turn.is_set():

@@ -15,12 +15,12 @@ from .events import running_trio
 
 __all__ = (
     "CallSoon",
-    "call_soon_from_threads",
     "call_soon_on",
     "cancellation_requested",
-    "context_of_no_task",
-    "protected",
-    "spawn",
+    "ki_protected",
+    "loop_scheduler",
+    "spawn_system_task",
+    "system_task_context",
 )
 
 CallSoon = Callable[..., None]
@@ -29,7 +29,7 @@ CallSoon = Callable[..., None]
 _tasks: set[object] = set()
 
 
-def context_of_no_task() -> contextvars.Context:
+def system_task_context() -> contextvars.Context:
     """Where asyncio's callbacks run that are no task's.
 
     By its task sniffio knows the loop: without this, anyio could start no task from there, such as one for an ``on_error``
@@ -42,7 +42,7 @@ def context_of_no_task() -> contextvars.Context:
     return context
 
 
-def call_soon_from_threads() -> CallSoon:
+def loop_scheduler() -> CallSoon:
     """How any thread has the running loop call something soon, without waiting for it.
 
     Not ``anyio.from_thread``: that waits for the loop, which would let a busy loop hold up a gRPC thread. What comes
@@ -61,7 +61,7 @@ def _call_soon(loop: anyio.lowlevel.EventLoopToken) -> CallSoon:
     options: dict[str, Any] = {}
     if hasattr(native, "call_soon_threadsafe"):
         run: Callable[..., Any] = native.call_soon_threadsafe
-        options["context"] = context_of_no_task()
+        options["context"] = system_task_context()
     else:
         run = native.run_sync_soon
 
@@ -82,7 +82,7 @@ def cancellation_requested() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def spawn(function: Callable[[], Coroutine[Any, Any, None]], name: str, on_end: Callable[[], None]) -> None:
+def spawn_system_task(function: Callable[[], Coroutine[Any, Any, None]], name: str, on_end: Callable[[], None]) -> None:
     """Run ``function`` in a task that belongs to the loop, not to the task that happens to ask first.
 
     ``on_end`` is called when the task has ended, also when it was cancelled before it began.
@@ -106,7 +106,7 @@ def spawn(function: Callable[[], Coroutine[Any, Any, None]], name: str, on_end: 
     task.add_done_callback(lambda _: on_end())
 
 
-def protected(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
+def ki_protected(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
     """``function``, in which trio raises no KeyboardInterrupt: Ctrl-C is for the user's own code.
 
     trio protects its system tasks so, but not the tasks that these start.

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from .events import LightEvent
-from .tasks import call_soon_from_threads
+from .events import Event
+from .tasks import loop_scheduler
 
 __all__ = ("run_in_thread",)
 
@@ -19,10 +19,10 @@ async def run_in_thread(function: Callable[[], T], name: str) -> T:
 
     ``anyio.to_thread`` keeps idle threads, which a fork would lack, and queues behind the application's own threads.
     """
-    over = LightEvent()
+    over = Event()
     results: list[T] = []
     errors: list[BaseException] = []
-    call_soon = call_soon_from_threads()
+    call_soon = loop_scheduler()
 
     def run() -> None:
         try:

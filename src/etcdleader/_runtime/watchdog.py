@@ -18,7 +18,7 @@ from typing import NoReturn
 from .._values.exit_codes import ExitCode
 from .fork import process_id
 
-__all__ = ("watching",)
+__all__ = ("watch",)
 
 _LONGEST_SLEEP = 1.0
 """Threads sleep on a clock that stands still in suspend, while leases do not."""
@@ -30,7 +30,7 @@ class _Watch:
     describe: Callable[[], str]
 
 
-class _Guard(threading.Thread):
+class _Watchdog(threading.Thread):
     def __init__(self) -> None:
         super().__init__(name="etcdleader overrun guard", daemon=True)
         self.process = process_id()
@@ -66,22 +66,22 @@ def _report(why: str) -> None:
         os.write(2, line)
 
 
-_guard: _Guard | None = None
+_watchdog: _Watchdog | None = None
 
 
 @contextmanager
-def watching(left: Callable[[], float | None], describe: Callable[[], str]) -> Iterator[None]:
+def watch(left: Callable[[], float | None], describe: Callable[[], str]) -> Iterator[None]:
     """End the process when ``left()`` says 0 or less, until the block is left.
 
     Args:
         left: Seconds until the process must end; None: nothing to fear now. Called from the guard's thread.
         describe: One line for stderr that says why.
     """
-    global _guard  # noqa: PLW0603 - one thread per process
-    if _guard is None or _guard.process != process_id():
-        _guard = _Guard()
-        _guard.start()
-    guard, watch = _guard, _Watch(left, describe)
+    global _watchdog  # noqa: PLW0603 - one thread per process
+    if _watchdog is None or _watchdog.process != process_id():
+        _watchdog = _Watchdog()
+        _watchdog.start()
+    guard, watch = _watchdog, _Watch(left, describe)
     with guard.changed:
         guard.watches.add(watch)
         guard.changed.notify()

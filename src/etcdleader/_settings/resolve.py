@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from ..config import Config, EtcdConfig, check_election_key
+from ..config import Config, EtcdConfig, validate_election_key
 from ..errors import ConfigError
 from .sources import Overrides, Settings, read_settings
 from .tables import Section
@@ -146,7 +146,7 @@ def _election_key(leader: Section, given: str | None, problems: list[str], remed
             problems.append(f"election_key is missing: {remedy} or as {leader.name}.election_key")
         return ""
     try:
-        check_election_key(key)
+        validate_election_key(key)
     except ConfigError as error:
         problems += error.problems if given is not None else map(leader.explain, error.problems)
         return ""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-__all__ = ("is_this_machine", "normal_endpoint")
+__all__ = ("is_loopback", "normalize_endpoint")
 
 _HOST = re.compile(r"[^\s/?#@:\[\],\\]+")
 _AFTER_PORT = re.compile(r":[0-9]+[/?#]")
 _PORT = re.compile(r"[0-9]{1,5}")
 
 
-def normal_endpoint(endpoint: object) -> str:
+def normalize_endpoint(endpoint: object) -> str:
     """``host:port`` or ``https://host:port``, from that or ``http://host:port``, in small letters.
 
     Raises:
@@ -32,10 +32,10 @@ def normal_endpoint(endpoint: object) -> str:
     host, separator, port = address.rpartition(":")
     if not separator or not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
         raise ValueError('must have a port from 1 to 65535, such as "127.0.0.1:2379"')
-    return f"{'https://' if scheme == 'https' else ''}{_normal_host(host)}:{int(port)}"
+    return f"{'https://' if scheme == 'https' else ''}{_normalize_host(host)}:{int(port)}"
 
 
-def _normal_host(host: str) -> str:
+def _normalize_host(host: str) -> str:
     if host.startswith("[") and host.endswith("]"):
         from ipaddress import AddressValueError, IPv6Address
 
@@ -50,7 +50,7 @@ def _normal_host(host: str) -> str:
     return host
 
 
-def is_this_machine(endpoint: str) -> bool:
+def is_loopback(endpoint: str) -> bool:
     """Whether a normal endpoint is reached without leaving the machine."""
     from ipaddress import ip_address
 

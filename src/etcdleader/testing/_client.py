@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import anyio
 
-from .._etcd.auth import Login
+from .._etcd.auth import Authenticator
 from .._etcd.balancer import EndpointBalancer
 from .._etcd.client import EtcdClient
 from .._etcd.endpoint import Endpoint
@@ -38,7 +38,7 @@ class FakeClient(FaultyNetwork, EtcdClient):
             self,
             self._dial_member,
             EndpointBalancer(len(endpoints)),
-            Login(None, None),
+            Authenticator(None, None),
             clock=anyio.current_time,
         )
         self.name = name
@@ -75,6 +75,6 @@ class FakeClient(FaultyNetwork, EtcdClient):
 
     def switch_endpoint(self, used: int) -> None:
         before = self.endpoint
-        super().switch_endpoint(used)
+        super().report_endpoint_failure(used)
         if self.endpoint != before:
             self.count("switch_endpoint")

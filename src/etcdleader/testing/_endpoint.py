@@ -96,7 +96,7 @@ class FakeEndpoint(Endpoint):
             outcome = lambda: answer.succeed(value)  # noqa: E731
         if fault.lose != "answer":
             await network.arrival(anyio.current_time() + network.one_way() + fault.answer_delay)
-            self.heard()
+            self.on_data()
             outcome()
 
     async def _serve(self, request: Any, fault: Fault) -> Any:
@@ -117,15 +117,15 @@ class FakeEndpoint(Endpoint):
         self._member.check_up()
         watches = rpc is WATCH
         return FakeStream(
-            metadata, use, self._client, self._network, self._cluster, self._member, self.heard, watches=watches
+            metadata, use, self._client, self._network, self._cluster, self._member, self.on_data, watches=watches
         )
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Calls under way go on, and nothing else is kept."""
 
     def close(self) -> None:
         for answer in list(self._waiting):
             answer.fail(EtcdUnavailableError("the connection was closed"))
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """Nothing of it runs: what is on its way belongs to the network."""

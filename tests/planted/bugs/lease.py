@@ -9,7 +9,7 @@ __all__ = ("BUGS", "COUNTED_FROM_THE_ANSWER")
 COUNTED_FROM_THE_ANSWER = Bug(
     "the lease is counted from the answer",
     "deadline",
-    within="answered",
+    within="on_response",
     pattern=r"trusted\.confirm\(sent_at,",
     replacement="trusted.confirm(now,",
     test="test_a_lease_is_believed_from_the_sending_however_late_the_answer",
@@ -27,7 +27,7 @@ _CLOCK = (
     Bug(
         "the answer is a flag that somebody has to clear",
         "clock",
-        within="believed",
+        within="Session.is_valid",
         pattern=r"(is None) and .+",
         replacement=r"\g<1>",
         test="test_a_leader_that_was_suspended_past_its_lease_says_no_at_the_first_look",
@@ -47,7 +47,7 @@ _DEADLINE = (
     Bug(
         "a lease that has run out counts as deleted by somebody",
         "deadline",
-        within="reason_of_loss",
+        within="loss_reason_at",
         pattern=r"return .+",
         replacement="return seen",
         test="test_the_deletion_of_the_key_that_is_received_first_is_no_loss_by_others",
@@ -74,23 +74,23 @@ _CONFIRMED_RENEWAL = (
     Bug(
         "a keep-alive alone renews",
         "confirmed renewal",
-        within="judge_renewal",
+        within="check_renewal",
         pattern=r"if not \w+:(.|\n)+ else .+",
-        replacement="return Renewal.CONFIRMED if ttl > 0 else Renewal.KEY_LOST",
+        replacement="return RenewalResult.CONFIRMED if ttl > 0 else RenewalResult.KEY_LOST",
         test="test_a_lease_whose_revocation_is_committed_and_not_applied",
     ),
     Bug(
         "in none of many elections a keep-alive needs to be confirmed",
         "confirmed renewal",
-        within="judge_renewal",
+        within="check_renewal",
         pattern=r"if not \w+:(.|\n)+ else .+",
-        replacement="return Renewal.CONFIRMED if ttl > 0 else Renewal.KEY_LOST",
+        replacement="return RenewalResult.CONFIRMED if ttl > 0 else RenewalResult.KEY_LOST",
         test="test_no_schedule_of_ten_minutes",
     ),
     Bug(
         "a raft term may go back",
         "confirmed renewal",
-        within="judge_renewal",
+        within="check_renewal",
         pattern=r" or \w+ < \w+:",
         replacement=":",
         test="test_a_renewal_counts_only_in_the_raft_term_of_its_lease",
@@ -98,7 +98,7 @@ _CONFIRMED_RENEWAL = (
     Bug(
         "the first failed renewal costs the seat",
         "confirmed renewal",
-        within="failed",
+        within="on_error",
         pattern=r"self\.\w+ = error",
         replacement="self.lose(LossReason.EXPIRED)",
         test="test_one_lost_renewal_costs_nothing",
@@ -123,7 +123,7 @@ _CONFIRMED_RENEWAL = (
         "an extension renews what is lost",
         "confirmed renewal",
         within="run",
-        pattern=r"\S+_wanting\((.+)\)",
+        pattern=r"\S+_still_due\((.+)\)",
         replacement=r"\g<1>",
         test="test_an_extension_that_waited_past_the_deadline_renews_nothing",
     ),
@@ -143,7 +143,7 @@ _CONFIRMED_RENEWAL = (
         replacement="""\
 if answer.ttl <= 0:
     for one in leases:
-        one.unattended(unanswered)
+        one.on_renewer_crash(unanswered)
 \\g<0>""",
         test="test_leases_that_are_gone_take_none_of_their_round_along",
     ),
@@ -159,7 +159,7 @@ if answer.ttl <= 0:
         "the reads of a round wait for each other",
         "confirmed renewal",
         within="_attempt",
-        pattern=r"group\.start_soon\(protected\((.+?)\), (.+)\)",
+        pattern=r"group\.start_soon\(ki_protected\((.+?)\), (.+)\)",
         replacement=r"await \g<1>(\g<2>)",
         test="test_a_slow_read_holds_up_no_lease_of_another_read",
     ),
@@ -174,7 +174,7 @@ if answer.ttl <= 0:
     Bug(
         "a keep-alive of a lease whose revocation is not applied yet renews it",
         "confirmed renewal",
-        within="judge_renewal",
+        within="check_renewal",
         pattern=r"if not key_is_ours: return \w+\.\w+",
         replacement="",
         test="test_a_lease_whose_revocation_is_committed_and_not_applied",
@@ -182,7 +182,7 @@ if answer.ttl <= 0:
     Bug(
         "a keep-alive in the middle of a revocation renews the lease",
         "confirmed renewal",
-        within="judge_renewal",
+        within="check_renewal",
         pattern=r"if not key_is_ours: return \w+\.\w+",
         replacement="",
         test="test_a_renewal_in_the_middle_of_a_revocation",

@@ -10,7 +10,7 @@ _TERM = (
     Bug(
         "a renewal under a later raft term extends the trust",
         "raft term",
-        within="judge_renewal",
+        within="check_renewal",
         pattern=r"CONFIRMED if \w+ == \w+ else",
         replacement="CONFIRMED if lease_term else",
         test="test_a_renewal_under_a_later_raft_term_extends_nothing",
@@ -26,7 +26,7 @@ _TERM = (
     Bug(
         "0 is taken for a term",
         "raft term",
-        within="judge_renewal",
+        within="check_renewal",
         pattern=r" or \w+ == 0",
         replacement="",
         test="test_a_renewal_counts_only_in_the_raft_term_of_its_lease",
@@ -34,7 +34,7 @@ _TERM = (
     Bug(
         "no proposal before the read",
         "raft term",
-        within="Round._propose",
+        within="RenewalRound._propose",
         pattern=r"header = await .+\(.+\)",
         replacement="header = answered[first][1].header",
         test="test_a_follower_that_caught_up_by_a_snapshot_confirms_nothing_under_its_old_raft_term",
@@ -42,7 +42,7 @@ _TERM = (
     Bug(
         "any member's read will do",
         "raft term",
-        within="Round._confirm",
+        within="RenewalRound._confirm",
         pattern=r"if \w+\.member_id == \S+ else 0",
         replacement="",
         test="test_a_read_that_another_member_answers_confirms_nothing",
@@ -50,11 +50,11 @@ _TERM = (
     Bug(
         "a time to live of 0 is believed without a read",
         "raft term",
-        within="Round._attempt",
+        within="RenewalRound._attempt",
         pattern=r"(answered)\.append\(.+\)",
         replacement="""\
 if answer.ttl <= 0:
-    lease.unattended(unanswered)
+    lease.on_renewer_crash(unanswered)
     continue
 \\g<0>""",
         test="test_a_time_to_live_of_zero_that_the_read_contradicts",
@@ -97,7 +97,7 @@ _MOVE = (
     Bug(
         "the old lease is revoked before the move is answered",
         "move",
-        within="Moves._send",
+        within="KeyMover._send",
         pattern=r"txns = .+",
         replacement="""\
 \\g<0>
@@ -108,9 +108,9 @@ for key in sent:
     Bug(
         "the new lease is revoked while the move is unanswered",
         "move",
-        within="KeyMove.failed",
+        within="KeyMove.on_error",
         pattern=r"self\.start_later\(\)",
-        replacement="self.lease_gone()",
+        replacement="self.on_lease_not_found()",
         test="test_a_move_without_an_answer_is_made_again_with_the_same_lease",
     ),
     Bug(
@@ -124,7 +124,7 @@ for key in sent:
     Bug(
         "the deadline of a moved key is that of its old lease",
         "move",
-        within="moved_to",
+        within="on_moved_to",
         pattern=r"trusted\.moved\(.+\)",
         replacement="trusted.believed(now)",
         test="test_a_leader_is_trusted_by_the_lease_that_its_key_has_moved_to",
@@ -148,7 +148,7 @@ for key in sent:
     Bug(
         "a candidate far back ends with the trust in its lease",
         "move",
-        within="_bound",
+        within="_session_clock",
         pattern=r"return .+",
         replacement="return self.trusted",
         test="test_the_next_in_line_moves_too_and_those_behind_it_do_not",
@@ -156,7 +156,7 @@ for key in sent:
     Bug(
         "a grant that fails ends the move",
         "move",
-        within="Moves._grant",
+        within="KeyMover._grant",
         pattern=r"key\.start_later\(\)",
         replacement="pass",
         test="test_a_grant_that_fails_is_asked_for_again",
@@ -167,8 +167,8 @@ _TROUBLE = (
     Bug(
         "renewals of a kept lease call an outage of moves over",
         "move",
-        within="Session.answered",
-        pattern=r"if verdict is Renewal\.CONFIRMED or .+:",
+        within="Session.on_response",
+        pattern=r"if verdict is RenewalResult\.CONFIRMED or .+:",
         replacement="if True:",
         test="test_moves_that_fail_are_one_outage_that_grows_serious",
     ),

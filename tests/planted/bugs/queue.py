@@ -25,7 +25,7 @@ _OWN_KEY = (
     Bug(
         "a renewal does not look at the key",
         "own key",
-        within="judge_renewal",
+        within="check_renewal",
         pattern=r" if not \w+: return \S+",
         replacement="",
         test="test_a_leader_whose_watch_is_silent_finds_out_by_the_next_renewal",
@@ -33,7 +33,7 @@ _OWN_KEY = (
     Bug(
         "the watch on the own key is not listened to",
         "own key",
-        within="after",
+        within="apply",
         pattern=r"return .+lost=True\)",
         replacement="pass",
         test="test_a_leader_whose_watch_works_finds_out_at_once",
@@ -41,7 +41,7 @@ _OWN_KEY = (
     Bug(
         "a key that was taken off its lease still counts",
         "own key",
-        within="is_ours",
+        within="matches",
         pattern=r" and \w+\.lease != 0 and .+\)",
         replacement="",
         test="test_a_put_that_changes_value_lease_or_creation_is_a_loss",
@@ -50,14 +50,14 @@ _OWN_KEY = (
         "the turn comes though the own lease is trusted no more",
         "own key",
         within="_has_won",
-        pattern=r"if self\.session\.believed\(\):",
+        pattern=r"if self\.session\.is_valid\(\):",
         replacement="if self.session.lost is None:",
         test="test_a_candidate_that_comes_next_in_line_after_its_lease_has_lost_all_trust",
     ),
     Bug(
         "a renewal does not look at the predecessor",
         "own key",
-        within="answered",
+        within="on_response",
         pattern=r" if len\(.+: .+\(\)",
         replacement="",
         test="test_a_missed_deletion_of_the_predecessor_is_found_by_the_next_renewal",
@@ -84,7 +84,7 @@ _CANDIDACY = (
     Bug(
         "a join without an answer is forgotten",
         "candidacy",
-        within="_join",
+        within="_try_join",
         pattern=r"return await .+",
         replacement="raise CandidacyOverError(LossReason.EXPIRED) from error",
         test="test_a_join_that_was_done_though_refused",
@@ -92,7 +92,7 @@ _CANDIDACY = (
     Bug(
         "a key is put without a lease",
         "candidacy",
-        within="join",
+        within="join_request",
         pattern=r", lease_id\)",
         replacement=")",
         test="test_a_lost_call_leaves_no_orphan_and_no_leaked_lease",
@@ -104,8 +104,8 @@ _TOKEN = (
         "the token is the revision of the store",
         "token",
         within="_adopt",
-        pattern=r"_stands\(.+\)",
-        replacement="_stands(found.header.revision)",
+        pattern=r"_set_create_revision\(.+\)",
+        replacement="_set_create_revision(found.header.revision)",
         test="test_the_token_of_a_join_without_an_answer_is_its_keys_and_not_the_stores",
     ),
     Bug(
@@ -138,7 +138,7 @@ _STATE = (
     Bug(
         "a lagging member's old event counts",
         "state",
-        within="after",
+        within="apply",
         pattern=r" if \S+ <= self.revision: continue",
         replacement="",
         test="test_an_old_deletion_of_a_name_that_was_used_again_elects_nobody",
@@ -146,7 +146,7 @@ _STATE = (
     Bug(
         "a gap between the read and the watch goes unnoticed",
         "state",
-        within="after_creation",
+        within="on_watch_created",
         pattern=r"return .+",
         replacement="return self",
         test="test_a_candidate_that_joined_while_the_leader_left_leads_at_once",
@@ -154,7 +154,7 @@ _STATE = (
     Bug(
         "a broken watch goes on after the header",
         "state",
-        within="_happened",
+        within="WatchStream._on_events",
         pattern=r"= \S+\.kv\.mod_revision \+",
         replacement="= message.header.revision +",
         test="test_a_broken_watch_goes_on_after_its_last_event_though_the_header_ran_ahead",
@@ -162,7 +162,7 @@ _STATE = (
     Bug(
         "a predecessor that waited itself makes its successor leader",
         "state",
-        within="after",
+        within="apply",
         pattern=r"if \S+ is Rank\.\w+:",
         replacement="if True:",
         test="test_a_deleted_predecessor_that_was_waiting_itself_elects_nobody",
@@ -170,7 +170,7 @@ _STATE = (
     Bug(
         "a refused creation ends somebody else's watch",
         "state",
-        within="_created",
+        within="_on_created",
         pattern=r"if (\w+)\.canceled:",
         replacement=r"if \g<1>.canceled and \g<1>.watch_id not in self._by_id:",
         test="test_a_refused_creation_ends_its_own_watch_and_no_other",

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from ..._values.printable import printable
+from ..._values.printable import escape_control_characters
 from .queued_handler import QueuedHandler
 
 __all__ = ("LogFormat", "formatter", "log_to_stderr")
@@ -28,7 +28,7 @@ class LogFormat(StrEnum):
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         mark = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        return "\n".join(map(printable, f"etcdleader: {mark}{super().format(record)}".split("\n")))
+        return "\n".join(map(escape_control_characters, f"etcdleader: {mark}{super().format(record)}".split("\n")))
 
 
 class _Json(logging.Formatter):

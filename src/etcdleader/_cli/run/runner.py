@@ -18,7 +18,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ..._managers.etcd import EtcdLeaderManager
 from ..._managers.noop import NoopLeaderManager
-from ..._runtime.tasks import protected
+from ..._runtime.tasks import ki_protected
 from ..._values.exit_codes import ExitCode
 from ...errors import EtcdLeaderError, EtcdRefusedError
 from ...manager import LeaderManager
@@ -283,7 +283,7 @@ class Runner(NullMetrics):
         self._terminated = self._cut_short = False
         _logger.info("%s leads %r with token %d", term.identity, term.election, term.token, extra=_facts(term))
         async with anyio.create_task_group() as group:
-            group.start_soon(protected(self._attend), child)
+            group.start_soon(ki_protected(self._attend), child)
             try:
                 await child.over.wait()
             except anyio.get_cancelled_exc_class():
@@ -305,7 +305,7 @@ class Runner(NullMetrics):
         while not child.over.is_set():
             with anyio.move_on_after(min(0.1, after / 2)):
                 await child.over.wait()
-            if not seat_lost and not term._believed():  # noqa: SLF001 - the lease's, whatever the term was ended by
+            if not seat_lost and not term._lease_is_valid():  # noqa: SLF001 - the lease's, whatever the term was ended by
                 seat_lost = True
                 child.end(boottime() + after)
             if child.is_overdue():

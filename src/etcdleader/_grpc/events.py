@@ -4,43 +4,43 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ("Arrived", "Ended", "GoneAway", "Happening", "Headers", "ProtocolError")
+__all__ = ("ConnectionTerminated", "DataReceived", "H2Event", "HeadersReceived", "ProtocolError", "StreamReset")
 
 
 class ProtocolError(Exception):
     """The peer broke the protocol, so the connection cannot be used any more."""
 
 
-class Headers(NamedTuple):
+class HeadersReceived(NamedTuple):
     """Headers or trailers were received. ``ended``: they end the stream."""
 
-    number: int
+    stream_id: int
     headers: dict[str, str]
-    ended: bool
+    stream_ended: bool
 
 
-class Arrived(NamedTuple):
+class DataReceived(NamedTuple):
     """Data were received. ``ended``: they end the stream."""
 
-    number: int
+    stream_id: int
     data: bytes
-    ended: bool
+    stream_ended: bool
 
 
-class Ended(NamedTuple):
+class StreamReset(NamedTuple):
     """The peer reset a stream. ``unprocessed``: it has done nothing of the request (RFC 9113, 8.7)."""
 
-    number: int
-    code: int
+    stream_id: int
+    error_code: int
     unprocessed: bool
 
 
-class GoneAway(NamedTuple):
+class ConnectionTerminated(NamedTuple):
     """The peer accepts no more streams, and has processed none above ``last``."""
 
-    last: int
-    code: int
-    why: str
+    last_stream_id: int
+    error_code: int
+    debug_data: str
 
 
-Happening = Headers | Arrived | Ended | GoneAway
+H2Event = HeadersReceived | DataReceived | StreamReset | ConnectionTerminated

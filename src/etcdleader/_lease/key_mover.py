@@ -15,13 +15,13 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .._etcd.api import LeaseNotFoundError, Txn, TxnResult, Txns
-from .._runtime.events import LightEvent
+from .._runtime.events import Event
 from .._runtime.limiter import FairLimiter
-from .._runtime.tasks import protected, spawn
+from .._runtime.tasks import ki_protected, spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
-from .deadlines import Agenda
+from .deadlines import Deadlines
 
-__all__ = ("Movable", "Moves")
+__all__ = ("KeyMover", "MovableKey")
 
 _MOST = 64
 """Keys in one Txn. etcd allows 128 operations (``--max-txn-ops``) in the outer Txn and any one nested Txn together."""
@@ -33,7 +33,7 @@ _REST = 1.0
 _CLOSING = 1.0
 
 
-class Movable(Protocol):
+class MovableKey(Protocol):
     """The move of one key, as the connection's mover uses it."""
 
     @property
@@ -59,15 +59,15 @@ class Movable(Protocol):
         """Return the Txn that moves the key. The caller sends it now."""
         ...
 
-    def answered(self, result: TxnResult) -> None:
+    def on_response(self, result: TxnResult) -> None:
         """Process etcd's response to the Txn."""
         ...
 
-    def lease_gone(self) -> None:
+    def on_lease_not_found(self) -> None:
         """Replace the new lease, which no longer exists in etcd."""
         ...
 
-    def failed(self, error: EtcdLeaderError) -> None:
+    def on_error(self, error: EtcdLeaderError) -> None:
         """Receive the error of a Txn without a usable response, and schedule the Txn again."""
         ...
 
@@ -75,11 +75,11 @@ class Movable(Protocol):
         """Schedule the next attempt after a pause, because the lease was not granted."""
         ...
 
-    def regressed(self, error: EtcdRegressedError) -> None:
+    def on_regression(self, error: EtcdRegressedError) -> None:
         """End the session, because the cluster's revision went back."""
         ...
 
-    def broke(self, error: EtcdLeaderError) -> None:
+    def on_mover_crash(self, error: EtcdLeaderError) -> None:
         """End the session, because the client's own code has failed during the move."""
         ...
 
@@ -88,30 +88,30 @@ class _Connection(Txns, Protocol):
     turns: FairLimiter
 
 
-class Moves:
+class KeyMover:
     """The moves of one connection, in a task that starts with the first move."""
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
-        self._agenda: Agenda[Movable] = Agenda()
-        self._under_way: dict[Movable, None] = {}
-        self._wake = LightEvent()
+        self._agenda: Deadlines[MovableKey] = Deadlines()
+        self._under_way: dict[MovableKey, None] = {}
+        self._wake = Event()
         self._scope: anyio.CancelScope | None = None
-        self._ended = LightEvent()
+        self._ended = Event()
 
-    def schedule(self, key: Movable, after: float) -> None:
+    def schedule(self, key: MovableKey, after: float) -> None:
         """Start the move of ``key`` after ``after`` seconds, unless it is in progress."""
         if key in self._under_way:
             return
-        self._agenda.put(key, anyio.current_time() + after)
+        self._agenda.set(key, anyio.current_time() + after)
         self._wake.set()
         if self._scope is None:
             self._scope = anyio.CancelScope()
-            spawn(self._run, "etcdleader moves", self._ended.set)
+            spawn_system_task(self._run, "etcdleader moves", self._ended.set)
 
-    def discard(self, key: Movable) -> None:
+    def discard(self, key: MovableKey) -> None:
         """Cancel the scheduled move of ``key``. A move in progress continues."""
-        self._agenda.drop(key)
+        self._agenda.discard(key)
 
     async def aclose(self) -> None:
         """Cancel all moves, and wait until their task has ended."""
@@ -131,14 +131,14 @@ class Moves:
 
     async def _start(self, group: TaskGroup) -> None:
         while True:
-            self._wake = LightEvent()
-            pause = self._start_what_is_due(group)
+            self._wake = Event()
+            pause = self._start_due(group)
             await (self._wake.wait() if pause is None else self._wake.wait_for(pause))
 
-    def _start_what_is_due(self, group: TaskGroup) -> float | None:
+    def _start_due(self, group: TaskGroup) -> float | None:
         """Start the due moves. Return the seconds until the next one is due, or None if none is scheduled."""
         now = anyio.current_time()
-        granted: dict[float, list[Movable]] = {}
+        granted: dict[float, list[MovableKey]] = {}
         while (next_at := self._agenda.next()) is not None and next_at <= now:
             count = 0
             while count < _MOST and (key := self._agenda.pop(now + _TOGETHER)) is not None:
@@ -150,13 +150,13 @@ class Moves:
                     # One Txn for each timeout, so that no key waits longer than its own timeout.
                     granted.setdefault(key.retry, []).append(key)
                 else:
-                    group.start_soon(protected(self._grant), key)
+                    group.start_soon(ki_protected(self._grant), key)
         for together in granted.values():
             for first in range(0, len(together), _MOST):
-                group.start_soon(protected(self._move), together[first : first + _MOST])
+                group.start_soon(ki_protected(self._move), together[first : first + _MOST])
         return None if next_at is None else next_at - now
 
-    async def _grant(self, key: Movable) -> None:
+    async def _grant(self, key: MovableKey) -> None:
         """Request the grant of one lease in a task for this key only, so that a slow grant delays no other key."""
         granted = False
         try:
@@ -170,8 +170,8 @@ class Moves:
         else:
             key.start_later()
 
-    async def _move(self, keys: Sequence[Movable]) -> None:
-        answers: dict[Movable, TxnResult | Exception] = {}
+    async def _move(self, keys: Sequence[MovableKey]) -> None:
+        answers: dict[MovableKey, TxnResult | Exception] = {}
         try:
             answers = await self._send(keys)
         except Exception as error:  # noqa: BLE001 - no caller awaits this task: the keys receive the error
@@ -183,9 +183,9 @@ class Moves:
         for key, answer in answers.items():
             self._take_in(key, answer)
 
-    async def _send(self, keys: Sequence[Movable]) -> dict[Movable, TxnResult | Exception]:
+    async def _send(self, keys: Sequence[MovableKey]) -> dict[MovableKey, TxnResult | Exception]:
         """Send one Txn that moves all these keys. Return the response or the error for each key."""
-        sent: list[Movable] = []
+        sent: list[MovableKey] = []
 
         async def send() -> TxnResult | None:
             # While the call waited for a slot, the read of a renewal may have shown that some keys have moved.
@@ -201,14 +201,14 @@ class Moves:
             if len(sent) == 1:
                 return {sent[0]: error}
             # etcd refuses the whole Txn because of one key, so each key is sent again alone.
-            answers: dict[Movable, TxnResult | Exception] = {}
+            answers: dict[MovableKey, TxnResult | Exception] = {}
 
-            async def send_alone(key: Movable) -> None:
+            async def send_alone(key: MovableKey) -> None:
                 answers.update(await self._send([key]))
 
             async with anyio.create_task_group() as group:
                 for key in sent:
-                    group.start_soon(protected(send_alone), key)
+                    group.start_soon(ki_protected(send_alone), key)
             return answers
         except EtcdLeaderError as error:
             return dict.fromkeys(sent, error)
@@ -217,19 +217,23 @@ class Moves:
         results = [result] if len(sent) == 1 else result.results
         return {key: one for key, one in zip(sent, results, strict=True) if isinstance(one, TxnResult)}
 
-    def _take_in(self, key: Movable, answer: TxnResult | Exception) -> None:
+    def _take_in(self, key: MovableKey, answer: TxnResult | Exception) -> None:
         try:
             match answer:
                 case TxnResult():
-                    key.answered(answer)
+                    key.on_response(answer)
                 case LeaseNotFoundError():
-                    key.lease_gone()
+                    key.on_lease_not_found()
                 case EtcdRegressedError():
-                    key.regressed(answer)
+                    key.on_regression(answer)
                 case EtcdLeaderError():
-                    key.failed(answer)
+                    key.on_error(answer)
                 case _:
-                    key.broke(EtcdUnavailableError(f"moving the key to another lease failed unexpectedly: {answer!r}"))
+                    key.on_mover_crash(
+                        EtcdUnavailableError(f"moving the key to another lease failed unexpectedly: {answer!r}")
+                    )
         except Exception as error:  # noqa: BLE001 - it must not end the moves of other keys
             with suppress(Exception):
-                key.broke(EtcdUnavailableError(f"moving the key to another lease failed unexpectedly: {error!r}"))
+                key.on_mover_crash(
+                    EtcdUnavailableError(f"moving the key to another lease failed unexpectedly: {error!r}")
+                )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from .backoff import Backoff
 from .lease_clock import Timing
 
-__all__ = ("Pace",)
+__all__ = ("RenewalSchedule",)
 
 _CALLS_OF_A_MOVE = 2.2
 """The time that a move may need, in units of ``retry``: one call without a response, then a LeaseGrant and a Txn."""
@@ -16,7 +16,7 @@ _EARLY = 0.1
 """The share of ``renew`` by which a renewal may start early, to join a round with others."""
 
 
-class Pace:
+class RenewalSchedule:
     """The times of a lease's renewals. Each is due ``renew`` seconds after the last successful one was sent."""
 
     __slots__ = ("_backoff", "_early", "_last", "_not_before", "_renew", "_retry", "_uniform")
@@ -40,11 +40,11 @@ class Pace:
         """Return whether the schedule has ended."""
         return now >= self._last
 
-    def may_come_early(self, due_in: float, now: float) -> bool:
+    def can_come_early(self, due_in: float, now: float) -> bool:
         """Return whether the next renewal may start now, to join a round with others. During a back-off it may not."""
         return due_in <= self._renew * _EARLY and self._not_before <= now
 
-    def draw_move(self, trusted: float) -> float:
+    def draw_move_delay(self, trusted: float) -> float:
         """Draw the delay of a move, in seconds, for a lease that is trusted for ``trusted`` more seconds.
 
         The delay is random, because many keys move at the same time. No former leader of etcd can revoke the lease while
@@ -53,7 +53,7 @@ class Pace:
         latest = min(self._renew, trusted / 2, trusted - _CALLS_OF_A_MOVE * self._retry)
         return self._uniform(0.0, max(0.0, latest))
 
-    def spread(self) -> None:
+    def add_jitter(self) -> None:
         """Let the next renewal be due after a random part of ``renew``. Later renewals keep the resulting offset."""
         self._early = self._uniform(0.0, 0.9) * self._renew
 
