@@ -25,8 +25,6 @@ from .status import status
 from .step_down import EPILOG as STEP_DOWN_EXAMPLES
 from .step_down import step_down
 
-__all__ = ("app",)
-
 # Tracebacks stay Python's own: the pretty ones show the values of variables, and so, one day, a password.
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}

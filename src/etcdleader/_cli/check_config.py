@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from .._settings.resolve import Resolved
     from ..config import Config
 
-__all__ = ("EPILOG", "Setting", "check_config", "read_all", "settings_of")
-
 EPILOG = examples(
     "etcdleader check-config",
     "etcdleader check-config --settings /etc/jobs/settings.toml --section sync.election",

@@ -27,8 +27,6 @@ from ..errors import EtcdLeaderError, EtcdRefusedError
 from .findings import Finding, Level, Report
 from .proxy_check import check_proxies
 
-__all__ = ("check_clock", "check_etcd")
-
 _READS = 20
 
 

@@ -27,8 +27,6 @@ from .output import clean, console
 if TYPE_CHECKING:
     from .check_config import Setting
 
-__all__ = ("EPILOG", "doctor")
-
 EPILOG = examples(
     "etcdleader doctor jobs/nightly",
     "etcdleader doctor jobs/nightly --hold 60s",

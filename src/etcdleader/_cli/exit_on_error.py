@@ -15,8 +15,6 @@ from .._values.exit_codes import ExitCode
 from ..errors import ConfigError, EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .output import clean
 
-__all__ = ("exit_on_error",)
-
 
 def _to_stderr(text: str) -> None:
     typer.echo(text, err=True)

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-__all__ = ("Finding", "Level", "Report")
-
 Level: TypeAlias = Literal["ok", "skipped", "warning", "problem"]
 
 

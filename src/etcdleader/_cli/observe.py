@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ..config import EtcdConfig
     from ..model import LeaderRecord
 
-__all__ = ("EPILOG", "observe")
-
 EPILOG = examples(
     "etcdleader observe jobs/nightly",
     "etcdleader observe jobs/nightly --watch",

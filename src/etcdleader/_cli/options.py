@@ -12,21 +12,6 @@ from .._values.durations import parse_duration
 from ..config import EtcdConfig, validate_election_key
 from ..errors import ConfigError
 
-__all__ = (
-    "DEFAULT_SECTION",
-    "EndpointOption",
-    "JsonOption",
-    "NameArgument",
-    "OptionalNameArgument",
-    "SectionOption",
-    "SettingsOption",
-    "TimeoutOption",
-    "duration_option",
-    "etcd_config",
-    "examples",
-    "paragraphs",
-)
-
 
 def _name(value: str | None) -> str | None:
     if value is not None:

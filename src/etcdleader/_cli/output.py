@@ -14,8 +14,6 @@ from .._values.printable import escape_control_characters
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-__all__ = ("clean", "console", "print_whole", "write_all", "write_json")
-
 _WIDEST = 100_000
 """Columns. No table has as many."""
 

@@ -12,8 +12,6 @@ from .._etcd.tls import client_context
 from ..config import EtcdConfig
 from .findings import Finding, Report
 
-__all__ = ("check_proxies",)
-
 _PAGE = "/proxy/metrics"
 """The grpc-proxy of etcd 3.5 and later serves it, beside gRPC. A member of etcd answers 404."""
 _ENOUGH = 4096

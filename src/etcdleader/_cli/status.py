@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from .._election.admin import Candidate, Queue
     from ..config import EtcdConfig
 
-__all__ = ("EPILOG", "elections_table", "queue_json", "queue_table", "status")
-
 EPILOG = examples(
     "etcdleader status jobs/nightly",
     "etcdleader status --prefix jobs/",

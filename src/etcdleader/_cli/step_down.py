@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from .._election.admin import Candidate
     from ..config import EtcdConfig
 
-__all__ = ("EPILOG", "step_down")
-
 EPILOG = examples(
     "etcdleader step-down jobs/nightly",
     "etcdleader step-down jobs/nightly --timeout 5m",

@@ -6,8 +6,6 @@ import io
 import os
 import sys
 
-__all__ = ("reopen_closed_streams",)
-
 _LAST = 2
 
 

@@ -30,22 +30,6 @@ from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .queue import election_prefix, prefix_end
 from .watched_range import WatchedRange
 
-__all__ = (
-    "ANY_KEY",
-    "Candidate",
-    "Changes",
-    "Queue",
-    "anomalies",
-    "ask_to_step_down",
-    "connected",
-    "delete_key",
-    "find_elections",
-    "gather",
-    "open_api",
-    "read_queue",
-    "wait_until_gone",
-)
-
 S = TypeVar("S")
 T = TypeVar("T")
 

@@ -38,8 +38,6 @@ from .queue import QueuePosition, Rank, candidate_key, election_prefix, prefix_e
 from .requests import MOST_SHOWN, join_request, newest_up_to
 from .watched_range import WatchedRange
 
-__all__ = ("Candidacy", "CandidacyOverError")
-
 
 class CandidacyOverError(EtcdLeaderError):
     """The end of this candidacy. The campaign can start a new one.

@@ -11,8 +11,6 @@ from .._lease.lease_clock import Timing
 from .._runtime.clock import Clock
 from .listener import Listener
 
-__all__ = ("ElectionContext",)
-
 
 @dataclass(frozen=True, slots=True)
 class ElectionContext:

@@ -7,8 +7,6 @@ from typing import Protocol
 from .._lease.listener import LeaseListener
 from ..errors import EtcdLeaderError
 
-__all__ = ("Listener", "WatchListener")
-
 
 class WatchListener(Protocol):
     """The receiver of a watch's reports."""

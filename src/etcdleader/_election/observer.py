@@ -27,8 +27,6 @@ from .listener import Listener
 from .queue import election_prefix, prefix_end
 from .watched_range import WatchedRange
 
-__all__ = ("Observer", "read_queue")
-
 _LOOK_AGAIN = 3
 """In units of ``retry``: after this time without a watch message, read again. A candidate needs no such read: it renews."""
 

@@ -16,8 +16,6 @@ from .._lease.leased_key import LeasedKey
 if TYPE_CHECKING:
     from .._etcd.api import Event, KeyValue
 
-__all__ = ("QueuePosition", "Rank", "candidate_key", "election_prefix", "prefix_end")
-
 
 def election_prefix(election_key: str) -> bytes:
     """Return the prefix of all candidate keys, as in etcd's Go client: the election key and a slash."""

@@ -7,8 +7,6 @@ from typing import Literal
 from .._etcd.api import Compare, Put, Range, Txn
 from .queue import prefix_end
 
-__all__ = ("MOST_SHOWN", "join_request", "newest_up_to")
-
 _NEWEST_FIRST: Literal["create-descending"] = "create-descending"
 
 

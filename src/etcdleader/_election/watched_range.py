@@ -12,8 +12,6 @@ from .._lease.backoff import Backoff
 from ..errors import EtcdLeaderError
 from .listener import WatchListener
 
-__all__ = ("WatchedRange",)
-
 
 class WatchedRange:
     """A watch of one key or range.

@@ -21,42 +21,6 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from ..errors import EtcdLeaderError
 
-__all__ = (
-    "NOTHING",
-    "Compare",
-    "Compares",
-    "DeleteRange",
-    "DeleteRangeResult",
-    "EtcdApi",
-    "Event",
-    "Header",
-    "KeepAlive",
-    "KeepAliveAnswers",
-    "KeyValue",
-    "LeaseExistsError",
-    "LeaseGranted",
-    "LeaseNotFoundError",
-    "LeaseTimeToLive",
-    "MemberStatus",
-    "Operation",
-    "Operations",
-    "Put",
-    "PutResult",
-    "Range",
-    "RangeResult",
-    "Result",
-    "Txn",
-    "TxnResult",
-    "Txns",
-    "WatchBroken",
-    "WatchCanceled",
-    "WatchCreated",
-    "WatchEvents",
-    "WatchHandle",
-    "WatchMessage",
-    "WatchSink",
-)
-
 
 class LeaseExistsError(EtcdLeaderError):
     """A grant named a lease id that is taken."""

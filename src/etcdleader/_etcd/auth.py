@@ -16,8 +16,6 @@ from .error_mapping import AuthenticationFailedError
 from .messages import AuthenticateRequest
 from .rpcs import AUTHENTICATE
 
-__all__ = ("MAX_LOGINS", "Authenticator", "ClientToken")
-
 _LONGEST_TOKEN = 2**16
 """Characters. It goes with each call, and etcd's own tokens have some hundred."""
 MAX_LOGINS = 3

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-__all__ = ("EndpointBalancer",)
-
 _SWITCH_COOLDOWN = 1.0
 """Seconds for which an endpoint is kept when none has answered since the last switch: in an outage the many that fail
 must not open a connection each."""

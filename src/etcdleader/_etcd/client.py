@@ -64,8 +64,6 @@ from .tls import ClientContexts
 from .version_monitor import VersionMonitor
 from .watch_stream import WatchStream
 
-__all__ = ("EtcdClient", "new_client")
-
 _CLOSING = 1.0
 """Seconds that the streams' threads get to end."""
 _CONNECTING = 0.75

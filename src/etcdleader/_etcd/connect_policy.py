@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 from ..errors import EtcdLeaderError
 
-__all__ = ("ConnectPolicy",)
-
 _FIRST_PAUSE = 0.05
 """Seconds. A member that restarts is back after a few of these."""
 _LONGEST_PAUSE = 1.0

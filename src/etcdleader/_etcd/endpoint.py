@@ -23,8 +23,6 @@ from .stream import Http2Stream, Stream, StreamUse
 from .tls import ClientContexts
 from .tls_diagnosis import TlsDiagnosis
 
-__all__ = ("Endpoint", "Http2Endpoint", "open_endpoint")
-
 _USER_AGENT = "etcdleader"
 _RESERVED_STREAMS = 2
 """The keep-alive stream and the watch stream. etcd itself allows any number of streams; a proxy may allow few."""

@@ -31,15 +31,6 @@ from .._values.printable import escape_control_characters
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import LeaseExistsError, LeaseNotFoundError
 
-__all__ = (
-    "ClusterIdMismatchError",
-    "GoingAwayError",
-    "InvalidAuthTokenError",
-    "error_from_cancel_reason",
-    "error_from_status",
-    "going_away",
-)
-
 # Parts of etcd's texts, beside the names that these have in its package rpctypes. tests/contract/test_error_texts.py looks
 # for them in each version of etcd.
 _LEASE_GONE = "requested lease not found"  # ErrGRPCLeaseNotFound

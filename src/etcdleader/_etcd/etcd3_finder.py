@@ -16,8 +16,6 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any, cast
 
-__all__ = ("install", "messages")
-
 _PACKAGE = "etcd3.etcdrpc"
 # In this order: each is built after those that it imports.
 _FILES = ("kv", "auth", "rpc")

@@ -7,5 +7,3 @@ from . import etcd3_finder
 etcd3_finder.install()
 
 etcdrpc = etcd3_finder.messages()
-
-__all__ = ("etcdrpc",)

@@ -13,8 +13,6 @@ from etcd3.client import KVMetadata  # isort: skip
 from .api import Compare, DeleteRange, DeleteRangeResult, Put, Range, RangeResult, TxnResult
 from .etcd3_messages import etcdrpc
 
-__all__ = ("Lease", "guard_compares", "keys_put_by", "transact", "transact_failure")
-
 
 class Lease(transactions.BaseCompare):  # type: ignore[misc]  # etcd3 has no types
     """Compares the lease that a key is attached to, which etcd3 has no word for: ``Lease("key") == 1234``."""

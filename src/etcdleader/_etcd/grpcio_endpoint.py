@@ -19,8 +19,6 @@ from .error_mapping import error_from_status
 from .rpcs import A, Q, Rpc
 from .stream import HAS_LEADER, Stream, StreamUse
 
-__all__ = ("GrpcioEndpoint", "GrpcioStream")
-
 _INBOX = 1000
 """Messages that wait for the event loop."""
 _AT_A_TIME = 100

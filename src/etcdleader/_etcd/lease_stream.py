@@ -25,8 +25,6 @@ from .error_mapping import GoingAwayError, InvalidAuthTokenError
 from .messages import LeaseKeepAliveRequest
 from .stream import Stream
 
-__all__ = ("KeepAliveStream", "OpenStream")
-
 OpenStream = Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None], float], Awaitable[Stream]]
 """``await open_stream(on_message, on_end, timeout)``."""
 

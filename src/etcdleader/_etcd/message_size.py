@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ("FIELDS", "FLAT", "TXN", "check_field_count")
-
 FIELDS = 2**15
 """Fields of one message: more than an election has candidates, or a batch of reads has keys."""
 _SHORT = 2 * FIELDS

@@ -12,24 +12,6 @@ from typing import NamedTuple
 
 from .api import Event, Header
 
-__all__ = (
-    "ALL_WATCHES",
-    "AuthenticateRequest",
-    "AuthenticateResponse",
-    "LeaseGrantRequest",
-    "LeaseKeepAliveRequest",
-    "LeaseRevokeRequest",
-    "LeaseRevokeResponse",
-    "LeaseTimeToLiveRequest",
-    "RaftTermRequest",
-    "RaftTermResponse",
-    "StatusRequest",
-    "WatchCancelRequest",
-    "WatchCreateRequest",
-    "WatchProgressRequest",
-    "WatchResponse",
-)
-
 ALL_WATCHES = -1
 """The watch id that etcd names in the response to a progress request."""
 

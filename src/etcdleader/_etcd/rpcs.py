@@ -8,20 +8,6 @@ from typing import Generic, TypeVar
 
 from . import codec
 
-__all__ = (
-    "AUTHENTICATE",
-    "LEASE_GRANT",
-    "LEASE_KEEP_ALIVE",
-    "LEASE_REVOKE",
-    "LEASE_TIME_TO_LIVE",
-    "RAFT_TERM",
-    "RANGE",
-    "STATUS",
-    "TXN",
-    "WATCH",
-    "Rpc",
-)
-
 Q = TypeVar("Q")
 A = TypeVar("A")
 

@@ -15,8 +15,6 @@ from .._runtime.tasks import CallSoon
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .rpcs import Rpc
 
-__all__ = ("HAS_LEADER", "Http2Stream", "Stream", "StreamUse")
-
 HAS_LEADER = ("hasleader", "true")
 """Without it, a member that lost its leader would keep the stream open, and silent."""
 

@@ -13,8 +13,6 @@ from .._runtime.threads import run_in_thread
 from ..config import EtcdConfig
 from ..errors import EtcdRefusedError, EtcdUnavailableError
 
-__all__ = ("ClientContexts", "EncryptedKeyError", "check_files", "client_context")
-
 
 class ClientContexts:
     """The TLS context of a client's connections. It is kept while its files are unchanged.

@@ -19,8 +19,6 @@ from ..config import EtcdConfig
 from ..errors import EtcdLeaderError
 from .tls import ClientContexts
 
-__all__ = ("TlsDiagnosis",)
-
 _HANDSHAKE = 5.0
 """Seconds that finding out why there is no connection may take."""
 _NOTHING = (OSError, UnicodeError, anyio.EndOfStream, anyio.BrokenResourceError)

@@ -12,8 +12,6 @@ from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdRefusedError
 from .versions import survives_given_up_reads
 
-__all__ = ("VersionMonitor",)
-
 _DELAY = 5.0
 """Seconds from the first answer to the question for etcd's version, between two tries, and the bound of one."""
 _REST = 60.0

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 
 from .._values.printable import escape_control_characters
 
-__all__ = ("known_defects", "survives_given_up_reads")
-
 _SOUND = {(3, 5): 33, (3, 6): 14, (3, 7): 1}
 """The first patch of each supported release in which the known ones are mended: a watch that escapes permissions
 (GHSA-xg4h-6gfc-h4m8), reads that were not linearizable after a pause (etcd#20418), keep-alives and grants that asked for

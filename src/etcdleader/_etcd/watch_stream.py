@@ -35,8 +35,6 @@ from .error_mapping import GoingAwayError, InvalidAuthTokenError, error_from_can
 from .messages import ALL_WATCHES, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchResponse
 from .stream import Stream
 
-__all__ = ("WatchStream",)
-
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 _STEADY = 5.0

@@ -14,8 +14,6 @@ from .._runtime.events import running_trio
 from .tcp import connect_tcp
 from .transport import CONNECTION_LOST, Transport
 
-__all__ = ("Tls", "connect")
-
 Tls = Callable[[], Awaitable[ssl.SSLContext]]
 """Returns the context of a connection. It is called when the peer has accepted a TCP connection, and not before."""
 

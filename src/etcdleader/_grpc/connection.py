@@ -26,8 +26,6 @@ from .framing import Metadata, RequestHeaders, RpcError, Status, encode_message,
 from .hpack import encode_headers
 from .transport import CONNECTION_LOST, Transport
 
-__all__ = ("Connection",)
-
 _NO_ERROR, _ENHANCE_YOUR_CALM = 0, 11
 _SUSPICIOUS = 0.1
 """Seconds without any received data, after data was sent, that make a connection suspect."""

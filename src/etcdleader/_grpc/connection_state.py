@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-__all__ = ("TRANSITIONS", "State")
-
 
 class State(Enum):
     """What a connection can be used for."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ("ConnectionTerminated", "DataReceived", "H2Event", "HeadersReceived", "ProtocolError", "StreamReset")
-
 
 class ProtocolError(Exception):
     """The peer broke the protocol, so the connection cannot be used any more."""

@@ -9,9 +9,6 @@ from .._runtime.events import Event
 from . import limits
 from .framing import MessageDecoder, RpcError, Status, not_grpc
 
-__all__ = ("Call", "Exchange", "Stream")
-
-
 _NONE: Mapping[str, str] = {}
 
 

@@ -13,8 +13,6 @@ from . import limits
 from .events import ConnectionTerminated, DataReceived, H2Event, HeadersReceived, ProtocolError, StreamReset
 from .hpack import HeaderDecoder
 
-__all__ = ("H2Codec",)
-
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _PRIORITY, _RST_STREAM, _SETTINGS, _PUSH_PROMISE, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = (
     range(10)

@@ -11,18 +11,6 @@ from urllib.parse import unquote
 
 from .hpack import encode_headers
 
-__all__ = (
-    "MessageDecoder",
-    "Metadata",
-    "RequestHeaders",
-    "RpcError",
-    "Status",
-    "encode_message",
-    "encode_timeout",
-    "not_grpc",
-    "status_of",
-)
-
 Metadata = tuple[tuple[str, str], ...]
 """Headers of a call, as pairs of names and values."""
 

@@ -12,8 +12,6 @@ import hpack
 
 from . import limits
 
-__all__ = ("HeaderDecoder", "encode_headers")
-
 _KEPT = 32
 """Blocks: a response has two, and a server few kinds of them."""
 _IN_TABLE, _LONG_PLACE = 0x80, 0xFF

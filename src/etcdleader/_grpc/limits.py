@@ -5,21 +5,6 @@ A peer that exceeds one of them has broken the protocol, or is hostile. What it 
 
 from __future__ import annotations
 
-__all__ = (
-    "ACKNOWLEDGEMENTS",
-    "FRAMES_AT_A_TIME",
-    "HEADER_FRAMES",
-    "HEADER_LIST",
-    "HEADER_LISTS",
-    "MESSAGE",
-    "OUTPUT",
-    "OUTPUT_AT_A_TIME",
-    "REFUND",
-    "SETTINGS",
-    "USELESS_FRAMES",
-    "WINDOW",
-)
-
 WINDOW = 2**24
 """Bytes that the peer may send before it receives a WINDOW_UPDATE. A stream may have to catch up with much."""
 MESSAGE = 2**24

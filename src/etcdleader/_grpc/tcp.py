@@ -14,8 +14,6 @@ from .._runtime.events import Event
 from .._runtime.tasks import ki_protected
 from .._runtime.threads import run_in_thread
 
-__all__ = ("connect_tcp",)
-
 _NEXT_ADDRESS = 0.25
 """Seconds until the next address of the host is tried beside the first one (RFC 8305)."""
 

@@ -14,8 +14,6 @@ import anyio
 
 from .._runtime.fork import AtFork, on_fork
 
-__all__ = ("CONNECTION_LOST", "Transport")
-
 CONNECTION_LOST = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 """The exceptions that end the tasks of a transport when it breaks."""
 

@@ -14,8 +14,6 @@ from anyio.streams.tls import TLSStream
 from .._runtime.events import Event
 from .transport import Transport
 
-__all__ = ("AnyioTransport", "stream_over")
-
 _READ = 2**16
 
 

@@ -13,8 +13,6 @@ from .._runtime.tasks import system_task_context
 from . import limits
 from .transport import Transport
 
-__all__ = ("AsyncioTransport",)
-
 _LATER = 0.01
 """Seconds. A request is likely to leave earlier and to take along what no caller waits for."""
 _CLOSING = 1.0

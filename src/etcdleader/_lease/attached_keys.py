@@ -18,8 +18,6 @@ from .backoff import Backoff
 from .connection import Connection
 from .listener import LeaseListener
 
-__all__ = ("MAX_ATTACHED", "AttachedKeys")
-
 MAX_ATTACHED = 100
 """Keys on one lease. When the lease ends, etcd deletes them in one revision, which watchers receive as one."""
 _MOST = 32

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ("Backoff",)
-
 _FIRST = 1 / 16
 """The first pause, as a share of the longest: a short failure ends before ``retry``, an outage costs few calls."""
 

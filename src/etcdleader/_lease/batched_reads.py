@@ -15,8 +15,6 @@ from .._runtime.limiter import FairLimiter
 from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 
-__all__ = ("BatchedReads",)
-
 ReadTogether: TypeAlias = Callable[[Sequence[Range], float], Awaitable[TxnResult]]
 """``await read(requests, timeout)`` sends all requests in one linearizable transaction."""
 

@@ -35,8 +35,6 @@ from .raft_terms import RaftTerms
 from .renewer import LeaseRenewer
 from .watermark import Watermark
 
-__all__ = ("Connection", "acquire_connection")
-
 T = TypeVar("T")
 
 _AT_A_TIME = 64

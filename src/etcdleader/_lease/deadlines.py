@@ -6,8 +6,6 @@ import heapq
 from itertools import count
 from typing import Generic, TypeVar
 
-__all__ = ("Deadlines",)
-
 T = TypeVar("T")
 
 

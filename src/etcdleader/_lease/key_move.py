@@ -27,8 +27,6 @@ from .lease import Lease
 from .lease_clock import LeaseClock, Timing
 from .leased_key import LeasedKey
 
-__all__ = ("KeyMove", "MovingSession")
-
 
 class MovingSession(Protocol):
     """The part of a session that a move uses."""

@@ -21,8 +21,6 @@ from .._runtime.tasks import ki_protected, spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .deadlines import Deadlines
 
-__all__ = ("KeyMover", "MovableKey")
-
 _MOST = 64
 """Keys in one Txn. etcd allows 128 operations (``--max-txn-ops``) in the outer Txn and any one nested Txn together."""
 _TOGETHER = 0.1

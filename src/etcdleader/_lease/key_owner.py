@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from .._etcd.api import KeyValue, Range, Result
 
-__all__ = ("KeyOwner",)
-
 
 class KeyOwner(Protocol):
     """The owner of a session's key, called on the event loop. Methods must return promptly and must not raise."""

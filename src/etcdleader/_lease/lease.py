@@ -15,8 +15,6 @@ from .backoff import Backoff
 from .connection import Connection
 from .raft_terms import LeaseTerm
 
-__all__ = ("Lease", "revoke")
-
 
 class Lease:
     """A lease whose id the client draws at random. So it can revoke the lease if the response to the grant is lost.

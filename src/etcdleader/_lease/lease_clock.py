@@ -11,8 +11,6 @@ from typing import Self
 
 from ..model import LossReason
 
-__all__ = ("LeaseClock", "RenewalResult", "Timing", "check_renewal", "describe_unconfirmed", "loss_reason_at")
-
 
 @dataclass(frozen=True, slots=True)
 class Timing:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .._etcd.api import KeyValue
 
-__all__ = ("LeasedKey",)
-
 
 @dataclass(frozen=True, slots=True)
 class LeasedKey:

@@ -6,8 +6,6 @@ from typing import Protocol
 
 from ..errors import EtcdLeaderError
 
-__all__ = ("LeaseListener",)
-
 
 class LeaseListener(Protocol):
     """The receiver of a lease's reports, called on the event loop. Methods must return promptly and must not raise."""

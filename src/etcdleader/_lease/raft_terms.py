@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ("LeaseTerm", "RaftTerms")
-
 
 class LeaseTerm(NamedTuple):
     """The raft term under which a lease is trusted.

@@ -34,8 +34,6 @@ from .._runtime.tasks import ki_protected
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .raft_terms import RaftTerms
 
-__all__ = ("MAX_KEYS_PER_READ", "Renewable", "RenewalConnection", "RenewalRound")
-
 MAX_KEYS_PER_READ = 128
 """etcd's limit on the operations of one Txn (``--max-txn-ops``)."""
 

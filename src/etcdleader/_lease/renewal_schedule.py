@@ -8,8 +8,6 @@ from collections.abc import Callable
 from .backoff import Backoff
 from .lease_clock import Timing
 
-__all__ = ("RenewalSchedule",)
-
 _CALLS_OF_A_MOVE = 2.2
 """The time that a move may need, in units of ``retry``: one call without a response, then a LeaseGrant and a Txn."""
 _EARLY = 0.1

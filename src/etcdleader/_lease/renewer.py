@@ -22,8 +22,6 @@ from ..errors import EtcdUnavailableError
 from .deadlines import Deadlines
 from .renewal_round import MAX_KEYS_PER_READ, Renewable, RenewalConnection, RenewalRound
 
-__all__ = ("LeaseRenewer",)
-
 _SHORTEST_PAUSE = 0.001
 """Seconds. On a clock slower than the loop's, each sleep ends too early, and the remaining time shrinks toward zero."""
 _LONGEST_PAUSE = 3600.0

@@ -26,8 +26,6 @@ from .leased_key import LeasedKey
 from .listener import LeaseListener
 from .renewal_schedule import RenewalSchedule
 
-__all__ = ("Session",)
-
 _TICK = 1.0
 """The longest time in seconds between two checks of a watched deadline. The loop's own clock stops during suspend."""
 _NO_SOONER = 0.05

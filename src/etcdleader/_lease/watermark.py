@@ -6,8 +6,6 @@ from collections.abc import Mapping
 
 from ..errors import EtcdRegressedError
 
-__all__ = ("Watermark",)
-
 
 class Watermark:
     """The highest known revision of each cluster.

@@ -36,8 +36,6 @@ from .campaign import Campaign, busy
 from .reporter import Reporter
 from .term_scope import TermScope
 
-__all__ = ("BaseManager",)
-
 
 class BaseManager(LeaderManager):
     """A manager, but for how it comes to lead."""

@@ -22,8 +22,6 @@ from .callbacks import capture_errors, loss_errors, run_in_scope_of, split_cance
 from .campaign import Campaign
 from .term_scope import TermScope
 
-__all__ = ("CampaignBlock", "LeadingBlock")
-
 M = TypeVar("M")
 
 

@@ -19,17 +19,6 @@ from ..manager import LeaderManager
 if TYPE_CHECKING:
     from .term_scope import TermScope
 
-__all__ = (
-    "call",
-    "called_from",
-    "capture_errors",
-    "failures_in_term",
-    "loss_errors",
-    "run_in_scope_of",
-    "split_cancellation",
-    "unrequested_cancellation",
-)
-
 
 async def call(callback: Callable[..., Any], manager: LeaderManager, argument: object) -> None:
     """Call a plain or an async callback, and wait for what it returns if that can be awaited."""

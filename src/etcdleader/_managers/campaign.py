@@ -13,8 +13,6 @@ import anyio.lowlevel
 from .._runtime.events import Event
 from ..model import Term
 
-__all__ = ("Campaign", "busy")
-
 
 def busy(identity: str, election_key: str) -> anyio.BusyResourceError:
     """Return the error for a second campaign of a manager."""

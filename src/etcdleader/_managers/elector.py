@@ -24,8 +24,6 @@ from .campaign import Campaign
 from .reporter import Reporter
 from .term_scope import TermScope
 
-__all__ = ("Elector",)
-
 Serve: TypeAlias = Callable[
     [Campaign, TermScope, Callable[[], Awaitable[None]], Callable[[], float | None]], Awaitable[None]
 ]

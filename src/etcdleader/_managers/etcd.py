@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from .._lease.connection import Connection
     from .elector import Elector
 
-__all__ = ("EtcdLeaderManager",)
-
 
 class EtcdLeaderManager(BaseManager):
     """Campaigns on etcd. Nothing is opened before the first campaign or question, in whatever process that is.

@@ -14,8 +14,6 @@ from ..model import Health, HealthState
 if TYPE_CHECKING:
     from .term_scope import TermScope
 
-__all__ = ("Liveness",)
-
 
 class Liveness:
     """Written on the event loop; read, and judged, from anywhere. Nothing is locked: each field is read once.

@@ -23,8 +23,6 @@ from .base import BaseManager
 from .campaign import Campaign
 from .term_scope import TermScope
 
-__all__ = ("NoopLeaderManager",)
-
 _logger = logging.getLogger("etcdleader")
 
 

@@ -12,8 +12,6 @@ from typing import Any
 
 from ..errors import EtcdLeaderError
 
-__all__ = ("TRANSITIONS", "Input", "News", "Outages", "State")
-
 _NONE: frozenset[Any] = frozenset()
 """Shared: a set of its own, even an empty one, takes 216 bytes, and there may be ten thousand managers."""
 

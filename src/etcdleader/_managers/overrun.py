@@ -5,8 +5,6 @@ from __future__ import annotations
 from ..errors import EtcdLeaderError
 from ..model import Term
 
-__all__ = ("OverrunError",)
-
 
 class OverrunError(EtcdLeaderError):
     """Work of a term ignored its cancellation past the deadline: somebody else may lead while it still runs."""

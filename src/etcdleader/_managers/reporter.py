@@ -20,8 +20,6 @@ from .waiters import Waiters
 if TYPE_CHECKING:
     from .term_scope import TermScope
 
-__all__ = ("Reporter",)
-
 _logger = logging.getLogger("etcdleader")
 
 

@@ -14,8 +14,6 @@ from .._lease.lease_clock import loss_reason_at
 from .._runtime.events import Event
 from ..model import LossReason, Term
 
-__all__ = ("TermScope",)
-
 _SLACK = 0.001
 """Seconds by which a scope's deadline may be off: to set it is to set a timer, and two clocks never say quite the same."""
 

@@ -9,8 +9,6 @@ import anyio.lowlevel
 
 from .._runtime.tasks import call_soon_on
 
-__all__ = ("Waiters",)
-
 
 @dataclass(slots=True, eq=False, repr=False)
 class Waiters:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ("Clock", "boottime")
-
 
 class Clock:
     """A clock that leases go by, as a key for what is kept of it.

@@ -10,8 +10,6 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-__all__ = ("Event", "running_trio")
-
 
 class Event:
     """An event for those of which there are many.

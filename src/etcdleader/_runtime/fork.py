@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable
 from enum import IntEnum
 
-__all__ = ("AtFork", "on_fork", "process_id")
-
 
 class AtFork(IntEnum):
     """The steps of a forked child, in their order, whatever order the modules were imported in."""

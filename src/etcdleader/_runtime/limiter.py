@@ -11,8 +11,6 @@ import anyio
 
 from .events import Event
 
-__all__ = ("FairLimiter",)
-
 T = TypeVar("T")
 
 

@@ -13,16 +13,6 @@ import anyio.lowlevel
 
 from .events import running_trio
 
-__all__ = (
-    "CallSoon",
-    "call_soon_on",
-    "cancellation_requested",
-    "ki_protected",
-    "loop_scheduler",
-    "spawn_system_task",
-    "system_task_context",
-)
-
 CallSoon = Callable[..., None]
 """``call_soon(function, *arguments)``."""
 

@@ -9,8 +9,6 @@ from typing import TypeVar
 from .events import Event
 from .tasks import loop_scheduler
 
-__all__ = ("run_in_thread",)
-
 T = TypeVar("T")
 
 

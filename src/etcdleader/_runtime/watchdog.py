@@ -18,8 +18,6 @@ from typing import NoReturn
 from .._values.exit_codes import ExitCode
 from .fork import process_id
 
-__all__ = ("watch",)
-
 _LONGEST_SLEEP = 1.0
 """Threads sleep on a clock that stands still in suspend, while leases do not."""
 

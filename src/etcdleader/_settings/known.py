@@ -8,8 +8,6 @@ from dataclasses import fields
 from .._values.kinds import Kind, kinds
 from ..config import Config, EtcdConfig
 
-__all__ = ("ETCD", "LEADER", "PREFIX", "RESERVED", "SCALARS", "SECRETS", "TELLING", "option_of")
-
 PREFIX = "ETCDLEADER_"
 """Of the variables."""
 RESERVED = ("token", "election", "key", "identity", "lease_id")

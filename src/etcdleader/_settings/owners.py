@@ -6,8 +6,6 @@ import os
 import stat
 from pathlib import Path
 
-__all__ = ("refuse_if_written_by_others",)
-
 _ROOT = 0
 
 

@@ -11,8 +11,6 @@ from ..errors import ConfigError
 from .sources import Overrides, Settings, read_settings
 from .tables import Section
 
-__all__ = ("Purpose", "Resolved", "resolve", "resolve_etcd")
-
 _T = TypeVar("_T")
 
 

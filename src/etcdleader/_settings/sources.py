@@ -19,8 +19,6 @@ from .known import ETCD, LEADER, PREFIX, RESERVED, SCALARS, TELLING, option_of
 from .owners import refuse_if_written_by_others
 from .tables import Section, Tree, lay, meant_variable, normal
 
-__all__ = ("Overrides", "Settings", "read_settings")
-
 _FILES = ("settings.toml", ".secrets.toml", "config/settings.toml", "config/.secrets.toml")
 
 

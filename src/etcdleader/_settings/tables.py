@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 from .._values.kinds import Kind
 from .._values.problems import Problem
 
-__all__ = ("Section", "Tree", "lay", "meant_variable", "normal")
-
 _FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _MARKERS = frozenset({"dynaconf_merge", "dynaconf_merge_unique"})
 """They ask dynaconf for what is done here anyway."""

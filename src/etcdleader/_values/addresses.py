@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ("is_loopback", "normalize_endpoint")
-
 _HOST = re.compile(r"[^\s/?#@:\[\],\\]+")
 _AFTER_PORT = re.compile(r":[0-9]+[/?#]")
 _PORT = re.compile(r"[0-9]{1,5}")

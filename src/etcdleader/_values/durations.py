@@ -6,8 +6,6 @@ import math
 import re
 from datetime import timedelta
 
-__all__ = ("parse_duration",)
-
 _NANOSECONDS = {
     "h": 3_600_000_000_000,
     "m": 60_000_000_000,

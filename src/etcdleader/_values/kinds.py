@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import fields
 from enum import Enum
 
-__all__ = ("Kind", "kinds")
-
 
 class Kind(Enum):
     """What a setting holds. The value is the annotation of its field, without ``None``."""

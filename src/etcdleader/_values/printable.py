@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ("escape_control_characters",)
-
 
 def escape_control_characters(text: str) -> str:
     """Return ``text`` with its control characters escaped: they could steer a terminal or forge a line of a log."""

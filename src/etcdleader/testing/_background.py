@@ -13,8 +13,6 @@ from ..errors import EtcdUnavailableError
 from ._calls import Call, Hook
 from ._signal import Signal
 
-__all__ = ("Background",)
-
 
 class Background(ABC):
     """Tasks that no caller waits for.

@@ -18,8 +18,6 @@ from .._etcd.messages import (
     WatchProgressRequest,
 )
 
-__all__ = ("Call", "CallKind", "Hook", "arguments_of", "kind_of")
-
 CallKind: TypeAlias = Literal[
     "lease_grant",
     "lease_revoke",

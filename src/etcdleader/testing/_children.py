@@ -16,8 +16,6 @@ from typing import IO, Any
 
 from .._runtime.fork import process_id
 
-__all__ = ("kill", "spawn")
-
 # The kernel is asked, in the child, to kill it when its parent ends; the wish survives exec. Done by a program of its
 # own, since Python code between fork and exec (`preexec_fn`) can deadlock in a process with threads. The parent may
 # have ended before the wish was made, hence the second look.

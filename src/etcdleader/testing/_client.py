@@ -17,8 +17,6 @@ from ._endpoint import FakeEndpoint
 from ._faults import FaultyNetwork
 from ._member import FakeMember
 
-__all__ = ("FakeClient",)
-
 
 class FakeClient(FaultyNetwork, EtcdClient):
     """A connection to a fake etcd, which implements the port :class:`~etcdleader._etcd.api.EtcdApi`.

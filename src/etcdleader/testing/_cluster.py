@@ -29,8 +29,6 @@ from ._lessor import Lessor
 from ._signal import Signal
 from ._store import MAX_TXN_OPS, Revision, Store
 
-__all__ = ("Cluster", "Replica")
-
 _EXPIRY_PERIOD = 0.5
 _CATCH_UP_PERIOD = 0.1
 

@@ -19,8 +19,6 @@ from ._faults import Fault, FaultyNetwork
 from ._member import FakeMember
 from ._stream import FakeStream
 
-__all__ = ("FakeEndpoint",)
-
 
 @dataclass(eq=False)
 class _Answer:

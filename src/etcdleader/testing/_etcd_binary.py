@@ -13,8 +13,6 @@ from pathlib import Path
 from ._etcd_builder import build_etcd, built_etcd, normal_version
 from ._etcd_member import plain_environment
 
-__all__ = ("find_etcd", "find_etcdctl", "find_etcdutl", "supports", "version_of")
-
 
 def find_etcd(
     binary: str | os.PathLike[str] | None = None,

@@ -15,8 +15,6 @@ from typing import Any
 from ..errors import EtcdLeaderError
 from . import _children
 
-__all__ = ("EtcdMember", "EtcdServerError", "PortTakenError", "plain_environment")
-
 _POLL = 0.02
 _HEAD_LINES = 6  # 3.4 begins with a warning of four lines, and names a wrong option after that
 _TAIL_LINES = 12

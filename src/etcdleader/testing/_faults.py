@@ -14,8 +14,6 @@ from ..errors import EtcdLeaderError, EtcdRefusedError
 from ._calls import CallKind
 from ._signal import Signal
 
-__all__ = ("NO_FAULT", "Fault", "FaultyNetwork")
-
 
 @dataclass(slots=True)
 class Fault:

@@ -15,8 +15,6 @@ from pathlib import Path
 from . import _children
 from ._etcd_member import EtcdServerError
 
-__all__ = ("EtcdBuildError", "NoGoError", "find_gos", "go_build")
-
 _TIME_LIMIT_SECONDS = 900.0
 """For one build. With empty caches it takes about a minute on two processors, and a module proxy may never answer."""
 _POLL_SECONDS = 0.1

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ("UNSEEN_LEADER", "Electable", "Leadership")
-
 UNSEEN_LEADER = 0x9F
 """The member id of a leader that is none of the fake's members."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-__all__ = ("Lessor",)
-
 
 @dataclass(slots=True)
 class _Lease:

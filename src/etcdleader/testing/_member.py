@@ -17,8 +17,6 @@ from ._lessor import Lessor
 from ._member_state import MemberState, State
 from ._old_books import revoke_by
 
-__all__ = ("FakeMember",)
-
 T = TypeVar("T")
 
 

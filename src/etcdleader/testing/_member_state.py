@@ -15,8 +15,6 @@ from ._watches import Watches
 if TYPE_CHECKING:
     from .._etcd.stream import Stream
 
-__all__ = ("MemberState", "State")
-
 
 class State(Enum):
     """What is wrong with a member."""

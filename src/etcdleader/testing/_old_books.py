@@ -8,8 +8,6 @@ from ._cluster import Cluster
 from ._lessor import Lessor
 from ._store import Store
 
-__all__ = ("revoke_by",)
-
 _LONGEST = 0.05
 """Seconds from the wake-up to the last of the revocations."""
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from .._etcd import api
 from ..errors import EtcdRefusedError
 
-__all__ = ("Revision", "Store", "in_range")
-
 MAX_TXN_OPS = 128
 """etcd's default of ``--max-txn-ops``."""
 

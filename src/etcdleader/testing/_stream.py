@@ -27,8 +27,6 @@ from ._faults import NO_FAULT, Fault, FaultyNetwork
 from ._member import FakeMember
 from ._watches import ServerWatch
 
-__all__ = ("FakeStream",)
-
 
 class _End(NamedTuple):
     error: EtcdLeaderError

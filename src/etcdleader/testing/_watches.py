@@ -9,8 +9,6 @@ from .._etcd.api import Event, WatchCanceled, WatchCreated, WatchEvents, WatchMe
 from ..errors import EtcdUnavailableError
 from ._store import Revision, Store, in_range
 
-__all__ = ("ServerWatch", "Watches")
-
 
 @dataclass(eq=False, slots=True)
 class ServerWatch:

@@ -17,8 +17,6 @@ from .candidate import LEASE, RENEW
 from .processes import Candidate, Report, candidates
 from .screen import Screen
 
-__all__ = ("DemoError", "play")
-
 _NAMES = ("alice", "bob", "carol")
 _TIME_LIMIT = 35.0
 _ETCD_TIME_LIMIT = 20.0

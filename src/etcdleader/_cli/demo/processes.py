@@ -16,8 +16,6 @@ from typing import Any
 
 from ...testing import _children
 
-__all__ = ("Candidate", "Report", "candidates")
-
 _LAST_WORDS = 8
 
 

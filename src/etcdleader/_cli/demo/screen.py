@@ -13,8 +13,6 @@ from rich.table import Column, Table
 
 from .processes import Candidate
 
-__all__ = ("Screen",)
-
 
 class Screen:
     """Where the demo is shown.

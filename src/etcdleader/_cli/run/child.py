@@ -22,8 +22,6 @@ from ..._values.exit_codes import ExitCode
 from . import supervisor as _supervisor
 from .supervisor import boottime, descendants, signal_all
 
-__all__ = ("Child", "Limits")
-
 _logger = logging.getLogger("etcdleader.run")
 _AGAIN = 0.01
 

@@ -22,8 +22,6 @@ from ..exit_on_error import exit_on_error
 from ..options import EndpointOption, SectionOption, SettingsOption, duration_option
 from .log_format import LogFormat, log_to_stderr
 
-__all__ = ("CONTEXT", "EPILOG", "HELP", "run")
-
 _logger = logging.getLogger("etcdleader.run")
 
 CONTEXT: dict[str, Any] = {"allow_interspersed_args": False}

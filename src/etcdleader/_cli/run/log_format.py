@@ -12,8 +12,6 @@ from enum import StrEnum
 from ..._values.printable import escape_control_characters
 from .queued_handler import QueuedHandler
 
-__all__ = ("LogFormat", "formatter", "log_to_stderr")
-
 _ORDINARY = frozenset(vars(logging.makeLogRecord({})))
 """What every record has; the rest are the fields that were given with it."""
 

@@ -10,8 +10,6 @@ from contextlib import suppress
 
 from ..output import write_all
 
-__all__ = ("QueuedHandler",)
-
 _MOST = 256 * 1024
 """Bytes that may wait. That is thousands of lines, and a program that has run for months keeps no more."""
 _FLUSH = 1.0

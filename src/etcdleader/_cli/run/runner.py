@@ -28,8 +28,6 @@ from .child import Child, Limits
 from .settings import command_environment
 from .supervisor import boottime
 
-__all__ = ("Plan", "Runner", "status_without_leadership")
-
 _FORWARDED = (
     *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2),
     *(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT),

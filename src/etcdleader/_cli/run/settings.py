@@ -15,8 +15,6 @@ from ..._settings.tables import normal
 from ...model import Term
 from ..options import DEFAULT_SECTION
 
-__all__ = ("command_environment", "make_manager", "resolve_run", "seconds_to_end")
-
 _logger = logging.getLogger("etcdleader.run")
 
 

@@ -23,8 +23,6 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
-__all__ = ("LINUX", "Supervisor", "become_subreaper", "boottime", "descendants", "signal_all")
-
 LINUX = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _TICK = 0.25
