@@ -126,6 +126,24 @@ def test_data_beyond_a_window_end_the_connection(streams: int) -> None:
         receive(frames, frame(0, 0, numbers[-1], b"x"))
 
 
+def test_data_beyond_the_window_of_a_stream_end_a_connection_that_has_room_for_more() -> None:
+    frames = greeted(WINDOW)
+    one, other = (frames.open(ASK) for _ in range(2))
+    taken(frames)
+
+    def send(number: int, size: int) -> None:
+        whole, rest = divmod(size, len(DATA))
+        receive(frames, whole * frame(0, 0, number, DATA) + frame(0, 0, number, bytes(rest)))
+
+    first = WINDOW * 9 // 20
+    send(one, first)
+    send(other, WINDOW // 10)
+    taken(frames)  # opens the window of the connection, and not yet those of the streams
+    send(one, WINDOW - first)
+    with pytest.raises(ProtocolError, match="more data than the window of the stream"):
+        send(one, 1)
+
+
 def test_windows_open_when_the_output_is_taken() -> None:
     """A peer that reads nothing may send one window, and no more."""
     frames = greeted(WINDOW)
