@@ -159,7 +159,7 @@ class Http2Endpoint(Endpoint):
     async def _explain(self, error: EtcdLeaderError, deadline: float) -> EtcdLeaderError:
         """A connection that fails may fail because of TLS, whatever it looks like."""
         if self._tls_diagnosis is not None:
-            with anyio.move_on_at(deadline):
+            with anyio.CancelScope(deadline=deadline):  # the lowest anyio has no move_on_at
                 if (reason := await self._tls_diagnosis.reason()) is not None:
                     error = NoTlsError(reason)
         if isinstance(error, NoTlsError):
