@@ -24,7 +24,7 @@ help:
 	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
 	@echo 'make test             lint, types, layers, and the whole suite, with real etcd servers'
 	@echo 'make test-etcds       the tests that meet a server, on each listed version of etcd, or on ETCD_VERSIONS="3.6.16 3.7.3"'
-	@echo 'make test-pythons     the tests that need no server, on Python 3.11 with the lowest dependencies, and on 3.12 and 3.13'
+	@echo 'make test-pythons     what depends on Python and the libraries, on 3.11 with the lowest of them, and on 3.12 and 3.13'
 	@echo 'make etcds            build these versions ahead, into the cache directory'
 	@echo 'make lint             the same without the suite'
 	@echo 'make format           put the code in form, and mend what ruff can mend by itself'

@@ -1,4 +1,4 @@
-"""The tests that need no server, on other Pythons and on the lowest and newest dependencies.
+"""The tests that depend on Python and on the libraries, on other Pythons and on the lowest and newest dependencies.
 
     python tools/python_matrix.py [name ...]
 
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -22,8 +23,24 @@ ENTRIES = {"3.11-lowest": ("3.11", True), "3.12-newest": ("3.12", False), "3.13-
 """The Python of each entry, and whether its dependencies are the lowest that pyproject.toml allows."""
 EXTRAS = ("cli", "embedded", "prometheus", "trio")
 TOOLS = ("h2", "hypothesis", "hyperframe", "pytest>=9", "pytest-xdist", "PyYAML", "trustme", "uvloop")
-TESTS = ("core", "runtime", "grpc", "client", "settings", "sim", "contract", "public")
-"""Folders of tests. Those that start many servers or processes run on one Python, by ``make test``."""
+FOLDERS = ("core", "runtime", "grpc", "client", "settings", "contract", "public")
+SLICE = (
+    "candidacy",
+    "cancellation",
+    "clock",
+    "losing",
+    "observe",
+    "renewal",
+    "scope",
+    "unrequested_cancellation",
+    "work",
+)
+"""Of ``tests/sim``, where the rest finds the same faults of Python, anyio and trio: cancellation, clocks and scopes."""
+TESTS = (*(f"tests/{one}" for one in FOLDERS), *(f"tests/sim/test_{one}.py" for one in SLICE))
+PYTEST = ("-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not etcd", *TESTS)
+"""Tests that meet a server, or start many processes, run on one Python, by ``make test``."""
+INSTALL = ("-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-compile")
+"""Without compiling: most of it is never loaded."""
 TIME_LIMIT = 1200
 
 
@@ -47,39 +64,46 @@ def lowest() -> list[str]:
     return [re.sub(r">=([\d.]+).*", r"==\1.*", one) for one in asked]
 
 
-def try_entry(name: str) -> bool:
-    """Run the tests of one entry. Print a line with what was installed and the counts, or the end of what failed."""
+def run(name: str, command: list[str | Path]) -> str | None:
+    """Run a step of an entry. Return the last line of its output; None if it failed, and then print the output."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT, check=False)
+    if done.returncode:
+        print(f"{name:12} FAILED\n{done.stdout[-20_000:]}{done.stderr[-5_000:]}", flush=True)
+        return None
+    return (done.stdout.strip().splitlines() or [""])[-1].strip("= ")
+
+
+def prepare(name: str, folder: Path) -> bool:
+    """Make the virtual environment of an entry. False: the machine has no such Python, or it failed."""
     version, is_lowest = ENTRIES[name]
     python = find_python(version)
     if python is None:
         print(f"{name:12} left out: Python {version} is not installed", flush=True)
-        return True
+        return False
+    packages = [f"{ROOT}[{','.join(EXTRAS)}]", *TOOLS, *(lowest() if is_lowest else ())]
+    install: list[str | Path] = [folder / "bin" / "python", *INSTALL, *packages]
+    return run(name, [python, "-m", "venv", folder]) is not None and run(name, install) is not None
+
+
+def main(names: list[str]) -> int:
+    """Prepare all entries at once, which waits for the network, and test one after another."""
+    if unknown := [name for name in names if name not in ENTRIES]:
+        print(f"no such entry: {', '.join(unknown)}; there are {', '.join(ENTRIES)}", file=sys.stderr)
+        return 2
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="etcdleader-python-") as folder:
-        own = Path(folder, "bin", "python")
-        packages = [f"{ROOT}[{','.join(EXTRAS)}]", *TOOLS, *(lowest() if is_lowest else ())]
-        commands: list[list[str | Path]] = [
-            [python, "-m", "venv", folder],
-            [own, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *packages],
-            [own, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", *(f"tests/{one}" for one in TESTS)],
-        ]
-        last = ""
-        for command in commands:
-            done = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True, timeout=TIME_LIMIT, check=False,
-                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-            )  # fmt: skip
-            if done.returncode:
-                print(f"{name:12} FAILED\n{done.stdout[-20_000:]}{done.stderr[-5_000:]}", flush=True)
-                return False
-            last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else ""
-    print(f"{name:12} {last.strip('= ')}; with the virtual environment {time.monotonic() - began:.0f} s", flush=True)
-    return True
+    with tempfile.TemporaryDirectory(prefix="etcdleader-python-") as home, ThreadPoolExecutor() as pool:
+        os.environ["PYTHONPYCACHEPREFIX"] = str(Path(home, "cache"))  # the tests start hundreds of Pythons
+        folders = {name: Path(home, name) for name in names}
+        prepared = dict(zip(folders, pool.map(prepare, folders, folders.values()), strict=True))
+        print(f"virtual environments: {time.monotonic() - began:.0f} s", flush=True)
+        failed = [name for name in names if not prepared[name] and find_python(ENTRIES[name][0]) is not None]
+        for name in names:
+            if prepared[name] and (counts := run(name, [folders[name] / "bin" / "python", *PYTEST])) is not None:
+                print(f"{name:12} {counts}", flush=True)
+            elif prepared[name]:
+                failed.append(name)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    unknown = [name for name in sys.argv[1:] if name not in ENTRIES]
-    if unknown:
-        sys.exit(f"no such entry: {', '.join(unknown)}; there are {', '.join(ENTRIES)}")
-    outcomes = [try_entry(name) for name in sys.argv[1:] or ENTRIES]  # all of them, also after a failure
-    sys.exit(0 if all(outcomes) else 1)
+    sys.exit(main(sys.argv[1:] or list(ENTRIES)))
