@@ -128,7 +128,7 @@ def test_data_beyond_a_window_end_the_connection(streams: int) -> None:
 
 def test_data_beyond_the_window_of_a_stream_end_a_connection_that_has_room_for_more() -> None:
     frames = greeted(WINDOW)
-    one, other = (frames.open(ASK) for _ in range(2))
+    one, other = (frames.open_stream(ASK) for _ in range(2))
     taken(frames)
 
     def send(number: int, size: int) -> None:
