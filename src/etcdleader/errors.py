@@ -23,12 +23,16 @@ __all__ = (
 
 
 class EtcdLeaderError(Exception):
-    """The root of all errors that etcdleader raises."""
+    """The root of all errors that etcdleader raises.
 
-    retry_other_endpoint = False
-    """True if another member of the cluster may succeed."""
-    _follows_loss = False
-    """True if the end of a term causes this error. Work that raises it after that end does not end the campaign."""
+    Attributes:
+        retry_other_endpoint: True if another member of the cluster may succeed.
+        caused_by_loss: True if the end of a term causes this error. Work that raises it after that end does not end the
+            campaign.
+    """
+
+    retry_other_endpoint: bool = False
+    caused_by_loss: bool = False
 
 
 class ConfigError(EtcdLeaderError, ValueError):
@@ -53,7 +57,7 @@ class ConfigError(EtcdLeaderError, ValueError):
 class NotLeaderError(EtcdLeaderError):
     """This manager does not lead, so the call is refused."""
 
-    _follows_loss = True
+    caused_by_loss = True
 
 
 class LeadershipLostError(NotLeaderError):

@@ -48,7 +48,7 @@ class FencedError(EtcdLeaderError):
         resource: The target of the write, if known.
     """
 
-    _follows_loss = True
+    caused_by_loss = True
 
     def __init__(self, token: int, highest: int, epoch: int = 0, highest_epoch: int = 0, resource: str = "") -> None:
         self.token = token

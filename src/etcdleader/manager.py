@@ -12,6 +12,7 @@ from anyio.abc import TaskStatus
 
 from .config import Config
 from .errors import EtcdLeaderError
+from .metrics import Metrics
 from .model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, Term
 
 __all__ = ("ErrorCallback", "LeaderManager", "TermCallback", "Work")
@@ -209,6 +210,14 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
         """Register ``callback(manager, error)`` for errors from etcd, once per kind and outage, and return it.
 
         It also receives each error that work or another callback raised because its term was over.
+        """
+
+    @abstractmethod
+    def add_metrics(self, metrics: Metrics) -> None:
+        """Report each later event to ``metrics``, too. Call it before the campaign: earlier events are not repeated.
+
+        Raises:
+            Exception: The exception that ``metrics.bind(manager)`` raised. Nothing is added then.
         """
 
     # Observing

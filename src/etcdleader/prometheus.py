@@ -30,7 +30,6 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ._managers.base import BaseManager
 from ._runtime.clock import boottime
 from .errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .manager import LeaderManager
@@ -152,10 +151,10 @@ class PrometheusMetrics(NullMetrics):
     def attach(self, manager: LeaderManager) -> None:
         """Count for a manager that was made without ``metrics``, as the factory makes them. Do so before it campaigns:
         what was before is not counted. Twice is once."""
-        if not isinstance(manager, BaseManager):
+        if not isinstance(manager, LeaderManager):
             raise TypeError(f"manager must be one of etcdleader's, not {type(manager).__name__}")
         if not any(living is manager for _, living in self._living()):
-            manager._metrics.add(self, manager)  # noqa: SLF001 - of this package
+            manager.add_metrics(self)
 
     def bind(self, manager: LeaderManager) -> _Counted:
         """What counts for this one manager."""

@@ -27,7 +27,7 @@ class Member:
         self.name = name
         self.version = version
         self.asked: list[Any] = []
-        self.heard_at = -math.inf
+        self.last_received_at = -math.inf
         self.left = False
 
     async def call(self, rpc: Rpc[Any, Any], request: Any, metadata: object, timeout: float) -> Any:
@@ -36,12 +36,12 @@ class Member:
         self.asked.append(request)
         return TxnResult(succeeded=True, results=(), header=HEADER)
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         self.left = True
 
-    close = leave
+    close = drain
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """It has nothing that runs."""
 
 
@@ -102,7 +102,7 @@ async def test_the_only_endpoint_is_not_left_while_it_talks(
     await gateway.member_status(timeout=5)
     if heard is not None:
         # Ahead of now, so that a machine that stops here for a while changes nothing.
-        opened[0].heard_at = time.monotonic() + (60 if heard == 0 else -heard)
+        opened[0].last_received_at = time.monotonic() + (60 if heard == 0 else -heard)
     gateway.report_endpoint_failure(gateway.endpoint)
     assert opened[0].left is goes
     await gateway.aclose()
@@ -114,7 +114,7 @@ async def test_the_only_endpoint_is_left_when_it_turns_out_to_be_another_cluster
     gateway = new_client(EtcdConfig(["one:1"]))
     await gateway.member_status(timeout=5)
     gateway._cluster_id = 2  # that of home; the member says 1
-    opened[0].heard_at = time.monotonic() + 60
+    opened[0].last_received_at = time.monotonic() + 60
     with pytest.raises(EtcdLeaderError, match="belongs to cluster 1"):
         await gateway.member_status(timeout=5)
     gateway.report_endpoint_failure(gateway.endpoint)

@@ -23,7 +23,7 @@ class Member:
     """An endpoint that responds at once."""
 
     name = "member"
-    heard_at = -math.inf
+    last_received_at = -math.inf
 
     def __init__(self, login: Header) -> None:
         self._login = login

@@ -54,7 +54,7 @@ class Member:
     """An endpoint of which the first stream is over before it is open."""
 
     name = "member"
-    heard_at = -math.inf
+    last_received_at = -math.inf
 
     def __init__(self) -> None:
         self.opened = 0
@@ -66,12 +66,12 @@ class Member:
             stream.end(BROKEN)
         return stream
 
-    def leave(self) -> None:
+    def drain(self) -> None:
         """Nothing of it runs."""
 
-    close = leave
+    close = drain
 
-    async def closed(self) -> None:
+    async def wait_closed(self) -> None:
         """Nothing of it runs."""
 
 

@@ -20,7 +20,7 @@ class Member:
     """It logs everybody in, with a token of so many characters."""
 
     name = "member:1"
-    heard_at = -math.inf
+    last_received_at = -math.inf
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -79,7 +79,7 @@ async def test_what_is_known_of_one_member_says_nothing_of_the_next(
     client = etcd.client()
     await client.txn((), READS, timeout=5)
     await anyio.sleep(LEARNED)
-    client.switch_endpoint(client.endpoint)
+    client.report_endpoint_failure(client.endpoint)
     await client.txn((), READS, timeout=5)
     await anyio.sleep(60 + LEARNED)
     await client.txn((), READS, timeout=5)
@@ -118,7 +118,7 @@ async def test_a_listener_that_raises_ends_nothing_and_the_next_member_is_asked_
     client.on_version(fail)
     await client.txn((), READS, timeout=5)
     await anyio.sleep(10 * LEARNED)
-    client.switch_endpoint(client.endpoint)
+    client.report_endpoint_failure(client.endpoint)
     await client.txn((), READS, timeout=5)
     await anyio.sleep(60 + LEARNED)
     await client.txn((), READS, timeout=5)
@@ -132,7 +132,7 @@ async def test_an_answer_after_the_end_starts_nothing(etcd: FakeEtcd) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: client.range(READS[0], timeout=5))
         await anyio.sleep(0.5)
-        client.switch_endpoint(client.endpoint)
+        client.report_endpoint_failure(client.endpoint)
         await client.aclose()
     await anyio.sleep(LEARNED)
     assert client.calls["member_status"] == 0
@@ -155,7 +155,7 @@ async def test_the_version_is_reported_once_to_the_first_listener_and_again_when
     await anyio.sleep(LEARNED)
     assert (first, second) == (["3.7.3"], [])
     etcd.version = "3.7.4"
-    client.switch_endpoint(client.endpoint)
+    client.report_endpoint_failure(client.endpoint)
     await client.range(READS[0], timeout=5)
     await anyio.sleep(60 + LEARNED)
     assert first == ["3.7.3", "3.7.4"]

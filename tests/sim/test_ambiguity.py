@@ -121,7 +121,7 @@ async def test_a_corrupt_cluster_costs_a_candidate_no_stream_and_no_endpoint(clo
             async with candidate:
                 await anyio.sleep(30)
                 assert not candidate.is_leader()
-                assert client.calls["switch_endpoint"] == 0
+                assert client.calls["report_endpoint_failure"] == 0
                 assert streams == set(client.member.streams)
                 assert len(streams) == 2
                 assert term.is_valid()

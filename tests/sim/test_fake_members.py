@@ -115,9 +115,9 @@ async def test_a_client_leaves_a_dead_member_when_a_stream_breaks_or_it_is_told_
         await anyio.sleep(1)
         assert [type(message) for message in got[1:]] == [WatchBroken, WatchCreated]
         assert (await client.range(Range(b"k"), timeout=5)).header.member_id == etcd.members[1].member_id
-        client.switch_endpoint(left)  # the news of somebody late
+        client.report_endpoint_failure(left)  # the news of somebody late
         assert client.member is etcd.members[1]
-        client.switch_endpoint(client.endpoint)
+        client.report_endpoint_failure(client.endpoint)
         started = anyio.current_time()
         with pytest.raises(EtcdUnavailableError, match="refused"):
             await client.range(Range(b"k"), timeout=5)

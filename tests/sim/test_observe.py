@@ -202,7 +202,7 @@ async def test_a_lagging_member_never_takes_it_back(clock: VirtualClock) -> None
                 await anyio.sleep(0.05)
                 member = etcd.members[number % 3]
                 member.lag()
-                client.switch_endpoint(client.endpoint)
+                client.report_endpoint_failure(client.endpoint)
                 etcd.delete(record.key)
                 await anyio.sleep(0.05)
                 member.recover()

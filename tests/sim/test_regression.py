@@ -203,7 +203,7 @@ async def move_to_a_lagging_member(etcd: FakeEtcd, client: FakeClient, *, watche
     await write_more(etcd)
     if not watches:
         client.stall_watches()
-    client.switch_endpoint(client.endpoint)
+    client.report_endpoint_failure(client.endpoint)
     assert client.member is behind
     assert behind.revision < etcd.revision
 
@@ -274,8 +274,8 @@ async def test_what_every_member_would_refuse_moves_nobody(clock: VirtualClock) 
         client.refuse("range")
         with pytest.raises(EtcdRefusedError):
             await make(client, clock).leader()
-        assert client.calls["switch_endpoint"] == 0
+        assert client.calls["report_endpoint_failure"] == 0
         client.fail("range", EtcdUnavailableError("no answer"))
         with pytest.raises(EtcdUnavailableError):
             await make(client, clock).leader()
-        assert client.calls["switch_endpoint"] == 1
+        assert client.calls["report_endpoint_failure"] == 1

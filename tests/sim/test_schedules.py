@@ -95,7 +95,7 @@ async def test_an_old_deletion_of_a_name_that_was_used_again_elects_nobody(clock
         def move(call: Call) -> None:
             if call.kind == "txn" and call.stage == "after":
                 etcd.hooks.remove(move)
-                client.switch_endpoint(client.endpoint)
+                client.report_endpoint_failure(client.endpoint)
 
         etcd.hooks.append(move)
         client.delay("watch", request=0.1)  # so that it is the lagging member which creates it

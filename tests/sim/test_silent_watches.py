@@ -38,7 +38,7 @@ async def silenced(client: FakeClient) -> AsyncIterator[None]:
     client.silence_watches()
     await anyio.sleep(0.1)
     yield
-    assert client.calls["switch_endpoint"] == 0, "another stream on the same endpoint is enough"
+    assert client.calls["report_endpoint_failure"] == 0, "another stream on the same endpoint is enough"
 
 
 async def test_a_leader_with_a_silent_watch_finds_its_deleted_key_through_a_new_stream(
@@ -89,7 +89,7 @@ async def test_a_pair_at_rest_asks_once_in_retry_and_keeps_its_streams(etcd: Fak
             await anyio.sleep(600)
             spent = client.calls - before
             assert 290 <= spent["watch_progress"] <= 300
-            assert spent["watch"] == spent["switch_endpoint"] == 0
+            assert spent["watch"] == spent["report_endpoint_failure"] == 0
             assert streams <= set(client.member.streams)
             assert [diary.errors for diary in diaries] == [[], []]
 

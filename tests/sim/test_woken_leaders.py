@@ -127,7 +127,7 @@ async def test_a_read_that_another_member_answers_confirms_nothing(clock: Virtua
 
         def switch(call: Call) -> None:
             if is_proposal(call) and call.stage == "after":
-                client.switch_endpoint(client.endpoint)
+                client.report_endpoint_failure(client.endpoint)
 
         async with leading(client, clock) as (manager, term):
             etcd.hooks.append(switch)

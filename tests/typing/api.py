@@ -35,6 +35,7 @@ from etcdleader import (
 )
 from etcdleader.config import MIN_RECOMMENDED_LEASE, Duration, validate_election_key
 from etcdleader.etcd3 import etcd3
+from etcdleader.metrics import NullMetrics
 from etcdleader.testing import FakeEtcd
 
 # Settings
@@ -108,6 +109,9 @@ async def ousted(_: LeaderManager, term: Term) -> None:
             print("lost")
         case LossReason.RESIGNED | LossReason.STOPPED | LossReason.FAILED | None:
             print("left")
+
+
+manager.add_metrics(NullMetrics())
 
 
 @manager.on_error
@@ -225,7 +229,8 @@ async def fail(manager: LeaderManager) -> None:
         assert_type(error.problems, tuple[str, ...])
         as_value_error: ValueError = error
         raise as_value_error from None
-    except EtcdLeaderError:
+    except EtcdLeaderError as error:
+        assert_type((error.retry_other_endpoint, error.caused_by_loss), tuple[bool, bool])
         raise
 
 

@@ -182,6 +182,7 @@ def disturb(client: FakeClient) -> None:
     client.stall_watches()
     client.resume_watches()
     assert_type((client.partitioned, client.stalled), tuple[bool, bool])
+    assert_type(client.silenced, int)
     client.lose_request("txn")
     client.lose_request(times=2)
     client.lose_answer("range", times=2)

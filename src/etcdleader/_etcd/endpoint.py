@@ -145,7 +145,7 @@ class Http2Endpoint(Endpoint):
             # It did nothing of it, and says so: a server that is about to end, or a connection that had just broken.
             again = True
 
-    def heard(self) -> None:
+    def on_data(self) -> None:
         self.last_received_at = self.clock()
         if self._policy.failing:
             self._policy.received(anyio.current_time())
@@ -237,7 +237,7 @@ class Http2Endpoint(Endpoint):
             user_agent=_USER_AGENT,
             ping_interval=self._policy.ping_interval,
             reserved_streams=_RESERVED_STREAMS,
-            on_received=self.heard,
+            on_received=self.on_data,
             on_too_many_pings=self._policy.too_many_pings,
             max_recv_bytes=self._config.max_recv_bytes,
         )

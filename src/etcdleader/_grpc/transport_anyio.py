@@ -32,7 +32,7 @@ class AnyioTransport(Transport):
         self._stream = await stream_over(connected, name, context)
         self._set_fileno(self._stream.extra(SocketAttribute.raw_socket).fileno())  # noqa: S610 - Django's is another one
 
-    def wake(self) -> None:
+    def schedule_flush(self) -> None:
         """Wake the task that sends."""
         self._wake.set()
 

@@ -81,27 +81,27 @@ class AsyncioTransport(Transport, asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._full = False
-        self.wake()
+        self.schedule_flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._why = exc
         self._lost.set()
 
-    def wake(self) -> None:
+    def schedule_flush(self) -> None:
         if not self._woken:
             self._woken = True
             self._loop.call_soon(self._send)
 
-    def wake_later(self) -> None:
+    def schedule_flush_later(self) -> None:
         if not (self._woken or self._woken_later):
             self._woken_later = True
             self._loop.call_later(_LATER, self._send)
 
     def _send(self) -> None:
         self._woken = self._woken_later = False
-        self.send_now()
+        self.flush()
 
-    def send_now(self) -> None:
+    def flush(self) -> None:
         assert self.transport is not None
         while not self._full and (data := self._data_to_send()) and not self.transport.is_closing():
             self.transport.write(data)

@@ -51,7 +51,7 @@ class BaseManager(LeaderManager):
         self._ousted_callbacks: list[TermCallback] = []
         self._error_callbacks: list[ErrorCallback] = []
         self._reset()
-        self._metrics.add(metrics or NullMetrics(), self)
+        self.add_metrics(metrics or NullMetrics())
 
     def _reset(self) -> None:
         """A forked child is somebody else: it draws a new identity and forgets lease, key and terms."""
@@ -134,6 +134,9 @@ class BaseManager(LeaderManager):
     ) -> Callable[[LeaderManager, EtcdLeaderError], T]:
         self._error_callbacks.append(callback)
         return callback
+
+    def add_metrics(self, metrics: Metrics) -> None:
+        self._metrics.add(metrics, self)
 
     # Campaigning
 

@@ -74,7 +74,7 @@ def loss_errors(error: BaseException) -> list[EtcdLeaderError]:
     if isinstance(error, BaseExceptionGroup):
         found = [loss_errors(one) for one in error.exceptions]
         return [one for errors in found for one in errors] if all(found) else []
-    return [error] if isinstance(error, EtcdLeaderError) and error._follows_loss else []  # noqa: SLF001 - of this package
+    return [error] if isinstance(error, EtcdLeaderError) and error.caused_by_loss else []
 
 
 class failures_in_term:  # noqa: N801 - it reads as what it does

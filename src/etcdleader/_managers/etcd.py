@@ -67,7 +67,7 @@ class EtcdLeaderManager(BaseManager):
         self._known_revisions: Mapping[int, int] = {}
         super().__init__(config, election_key, clock=clock or boottime, metrics=metrics)
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         super()._reset()
         self._elector: Elector | None = None
 

@@ -92,7 +92,7 @@ class Liveness:
 
     def _in_term(self, scope: TermScope, *, renewals_fail: bool) -> Health:
         term = scope.term
-        lease_remaining = term._remaining()  # noqa: SLF001 - of this package: the lease's, whatever else was lost
+        lease_remaining = scope.lease_remaining()
         left = scope.overrun_in(lease_remaining)
         if left is not None and left <= 0:
             return _wedged(f"work of the term with token {term.token} still runs past the end of its lease", -left)

@@ -73,12 +73,16 @@ class TermScope:
         """
         if self.term.loss_reason is not None:
             return
-        self.term.loss_reason = loss_reason_at(reason, self.term._remaining())  # noqa: SLF001 - the lease's
+        self.term.loss_reason = loss_reason_at(reason, self.lease_remaining())
         self.closed_at = self._clock()
         # Before anybody is told: what tells may fail.
         for scope in list(self._scopes):
             scope.cancel()
         self._on_close()
+
+    def lease_remaining(self) -> float:
+        """Return the seconds until the lease's deadline, even if the term was lost for another reason."""
+        return self.term._remaining()  # noqa: SLF001 - the public remaining() is that of the term
 
     @property
     def closed(self) -> bool:

@@ -29,7 +29,7 @@ CallKind: TypeAlias = Literal[
     "txn",
     "watch",
     "watch_progress",
-    "switch_endpoint",
+    "report_endpoint_failure",
 ]
 """The port's calls, by their names. A transaction that is one read without a condition travels as a ``range``."""
 

@@ -71,8 +71,8 @@ class FakeClient(FaultyNetwork, EtcdClient):
         self._keep_alives.end(error)
         self._watches.break_(error)
 
-    def switch_endpoint(self, used: int) -> None:
+    def report_endpoint_failure(self, used: int) -> None:
         before = self.endpoint
         super().report_endpoint_failure(used)
         if self.endpoint != before:
-            self.count("switch_endpoint")
+            self.count("report_endpoint_failure")

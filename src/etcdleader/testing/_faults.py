@@ -48,7 +48,7 @@ class FaultyNetwork:
         self.latency: float | tuple[float, float] = 0.0
         self.partitioned = False
         self.stalled = False
-        self._silenced = 0
+        self.silenced = 0
         self.changed = Signal()
         self.calls: Counter[CallKind] = Counter()
         self._random = rng
@@ -79,7 +79,7 @@ class FaultyNetwork:
 
     def silence_watches(self) -> None:
         """Deliver no further message on the open watch stream. Other calls work, and so does the next stream."""
-        self._silenced += 1
+        self.silenced += 1
         self.changed.send()
 
     def lose_request(self, kind: CallKind | None = None, *, times: float = 1) -> None:

@@ -62,7 +62,7 @@ class FakeStream(Stream):
         self._down: deque[tuple[float, Any]] = deque()
         self._watches: dict[int, ServerWatch] = {}
         self._is_of_watches = watches
-        self._silenced = network._silenced  # noqa: SLF001 - of this package
+        self._silenced = network.silenced
         self._deaf = self._mute = False
         """Whether the member receives nothing more, and whether nothing more of it is received."""
         cluster.spawn(self._serve)
@@ -231,4 +231,4 @@ class FakeStream(Stream):
     def _blocked(self) -> bool:
         if self._network.partitioned:
             return True
-        return self._is_of_watches and (self._network.stalled or self._silenced < self._network._silenced)  # noqa: SLF001 - of this package
+        return self._is_of_watches and (self._network.stalled or self._silenced < self._network.silenced)

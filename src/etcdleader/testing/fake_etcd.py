@@ -72,7 +72,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self.range = plain.range
         self.txn = plain.txn
         self.watch = plain.watch
-        self.report_endpoint_failure = plain.switch_endpoint
+        self.report_endpoint_failure = plain.report_endpoint_failure
         self.on_version = plain.on_version
         self.on_header = plain.on_header
         self.aclose = plain.aclose

@@ -121,7 +121,7 @@ class Runner(NullMetrics):
         self._leads = self._asked_to_stop = self._terminated = self._cut_short = False
         self._news = anyio.Event()
         self._on_lost: subprocess.Popen[bytes] | None = None
-        manager._metrics.add(self, manager)  # noqa: SLF001 - of this package
+        manager.add_metrics(self)
         manager.on_elected(self._lead)
         manager.on_ousted(self._ousted)
 
