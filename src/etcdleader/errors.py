@@ -84,7 +84,7 @@ class EtcdUnavailableError(EtcdLeaderError):
     answered with an error: etcd 3.5 reports "no space" for a put that it applied.
     """
 
-    _elsewhere = True
+    retry_other_endpoint = True
 
 
 class EtcdRefusedError(EtcdLeaderError):

@@ -54,7 +54,7 @@ async def test_a_message_that_cannot_be_processed_ends_its_stream_and_not_the_pr
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
         StreamUse(lambda message: None, on_message, on_end, loop_scheduler()),
-        SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
+        SimpleNamespace(name="127.0.0.1:1", on_data=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
     with anyio.fail_after(30):
@@ -92,7 +92,7 @@ async def test_messages_that_the_loop_has_not_taken_do_not_pile_up(
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
         StreamUse(lambda message: None, got.append, lambda error: None, loop_scheduler()),
-        SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
+        SimpleNamespace(name="127.0.0.1:1", on_data=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
     block_while(lambda: calls[0].messages.qsize() > 189)
@@ -132,7 +132,7 @@ async def test_a_flood_of_messages_leaves_the_loop_to_others_and_all_come_before
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
         StreamUse(lambda message: None, on_message, lambda error: ended.set(), loop_scheduler()),
-        SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
+        SimpleNamespace(name="127.0.0.1:1", on_data=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
     most = before = 0

@@ -363,7 +363,7 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
         StreamUse(lambda message: None, on_message, on_end, loop_scheduler()),
-        SimpleNamespace(name="127.0.0.1:1", heard=lambda: None),  # type: ignore[arg-type]
+        SimpleNamespace(name="127.0.0.1:1", on_data=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
     calls[0].messages.put("in time")

@@ -84,7 +84,7 @@ class GoingAwayError(EtcdUnavailableError):
 class NoTlsError(EtcdRefusedError):
     """The two sides do not agree on TLS: certificates, names, or whether there is any."""
 
-    _elsewhere = True
+    retry_other_endpoint = True
 
 
 class AuthenticationFailedError(EtcdRefusedError):
@@ -92,13 +92,13 @@ class AuthenticationFailedError(EtcdRefusedError):
 
     def __init__(self, text: str, *, elsewhere: bool = False) -> None:
         super().__init__(text)
-        self._elsewhere = elsewhere
+        self.retry_other_endpoint = elsewhere
 
 
 class ClusterIdMismatchError(EtcdRefusedError):
     """An endpoint belongs to another cluster than the others."""
 
-    _elsewhere = True
+    retry_other_endpoint = True
 
 
 class ClusterUnavailableError(EtcdUnavailableError):
@@ -107,7 +107,7 @@ class ClusterUnavailableError(EtcdUnavailableError):
     These pass, and they may follow the very request that was applied.
     """
 
-    _elsewhere = False
+    retry_other_endpoint = False
 
 
 def error_from_status(code: str, details: str | None, endpoint: str) -> EtcdLeaderError:

@@ -54,7 +54,7 @@ between may pass no progress requests on."""
 class _UnresponsiveStreamError(EtcdUnavailableError):
     """The stream brought nothing, though a response was due. The one before it did."""
 
-    _elsewhere = False
+    retry_other_endpoint = False
 
 
 @dataclass(eq=False)

@@ -24,7 +24,7 @@ class Exchange:
     """
 
     __slots__ = (
-        *("headers", "held", "is_call", "messages", "on_close", "on_message", "sent_at", "trailers", "unframed"),
+        *("headers", "buffered", "is_call", "messages", "on_close", "on_message", "sent_at", "decoder", "trailers"),
         "_blocks",
     )
 
