@@ -81,7 +81,7 @@ async def test_who_hangs_up_during_the_handshake_is_unavailable(how: str) -> Non
 
 
 @pytest.mark.parametrize("how", ["call", "stream"])
-@pytest.mark.parametrize("way", ["leave", "close"])
+@pytest.mark.parametrize("way", ["drain", "close"])
 async def test_who_connects_to_an_endpoint_that_is_left_does_not_wait_for_it(how: str, way: str) -> None:
     came = anyio.Event()
 

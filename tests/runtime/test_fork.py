@@ -11,7 +11,7 @@ from etcdleader._runtime.fork import AtFork, on_fork
 
 FORK = """
 import os
-from etcdleader._runtime.fork import AtFork, in_child, process_id
+from etcdleader._runtime.fork import AtFork, on_fork, process_id
 
 def say(*words):
     os.write(1, (" ".join(map(str, words)) + "\\n").encode())
@@ -34,14 +34,14 @@ def forked(register: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_child_takes_its_steps_in_the_declared_order_and_not_in_that_of_the_imports() -> None:
     done = forked(
-        "in_child(AtFork.CONNECTIONS, lambda: say('connections', process_id() != parent))\n"
-        "in_child(AtFork.SOCKETS, lambda: say('sockets', process_id() != parent))\n"
+        "on_fork(AtFork.CONNECTIONS, lambda: say('connections', process_id() != parent))\n"
+        "on_fork(AtFork.SOCKETS, lambda: say('sockets', process_id() != parent))\n"
     )
     assert done.stdout.splitlines() == ["sockets True", "connections True", "parent True"]
 
 
 def test_a_step_that_fails_is_reported_and_stops_no_other() -> None:
-    done = forked("in_child(AtFork.SOCKETS, lambda: 1 / 0)\nin_child(AtFork.CONNECTIONS, lambda: say('connections'))\n")
+    done = forked("on_fork(AtFork.SOCKETS, lambda: 1 / 0)\non_fork(AtFork.CONNECTIONS, lambda: say('connections'))\n")
     assert done.stdout.splitlines() == ["connections", "parent True"]
     assert "ZeroDivisionError" in done.stderr
 

@@ -11,12 +11,12 @@ import pytest
 
 SCRIPT = """
 import os, signal, time
-from etcdleader._runtime.watchdog import watching
+from etcdleader._runtime.watchdog import watch
 
 if CLOSED:
     os.close(2)
 signal.alarm(10)  # a watchdog that waits for the reader keeps its lock, and this block would not be left
-with watching(lambda: 0.0, lambda: "work outlived its lease"):
+with watch(lambda: 0.0, lambda: "work outlived its lease"):
     time.sleep(60)
 """
 OVERRUN = 70
