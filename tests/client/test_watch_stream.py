@@ -233,7 +233,7 @@ async def test_a_creation_that_was_not_asked_for_ends_the_stream(world: World, w
     if not watches:
         first.close()
     world.created(2, revision=5)
-    assert "a watch as created that was not asked for" in str(world.opener.ends[-1])
+    assert "the creation of a watch that was not requested" in str(world.opener.ends[-1])
     await anyio.sleep(2)
     assert len(world.opener.streams) == 1 + watches, "a stream is opened for those who watch"
 

@@ -114,7 +114,7 @@ REFUSALS: dict[str, tuple[Made, str]] = {
     ),
     "no client certificate where one is wanted": (
         lambda site, folder: site.client(site.mutual, ca_cert=site.ours.cert),
-        r"127\.0\.0\.1:\d+ wants a client certificate: set cert and key",
+        r"127\.0\.0\.1:\d+ requires a client certificate: set cert and key",
     ),
     "a client certificate that has expired": (
         lambda site, folder: by_pair(site, site.ours.client("c", expired=True)),
@@ -122,7 +122,7 @@ REFUSALS: dict[str, tuple[Made, str]] = {
     ),
     "a client certificate of an authority that etcd does not know": (
         lambda site, folder: by_pair(site, site.strange.client("c")),
-        r"127\.0\.0\.1:\d+ refused cert = '.*': it may be of an authority that etcd does not trust",
+        r"127\.0\.0\.1:\d+ refused cert = '.*': it may come from an authority that etcd does not trust",
     ),
     "plaintext to an etcd that speaks TLS": (
         lambda site, folder: site.client(site.tls),
@@ -318,7 +318,7 @@ async def test_a_member_that_comes_back_with_a_strange_certificate_is_told_of_wh
             rotation.replace(1)
             await anyio.to_thread.run_sync(member.restart)
             await until(life.refused)
-            assert "no TLS connection: the member's certificate is of an authority" in life.refused()[0]
+            assert "no TLS connection: the member's certificate comes from an authority" in life.refused()[0]
             shutil.copy(rotation.ca, ca)
             renewals = manager.statistics().renewals
             await until(lambda: manager.statistics().renewals > renewals)

@@ -1,1 +1,1 @@
-"""How etcd is spoken to: the port (``api``), and the adapter to python-etcd3 behind it."""
+"""The etcd client: the port (``api``), its implementation over a network, and the adapter to python-etcd3."""

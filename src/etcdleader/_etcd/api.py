@@ -1,16 +1,19 @@
-"""The port to etcd: the few calls that an election needs, in etcd's own words.
+"""The port to etcd: the few calls that an election needs, in etcd's own terms.
 
-Everything above this layer speaks to :class:`EtcdApi` and to nothing else, so that a fake of it is a small etcd
-rather than a small election. ``client.EtcdClient`` implements it; ``etcdleader.testing.FakeEtcd`` is a network for that
-client, and implements the port by it.
+All code above this layer reaches etcd through :class:`EtcdApi` only. So a fake of the port is a small etcd rather than
+a small election. ``client.EtcdClient`` implements the port. ``etcdleader.testing.FakeEtcd`` is a network for that
+client, and implements the port through it.
 
-Rules for whoever implements it:
+Rules for an implementation:
 
-- All reads are linearizable. Never serializable: a lagging member's answer decides nothing here.
-- A call raises ``EtcdUnavailableError`` (no answer in time, no leader, stream broken, no space: the outcome is
-  unknown), ``EtcdRefusedError`` (auth, permission, certificates), or one of the two errors below. Nothing else.
+- All reads are linearizable, so that no decision depends on a lagging member. Only ``member_raft_term`` is serializable;
+  its result is a lower bound.
+- A call raises ``EtcdUnavailableError`` if its outcome is unknown: no response in time, no leader, a broken stream, or
+  no space.
+- A call raises ``EtcdRefusedError`` if etcd or TLS refuses it: authentication, permissions, certificates.
+- The only other errors are ``LeaseExistsError`` and ``LeaseNotFoundError``.
 - ``timeout`` is in seconds and bounds the whole call.
-- Calls may be cancelled at any time; what was sent stays sent.
+- Calls may be cancelled at any time. A request that was already sent may still take effect.
 """
 
 from __future__ import annotations
@@ -23,23 +26,24 @@ from ..errors import EtcdLeaderError
 
 
 class LeaseExistsError(EtcdLeaderError):
-    """A grant named a lease id that is taken."""
+    """The error of a grant that names a lease id which is already in use."""
 
 
 class LeaseNotFoundError(EtcdLeaderError):
-    """A put, a revocation or a question named a lease that etcd does not have."""
+    """The error of a put, revocation or query that names a lease which etcd does not have."""
 
 
 class Header(NamedTuple):
-    """What etcd says of itself in each answer.
+    """The header of a response.
 
     Attributes:
-        cluster_id: The cluster. It stays the same when the cluster is wiped and started anew.
-        member_id: The member that answered.
-        revision: The store's revision. Of a keep-alive or a watch it is a lower bound: that member may lag.
-        raft_term: The term of the last raft entry that the member has applied: a lower bound of the term in force. A
-            member that has caught up by a snapshot keeps the term from before it. One that was restarted reports 0 until
-            it applies an entry.
+        cluster_id: The cluster's id. It stays the same if the cluster is wiped and created again.
+        member_id: The id of the member that responded.
+        revision: The store's revision. In the response to a keep-alive or a watch it is a lower bound, because that
+            member may lag.
+        raft_term: The term of the last raft entry that the member has applied. It is a lower bound of the current term.
+            A member that has caught up by a snapshot keeps the earlier term. A restarted member reports 0 until it
+            applies an entry.
     """
 
     cluster_id: int
@@ -49,8 +53,7 @@ class Header(NamedTuple):
 
 
 class KeyValue(NamedTuple):
-    """A key as stored. ``lease`` is 0 when none is attached. All but ``key`` and ``mod_revision`` are unset in a
-    DELETE event."""
+    """A stored key. ``lease`` is 0 if the key has no lease. A DELETE event sets only ``key`` and ``mod_revision``."""
 
     key: bytes
     value: bytes = b""
@@ -61,7 +64,7 @@ class KeyValue(NamedTuple):
 
 
 class Compare(NamedTuple):
-    """One condition of a transaction. A missing key compares as revision, version and lease 0."""
+    """One condition of a transaction. The revisions, the version and the lease of a missing key compare as 0."""
 
     key: bytes
     target: Literal["create", "mod", "version", "lease", "value"]
@@ -70,10 +73,10 @@ class Compare(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Read ``key``, or ``[key, range_end)`` when ``range_end`` is given. ``limit`` 0 means all.
+    """A read of ``key``, or of ``[key, range_end)`` if ``range_end`` is given. ``limit`` 0 means all keys.
 
-    ``order`` sorts by create_revision; None leaves etcd's order, by key. With ``keys_only`` values are left out, and on
-    etcd 3.7 leases as well: nothing may rely on either.
+    ``order`` sorts by create_revision; None keeps etcd's order, by key. ``keys_only`` leaves out the values, and on
+    etcd 3.7 the leases too. Code that uses it must not rely on either.
     """
 
     key: bytes
@@ -85,7 +88,7 @@ class Range(NamedTuple):
 
 
 class Put(NamedTuple):
-    """Store ``key``. ``ignore_value`` and ``ignore_lease`` keep what is there (the key must exist)."""
+    """A write of ``key``. ``ignore_value`` and ``ignore_lease`` keep the stored value or lease; the key must exist."""
 
     key: bytes
     value: bytes = b""
@@ -95,14 +98,17 @@ class Put(NamedTuple):
 
 
 class DeleteRange(NamedTuple):
-    """Delete ``key``, or ``[key, range_end)`` when ``range_end`` is given."""
+    """A deletion of ``key``, or of ``[key, range_end)`` if ``range_end`` is given."""
 
     key: bytes
     range_end: bytes = b""
 
 
 class Txn(NamedTuple):
-    """A transaction, as a request or inside another one: if every condition holds do ``success``, else ``failure``."""
+    """A transaction, as a request or inside another transaction.
+
+    If every condition holds, etcd runs ``success``, otherwise ``failure``.
+    """
 
     compare: Compares
     success: Operations
@@ -116,13 +122,15 @@ Operations: TypeAlias = Sequence[Operation]
 NOTHING = Txn((), (), ())
 """An operation that changes nothing and has no result. It must be the last one of its branch.
 
-A Txn of reads that has it in either branch is no read-only one for etcd, which proposes it to raft."""
+If either branch of a Txn of reads contains it, etcd does not treat the Txn as read-only, and proposes it to raft."""
 
 
 @dataclass(frozen=True, slots=True)
 class RangeResult:
-    """``count`` is how many keys lie in the range, whatever ``limit`` let through; etcd counts them before it
-    applies ``max_create_revision``."""
+    """The result of a read. ``count`` is the number of keys in the range, regardless of ``limit``.
+
+    etcd counts the keys before it applies ``max_create_revision``.
+    """
 
     kvs: tuple[KeyValue, ...]
     count: int
@@ -131,18 +139,18 @@ class RangeResult:
 
 @dataclass(frozen=True, slots=True)
 class PutResult:
-    """A put was applied."""
+    """The result of a put that was applied."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteRangeResult:
-    """How many keys a delete took away."""
+    """The number of keys that were deleted."""
 
     deleted: int
 
 
 class TxnResult(NamedTuple):
-    """``results`` has one entry for each operation of the branch that ran, in order."""
+    """The result of a transaction. ``results`` has one entry for each operation of the executed branch, in order."""
 
     succeeded: bool
     results: tuple[Result, ...]
@@ -153,7 +161,7 @@ Result: TypeAlias = RangeResult | PutResult | DeleteRangeResult | TxnResult
 
 
 class LeaseGranted(NamedTuple):
-    """``ttl`` is what etcd granted, in whole seconds: it raises small ones to its minimum."""
+    """A granted lease. ``ttl`` is the granted one, in whole seconds: etcd raises small values to its minimum."""
 
     lease_id: int
     ttl: int
@@ -161,7 +169,7 @@ class LeaseGranted(NamedTuple):
 
 
 class KeepAlive(NamedTuple):
-    """One keep-alive's answer. ``ttl`` 0 or less means: etcd does not have the lease (any more)."""
+    """The response to one keep-alive. If ``ttl`` is 0 or less, etcd does not have the lease (any more)."""
 
     lease_id: int
     ttl: int
@@ -169,10 +177,10 @@ class KeepAlive(NamedTuple):
 
 
 class KeepAliveAnswers(dict[int, KeepAlive]):
-    """The answers to keep-alives, by lease.
+    """The responses to keep-alives, by lease.
 
     Attributes:
-        errors: Why a lease has no answer, for each that has none.
+        errors: The error of each lease that has no response.
     """
 
     def __init__(self, answers: Mapping[int, KeepAlive] = {}, errors: Mapping[int, EtcdLeaderError] = {}) -> None:
@@ -181,7 +189,7 @@ class KeepAliveAnswers(dict[int, KeepAlive]):
 
 
 class LeaseTimeToLive(NamedTuple):
-    """``ttl`` is what is left, in whole seconds, -1 when etcd does not have the lease."""
+    """The remaining time of a lease. ``ttl`` is in whole seconds, and -1 if etcd does not have the lease."""
 
     lease_id: int
     ttl: int
@@ -191,7 +199,7 @@ class LeaseTimeToLive(NamedTuple):
 
 
 class MemberStatus(NamedTuple):
-    """What the member that is spoken to says of itself. ``leader`` is the member id of etcd's own leader, 0 for none."""
+    """The status of the member in use. ``leader`` is the member id of the raft leader, 0 if there is none."""
 
     version: str
     leader: int
@@ -206,10 +214,10 @@ class Event(NamedTuple):
 
 
 class WatchCreated(NamedTuple):
-    """The watch stands: every event with a mod_revision above ``revision`` will come.
+    """The message that the watch exists. Every event with a mod_revision above ``revision`` will be delivered.
 
-    It is said once when the watch is created, and again (``resumed``) after each break of the stream, when the watch
-    was created anew from the revision after the last complete one.
+    It is delivered once when the watch is created. After each break of the stream, it is delivered again with
+    ``resumed`` set. The watch then continues from the revision after the last complete one.
     """
 
     revision: int
@@ -217,22 +225,27 @@ class WatchCreated(NamedTuple):
 
 
 class WatchEvents(NamedTuple):
-    """Events in order of revision. A revision is never split over two messages."""
+    """A message of events in order of revision. A revision is never split over two messages."""
 
     events: tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class WatchBroken:
-    """The stream broke; it is being opened anew and ``WatchCreated(resumed=True)`` or another break will follow."""
+    """The message that the stream broke. The client opens a new one.
+
+    ``WatchCreated(resumed=True)`` or another ``WatchBroken`` follows, unless etcd cancels the watch.
+    """
 
     error: EtcdLeaderError
 
 
 @dataclass(frozen=True, slots=True)
 class WatchCanceled:
-    """etcd ended this watch, or refused to create it. Nothing follows. ``compact_revision`` is 0 unless the revision to
-    go on from had been compacted."""
+    """The last message of a watch: etcd ended it, or refused to create it.
+
+    ``compact_revision`` is 0 unless the revision to continue from was compacted.
+    """
 
     error: EtcdLeaderError
     compact_revision: int = 0
@@ -240,15 +253,16 @@ class WatchCanceled:
 
 WatchMessage: TypeAlias = WatchCreated | WatchEvents | WatchBroken | WatchCanceled
 WatchSink: TypeAlias = Callable[[WatchMessage], None]
-"""Called on the event loop, in order, never from inside ``watch()`` itself, never after ``close()``.
-It must return promptly and must not raise."""
+"""Receives a watch's messages in order, on the event loop. It must return promptly and must not raise.
+
+It is never called from inside ``watch()`` itself, and never after ``close()``."""
 
 
 class WatchHandle(Protocol):
-    """A watch that was asked for."""
+    """A handle to a requested watch."""
 
     def close(self) -> None:
-        """End the watch, without waiting. The sink is not called again."""
+        """End the watch without waiting. The sink is not called again."""
 
 
 class Txns(Protocol):
@@ -257,10 +271,12 @@ class Txns(Protocol):
     async def txn(
         self, compare: Compares, success: Operations, failure: Operations = (), *, timeout: float
     ) -> TxnResult:
-        """If every condition holds do ``success``, else ``failure``, in one step. Read-only ones are linearizable.
+        """Run ``success`` if every condition holds, otherwise ``failure``, atomically.
+
+        Read-only transactions are linearizable.
 
         Raises:
-            LeaseNotFoundError: A put named a lease that etcd does not have; nothing was done.
+            LeaseNotFoundError: A put named a lease that etcd does not have. The transaction changed nothing.
         """
         ...
 
@@ -270,10 +286,10 @@ class EtcdApi(Txns, Protocol):
     """One connection to one etcd cluster, on one event loop."""
 
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
-        """Grant a lease of ``ttl`` seconds under an id of our choice.
+        """Grant a lease of ``ttl`` seconds under an id that the caller chooses.
 
         Raises:
-            LeaseExistsError: The id is taken (perhaps by an earlier try whose answer was lost).
+            LeaseExistsError: The id is in use, perhaps by an earlier attempt whose response was lost.
         """
         ...
 
@@ -286,44 +302,47 @@ class EtcdApi(Txns, Protocol):
         ...
 
     async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
-        """Send one keep-alive for each lease, back to back on the one stream, and collect the answers.
+        """Send one keep-alive for each lease, back to back on one stream, and collect the responses.
 
-        An answer is credited to the oldest unanswered send of that lease on that stream. If etcd did not answer for a
-        lease within ``timeout``, the stream is ended: what it would still bring counts for nothing. A call that is
-        cancelled while it waits ends the stream likewise. If etcd refuses one lease, that one alone fails, and the rest
-        is sent again. A stale token costs a new login and nothing else. A lease must not be in two calls at once.
+        A response is credited to the oldest unanswered keep-alive of its lease on that stream. A lease must not be in two
+        calls at once.
+
+        - If etcd does not respond for a lease within ``timeout``, the stream ends, and later responses on it do not count.
+        - If the call is cancelled while it waits, the stream ends too.
+        - If etcd refuses one lease, only that lease fails. The remaining keep-alives are sent again.
+        - If the token is stale, the client logs in again. The call does not fail for that.
 
         Returns:
-            The answers, and the error of each lease that has none.
+            The responses, and the error of each lease that has none.
 
         Raises:
-            EtcdLeaderError: There is no answer, and one error for all.
+            EtcdLeaderError: No lease has a response, and all have the same error.
         """
         ...
 
     async def lease_time_to_live(self, lease_id: int, *, keys: bool = False, timeout: float) -> LeaseTimeToLive:
-        """Ask what is left of a lease (and for the keys on it)."""
+        """Return the remaining time of a lease, and its keys if ``keys`` is set."""
         ...
 
     async def member_status(self, *, timeout: float) -> MemberStatus:
-        """Ask the member that is spoken to about itself. No evidence of anything: it may lag."""
+        """Return the status of the member in use. It proves nothing, because the member may lag."""
         ...
 
     async def member_raft_term(self, key: bytes, *, timeout: float) -> int:
-        """Ask the member that is spoken to for its raft term, by a serializable read of ``key``, which needs no consensus.
+        """Return the raft term of the member in use, by a serializable read of ``key``, which needs no consensus.
 
-        The answer is a lower bound of the term in force, and 0 if the member does not know one.
+        The result is a lower bound of the current term, and 0 if the member has recorded none.
         """
         ...
 
     async def range(self, request: Range, *, timeout: float) -> RangeResult:
-        """Read, linearizably."""
+        """Read keys, linearizably."""
         ...
 
     def watch(
         self, key: bytes, range_end: bytes = b"", *, start_revision: int = 0, sink: WatchSink, timeout: float
     ) -> WatchHandle:
-        """Watch ``key`` or ``[key, range_end)``, from now on or from ``start_revision``; returns at once.
+        """Watch ``key`` or ``[key, range_end)``, from now on or from ``start_revision``. Return immediately.
 
         If etcd does not respond to a creation within ``timeout``, the client opens a new stream. If the stream receives no
         message for ``timeout``, the client sends a progress request. If no message arrives within another ``timeout``, the
@@ -333,30 +352,40 @@ class EtcdApi(Txns, Protocol):
 
     @property
     def endpoint(self) -> int:
-        """Which endpoint is spoken to, as a number that rises with each switch."""
+        """The endpoint in use, as a number that rises with each switch."""
         ...
 
     def report_endpoint_failure(self, used: int) -> None:
-        """What was called on the endpoint ``used`` did not answer as it should: make the next calls to another one, or
-        over a new connection to the same, and open the streams anew there. Calls under way go on.
+        """Switch to the next endpoint because a call on the endpoint ``used`` failed.
 
-        Does nothing when that endpoint was left already: many may find out at once. It may wait a moment when no
-        endpoint has answered since the last switch. Streams that break do this by themselves.
+        A client with one endpoint opens a new connection to it instead. The next calls go there, and the streams are
+        opened there again. Calls in progress continue.
+
+        The call is a no-op in these cases:
+
+        - The client has already left that endpoint. Many callers may report the same failure.
+        - The last switch was a moment ago, and no endpoint has responded since.
+        - The only endpoint still sends data. The client keeps it a moment longer.
+
+        Broken streams report their endpoint automatically.
         """
         ...
 
     def on_version(self, listener: Callable[[str], None]) -> None:
-        """Call ``listener`` with the version of the member that is spoken to, some seconds after its first answer, and again
-        when a switch has brought another version. Only the first listener is called: the version concerns all alike."""
+        """Call ``listener`` with the version of the member in use.
+
+        The first call comes some seconds after the member's first response. Another call follows each switch to a member
+        with a different version. Only the first listener is called, because the version concerns all users alike.
+        """
         ...
 
     def on_header(self, listener: Callable[[Header], None]) -> None:
-        """Call ``listener`` with the header of each response of the cluster, before the response is delivered.
+        """Call ``listener`` with the header of each response from the cluster, before the response is delivered.
 
-        It replaces the listener before. It is called on the event loop, must return promptly, and must not raise.
+        It replaces the earlier listener. It is called on the event loop, must return promptly, and must not raise.
         """
         ...
 
     async def aclose(self) -> None:
-        """End the streams and close the connection. Calls under way fail with ``EtcdUnavailableError``."""
+        """End the streams and close the connection. Calls in progress fail with ``EtcdUnavailableError``."""
         ...

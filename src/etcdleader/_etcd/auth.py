@@ -1,4 +1,4 @@
-"""The token of a user who has logged in, and its renewal."""
+"""Authentication: log in to etcd, and log in again when the token is no longer valid."""
 
 from __future__ import annotations
 
@@ -17,16 +17,23 @@ from .messages import AuthenticateRequest
 from .rpcs import AUTHENTICATE
 
 _LONGEST_TOKEN = 2**16
-"""Characters. It goes with each call, and etcd's own tokens have some hundred."""
+"""Characters. The token is sent with each call. etcd's own tokens have a few hundred characters."""
 MAX_LOGINS = 3
-"""How often one call logs in again: an administrator of users makes several changes, and each outdates the tokens before."""
+"""Maximum number of logins that one call repeats. An administrator may change users several times, and each change invalidates
+the earlier tokens."""
 
 
 class Authenticator:
-    """Logs in when there is a user, once at a time, and again when the token is not taken any more."""
+    """The login of a configured user. It runs once at a time, and again when etcd no longer accepts the token."""
 
     def __init__(self, user: str | None, password: str | None, *, several: bool = False) -> None:
-        """Make one; ``several`` says whether there is more than one endpoint."""
+        """Make no request yet.
+
+        Args:
+            user: The user, or None to make calls without a token.
+            password: The user's password.
+            several: Whether there is more than one endpoint.
+        """
         self._several = several
         self._user = user
         self._password = password
@@ -38,10 +45,10 @@ class Authenticator:
         """Called with the header of each login's response."""
 
     async def metadata(self, endpoint: Endpoint, timeout: float) -> Metadata:
-        """What goes with a call.
+        """Return the metadata to send with a call. Log in first if there is no token.
 
         Raises:
-            EtcdUnavailableError: No answer.
+            EtcdUnavailableError: There was no response in time.
             EtcdRefusedError: Wrong user or password.
         """
         if self._metadata is not None:
@@ -50,12 +57,12 @@ class Authenticator:
         with anyio.move_on_after(timeout):
             async with self._lock:
                 if self._metadata is None:
-                    # Who waited for a login that failed does not try it again: etcd takes long over each password.
+                    # A caller that waited for a failed login does not repeat it: etcd takes long to check a password.
                     if failures != self._failures and self._error is not None:
                         raise type(self._error)(*self._error.args)
                     self._metadata = await self._try(endpoint, timeout)
                 return self._metadata
-        raise EtcdUnavailableError(f"no login within {timeout:g} s")
+        raise EtcdUnavailableError(f"the login did not complete within {timeout:g} s")
 
     async def _try(self, endpoint: Endpoint, timeout: float) -> Metadata:
         try:
@@ -73,25 +80,24 @@ class Authenticator:
             answer = await endpoint.call(AUTHENTICATE, request, (), timeout)
         except EtcdRefusedError as error:
             if "authentication is not enabled" in str(error):
-                # It may be switched on later: then calls without a token are refused, and we come here again.
+                # If it is enabled later, etcd refuses calls without a token, and this method runs again.
                 return ()
-            # One member may be set up otherwise than the others, or be another cluster's.
+            # This member may be configured differently from the others, or belong to another cluster.
             raise AuthenticationFailedError(
                 f"user {self._user!r} cannot log in to {endpoint.name}: {error}", elsewhere=self._several
             ) from error
         if len(answer.token) > _LONGEST_TOKEN:
-            raise EtcdUnavailableError(f"{endpoint.name}: a token of {len(answer.token)} characters")
+            raise EtcdUnavailableError(f"{endpoint.name}: a token of {len(answer.token)} characters is too long")
         if self.on_header is not None:
             self.on_header(answer.header)
         return (("token", answer.token),)
 
     def is_current(self, metadata: Metadata) -> bool:
-        """Whether this is what a call that was made now would have with it."""
+        """Return whether a call made now would send this metadata."""
         return metadata is self._metadata
 
     def invalidate(self, metadata: Metadata | None = None) -> bool:
-        """A call with this token, or by default with the latest, was refused. Returns whether logging in again may
-        help."""
+        """Discard a refused token, by default the latest. Return whether a new login may help."""
         if self._user is None:
             return False
         if metadata is None or metadata is self._metadata:
@@ -100,7 +106,7 @@ class Authenticator:
 
 
 class ClientToken(Authenticator):
-    """What a user's own ``etcd3.Etcd3Client`` sends along, at each call anew."""
+    """The token of a user's own ``etcd3.Etcd3Client``, read again for each call."""
 
     def __init__(self, client: Any) -> None:
         super().__init__(None, None)

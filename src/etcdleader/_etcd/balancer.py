@@ -1,28 +1,28 @@
-"""Which endpoint is used, and when it is left. Pure: told the time, never asking for it."""
+"""The choice of the endpoint to use, and of the moment to leave it. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
 import math
 
 _SWITCH_COOLDOWN = 1.0
-"""Seconds for which an endpoint is kept when none has answered since the last switch: in an outage the many that fail
-must not open a connection each."""
+"""Seconds for which the client keeps an endpoint if no endpoint has responded since the last switch. During an outage,
+many calls fail, and each must not open a connection."""
 _ALIVE_WINDOW = 0.1
 """Seconds since the last received data during which the only endpoint counts as alive. A missing response is then late,
 not lost. A new connection would have to create every watch again, which delays the response further."""
 
 _PATIENCE = 1.0
-"""Seconds after the first failure for which the only endpoint is kept because it talks, if it answers no call. Events
-of a watch, or a proxy between, show that something lives, but not that calls are answered."""
+"""Seconds after the first failed call during which the only endpoint may count as alive because it sends data. Watch
+events, or a proxy, show that the connection is alive, but not that the member responds to calls."""
 
 
 class EndpointBalancer:
-    """One endpoint of several is used at a time, in turn.
+    """A selector of endpoints: one of several at a time, in round-robin order.
 
-    All moments are seconds on one monotonic clock.
+    All times are seconds on one monotonic clock.
 
     Attributes:
-        number: Which one is used. It rises with each switch; modulo the number of endpoints it is an index.
+        number: The endpoint in use. It rises with each switch; modulo the number of endpoints it is an index.
     """
 
     def __init__(self, endpoints: int) -> None:
@@ -33,24 +33,24 @@ class EndpointBalancer:
         self._failing_since = math.inf
 
     def opened(self, now: float) -> None:
-        """A connection to the endpoint is about to be made."""
+        """Record that a connection to the endpoint is about to be opened."""
         self._opened_at = now
 
     def answered(self) -> None:
-        """The endpoint has answered a call, or sent a message on a stream."""
+        """Record that the endpoint has responded to a call, or sent a message on a stream."""
         self._failed_switches = 0
 
     def answered_call(self) -> None:
-        """The endpoint has answered a call, rather than sent a message on a stream."""
+        """Record that the endpoint has responded to a call, which a message on a stream does not show."""
         self._failing_since = math.inf
 
     def switch(self, used: int, now: float, last_received_at: float) -> bool:
-        """Go over to the next endpoint, or return False: the one in use is to be kept.
+        """Switch to the next endpoint. Return False if the endpoint in use is kept instead.
 
         Args:
-            used: The endpoint that did not answer as it should. It may have been left already.
-            now: The moment.
-            last_received_at: When anything was received from the endpoint in use; -inf if nothing was.
+            used: The endpoint that failed. The client may have left it already.
+            now: The current time.
+            last_received_at: The time of the last data from the endpoint in use; -inf if there was none.
         """
         if used != self.number:
             return False

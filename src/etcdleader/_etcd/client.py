@@ -1,4 +1,4 @@
-"""The port over a network: one client of one etcd cluster."""
+"""The client of one etcd cluster: the port, implemented over a network."""
 
 from __future__ import annotations
 
@@ -65,15 +65,17 @@ from .version_monitor import VersionMonitor
 from .watch_stream import WatchStream
 
 _CLOSING = 1.0
-"""Seconds that the streams' threads get to end."""
+"""Seconds that ``aclose`` waits for connections, and the threads of streams, to end."""
 _CONNECTING = 0.75
-"""Part of the time for a stream that connecting may take. Then who waits is told, and the endpoint may be left."""
+"""The part of a stream's timeout that connecting may take. The rest lets the failure reach the caller in time, so that
+the client can switch endpoints."""
 
 
 def new_client(client: EtcdConfig | Any) -> EtcdClient:
-    """Return a client for an ``EtcdConfig``, or one over an ``etcd3.Etcd3Client``, whose channel and token it uses and leaves.
+    """Return a client for an ``EtcdConfig``, or one over an ``etcd3.Etcd3Client``.
 
-    Nothing is opened before the first call.
+    The client uses the channel and the token of an ``Etcd3Client``, and does not close it. It opens no connection
+    before the first call.
     """
     if isinstance(client, EtcdConfig):
         endpoints = client.endpoints
@@ -91,7 +93,7 @@ def new_client(client: EtcdConfig | Any) -> EtcdClient:
         )
 
     def dial(number: int) -> Endpoint:
-        from .grpcio_endpoint import GrpcioEndpoint  # it brings gRPC along, which nobody else needs
+        from .grpcio_endpoint import GrpcioEndpoint  # it imports grpcio, which no other module needs
 
         del number
         return GrpcioEndpoint(client.channel, loop_scheduler())
@@ -100,10 +102,10 @@ def new_client(client: EtcdConfig | Any) -> EtcdClient:
 
 
 class EtcdClient:
-    """Implements ``EtcdApi`` over endpoints. It is used on one event loop, and opens nothing before the first call.
+    """An ``EtcdApi`` over endpoints, for one event loop. It opens no connection before the first call.
 
-    One endpoint is used at a time, over one connection, without a thread. On a user's own client there are gRPC's, and one for
-    each of the two streams.
+    It uses one endpoint at a time, over one connection, without threads. Over a user's own client there are grpcio's
+    threads, and one thread for each of the two streams.
     """
 
     def __init__(
@@ -114,13 +116,13 @@ class EtcdClient:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Open nothing yet.
+        """Open no connection yet.
 
         Args:
-            dial: Returns the endpoint with this number, which the balancer counts up. It sends nothing.
-            balancer: Decides when an endpoint is left; None: there is one, which is never left.
-            login: Has the token of the calls.
-            clock: The balancer's, monotonic. The loop's own cannot be had in what a stream calls.
+            dial: Returns the endpoint with a given number, without sending anything. The balancer increments the number.
+            balancer: Decides when to leave an endpoint. None: there is one endpoint, which the client never leaves.
+            login: Provides the token for the calls.
+            clock: The balancer's monotonic clock. The event loop's clock is not available in the callbacks of a stream.
         """
         self._dial = dial
         self._balancer = balancer
@@ -175,7 +177,7 @@ class EtcdClient:
             return TxnResult(succeeded=True, results=(of_one,), header=of_one.header)
 
         def request() -> Txn:
-            # An older etcd exits if a read-only transaction is cancelled while it reads. A proposal cannot be cancelled.
+            # An older etcd exits if a read-only transaction is cancelled while it reads. A raft proposal cannot be cancelled.
             through_log = reads and not self._versions.cancelled_reads_are_safe()
             return Txn(compare, success, (*failure, NOTHING) if through_log else failure)
 
@@ -204,7 +206,7 @@ class EtcdClient:
             return
         self._endpoint = None
         if left is not None:
-            failure = EtcdUnavailableError(f"{left.name} does not answer as it should: going on elsewhere")
+            failure = EtcdUnavailableError(f"{left.name} failed: connecting to the next endpoint")
             error = going_away or failure
             self._keep_alives.end(error)
             self._watches.break_(error)
@@ -238,7 +240,9 @@ class EtcdClient:
         if self._closed:
             raise EtcdUnavailableError("the connection was closed")
         if self._process != process_id():
-            raise EtcdUnavailableError("the connection is another process's: this one was forked while it was in use")
+            raise EtcdUnavailableError(
+                "the connection belongs to another process: this process was forked while it was in use"
+            )
         if self._endpoint is None:
             if self._balancer is not None:
                 self._balancer.opened(self._clock())
@@ -249,7 +253,13 @@ class EtcdClient:
         return (await self.member_status(timeout=timeout)).version
 
     async def _call(self, rpc: Rpc[Q, A], request: Q | Callable[[], Q], timeout: float) -> A:
-        """``request`` is a message, or makes the one for the member that it goes to: that may be another one by then."""
+        """Send a request to the endpoint in use and return the response. Log in again if the token is stale.
+
+        Args:
+            rpc: The RPC.
+            request: The message, or a function that returns the message for the member in use at the time of sending.
+            timeout: Seconds for the whole call, logins included.
+        """
         deadline = anyio.current_time() + timeout
         logins = 0
         while True:
@@ -257,7 +267,7 @@ class EtcdClient:
             left = max(0.001, deadline - anyio.current_time())
             metadata = await self._authenticator.metadata(endpoint, left)
             if endpoint is not self._endpoint:
-                continue  # it was left while we logged in
+                continue  # the client left it during the login
             left = max(0.001, deadline - anyio.current_time())
             try:
                 message = request() if callable(request) else request
@@ -275,15 +285,17 @@ class EtcdClient:
                 return answer
 
     def _check_cluster_id(self, endpoint: Endpoint, answer: Any) -> EtcdLeaderError | None:
-        """Take in the header of an answer. Returns what is wrong if it comes from another cluster than the first one did.
+        """Process the header of a response. Return an error if it comes from a different cluster than earlier responses.
 
-        Its tokens are no tokens of ours: two clusters behind one list of endpoints would mean two leaders.
+        Fencing tokens of different clusters are not comparable. Two clusters behind one list of endpoints would elect
+        two leaders.
         """
         cluster_id = answer.header.cluster_id
         if not self._is_ours(cluster_id):
-            endpoint.last_received_at = -math.inf  # what a stranger says is no reason to stay, where there is no other
+            endpoint.last_received_at = -math.inf  # data from another cluster is no reason to keep the endpoint
             return ClusterIdMismatchError(
-                f"{endpoint.name} belongs to cluster {cluster_id:x}; this connection began with {self._cluster_id:x}"
+                f"{endpoint.name} belongs to cluster {cluster_id:x}, but earlier responses came from cluster "
+                f"{self._cluster_id:x}: check the endpoints"
             )
         if endpoint is self._endpoint and self._balancer is not None:
             self._balancer.answered()
@@ -307,7 +319,7 @@ class EtcdClient:
                 endpoint, number = self._open(), self.endpoint
                 metadata = await self._authenticator.metadata(endpoint, timeout)
                 if endpoint is not self._endpoint:
-                    continue  # it was left meanwhile
+                    continue  # the client has left it in the meantime
                 ends: list[EtcdLeaderError] = []
 
                 def ended(
@@ -330,32 +342,32 @@ class EtcdClient:
                     stream = await endpoint.open_stream(rpc, metadata, use, _CONNECTING * timeout)
                 except EtcdLeaderError as error:
                     if endpoint is not self._endpoint and not self._closed:
-                        continue  # it was left meanwhile: what of it
+                        continue  # the client has left it in the meantime, so its error does not matter
                     self._failed(number, error)
                     raise
                 if ends:
-                    # It was over before it was open. It reports no second end, so its user would wait on it for ever.
+                    # The stream ended before it was open. It reports its end only once, so its user would wait forever.
                     raise ends[0]
                 return stream
 
         return open_stream
 
     def _failed(self, number: int, error: EtcdLeaderError) -> None:
-        """Leave the endpoint of a stream if its error is that endpoint's."""
+        """Leave the endpoint of a failed stream if another endpoint may work."""
         if isinstance(error, GoingAwayError):
             self._switch(number, error)
         elif error.retry_other_endpoint:
             self.report_endpoint_failure(number)
 
     def _outdated(self) -> bool:
-        """Whether somebody has logged in again, or off, since the watch stream was opened."""
+        """Return whether the token has changed or was discarded since the watch stream was opened."""
         stream = self._watches.stream
         return stream is not None and not self._authenticator.is_current(stream.metadata)
 
     def _log_out(self) -> None:
-        """A stream's token was refused: the next call logs in again."""
+        """Discard the token because etcd refused it on a stream. The next call logs in again."""
         self._authenticator.invalidate()
 
 
 def _ignore(header: Header) -> None:
-    """Before a listener is given."""
+    """Ignore a header. This is the listener until ``on_header`` sets another."""

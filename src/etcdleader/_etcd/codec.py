@@ -1,4 +1,4 @@
-"""The RPCs' values as bytes, by etcd3's protobuf messages, and back."""
+"""Encoding and decoding of the RPCs' values, by etcd3's protobuf messages."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .messages import (
 )
 
 _PROGRESS_REQUEST = b"\x1a\x00"
-"""Field 3 of a WatchRequest, an empty message. etcd3's messages are older than the field."""
+"""Field 3 of a WatchRequest, an empty message. etcd3's message classes are older than the field."""
 _RESULTS = {"=": "EQUAL", "!=": "NOT_EQUAL", "<": "LESS", ">": "GREATER"}
 _TARGETS = {
     "create": "create_revision",
@@ -154,8 +154,9 @@ def encode_watch(request: WatchCreateRequest | WatchCancelRequest | WatchProgres
     create = etcdrpc.WatchCreateRequest(
         key=request.key, range_end=request.range_end, start_revision=request.start_revision
     )
-    # When etcd 3.4 or 3.5 refuses a creation that brings no number, it takes it for number 0, and is silent from then on
-    # to the watch that stands under that. etcd3's messages are older than the field, so it goes along as an unknown one.
+    # etcd 3.4 and 3.5 have a defect if they refuse a creation without a watch id. They treat it as watch 0, and send
+    # nothing more to the existing watch with that id. So each creation has an id. etcd3's message classes are older
+    # than the field, so it is added as an unknown field.
     number, field = request.watch_id, bytearray(b"\x38")  # field 7, a varint
     while number > 0x7F:
         field.append(number & 0x7F | 0x80)
@@ -252,7 +253,7 @@ def _txn_result(message: Any, of: Header) -> TxnResult:
 
 
 def _is_empty_txn(response: Any) -> bool:
-    """Return whether it is of the transaction that makes a read go through raft's log."""
+    """Return whether this is the result of ``NOTHING``, which makes a read go through raft's log."""
     return response.WhichOneof("response") == "response_txn" and not response.response_txn.responses
 
 
@@ -279,7 +280,7 @@ def _result(response: Any, of: Header) -> Result:
     if kind == "response_txn":
         return _txn_result(response.response_txn, of)
     if kind == "response_range":
-        # The header inside has the revision only.
+        # The header inside contains only the revision.
         return _range_result(response.response_range, of)
     if kind == "response_delete_range":
         return DeleteRangeResult(response.response_delete_range.deleted)

@@ -1,4 +1,4 @@
-"""When a member may be connected to again, and how often it is pinged. Pure: the time and randomness are handed in."""
+"""The back-off between connection attempts, and the ping interval. Pure: the caller passes time and randomness."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from collections.abc import Callable
 from ..errors import EtcdLeaderError
 
 _FIRST_PAUSE = 0.05
-"""Seconds. A member that restarts is back after a few of these."""
+"""Seconds. A restarted member is available again after a few such pauses."""
 _LONGEST_PAUSE = 1.0
 """Seconds. A longer pause would delay the renewals that follow an outage."""
 _STEADY = 1.0
-"""Seconds after an attempt for which its connection must receive responses before it counts as one that works."""
+"""Seconds after an attempt. Its connection counts as working if it receives a response after that time."""
 _PING_INTERVAL = 10.0
-"""Seconds. Pings detect a member that vanished, and nothing that matters waits for that. etcd closes a connection that
-pings more often than every 5 s (its default for ``--grpc-keepalive-min-time``)."""
+"""Seconds. Pings detect a member that vanished. No election depends on that.
+
+etcd closes a connection that pings more often than every 5 s (its default for ``--grpc-keepalive-min-time``)."""
 _LONGEST_PING_INTERVAL = 300.0
-"""Seconds. gRPC servers accept that unless they are configured otherwise."""
+"""Seconds. gRPC servers accept that interval by default."""
 
 
 class ConnectPolicy:
-    """What the connections to one member have shown. It outlives each of them, and all of its callers share it.
+    """The back-off and the ping interval of one member. All callers share it, and it outlives each connection.
 
     Attributes:
-        error: Why there is no connection: how the last attempt or the last call failed.
+        error: The reason why there is no connection, which is the error of the last attempt or call.
         ping_interval: Seconds between the pings of the next connection.
     """
 
     def __init__(self, uniform: Callable[[float, float], float]) -> None:
-        """Begin without any knowledge of the member.
+        """Start without any record of the member.
 
         Args:
-            uniform: Returns a random number between its arguments. Clients that lost a member at the same moment then
-                return to it one after another.
+            uniform: Returns a random number between its arguments. It spreads the reconnects of clients that lost a
+                member at the same moment.
         """
         self.error: EtcdLeaderError | None = None
         self.ping_interval = _PING_INTERVAL
@@ -43,7 +44,7 @@ class ConnectPolicy:
 
     @property
     def failing(self) -> bool:
-        """Whether no connection has worked since the last attempt."""
+        """True if no connection has worked since the last attempt."""
         return self._attempts > 0
 
     def delay(self, now: float) -> float:
@@ -58,14 +59,14 @@ class ConnectPolicy:
         self._not_before = now + self._uniform(pause / 2, pause)
 
     def received(self, now: float) -> None:
-        """Record that a connection has received a response. If it has lasted, the next attempt need not wait.
+        """Record that a connection has received a response. If the connection has lasted, the next attempt need not wait.
 
-        A server may answer once on each connection, and close it.
+        A short-lived connection does not count: a server may respond once on each connection, and close it.
         """
         if now >= self._attempted_at + _STEADY:
             self._attempts = 0
             self._not_before = -math.inf
 
     def too_many_pings(self) -> None:
-        """Record that the member closed a connection because of its pings: gRPC doubles the interval then."""
+        """Record that the member closed a connection because of its pings. As in gRPC, this doubles the ping interval."""
         self.ping_interval = min(2 * self.ping_interval, _LONGEST_PING_INTERVAL)

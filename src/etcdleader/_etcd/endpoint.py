@@ -1,4 +1,4 @@
-"""One member of etcd, and the way to it: a connection for its calls and its two streams, made anew when it broke."""
+"""One etcd member, reached over one connection for calls and for the two streams. A broken connection is replaced."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _USER_AGENT = "etcdleader"
 _RESERVED_STREAMS = 2
 """The keep-alive stream and the watch stream. etcd itself allows any number of streams; a proxy may allow few."""
 _CONNECTING = 5.0
-"""Seconds that an attempt to connect may take, whoever waits for it, TLS and all."""
+"""Timeout in seconds of an attempt to connect, TLS included, regardless of the callers that wait for it."""
 
 
 class Endpoint(ABC):
-    """What calls and streams go to.
+    """The destination of calls and streams.
 
     Attributes:
-        name: Its address.
+        name: The member's address.
         clock: Returns seconds on a monotonic clock, in any thread.
-        last_received_at: When something came from it, by that clock: an answer, or a message on a stream.
+        last_received_at: The time of the last data from the member, by that clock: a response, or a message on a stream.
     """
 
     name: str
@@ -44,40 +44,43 @@ class Endpoint(ABC):
     last_received_at: float = -math.inf
 
     def on_data(self) -> None:
-        """Something came from it. Called as it comes, in gRPC's threads, too: the loop may be late to look."""
+        """Record that data arrived. It is called on arrival, even in grpcio's threads, because the event loop may be late."""
         self.last_received_at = self.clock()
 
     @abstractmethod
     async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
-        """Send one request and wait for its answer; cancelled, the request is withdrawn.
+        """Send one request and return its response. Cancellation cancels the request.
 
         Raises:
-            EtcdLeaderError: What the error of gRPC's means.
+            EtcdLeaderError: The call failed. gRPC's error was mapped to this one.
         """
 
     @abstractmethod
     async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
-        """Open a stream. ``timeout`` bounds the making of a connection, where there is none.
+        """Open a stream. ``timeout`` bounds connecting, if there is no connection yet.
 
         Raises:
-            EtcdLeaderError: There is no connection, or no room on it.
+            EtcdLeaderError: There is no connection, or it allows no more streams.
         """
 
     @abstractmethod
     def drain(self) -> None:
-        """Close it when the calls under way are over: one that does not answer *this* caller may answer others."""
+        """Accept no new calls, and close when the calls in progress have ended.
+
+        An endpoint that does not respond to one caller may still respond to others.
+        """
 
     @abstractmethod
     def close(self) -> None:
-        """End its calls and streams."""
+        """End all calls and streams."""
 
     @abstractmethod
     async def wait_closed(self) -> None:
-        """Wait until nothing of it runs any more, once it was closed."""
+        """Wait until all of the closed endpoint's tasks and connections have ended."""
 
 
 class _Attempt:
-    """To connect."""
+    """An attempt to connect."""
 
     __slots__ = ("connection", "error", "finished", "scope")
 
@@ -89,16 +92,16 @@ class _Attempt:
 
 
 class Http2Endpoint(Endpoint):
-    """A member that is spoken to without a client of gRPC's."""
+    """A member reached over etcdleader's own HTTP/2 connection, without grpcio."""
 
     def __init__(self, name: str, config: EtcdConfig, policy: ConnectPolicy, contexts: ClientContexts) -> None:
-        """Open nothing yet.
+        """Open no connection yet.
 
         Args:
             name: The member's address.
-            config: Of the client.
-            policy: What earlier connections to the member have shown.
-            contexts: The client's.
+            config: The client's configuration.
+            policy: The member's back-off and ping interval.
+            contexts: The client's TLS contexts.
         """
         self.name = name
         self._config = config
@@ -106,7 +109,7 @@ class Http2Endpoint(Endpoint):
         self._contexts = contexts
         self._tls_diagnosis: TlsDiagnosis | None = TlsDiagnosis(name.removeprefix("https://"), config, self._contexts)
         self._connections: list[Connection] = []
-        """All that have not ended: the newest is the last, and those before it end their calls."""
+        """All connections that have not ended. The last one is the newest; the earlier ones complete their calls."""
         self._attempt: _Attempt | None = None
         self._calls = 0
         self._draining = False
@@ -129,8 +132,8 @@ class Http2Endpoint(Endpoint):
         self._tls_diagnosis = None
         try:
             return rpc.decode(answer)
-        except Exception as unreadable:  # of protobuf's
-            raise EtcdUnavailableError(f"{self.name}: an answer that cannot be read: {unreadable}") from unreadable
+        except Exception as unreadable:  # from protobuf, or from the limit on fields
+            raise EtcdUnavailableError(f"{self.name}: a response cannot be read: {unreadable}") from unreadable
 
     async def _answer(self, path: str, metadata: Metadata, message: bytes, deadline: float) -> bytes:
         again = False
@@ -142,7 +145,7 @@ class Http2Endpoint(Endpoint):
             except RpcError as error:
                 if not error.status.unprocessed or again or self._draining:
                     raise
-            # It did nothing of it, and says so: a server that is about to end, or a connection that had just broken.
+            # The request was not processed: the server is shutting down, or the connection had just broken.
             again = True
 
     def on_data(self) -> None:
@@ -151,19 +154,19 @@ class Http2Endpoint(Endpoint):
             self._policy.received(anyio.current_time())
 
     def _error(self, status: Status) -> EtcdLeaderError:
-        """Return the error that a status of the connection means. Statuses are mapped nowhere else."""
+        """Map a status of the connection to an error. No other code maps these statuses."""
         if status.graceful:
             return going_away(status.message, self.name)
         return error_from_status(status.code, status.message, self.name)
 
     async def _explain(self, error: EtcdLeaderError, deadline: float) -> EtcdLeaderError:
-        """A connection that fails may fail because of TLS, whatever it looks like."""
+        """Return the TLS problem instead of ``error`` if there is one. Any failed connection may be caused by TLS."""
         if self._tls_diagnosis is not None:
             with anyio.CancelScope(deadline=deadline):  # the lowest anyio has no move_on_at
                 if (reason := await self._tls_diagnosis.reason()) is not None:
                     error = NoTlsError(reason)
         if isinstance(error, NoTlsError):
-            self.last_received_at = -math.inf  # whatever it said before, it is no reason to stay
+            self.last_received_at = -math.inf  # earlier data is no reason to keep this endpoint
         return error
 
     async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
@@ -176,26 +179,27 @@ class Http2Endpoint(Endpoint):
     # The connection
 
     async def _connection(self, deadline: float) -> Connection:
-        """The one that is open, or a new one.
+        """Return the open connection, or a new one.
 
         Raises:
-            EtcdLeaderError: There is none.
+            EtcdLeaderError: No connection could be made in time.
         """
         if (connection := self._open_one()) is not None:
             return connection
-        # The attempt is everybody's, and outlives whoever asked first: with little patience each, none would ever get there.
-        # Who waited for one that failed makes no other one: in an outage there may be thousands.
+        # All callers share one attempt, and it is not cancelled if its first caller times out. Otherwise short timeouts
+        # could keep it from ever completing. A caller whose attempt failed does not start another: during an outage there
+        # may be thousands of callers.
         if (attempt := self._attempt) is None:
             attempt = self._attempt = _Attempt()
             spawn_system_task(functools.partial(self._try, attempt), "etcdleader connecting", self._attempt_is_over)
         await attempt.finished.wait_for(max(0.0, deadline - anyio.current_time()))
         if not attempt.finished.is_set():
-            # In the pause before the next attempt, and while it is under way, the last failure is the best explanation.
+            # During the pause before the next attempt, and during the attempt, the last failure is the best explanation.
             if (last := self._policy.error) is not None:
                 raise type(last)(*last.args)
             raise EtcdUnavailableError(f"{self.name}: no connection in time")
         if attempt.error is not None:
-            # Even if another caller, who was told first, has left this endpoint since: the reason is the same.
+            # Another caller may have received the error first and left this endpoint. The reason is still the same.
             raise type(attempt.error)(*attempt.error.args)
         if (connection := self._open_one() or attempt.connection) is not None:
             return connection
@@ -222,7 +226,7 @@ class Http2Endpoint(Endpoint):
                 attempt.error = EtcdUnavailableError(f"{self.name}: {why}")
         except EtcdLeaderError as error:
             attempt.error = error
-        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to those who wait for a connection
+        except Exception as error:  # noqa: BLE001 - no caller awaits this task; those that wait for a connection get it
             attempt.error = EtcdUnavailableError(f"{self.name}: no connection: {error!r}")
         policy.error = attempt.error
 
@@ -279,7 +283,7 @@ class Http2Endpoint(Endpoint):
 
 
 def open_endpoint(endpoint: str, config: EtcdConfig, policy: ConnectPolicy, contexts: ClientContexts) -> Http2Endpoint:
-    """Return an endpoint to which nothing was sent yet.
+    """Return an endpoint without connecting to it.
 
     Raises:
         EtcdRefusedError: A certificate cannot be used.

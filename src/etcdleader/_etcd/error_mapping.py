@@ -1,28 +1,31 @@
 """Map gRPC's status codes and etcd's error texts to this library's errors. Pure.
 
-A status is about one of three. It decides whether the endpoint is left, which breaks every stream of the connection.
+A status concerns the member, the whole cluster, or the request. Only a status of the member makes the client leave the
+endpoint, because leaving it breaks every stream of the connection. Where the status alone does not decide, etcd's text
+does; it is quoted here.
 
-================== ===================================== ======================================= ===============
-About              Status, and etcd's text where it      What etcd or gRPC says with it          The endpoint is
-                   matters
-================== ===================================== ======================================= ===============
-this member        UNAVAILABLE                           no leader, timed out, stopped, no TLS   left
-this member        DEADLINE_EXCEEDED, CANCELLED, ABORTED no response in time                     left
-this member        INTERNAL, UNKNOWN, UNIMPLEMENTED      a fault of the member or of a proxy     left
-this member        "not supported for learner"           it does not vote yet                    left
-this member        "not capable"                         it has just started                     left
-the whole cluster  RESOURCE_EXHAUSTED                    the alarm NOSPACE, too many requests    kept
-the whole cluster  DATA_LOSS                             the alarm CORRUPT                       kept
-the request        UNAUTHENTICATED, "revision of auth    the token is stale: log in again        kept
-                   store is old", "user name is empty"
-the request        "lease not found", "lease already     an answer rather than an error          kept
-                   exists"
-the request        all others, as PERMISSION_DENIED,     it is refused, and would be by all      kept
-                   INVALID_ARGUMENT and OUT_OF_RANGE
-================== ===================================== ======================================= ===============
+The member:
 
-"Too many requests" comes from one member, which applies too slowly. It counts as the cluster's: with all streams moved,
-the others would be the next.
+- UNAVAILABLE: no leader, timed out, stopped, or no TLS.
+- DEADLINE_EXCEEDED, CANCELLED, ABORTED: no response in time.
+- INTERNAL, UNKNOWN, UNIMPLEMENTED: a fault of the member or of a proxy.
+- The text "not supported for learner": the member does not vote yet.
+- The text "not capable": the member has just started.
+
+The whole cluster:
+
+- RESOURCE_EXHAUSTED: the alarm NOSPACE, or too many requests.
+- DATA_LOSS: the alarm CORRUPT.
+
+The request:
+
+- The texts "invalid auth token" (UNAUTHENTICATED), "revision of auth store is old" and "user name is empty": the token
+  is stale. The client logs in again.
+- The texts "lease not found" and "lease already exists": a result rather than a failure.
+- All others, such as PERMISSION_DENIED, INVALID_ARGUMENT and OUT_OF_RANGE: every member would refuse the request.
+
+"Too many requests" comes from one member, which applies too slowly. It counts as the cluster's: if all streams moved,
+the next member would be overloaded too.
 """
 
 from __future__ import annotations
@@ -31,14 +34,14 @@ from .._values.printable import escape_control_characters
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import LeaseExistsError, LeaseNotFoundError
 
-# Parts of etcd's texts, beside the names that these have in its package rpctypes. tests/contract/test_error_texts.py looks
-# for them in each version of etcd.
+# Substrings of the error texts in etcd. The comments name their constants in its package rpctypes.
+# tests/contract/test_error_texts.py checks that each version of etcd has these texts.
 _LEASE_GONE = "requested lease not found"  # ErrGRPCLeaseNotFound
 _LEASE_EXISTS = "lease already exists"  # ErrGRPCLeaseExist
 _STALE_TOKEN = (
     "invalid auth token",  # ErrGRPCInvalidAuthToken
     "revision of auth store is old",  # ErrGRPCAuthOldRevision
-    "auth: revision in header is old",  # ErrAuthOldRevision of etcd's package auth, which says it of a watch
+    "auth: revision in header is old",  # ErrAuthOldRevision in etcd's package auth, sent for a watch
 )
 _NO_USER = "user name is empty"  # ErrGRPCUserEmpty
 _NOT_ALLOWED = "permission denied"  # ErrGRPCPermissionDenied
@@ -47,7 +50,7 @@ _NOT_READY = (
     "etcdserver: not capable",  # ErrGRPCNotCapable
 )
 _TLS = ("[ssl:", "certificate", "handshake", "ssl_error", "tls:", "verification check failed", "security handshaker")
-_UNKNOWN_AUTHORITY = "the member's certificate is of an authority that ca_cert does not hold"
+_UNKNOWN_AUTHORITY = "the member's certificate comes from an authority that ca_cert does not contain"
 _TLS_REASONS = {
     "hostname verification": "the member's certificate is for another name",
     "peer name": "the member's certificate is for another name",
@@ -56,7 +59,7 @@ _TLS_REASONS = {
     "self-signed": _UNKNOWN_AUTHORITY,
     "self signed": _UNKNOWN_AUTHORITY,
     "verify_failed": "the member's certificate was refused",
-    "alert": "the member refused our certificate, or that there is none: see cert and key",
+    "alert": "the member refused our certificate, or requires one: see cert and key",
     "wrong_version_number": "the member does not speak TLS",
 }
 
@@ -67,28 +70,29 @@ _WHOLE_CLUSTER = {
     "RESOURCE_EXHAUSTED": "",
     "DATA_LOSS": "; etcd's alarm CORRUPT refuses all writes until it is disarmed",
 }
-"""The statuses, and what each text lacks."""
+"""The statuses, each with the explanation to append to etcd's text."""
 
 
 class InvalidAuthTokenError(EtcdRefusedError):
-    """The token of a login is not taken any more; a new login may help."""
+    """The error of a call whose token etcd no longer accepts. A new login may help."""
 
 
 class GoingAwayError(EtcdUnavailableError):
-    """The member, or a proxy, closes the connection without an error, as before a restart or after a time of its own.
+    """The error of a connection that the member or a proxy closes gracefully.
 
-    It is no trouble unless the next connection fails.
+    They do so before a restart, for example, or at the end of a maximum connection age. It is harmless unless the next
+    connection fails.
     """
 
 
 class NoTlsError(EtcdRefusedError):
-    """The two sides do not agree on TLS: certificates, names, or whether there is any."""
+    """The error of a TLS mismatch: of certificates, of names, or because only one side uses TLS."""
 
     retry_other_endpoint = True
 
 
 class AuthenticationFailedError(EtcdRefusedError):
-    """User and password were not taken."""
+    """The error of a login that etcd refused."""
 
     def __init__(self, text: str, *, elsewhere: bool = False) -> None:
         super().__init__(text)
@@ -96,27 +100,27 @@ class AuthenticationFailedError(EtcdRefusedError):
 
 
 class ClusterIdMismatchError(EtcdRefusedError):
-    """An endpoint belongs to another cluster than the others."""
+    """The error of an endpoint that belongs to a different cluster than the others."""
 
     retry_other_endpoint = True
 
 
 class ClusterUnavailableError(EtcdUnavailableError):
-    """No space, too many requests, or corrupt data: every member refuses alike.
+    """The error of a cluster-wide refusal: no space, too many requests, or corrupt data. Every member refuses likewise.
 
-    These pass, and they may follow the very request that was applied.
+    The condition is temporary. The error may even be the response to a request that was applied.
     """
 
     retry_other_endpoint = False
 
 
 def error_from_status(code: str, details: str | None, endpoint: str) -> EtcdLeaderError:
-    """What a failed call, or a stream that broke, means for who waits for it.
+    """Map the status of a failed call or a broken stream to an error.
 
     Args:
-        code: The name of gRPC's status code.
-        details: What goes with it.
-        endpoint: Who was asked.
+        code: The name of the gRPC status code.
+        details: The status message.
+        endpoint: The member's name, for the text.
     """
     text = _shortened(details or "no reason was given")
     lower = text.lower()
@@ -129,23 +133,23 @@ def error_from_status(code: str, details: str | None, endpoint: str) -> EtcdLead
     if (lacking := _WHOLE_CLUSTER.get(code)) is not None:
         return ClusterUnavailableError(f"{code}: {text}{lacking}")
     if code in _THIS_MEMBER or any(words in lower for words in _NOT_READY):
-        # A handshake that fails looks like a server that is down.
+        # gRPC reports a failed handshake like a server that is down.
         if code == "UNAVAILABLE" and any(words in lower for words in _TLS):
             reason = next((f"{meaning}: " for words, meaning in _TLS_REASONS.items() if words in lower), "")
             return NoTlsError(f"no TLS connection: {reason}{text}")
         if code == "DEADLINE_EXCEEDED":
-            return EtcdUnavailableError(f"{endpoint} did not answer in time")
+            return EtcdUnavailableError(f"{endpoint} did not respond in time")
         return EtcdUnavailableError(f"{endpoint}: {code}: {text}")
     return EtcdRefusedError(f"{code}: {text}")
 
 
 def going_away(details: str, endpoint: str) -> GoingAwayError:
-    """What it means that the peer closes the connection without an error. It may have given a reason."""
+    """Return the error for a connection that the peer closed gracefully. ``details`` is the peer's reason, if any."""
     return GoingAwayError(f"{endpoint}: {_shortened(details)}")
 
 
 def error_from_cancel_reason(reason: str) -> EtcdLeaderError:
-    """Why etcd cancelled a watch; on this stream there are no codes."""
+    """Map the reason for which etcd cancelled a watch to an error. The watch stream has no status codes."""
     text = _shortened(reason or "etcd cancelled the watch")
     lower = text.lower()
     if (stale := _stale_token(text)) is not None:
@@ -158,7 +162,9 @@ def error_from_cancel_reason(reason: str) -> EtcdLeaderError:
 def _stale_token(text: str) -> InvalidAuthTokenError | None:
     lower = text.lower()
     if _NO_USER in lower:
-        return InvalidAuthTokenError(f"etcd wants a login: set user and password, or cert and key of a user ({text})")
+        return InvalidAuthTokenError(
+            f"etcd requires a login: set user and password, or cert and key of a user ({text})"
+        )
     return InvalidAuthTokenError(text) if any(words in lower for words in _STALE_TOKEN) else None
 
 

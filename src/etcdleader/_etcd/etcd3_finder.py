@@ -1,10 +1,10 @@
-"""Makes etcd3 importable under every protobuf.
+"""An import finder that makes etcd3 importable under every protobuf version.
 
-etcd3's generated code is refused by protobuf 4 and later, and it registers file names without a folder (``rpc.proto``)
-in the pool that all packages share, where it meets others of the same name. So its message classes are rebuilt from
-the serialized descriptors that the installed package carries, in a pool of their own, and published under the names
-that etcd3 imports. Nothing of the installed package is run for that, and nothing is changed on the disk. The package
-may lie in a folder, in a zip or in a frozen program, with its source or without.
+protobuf 4 and later refuse etcd3's generated code. That code also registers file names without a folder (``rpc.proto``)
+in the descriptor pool that all packages share, where they clash with others. So this module rebuilds the message classes
+from the serialized descriptors in the installed package, in a separate descriptor pool. It publishes them under the
+names that etcd3 imports. This runs no code of the installed package, and changes no file. The package may be in a
+folder, in a zip or in a frozen program, with or without its source.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import CodeType, ModuleType
 from typing import Any, cast
 
 _PACKAGE = "etcd3.etcdrpc"
-# In this order: each is built after those that it imports.
+# In dependency order: each file comes after those that it imports.
 _FILES = ("kv", "auth", "rpc")
 _NAMES = {f"{_PACKAGE}.{name}_pb2": f"{name}.proto" for name in _FILES}
 
@@ -27,18 +27,18 @@ _messages: Any = None
 
 
 def install() -> None:
-    """Stand ready for the first ``import etcd3``. Where a working one was imported already, that one is used."""
+    """Install the finder for the first ``import etcd3``. If a working etcd3 was already imported, that one is used."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 
 
 def messages() -> Any:
-    """etcd3's message classes, by their names; its client is not loaded for that.
+    """Return a module with etcd3's message classes, without loading etcd3's client.
 
-    They are the very classes that ``import etcd3`` brings, whichever of the two comes first.
+    They are the same classes that ``import etcd3`` provides, in whichever order the two run.
 
     Raises:
-        ImportError: etcd3 is not installed, or it is not 0.12.
+        ImportError: etcd3 is not installed, or is not version 0.12.
     """
     global _messages  # noqa: PLW0603 - as below
     if sys.modules.get(_PACKAGE) is not None:
@@ -48,17 +48,18 @@ def messages() -> Any:
         for package in ("etcd3", _PACKAGE):
             found = _find(package, path)
             if found is None or not found.submodule_search_locations:
-                raise ImportError("etcd3 is not installed, whose messages are used", name="etcd3")
+                raise ImportError("etcd3 is not installed: etcdleader needs its message classes", name="etcd3")
             path = found.submodule_search_locations
         pool = _filled_pool(path)
-        made = ModuleType(_PACKAGE)  # not published: whoever imports etcd3 gets its own package, with these classes
+        made = ModuleType(_PACKAGE)  # not in sys.modules: ``import etcd3`` loads its own package, with these classes
         for name in _NAMES.values():
             _publish(made, pool.FindFileByName(name), pool)
-        _messages = made  # whole: another thread may ask for it meanwhile
+        _messages = made  # set when complete: another thread may call this in the meantime
     return _messages
 
 
-# Neither has a base of importlib.abc, and nothing here is a Path: these take longer to import than all of this.
+# These classes have no base from importlib.abc, and this module uses no Path: importing either takes longer than all of
+# this module.
 class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -86,7 +87,7 @@ class _Loader:
 
 
 def _find(fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
-    """Find a module as Python does, without the finder of this module."""
+    """Find a module as Python does, but skip this module's finder."""
     for finder in sys.meta_path:
         if not isinstance(finder, _Finder) and (found := finder.find_spec(fullname, path)) is not None:
             return found
@@ -94,7 +95,7 @@ def _find(fullname: str, path: Sequence[str] | None) -> ModuleSpec | None:
 
 
 def _filled_pool(path: Sequence[str] | None) -> Any:
-    global _pool  # noqa: PLW0603 - descriptors of one pool know each other, so there is one for all three modules
+    global _pool  # noqa: PLW0603 - descriptors refer to others in their pool, so all three modules share one
     if _pool is None:
         from google.protobuf.descriptor_pool import DescriptorPool
 
@@ -109,7 +110,7 @@ def _serialized(name: str, path: Sequence[str] | None) -> bytes:
     """Return the serialized descriptor of one of etcd3's files.
 
     Raises:
-        ImportError: It is not there.
+        ImportError: The file has no such descriptor.
     """
     module = f"{_PACKAGE}.{name}_pb2"
     found = _find(module, path)
@@ -123,11 +124,11 @@ def _serialized(name: str, path: Sequence[str] | None) -> bytes:
 
 
 def _in_source(generated: str) -> bytes | None:
-    """Find the descriptor as the generated code spells it: ``serialized_pb=_b('...')``, in Latin-1."""
+    """Find the descriptor in generated source: ``serialized_pb=_b('...')``, in Latin-1."""
     import ast
     import re
 
-    # One literal out of many thousand lines: to parse them all takes longer than all else here.
+    # It is one literal in many thousand lines. Parsing them all would take longer than the rest of this module.
     found = re.search(r"""\bserialized_pb=(?:_b\()?(b?(['"])(?:\\.|(?!\2).)*\2)""", generated)
     if found is None:
         return None
@@ -136,7 +137,7 @@ def _in_source(generated: str) -> bytes | None:
 
 
 def _in_code(code: CodeType, file: str) -> bytes | None:
-    """Find the descriptor among the constants of the compiled code. It begins with the name of its file."""
+    """Find the descriptor among the constants of compiled code. It begins with its file's name."""
     beginning = b"\n" + bytes([len(file)]) + file.encode()
     for constant in code.co_consts:
         value = constant.encode("latin-1", "replace") if isinstance(constant, str) else constant
@@ -146,7 +147,7 @@ def _in_code(code: CodeType, file: str) -> bytes | None:
 
 
 def _publish(module: ModuleType, file: Any, pool: Any) -> None:
-    """Give ``module`` what the generated code would have: messages, enums and their values."""
+    """Add the names of the generated code to ``module``: messages, enums and their values."""
     from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
     names = vars(module)
@@ -163,7 +164,7 @@ def _message_class(descriptor: Any, pool: Any) -> Any:
 
     if hasattr(message_factory, "GetMessageClass"):
         return message_factory.GetMessageClass(descriptor)
-    global _factory  # noqa: PLW0603 - the classes of one factory are made once
+    global _factory  # noqa: PLW0603 - one factory creates each class only once
     if _factory is None:
         _factory = message_factory.MessageFactory(pool)
     return _factory.GetPrototype(descriptor)  # protobuf 3.20

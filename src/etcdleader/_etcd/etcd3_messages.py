@@ -1,4 +1,4 @@
-"""etcd3's message classes, under whatever protobuf there is, and without its client."""
+"""etcd3's message classes, under any protobuf version, and without etcd3's client."""
 
 from __future__ import annotations
 

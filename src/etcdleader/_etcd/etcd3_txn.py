@@ -1,4 +1,4 @@
-"""etcd3's transactions: a user's own over the port, and the compares that guard one."""
+"""etcd3's transactions: operations of users, run over the port, and the compares that guard a transaction."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .etcd3_messages import etcdrpc
 
 
 class Lease(transactions.BaseCompare):  # type: ignore[misc]  # etcd3 has no types
-    """Compares the lease that a key is attached to, which etcd3 has no word for: ``Lease("key") == 1234``."""
+    """A compare of a key's lease, which etcd3 lacks: ``Lease("key") == 1234``."""
 
-    # A class that defines __eq__ loses its hash unless it says so; the base's __eq__ builds a comparison.
+    # The base's __eq__ builds a comparison instead of comparing, so instances have no hash.
     __hash__ = None  # type: ignore[assignment]
 
     def build_compare(self, compare: Any) -> None:
-        """Called by etcd3 when it builds the request."""
+        """Fill in the compare. etcd3 calls this when it builds the request."""
         compare.target = etcdrpc.Compare.LEASE
         compare.lease = int(self.value)
 
 
 def guard_compares(key: str, create_revision: int, lease_id: int) -> list[Any]:
-    """The conditions that hold while a candidate key stands: its create_revision *and* its lease.
+    """Return the conditions that hold while a candidate key exists unchanged: its create_revision *and* its lease.
 
-    Both, since a key that was overwritten keeps its create_revision, and only the lease tells.
+    Both are needed, because an overwritten key keeps its create_revision. Only the lease differs then.
     """
     return [transactions.Create(key) == create_revision, Lease(key) == lease_id]
 
@@ -38,7 +38,7 @@ def keys_put_by(operations: Sequence[Any]) -> list[bytes]:
     """Return the keys that these etcd3 operations put.
 
     Raises:
-        TypeError: An operation is no ``Put``, ``Get`` or ``Delete``, or asks for the previous value.
+        TypeError: An operation is not a ``Put``, ``Get`` or ``Delete``, or requests the previous value.
     """
     return [made.key for made in map(_operation, operations) if isinstance(made, Put)]
 
@@ -52,17 +52,17 @@ async def transact(
     *,
     timeout: float,
 ) -> tuple[bool, list[Any]] | None:
-    """Do etcd3's ``Put``, ``Get`` and ``Delete`` operations by the port's ``txn``, while the key stands on the lease.
+    """Run etcd3's ``Put``, ``Get`` and ``Delete`` operations by the port's ``txn``, if the key is attached to the lease.
 
-    They are no transaction inside another one: an older etcd does not check the permissions of these.
+    They are not nested in another transaction, because an older etcd does not check the permissions of nested ones.
 
     Returns:
-        What etcd3's ``client.transaction`` returns. None: nothing was done, since the key does not stand on the lease.
+        The result of etcd3's ``client.transaction``. None: the key is not attached to the lease, and nothing was changed.
 
     Raises:
-        TypeError: An operation is none of these, or asks for the previous value.
-        EtcdUnavailableError: No answer: done or not done.
-        EtcdRefusedError: etcd refused.
+        TypeError: An operation is none of these, or requests the previous value.
+        EtcdUnavailableError: There was no response. The transaction may or may not have been applied.
+        EtcdRefusedError: etcd refused the transaction.
     """
     stands = [Compare(key, "create", create_revision), Compare(key, "lease", lease_id)]
     result = await txn(stands, [_operation(one) for one in success], (), timeout=timeout)
@@ -72,7 +72,10 @@ async def transact(
 async def transact_failure(
     txn: Callable[..., Awaitable[TxnResult]], failure: Sequence[Any], *, timeout: float
 ) -> tuple[bool, list[Any]]:
-    """Do the operations for a term that is over: its key is deleted, or attached to another client's lease, for good."""
+    """Run the ``failure`` operations of a term that has ended.
+
+    Its key is deleted, or attached to another client's lease, and that cannot change back.
+    """
     if not failure:
         return False, []
     result = await txn((), [_operation(one) for one in failure], (), timeout=timeout)
@@ -81,7 +84,7 @@ async def transact_failure(
 
 def _operation(one: Any) -> Range | Put | DeleteRange:
     if getattr(one, "prev_kv", False):
-        raise TypeError("prev_kv is not supported here: put a Get before it, or use a client of your own with guard()")
+        raise TypeError("prev_kv is not supported here: put a Get before it, or use your own client with guard()")
     if isinstance(one, transactions.Put):
         return Put(utils.to_bytes(one.key), utils.to_bytes(one.value), utils.lease_to_id(one.lease))
     if isinstance(one, transactions.Get):

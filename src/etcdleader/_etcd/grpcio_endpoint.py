@@ -1,4 +1,4 @@
-"""The way to etcd by a client that the user has made: gRPC's channel, with its threads. Used as it is, and left as it is."""
+"""An endpoint over the grpcio channel of a user's own client. It neither configures nor closes the channel."""
 
 from __future__ import annotations
 
@@ -20,16 +20,15 @@ from .rpcs import A, Q, Rpc
 from .stream import HAS_LEADER, Stream, StreamUse
 
 _INBOX = 1000
-"""Messages that wait for the event loop."""
+"""Maximum number of messages that wait for the event loop."""
 _AT_A_TIME = 100
-"""Messages that are processed in one iteration of the event loop."""
+"""Maximum number of messages processed in one iteration of the event loop."""
 
 
 class GrpcioEndpoint(Endpoint):
-    """Calls by gRPC's futures, which cost no thread each, and a thread for each of the two streams."""
+    """An endpoint that makes calls by grpcio futures, without a thread for each. Each of the two streams has a thread."""
 
     def __init__(self, channel: Any, call_soon: CallSoon) -> None:
-        """Nothing is sent yet."""
         self.name = "the given client"
         self._channel = channel
         self._call_soon = call_soon
@@ -41,7 +40,7 @@ class GrpcioEndpoint(Endpoint):
     async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
         try:
             future = self._callable(rpc).future(request, timeout=timeout, metadata=metadata)
-        except ValueError as closed:  # as gRPC says it
+        except ValueError as closed:  # grpcio's error for a closed channel
             raise EtcdUnavailableError(f"{self.name}: the channel was closed") from closed
         over = Event()
 
@@ -50,7 +49,8 @@ class GrpcioEndpoint(Endpoint):
                 self.on_data()
             self._over.append(over)
             if not self._told:
-                # One way to the loop for all that ends until it looks: waking it costs more than all else here.
+                # One wake-up of the event loop serves all calls that end before the loop runs. A wake-up costs more than
+                # the rest of this function.
                 self._told = True
                 self._call_soon(self._tell)
 
@@ -60,7 +60,7 @@ class GrpcioEndpoint(Endpoint):
             await over.wait()
         finally:
             self._under_way.discard(future)
-            future.cancel()  # does nothing to one that is done
+            future.cancel()  # no-op if it is done
         if future.code() is grpc.StatusCode.OK:
             answer: A = future.result()
             return answer
@@ -74,33 +74,33 @@ class GrpcioEndpoint(Endpoint):
         return found
 
     def _tell(self) -> None:
-        self._told = False  # first, so that what ends from now on tells again
+        self._told = False  # first, so that a call that ends from now on wakes the loop again
         while self._over:
             self._over.popleft().set()
 
     async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
-        del timeout  # the channel connects by itself
+        del timeout  # the channel connects automatically
         return GrpcioStream(rpc, metadata, use, self, self._channel)
 
     def drain(self) -> None:
-        """There is no other one."""
+        """Do nothing, because there is no other endpoint to switch to."""
 
     def close(self) -> None:
-        """End the calls under way; the channel is the user's."""
+        """End the calls in progress. The channel belongs to the user and stays open."""
         for future in list(self._under_way):
             future.cancel()
 
     async def wait_closed(self) -> None:
-        """The streams have told of their ends."""
+        """Return immediately: each stream reports its own end."""
 
 
 class GrpcioStream(Stream):
-    """On a channel of gRPC's: a thread of its own reads it."""
+    """A stream on a grpcio channel, read by its own thread."""
 
     def __init__(
         self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, endpoint: Endpoint, channel: Any
     ) -> None:
-        """Open it.
+        """Open the stream.
 
         Raises:
             EtcdUnavailableError: The channel was closed.
@@ -116,18 +116,18 @@ class GrpcioStream(Stream):
         try:
             call = channel.stream_stream(rpc.path, request_serializer=rpc.encode, response_deserializer=rpc.decode)
             self._call: Any = call(iter(self._requests.get, None), metadata=(*metadata, HAS_LEADER))
-        except ValueError as error:  # as gRPC says that the channel was closed
+        except ValueError as error:  # grpcio's error for a closed channel
             raise EtcdUnavailableError(f"{endpoint.name}: the channel was closed") from error
         threading.Thread(target=self._read, name=f"etcdleader {rpc.name}", daemon=True).start()
 
     def send(self, *requests: Any) -> None:
-        """Send messages after those before them."""
+        """Send messages, in order."""
         for request in requests:
             self._requests.put(request)
 
     def _hang_up(self) -> None:
         self._requests.put(None)
-        self._room.release()  # the thread may wait for it
+        self._room.release()  # the thread may be waiting for it
         if (call := self._call) is not None:
             call.cancel()
 
@@ -137,27 +137,28 @@ class GrpcioStream(Stream):
         try:
             for message in self._call:
                 self._heard()
-                self._room.acquire()  # until the loop has taken some: gRPC's window closes meanwhile
+                self._room.acquire()  # until the event loop has taken some; meanwhile, the flow-control window closes
                 if not self._open:
                     self._room.release()
                     continue
                 self._inbox.append(message)
                 if not self._called:
-                    # One way to the loop for all that has come until it looks: waking it costs more than a message.
+                    # One wake-up of the event loop serves all messages that arrive before the loop runs. A wake-up costs
+                    # more than a message.
                     self._called = True
                     call_soon(self._deliver)
         except grpc.RpcError as failed:
             error = error_from_status(failed.code().name, failed.details(), self._endpoint)
-            failed.__traceback__ = None  # it is the call itself, and holds itself by that
+            failed.__traceback__ = None  # the exception is the call itself, so its traceback is a reference cycle
         finally:
             self._requests.put(None)
-            # Let go of it here and now. Left to the end of the interpreter, its finalizer waits for a lock that one of
-            # gRPC's daemon threads may hold, and those do not run any more then: the process would never end.
+            # Release the call now. At interpreter shutdown, its finalizer would wait for a lock that one of grpcio's daemon
+            # threads may hold. Those threads no longer run at that point, so the process would never end.
             self._call = None
             call_soon(self._finish, error)
 
     def _deliver(self) -> None:
-        self._called = False  # first, so that what comes from now on calls again
+        self._called = False  # first, so that a message that arrives from now on wakes the loop again
         for _ in range(min(len(self._inbox), _AT_A_TIME)):
             message = self._inbox.popleft()
             self._room.release()
@@ -170,7 +171,7 @@ class GrpcioStream(Stream):
 
     def _finish(self, error: EtcdLeaderError) -> None:
         if self._inbox and self._open:
-            self._use.call_soon(self._finish, error)  # after what came before the end
+            self._use.call_soon(self._finish, error)  # after the messages that arrived before the end
             return
         self.end(error)
         self.ended.set()

@@ -1,12 +1,12 @@
 """Keep-alives of many leases on one stream.
 
 Responses carry no request id. A response is credited to the oldest unanswered keep-alive of its lease on its stream. There
-is at most one, and if it is not answered in time, the stream ends with it. Otherwise a late response to an older keep-alive
-would be taken for the response to a younger one, and the lease would be trusted for too long.
+is at most one such keep-alive, and if it receives no response in time, the stream ends. Otherwise, a late response to an
+earlier keep-alive would be credited to a later one. The lease would then be considered valid for too long.
 
 Current servers authorize each keep-alive against the keys of its lease, one after another, and close the stream at the first
-refusal. So the refused lease is the oldest unanswered one of the stream: it alone fails, and the rest is sent again on a new
-stream. The time of sending stays the first one, which is the safe side.
+refusal. So the refused lease is the oldest unanswered one on the stream. Only that lease fails. The remaining keep-alives
+are sent again on a new stream. Their send time stays the first one, which is the safe choice.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ OpenStream = Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None],
 
 @dataclass(eq=False)
 class _Batch:
-    """One call.
+    """The keep-alives of one call.
 
     Attributes:
-        waiting: The leases without an answer, in the order in which they are sent.
-        answers: What came, and the errors of those that failed.
-        over: Set when all are answered, or the stream has ended.
-        logins: How often the stream's token was refused.
-        moved: Whether it was sent again because the member was going away.
+        waiting: The leases without a response, in sending order.
+        answers: The responses, and the errors of the leases that failed.
+        over: Set when no lease waits for a response, or the stream has ended.
+        logins: The number of times that etcd refused the stream's token.
+        moved: Whether the keep-alives were sent again because the member closed the connection gracefully.
     """
 
     waiting: dict[int, None]
@@ -48,24 +48,24 @@ class _Batch:
     moved: bool = False
 
     def fail(self, error: EtcdLeaderError) -> None:
-        """Fail all that wait."""
+        """Fail all leases that have no response."""
         self.answers.errors.update(dict.fromkeys(self.waiting, error))
         self.waiting.clear()
         self.over.set()
 
 
 class KeepAliveStream:
-    """The keep-alive stream of a connection, opened when it is needed."""
+    """The keep-alive stream of a connection, opened on demand."""
 
     def __init__(self, open_stream: OpenStream) -> None:
         self._open_stream = open_stream
         self._stream: Stream | None = None
         self._opening = anyio.Lock()
         self._batches: dict[int, _Batch] = {}
-        """The round of each lease that waits for a response, in the order of sending."""
+        """The batch of each lease that waits for a response, in sending order."""
 
     async def send(self, lease_ids: Sequence[int], timeout: float) -> KeepAliveAnswers:
-        """Send one keep-alive for each lease, back to back; return an answer or an error for each."""
+        """Send one keep-alive for each lease, back to back. Return a response or an error for each."""
         this = _Batch(dict.fromkeys(lease_ids))
         try:
             with anyio.move_on_after(timeout):
@@ -82,7 +82,7 @@ class KeepAliveStream:
             except EtcdLeaderError as error:
                 this.fail(error)
                 return
-            # Nothing is awaited in between, so that each lease's send time is that of its keep-alive.
+            # No await comes before the send, so that each lease's send time is that of its keep-alive.
             this.over = Event()
             self._batches.update(dict.fromkeys(this.waiting, this))
             stream.send(*map(LeaseKeepAliveRequest, this.waiting))
@@ -102,10 +102,10 @@ class KeepAliveStream:
             sent |= self._batches.pop(lease_id, None) is not None
         this.fail(EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s"))
         if sent:
-            self.end(EtcdUnavailableError("a keep-alive on the same stream was not answered in time"))
+            self.end(EtcdUnavailableError("etcd did not answer another keep-alive on the same stream in time"))
 
     def end(self, error: EtcdLeaderError) -> None:
-        """End the stream; what waits for answers on it gets none. The next keep-alive opens another."""
+        """End the stream. Its unanswered keep-alives receive no response. The next keep-alive opens a new stream."""
         if self._stream is not None:
             self._stream.end(error)
 
@@ -116,7 +116,7 @@ class KeepAliveStream:
 
     @property
     def waits(self) -> bool:
-        """Whether a keep-alive was sent that has no response yet."""
+        """True while a sent keep-alive has no response."""
         return bool(self._batches)
 
     def _answered(self, message: KeepAlive) -> None:
@@ -134,7 +134,7 @@ class KeepAliveStream:
         if not rounds:
             return
         waiting = dict.fromkeys(rounds.values())
-        if type(error) is EtcdRefusedError:  # and none of its kinds, which concern the connection as a whole
+        if type(error) is EtcdRefusedError:  # not a subclass: those concern the whole connection
             refused, this = next(iter(rounds.items()))
             del this.waiting[refused]
             this.answers.errors[refused] = error

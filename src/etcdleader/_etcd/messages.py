@@ -1,7 +1,7 @@
-"""Requests and responses of etcd's RPCs as values, where the port has none of its own.
+"""The RPCs' requests and responses as values, where the port does not already define them.
 
-The client and its streams deal in these and in the port's values only. ``codec`` makes bytes of them, at the edge to
-the network; so whatever carries values can be the network.
+The client and its streams use only these values and the port's. ``codec`` encodes them as bytes next to the network. So
+any object that carries values can replace the network.
 """
 
 from __future__ import annotations
@@ -17,55 +17,55 @@ ALL_WATCHES = -1
 
 
 class LeaseGrantRequest(NamedTuple):
-    """Grant a lease of ``ttl`` seconds, under this id."""
+    """A request to grant a lease of ``ttl`` seconds under the given id."""
 
     ttl: int
     lease_id: int
 
 
 class LeaseRevokeRequest(NamedTuple):
-    """Revoke a lease."""
+    """A request to revoke a lease."""
 
     lease_id: int
 
 
 class LeaseRevokeResponse(NamedTuple):
-    """The lease was revoked."""
+    """The response to the revocation of a lease."""
 
     header: Header
 
 
 class LeaseKeepAliveRequest(NamedTuple):
-    """Renew a lease."""
+    """A request to renew a lease."""
 
     lease_id: int
 
 
 class LeaseTimeToLiveRequest(NamedTuple):
-    """Report what is left of a lease, and the keys on it if ``keys``."""
+    """A request for the remaining time of a lease, and for its keys if ``keys`` is set."""
 
     lease_id: int
     keys: bool
 
 
 class StatusRequest(NamedTuple):
-    """Report on the member itself."""
+    """A request for the member's status."""
 
 
 class RaftTermRequest(NamedTuple):
-    """Count a key by a serializable read, for the header of the response."""
+    """A request to count a key by a serializable read, made for the header of the response."""
 
     key: bytes
 
 
 class RaftTermResponse(NamedTuple):
-    """What the member reports of itself."""
+    """The response to a ``RaftTermRequest``. Its header has the member's raft term."""
 
     header: Header
 
 
 class WatchCreateRequest(NamedTuple):
-    """Create a watch under a number of our own, above 0."""
+    """A request to create a watch under an id that the client chooses, above 0."""
 
     key: bytes
     range_end: bytes
@@ -74,27 +74,27 @@ class WatchCreateRequest(NamedTuple):
 
 
 class WatchCancelRequest(NamedTuple):
-    """Cancel a watch."""
+    """A request to cancel a watch."""
 
     watch_id: int
 
 
 class WatchProgressRequest(NamedTuple):
-    """Report how far the watches of the stream are, as soon as all of them are there."""
+    """A request for the progress of the stream's watches. etcd responds as soon as all of them have caught up."""
 
 
 class WatchResponse(NamedTuple):
     """One message of the watch stream.
 
     Attributes:
-        header: Its revision may run ahead of the events while etcd is catching up.
-        watch_id: The watch that it is for; ``ALL_WATCHES`` in the response to a progress request. It means nothing in the
-            refusal of a creation.
-        created: It responds to a creation; the first one that is not answered yet.
-        canceled: The watch is over, or its creation was refused.
-        compact_revision: Set if the revision to go on from was compacted.
+        header: The header. Its revision may be ahead of the events while etcd is catching up.
+        watch_id: The watch; ``ALL_WATCHES`` in the response to a progress request. It has no meaning if etcd refuses to
+            create a watch.
+        created: Whether this is the response to a creation, the oldest one without a response.
+        canceled: Whether the watch has ended, or its creation was refused.
+        compact_revision: Set if the revision to continue from was compacted.
         cancel_reason: etcd's text.
-        events: In order of revision.
+        events: The events, in order of revision.
     """
 
     header: Header
@@ -108,7 +108,7 @@ class WatchResponse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AuthenticateRequest:
-    """Log in."""
+    """A request to log in."""
 
     name: str
     password: str = field(repr=False)
@@ -116,7 +116,7 @@ class AuthenticateRequest:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticateResponse:
-    """The token of a login."""
+    """The response to a login: its token."""
 
     header: Header
     token: str = field(repr=False)

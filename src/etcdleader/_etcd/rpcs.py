@@ -1,4 +1,4 @@
-"""The RPCs of etcd that are used: their paths, and the codec of each, which says of what type its values are."""
+"""etcd's RPCs that the client uses: the path and the codec of each. The codec determines the types of its values."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ A = TypeVar("A")
 
 @dataclass(frozen=True)
 class Rpc(Generic[Q, A]):
-    """An RPC of etcd's API.
+    """One RPC in etcd's API.
 
     Attributes:
-        name: For people.
-        path: In HTTP.
+        name: The name for display.
+        path: The HTTP path.
         encode: Serializes a request.
-        decode: Parses a response; raises what protobuf raises if it cannot be parsed.
+        decode: Parses a response. It raises protobuf's error if the response cannot be parsed.
     """
 
     name: str
@@ -44,7 +44,7 @@ LEASE_TIME_TO_LIVE = Rpc(
 )
 AUTHENTICATE = Rpc("login", "/etcdserverpb.Auth/Authenticate", codec.encode_authenticate, codec.decode_authenticate)
 STATUS = Rpc("status", "/etcdserverpb.Maintenance/Status", codec.encode_status, codec.decode_status)
-# Requests and responses of these two are streams.
+# These two RPCs are bidirectional streams.
 LEASE_KEEP_ALIVE = Rpc(
     "keep-alives", "/etcdserverpb.Lease/LeaseKeepAlive", codec.encode_lease_keep_alive, codec.decode_lease_keep_alive
 )

@@ -1,4 +1,4 @@
-"""One bidirectional stream: written in order; each message it brings is handed on, on the event loop."""
+"""A bidirectional stream. Requests are sent in order; each received message is delivered on the event loop."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .rpcs import Rpc
 
 HAS_LEADER = ("hasleader", "true")
-"""Without it, a member that lost its leader would keep the stream open, and silent."""
+"""Metadata without which a member that lost its leader would keep the stream open, but send nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamUse:
-    """What a stream is opened for.
+    """The callbacks of a stream.
 
     Attributes:
-        check: Says what is wrong with a message, if anything: then the stream ends with that.
-        on_message: Takes each message.
-        on_end: Told once, why it ended.
-        call_soon: The way to the loop, from wherever.
+        check: Returns an error if a message is wrong. The stream then ends with that error.
+        on_message: Receives each message.
+        on_end: Called once, with the reason why the stream ended.
+        call_soon: Schedules a function on the event loop, from any thread.
     """
 
     check: Callable[[Any], EtcdLeaderError | None]
@@ -37,31 +37,30 @@ class StreamUse:
 
 
 class Stream(ABC):
-    """It lives until it breaks or is closed; nothing is delivered after that.
+    """A stream that is open until it breaks or is ended. It delivers no message after that.
 
     Attributes:
-        metadata: What it was opened with.
-        ended: Set when nothing of it runs any more.
+        metadata: The metadata that it was opened with.
+        ended: Set when its thread or connection has ended.
     """
 
     ended: anyio.Event
 
     def __init__(self, metadata: Metadata, use: StreamUse) -> None:
-        """Make one."""
         self.metadata = metadata
         self._use = use
         self._open = True
 
     @abstractmethod
     def send(self, *requests: Any) -> None:
-        """Send messages after those before them."""
+        """Send messages, in order."""
 
     @abstractmethod
     def _hang_up(self) -> None:
-        """Nothing more is wanted of it."""
+        """Cancel the stream."""
 
     def end(self, error: EtcdLeaderError) -> None:
-        """End it; ``on_end`` is told why, once."""
+        """End the stream. The first call passes ``error`` to ``on_end``; later calls are no-ops."""
         if self._open:
             self._open = False
             self._hang_up()
@@ -73,18 +72,18 @@ class Stream(ABC):
                 self.end(wrong)
             else:
                 self._use.on_message(message)
-        except Exception as error:  # noqa: BLE001 - no caller waits here, and trio ends a program whose callback raises
+        except Exception as error:  # noqa: BLE001 - no caller awaits this, and trio ends a program if a callback raises
             self._failed(error)
 
     def _failed(self, error: Exception) -> None:
-        """End the stream because one of its messages could not be processed. A new stream begins with a clean state."""
-        failure = EtcdUnavailableError(f"a message of etcd could not be processed: {error!r}")
+        """End the stream because one of its messages could not be processed. A new stream starts with a clean state."""
+        failure = EtcdUnavailableError(f"a message from etcd could not be processed: {error!r}")
         failure.__cause__ = error
         self.end(failure)
 
 
 class Http2Stream(Stream):
-    """On a connection of ours."""
+    """A stream on etcdleader's own HTTP/2 connection."""
 
     def __init__(
         self,
@@ -95,15 +94,15 @@ class Http2Stream(Stream):
         error_of: Callable[[Status], EtcdLeaderError],
         connection: Connection,
     ) -> None:
-        """Open it, on a connection that is open.
+        """Open the stream on an open connection.
 
         Args:
-            rpc: What is called.
-            metadata: What goes with it.
-            use: What it is opened for.
+            rpc: The RPC.
+            metadata: The metadata to send.
+            use: The stream's callbacks.
             endpoint: The name of the member, for errors.
-            error_of: Returns what the status of a stream that failed means.
-            connection: The one to open it on.
+            error_of: Maps the status of a failed stream to an error.
+            connection: The open connection.
 
         Raises:
             RpcError: The member allows no more streams.
@@ -113,13 +112,13 @@ class Http2Stream(Stream):
         self._endpoint = endpoint
         self._error_of = error_of
         self._rpc = rpc
-        self._stream: GrpcStream | None = None  # this one may be over before it is open
+        self._stream: GrpcStream | None = None  # the stream may end before ``stream_stream`` returns
         self._stream = connection.stream_stream(
             rpc.path, metadata=(*metadata, HAS_LEADER), on_message=self._received, on_close=self._closed
         )
 
     def send(self, *requests: Any) -> None:
-        """Send messages after those before them."""
+        """Send messages, in order."""
         if self._stream is not None:
             self._stream.send(*map(self._rpc.encode, requests))
 
@@ -130,8 +129,8 @@ class Http2Stream(Stream):
     def _received(self, serialized: bytes) -> None:
         try:
             message = self._rpc.decode(serialized)
-        except Exception as error:  # noqa: BLE001 - of protobuf: what comes from there is not what it should be
-            self.end(EtcdUnavailableError(f"{self._endpoint}: a message that cannot be read: {error}"))
+        except Exception as error:  # noqa: BLE001 - whatever protobuf raises, the message is malformed
+            self.end(EtcdUnavailableError(f"{self._endpoint}: a message cannot be read: {error}"))
         else:
             self._take(message)
 

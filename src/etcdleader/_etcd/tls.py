@@ -1,4 +1,4 @@
-"""The TLS contexts of connections to etcd, and what is wrong with the files that they are made from."""
+"""TLS contexts for connections to etcd, and a check of the files that they are made from."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ..errors import EtcdRefusedError, EtcdUnavailableError
 
 
 class ClientContexts:
-    """The TLS context of a client's connections. It is kept while its files are unchanged.
+    """The TLS context of a client's connections, cached while its files are unchanged.
 
-    With the system's authorities, making one takes tens of milliseconds. It is made in a thread.
+    With the system's authorities, creating a context takes tens of milliseconds. So it is created in a thread.
     """
 
     def __init__(self, config: EtcdConfig) -> None:
         self._config = config
         self._checked: object = None
         self._made: tuple[object, ssl.SSLContext] | None = None
-        """From which files, and the context."""
+        """The versions of the files, and the context made from them."""
 
     def check(self) -> None:
-        """Check the configured files, unless they are those that were checked before.
+        """Check the configured files, unless they are unchanged since the last check.
 
         Raises:
-            EtcdRefusedError: As ``check_files``.
+            EtcdRefusedError: As in ``check_files``.
         """
         if (files := self._files()) != self._checked:
             check_files(self._config)
@@ -40,10 +40,10 @@ class ClientContexts:
         """Return the context.
 
         Raises:
-            EtcdRefusedError: As ``check_files``.
-            EtcdUnavailableError: The files changed while they were read.
+            EtcdRefusedError: As in ``check_files``.
+            EtcdUnavailableError: A file changed while it was read.
         """
-        files = self._files()  # before they are read: a later change makes another context
+        files = self._files()  # taken before they are read, so that a later change makes a new context
         if self._made is not None and self._made[0] == files:
             return self._made[1]
         context = await run_in_thread(self._make, "etcdleader certificates")
@@ -54,11 +54,11 @@ class ClientContexts:
         check_files(self._config)
         try:
             return client_context(self._config)
-        except (OSError, ValueError) as error:  # a file was replaced between the two
+        except (OSError, ValueError) as error:  # a file was replaced between check and use
             raise EtcdUnavailableError(f"the certificates changed while they were read: {error}") from error
 
     def _files(self) -> list[object]:
-        """Return what differs when a file was written or replaced."""
+        """Return the versions of the files, which differ if a file was written or replaced."""
         system = ssl.get_default_verify_paths()
         named = (self._config.ca_cert, self._config.cert, self._config.key, os.environ.get(_GRPC_ROOTS))
         return [_version_of(path) for path in (*named, system.cafile, system.capath)]
@@ -73,14 +73,15 @@ def _version_of(path: str | None) -> object:
 
 
 _GRPC_ROOTS = "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"
-"""The environment variable with which gRPC's users name other authorities."""
+"""The environment variable by which gRPC's users configure other authorities."""
 
 
 def check_files(config: EtcdConfig) -> None:
-    """Find out what is wrong with a file, and with which.
+    """Check the configured files. The error names the file and the problem.
 
     Raises:
-        EtcdRefusedError: A file cannot be read, or holds no certificate or key, an encrypted one, or one of another certificate.
+        EtcdRefusedError: A file cannot be read, or has no certificate or key. Or the key is encrypted, or belongs to another
+            certificate.
     """
     for name, path in (("ca_cert", config.ca_cert), ("key", config.key), ("cert", config.cert)):
         if path is not None:
@@ -89,7 +90,7 @@ def check_files(config: EtcdConfig) -> None:
             except OSError as error:
                 raise EtcdRefusedError(f"cannot read {name} = {path!r}: {error.strerror}") from error
     scratch = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    scratch.set_ciphers("DEFAULT:@SECLEVEL=0")  # whether a key is long enough, the two ends of the connection decide
+    scratch.set_ciphers("DEFAULT:@SECLEVEL=0")  # the two ends of the connection decide whether a key is long enough
     for name, path in (("ca_cert", config.ca_cert), ("cert", config.cert)):
         if path is not None:
             try:
@@ -102,7 +103,7 @@ def check_files(config: EtcdConfig) -> None:
         scratch.load_cert_chain(config.cert, config.key, _password)
     except EncryptedKeyError:
         raise EtcdRefusedError(
-            f"key = {config.key!r} is encrypted, and there is no setting for its password: store it without one"
+            f"key = {config.key!r} is encrypted, and there is no setting for its password: store it unencrypted"
         ) from None
     except ssl.SSLError as error:
         if "MISMATCH" in (error.reason or ""):
@@ -111,7 +112,7 @@ def check_files(config: EtcdConfig) -> None:
 
 
 class EncryptedKeyError(ValueError):
-    """A password was asked for."""
+    """The error of a private key that needs a password."""
 
 
 def _password() -> NoReturn:
@@ -119,16 +120,16 @@ def _password() -> NoReturn:
 
 
 def client_context(config: EtcdConfig) -> ssl.SSLContext:
-    """Accepts what gRPC does, which etcd3's own client goes through, and what the system's authorities vouch for.
+    """Return a TLS context that accepts the same certificates as gRPC, and so as etcd3's own client.
 
-    The files have been checked.
+    It also accepts certificates from the system's authorities. The files must have been checked.
 
     Raises:
-        OSError: One was replaced since (``ssl.SSLError``), or is gone.
+        OSError: A file was replaced since the check (``ssl.SSLError``), or was deleted.
     """
     context = ssl.create_default_context(cafile=config.ca_cert)
     if config.ca_cert is None:
-        # The system's authorities are what was asked for. gRPC has some of its own, and may be told of others.
+        # The system's authorities are loaded already. gRPC includes its own authorities, and may be configured with others.
         told = os.environ.get(_GRPC_ROOTS)
         if told:
             with suppress(OSError):
@@ -137,10 +138,10 @@ def client_context(config: EtcdConfig) -> ssl.SSLContext:
         for folder in (grpc and grpc.submodule_search_locations) or ():
             with suppress(OSError):
                 context.load_verify_locations(Path(folder, "_cython", "_credentials", "roots.pem"))
-    # gRPC's own suites. Whether a key is long enough, the two ends decide, as in `check_files`.
+    # gRPC's own cipher suites. The two ends decide whether a key is long enough, as in `check_files`.
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=0")
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # as of Python 3.13; many an authority made by hand does not pass
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # set by Python 3.13; many private CAs fail it
     context.set_alpn_protocols(["h2"])
     if config.cert is not None:
         context.load_cert_chain(config.cert, config.key, _password)

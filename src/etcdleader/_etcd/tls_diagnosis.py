@@ -1,4 +1,4 @@
-"""Why there is no TLS connection, in words that name the file, the setting or the endpoint."""
+"""A diagnosis of failed TLS connections. The texts name the file, the setting or the endpoint."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from ..errors import EtcdLeaderError
 from .tls import ClientContexts
 
 _HANDSHAKE = 5.0
-"""Seconds that finding out why there is no connection may take."""
+"""Timeout of the diagnosis in seconds."""
 _NOTHING = (OSError, UnicodeError, anyio.EndOfStream, anyio.BrokenResourceError)
-"""Nothing was found out. The second one is what names that cannot be names of hosts raise."""
+"""Errors that show no cause. The second one is raised for names that cannot be host names."""
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 _SETTINGS = b"\4"
-"""The type of a frame, its fourth byte."""
-# In a certificate: from when, until when. The first two digits of the year are left out before 2050.
+"""The type of a SETTINGS frame, which is the fourth byte of the frame."""
+# The validity in a certificate: not before, not after. Before 2050, years have two digits.
 _VALIDITY = re.compile(rb"0.(?:\x17\r\d{12}|\x18\x0f\d{14})Z(?:\x17\r(\d{12})|\x18\x0f(\d{14}))Z", re.DOTALL)
 
 
 class TlsDiagnosis:
-    """Finds out why an endpoint that never answered does not, by shaking hands with it once more.
+    """The cause of the failure of an endpoint that has never responded, found by another handshake.
 
-    gRPC's texts differ from release to release, and some say only that the other side hung up: it does so, too, when
-    only one of the two speaks TLS. It is asked when a connection fails, and only once for each channel.
+    gRPC's texts differ between releases, and some report only that the peer closed the connection. A peer also does that
+    if only one of the two sides uses TLS. The diagnosis runs when a connection fails, and only once for each endpoint.
     """
 
     def __init__(self, address: str, config: EtcdConfig, contexts: ClientContexts | None = None) -> None:
@@ -49,7 +49,7 @@ class TlsDiagnosis:
         self._reason: str | None = None
 
     async def reason(self) -> str | None:
-        """What does not fit, for people; None when it is not TLS, or was not found in time."""
+        """Return the problem as a text for people. None: TLS is not the cause, or no cause was found in time."""
         async with self._once:
             if not self._asked:
                 with anyio.move_on_after(_HANDSHAKE):
@@ -65,7 +65,7 @@ class TlsDiagnosis:
                 speaks_tls = True
                 if stream.extra(TLSAttribute.alpn_protocol, None) != "h2":  # noqa: S610 - Django's is another one
                     return self._no_http2()
-                # In TLS 1.3 the other side looks at our certificate when for us all is done.
+                # In TLS 1.3 the peer checks our certificate after the handshake has completed on our side.
                 await stream.receive()
         except ssl.SSLCertVerificationError as error:
             held = "no ca_cert is set" if config.ca_cert is None else f"ca_cert = {config.ca_cert!r}"
@@ -73,30 +73,30 @@ class TlsDiagnosis:
         except ssl.SSLError as error:
             if "ALERT" in (error.reason or ""):
                 return self._alert(str(error.reason))
-            return await self._plaintext() or f"{self._name} does not speak TLS as it should: {error.reason}"
+            return await self._plaintext() or f"the TLS handshake with {self._name} failed: {error.reason}"
         except EtcdLeaderError:
-            return None  # a file was replaced a moment ago: the next attempt to connect reports it
+            return None  # a file was just replaced: the next attempt to connect reports it
         except _NOTHING:
-            # A peer that does not know TLS hangs up, by an end or by a reset: it may have read all of our hello, or not.
+            # A peer without TLS closes or resets the connection, depending on how much of our hello it has read.
             return None if speaks_tls else await self._plaintext()
         return None
 
     def _no_http2(self) -> str:
         return (
-            f"{self._name} speaks TLS, but does not offer HTTP/2 (h2 in ALPN), which gRPC needs: it is no etcd, or a "
-            "proxy without HTTP/2"
+            f"{self._name} speaks TLS, but does not offer HTTP/2 (h2 in ALPN), which gRPC needs: it is not etcd, or "
+            "is a proxy without HTTP/2"
         )
 
     def _alert(self, alert: str) -> str:
-        """Return what an alert of the peer means."""
+        """Return the meaning of a TLS alert from the peer."""
         cert = self._config.cert
         if "NO_APPLICATION_PROTOCOL" in alert:
             return self._no_http2()
         if "CERT" not in alert and "UNKNOWN_CA" not in alert:
             return f"{self._name} refused the TLS handshake: {alert}"
         if cert is None:
-            return f"{self._name} wants a client certificate: set cert and key ({alert})"
-        why = "it may be of an authority that etcd does not trust, or not be meant for clients"
+            return f"{self._name} requires a client certificate: set cert and key ({alert})"
+        why = "it may come from an authority that etcd does not trust, or not be valid for clients"
         with suppress(OSError, ValueError):
             expiry = _expiry(Path(cert).read_text())
             if expiry is not None and expiry < datetime.now(UTC):
@@ -104,12 +104,12 @@ class TlsDiagnosis:
         return f"{self._name} refused cert = {cert!r}: {why} ({alert})"
 
     async def _plaintext(self) -> str | None:
-        """Whether it hangs up because it does not know what TLS is."""
+        """Return the problem if the peer closes the connection because it does not use TLS."""
         try:
             async with await self._connect(None) as stream:
                 await stream.send(_HTTP2_PREFACE)
                 answer = await stream.receive()
-                # HTTP/2 begins with SETTINGS. HTTP/1 is an error, which a TLS server may send, too.
+                # An HTTP/2 server begins with SETTINGS. An HTTP/1 response is an error, which a TLS server may send too.
                 http1 = answer.startswith(b"HTTP/") and b"https" not in answer.lower()
                 if not http1 and answer[3:4] != _SETTINGS:
                     return None
@@ -135,19 +135,19 @@ class TlsDiagnosis:
         except BaseException:
             connected.close()
             raise
-        return await stream_over(connected, self._host.removesuffix("."), context)  # no certificate has the final dot
+        return await stream_over(connected, self._host.removesuffix("."), context)  # certificates have no final dot
 
 
 async def _any_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # nothing is told to it, and nothing believed
+    context.verify_mode = ssl.CERT_NONE  # no data is sent on this connection, and no data from it is trusted
     context.set_alpn_protocols(["h2"])
     return context
 
 
 def _expiry(pem: str) -> datetime | None:
-    """Until when the first certificate in ``pem`` is valid. To explain a refusal: it decides nothing."""
+    """Return the expiry of the first certificate in ``pem``. It only explains a refusal, and decides nothing."""
     end = "-----END CERTIFICATE-----"
     found = _VALIDITY.search(ssl.PEM_cert_to_DER_cert(pem[pem.index("-----BEGIN") : pem.index(end) + len(end)]))
     if found is None:

@@ -1,4 +1,4 @@
-"""Learns the version of each member that is used: how reads are sent depends on it, and operators are warned of defects."""
+"""A monitor of the version of each member in use. Reads and warnings depend on it."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from ..errors import EtcdRefusedError
 from .versions import survives_given_up_reads
 
 _DELAY = 5.0
-"""Seconds from the first answer to the question for etcd's version, between two tries, and the bound of one."""
+"""Seconds from the first response to the version request, and between two attempts. It is also an attempt's timeout."""
 _REST = 60.0
-"""Seconds between two looks at whether there is another member to ask."""
+"""Seconds between two checks whether another member is in use."""
 
 
 class VersionMonitor:
-    """Asks the member in use for its version, some time after its first answer, and again after each switch.
+    """A task that requests the version of the member in use, after its first response and after each switch.
 
-    In the midst of an upgrade members differ.
+    During an upgrade, members have different versions.
 
     Attributes:
-        version: That of the member that was asked last; None before.
+        version: The version that was received last; None before.
     """
 
     def __init__(self, ask: Callable[[float], Awaitable[str]], endpoint: Callable[[], int]) -> None:
-        """Ask nothing yet.
+        """Send no request yet.
 
         Args:
             ask: ``await ask(timeout)`` returns the version of the member in use.
-            endpoint: Returns which member is in use, as a number that rises with each switch.
+            endpoint: Returns the member in use, as a number that rises with each switch.
         """
         self.version: str | None = None
         self._ask = ask
@@ -44,14 +44,15 @@ class VersionMonitor:
         self._ended = Event()
 
     def cancelled_reads_are_safe(self) -> bool:
-        """Return whether the member in use is known to survive a read-only transaction that its client gives up.
+        """Return whether the member in use is known to survive the cancellation of a read-only transaction.
 
-        Until it is known, such a transaction goes through raft's log: a member of an older etcd could end by it.
+        Until then, such a transaction goes through raft's log, because cancelling it could crash a member of an older
+        etcd.
         """
         return self._safe == self._endpoint()
 
     def learned(self, endpoint: int, version: str) -> None:
-        """Take in the version of the member that was in use as ``endpoint``."""
+        """Record the version of the member that was in use as ``endpoint``."""
         if survives_given_up_reads(version):
             self._survives(endpoint)
 
@@ -60,9 +61,9 @@ class VersionMonitor:
             self._safe = endpoint
 
     def subscribe(self, listener: Callable[[str], None]) -> None:
-        """Call ``listener`` with the version when it is known, and when it changes.
+        """Call ``listener`` with the version when it is received, and when it changes.
 
-        The first one only: the version concerns all users of a connection alike, and once is enough.
+        Only the first listener is called, because the version concerns all users of a connection alike.
         """
         if self._listener is None:
             self._listener = listener
@@ -70,7 +71,7 @@ class VersionMonitor:
                 listener(self.version)
 
     def answered(self) -> None:
-        """The member in use has answered a call."""
+        """Start the monitor: the member in use has responded to a call."""
         if self._scope is None and not self._closed:
             self._scope = anyio.CancelScope()
             spawn_system_task(partial(self._run, self._scope), "etcdleader version", self._ended.set)
@@ -87,10 +88,10 @@ class VersionMonitor:
                         self._tell(version)
                     except EtcdRefusedError as error:
                         if type(error) is EtcdRefusedError and "etcdserver:" in str(error):
-                            # Only 3.4.42, 3.5.28, 3.6.0 and later ask for permission here, and all of these survive.
+                            # Only 3.4.42, 3.5.28, 3.6.0 and later check permissions here, and all of these are safe.
                             asked = endpoint
                             self._survives(endpoint)
-                    except Exception:  # noqa: BLE001, S110 - whatever goes wrong: not to know the version costs little
+                    except Exception:  # noqa: BLE001, S110 - a missing version costs little, whatever the error
                         pass
 
     def _tell(self, version: str) -> None:
@@ -100,12 +101,12 @@ class VersionMonitor:
                 self._listener(version)
 
     def close(self) -> None:
-        """Ask no more."""
+        """Stop the monitor."""
         self._closed = True
         if self._scope is not None:
             self._scope.cancel()
 
     async def wait_closed(self) -> None:
-        """Wait until its task has ended, once it was closed."""
+        """Wait until the task of the closed monitor has ended."""
         if self._scope is not None:
             await self._ended.wait()

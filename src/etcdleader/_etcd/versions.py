@@ -1,4 +1,4 @@
-"""Which versions of etcd have defects that matter to an election."""
+"""The versions of etcd with defects that matter to an election."""
 
 from __future__ import annotations
 
@@ -8,31 +8,35 @@ from collections.abc import Mapping
 from .._values.printable import escape_control_characters
 
 _SOUND = {(3, 5): 33, (3, 6): 14, (3, 7): 1}
-"""The first patch of each supported release in which the known ones are mended: a watch that escapes permissions
-(GHSA-xg4h-6gfc-h4m8), reads that were not linearizable after a pause (etcd#20418), keep-alives and grants that asked for
-no permission (CVE-2026-33413)."""
+"""The first patch of each supported release that fixes these defects:
+
+- a watch that bypasses permissions (GHSA-xg4h-6gfc-h4m8);
+- reads that are not linearizable after a pause (etcd#20418);
+- keep-alives and grants without a permission check (CVE-2026-33413).
+"""
 _END_OF_LIFE = (3, 4)
-"""The newest release that receives no fixes any more, since June 2026."""
+"""The newest release that no longer receives fixes, since June 2026."""
 _SURVIVES = {(3, 4): 23, (3, 5): 7}
-"""The first patch of each release of which a read-only transaction that its client gives up ends nothing but itself
+"""The first patch of each release in which the cancellation of a read-only transaction does not crash the member
 (etcd#14110, etcd#14891)."""
 
 
 def known_defects(version: str) -> str | None:
-    """What is to be said of a version of etcd; None when nothing is known against it, or it cannot be read."""
+    """Return a warning about a version of etcd. None: it has no known defect, or it cannot be parsed."""
     if (parsed := _parsed(version)) is None or _has_patch(parsed, _SOUND):
         return None
     version = escape_control_characters(version)
     fixed = ", ".join(f"{a}.{b}.{patch}" for (a, b), patch in _SOUND.items())
     if parsed[:2] <= _END_OF_LIFE:
         return f"etcd {version} is at its end of life and receives no fixes: upgrade to {fixed} or later"
-    return f"etcd {version} has known defects in watches, leases and authentication, which are mended in {fixed}"
+    return f"etcd {version} has known defects in watches, leases and authentication: upgrade to {fixed} or later"
 
 
 def survives_given_up_reads(version: str) -> bool:
-    """Whether this etcd goes on when a client gives up a read-only transaction; False when that is not known.
+    """Return whether this etcd survives the cancellation of a read-only transaction. False if that is not known.
 
-    Others crash, as a whole, when it happens in the moment of reading: by a timeout, or by the client's end.
+    The process of another etcd crashes if the transaction is cancelled while it reads. A timeout or the client's exit
+    cancels it.
     """
     return (parsed := _parsed(version)) is not None and _has_patch(parsed, _SURVIVES)
 

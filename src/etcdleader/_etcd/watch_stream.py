@@ -1,17 +1,23 @@
-"""All watches of a connection on one stream, which is opened anew when it breaks and goes on where it was.
+"""All watches of a connection on one stream. A broken stream is replaced, and its watches continue where they were.
 
-The answers to creations carry nothing that says which one they answer, so they are credited in order; one that does
-not come in time ends the stream. A broken watch goes on from the revision after the last *complete* one that it was
-told: never from an answer's header, which runs ahead while etcd is catching up (2,000 events were lost so), nor from
-what another call has shown.
+The response to a creation does not identify its request, so responses are credited in order. If one does not arrive in
+time, the stream ends. A broken watch continues from the revision after the last *complete* one that it received. Two
+other revisions are not used:
 
-A stream on which nothing comes is asked for its progress. Without a response it is opened anew: at first on the same
-endpoint, whose other calls may well be answered, and on another one if that is silent, too. The response shows that the
-stream works, and nothing else.
+- The revision in a response header. It is ahead of the events while etcd is catching up, and 2,000 events were once lost.
+- A revision that another call has shown.
 
-etcd since 3.4.25 and 3.5.8 responds only when all watches of the stream have caught up, and the member is at the first
-revision of each. etcd does not respond while the start revision of a watch is in the future, which may last for days.
-So a broken watch is created again at the last revision that it received. Events that it receives twice are dropped.
+If a stream receives no message, the client sends a progress request. If etcd does not respond, the client opens a new
+stream. The first new stream uses the same endpoint, which may still respond to other calls. If the new stream receives
+nothing either, the next one uses another endpoint. The response to a progress request proves only that the stream works.
+
+Since 3.4.25 and 3.5.8, etcd responds to a progress request only on two conditions:
+
+- All watches of the stream have caught up.
+- The member has reached the start revision of each watch.
+
+There is no response while a start revision is in the future, which may last for days. So a broken watch is created again
+at the last revision that it received. Events that it receives twice are dropped.
 """
 
 from __future__ import annotations
@@ -42,24 +48,24 @@ _STEADY = 5.0
 _IDLE = 30.0
 """Seconds without a message after which a proxy may cut a stream for that alone."""
 _HAIR = 0.001
-"""Seconds by which a timer may be too early: sums of floating point are rounded."""
+"""Seconds by which a timer may be too early, because floating-point sums are rounded."""
 _EARLY = 0.01
-"""By which share the progress may be asked for too early. The response to the question before came a moment after it: a
-timer for each of the two would wake the process twice."""
+"""The part of the idle timeout by which a progress request may be too early. The response to the previous one arrived a
+moment after it, and a timer for each of the two would wake the process twice."""
 _MOST_PATIENCE = 32
-"""How many times longer a stream may be silent at most. Each of several in a row that are silent doubles it: what stands
-between may pass no progress requests on."""
+"""The maximum factor of the idle timeout. Each further unresponsive stream in a row doubles the timeout, because a proxy
+may not forward progress requests."""
 
 
 class _UnresponsiveStreamError(EtcdUnavailableError):
-    """The stream brought nothing, though a response was due. The one before it did."""
+    """The error of a stream that received no message, though a response was due. The next stream uses the same endpoint."""
 
     retry_other_endpoint = False
 
 
 @dataclass(eq=False)
 class _Watch:
-    """One watch. It is its own handle."""
+    """One watch, which is also its own handle."""
 
     key: bytes
     range_end: bytes
@@ -83,7 +89,7 @@ class _Watch:
 
 
 class WatchStream:
-    """The watch stream of a connection, opened when it is needed."""
+    """The watch stream of a connection, opened on demand."""
 
     def __init__(
         self,
@@ -102,12 +108,12 @@ class WatchStream:
         self._error: EtcdLeaderError | None = None
         self._changed = Event()
         self._next_check_at = math.inf
-        """When the task looks after the stream by itself."""
+        """The time at which the task next checks the stream without being woken."""
         self._idle_since = -math.inf
-        """When the last message came, or the progress was asked for after it."""
+        """The time of the last message, or of the progress request after it."""
         self._progress_requested = False
         self._unresponsive_streams = 0
-        """How many in a row were silent."""
+        """The number of unresponsive streams in a row."""
         self._running = False
         self._closed = False
         self._useful = self._was_idle = False
@@ -115,7 +121,7 @@ class WatchStream:
         self._last_id = 0
 
     def add(self, key: bytes, range_end: bytes, start_revision: int, sink: WatchSink, timeout: float) -> _Watch:
-        """Begin a watch; its messages come later."""
+        """Add a watch. Its messages are delivered later."""
         watch = _Watch(key, range_end, start_revision, sink, timeout, self)
         self._watches[watch] = None
         self._timeouts.add(timeout)
@@ -129,7 +135,7 @@ class WatchStream:
         return watch
 
     def remove(self, watch: _Watch) -> None:
-        """The user wants no more of it."""
+        """Remove a watch, and cancel it in etcd."""
         self._drop(watch)
         if watch.server_id is not None and self._stream is not None:
             self._cancel_on_server(watch.server_id, self._stream)
@@ -140,7 +146,7 @@ class WatchStream:
             self._timeouts.remove(watch.timeout)
 
     def break_(self, error: EtcdLeaderError) -> None:
-        """End the stream, and go on with another."""
+        """End the stream. The task opens another one."""
         if self._stream is not None:
             self._stream.end(error)
 
@@ -150,7 +156,7 @@ class WatchStream:
         return self._stream
 
     def close(self) -> None:
-        """End all watches, silently."""
+        """End all watches, without a message to their sinks."""
         self._closed = True
         for watch in list(self._watches):
             watch.closed = True
@@ -167,11 +173,11 @@ class WatchStream:
                 error = await self._follow()
                 if self._useful and anyio.current_time() >= self._opened_at + _STEADY:
                     pause = _FIRST_PAUSE
-                # These are no errors yet: if the new login or the next stream fails, that is reported.
+                # These are not errors yet: a failure of the new login or the next stream is reported.
                 moved = self._useful and (isinstance(error, GoingAwayError) or self._was_idle)
                 silently = moved or isinstance(error, InvalidAuthTokenError | _UnresponsiveStreamError)
                 for watch in [] if silently else list(self._watches):
-                    with suppress(Exception):  # no caller waits here: what the sink cannot take ends the next stream
+                    with suppress(Exception):  # no caller awaits this: a sink that fails ends the next stream
                         watch.deliver(WatchBroken(error))
                 if not self._closed:
                     await anyio.sleep(pause)
@@ -180,7 +186,7 @@ class WatchStream:
             self._running = False
 
     async def _follow(self) -> EtcdLeaderError:
-        """Open a stream and stay with it until it breaks; returns why."""
+        """Open a stream and monitor it until it breaks. Return the error that broke it."""
         self._useful = False
         self._error = None
         timeout = self._timeouts.min(math.inf)
@@ -191,13 +197,13 @@ class WatchStream:
             return EtcdUnavailableError(f"no watch stream within {timeout:g} s")
         except EtcdLeaderError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - nobody waits for this task: it is told to whoever watches
+        except Exception as error:  # noqa: BLE001 - no caller awaits this task; the watches receive the error
             return EtcdUnavailableError(f"no watch stream could be opened: {error!r}")
         self._progress_requested = False
         self._opened_at = anyio.current_time()
         for watch in self._watches:
             self._create(watch, self._stream)
-        # A stream without watches is kept: the next one will be wanted soon. It ends with the connection.
+        # A stream without watches stays open for the next watch. It ends with the connection.
         while (end := self._ended_with()) is None:
             self._changed = Event()
             self._next_check_at = self._response_due_at()
@@ -206,7 +212,7 @@ class WatchStream:
             else:
                 await self._changed.wait_for(max(0.0, self._next_check_at - anyio.current_time()))
             if not self._changed.is_set():
-                await anyio.lowlevel.checkpoint()  # what has come while the loop was held up is taken first
+                await anyio.lowlevel.checkpoint()  # first process what arrived while the event loop was blocked
                 self._check_stream()
         return end
 
@@ -219,7 +225,7 @@ class WatchStream:
         return self._idle_since + self._idle_timeout() if self._by_id else math.inf
 
     def _idle_timeout(self) -> float:
-        """Seconds without a message, before the progress request and again after it."""
+        """Return the seconds without a message before the progress request, and again after it."""
         return self._timeouts.min(math.inf) * min(1 << max(self._unresponsive_streams - 1, 0), _MOST_PATIENCE)
 
     def _check_stream(self) -> None:
@@ -237,9 +243,9 @@ class WatchStream:
             self._progress_requested, self._idle_since = True, now
             self._stream.send(WatchProgressRequest())
         else:
-            text = f"the watches were silent, and etcd did not report their progress within {self._idle_timeout():g} s"
+            text = f"no watch message, and no response to a progress request within {self._idle_timeout():g} s"
             self._unresponsive_streams += 1
-            # One alone may be the stream's fault, or that of a watch which is catching up.
+            # A single one may be caused by the stream, or by a watch that is catching up.
             self.break_(
                 EtcdUnavailableError(text) if self._unresponsive_streams % 2 == 0 else _UnresponsiveStreamError(text)
             )
@@ -287,7 +293,7 @@ class WatchStream:
 
     def _on_created(self, message: WatchResponse) -> None:
         if not self._pending_creates:
-            self.break_(EtcdUnavailableError("etcd reported a watch as created that was not asked for"))
+            self.break_(EtcdUnavailableError("etcd reported the creation of a watch that was not requested"))
             return
         if message.watch_id in self._by_id and not message.canceled:
             self.break_(EtcdUnavailableError(f"etcd created watch {message.watch_id} twice on one stream"))
@@ -295,14 +301,14 @@ class WatchStream:
         self._useful = True
         watch = self._pending_creates.popleft()
         if self._pending_creates:
-            # Hundreds may have been asked for at once. While answers come, etcd is at it, and to begin anew would only
-            # make it begin anew, too.
+            # Hundreds of watches may have been requested at once. While responses arrive, etcd is processing them, and a new
+            # stream would only make etcd start again.
             first = self._pending_creates[0]
             first.requested_at = anyio.current_time()
             if first.requested_at + first.timeout < self._next_check_at:
                 self._wake()
         if message.canceled:
-            # Refused. Its watch_id means nothing: etcd 3.5 gives that of somebody else's.
+            # Refused. Its watch_id has no meaning: etcd 3.5 sends the id of another watch.
             self._on_canceled(watch, message)
             return
         if watch.closed:
@@ -319,10 +325,10 @@ class WatchStream:
     def _on_canceled(self, watch: _Watch, message: WatchResponse) -> None:
         if not message.compact_revision:
             error = error_from_cancel_reason(message.cancel_reason)
-            # etcd 3.5.1 says of a stale token, too, that permission is denied.
+            # etcd 3.5.1 reports a stale token as a denied permission too.
             outdated = isinstance(error, EtcdRefusedError) and self._outdated()
             if outdated or isinstance(error, InvalidAuthTokenError):
-                # Not this watch's fault: once more, with a new login.
+                # The watch is not the cause: try again with a new login.
                 if not outdated:
                     self._refused()
                 self.break_(InvalidAuthTokenError(str(error)))
