@@ -1,1 +1,1 @@
-"""``etcdleader demo``: a failover to watch."""
+"""``etcdleader demo``: show a failover."""

@@ -1,7 +1,7 @@
-"""One candidate of the demo: a program as anybody would write it, on the public interface alone.
+"""One candidate of the demo. It uses only the public interface, as an application does.
 
-It says what happens to it on standard output, one JSON object a line, and resigns for each line it reads. At the end
-of its input it stops.
+It reports events on standard output, one JSON object a line. It resigns for each line on standard input, and stops at
+the end of the input.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _REPORT_EVERY = 0.2
 
 
 def report(event: str, **facts: object) -> None:
-    """Say something. ``at`` is on a clock that all processes of a machine share."""
+    """Print an event. ``at`` is its time on a clock that all processes of a machine share."""
     print(json.dumps({"event": event, "at": time.monotonic(), **facts}), flush=True)
 
 
 async def stand(name: str, endpoint: str, election_key: str) -> None:
-    """Campaign, and report, until the input ends."""
+    """Campaign and report events until the input ends."""
     config = Config(enabled=True, id=name, lease=LEASE, renew=RENEW, retry=RETRY)
     manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election_key)
 
@@ -45,7 +45,7 @@ async def stand(name: str, endpoint: str, election_key: str) -> None:
 
 
 async def report_place(manager: LeaderManager) -> None:
-    """Say again and again where we stand, and how long the lease may be believed."""
+    """Report the position in the queue and the rest of the lease, five times a second."""
     while True:
         term = manager.term
         report(

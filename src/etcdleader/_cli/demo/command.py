@@ -1,4 +1,4 @@
-"""The demo: what happens, in order."""
+"""The scenes of the demo, in order."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _READING_TIME = 3.0
 
 
 class DemoError(EtcdLeaderError):
-    """The demo did not go as it should."""
+    """A failure of the demo: an expected event did not happen."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reign:
-    """A term, as it is needed when the candidate itself is dead."""
+    """A term. Its values remain after the candidate's process has died."""
 
     who: Candidate
     token: int
@@ -40,19 +40,19 @@ class _Reign:
 
 
 def play(console: Console) -> None:
-    """Show an election from its beginning to its second succession.
+    """Show an election from its first leader to its third.
 
     Raises:
-        DemoError: What had to happen did not, or not in time.
+        DemoError: An expected event did not happen, or not in time.
         EtcdServerError: etcd did not start.
         FileNotFoundError: There is no etcd on this machine.
     """
     screen = Screen(console)
     ends_at = time.monotonic() + _TIME_LIMIT
     reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
-    # Asked for the first time, it tries the folder with a file: not where Ctrl-C is to be expected.
+    # The first call writes a file to test the folder. Do that early: Ctrl-C during it could leave the file behind.
     tempfile.gettempdir()
-    screen.say("Starting an etcd, and three candidates, each a process of its own.")
+    screen.say("Starting an etcd, and three candidate processes.")
     with (
         EtcdServer(start_timeout=_ETCD_TIME_LIMIT) as etcd,
         candidates(_NAMES, etcd.endpoints[0], f"demo/{secrets.token_hex(4)}", reports) as cast,
@@ -85,7 +85,7 @@ class _Play:
         screen.say(f"[bold]{first.who.name} leads with token {first.token}[/]. The others wait in the queue.")
         self._pause()
 
-        screen.say(f"kill -9 {first.who.pid}: {first.who.name} is dead, and said nothing. Its lease has to run out.")
+        screen.say(f"kill -9 {first.who.pid}: {first.who.name} is dead, and released nothing. Its lease must expire.")
         killed_at = time.monotonic()
         first.who.kill()
         second = self._reign(after=first)
@@ -93,13 +93,13 @@ class _Play:
         screen.say(f"[bold]{second.who.name} leads with token {second.token}[/], {after_kill} after the kill.")
         self._pause()
 
-        screen.say(f"A write of {first.who.name}'s comes late. It carries token {first.token}.")
+        screen.say(f"A late write by {first.who.name} arrives, with token {first.token}.")
         if self._write(first):
-            raise DemoError(f"etcd took a write with token {first.token}, whose leader is dead")
-        screen.add("[bold]etcd refuses it[/]: the key that this token stands for is gone.")
+            raise DemoError(f"etcd accepted a write with token {first.token}, although its leader is dead")
+        screen.add("[bold]etcd refuses it[/]: the key with this token no longer exists.")
         if not self._write(second):
-            raise DemoError(f"etcd refused a write with token {second.token}, whose leader leads")
-        screen.add(f"The same write by {second.who.name}, with token {second.token}, is taken.")
+            raise DemoError(f"etcd refused a write with token {second.token}, although it is the leader's")
+        screen.add(f"The same write by {second.who.name}, with token {second.token}, is accepted.")
         self._pause()
 
         screen.say(f"{second.who.name} resigns.")
@@ -117,21 +117,21 @@ class _Play:
             ("leader", "token", "took over", "ended by"),
             (
                 (first.who.name, str(first.token), "", "kill -9"),
-                (second.who.name, str(second.token), f"after {after_kill}", "resigning"),
+                (second.who.name, str(second.token), f"after {after_kill}", "resignation"),
                 (third.who.name, str(third.token), f"after {after_resignation}", "the end of the demo"),
             ),
         )
         screen.say(f"One late write was tried, with token {first.token}, and etcd refused it.")
 
     def _reign(self, after: _Reign | None = None) -> _Reign:
-        """Wait for a leader, other than the one before."""
+        """Wait for a leader other than the previous one, and return its term."""
         before = None if after is None else after.who
         while True:
             for candidate in self._cast:
                 if candidate.leads and candidate is not before:
                     reign = _Reign(candidate, candidate.token, candidate.key, candidate.lease_id, candidate.elected_at)
                     if after is not None and reign.token <= after.token:
-                        raise DemoError(f"token {after.token} was followed by {reign.token}: it has to rise")
+                        raise DemoError(f"token {reign.token} followed token {after.token}: tokens must increase")
                     return reign
             self._hear(self._ends_at)
 
@@ -140,27 +140,27 @@ class _Play:
             self._hear(self._ends_at)
 
     def _pause(self) -> None:
-        """Give whoever looks on the time to read, and the table the time to live."""
+        """Give a viewer time to read, while the table stays live."""
         if self._screen.interactive:
             ends_at = time.monotonic() + _READING_TIME
             while time.monotonic() < ends_at:
                 self._hear(ends_at)
 
     def _hear(self, until: float) -> None:
-        """Take in the next report, or let the time pass."""
+        """Receive one report, or return at the time ``until``."""
         try:
             report = self._reports.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
             if until == self._ends_at:
-                raise DemoError(f"it did not get on, and {_TIME_LIMIT:g} s are over") from None
+                raise DemoError(f"an expected event did not happen within {_TIME_LIMIT:g} s") from None
             return
         if report.event == "ended" and not report.who.killed:
-            raise DemoError(f"{report.who.name} ended by itself.\n{report.who.last_words}")
+            raise DemoError(f"the process of {report.who.name} ended unexpectedly.\n{report.who.last_words}")
         report.who.take(report)
 
     def _write(self, reign: _Reign) -> bool:
-        """Write something as that leader would; whether etcd took it."""
-        # Here, since the first words of the demo need not wait for gRPC to be loaded.
+        """Send a write with the term's token. Return whether etcd accepted it."""
+        # Imported late, so that the first line of the demo does not wait for gRPC.
         from ...etcd3 import etcd3, guard_compares
 
         host, _, port = self._endpoint.rpartition(":")

@@ -1,4 +1,4 @@
-"""The candidates of the demo as the stage sees them: processes that report over a pipe."""
+"""The candidate processes of the demo. They report events over a pipe."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LAST_WORDS = 8
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Something that happened to a candidate.
+    """An event that a candidate reported.
 
     Attributes:
-        who: The candidate.
-        event: What happened: ``elected``, ``ousted``, ``resigning``, ``place``, or ``ended`` for its process.
-        facts: The rest of what it said.
+        ``who``: The candidate.
+        event: ``elected``, ``ousted``, ``resigning``, ``place``, or ``ended`` if its process has ended.
+        facts: The event's values.
     """
 
     who: Candidate
@@ -35,16 +35,16 @@ class Report:
 
 
 class Candidate:
-    """A process that campaigns, and what is known of it.
+    """A process that campaigns, and its last reported state.
 
     Attributes:
-        name: Its name.
-        leads: Whether it said last that it does.
-        killed: Whether it was.
-        place: Its place in the queue, 0 for the leader; None before it stands there.
-        remaining: Seconds for which it may believe in its lease, as it said last.
-        token: The token of its last term; 0 before the first. Likewise ``key``, ``lease_id`` and ``elected_at``.
-        resigned_at: When it last began to resign, on the clock that ``elected_at`` is on (``time.monotonic``).
+        name: The candidate's name.
+        leads: Whether it leads, by its last report.
+        killed: Whether the demo has killed it.
+        place: The position in the queue, 0 for the leader; None while it is not in the queue.
+        remaining: The seconds for which its lease is valid, by its last report.
+        token: The token of its last term; 0 before the first. ``key``, ``lease_id`` and ``elected_at`` are that term's.
+        resigned_at: The time of its last resignation, on the clock of ``elected_at`` (``time.monotonic``).
     """
 
     def __init__(self, name: str, endpoint: str, election_key: str, reports: queue.SimpleQueue[Report]) -> None:
@@ -58,7 +58,7 @@ class Candidate:
         self.elected_at = self.resigned_at = 0.0
         self._reports = reports
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
-        # -P: what lies in the working directory is not imported.
+        # -P: modules in the working directory are not imported.
         self._process = _children.spawn(
             [sys.executable, "-P", "-m", "etcdleader._cli.demo.candidate", name, endpoint, election_key],
             stdin=subprocess.PIPE,
@@ -69,33 +69,33 @@ class Candidate:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     @property
     def last_words(self) -> str:
-        """The end of what it wrote that is no report, such as a traceback."""
+        """The end of its output that is not a report, such as a traceback."""
         return "".join(self._last_words)
 
     def ask_to_resign(self) -> None:
-        """Ask; the answer comes as reports."""
+        """Request a resignation. The candidate reports the outcome."""
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended, and that is reported, too
+        with suppress(BrokenPipeError):  # the process has ended, which is reported, too
             os.write(self._process.stdin.fileno(), b"resign\n")
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is dead."""
+        """Send SIGKILL, and wait until the process is dead."""
         _children.kill(self._process)
         self.leads, self.killed, self.place, self.remaining = False, True, None, None
 
     def close(self) -> None:
-        """Kill it, unless it is dead, and close the pipe to it."""
+        """Kill the process, unless it is dead, and close the pipe to it."""
         _children.kill(self._process)
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def take(self, report: Report) -> None:
-        """Learn from a report."""
+        """Update the state from a report."""
         facts = report.facts
         if report.event == "elected":
             self.leads, self.place = True, 0
@@ -125,7 +125,7 @@ class Candidate:
 def candidates(
     names: Sequence[str], endpoint: str, election_key: str, reports: queue.SimpleQueue[Report]
 ) -> Iterator[list[Candidate]]:
-    """Start candidates, and leave none behind."""
+    """Start candidates, and kill all of them at the end."""
     with ExitStack() as stack:
         cast = []
         for name in names:

@@ -1,4 +1,4 @@
-"""How the demo looks: lines that stay, and on a terminal a table below them that lives."""
+"""The output of the demo: permanent lines and, on a terminal, a live table below them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from .processes import Candidate
 
 
 class Screen:
-    """Where the demo is shown.
+    """The output of the demo.
 
     Attributes:
-        interactive: Whether somebody looks on: then there is a live table, and time to read.
+        interactive: Whether the output is a terminal. Then there is a live table, and there are pauses to read.
     """
 
     def __init__(self, console: Console) -> None:
@@ -27,15 +27,15 @@ class Screen:
         self._began_at = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Print a line, with the time since the beginning."""
+        """Print a line, with the time since the start."""
         self._console.print(f"[dim]{time.monotonic() - self._began_at:5.1f} s[/]  {text}", soft_wrap=True)
 
     def add(self, text: str) -> None:
-        """Print a line that goes with the one before."""
+        """Print a line that continues the previous one."""
         self._console.print(f"         {text}", soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Print a table that stays."""
+        """Print a permanent table."""
         table = Table(*columns, title=title, title_justify="left")
         for row in rows:
             table.add_row(*row)
@@ -43,7 +43,7 @@ class Screen:
 
     @contextmanager
     def live(self, cast: Sequence[Candidate]) -> Iterator[Self]:
-        """Show the candidates as they are, until the block is left; only on a terminal."""
+        """Show the live table of candidates during the block. Without a terminal, show nothing."""
         if not self.interactive:
             yield self
             return
@@ -53,7 +53,7 @@ class Screen:
 
 def _state_of(cast: Sequence[Candidate]) -> Table:
     table = Table(
-        "candidate", "process", Column("state", min_width=28), Column("token", min_width=5), "may believe for"
+        "candidate", "process", Column("state", min_width=28), Column("token", min_width=5), "lease valid for"
     )
     for candidate in cast:
         token, left, style = "", "", ""
