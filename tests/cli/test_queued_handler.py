@@ -79,7 +79,7 @@ def test_what_a_full_queue_drops_is_counted_and_reported(pipe: Pipe, style: LogF
     dropped = logged - len(whole)
     assert 0 < dropped < logged
     message = json.loads(report)["message"] if style is LogFormat.JSON else report
-    assert f"{dropped} log lines were dropped, because the reader of stderr did not read" in message
+    assert f"{dropped} log lines were dropped, because stderr was not read" in message
     for number, line in enumerate(whole):
         assert f"line {number} of many" in line
     logger.warning("after")

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
             78,
             "The settings are wrong: no-such.toml: there is no such file",
         ),
-        (["--http=203.0.113.1:80", "true"], 71, "--http: "),
+        (["--http=203.0.113.1:80", "true"], 71, "--http cannot be served: "),
     ],
 )
 def test_refusals_are_in_the_format_of_the_log(words: list[str], status: int, message: str, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_each_thing_that_is_missing_names_the_option_that_gives_it(tmp_path: Pat
     key, etcd = wrong.value.problems
     assert key == "election_key is missing: give it as --election NAME or as leader.election_key"
     assert etcd.startswith("there is no [etcd] section")
-    assert etcd.endswith("or say --endpoint HOST:PORT")
+    assert etcd.endswith("or use --endpoint HOST:PORT")
 
 
 def test_a_warning_names_the_setting_that_switches_the_election_off(tmp_path: Path) -> None:

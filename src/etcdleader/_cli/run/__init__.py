@@ -1,1 +1,1 @@
-"""``etcdleader run``: a command that runs while this machine leads."""
+"""``etcdleader run``: run a command only while this process leads."""

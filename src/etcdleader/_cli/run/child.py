@@ -1,4 +1,4 @@
-"""The wrapper's side of a supervised command: it tells how long the lease may be believed, and hears how it goes."""
+"""The wrapper's side of a supervised command: it sends deadlines to the supervisor and receives its reports."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _AGAIN = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds.
+    """The time limits of a command, and other settings of its supervisor.
 
     Attributes:
-        grace: Between SIGTERM and SIGKILL, where the lease allows it.
-        lead: How long before the deadline SIGTERM is sent when no renewal was confirmed.
-        after: How long after the deadline, or after the seat was lost, SIGKILL is.
-        ignored: The signals that this process was started with ignored.
-        json_errors: Whether an error of the supervisor is a line of JSON.
+        grace: The seconds between SIGTERM and SIGKILL, if the lease allows them.
+        lead: The seconds from SIGTERM to the deadline if no renewal is confirmed.
+        after: The seconds from the deadline, or from the loss of leadership, to SIGKILL.
+        ignored: The signals that this process ignored at its start.
+        json_errors: Whether the supervisor writes its errors as JSON lines.
     """
 
     grace: float
@@ -49,12 +49,12 @@ class Child:
     """A command and the supervisor that is its parent.
 
     Attributes:
-        over: Set when nothing of them is left.
-        status: How the command ended: its exit status, or the negated number of a signal. None while it runs, and when
-            it was lost sight of.
-        has_terminal: It has the foreground of the terminal, where Ctrl-C reaches it and not this process.
-        why: What made it end: ``ended`` (it did by itself), ``deadline``, ``told``, ``orphaned``; None when the
-            supervisor was killed.
+        over: Set when all processes of the command and the supervisor have ended.
+        status: The command's exit status, or the negated number of the signal that ended it. None while it runs, and if
+            its status is unknown.
+        has_terminal: Whether the command has the foreground of the terminal. Then Ctrl-C reaches it and not this process.
+        why: The cause of the end: ``ended`` (the command ended itself), ``deadline``, ``told`` (this process requested
+            it) or ``orphaned``. None if the supervisor was killed.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class Child:
         limits: Limits,
         on_stopped: Callable[[], None],
     ) -> None:
-        """Start them. It takes some hundredths of a second until the command runs.
+        """Start the supervisor, which starts the command. That takes some hundredths of a second.
 
         Args:
-            command: Program and arguments.
-            environment: Its variables.
-            deadline: Until when the lease may be believed, on the clock that counts suspend.
-            limits: How it is ended.
-            on_stopped: Called when the command was stopped, by whatever signal.
+            command: The program and its arguments.
+            environment: The environment of the command.
+            deadline: The time until which the lease is valid, on the clock of ``boottime``.
+            limits: The time limits.
+            on_stopped: Called when any signal has stopped the command.
         """
         self.over = anyio.Event()
         self.status: int | None = None
@@ -84,7 +84,7 @@ class Child:
         self._unsent = b""
         self.has_terminal = _terminal_is_for_the_command()
         self._channel, theirs = socket.socketpair()
-        self._channel.setblocking(False)  # noqa: FBT003 - as it is
+        self._channel.setblocking(False)  # noqa: FBT003 - the stdlib's signature
         orders = {
             "wrapper": os.getpid(),
             "group": os.getpgrp(),
@@ -99,7 +99,7 @@ class Child:
             "not_found": ExitCode.NOT_FOUND,
         }
         with theirs:
-            self._process = subprocess.Popen(  # noqa: S603 - running what we are told to is what this is for
+            self._process = subprocess.Popen(  # noqa: S603 - the user gives the command to run
                 [
                     *(sys.executable, "-I", "-S", *_supervisor_program()),
                     *(str(theirs.fileno()), json.dumps(orders), *command),
@@ -109,10 +109,10 @@ class Child:
                 process_group=0,
             )
 
-    # Telling
+    # Messages to the supervisor
 
     def renewed(self, deadline: float) -> None:
-        """The lease may be believed for longer."""
+        """Send a later deadline."""
         self._deadline = deadline
         if not self._unsent:
             self._tell(deadline=deadline)
@@ -122,21 +122,21 @@ class Child:
         self._tell(signal=number)
 
     def resume(self) -> None:
-        """Let it go on, in the foreground if this process is there."""
+        """Continue the command, in the foreground if this process has it."""
         self._tell(resume=True)
 
     def end(self, kill_by: float | None = None) -> None:
-        """SIGTERM now; SIGKILL after the grace, or when the lease requires it, or at ``kill_by``."""
+        """End the command: SIGTERM now; SIGKILL after the grace period, at ``kill_by``, or when the lease requires it."""
         grace_ends = boottime() + self._limits.grace
         self._kill_at = min(self._kill_at, grace_ends if kill_by is None else min(grace_ends, kill_by))
         self._tell(end=kill_by)
 
     def is_overdue(self) -> bool:
-        """Whether the supervisor should long have killed the command: it does not run, then."""
+        """Return whether the supervisor is late with SIGKILL. Then it does not run, for example because it is stopped."""
         return boottime() >= min(self._kill_at, self._deadline + self._limits.after) + self._limits.after
 
     def kill(self) -> None:
-        """Do the supervisor's work for it: it goes first, and what was its children becomes ours."""
+        """Kill the supervisor. Its children become children of this process, which then kills them."""
         self._process.kill()
 
     def _tell(self, **message: object) -> None:
@@ -147,12 +147,12 @@ class Child:
             except OSError as error:
                 if isinstance(error, BlockingIOError):
                     raise
-                self._unsent = b""  # it is gone; listening will tell
+                self._unsent = b""  # the supervisor has ended; listen() detects that
 
-    # Hearing
+    # Messages from the supervisor
 
     async def listen(self) -> None:
-        """Hear what the supervisor tells, until nothing is left of it and the command."""
+        """Receive the supervisor's messages until it and all processes of the command have ended."""
         heard, finished = b"", False
         with self._channel:
             while True:
@@ -168,9 +168,9 @@ class Child:
                 *lines, heard = (heard + some).split(b"\n")
                 for line in lines:
                     finished |= self._take(json.loads(line))
-        self._process.wait()  # it is ending, or dead
+        self._process.wait()  # it is ending, or has ended
         if not finished:
-            _logger.error("the supervisor of the command was killed; killing what is left of the command")
+            _logger.error("the supervisor of the command was killed; killing the remaining processes")
             self.why = None
             await self._kill_what_is_left()
         self.over.set()
@@ -179,7 +179,7 @@ class Child:
         if "stopped" in message:
             self._on_stopped()
         elif "survivors" in message:
-            _logger.error("processes of the command do not die when killed: %s", message["survivors"])
+            _logger.error("processes of the command survive SIGKILL: %s", message["survivors"])
         elif "ending" in message:
             self.why = message["ending"]
             _logger.debug("the command is ending: %s", self.why)
@@ -193,12 +193,12 @@ class Child:
             signal_all(os.getpid(), (signal.SIGKILL,))
             for pid in left:
                 with suppress(ChildProcessError):
-                    os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - it does not block
+                    os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - WNOHANG: it does not block
             await anyio.sleep(_AGAIN)
 
 
 def _supervisor_program() -> list[str]:
-    """Return the arguments that have Python run the supervisor: its file or, if it is in a zip, its code."""
+    """Return Python's arguments to run the supervisor: its file or, if it is in a zip, its code."""
     path = _supervisor.__file__
     loader: Any = _supervisor.__loader__
     if Path(path).exists() or loader is None:
@@ -211,7 +211,7 @@ def _supervisor_program() -> list[str]:
 
 
 def _terminal_is_for_the_command() -> bool:
-    """Whether it should have the terminal's foreground: not in a pipeline, whose other end may want it."""
+    """Return whether the command gets the terminal's foreground. In a pipeline, the other end may need it."""
     try:
         if not os.isatty(0) or _is_pipe(1):
             return False

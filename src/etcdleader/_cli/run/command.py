@@ -1,4 +1,4 @@
-"""``etcdleader run``: a command that runs only while this process leads."""
+"""The arguments and options of ``etcdleader run``."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from .log_format import LogFormat, log_to_stderr
 _logger = logging.getLogger("etcdleader.run")
 
 CONTEXT: dict[str, Any] = {"allow_interspersed_args": False}
-"""What comes after the first word of the command is the command's."""
+"""All words after the first word of COMMAND belong to COMMAND, including options."""
 
 HELP = (
     "Run a command only while this process leads an election.\n\n"
-    "It campaigns, starts COMMAND when it leads, and ends with its status when it has ended. When the leadership is "
-    "lost, COMMAND and all that it has started get SIGTERM, and SIGKILL before anybody else can lead; then it campaigns "
+    "It campaigns, starts COMMAND when it is elected, and exits with COMMAND's status. When leadership is lost, COMMAND "
+    "and all processes that it started get SIGTERM, and SIGKILL before another candidate can lead. Then it campaigns "
     "again.\n\n"
-    "COMMAND finds ETCDLEADER_TOKEN, _ELECTION, _KEY, _IDENTITY and _LEASE_ID in its environment, and no password. "
-    "Signals and the terminal are passed on to it."
+    "The environment of COMMAND has ETCDLEADER_TOKEN, _ELECTION, _KEY, _IDENTITY and _LEASE_ID, and no password. "
+    "Signals and the terminal are passed on to COMMAND."
 )
 
 _MEANINGS = {
     ExitCode.USAGE: "wrong usage",
-    ExitCode.UNAVAILABLE: "etcd did not answer (--nowait, --wait)",
+    ExitCode.UNAVAILABLE: "etcd did not respond (--nowait, --wait)",
     ExitCode.BROKEN: "broken: the supervisor was killed",
     ExitCode.NO_SERVICE: "--http cannot be served",
     ExitCode.NOT_YET: "another candidate leads (--nowait, --wait)",
-    ExitCode.REGRESSED: "etcd went back in time: look before you start it again",
+    ExitCode.REGRESSED: "etcd was wiped or restored from a backup: check it before a restart",
     ExitCode.REFUSED: "etcd refused: login, permission or certificate (--nowait, --wait)",
     ExitCode.CONFIG: "the settings are wrong",
     ExitCode.NOT_EXECUTABLE: "the command cannot be executed",
@@ -53,9 +53,9 @@ _END_OF_HELP = (
     "  etcdleader run --election nightly --endpoint etcd:2379 -- ./nightly.sh --all",
     "  etcdleader run --election mail --restart --on-lost 'logger lost' -- mail-sender --foreground",
     "  etcdleader run --election admin --nowait -- python -i",
-    f"Exit status: that of the command, or {ExitCode.SIGNAL} + the number of the signal that ended it; or one of these:",
+    f"Exit status: the status of COMMAND; {ExitCode.SIGNAL} + n if signal n ended it; or one of these:",
     *(f"  {code:<5}{meaning}" for code, meaning in _MEANINGS.items()),
-    f"  {ExitCode.SIGNAL} + n  ended by signal n while it did not lead",
+    f"  {ExitCode.SIGNAL} + n  signal n arrived while this process did not lead",
 )
 EPILOG = "\n\n".join(_END_OF_HELP)
 
@@ -72,7 +72,7 @@ def _log_error(text: str) -> None:
 
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command an option for each setting of an election that has a help text, in place of its ``**``."""
+    """Replace the ``**`` parameter of a command by one option for each setting of an election that has a help text."""
     options = [
         Parameter(
             setting.name,
@@ -100,32 +100,34 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 @_with_settings
 def run(
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", show_default=False, help="What to run.")],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND...", show_default=False, help="The command to run.")],
     *,
     election: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", show_default=False, help="What to campaign for. By default the setting election_key."
+            metavar="NAME", show_default=False, help="The election to campaign in. By default the setting election_key."
         ),
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="When the command has ended, campaign again.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Campaign again after COMMAND has ended.")] = False,
     nowait: Annotated[
         bool,
-        typer.Option("--nowait", "--once", help="Do not wait, and do not campaign again: status 75 if another leads."),
+        typer.Option(
+            "--nowait", "--once", help="Neither wait nor campaign again. Exit with 75 if another candidate leads."
+        ),
     ] = False,
     wait: Annotated[
         Any,
         duration_option(
-            "Wait no longer than that for the leadership, then end: status 75 if another candidate leads, 69 or 77 if "
-            "etcd does not answer or refuses. With 0s the first answer decides.",
+            "Wait at most this time for leadership. Then exit with 75 if another candidate leads, 69 if etcd does not "
+            "respond, or 77 if it refuses. With 0s, the first response decides.",
             zero=True,
         ),
     ] = None,
     grace: Annotated[
         Any,
         duration_option(
-            "What lies between SIGTERM and SIGKILL when the leadership is lost, or after a second SIGTERM; less where the "
-            "lease requires it.",
+            "Grace period between SIGTERM and SIGKILL after leadership is lost, or after a second SIGTERM; shortened if "
+            "the lease expires sooner.",
             zero=True,
         ),
     ] = "10s",
@@ -134,7 +136,7 @@ def run(
         typer.Option(
             metavar="COMMAND",
             show_default=False,
-            help="A line for the shell, run when the leadership was lost and nothing of the command is left.",
+            help="Shell command to run after leadership is lost and all processes of COMMAND have ended.",
         ),
     ] = None,
     http: Annotated[
@@ -143,11 +145,11 @@ def run(
             metavar="HOST:PORT",
             parser=_address,
             show_default=False,
-            help="Answer /leader, /livez, /readyz and, with prometheus_client, /metrics there.",
+            help="Serve /leader, /livez, /readyz and, with prometheus_client, /metrics at this address.",
         ),
     ] = None,
-    log_format: Annotated[LogFormat, typer.Option(help="How lines on stderr look.")] = LogFormat.TEXT,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log all that the library says.")] = False,
+    log_format: Annotated[LogFormat, typer.Option(help="Format of the lines on stderr.")] = LogFormat.TEXT,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log all lines of the library.")] = False,
     settings: SettingsOption = None,
     section: SectionOption = None,
     endpoint: EndpointOption = None,
@@ -159,13 +161,15 @@ def run(
     facts: dict[str, object] = {}
     log_to_stderr(log_format, verbose=verbose, facts=facts)
     if getattr(sys, "frozen", False):
-        _logger.error("run starts its supervisor with a Python interpreter, and %s is a frozen program", sys.executable)
+        _logger.error(
+            "%s is a frozen program, and run needs a Python interpreter: install etcdleader with pip", sys.executable
+        )
         raise typer.Exit(ExitCode.BROKEN)
     if shutil.which(command[0]) is None:
         there = Path(command[0]).exists()
         _logger.error("%s: %s", command[0], "cannot be executed" if there else "no such command")
         raise typer.Exit(ExitCode.NOT_EXECUTABLE if there else ExitCode.NOT_FOUND)
-    # Not before: for the other commands it would be a third of their start.
+    # Imported late: for the other commands, these imports would be a third of their start time.
     from ..._settings.sources import Overrides
     from .child import Limits
     from .process import conduct, ignored_signals

@@ -1,4 +1,4 @@
-"""What is logged, on stderr: text for people, or a JSON object a line for programs."""
+"""The log on stderr: text for people, or one JSON object a line for programs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..._values.printable import escape_control_characters
 from .queued_handler import QueuedHandler
 
 _ORDINARY = frozenset(vars(logging.makeLogRecord({})))
-"""What every record has; the rest are the fields that were given with it."""
+"""The attributes of every record. The others are the fields that were given as ``extra``."""
 
 
 class LogFormat(StrEnum):
-    """How lines look."""
+    """The format of log lines."""
 
     TEXT = "text"
     JSON = "json"
@@ -49,27 +49,27 @@ class _Json(logging.Formatter):
 
 
 def formatter(style: LogFormat, facts: Mapping[str, object]) -> logging.Formatter:
-    """Return what makes lines of records. ``facts`` stand in every JSON object, as they are when it is made."""
+    """Return a formatter. Every JSON object includes ``facts``, as they are when it is formatted."""
     return _Json(facts) if style is LogFormat.JSON else _Text()
 
 
 def log_to_stderr(style: LogFormat, *, verbose: bool, facts: Mapping[str, object]) -> None:
-    """Log the elections won and lost and what goes wrong; with ``verbose``, all that the library has to say.
+    """Log gained and lost leadership and all problems to stderr. With ``verbose``, log all lines of the library.
 
-    No line waits for its reader: a blocked write would stop the renewals.
+    No line waits for its reader, because a blocked write would stop the renewals.
 
     Args:
-        style: How lines look.
-        verbose: Whether to log all.
-        facts: What stands in every JSON object, as it is when that is written.
+        style: The format of the lines.
+        verbose: Whether to log all lines.
+        facts: The fields that every JSON object includes, as they are when it is formatted.
     """
     handler = QueuedHandler(sys.stderr.fileno())
     handler.setFormatter(formatter(style, facts))
     logger = logging.getLogger("etcdleader")
     logger.handlers = [handler]
     logger.propagate = False
-    # The loop's own logger and Python's warnings would be printed by the thread that they come from.
+    # Otherwise the event loop's logger and Python's warnings would be printed by the thread that raises them.
     logging.getLogger().handlers = [handler]
-    logging.captureWarnings(True)  # noqa: FBT003 - as it is
+    logging.captureWarnings(True)  # noqa: FBT003 - the stdlib's signature
     logger.setLevel(logging.DEBUG if verbose else logging.WARNING)
     logging.getLogger("etcdleader.run").setLevel(logging.DEBUG if verbose else logging.INFO)

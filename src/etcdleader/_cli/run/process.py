@@ -1,4 +1,4 @@
-"""The process that ``etcdleader run`` is, when its arguments are understood. It is loaded then."""
+"""The process of ``etcdleader run`` after its arguments are parsed. Only then is this module imported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _logger = logging.getLogger("etcdleader.run")
 
 
 def ignored_signals() -> frozenset[int]:
-    """Those that this process was started with ignored, such as SIGHUP by ``nohup``: so shall the command be."""
+    """Return the signals that this process ignored at its start, such as SIGHUP under ``nohup``. The command ignores them."""
     ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
     return frozenset(ignored - {signal.SIGPIPE, signal.SIGXFSZ})  # Python itself ignores these
 
@@ -30,30 +30,30 @@ def conduct(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan, http: tu
     """Campaign, run the command, and return the exit status."""
     if not LINUX:
         _logger.warning(
-            "this is not Linux. What leaves the command's process group is not found when it has to be ended, nothing "
-            "ends the command when its supervisor is killed, and the clock may not count suspend."
+            "this is not Linux. Processes outside the command's process group are not ended. If the supervisor is "
+            "killed, the command is not ended. The clock may not count suspend."
         )
     become_subreaper()
-    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # the command has the terminal; a line on stderr must not stop us
+    # The command has the terminal. A write to stderr must not stop this process.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     try:
         serving = nullcontext() if http is None else _serving(manager, *http)
         with serving:
             return _outcome(manager, plan)
     except OSError as error:
-        _logger.error("--http: %s", error)  # noqa: TRY400 - the line says it all
+        _logger.error("--http cannot be served: %s", error)  # noqa: TRY400 - a traceback adds nothing
         return ExitCode.NO_SERVICE
 
 
 def _outcome(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan) -> int:
-    # What ends a campaign is in the log already.
+    # The log already has the error that ended the campaign.
     try:
         return anyio.run(Runner(manager, plan).run)
     except EtcdRegressedError:
         return ExitCode.REGRESSED
     except OSError:
-        return (
-            ExitCode.NOT_EXECUTABLE
-        )  # the command could not even be tried: its arguments are too long, or there is no more memory
+        # The command could not be started: its arguments are too long, or there is no memory.
+        return ExitCode.NOT_EXECUTABLE
 
 
 def _serving(manager: EtcdLeaderManager | NoopLeaderManager, host: str, port: int) -> AbstractContextManager[object]:

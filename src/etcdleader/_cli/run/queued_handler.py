@@ -1,4 +1,4 @@
-"""Log lines that wait for their reader instead of the event loop."""
+"""A log handler that never blocks the event loop."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from contextlib import suppress
 from ..output import write_all
 
 _MOST = 256 * 1024
-"""Bytes that may wait. That is thousands of lines, and a program that has run for months keeps no more."""
+"""Bytes in the queue at most. They suffice for thousands of lines, and bound the memory of a long-running program."""
 _FLUSH = 1.0
-"""Seconds for which the end of the process waits for the reader."""
+"""Seconds for which the exit of the process waits for the reader."""
 
 
 class QueuedHandler(logging.Handler):
     """A handler whose thread writes the lines to a file descriptor.
 
-    A reader that stops reading, as a full pipe or a terminal after Ctrl-S, blocks that thread only. Renewals, signals
-    and the supervision of the command go on. Lines that find the queue full are dropped and counted. The count is
-    logged as soon as the reader reads again.
+    If the reader stops, as behind a full pipe or on a terminal after Ctrl-S, only that thread blocks. Renewals, signals
+    and the supervision of the command continue. While the queue is full, further lines are dropped and counted. The
+    count is logged as soon as the reader reads again.
     """
 
     def __init__(self, fd: int) -> None:
@@ -35,10 +35,10 @@ class QueuedHandler(logging.Handler):
         threading.Thread(target=self._write, name="etcdleader log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Queue a line, or drop it."""
+        """Queue a line, or drop it if the queue is full."""
         try:
             line = self._line(record)
-        except Exception as error:  # noqa: BLE001 - a faulty record must not end what logs it
+        except Exception as error:  # noqa: BLE001 - a faulty record must not end its caller
             line = f"a log line of {record.name} cannot be formatted: {error!r}\n".encode(errors="backslashreplace")
         with self._changed:
             if self._bytes + len(line) > _MOST:
@@ -49,12 +49,12 @@ class QueuedHandler(logging.Handler):
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Wait until all is written, but not long: the reader may never read again."""
+        """Wait until all lines are written, at most for a second: the reader may never read again."""
         with self._changed:
             self._changed.wait_for(lambda: not self._bytes and not self._dropped, _FLUSH)
 
     def close(self) -> None:
-        """End the thread when it has written all lines. It may be in a write that never ends."""
+        """Let the thread end after it has written all lines. Do not wait for it, because its write may never end."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -64,10 +64,10 @@ class QueuedHandler(logging.Handler):
         return (self.format(record) + "\n").encode(errors="backslashreplace")
 
     def _write(self) -> None:
-        # Signals are for the main thread: this one may be blocked.
+        # The main thread handles signals, because this thread may be blocked in a write.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (line := self._next()) is not None:
-            with suppress(OSError):  # the reader is gone, or the disk is full
+            with suppress(OSError):  # the reader has exited, or the disk is full
                 write_all(self._fd, line)
             with self._changed:
                 self._bytes -= len(line)
@@ -81,7 +81,7 @@ class QueuedHandler(logging.Handler):
             if not self._dropped:
                 return None
             dropped, self._dropped = self._dropped, 0
-            text = "%d log lines were dropped, because the reader of stderr did not read"
+            text = "%d log lines were dropped, because stderr was not read"
             line = self._line(logging.LogRecord("etcdleader.run", logging.WARNING, __file__, 0, text, (dropped,), None))
             self._bytes += len(line)
             return line

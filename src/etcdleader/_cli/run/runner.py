@@ -1,4 +1,4 @@
-"""Campaign, run the command while leading, end when it has ended."""
+"""The campaign of ``etcdleader run``: the command runs while this process leads, and its end ends the campaign."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ _FORWARDED = (
     *(signal.SIGWINCH, signal.SIGTSTP, signal.SIGCONT),
 )
 _END = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-"""They end a wrapper that waits."""
+"""Signals that end a waiting wrapper."""
 _LEAVE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
-"""After one of them the wrapper does not campaign again. SIGHUP is none: it makes many commands read their settings."""
+"""Signals after which the wrapper does not campaign again. On SIGHUP, many commands only read their settings."""
 _SEAT_LOST = frozenset({LossReason.DELETED, LossReason.REVOKED, LossReason.REGRESSED})
-"""Somebody else may lead already."""
+"""Losses after which another candidate may already lead."""
 _INTERRUPTED = frozenset(
     {-signal.SIGINT, -signal.SIGQUIT, ExitCode.SIGNAL + signal.SIGINT, ExitCode.SIGNAL + signal.SIGQUIT}
 )
-"""How a command ends at Ctrl-C or Ctrl-\\, by the signal itself or as a shell reports it."""
+"""Exit statuses of a command that Ctrl-C or Ctrl-\\ ended, by the signal itself or as a shell reports it."""
 _MOST_TRIES = 3
-"""Endpoints that ``--nowait`` waits for, ``retry`` each. A request is bounded by ``retry``."""
+"""The number of endpoints for which ``--nowait`` waits. Each gets ``retry``, the timeout of a request."""
 _RELEASE = 0.5
-"""Seconds to leave the queue if etcd does not answer or refuses. What is left there ends with its lease."""
+"""Seconds to leave the queue if etcd does not respond or refuses. A key that remains there ends with its lease."""
 
 _logger = logging.getLogger("etcdleader.run")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What was asked for.
+    """The user's choices on the command line.
 
     Attributes:
-        command: Program and arguments.
-        limits: How it is ended.
-        restart: Campaign again when it has ended by itself.
-        nowait: End when somebody else leads.
-        wait: How long to wait for the leadership, each time; None: for ever.
-        on_lost: A shell command for when the leadership was lost.
-        endpoints: How many etcd has.
+        command: The program and its arguments.
+        limits: The time limits of the command.
+        restart: Whether to campaign again after the command has ended itself.
+        nowait: Whether to end if another candidate leads.
+        wait: The seconds to wait for leadership, each time; None for no limit.
+        on_lost: The shell command to run after a loss of leadership.
+        endpoints: The number of configured endpoints.
     """
 
     command: Sequence[str]
@@ -77,8 +77,8 @@ def status_without_leadership(position: int | None, outage: Collection[type[Etcd
     """Return the exit status of a wrapper that gives up before it leads.
 
     Args:
-        position: The place in the queue, or None before etcd has told it.
-        outage: The kinds of errors since etcd last answered.
+        position: The position in the queue, or None before etcd has reported it.
+        outage: The kinds of errors since etcd last responded.
     """
     if any(issubclass(kind, EtcdRefusedError) for kind in outage):
         return ExitCode.REFUSED
@@ -92,7 +92,10 @@ def _abandon(status: int) -> NoReturn:
 
 
 class Runner(NullMetrics):
-    """It counts nothing, but is told so of renewals and places at the moment they are known."""
+    """One run of ``etcdleader run``.
+
+    It is a ``Metrics`` object, but counts nothing: the manager calls it at each renewal and each change of position.
+    """
 
     def __init__(
         self,
@@ -103,9 +106,9 @@ class Runner(NullMetrics):
         """Prepare a campaign.
 
         Args:
-            manager: It campaigns.
-            plan: What was asked for.
-            abandon: Ends the process with a status, if etcd keeps the campaign from its end.
+            manager: The manager that campaigns.
+            plan: The user's choices.
+            abandon: Ends the process with a status if etcd prevents the campaign from ending.
         """
         self._manager = manager
         self._abandon = abandon
@@ -126,11 +129,11 @@ class Runner(NullMetrics):
         manager.on_ousted(self._ousted)
 
     async def run(self) -> int:
-        """Campaign until there is an exit status.
+        """Campaign until there is an exit status, and return it.
 
         Raises:
-            EtcdLeaderError: What ended the campaign.
-            OSError: The command could not even be tried.
+            EtcdLeaderError: The error that ended the campaign.
+            OSError: The command could not be started.
         """
         failure: EtcdLeaderError | OSError | None = None
         async with anyio.create_task_group() as group:
@@ -139,7 +142,7 @@ class Runner(NullMetrics):
             try:
                 await self._manager.campaign()
             except (EtcdLeaderError, OSError) as error:
-                failure = error  # raised below, not in a group of exceptions
+                failure = error  # raised below, outside the exception group
             await self._wait_for_on_lost()
             group.cancel_scope.cancel()
         if failure is not None:
@@ -158,18 +161,18 @@ class Runner(NullMetrics):
     # While waiting
 
     def queued(self, position: int | None) -> None:
-        """The place in the queue, as ``Metrics`` has it."""
+        """Store the position in the queue; an event of ``Metrics``."""
         self._position = position
         self._changed()
 
     def etcd_failed(self, error: EtcdLeaderError) -> None:
-        """A call failed, as ``Metrics`` has it."""
+        """Count a failed call; an event of ``Metrics``."""
         self._trouble = error
         self._failures += 1
         self._changed()
 
     async def _give_up(self) -> None:
-        """Stop waiting when the first answer, or the time, has not brought leadership."""
+        """End the campaign if the first response, or the time limit, brings no leadership."""
         plan = self._plan
         at_once = plan.nowait or plan.wait == 0
         limit = math.inf if plan.wait is None else plan.wait
@@ -187,14 +190,14 @@ class Runner(NullMetrics):
                 await self._news.wait()
 
     def _is_decided(self) -> bool:
-        """Whether another candidate leads, or etcd refuses, or each endpoint has failed. A single failure may pass."""
+        """Return whether another candidate leads, etcd refuses, or each endpoint has failed. A single failure may pass."""
         outage = self._outage()
         refused = any(issubclass(kind, EtcdRefusedError) for kind in outage)
         down = bool(outage) and self._failures >= max(2, self._plan.endpoints)
         return bool(self._position) or refused or down
 
     def _outage(self) -> frozenset[type[EtcdLeaderError]]:
-        return self._manager._reporter.outage  # noqa: SLF001 - of this package
+        return self._manager._reporter.outage  # noqa: SLF001 - in this package
 
     async def _end_without_leadership(self) -> None:
         status = status_without_leadership(self._position, self._outage())
@@ -202,9 +205,9 @@ class Runner(NullMetrics):
         if status == ExitCode.NOT_YET:
             _logger.warning("another candidate leads %r", election_key)
         else:
-            what = "etcd refuses" if status == ExitCode.REFUSED else "etcd has not answered"
-            why = self._trouble or "the time was too short"
-            _logger.warning("%s, so the leader of %r is not known: %s", what, election_key, why)
+            what = "etcd refuses" if status == ExitCode.REFUSED else "etcd has not responded"
+            why = self._trouble or "no call was completed in time"
+            _logger.warning("%s, so the leader of %r is unknown: %s", what, election_key, why)
         with anyio.move_on_after(math.inf if status == ExitCode.NOT_YET else _RELEASE) as bound:
             await self._stop(status)
         if bound.cancelled_caught and self._on_lost is None:
@@ -235,25 +238,26 @@ class Runner(NullMetrics):
                         self._terminate_again(child)
 
     def _terminate_again(self, child: Child) -> None:
-        """Let the grace begin at the second SIGTERM: the command ignores the first one, or takes too long."""
+        """Start the grace period at the second SIGTERM: the command ignores the first one, or takes too long."""
         if self._terminated:
             self._cut_short = True
             child.end()
         self._terminated = True
 
     def _command_stopped(self) -> None:
-        """The command was stopped. When that was for job control, whoever does that wants us stopped, too.
+        """Stop this process, too, if the command was stopped for job control.
 
-        Any signal may be: ``top`` and a shell's ``suspend`` answer with SIGSTOP. Nobody would have the terminal else.
+        Any signal may be for job control: ``top`` and a shell's ``suspend`` respond with SIGSTOP. If this process ran
+        on, no process would have the terminal.
         """
         if self._asked_to_stop or os.isatty(0):
             self._asked_to_stop = False
             self._suspend()
 
     def _suspend(self) -> None:
-        """Stop this process, as SIGTSTP does, until somebody continues it; then let the command go on."""
+        """Stop this process, as SIGTSTP does, until another process continues it. Then continue the command."""
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        # At this thread, so that it is done before the next line. It does nothing where nobody could continue us.
+        # Sent to this thread, so that it takes effect before the next line. The kernel ignores it for an orphaned group.
         signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)
         signal.signal(signal.SIGTSTP, handler)
         if self._child is not None:
@@ -262,10 +266,10 @@ class Runner(NullMetrics):
     # While leading
 
     def renewed(self, duration: float, remaining: float) -> None:
-        """A renewal was confirmed, as ``Metrics`` has it."""
+        """Send the new deadline to the supervisor; an event of ``Metrics``."""
         del duration, remaining
         if self._child is not None and self._term is not None:
-            self._child.renewed(boottime() + self._term._remaining())  # noqa: SLF001 - the lease's, also at the end
+            self._child.renewed(boottime() + self._term._remaining())  # noqa: SLF001 - the lease's time, even at the end of the term
 
     async def _lead(self, manager: LeaderManager, term: Term) -> None:
         self._leads = True
@@ -296,14 +300,14 @@ class Runner(NullMetrics):
             await child.listen()
 
     async def _bring_to_an_end(self, term: Term, child: Child) -> None:
-        """The term is over, or is to be. The seat is kept, if it can be, until nothing is left of the command."""
+        """End the command. Keep the lease, if possible, until all processes of the command have ended."""
         after = self._plan.limits.after
         seat_lost = term.loss_reason in _SEAT_LOST
         child.end(boottime() + after if seat_lost else None)
         while not child.over.is_set():
             with anyio.move_on_after(min(0.1, after / 2)):
                 await child.over.wait()
-            if not seat_lost and not term._lease_is_valid():  # noqa: SLF001 - the lease's, whatever the term was ended by
+            if not seat_lost and not term._lease_is_valid():  # noqa: SLF001 - the lease's state, however the term ended
                 seat_lost = True
                 child.end(boottime() + after)
             if child.is_overdue():
@@ -317,14 +321,14 @@ class Runner(NullMetrics):
         self._changed()
         resigned = term.loss_reason is LossReason.RESIGNED
         if child is not None and (child.why == "ended" or (self._cut_short and resigned)):
-            # Ctrl-C goes to the command only if that has the terminal. It is meant for all of this.
+            # If the command has the terminal, Ctrl-C reaches only the command. The user means the wrapper, too.
             interrupted = child.has_terminal and child.status in _INTERRUPTED
             if not self._plan.restart or self._leave_with is not None or interrupted:
                 await self._stop(_exit_status(child.status))
             return
         reason = (term.loss_reason or LossReason.EXPIRED).value
         _logger.info(
-            "%s leads %r no longer (token %d): %s",
+            "%s lost leadership of %r (token %d): %s",
             *(term.identity, term.election, term.token, reason),
             extra=_facts(term, reason=reason),
         )
@@ -333,22 +337,22 @@ class Runner(NullMetrics):
         if self._leave_with is not None:
             await self._stop(self._leave_with)
         elif child is not None and child.why is None and resigned:
-            await self._stop(ExitCode.BROKEN)  # whoever kills our processes wants something, and it is not another term
+            await self._stop(ExitCode.BROKEN)  # another process killed the supervisor, so do not campaign again
         elif self._plan.nowait:
             await self._stop(ExitCode.NOT_YET)
 
-    # Afterwards
+    # After a loss
 
     def _start_on_lost(self, command: str, environment: dict[str, str]) -> None:
         try:
-            self._on_lost = subprocess.Popen(  # noqa: S602 - a line for the shell is what was asked for
+            self._on_lost = subprocess.Popen(  # noqa: S602 - --on-lost is a shell command
                 command, shell=True, env=environment, stdin=subprocess.DEVNULL, process_group=0
             )
         except OSError as error:
-            _logger.error("the command for a loss was not started: %s", error)  # noqa: TRY400 - the line says it all
+            _logger.error("--on-lost was not started: %s", error)  # noqa: TRY400 - a traceback adds nothing
 
     async def _wait_for_on_lost(self) -> None:
-        """Let it end before anything else is begun. It has as long as a lease, and the grace after a signal to end."""
+        """Wait until ``--on-lost`` has ended. Kill it after the time of a lease, or the grace period after a signal."""
         process = self._on_lost
         if process is None:
             return
@@ -364,14 +368,14 @@ class Runner(NullMetrics):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if process.returncode:
-            _logger.warning("the command for a loss ended with status %d", _exit_status(process.returncode))
+            _logger.warning("--on-lost ended with status %d", _exit_status(process.returncode))
 
 
 _REASON = "ETCDLEADER_REASON"
 
 
 def _exit_status(code: int | None) -> int:
-    """As shells tell it."""
+    """Return the exit status as a shell reports it."""
     if code is None:
         return ExitCode.BROKEN
     return ExitCode.SIGNAL - code if code < 0 else code

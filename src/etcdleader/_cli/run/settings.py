@@ -1,4 +1,4 @@
-"""What ``etcdleader run`` campaigns with, and what it tells its command."""
+"""The settings of ``etcdleader run``, and the environment of its command."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def resolve_run(election: str | None, settings: Path | None, section: str | None
 
     Args:
         election: The election key, or None for the setting.
-        settings: A file, or None for the files and variables around here.
-        section: The table of the election, which must exist; None: ``leader``, which need not.
-        overrides: What the command line says.
+        settings: A settings file, or None for the default files and the environment.
+        section: The table of the election, which must exist; None for ``leader``, which may be missing.
+        overrides: The values from the command line.
 
     Raises:
-        ConfigError: All that is wrong.
+        ConfigError: The settings are wrong. It lists all problems.
     """
     purpose = Purpose(
         key_remedy="give it as --election NAME",
-        endpoints_remedy="say --endpoint HOST:PORT",
+        endpoints_remedy="use --endpoint HOST:PORT",
         needs_section=section is not None,
     )
     table = DEFAULT_SECTION if section is None else section
@@ -42,7 +42,7 @@ def resolve_run(election: str | None, settings: Path | None, section: str | None
 
 
 def make_manager(read: Resolved) -> EtcdLeaderManager | NoopLeaderManager:
-    """Make what the factory would make of these settings."""
+    """Return the manager that the factory would create from these settings."""
     config = read.checked()
     if read.etcd is not None:
         return EtcdLeaderManager(read.etcd, config, read.election_key)
@@ -54,10 +54,11 @@ def make_manager(read: Resolved) -> EtcdLeaderManager | NoopLeaderManager:
 
 
 def seconds_to_end(manager: EtcdLeaderManager | NoopLeaderManager, grace: float) -> tuple[float, float]:
-    """How long before the deadline the command gets SIGTERM when renewals fail, and how long after it SIGKILL.
+    """Return the seconds between SIGTERM and the deadline if renewals fail, and those between the deadline and SIGKILL.
 
-    The second is a quarter of the margin: three quarters are left for killing before the lease can pass on. The first
-    is what ``grace`` needs beyond that, as far as a lost answer still costs no leadership.
+    The second is a quarter of the margin. Three quarters remain to kill the processes before another candidate can
+    lead. The first is the part of ``grace`` that exceeds the second. It is limited by the lease's spare time, so that
+    one lost response costs no leadership.
     """
     config = manager.config
     after = config.margin / 4
@@ -66,12 +67,12 @@ def seconds_to_end(manager: EtcdLeaderManager | NoopLeaderManager, grace: float)
 
 
 def command_environment(variables: Mapping[str, str], term: Term) -> dict[str, str]:
-    """The variables for the command: those of this process, without secrets, and what it may know of its term."""
+    """Return the command's environment: the variables of this process without secrets, and those of its term."""
     kept = {name: value for name, value in variables.items() if not _secret(name, value)}
     return {**kept, **{f"{PREFIX}{name.upper()}": str(getattr(term, name)) for name in RESERVED}}
 
 
 def _secret(name: str, value: str) -> bool:
-    """Whether it sets a password: by its name, however it is spelled, or in a table that is its value."""
+    """Return whether a variable sets a password, by its name in any spelling or in a table that is its value."""
     told = f"{normal(name)} {value.lower()}"
     return name.upper().startswith(PREFIX) and any(secret in told for secret in SECRETS)

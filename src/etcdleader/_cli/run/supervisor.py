@@ -1,10 +1,13 @@
-"""The process between ``etcdleader run`` and its command: it ends the command in time, whatever becomes of the wrapper.
+"""The process between ``etcdleader run`` and its command. It ends the command in time, even without the wrapper.
 
-It is started as a script, before the command, by ``python -I -S``: nothing but the standard library, one thread, no
-event loop. It is the command's parent, and the reaper of all that descends from it, so what forks away, or takes a
-session of its own, is found all the same. It is told how long the lease may be believed, after each confirmed renewal,
-and compares that with CLOCK_BOOTTIME by itself. When no news comes in time, or the wrapper is gone, it ends the command
-without being told: SIGTERM to all, then SIGKILL to all until nothing is left.
+``python -I -S`` runs this module as a script. It uses only the standard library, one thread and no event loop.
+
+It is the command's parent, and a subreaper that adopts the command's orphans. So it finds processes that have forked
+away or started their own session.
+
+After each confirmed renewal, the wrapper sends the new deadline, and the supervisor compares it with CLOCK_BOOTTIME. If
+no message arrives in time, or the wrapper has ended, the supervisor ends the command without a request. It sends
+SIGTERM to all processes, then SIGKILL repeatedly until none is left.
 """
 
 from __future__ import annotations
@@ -26,21 +29,21 @@ from typing import Any
 LINUX = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _TICK = 0.25
-"""Seconds between two looks at the clock, where no timer counts suspend."""
+"""Seconds between two checks of the clock, on systems whose timers do not count suspend."""
 _KILL_AGAIN = 0.01
 _PATIENCE = 2.0
-"""Seconds of killing after which what still lives is reported."""
+"""Seconds from the first SIGKILL until the survivors are reported."""
 _DEEPEST = 10_000
 _IGNORED = (
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM),
     *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE, signal.SIGXFSZ),
 )
-"""What is meant for the command, or for the wrapper."""
+"""Signals that are meant for the command, or for the wrapper."""
 _PARENT_DIED = signal.SIGUSR2
 
 
 def boottime() -> float:
-    """Seconds on the clock that goes on while the machine sleeps, where there is one."""
+    """Return the time in seconds on a clock that counts suspend. Outside Linux, the clock may not count it."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if LINUX else time.monotonic()
 
 
@@ -49,24 +52,24 @@ def _prctl(option: int, argument: int) -> bool:
 
 
 def become_subreaper() -> bool:
-    """Have orphaned descendants become children of this process."""
+    """Make this process adopt its orphaned descendants. Return whether the system can do that."""
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-# All that descends from a process
+# The descendants of a process
 
 
 def _parent(pid: int) -> int | None:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - a hundred times as slow otherwise, and for all pids
-            # "pid (name) state parent ...", and the name may hold anything.
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - Path is a hundred times slower, and this runs for all pids
+            # "pid (name) state parent ...", and the name may contain any character.
             return int(file.read().rpartition(b")")[2].split()[1])
     except (OSError, IndexError, ValueError):
         return None
 
 
 def descendants(root: int) -> list[int]:
-    """All that descends from a process, found through /proc. What forks meanwhile is found the next time."""
+    """Return the descendants of a process, from /proc. The next call finds processes that were forked meanwhile."""
     children: dict[int, list[int]] = {}
     with suppress(OSError):
         for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:  # noqa: PTH208 - names are enough
@@ -94,14 +97,14 @@ def _descends(pid: int, root: int) -> bool:
 
 
 def _signal(pid: int, number: int, root: int) -> None:
-    """Signal a process if it still is what was found: its number may be another's by now."""
+    """Signal a process if it is still a descendant of ``root``: another process may have its pid by now."""
     pidfd_open = getattr(os, "pidfd_open", None)
     try:
         handle = pidfd_open(pid) if pidfd_open else None
     except ProcessLookupError:
         return
     except OSError:
-        handle = None  # an old kernel
+        handle = None  # the kernel is too old
     try:
         if not _descends(pid, root):
             return
@@ -117,7 +120,7 @@ def _signal(pid: int, number: int, root: int) -> None:
 
 
 def signal_all(root: int, numbers: Collection[int], *, but: Collection[int] = ()) -> list[int]:
-    """Signal all that descends from ``root``, but for some. Returns those that may not be signalled."""
+    """Signal all descendants of ``root`` except those in ``but``. Return those that this user may not signal."""
     refused = []
     for pid in descendants(root):
         if pid not in but:
@@ -130,7 +133,7 @@ def signal_all(root: int, numbers: Collection[int], *, but: Collection[int] = ()
 
 
 class _Alarm:
-    """A timer that counts suspend, so that what is due is done first of all when the machine wakes up."""
+    """A timer that counts suspend. When the machine wakes up, overdue work is done first."""
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None)
@@ -138,14 +141,14 @@ class _Alarm:
         self.fd = self._libc.timerfd_create(boottime_clock, cloexec) if LINUX else -1
 
     def set(self, at: float) -> None:
-        """Go off at that moment; inf: never."""
+        """Set the time at which the timer expires; inf for never."""
         seconds, part = (0, 0.0) if math.isinf(at) else divmod(max(at, 1e-3), 1)
         spec = (ctypes.c_long * 4)(0, 0, int(seconds), int(part * 1e9))
         self._libc.timerfd_settime(self.fd, 1, ctypes.byref(spec), None)
 
 
 class _Terminal:
-    """The controlling terminal, lent to the command while it is the wrapper's to lend."""
+    """The controlling terminal. The command gets its foreground if the wrapper has it."""
 
     def __init__(self, group: int) -> None:
         self._fd = os.open("/dev/tty", os.O_RDWR | os.O_CLOEXEC | os.O_NOCTTY)
@@ -154,7 +157,7 @@ class _Terminal:
         self._their_modes: list[Any] | None = None
 
     def lend(self, group: int) -> None:
-        """To that process group, if it is the wrapper's; with the modes that the group had left it in."""
+        """Give the foreground to a process group if the wrapper has it. Restore the modes that the group last used."""
         with suppress(OSError, termios.error):
             if os.tcgetpgrp(self._fd) == self._group:
                 if self._their_modes is not None:
@@ -162,7 +165,7 @@ class _Terminal:
                 os.tcsetpgrp(self._fd, group)
 
     def take_back(self, group: int) -> None:
-        """From that process group, with the modes from before, unless somebody else took it."""
+        """Take the foreground from a process group, unless another group has it. Restore the wrapper's modes."""
         with suppress(OSError, termios.error):
             if os.tcgetpgrp(self._fd) == group:
                 self._their_modes = termios.tcgetattr(self._fd)
@@ -171,14 +174,24 @@ class _Terminal:
 
 
 class Supervisor:
-    """One command, from its start until nothing of it is left.
+    """The supervision of one command, from its start until all of its processes have ended.
+
+    ``orders`` has these keys:
+
+    - ``wrapper`` and ``group``: the wrapper's pid and process group.
+    - ``deadline``: the time until which the lease is valid, on the clock of ``boottime``.
+    - ``grace``: the seconds between SIGTERM and SIGKILL.
+    - ``lead``: the seconds from SIGTERM to the deadline.
+    - ``after``: the seconds from the deadline to SIGKILL.
+    - ``terminal``: whether the command gets the terminal's foreground.
+    - ``ignored``: the signals that the command ignores at its start.
+    - ``json``: whether errors are JSON lines.
+    - ``not_executable`` and ``not_found``: the exit statuses of a command that cannot be executed or does not exist.
 
     Args:
-        channel: To the wrapper. Messages are JSON objects, one a line.
-        orders: ``wrapper`` (its pid), ``group`` (its process group), ``deadline``, ``grace``, ``lead`` (how long before
-            the deadline SIGTERM is sent), ``after`` (how long after it SIGKILL is), ``terminal``, ``ignored`` signals,
-            ``json`` (the log's format), and the exit statuses of a command that is ``not_executable`` or ``not_found``.
-        command: What to run.
+        channel: The socket to the wrapper. Messages are JSON objects, one a line.
+        orders: The settings above.
+        command: The program and its arguments.
     """
 
     def __init__(self, channel: socket.socket, orders: dict[str, Any], command: list[str]) -> None:
@@ -204,7 +217,7 @@ class Supervisor:
         self._alone = self._told_survivors = False
 
     def run(self) -> None:
-        """Start it, see it through, and return when nothing of it is left."""
+        """Start the command, and return when all of its processes have ended."""
         awake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if LINUX else os.pipe()
         os.set_blocking(wake, False)
         os.set_blocking(awake, False)
@@ -247,7 +260,7 @@ class Supervisor:
             finally:
                 os._exit(self._not_executable)
         with suppress(OSError):
-            os.setpgid(self._pid, self._pid)  # whoever of the two comes first
+            os.setpgid(self._pid, self._pid)  # parent and child both do this; one of them is first
         self._tell(pid=self._pid)
 
     def _become_command(self, supervisor: int) -> None:
@@ -256,17 +269,17 @@ class Supervisor:
             self._terminal.lend(os.getpid())
         for number in (*_IGNORED, _PARENT_DIED, signal.SIGCHLD):
             signal.signal(number, signal.SIG_IGN if number in self._ignored else signal.SIG_DFL)
-        # Somebody has to end it when this process is killed; what it has forked by then, the wrapper finds.
+        # If this process is killed, the kernel kills the command. The wrapper finds the processes that it has forked.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == supervisor:
             try:
-                os.execvp(self._command[0], self._command)  # noqa: S606 - by itself, not by a shell
+                os.execvp(self._command[0], self._command)  # noqa: S606 - no shell is wanted
             except OSError as error:
                 os.write(2, self._refusal(f"{self._command[0]}: {error.strerror}").encode(errors="replace"))
                 os._exit(self._not_found if isinstance(error, FileNotFoundError) else self._not_executable)
 
     def _refusal(self, text: str) -> str:
-        """A line of the log, in the wrapper's format."""
+        """Return a line of the log, in the wrapper's format."""
         if not self._json:
             return f"etcdleader: error: {text}\n"
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()), "level": "error"}
@@ -299,17 +312,17 @@ class Supervisor:
     # Its end
 
     def _end(self, why: str) -> None:
-        """SIGTERM to all of it, and SIGKILL after the grace, once."""
+        """Begin the end once: SIGTERM to all processes now, and SIGKILL after the grace period."""
         if self._why is not None:
             return
         self._why = why
         self._kill_at = min(self._kill_at, boottime() + self._grace)
         self._tell(ending=why)
         if self._pid == 0:
-            self._status, self._alone = -signal.SIGTERM, True  # it was never started
+            self._status, self._alone = -signal.SIGTERM, True  # the command was never started
             return
         self._signal_group(signal.SIGTERM)
-        # One that is stopped gets SIGTERM when it goes on.
+        # A stopped process handles SIGTERM only after SIGCONT.
         signal_all(os.getpid(), (signal.SIGTERM, signal.SIGCONT), but=() if self._status is not None else self._group())
         self._signal_group(signal.SIGCONT)
 
@@ -322,7 +335,7 @@ class Supervisor:
         return members
 
     def _signal_group(self, number: int) -> None:
-        if self._pid and self._status is None:  # else the number of the group may be another's
+        if self._pid and self._status is None:  # otherwise, another group may have this number
             with suppress(OSError):
                 os.killpg(self._pid, number)
 
@@ -336,7 +349,7 @@ class Supervisor:
             self._tell(survivors=descendants(os.getpid()))
 
     def _due(self) -> float:
-        """When something is to be done."""
+        """Return the time of the next action."""
         if self._why is None:
             return self._deadline - self._lead
         if math.isfinite(self._killed_at):
@@ -344,7 +357,7 @@ class Supervisor:
         return min(self._kill_at, self._deadline + self._after)
 
     def _look(self) -> None:
-        """Take in what there is, and do what is due. News first: it may have come while this process was stopped."""
+        """Receive messages, then do what is due. A message may have arrived while this process was stopped."""
         self._hear()
         if os.getppid() != self._wrapper:
             self._end("orphaned")
@@ -394,5 +407,5 @@ class Supervisor:
 
 
 if __name__ == "__main__":
-    os.set_inheritable(int(sys.argv[1]), False)  # noqa: FBT003 - as it is
+    os.set_inheritable(int(sys.argv[1]), False)  # noqa: FBT003 - the stdlib's signature
     Supervisor(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3:]).run()
