@@ -82,7 +82,7 @@ async def observe(server: EtcdServer) -> None:
                 await manager.resign()
         await anyio.sleep(2)  # so that those who resigned stand in the queue again
         queue = await read_queue(etcd, ELECTION, timeout=5)
-        console.print(queue_table(queue, console, caption="Ctrl-C ends it"))
+        console.print(queue_table(queue, console, caption="Ctrl-C to end"))
     save(console, "observe", f"etcdleader observe {ELECTION} --watch")
 
 

@@ -134,7 +134,7 @@ def test_check_config_reads_another_file_and_another_table(tmp_path: Path) -> No
     done = run("check-config", "--settings", str(path), "--section", "sync.election", folder=tmp_path)
     assert done.returncode == 0
     assert re.search(r"sync\.election\.id +mine +", done.stdout)
-    assert "The program has to say the election key." in done.stdout
+    assert "No election_key is set: the program must pass it." in done.stdout
 
 
 def test_check_config_warns_when_election_is_off(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_check_config_warns_when_election_is_off(tmp_path: Path) -> None:
     (tmp_path / "settings.toml").write_text("[leader]\nenabled = false\n")
     done = run("check-config", folder=tmp_path)
     assert done.returncode == 0
-    assert "each process that reads these settings leads by itself" in done.stdout
+    assert "each process with these settings leads, without an election" in done.stdout
 
 
 def test_check_config_approves_of_the_sample(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_check_config_approves_of_the_sample(tmp_path: Path) -> None:
 def test_without_an_etcd_a_command_says_so_in_one_line(command: list[str], tmp_path: Path) -> None:
     done = run(*command, "--endpoint", "127.0.0.1:1", folder=tmp_path)
     assert done.returncode == 69
-    assert done.stderr.startswith("etcd does not answer: 127.0.0.1:1")
+    assert done.stderr.startswith("etcd does not respond: 127.0.0.1:1")
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
 
 
@@ -207,7 +207,7 @@ def test_several_endpoints_may_be_separated_by_commas(command: str, folder: Path
 
 def test_step_down_says_what_its_timeout_is_for(tmp_path: Path) -> None:
     text = " ".join(run("step-down", "--help", folder=tmp_path).stdout.split())
-    assert "How long to wait until the leader has left" in text
+    assert "Time to wait until the leader has left" in text
     assert "each call" not in text
 
 

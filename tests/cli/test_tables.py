@@ -46,7 +46,7 @@ def test_names_of_elections_and_candidates_are_whole_on_a_terminal_of_any_width(
     print_whole(screen, queue_table(QUEUES[0], screen))
     for each in QUEUES[0].candidates:
         assert re.search(
-            rf"^ *(leads|1) +{re.escape(each.identity)} +123456 .* 7587862394878123 *$", shown(screen), re.MULTILINE
+            rf"^ *(leader|1) +{re.escape(each.identity)} +123456 .* 7587862394878123 *$", shown(screen), re.MULTILINE
         )
 
 

@@ -80,9 +80,9 @@ def test_all_is_well_and_each_check_says_so(doctor: Doctor) -> None:
     assert {check: found[check][0] for check in CHECKS} == dict.fromkeys(CHECKS, "ok")
     assert "lease = 30s" in found["settings"][1]
     assert "settings.toml" in found["settings"][1]
-    assert "CLOCK_BOOTTIME is there" in found["clock"][1]
+    assert "CLOCK_BOOTTIME exists" in found["clock"][1]
     assert "it grants 2 s" in found["lease"][1]  # etcd's own least at its default settings
-    assert "a stream stood for 1 s" in found["pings"][1]
+    assert "a stream stayed open for 1 s" in found["pings"][1]
     assert found["lease budget"][0] in {"ok", "warning"}  # on a slow machine a read may take long
 
 
@@ -178,7 +178,7 @@ def test_etcd_alone_is_examined_without_an_election(doctor: Doctor) -> None:
     doctor.settings = "[etcd]" + doctor.settings.partition("[etcd]")[2]
     found = doctor.examine()
     assert doctor.code == 0, found
-    assert found["settings"][:2] == ("skipped", "there is no [leader] table; judged by the defaults")
+    assert found["settings"][:2] == ("skipped", "there is no [leader] table; the checks use the defaults")
     assert found["lease"][0] == "ok"
 
 
@@ -247,7 +247,7 @@ def test_the_grpc_proxy_of_etcd_is_a_problem(doctor: Doctor, etcd_server: EtcdSe
         level, what, advice = doctor.examine("--endpoint", endpoint)["proxy"]
     assert (doctor.code, level) == (1, "problem")
     assert endpoint in what
-    assert advice == "name the members of the cluster as endpoints"
+    assert advice == "set the members of the cluster as endpoints"
     assert doctor.examine()["proxy"][0] == "ok"
 
 
@@ -323,7 +323,7 @@ def test_permissions_that_suffice_are_found_to(guarded: tuple[Doctor, Guarded]) 
     assert doctor.code == 0, found
     assert found["permissions"][0] == "ok"
     assert "etcd.password = ***" in found["settings"][1]
-    assert "we are user 'jobs'" in found["authentication"][1]
+    assert "the client is user 'jobs'" in found["authentication"][1]
 
 
 @pytest.mark.parametrize(("kind", "missing"), [("read", ["write"]), ("write", ["read", "watch"])])
@@ -347,7 +347,7 @@ def test_a_wrong_password_is_a_problem_and_is_not_shown(guarded: tuple[Doctor, G
     level, what, _ = found[f"endpoint {server_endpoint(doctor)}"]
     assert level == "problem"
     assert "user 'jobs' cannot log in" in what
-    assert found["cluster"][:2] == ("problem", "each endpoint answers, and refuses")
+    assert found["cluster"][:2] == ("problem", "each endpoint responds, but refuses")
 
 
 def test_a_missing_user_is_a_problem(guarded: tuple[Doctor, Guarded]) -> None:

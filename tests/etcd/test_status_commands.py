@@ -66,7 +66,8 @@ async def test_status_shows_the_leader_its_token_and_lease_and_the_queue_in_orde
     lines = [line for line in shown.stdout.splitlines() if "candidate#" in line]
     assert f"{expected[0].identity} leads with token {expected[0].token}, 2 waiting" in lines[0]
     assert [line.split()[:3] for line in lines[1:]] == [
-        [place, record.identity, str(record.token)] for place, record in zip(("leads", "1", "2"), expected, strict=True)
+        [place, record.identity, str(record.token)]
+        for place, record in zip(("leader", "1", "2"), expected, strict=True)
     ]
     assert "!" not in shown.stdout
 
@@ -88,7 +89,7 @@ async def test_status_flags_each_kind_of_key_that_does_not_belong(stage: Stage, 
     assert f"'{stage.election}/nested'" in flagged["nested"]
     assert "a lock" in flagged[""]
     assert shown.count("\n! ") == 4
-    assert "for ever" in shown
+    assert "never expires" in shown
 
 
 async def test_status_without_a_name_shows_every_election_and_nothing_else(stage: Stage, operator: Any) -> None:
@@ -110,7 +111,7 @@ async def test_status_without_a_name_shows_every_election_and_nothing_else(stage
 async def test_status_ends_with_1_when_nobody_leads(stage: Stage) -> None:
     done = await stage.run("status", stage.election)
     assert done.returncode == 1
-    assert "nobody leads" in done.stdout
+    assert "no leader" in done.stdout
     assert await stage.json("status", "--prefix", stage.election) == {"elections": []}
 
 
@@ -171,7 +172,7 @@ class Observed:
 
 async def test_observe_prints_a_line_for_each_change_with_leader_and_token(stage: Stage) -> None:
     with Observed(stage) as observed:
-        assert (await observed.line()).split()[1:] == ["nobody"]
+        assert (await observed.line()).split()[1:] == ["no", "leader"]
         async with stage.candidates(2) as (first, second):
             term = first.term
             assert term is not None
@@ -248,16 +249,16 @@ async def test_watch_is_a_table_of_the_queue_that_lives(stage: Stage) -> None:
     async with stage.candidates(1) as (first,):
         with Terminal("observe", stage.election, "--watch", *stage.endpoint, folder=stage.folder) as terminal:
             await read(terminal, rf"{first.identity}  token \d+")
-            await read(terminal, rf"leads +{first.identity} +\d+ +\d+ s of 30 s")
+            await read(terminal, rf"leader +{first.identity} +\d+ +\d+ s of 30 s")
             async with anyio.create_task_group() as group:
                 second = stage.manager()
                 await group.start(second.campaign)
                 await read(terminal, rf"\b1 +{second.identity} +\d+")
                 await first.stop()
                 await read(terminal, rf"{second.identity}  token \d+")
-                await read(terminal, rf"leads +{second.identity}")
+                await read(terminal, rf"leader +{second.identity}")
                 group.cancel_scope.cancel()
-            await read(terminal, "nobody leads, and nobody waits")
+            await read(terminal, "no leader and no candidates")
             terminal.process.send_signal(signal.SIGINT)
             assert await anyio.to_thread.run_sync(terminal.end) == 130
     assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l"), "the cursor stays hidden"
@@ -266,7 +267,7 @@ async def test_watch_is_a_table_of_the_queue_that_lives(stage: Stage) -> None:
 
 async def test_watch_without_a_terminal_is_plain_lines(stage: Stage) -> None:
     with Observed(stage, "--watch") as observed:
-        assert (await observed.line()).split()[1:] == ["nobody"]
+        assert (await observed.line()).split()[1:] == ["no", "leader"]
         await observed.end(signal.SIGTERM)
 
 
@@ -274,9 +275,9 @@ async def test_watch_says_that_etcd_is_away_and_goes_on_when_it_is_back(tmp_path
     async with EtcdServer() as server:
         stage = Stage(server, "away", tmp_path)
         with Terminal("observe", "away", "--watch", "--timeout", "500ms", *stage.endpoint, folder=tmp_path) as terminal:
-            await anyio.to_thread.run_sync(terminal.read_until, "nobody waits")
+            await anyio.to_thread.run_sync(terminal.read_until, "no candidates")
             server.members[0].kill()
-            await anyio.to_thread.run_sync(terminal.read_until, r"etcd has not answered for \d+ s")
+            await anyio.to_thread.run_sync(terminal.read_until, r"etcd has not responded for \d+ s")
             await anyio.to_thread.run_sync(server.members[0].restart)
             async with stage.candidates(1) as (manager,):
-                await anyio.to_thread.run_sync(terminal.read_until, rf"leads +{manager.identity}")
+                await anyio.to_thread.run_sync(terminal.read_until, rf"leader +{manager.identity}")

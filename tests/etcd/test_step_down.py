@@ -66,7 +66,7 @@ async def test_step_down_tells_programs_who_left_and_who_leads(stage: Stage) -> 
 async def test_step_down_where_nobody_leads_ends_with_1(stage: Stage, form: list[str]) -> None:
     done = await stage.run("step-down", stage.election, *form)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "Nobody leads" in done.stderr
+    assert "There is no leader of" in done.stderr
 
 
 async def test_a_leader_of_gos_library_does_not_answer_and_the_command_names_force(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""The command ``etcdleader``. What it needs beyond the library comes with the extra ``cli``."""
+"""The command ``etcdleader``. Its own dependencies are in the extra ``cli``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ("main",)
 
 
 def main() -> None:
-    """Run the command, or say how to install what it needs."""
+    """Run the command, or print how to install its dependencies."""
     reopen_closed_streams()
-    # What is loaded now stays, and is a lot: looking through it for garbage meanwhile is a fifth of the command's start.
+    # The imports create many objects, and all of them stay. Collecting garbage meanwhile is a fifth of the start time.
     gc.disable()
     try:
         from .app import app

@@ -1,4 +1,4 @@
-"""The commands: arguments in, exit status out. What they do is elsewhere."""
+"""The typer application: it registers all commands. Each command has its own module."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import NoReturn
 
-import rich  # noqa: F401 - most of it is loaded when it is needed; that it is missing is said at once
+import rich  # noqa: F401 - reports a missing rich at once; its parts are loaded when they are needed
 import typer
 
 from .._values.exit_codes import ExitCode
@@ -25,13 +25,13 @@ from .status import status
 from .step_down import EPILOG as STEP_DOWN_EXAMPLES
 from .step_down import step_down
 
-# Tracebacks stay Python's own: the pretty ones show the values of variables, and so, one day, a password.
+# Keep Python's own tracebacks. Typer's tracebacks show the values of variables, and so possibly a password.
 app = typer.Typer(
     no_args_is_help=True, pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 
 
-def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer passes it by position
     if asked:
         typer.echo(f"etcdleader {version('etcdleader')}")
         raise typer.Exit
@@ -55,8 +55,8 @@ def _root(
 def demo() -> None:
     """Watch an election: a leader dies, another takes over, a late write is refused.
 
-    Starts an etcd of its own and three candidates, each a process of its own, reads no settings, and ends by itself
-    in less than 40 seconds. Ctrl-C ends it at once. Nothing is left behind.
+    Starts a private etcd and three candidate processes, and reads no settings. The demo takes less than 40 seconds.
+    Ctrl-C ends it at once. No process or file is left behind.
     """
     from rich.console import Console
 
@@ -64,14 +64,14 @@ def demo() -> None:
     from .demo.command import DemoError, play
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)  # so that the terminal and the temporary folder are cleaned up then, too
+        signal.signal(number, _end)  # cleans up the terminal and the temporary folder
     try:
         play(Console(highlight=False))
     except (DemoError, EtcdServerError, FileNotFoundError) as error:
         typer.echo(f"The demo failed: {error}", err=True)
         raise typer.Exit(ExitCode.NO) from None
     except KeyboardInterrupt:
-        typer.echo("Interrupted. Nothing was left running.", err=True)
+        typer.echo("Interrupted. All processes of the demo have ended.", err=True)
         raise typer.Exit(ExitCode.SIGNAL + signal.SIGINT) from None
 
 

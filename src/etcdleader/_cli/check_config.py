@@ -1,4 +1,4 @@
-"""``etcdleader check-config``: what the settings say, or all that is wrong with them. Asks nobody."""
+"""``etcdleader check-config``: print the settings, or all problems with them. It opens no connection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EPILOG = examples(
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting, as it will be used."""
+    """One setting, as a program will use it."""
 
     name: str
     value: str
@@ -39,12 +39,12 @@ def check_config(
     section: SectionOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - typer's way
 ) -> None:
-    """Say what the settings are and where each came from, or everything that is wrong with them.
+    """Print each setting and its source, or everything that is wrong with the settings.
 
-    It reads what a program in this directory and this environment would read, opens no connection, and shows no
+    Reads the same settings as a program in this directory with this environment. Opens no connection, and shows no
     password.
 
-    Exit status: 0, or 78 when something is wrong.
+    Exit status: 0, or 78 if something is wrong.
     """
     with exit_on_error():
         read = read_all(settings, DEFAULT_SECTION if section is None else section)
@@ -59,22 +59,22 @@ def check_config(
 
 
 def read_all(settings: Path | None, section: str, endpoints: Sequence[str] | None = None) -> Resolved:
-    """Read the settings, and judge them as the program will.
+    """Read and check the settings as a program will.
 
     Args:
-        settings: A file, or None for what lies around here.
-        section: The election's table.
-        endpoints: Instead of those in the settings.
+        settings: A settings file, or None for the default files and the environment.
+        section: The table of the election.
+        endpoints: The endpoints to use instead of those in the settings; None to use the settings.
     """
     from .._settings.resolve import Purpose, resolve
     from .._settings.sources import Overrides
 
-    purpose = Purpose(key_remedy=None, checks_etcd_when_off=True)  # the program may give the key
+    purpose = Purpose(key_remedy=None, checks_etcd_when_off=True)  # the program may pass the key
     return resolve(settings, section, overrides=Overrides(endpoints=endpoints), purpose=purpose)
 
 
 def settings_of(read: Resolved) -> list[Setting]:
-    """Return each setting as it will be used, in order; none if something is wrong."""
+    """Return all settings in order, as a program will use them. Return no settings if something is wrong."""
     if read.problems:
         return []
     return [
@@ -119,10 +119,12 @@ def _print(read: Resolved) -> None:
     assert read.config is not None
     screen.print(Text(f"\n{_budget(read.config)}"), soft_wrap=True)
     if not read.config.enabled:
-        screen.print(Text("Election is off: each process that reads these settings leads by itself."), style="yellow")
+        screen.print(
+            Text("Election is off: each process with these settings leads, without an election."), style="yellow"
+        )
     elif not read.election_key:
-        screen.print("The program has to say the election key.")
-    screen.print(Text(f"Looked in {clean(', '.join(read.places))}"), style="dim", soft_wrap=True)
+        screen.print("No election_key is set: the program must pass it.")
+    screen.print(Text(f"Searched: {clean(', '.join(read.places))}"), style="dim", soft_wrap=True)
 
 
 def _json(read: Resolved) -> dict[str, Any]:

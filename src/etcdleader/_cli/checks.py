@@ -1,6 +1,6 @@
-"""What the doctor looks at. Each check says what it found and what to do about it; none changes anything in an election.
+"""The doctor's checks. Each reports its findings and what to do about them, and none changes an election.
 
-Nothing is put under the prefix of an election, not for a moment: every key there stands in its queue.
+No check puts a key under the prefix of an election, even for a moment: every key there is in the queue.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _READS = 20
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What one member said."""
+    """The response of one member."""
 
     endpoint: str
     status: MemberStatus | None
@@ -40,13 +40,13 @@ class _Answer:
 
 
 def check_clock() -> Finding:
-    """The clock that leases are measured by."""
+    """Check the clock that measures leases."""
     if not hasattr(time, "CLOCK_BOOTTIME"):
         return Finding(
             "clock",
             "warning",
-            "there is no CLOCK_BOOTTIME here: the clock may stand still while the machine sleeps",
-            "do not let machines sleep that lead; have what is written to check the token",
+            "this system has no CLOCK_BOOTTIME, so the clock may stop while the machine is suspended",
+            "do not suspend machines that lead, and let the target of each write check the token",
         )
     readings = [time.clock_gettime(time.CLOCK_BOOTTIME) for _ in range(1000)]
     if readings != sorted(readings):
@@ -54,36 +54,36 @@ def check_clock() -> Finding:
             "clock",
             "problem",
             "CLOCK_BOOTTIME went backwards",
-            "the kernel or the hypervisor is broken: do not lead here",
+            "the kernel or the hypervisor is broken: run no candidate on this machine",
         )
     slept = readings[-1] - time.clock_gettime(time.CLOCK_MONOTONIC)
     return Finding(
         "clock",
         "ok",
-        "CLOCK_BOOTTIME is there and runs forwards"
-        + (f" (this machine has slept for {slept:.0f} s since it was started)" if slept > 1 else "")
-        + "; the wall clock does not matter, nor whether it is that of other machines",
+        "CLOCK_BOOTTIME exists and runs forwards"
+        + (f" (this machine was suspended for {slept:.0f} s since its start)" if slept > 1 else "")
+        + "; wall clocks do not matter",
     )
 
 
 async def check_etcd(
     etcd: EtcdConfig, config: Config, name: str | None, report: Report, *, timeout: float, hold: float
 ) -> None:
-    """Everything that etcd has to be asked for.
+    """Run all checks that send requests to etcd.
 
     Args:
-        etcd: Where it is.
+        etcd: The endpoints and credentials of etcd.
         config: The election's settings, or the defaults.
-        name: The election; None: what concerns only one is left out.
-        report: Told each finding.
-        timeout: Of each call.
-        hold: Seconds for which a stream is held open; 0 for not at all.
+        name: The election key; None to skip the checks of one election.
+        report: Receives each finding.
+        timeout: The timeout of each call, in seconds.
+        hold: The seconds for which a stream is held open; 0 to skip that check.
     """
     answers = await gather(etcd.endpoints, lambda endpoint: _ask(etcd, endpoint, timeout))
     _check_members(answers, report)
     good = [answer.endpoint for answer in answers if answer.error is None]
     if not good:
-        report(Finding("the rest", "skipped", "no endpoint can be read from"))
+        report(Finding("the rest", "skipped", "no endpoint answers a read"))
         return
     etcd = _at(etcd, *good)
     await check_proxies(etcd, report, timeout)
@@ -91,7 +91,12 @@ async def check_etcd(
     async with connected(etcd, timeout=timeout) as connection:
         if name is None:
             report(
-                Finding("election", "skipped", "none was named", "give NAME, to have its permissions and queue checked")
+                Finding(
+                    "election",
+                    "skipped",
+                    "no NAME was given",
+                    "give NAME to check the permissions and the queue of an election",
+                )
             )
         elif await _check_permissions(connection, name, report, timeout):
             await _check_queue(connection, name, report, timeout)
@@ -101,7 +106,7 @@ async def check_etcd(
 
 
 def _at(etcd: EtcdConfig, *endpoints: str) -> EtcdConfig:
-    """The same, at these endpoints only, with TLS as before: one https among the endpoints means TLS for all."""
+    """Return the configuration with these endpoints only. TLS stays: one https endpoint requires TLS for all."""
     scheme = "https://" if etcd.tls else ""
     return replace(etcd, endpoints=tuple(scheme + endpoint.removeprefix("https://") for endpoint in endpoints))
 
@@ -117,7 +122,7 @@ async def _opened(etcd: EtcdConfig) -> AsyncIterator[EtcdApi]:
 
 
 async def _ask(etcd: EtcdConfig, endpoint: str, timeout: float) -> _Answer:
-    """One member, over a connection of its own; whether it can read tells whether it has a quorum behind it."""
+    """Request the status of one member and a read, over a separate connection. A read succeeds only with a quorum."""
     status, asked = None, False
     try:
         async with _opened(_at(etcd, endpoint)) as api:
@@ -125,11 +130,11 @@ async def _ask(etcd: EtcdConfig, endpoint: str, timeout: float) -> _Answer:
                 status = await api.member_status(timeout=timeout)
             except EtcdRefusedError as error:
                 if type(error) not in (EtcdRefusedError, InvalidAuthTokenError):
-                    raise  # it refuses the password or the connection, and not the question
+                    raise  # the login or the connection was refused, and not the status request
             asked = True
             await api.range(Range(ANY_KEY, keys_only=True), timeout=timeout)
     except EtcdLeaderError as error:
-        # A permission is refused only after the read was agreed upon: here that will do.
+        # etcd checks permissions after the consensus on the read, so a refusal also proves a quorum.
         return _Answer(endpoint, status, None if asked and isinstance(error, EtcdRefusedError) else error)
     return _Answer(endpoint, status, None)
 
@@ -138,19 +143,21 @@ def _check_members(answers: list[_Answer], report: Report) -> None:
     for answer in answers:
         check = f"endpoint {answer.endpoint}"
         if answer.status is None and answer.error is None:
-            what = "answers; its version is not checked, since etcd tells its status to root only"
+            what = "responds; its version is not checked, because etcd reports its status to root only"
             report(Finding(check, "ok", what))
         elif answer.status is None:
             refused = isinstance(answer.error, EtcdRefusedError)
             advice = (
-                "see docs/security.md, 'When something is refused'" if refused else "is it up, and the way to it open?"
+                "see docs/security.md, 'When something is refused'"
+                if refused
+                else "check that the member is running and reachable"
             )
-            # While another one answers, the election goes on.
+            # An unreachable member is no problem for the election while another one responds.
             level: Level = "problem" if refused or len(answers) == 1 else "warning"
             report(Finding(check, level, str(answer.error), advice))
         elif answer.error is not None:
-            advice = "look at its log and at the network between the members"
-            report(Finding(check, "problem", f"answers, but cannot read: {answer.error}", advice))
+            advice = "check the member's log and the network between the members"
+            report(Finding(check, "problem", f"responds, but cannot read: {answer.error}", advice))
         else:
             header = answer.status.header
             what = f"etcd {answer.status.version}, member {header.member_id:x} of cluster {header.cluster_id:x}"
@@ -163,12 +170,19 @@ def _check_members(answers: list[_Answer], report: Report) -> None:
     if statuses:
         _check_cluster(statuses, report)
     elif any(answer.error is None for answer in answers):
-        report(Finding("cluster", "skipped", "etcd tells the status of its members to root only"))
+        report(Finding("cluster", "skipped", "etcd reports the status of its members to root only"))
     elif all(isinstance(answer.error, EtcdRefusedError) for answer in answers):
         advice = "see docs/security.md, 'When something is refused'"
-        report(Finding("cluster", "problem", "each endpoint answers, and refuses", advice))
+        report(Finding("cluster", "problem", "each endpoint responds, but refuses", advice))
     else:
-        report(Finding("cluster", "problem", "no endpoint answers", "nobody can lead, or will within one lease"))
+        report(
+            Finding(
+                "cluster",
+                "problem",
+                "no endpoint responds",
+                "check that etcd is running and reachable: without it, leadership ends within one lease",
+            )
+        )
 
 
 def _check_cluster(statuses: list[MemberStatus], report: Report) -> None:
@@ -178,22 +192,27 @@ def _check_cluster(statuses: list[MemberStatus], report: Report) -> None:
     said = f"leader {', '.join(f'{leader:x}' for leader in sorted(leaders))}, raft term {', '.join(map(str, terms))}"
     if len(clusters) > 1:
         listed = ", ".join(f"{cluster:x}" for cluster in sorted(clusters))
-        advice = "two clusters mean two leaders: name the members of one only"
+        advice = "set the members of one cluster only: two clusters would elect two leaders"
         report(Finding("cluster", "problem", f"the endpoints belong to several clusters: {listed}", advice))
     elif 0 in leaders:
-        advice = "more than half of the members must be up and reach each other"
-        report(Finding("cluster", "problem", f"a member knows no leader of etcd ({said})", advice))
+        advice = "check the members: more than half must be running and reach each other"
+        report(Finding("cluster", "problem", f"a member reports that etcd has no leader ({said})", advice))
     elif len(leaders) > 1 or len(terms) > 1:
-        advice = "run this again; if it stays so, look at etcd's log and at the latency of its disks"
+        advice = "run this again; if this finding stays, check etcd's log and the latency of its disks"
         report(
-            Finding("cluster", "warning", f"the members are not of one mind, as when a leader changes: {said}", advice)
+            Finding(
+                "cluster",
+                "warning",
+                f"members disagree about etcd's leader, as during an election in etcd: {said}",
+                advice,
+            )
         )
     else:
         report(Finding("cluster", "ok", f"one, with {said}"))
 
 
 async def _check_access(etcd: EtcdConfig, report: Report, timeout: float) -> None:
-    """Who is let in: found out by knocking without user and certificate."""
+    """Check encryption and authentication, by a connection without user and certificate."""
     near = all(is_loopback(endpoint) for endpoint in etcd.endpoints)
     serious: Level = "ok" if near else "warning"
     if etcd.tls:
@@ -208,22 +227,26 @@ async def _check_access(etcd: EtcdConfig, report: Report, timeout: float) -> Non
             await api.range(Range(ANY_KEY, keys_only=True), timeout=timeout)
     except EtcdRefusedError:
         if etcd.user or etcd.cert:
-            report(Finding("authentication", "ok", f"etcd asks who it is; we are {who}"))
+            report(Finding("authentication", "ok", f"required; the client is {who}"))
         else:
-            advice = "set etcd.user and password, or cert and key of a user"
-            report(Finding("authentication", "problem", "etcd asks who it is, and no user is set", advice))
+            advice = "set etcd.user and etcd.password, or etcd.cert and etcd.key of a user"
+            report(Finding("authentication", "problem", "required, but no user is set", advice))
     except EtcdLeaderError as error:
-        report(Finding("authentication", "skipped", f"whether etcd asks who it is cannot be told: {error}"))
+        report(Finding("authentication", "skipped", f"the check failed: {error}"))
     else:
-        advice = "" if near else "whoever reaches etcd can lead, and depose: see docs/security.md"
-        report(Finding("authentication", serious, "off: etcd asks nobody who it is", advice))
+        advice = (
+            ""
+            if near
+            else "enable it: every client that reaches etcd can lead, and depose a leader. See docs/security.md"
+        )
+        report(Finding("authentication", serious, "off: etcd accepts every client", advice))
 
 
 async def _check_permissions(connection: Connection, name: str, report: Report, timeout: float) -> bool:
-    """Whether a candidate may do what it has to; returns whether the queue may be read.
+    """Check the permissions that a candidate needs. Return whether the queue may be read.
 
-    etcd checks the permissions for both branches of a transaction, whichever will be taken. A transaction without
-    conditions never fails, so the put in its other branch is checked and not done.
+    etcd checks the permissions for both branches of a transaction, whichever it takes. A transaction without conditions
+    always takes its first branch. So etcd checks the put in the other branch, and does not perform it.
     """
     prefix = election_prefix(name)
     key = candidate_key(name, secrets.randbelow(2**63 - 1) + 1)
@@ -241,10 +264,10 @@ async def _check_permissions(connection: Connection, name: str, report: Report, 
     if refused:
         said = "; ".join(f"{what}: {error}" for what, error in refused.items())
         advice = (
-            f"etcdctl role grant-permission ROLE readwrite --prefix '{name}/' (docs/security.md); or, with no space: "
+            f"etcdctl role grant-permission ROLE readwrite --prefix '{name}/' (docs/security.md). If etcd has no space: "
             "compact, defragment, disarm the alarm"
         )
-        report(Finding("permissions", "problem", f"not under {name}/: {said}", advice))
+        report(Finding("permissions", "problem", f"refused under {name}/: {said}", advice))
     else:
         report(Finding("permissions", "ok", f"read, write and watch under {name}/"))
     return "read" not in refused
@@ -277,14 +300,14 @@ async def _check_queue(connection: Connection, name: str, report: Report, timeou
         return
     odd = [candidate for candidate in queue.candidates if candidate.anomalies]
     leader = queue.leader
-    said = "nobody leads" if leader is None else f"{leader.identity} leads, {len(queue.candidates) - 1} waiting"
+    said = "there is no leader" if leader is None else f"{leader.identity} leads, {len(queue.candidates) - 1} waiting"
     if not odd:
         report(Finding("queue", "ok", said))
         return
     for_ever = any(not candidate.lease_id for candidate in odd)
     keys = "; ".join(f"{each.key.decode(errors='replace')} {', '.join(each.anomalies)}" for each in odd[:5])
-    advice = f"etcdleader status {name} shows them; delete those that nobody stands behind (etcdctl del KEY)"
-    report(Finding("queue", "problem" if for_ever else "warning", f"{said}; odd keys: {keys}", advice))
+    advice = f"etcdleader status {name} shows them. Delete those that no client uses (etcdctl del KEY)"
+    report(Finding("queue", "problem" if for_ever else "warning", f"{said}; anomalies: {keys}", advice))
 
 
 async def _check_lease(connection: Connection, config: Config, report: Report, timeout: float) -> None:
@@ -293,17 +316,24 @@ async def _check_lease(connection: Connection, config: Config, report: Report, t
         least = (await connection.lease_grant(1, lease_id, timeout=timeout)).ttl
         await connection.lease_revoke(lease_id, timeout=timeout)
     except EtcdLeaderError as error:
-        report(Finding("lease", "problem", f"cannot be had and given back: {error}", "may this user grant leases?"))
+        report(
+            Finding(
+                "lease",
+                "problem",
+                f"a lease cannot be granted and revoked: {error}",
+                "check that this user may grant leases",
+            )
+        )
         return
-    said = f"etcd grants and revokes; asked for 1 s it grants {least} s"
+    said = f"etcd grants and revokes leases; for a request of 1 s it grants {least} s"
     if config.lease < least:
-        advice = f"set lease = {least}s: etcd will not grant less (1.5 of its election timeout)"
+        advice = f"set lease to at least {least}s: etcd grants no shorter lease (1.5 times its election timeout)"
         report(Finding("lease", "warning", f"{said}, more than lease = {config.lease:g} s", advice))
     elif config.lease < MIN_RECOMMENDED_LEASE:
-        advice = f"each change of etcd's own leader can cost a lease below {MIN_RECOMMENDED_LEASE:g} s"
+        advice = f"set lease to at least {MIN_RECOMMENDED_LEASE:g}s: a change of etcd's leader can end leadership on a shorter one"
         report(Finding("lease", "warning", f"{said}; lease = {config.lease:g} s is short", advice))
     else:
-        report(Finding("lease", "ok", f"{said}, its least"))
+        report(Finding("lease", "ok", f"{said}, its minimum"))
 
 
 async def _check_round_trip(api: EtcdApi, config: Config, name: str | None, report: Report, timeout: float) -> None:
@@ -314,37 +344,46 @@ async def _check_round_trip(api: EtcdApi, config: Config, name: str | None, repo
         try:
             await api.range(Range(key, keys_only=True), timeout=timeout)
         except EtcdRefusedError:
-            pass  # only after the read was agreed upon
+            pass  # a refusal proves the round trip: etcd checks permissions after the read
         except EtcdLeaderError as error:
             report(
-                Finding("round trip", "problem", f"read {len(times) + 1} of {_READS} failed: {error}", "look at etcd")
+                Finding(
+                    "round trip", "problem", f"read {len(times) + 1} of {_READS} failed: {error}", "check etcd's log"
+                )
             )
             return
         times.append(time.monotonic() - began_at)
-    # A renewal is three of them, one after the other: a keep-alive, a proposal and a read.
+    # A renewal takes three round trips: a keep-alive, a proposal and a read.
     middle, longest = 3 * statistics.median(times), 3 * max(times)
     needed = config.renew + 2 * config.retry + config.margin
     said = (
-        f"a renewal takes about {middle * 1000:.1f} ms, {longest * 1000:.1f} ms at worst; each attempt has retry = "
+        f"a renewal takes about {middle * 1000:.1f} ms, at most {longest * 1000:.1f} ms; each attempt may take retry = "
         f"{config.retry:g} s; renew + 2 * retry + margin = {needed:g} s of lease = {config.lease:g} s"
     )
     if longest > config.retry:
-        report(Finding("lease budget", "problem", said, "raise retry above it, and lease so that the sum fits"))
+        report(
+            Finding("lease budget", "problem", said, "raise retry above that time, and raise lease until the sum fits")
+        )
     elif longest > config.retry / 2 or middle > config.retry / 10:
-        report(Finding("lease budget", "warning", said, "retry is near what a renewal takes: raise it, and lease"))
+        report(
+            Finding(
+                "lease budget",
+                "warning",
+                said,
+                "raise retry, and lease with it: retry is close to the time that a renewal takes",
+            )
+        )
     else:
         report(Finding("lease budget", "ok", said))
 
 
 async def _check_pings(api: EtcdApi, name: str | None, report: Report, timeout: float, hold: float) -> None:
     rule = (
-        "idle connections are pinged every 10 s; etcd hangs up on who pings more often than its "
+        "the client pings idle connections every 10 s; etcd closes a connection with more frequent pings than its "
         "--grpc-keepalive-min-time (5 s by default)"
     )
     if not hold:
-        report(
-            Finding("pings", "skipped", rule, "--hold 60s holds a stream open for so long, and sees whether it stays")
-        )
+        report(Finding("pings", "skipped", rule, "use --hold 60s to hold a stream open for that time"))
         return
     broken: list[EtcdLeaderError] = []
     over = anyio.Event()
@@ -362,11 +401,12 @@ async def _check_pings(api: EtcdApi, name: str | None, report: Report, timeout: 
     finally:
         handle.close()
     if broken and isinstance(broken[0], EtcdRefusedError):
-        report(Finding("pings", "skipped", f"no stream can be held open: {broken[0]}"))
+        report(Finding("pings", "skipped", f"etcd refused the stream: {broken[0]}"))
     elif broken:
         advice = (
-            "set --grpc-keepalive-min-time below 10 s; look for a proxy that cuts off what is idle; was etcd restarted?"
+            "set etcd's --grpc-keepalive-min-time below 10 s, and look for a proxy that closes idle connections. If etcd was "
+            "restarted, run this again"
         )
         report(Finding("pings", "problem", f"the stream broke within {hold:g} s: {broken[0]}", advice))
     else:
-        report(Finding("pings", "ok", f"a stream stood for {hold:g} s; {rule}"))
+        report(Finding("pings", "ok", f"a stream stayed open for {hold:g} s; {rule}"))

@@ -1,4 +1,4 @@
-"""``etcdleader doctor``: is everything as an election needs it, and what to do if not."""
+"""``etcdleader doctor``: check everything that an election depends on, and print what to do about problems."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def doctor(
     timeout: TimeoutOption = "5s",
     hold: Annotated[
         Any,
-        duration_option("Hold a stream open for so long, to see whether pings and proxies let it stand."),
+        duration_option("Hold a stream open for this time, to check that neither pings nor proxies break it."),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Let warnings count as problems.")] = False,  # noqa: FBT002
+    strict: Annotated[bool, typer.Option("--strict", help="Count warnings as problems.")] = False,  # noqa: FBT002
     settings: SettingsOption = None,
     section: SectionOption = None,
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - typer's way
 ) -> None:
-    """Check settings, etcd, permissions, clock and timing, and say what to do about what is wrong.
+    """Check settings, etcd, permissions, clock and timing, and print what to do about each problem.
 
-    NAME is by default the election_key of the settings. Nothing is changed: no key is written; a lease is granted and
-    revoked at once.
+    By default, NAME is the election_key of the settings. The checks write no key. One lease is granted and revoked at
+    once.
 
-    Exit status: 0, also with warnings; 1 with a problem (with --strict: or a warning).
+    Exit status: 0, even if there are warnings; 1 if there is a problem, or with --strict a warning.
     """
     import anyio
 
@@ -79,20 +79,29 @@ def doctor(
                 screen.print(line, soft_wrap=True)
 
         read = read_all(settings, DEFAULT_SECTION if section is None else section, endpoint)
-        # The doctor needs no election to look at etcd. A section that was named must exist.
+        # Checks of etcd need no election, so a missing default table is no problem. A table that --section names must exist.
         without = read.no_section if section is None and read.etcd is not None else None
         for problem in read.problems:
             if problem != without:
                 report(
-                    Finding("settings", "problem", problem, "etcdleader check-config reads them without asking etcd")
+                    Finding(
+                        "settings",
+                        "problem",
+                        problem,
+                        "correct the setting; etcdleader check-config checks the settings without etcd",
+                    )
                 )
         if without is not None:
-            report(Finding("settings", "skipped", f"there is no [{DEFAULT_SECTION}] table; judged by the defaults"))
+            report(
+                Finding("settings", "skipped", f"there is no [{DEFAULT_SECTION}] table; the checks use the defaults")
+            )
         elif not read.problems:
             report(Finding("settings", "ok", _origins(settings_of(read))))
         report(check_clock())
         if read.etcd is None:
-            report(Finding("etcd", "skipped", "the settings do not say where it is", "or say --endpoint HOST:PORT"))
+            report(
+                Finding("etcd", "skipped", "no endpoints are set", "set etcd.endpoints, or use --endpoint HOST:PORT")
+            )
         else:
             etcd, config = read.etcd, read.config or Config()
 
@@ -102,7 +111,11 @@ def doctor(
             try:
                 anyio.run(examine)
             except EtcdLeaderError as error:
-                report(Finding("the rest", "problem", f"etcd answered, and then did not: {error}", "run this again"))
+                report(
+                    Finding(
+                        "the rest", "problem", f"etcd stopped responding during the checks: {error}", "run this again"
+                    )
+                )
         problems = sum(finding.level == "problem" for finding in findings)
         warnings = sum(finding.level == "warning" for finding in findings)
         failed = problems > 0 or (strict and warnings > 0)
@@ -118,12 +131,12 @@ def doctor(
 
 
 def _origins(settings: Sequence[Setting]) -> str:
-    """What is set, by where that came from."""
+    """Return the settings that are set, grouped by source."""
     found: dict[str, list[str]] = {}
     for setting in settings:
         if setting.origin != "default":
             found.setdefault(setting.origin, []).append(f"{setting.name} = {setting.value}")
-    return "; ".join(f"from {origin}: {', '.join(them)}" for origin, them in found.items()) + "; the rest by default"
+    return "; ".join(f"from {origin}: {', '.join(them)}" for origin, them in found.items()) + "; defaults for the rest"
 
 
 def _count(number: int, what: str) -> str:

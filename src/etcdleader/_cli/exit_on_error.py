@@ -1,4 +1,4 @@
-"""How commands end if something goes wrong."""
+"""The exit of a command after an error: its message and its exit code."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def _to_stderr(text: str) -> None:
 
 @contextmanager
 def exit_on_error(say: Callable[[str], None] = _to_stderr) -> Iterator[None]:
-    """Exit with an error message, and the exit code for that kind of error, if the block raises.
+    """Exit with a message and an exit code if the block raises an error. Each kind of error has its own code.
 
     Args:
-        say: Shows the message. By default it is printed on stderr.
+        say: Shows the message. The default prints it on stderr.
     """
 
     def end(code: ExitCode, text: str) -> NoReturn:
@@ -40,16 +40,16 @@ def exit_on_error(say: Callable[[str], None] = _to_stderr) -> Iterator[None]:
     except EtcdRefusedError as error:
         end(ExitCode.REFUSED, f"etcd refused: {error}")
     except EtcdUnavailableError as error:
-        end(ExitCode.UNAVAILABLE, f"etcd does not answer: {error}")
+        end(ExitCode.UNAVAILABLE, f"etcd does not respond: {error}")
     except EtcdRegressedError as error:
         end(ExitCode.REGRESSED, str(error))
     except EtcdLeaderError as error:
         end(ExitCode.NO, str(error))
     except OSError as error:
-        # What is still in the buffer must not fail when the interpreter ends.
+        # The interpreter flushes stdout at exit. Buffered output must not fail again there.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
-            raise typer.Exit(ExitCode.OK) from None  # who reads has had enough
-        end(ExitCode.IO, f"It cannot go on: {error}")
+            raise typer.Exit(ExitCode.OK) from None  # the reader has exited
+        end(ExitCode.IO, f"The command cannot continue: {error}")
     except KeyboardInterrupt:
         raise typer.Exit(ExitCode.SIGNAL + signal.SIGINT) from None

@@ -1,4 +1,4 @@
-"""What the doctor reports."""
+"""The findings that the doctor reports."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Level: TypeAlias = Literal["ok", "skipped", "warning", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check found.
+    """The result of one check.
 
     Attributes:
-        check: Which one.
-        level: ``ok``, ``skipped`` (it could not be looked at), ``warning`` or ``problem``.
-        what: What is so.
-        advice: What to do; empty when there is nothing to do.
+        check: The name of the check.
+        level: ``ok``, ``skipped`` (the check was not possible), ``warning`` or ``problem``.
+        what: The state that the check found.
+        advice: The action to take; empty if none is necessary.
     """
 
     check: str
@@ -27,4 +27,4 @@ class Finding:
 
 
 Report: TypeAlias = Callable[[Finding], None]
-"""Takes each finding."""
+"""A function that receives each finding."""

@@ -1,4 +1,4 @@
-"""``etcdleader observe``: who leads, live."""
+"""``etcdleader observe``: follow the leader of an election."""
 
 from __future__ import annotations
 
@@ -44,21 +44,22 @@ _MOST_SHOWN = 20
 
 def observe(
     name: NameArgument,
-    watch: Annotated[bool, typer.Option("--watch", help="On a terminal: a table of the queue that lives.")] = False,  # noqa: FBT002
+    watch: Annotated[bool, typer.Option("--watch", help="On a terminal, also show the queue as a live table.")] = False,  # noqa: FBT002
     timeout: TimeoutOption = "5s",
     settings: SettingsOption = None,
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - typer's way
 ) -> None:
-    """Follow who leads: a line at once, and one for each change.
+    """Follow the leader: print one line at once, and one for each change.
 
-    A line has the time, and the leader with its token, or "nobody". It is always the newest state: changes that follow
-    each other faster than they can be read are not made up for. Etcd's troubles are told on stderr; it goes on.
+    A line has the time, and the leader with its token, or "no leader". It is always the newest state: changes that
+    follow each other too fast to print are left out. If etcd is unavailable, the command reports that on stderr and
+    continues.
 
-    Exit status: 128 and the number of the signal that ended it (130 after Ctrl-C); 0 when who reads it has gone.
+    Exit status: 128 plus the number of the signal that ended it (130 after Ctrl-C); 0 if the reader has exited.
     """
     if watch and as_json:
-        raise typer.BadParameter("--watch is for people, --json for programs")
+        raise typer.BadParameter("--watch and --json exclude each other")
     with exit_on_error():
         config = etcd_config(settings, endpoint)
         screen = console()
@@ -84,7 +85,7 @@ def observe(
 
 
 async def _until_ended(follow: Callable[[], Awaitable[None]]) -> int:
-    """Follow until a signal comes, or who reads has gone: without this it would be noticed at the next change only."""
+    """Follow until a signal arrives or the reader exits. Without a check, only the next write would fail."""
     import anyio
 
     code = 0
@@ -100,7 +101,7 @@ async def _until_ended(follow: Callable[[], Awaitable[None]]) -> int:
                     return
 
         async def end_without_reader() -> None:
-            while not _reader_gone():  # noqa: ASYNC110 - the kernel is asked again
+            while not _reader_gone():  # noqa: ASYNC110 - there is no event to wait for
                 await anyio.sleep(_LOOK_AT_READER)
             group.cancel_scope.cancel()
 
@@ -108,7 +109,7 @@ async def _until_ended(follow: Callable[[], Awaitable[None]]) -> int:
         group.start_soon(end_without_reader)
         try:
             await follow()
-        except Exception as error:  # noqa: BLE001 - it is raised below, not in a group of exceptions
+        except Exception as error:  # noqa: BLE001 - raised below, outside the exception group
             failure = error
         group.cancel_scope.cancel()
     if failure is not None:
@@ -120,7 +121,7 @@ def _reader_gone() -> bool:
     if not hasattr(select, "poll"):
         return False
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # errors and hang-ups are told always
+    poll.register(sys.stdout.fileno(), 0)  # poll always reports errors and hang-ups
     return any(what & (select.POLLERR | select.POLLHUP) for _, what in poll.poll(0))
 
 
@@ -131,14 +132,14 @@ async def _tell_changes(
     from .._runtime.threads import run_in_thread
     from ..config import Config
 
-    # It never campaigns: of its settings only the bound of a call counts, and the name that its log lines begin with.
+    # This manager never campaigns. Only retry, the timeout of a call, and id, the prefix of log lines, have an effect.
     lease = max(60, math.ceil(timeout * 4))
     settings = Config(id="etcdleader observe", lease=lease, renew=lease / 4, retry=timeout)
     manager = EtcdLeaderManager(config, settings, name)
     async with manager.observe() as leaders:
         async for leader in leaders:
-            # A reader that does not read, as a pager, must not keep signals from ending this. Nor may the thread have a lock
-            # on stdout then, which is flushed at the end.
+            # Signals must end the command even if the reader does not read, such as a pager. So a thread writes. It
+            # writes to the descriptor and takes no lock on stdout, because the interpreter flushes stdout at exit.
             data = line(leader).encode(sys.stdout.encoding, "backslashreplace")
             await run_in_thread(partial(write_all, sys.stdout.fileno(), data), "etcdleader output")
 
@@ -154,9 +155,9 @@ async def _show_queue(config: EtcdConfig, name: str, screen: Console, timeout: f
             while True:
                 result = await read()
                 if isinstance(result, Exception):
-                    caption = f"etcd has not answered for {time.monotonic() - since:.0f} s: {clean(str(result))}"
+                    caption = f"etcd has not responded for {time.monotonic() - since:.0f} s: {clean(str(result))}"
                 else:
-                    queue, since, caption = result, time.monotonic(), "Ctrl-C ends it"
+                    queue, since, caption = result, time.monotonic(), "Ctrl-C to end"
                     leader = None if queue.leader is None else (queue.leader.identity, queue.leader.token)
                     if (leader,) != told:
                         told = (leader,)
@@ -171,7 +172,10 @@ async def _show_queue(config: EtcdConfig, name: str, screen: Console, timeout: f
 async def _reading(
     config: EtcdConfig, name: str, timeout: float
 ) -> AsyncIterator[Callable[[], Awaitable[Queue | Exception]]]:
-    """How to read the queue: at once, then whenever it changed, or some time has passed: leases run out."""
+    """Return a context manager for a function that reads the queue.
+
+    The first call reads at once. Later calls wait for a change, or for the time after which the leases are read again.
+    """
     import anyio
 
     from .._election.admin import Changes, connected, read_queue
@@ -205,7 +209,7 @@ def _now() -> str:
 def _print_change(screen: Console, leader: tuple[str, int] | None) -> None:
     from rich.text import Text
 
-    said = ("nobody", "yellow") if leader is None else (f"{clean(leader[0])}  token {leader[1]}", "bold green")
+    said = ("no leader", "yellow") if leader is None else (f"{clean(leader[0])}  token {leader[1]}", "bold green")
     screen.print(Text.assemble((_now(), "dim"), "  ", said), soft_wrap=True)
     sys.stdout.flush()
 

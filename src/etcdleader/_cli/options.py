@@ -1,4 +1,4 @@
-"""The options and arguments that commands share, and where etcd is by them."""
+"""The options and arguments that commands share, and the etcd configuration that results from them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def _name(value: str | None) -> str | None:
 
 
 def duration_option(text: str, *names: str, zero: bool = False) -> Any:
-    """An option whose value becomes seconds.
+    """Return a typer option that converts a duration to seconds.
 
     Args:
-        text: Its help.
-        names: As for ``typer.Option``.
-        zero: Zero is allowed.
+        text: The help of the option.
+        names: The names of the option, as for ``typer.Option``.
+        zero: Whether zero is allowed.
     """
 
     def seconds(value: str) -> float:
@@ -44,16 +44,16 @@ def duration_option(text: str, *names: str, zero: bool = False) -> Any:
 
 
 def _endpoints(values: list[str] | None) -> list[str] | None:
-    """Each endpoint by itself. What it may be is checked with the settings, so that all that is wrong comes at once."""
+    """Split at commas. The endpoints are checked with the settings, so that all problems are reported together."""
     return [part for value in values for part in value.split(",")] if values else values
 
 
 NameArgument = Annotated[
-    str, typer.Argument(metavar="NAME", callback=_name, show_default=False, help="The election: its election_key.")
+    str, typer.Argument(metavar="NAME", callback=_name, show_default=False, help="The election_key of the election.")
 ]
 OptionalNameArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[NAME]", callback=_name, show_default=False, help="The election: its election_key."),
+    typer.Argument(metavar="[NAME]", callback=_name, show_default=False, help="The election_key of the election."),
 ]
 SettingsOption = Annotated[
     Path | None,
@@ -61,8 +61,8 @@ SettingsOption = Annotated[
         "--settings",
         metavar="FILE",
         show_default=False,
-        help="Read this TOML file, and nothing else. By default settings.toml, .secrets.toml, the same under config/, "
-        ".env, and variables ETCDLEADER_...",
+        help="Read only this TOML file. By default, the command reads settings.toml, .secrets.toml, the same files under "
+        "config/, .env, and variables ETCDLEADER_...",
     ),
 ]
 SectionOption = Annotated[
@@ -71,7 +71,7 @@ SectionOption = Annotated[
         "--section",
         metavar="TABLE",
         show_default="leader",
-        help="The table of the election's settings; may be dotted. It must exist if it is given.",
+        help="The table of the election's settings; it may be dotted. If given, it must exist.",
     ),
 ]
 DEFAULT_SECTION = "leader"
@@ -82,30 +82,30 @@ EndpointOption = Annotated[
         metavar="HOST:PORT",
         show_default=False,
         callback=_endpoints,
-        help="Where etcd is, instead of the setting etcd.endpoints; several are repeated, or separated by commas. User, password and certificates "
-        "are still those of the settings.",
+        help="The endpoint of etcd, instead of the setting etcd.endpoints. Repeat it for several endpoints, or separate "
+        "them by commas. User, password and certificates still come from the settings.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-TimeoutOption = Annotated[Any, duration_option('How long each call may take: "5s", "500ms".', "--timeout")]
+TimeoutOption = Annotated[Any, duration_option('Timeout of each call to etcd: "5s", "500ms".', "--timeout")]
 
 
 def examples(*lines: str) -> str:
-    """The end of a command's help."""
+    """Return the examples at the end of a command's help."""
     return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
 
 
 def paragraphs(command: Callable[..., object]) -> str:
-    """A command's docstring, for typer: it would keep the line breaks of the source in a terminal of any width."""
+    """Return a command's docstring without the line breaks inside its paragraphs, because typer keeps them."""
     return "\n\n".join(" ".join(part.split()) for part in (command.__doc__ or "").split("\n\n"))
 
 
 def etcd_config(settings: Path | None, endpoints: Sequence[str] | None) -> EtcdConfig:
-    """Where etcd is, by the settings and the options.
+    """Return the etcd configuration from the settings and the options.
 
     Raises:
-        ConfigError: All that is wrong with it.
+        ConfigError: The settings are wrong. It lists all problems.
     """
     from .._settings.resolve import resolve_etcd
 
-    return resolve_etcd(settings, endpoints, remedy="say --endpoint HOST:PORT")
+    return resolve_etcd(settings, endpoints, remedy="use --endpoint HOST:PORT")

@@ -1,4 +1,4 @@
-"""How commands print."""
+"""The output of the commands on stdout."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 _WIDEST = 100_000
-"""Columns. No table has as many."""
+"""Columns: more than any table has."""
 
 
 def console() -> Console:
-    """Where to print: on a terminal with colours (unless NO_COLOR is set) and in its width, else plain and uncut."""
+    """Return a rich console. On a terminal it has colours, unless NO_COLOR is set. Elsewhere it is plain and cuts no line."""
     from rich.console import Console
 
     if sys.stdout.isatty():
@@ -28,11 +28,11 @@ def console() -> Console:
 
 
 clean = escape_control_characters
-"""For what others wrote, as identities and keys."""
+"""Make foreign text safe to print, such as identities and keys."""
 
 
 def print_whole(screen: Console, shown: RenderableType) -> None:
-    """Print it as wide as it is. A terminal wraps long lines, and a name copied from one is the whole name."""
+    """Print without cutting any line. The terminal wraps long lines, so a copied name is complete."""
     from rich.measure import Measurement
 
     widest = Measurement.get(screen, screen.options.update(max_width=_WIDEST), shown).maximum
@@ -41,14 +41,14 @@ def print_whole(screen: Console, shown: RenderableType) -> None:
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of it to a file descriptor, however long its reader takes."""
+    """Write all data to a file descriptor, and block until its reader has taken it."""
     while data:
         try:
             data = data[os.write(fd, data) :]
-        except BlockingIOError:  # another process has set O_NONBLOCK, and the two share the descriptor
+        except BlockingIOError:  # another process that shares the descriptor has set O_NONBLOCK
             select.select([], [fd], [])
 
 
 def write_json(value: Mapping[str, object], *, indent: int | None = 2) -> None:
-    """Print it, at once."""
+    """Print JSON and flush it."""
     print(json.dumps(value, indent=indent), flush=True)

@@ -1,4 +1,4 @@
-"""Whether an endpoint is etcd's grpc-proxy. It answers keep-alives by itself, so no renewal through it proves anything."""
+"""The check for etcd's grpc-proxy. The proxy answers keep-alives itself, so a renewal through it proves nothing."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from ..config import EtcdConfig
 from .findings import Finding, Report
 
 _PAGE = "/proxy/metrics"
-"""The grpc-proxy of etcd 3.5 and later serves it, beside gRPC. A member of etcd answers 404."""
+"""A page that the grpc-proxy of etcd 3.5 and later serves next to gRPC. A member of etcd responds with 404."""
 _ENOUGH = 4096
 _NOT_FOUND_OUT = (OSError, UnicodeError, ValueError, anyio.EndOfStream, anyio.BrokenResourceError)
 
 
 async def check_proxies(etcd: EtcdConfig, report: Report, timeout: float) -> None:
-    """Report the endpoints that are a grpc-proxy."""
+    """Report each endpoint that is a grpc-proxy."""
     found = {endpoint: await _is_grpc_proxy(etcd, endpoint, timeout) for endpoint in etcd.endpoints}
     proxies = [endpoint for endpoint, is_proxy in found.items() if is_proxy]
     silent = [endpoint for endpoint, is_proxy in found.items() if is_proxy is None]
     if proxies:
-        what = f"etcd's grpc-proxy is at {', '.join(proxies)}: it answers keep-alives by itself, and is not supported"
-        report(Finding("proxy", "problem", what, "name the members of the cluster as endpoints"))
+        what = f"etcd's grpc-proxy is at {', '.join(proxies)}; it answers keep-alives itself, and is not supported"
+        report(Finding("proxy", "problem", what, "set the members of the cluster as endpoints"))
     elif silent:
         report(
             Finding(
-                "proxy", "skipped", f"{', '.join(silent)} did not answer the request that identifies etcd's grpc-proxy"
+                "proxy",
+                "skipped",
+                f"{', '.join(silent)} did not respond to the request that identifies etcd's grpc-proxy",
             )
         )
     else:
@@ -37,7 +39,7 @@ async def check_proxies(etcd: EtcdConfig, report: Report, timeout: float) -> Non
 
 
 async def _is_grpc_proxy(etcd: EtcdConfig, endpoint: str, timeout: float) -> bool | None:
-    """Return whether the endpoint serves the page of a grpc-proxy; None if it did not answer."""
+    """Return whether the endpoint serves the page of a grpc-proxy; None if it did not respond."""
     address = endpoint.removeprefix("https://")
     answer = b""
     with anyio.move_on_after(timeout):
@@ -47,10 +49,10 @@ async def _is_grpc_proxy(etcd: EtcdConfig, endpoint: str, timeout: float) -> boo
                 while len(answer) < _ENOUGH:
                     answer += await stream.receive()
         except _NOT_FOUND_OUT:
-            pass  # the end of the answer is one of them
+            pass  # the end of the response raises one of these
     if not answer:
         return None
-    # Something else may answer every path with a page of its own.
+    # Another server may respond to every path with its own page.
     return re.match(rb"HTTP/1\.[01] 200 ", answer) is not None and b"# HELP " in answer
 
 

@@ -1,4 +1,4 @@
-"""``etcdleader status``: who leads, and who stands in the queue."""
+"""``etcdleader status``: show the leader and the queue of an election."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ EPILOG = examples(
 def status(
     name: OptionalNameArgument = None,
     prefix: Annotated[
-        str, typer.Option(metavar="PREFIX", help="Without NAME: only elections whose names begin so.")
+        str, typer.Option(metavar="PREFIX", help="Without NAME: show only elections whose names begin with PREFIX.")
     ] = "",
     timeout: TimeoutOption = "5s",
     settings: SettingsOption = None,
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - typer's way
 ) -> None:
-    """Show who leads an election and who waits, in order; without NAME, all elections.
+    """Show the leader of an election and the waiting candidates in order. Without NAME, show all elections.
 
-    A key that is not as a candidate's should be is shown with what is odd about it: it counts in the queue all the
-    same, and one without a lease blocks an election for ever.
+    If a key differs from a candidate's, its anomalies are shown. It is in the queue even so. A key without a lease
+    blocks the election until it is deleted.
 
-    Exit status: 0; with NAME, 1 if nobody leads.
+    Exit status: 0; with NAME, 1 if there is no leader.
     """
     if name is not None and prefix:
         raise typer.BadParameter("NAME and --prefix exclude each other")
@@ -85,7 +85,7 @@ def _read(config: EtcdConfig, name: str | None, prefix: str, timeout: float) -> 
 
 
 def queue_json(queue: Queue) -> dict[str, Any]:
-    """A queue, for programs."""
+    """Return a queue as JSON values."""
     candidates = [candidate_json(candidate) for candidate in queue.candidates]
     return {
         "election": queue.election,
@@ -96,12 +96,12 @@ def queue_json(queue: Queue) -> dict[str, Any]:
 
 
 def candidate_json(candidate: Candidate) -> dict[str, Any]:
-    """A candidate, for programs."""
+    """Return a candidate as JSON values."""
     return {
         "identity": candidate.identity,
         "token": candidate.token,
         "key": candidate.key.decode(errors="replace"),
-        # As in the key. As a number it would lose digits in JavaScript.
+        # The same digits as in the key. A number would lose digits in JavaScript.
         "lease_id": f"{candidate.lease_id:x}" if candidate.lease_id else None,
         "lease_ttl": candidate.lease_ttl,
         "lease_left": candidate.lease_left,
@@ -110,7 +110,7 @@ def candidate_json(candidate: Candidate) -> dict[str, Any]:
 
 
 def queue_table(queue: Queue, screen: Console, *, most: int | None = None, caption: str = "") -> RenderableType:
-    """A queue, for people: on a terminal as a table, else as columns."""
+    """Return a queue for people: a table on a terminal, plain columns elsewhere."""
     from rich.console import Group
     from rich.table import Column
     from rich.text import Text
@@ -119,17 +119,17 @@ def queue_table(queue: Queue, screen: Console, *, most: int | None = None, capti
     said = (
         f"{clean(leader.identity)} leads with token {leader.token}, {len(queue.candidates) - 1} waiting"
         if leader is not None
-        else "nobody leads, and nobody waits"
+        else "no leader and no candidates"
     )
     title = Text.assemble((clean(queue.election), "bold"), ": ", said)
     parts: list[RenderableType] = [title]
     if leader is not None:
-        # Where the width is fixed, as in a live display, names are folded and never cut.
+        # If the width is fixed, as in a live display, names are folded and never cut.
         candidate_column = Column("candidate", overflow="fold")
         table = _table(screen, "", candidate_column, Column("token", justify="right"), "lease left", "lease")
         for place, candidate in enumerate(queue.candidates[:most]):
             table.add_row(
-                "leads" if place == 0 else str(place),
+                "leader" if place == 0 else str(place),
                 Text(clean(candidate.identity) or "(no value)"),
                 str(candidate.token),
                 _left(candidate),
@@ -150,7 +150,7 @@ def queue_table(queue: Queue, screen: Console, *, most: int | None = None, capti
 
 
 def elections_table(queues: list[Queue], screen: Console) -> RenderableType:
-    """Elections, for people, a line each."""
+    """Return a table of elections for people, with one line for each."""
     from rich.table import Column
     from rich.text import Text
 
@@ -161,7 +161,7 @@ def elections_table(queues: list[Queue], screen: Console) -> RenderableType:
         Column("token", justify="right"),
         "lease left",
         Column("waiting", justify="right"),
-        "remarks",
+        "anomalies",
     )
     for queue in queues:
         leader = queue.candidates[0]
@@ -172,7 +172,7 @@ def elections_table(queues: list[Queue], screen: Console) -> RenderableType:
             str(leader.token),
             _left(leader),
             str(len(queue.candidates) - 1),
-            Text(f"{odd} odd: see status {clean(queue.election)}" if odd else "", style="yellow"),
+            Text(f"{odd}: see status {clean(queue.election)}" if odd else "", style="yellow"),
         )
     return table
 
@@ -187,11 +187,11 @@ def _table(screen: Console, *columns: Column | str) -> Table:
 
 def _left(candidate: Candidate) -> str:
     if not candidate.lease_id:
-        return "for ever"
+        return "never expires"
     if candidate.lease_left is None:
         return "unknown"
     return f"{candidate.lease_left} s" + (f" of {candidate.lease_ttl} s" if candidate.lease_ttl is not None else "")
 
 
 def _place(place: int) -> str:
-    return "leads" if place == 0 else f"waits as {place}"
+    return "leader" if place == 0 else f"number {place} in the queue"

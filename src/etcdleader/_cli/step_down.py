@@ -1,4 +1,4 @@
-"""``etcdleader step-down``: ask a leader to leave, and see that it has."""
+"""``etcdleader step-down``: request that the leader step down, and wait until it has left."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ EPILOG = examples(
 
 _CALL = 5.0
 _FORCED = (
-    "Its work may still run: only a leader that watches its key is told (etcdleader is, at once; Go's election library "
-    "is not). What the work writes without checking the token can collide with the next leader's."
+    "Its work may still run: etcdleader watches its own key and stops, but Go's election library does not. "
+    "Writes whose target does not check the token can collide with the next leader's."
 )
 
 
@@ -37,7 +37,7 @@ _FORCED = (
 class _Outcome:
     before: Candidate | None
     how: str | None
-    """``resigned``, ``deleted``, ``gone`` (it was, before anything was done), or None: it still leads."""
+    """``resigned``, ``deleted``, or ``gone`` if it had left before the request; None if it still leads."""
     seconds: float
     after: Candidate | None
 
@@ -46,26 +46,27 @@ def step_down(
     name: NameArgument,
     timeout: Annotated[
         Any,
-        duration_option('How long to wait until the leader has left: "30s", "5m".'),
+        duration_option('Time to wait until the leader has left: "30s", "5m".'),
     ] = "30s",
     force: Annotated[  # noqa: FBT002 - typer's way
-        bool, typer.Option("--force", help="Delete the leader's key instead of asking: for a leader that is deaf.")
+        bool, typer.Option("--force", help="Delete the leader's key, for a leader that does not react to the request.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --force: do not ask whether to.")] = False,  # noqa: FBT002
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --force: do not ask for confirmation.")] = False,  # noqa: FBT002
     settings: SettingsOption = None,
     endpoint: EndpointOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - typer's way
 ) -> None:
-    """Ask the leader to step down, and wait until it has: its work has ended then, and its key is gone.
+    """Request that the leader step down, and wait until its work has ended and its key is deleted.
 
-    Every etcdleader answers. It stays a candidate, at the end of the queue. Leaders of Go's election library, of
-    etcdctl elect and of the v3election service do not know the request: for them there is --force. It deletes the key,
-    if it is still that leader's; that ends the leadership in etcd, but not what the leader is doing.
+    Every etcdleader accepts the request, and stays a candidate at the end of the queue. Leaders of the Go library, of
+    etcdctl elect and of the v3election service ignore it: use --force for them. It deletes the key, if the same leader
+    still holds it. That ends the leadership in etcd, but not the leader's work.
 
-    Exit status: 0 it has left; 1 nobody leads, or the question was answered with no; 75 it still leads after --timeout.
+    Exit status: 0 if it has left; 1 if there is no leader or you declined the confirmation; 75 if it still leads after
+    --timeout.
     """
     if yes and not force:
-        raise typer.BadParameter("--yes answers the question of --force")
+        raise typer.BadParameter("--yes requires --force")
     import anyio
 
     with exit_on_error():
@@ -82,7 +83,7 @@ def step_down(
         elif outcome.how is not None:
             print(_told(name, outcome))
     if outcome.before is None:
-        typer.echo(f"Nobody leads {clean(name)}.", err=True)
+        typer.echo(f"There is no leader of {clean(name)}.", err=True)
         raise typer.Exit(ExitCode.NO)
     if outcome.how is None:
         typer.echo(_deaf(name, outcome.before, timeout), err=True)
@@ -91,15 +92,16 @@ def step_down(
 
 def _confirm(name: str, leader: Candidate) -> None:
     if not sys.stdin.isatty():
-        raise typer.BadParameter("--force asks first, and there is no terminal to ask on: say --yes")
+        raise typer.BadParameter("--force needs a terminal for its confirmation: without one, use --yes")
     typer.echo(f"{_who(leader)} leads {clean(name)}. {_FORCED}", err=True)
     typer.echo("Delete its key? [y/N]: ", err=True, nl=False)
-    # Not typer.confirm: to it Ctrl-C is a no. And not reading at once: a Ctrl-C that comes just before Python begins to
-    # read would not be looked at before somebody has typed something.
+    # typer.confirm would take Ctrl-C for a no.
+    # The loop waits before the read: Python handles a Ctrl-C that arrives just before a read only after it. That read
+    # would end only when the user has typed a line.
     while not select.select([sys.stdin], [], [], 0.2)[0]:
         pass
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        typer.echo("Nothing was done.", err=True)
+        typer.echo("Cancelled. The key was not deleted.", err=True)
         raise typer.Exit(ExitCode.NO)
 
 
@@ -152,18 +154,18 @@ def _told(name: str, outcome: _Outcome) -> str:
     who, now = _who(outcome.before), outcome.after
     what = {
         "resigned": f"{who} has left {clean(name)}, after {outcome.seconds:.2f} s.",
-        "deleted": f"The key of {who} is deleted: it leads {clean(name)} no longer.",
-        "gone": f"{who} had left {clean(name)} before anything was done.",
+        "deleted": f"The key of {who} was deleted. It no longer leads {clean(name)}.",
+        "gone": f"{who} had left {clean(name)} before the request.",
     }[outcome.how or ""]
-    return f"{what} {'Nobody leads now.' if now is None else f'{_who(now)} leads now.'}"
+    return f"{what} {'There is no leader now.' if now is None else f'{_who(now)} leads now.'}"
 
 
 def _deaf(name: str, leader: Candidate, timeout: float) -> str:
     odd = "".join(f" This key {oddity}." for oddity in leader.anomalies)
     return (
-        f"{_who(leader)} was asked, and still leads {clean(name)} after {timeout:g} s.{odd} Its work may need longer to "
-        "end; or it is no etcdleader: Go's election library, etcdctl elect and the v3election service do not know the "
-        "request. To depose it all the same: step-down --force, which deletes its key. " + _FORCED
+        f"{_who(leader)} still leads {clean(name)}, {timeout:g} s after the request.{odd} Its work may need longer to end. "
+        "Or it is not an etcdleader: Go's election library, etcdctl elect and the v3election service ignore the "
+        "request. To depose it, use step-down --force, which deletes its key. " + _FORCED
     )
 
 

@@ -1,4 +1,4 @@
-"""Standard streams that can be relied on, whatever this process was started with."""
+"""Working standard streams, even if this process was started with some of them closed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ _LAST = 2
 
 
 def reopen_closed_streams() -> None:
-    """Put /dev/null where a standard stream is closed, and let no character that the locale lacks end a command.
+    """Open /dev/null for each closed standard stream, and escape characters that the locale does not have.
 
-    Else the next socket would become standard output. And what is printed is partly what others wrote, as identities.
+    Otherwise the next socket would become standard output. Foreign text, such as identities, would end the command if
+    the locale cannot encode it.
     """
-    while (fd := os.open(os.devnull, os.O_RDWR)) <= _LAST:  # the lowest that is free
-        os.set_inheritable(fd, True)  # noqa: FBT003 - as it is
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _LAST:  # returns the lowest free descriptor
+        os.set_inheritable(fd, True)  # noqa: FBT003 - the stdlib's signature
     os.close(fd)
-    # Python has None where it found a stream closed.
+    # Python sets a stream to None if its descriptor was closed.
     sys.stdin = sys.stdin or _opened(0, "r")
     sys.stdout = sys.stdout or _opened(1, "w")
     sys.stderr = sys.stderr or _opened(2, "w")
@@ -26,6 +27,6 @@ def reopen_closed_streams() -> None:
 
 
 def _opened(fd: int, mode: str) -> io.TextIOWrapper:
-    stream = open(fd, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
+    stream = open(fd, mode, encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open until the process ends
     assert isinstance(stream, io.TextIOWrapper)
     return stream
