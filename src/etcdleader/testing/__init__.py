@@ -1,7 +1,6 @@
-"""For those who test against etcdleader: a real etcd that starts in a moment, and a fake one that needs none.
+"""Helpers for tests against etcdleader: a real etcd that starts quickly, and a fake one in memory.
 
-Each name is loaded when it is first asked for, so that a suite which only wants the fake needs no etcd, and the other
-way round.
+Each name is imported at its first use. A test suite that uses only the fake needs no etcd, and the reverse.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ class Background(ABC):
 
     Attributes:
         hooks: Called with each request.
-        failure: The exception of a hook or a sink that no caller could receive. The stream that called it has ended.
-        changed: Sent when something changed that a waiting call may have waited for.
+        failure: The exception of a hook or a stream's handler that no caller could receive. That stream has ended.
+        changed: Sent after each change that a waiting call may be waiting for.
     """
 
     def __init__(self) -> None:
@@ -31,30 +31,30 @@ class Background(ABC):
 
     @abstractmethod
     def loops(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
-        """Return what runs from the start to the end."""
+        """Return the functions of the tasks that run from the start to the end."""
 
     def start(self, group: TaskGroup) -> None:
-        """Start what runs beside the calls."""
+        """Start the background tasks in this task group."""
         self._group = group
         for loop in self.loops():
             group.start_soon(loop)
 
     def end(self) -> None:
-        """Start nothing any more."""
+        """Refuse further tasks."""
         self._group = None
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-        """Run something that outlives its caller, as what was sent stays sent.
+        """Run a function in a task that outlives its caller: a request that was sent stays sent.
 
         Raises:
-            EtcdUnavailableError: The fake is not open, or not any more.
+            EtcdUnavailableError: The fake has not been entered, or has been left.
         """
         if self._group is None:
             raise EtcdUnavailableError("this FakeEtcd is not open: it runs inside its `async with`")
         self._group.start_soon(function, *arguments)
 
     async def tell_hooks(self, call: Call) -> None:
-        """Let the test act at this very moment."""
+        """Call the test's hooks with a request, and await those that are async."""
         for hook in list(self.hooks):
             result = hook(call)
             if inspect.isawaitable(result):

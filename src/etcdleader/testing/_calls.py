@@ -1,4 +1,4 @@
-"""Requests to a fake etcd, as tests see and count them."""
+"""Requests to a fake etcd, as hooks receive them and tests count them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CallKind: TypeAlias = Literal[
     "watch_progress",
     "report_endpoint_failure",
 ]
-"""The port's calls, by their names. A transaction that is one read without a condition travels as a ``range``."""
+"""The names of the port's calls. A transaction that is one read without a condition is sent as a ``range``."""
 
 _KINDS: dict[type, CallKind] = {
     LeaseGrantRequest: "lease_grant",
@@ -49,13 +49,14 @@ _KINDS: dict[type, CallKind] = {
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request, as hooks see it. The creation of a watch has no ``"after"``.
+    """A request, as hooks receive it. The creation of a watch has no ``"after"``.
 
     Attributes:
         client: The name of the client that sent it.
-        kind: Which call.
-        stage: ``"before"``: it has reached etcd and nothing is done yet. ``"after"``: done, the answer not yet sent.
-        arguments: As the port has them, by position. Each lease of a keep-alive is a call of its own.
+        kind: The name of the port's call.
+        stage: ``"before"``: etcd has received it and done nothing yet. ``"after"``: etcd has done it and has not
+            responded yet.
+        arguments: The port's arguments, by position. Each lease of a keep-alive is a separate call.
     """
 
     client: str
@@ -73,7 +74,7 @@ def kind_of(request: Any) -> CallKind:
 
 
 def arguments_of(request: Any) -> tuple[Any, ...]:
-    """Return what the port was given for this request."""
+    """Return the arguments that the port received for this request."""
     if isinstance(request, Range):
         return (request,)
     if isinstance(request, Txn | WatchCreateRequest):

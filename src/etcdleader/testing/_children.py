@@ -1,4 +1,4 @@
-"""Child processes that never outlive this one, however it ends."""
+"""Child processes that never outlive this one, even if it is killed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import IO, Any
 
 from .._runtime.fork import process_id
 
-# The kernel is asked, in the child, to kill it when its parent ends; the wish survives exec. Done by a program of its
-# own, since Python code between fork and exec (`preexec_fn`) can deadlock in a process with threads. The parent may
-# have ended before the wish was made, hence the second look.
+# The child asks the kernel to kill it when its parent ends. The setting survives exec. A separate program makes the
+# request, since Python code between fork and exec (`preexec_fn`) can deadlock in a process with threads. The parent may
+# have ended before the request, so the program checks its parent afterwards.
 _PR_SET_PDEATHSIG = 1
 _DIE_WITH_PARENT = (
     "import ctypes, os, sys\n"
@@ -42,16 +42,18 @@ def spawn(
     stdout: _Streams = None,
     stderr: _Streams = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program which is killed when this process ends, even by SIGKILL (on Linux; elsewhere only its parent's
-    own clean-up ends it). It gets a session of its own, so that Ctrl-C reaches this process alone.
+    """Start a program in a new session, so that Ctrl-C reaches this process alone.
+
+    On Linux the kernel kills the program when this process ends, even by SIGKILL. On other platforms only this
+    process's own clean-up ends it.
 
     Args:
         argv: The program's absolute path, and its arguments.
         env: Its environment; None for ours.
         cwd: Its working directory; None for ours.
-        stdin: As ``subprocess.Popen`` has it, except that the default is nothing.
-        stdout: As ``subprocess.Popen`` has it.
-        stderr: As ``subprocess.Popen`` has it.
+        stdin: As in ``subprocess.Popen``, except that the default is ``DEVNULL``.
+        stdout: As in ``subprocess.Popen``.
+        stderr: As in ``subprocess.Popen``.
     """
     command = list(argv)
     if sys.platform == "linux":
@@ -67,21 +69,21 @@ def spawn(
     try:
         return started.result()
     except KeyboardInterrupt:
-        # It may start all the same, and nobody would know of it.
+        # The program may start even so, and no caller would have its handle.
         started.add_done_callback(lambda child: kill(child.result()))
         raise
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End a child at once, stopped or not, and take its exit status. It may have ended already."""
+    """Kill a child, even a stopped one, and collect its exit status. The child may have ended already."""
     process.kill()
     while process.returncode is None:
-        # Not without a limit: Ctrl-C between two steps of Popen's own leaves a lock of its closed for ever.
+        # The wait has a limit, because Ctrl-C between two steps of Popen.wait() leaves its lock held forever.
         with suppress(subprocess.TimeoutExpired):
             process.wait(_A_MOMENT)
             return
         if not hasattr(os, "waitid"):
-            continue  # elsewhere than on Linux that cannot be found out
+            continue  # without waitid there is no way to check that the child has ended
         with suppress(ChildProcessError):
             if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 continue  # it has not ended yet
@@ -91,10 +93,10 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 @cache
 def _spawner(_process: tuple[int, int]) -> queue.SimpleQueue[_Request]:
-    """Start this process's thread that starts programs.
+    """Start this process's thread that starts programs, and return its queue of requests.
 
-    To the kernel the parent is the *thread* that forked, and those of anyio's workers end after some idle seconds. So
-    all is forked from one thread that lasts as long as the process.
+    To the kernel, the parent is the *thread* that forked. anyio's worker threads end after some idle seconds. So one
+    thread forks all programs, and it runs until the process ends.
     """
     requests: queue.SimpleQueue[_Request] = queue.SimpleQueue()
     threading.Thread(target=_serve, args=(requests,), name="etcdleader spawner", daemon=True).start()
@@ -106,5 +108,5 @@ def _serve(requests: queue.SimpleQueue[_Request]) -> None:
         start, started = requests.get()
         try:
             started.set_result(start())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the caller's
+        except Exception as error:  # noqa: BLE001 - raised in the caller
             started.set_exception(error)

@@ -1,4 +1,4 @@
-"""One client of a fake etcd: the library's own, on a network in which all can go wrong."""
+"""One client of a fake etcd: the library's own client, on a network with injected faults."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from ._member import FakeMember
 class FakeClient(FaultyNetwork, EtcdClient):
     """A connection to a fake etcd, which implements the port :class:`~etcdleader._etcd.api.EtcdApi`.
 
-    It is the client that speaks to a real etcd, with its streams, its switches between members and its login. What is
-    fake is the network below it, and the members there.
+    It is the same client as for a real etcd, with its streams, endpoint switches and authentication. Only the network
+    below it and the members are fake.
 
     Attributes:
-        name: What hooks know it by.
-        endpoints: The members that it may speak to.
-        calls: How many requests it has sent, by kind; each lease of a keep-alive is one, and each creation of a watch.
+        name: Its name in the :class:`Call` that hooks receive.
+        endpoints: The members that it may connect to.
+        calls: The number of requests that it has sent, by kind. Each lease of a keep-alive counts, and so does each
+            creation of a watch.
     """
 
     def __init__(self, name: str, cluster: Cluster, endpoints: Sequence[FakeMember]) -> None:
@@ -52,21 +53,21 @@ class FakeClient(FaultyNetwork, EtcdClient):
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed, as all clients are when the fake is left."""
+        """True once it was closed. Leaving the fake closes all its clients."""
         return self._closed
 
     @property
     def member(self) -> FakeMember:
-        """Whom it speaks to now."""
+        """The member that it sends requests to now."""
         return self.endpoints[self.endpoint % len(self.endpoints)]
 
     def count(self, kind: CallKind) -> None:
-        """One more request leaves."""
+        """Count a request that is being sent."""
         super().count(kind)
         self.cluster.calls[kind] += 1
 
     def break_streams(self) -> None:
-        """Break the stream of watches and that of keep-alives, with whatever is on its way. The watches come back."""
+        """Break the watch stream and the keep-alive stream, and lose their messages in transit. Watches are resumed."""
         error = EtcdUnavailableError("the stream was broken")
         self._keep_alives.end(error)
         self._watches.break_(error)

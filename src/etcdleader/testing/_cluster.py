@@ -1,4 +1,4 @@
-"""What the members of a fake etcd share: the data, the leases, the leader, and the loops that run beside."""
+"""The state that the members of a fake etcd share: data, leases and leader, with the loops that act on it."""
 
 from __future__ import annotations
 
@@ -34,37 +34,39 @@ _CATCH_UP_PERIOD = 0.1
 
 
 class Replica(Electable, Protocol):
-    """What the cluster asks of a member."""
+    """A member, as the cluster uses it."""
 
     def entry_applied(self) -> None:
-        """Take over the term of one more entry of raft's log."""
+        """Apply one more entry of raft's log, and adopt its term."""
 
     def applied(self, commit: Revision) -> None:
-        """Take in a commit."""
+        """Apply a commit."""
 
     def start_over(self) -> None:
-        """Break all connections and be well, with the cluster's data."""
+        """Break all connections and recover, with the cluster's data."""
 
     @property
     def is_behind(self) -> bool:
-        """Whether a watch of it waits for the catch-up loop."""
+        """True if a watch of this member waits for the catch-up loop."""
         ...
 
     def catch_up(self) -> None:
-        """Serve the watches from the past."""
+        """Send the watches that began in the past the events that they have missed."""
 
 
 class Cluster(Background):
-    """The state that raft agrees on.
+    """The state that raft replicates.
 
     Attributes:
-        leadership: Which member leads, and in which term.
-        version: What members say that they are.
-        no_space: The alarm NOSPACE is raised: what would need room is refused.
-        fast_lease_keep_alive: etcd's leader renews what its lessor still knows, as etcd 3.7 does by default
-            (``FastLeaseKeepAlive``). Otherwise a keep-alive waits until all that is committed is applied.
-        woken_leaders_revoke: A member that led revokes by its own books when it wakes up (etcd#15247).
-        unapplied_lessor: The leases as etcd's leader knew them when it ceased to apply what is committed, if it has.
+        leadership: The member that leads, and its term.
+        version: The version that members report.
+        no_space: The alarm NOSPACE is raised: puts and grants are refused.
+        fast_lease_keep_alive: etcd's leader renews a lease while its lessor has it, as etcd 3.7 does by default
+            (``FastLeaseKeepAlive``). Otherwise a keep-alive waits until all committed entries are applied.
+        woken_leaders_revoke: A former leader that wakes up revokes the leases that have expired in its stale lessor
+            (etcd#15247).
+        unapplied_lessor: The leader's leases at the moment when it stopped applying committed entries. None while it
+            applies them.
     """
 
     def __init__(self, lessor: Lessor, seed: int) -> None:
@@ -86,18 +88,18 @@ class Cluster(Background):
         self._expires_sooner = Signal()
 
     def begin(self, members: Sequence[Replica]) -> None:
-        """Take in the members, one of which leads."""
+        """Record the members, and make one of them the leader."""
         self.members = tuple(members)
         self.leadership.begin(self.members, self.raft_term)
 
     @property
     def raft_term(self) -> int:
-        """The term in force, and that of the last entry: a new leader begins with an empty one."""
+        """The term in force. The last entry has it too, because a new leader begins with an empty entry."""
         return self.leadership.raft_term
 
     @property
     def has_leader(self) -> bool:
-        """Whether anything is agreed on: without a leader calls wait, and no lease expires."""
+        """True while entries can be committed. Without a leader, calls wait and no lease expires."""
         return self.leadership.exists
 
     # Its tasks
@@ -106,8 +108,10 @@ class Cluster(Background):
         return (self._expire, self._catch_up)
 
     async def _expire(self) -> None:
-        """Revoke expired leases, every half second. The loop sleeps over the rounds in which there is nothing to do,
-        so that years of virtual time do not cost a wake-up for each."""
+        """Revoke expired leases, every half second.
+
+        The loop skips the rounds that have nothing to revoke. So years of virtual time cost few wake-ups.
+        """
         started = anyio.current_time()
         while True:
             sooner = self._expires_sooner.next()
@@ -119,21 +123,21 @@ class Cluster(Background):
                 self.revoke(lease_id)
 
     async def _catch_up(self) -> None:
-        """Serve the watches from the past, which etcd does every 100 ms."""
+        """Let the members serve the watches that began in the past, as etcd does every 100 ms."""
         while True:
             await self.changed.until(lambda: any(member.is_behind for member in self.members))
             await anyio.sleep(_CATCH_UP_PERIOD)
             for member in self.members:
                 member.catch_up()
 
-    # What is agreed on
+    # Committed changes
 
     def grant(self, lease_id: int, ttl: int) -> int:
-        """Grant a lease; returns its time to live.
+        """Grant a lease and return its TTL.
 
         Raises:
-            LeaseExistsError: The id is taken.
-            EtcdUnavailableError: NOSPACE.
+            LeaseExistsError: A lease with this id exists.
+            EtcdUnavailableError: The alarm NOSPACE is raised.
         """
         self._need_space()
         self._enter()
@@ -149,7 +153,7 @@ class Cluster(Background):
         """Revoke a lease and delete its keys, in one revision.
 
         Raises:
-            LeaseNotFoundError: There is none.
+            LeaseNotFoundError: There is no such lease.
         """
         self._enter()
         if lease_id not in self.lessor:
@@ -159,7 +163,7 @@ class Cluster(Background):
             self.store.delete_keys_on(lease_id, anyio.current_time())
 
     def delete_keys_on(self, lease_id: int) -> None:
-        """Do the first half of a revocation: the keys go, and the lease can still be renewed (etcd#14758)."""
+        """Delete the keys of a lease, which can still be renewed: the first half of a revocation (etcd#14758)."""
         self._enter()
         if lease_id not in self.lessor:
             raise LeaseNotFoundError("etcdserver: requested lease not found")
@@ -167,12 +171,12 @@ class Cluster(Background):
             self.store.delete_keys_on(lease_id, anyio.current_time())
 
     def apply_no_more(self) -> None:
-        """etcd's leader commits, and does not apply what is committed."""
+        """Let etcd's leader commit entries without applying them."""
         self.unapplied_lessor = self.lessor.copy()
         self.changed.send()
 
     def apply(self) -> None:
-        """etcd's leader has applied all that is committed."""
+        """Let etcd's leader apply all committed entries."""
         self.unapplied_lessor = None
         self.changed.send()
 
@@ -185,19 +189,20 @@ class Cluster(Background):
         *,
         proposed: bool,
     ) -> TxnResult:
-        """Do a transaction.
+        """Run a transaction and return its result.
 
         Args:
             compare: The conditions.
-            success: Done if all of them hold.
-            failure: Done otherwise.
-            header: Makes the header of a response, from the revision.
-            proposed: It is an entry of raft's log, whether or not it changes anything. A read is none.
+            success: The operations to run if all conditions hold.
+            failure: The operations to run otherwise.
+            header: Returns the header of a response at a revision.
+            proposed: The transaction is an entry of raft's log, even if it changes nothing. A read is not.
 
         Raises:
-            LeaseNotFoundError: A put names a lease that does not exist; nothing was done.
-            EtcdRefusedError: It is too large, or puts with ``ignore_value`` or ``ignore_lease`` what is not there.
-            EtcdUnavailableError: NOSPACE.
+            LeaseNotFoundError: A put names a lease that does not exist; nothing was changed.
+            EtcdRefusedError: The transaction is too large, or a put with ``ignore_value`` or ``ignore_lease`` names a
+                key that does not exist.
+            EtcdUnavailableError: The alarm NOSPACE is raised.
         """
         if max(len(compare), len(success), len(failure)) > MAX_TXN_OPS:
             raise EtcdRefusedError("etcdserver: too many operations in txn request")
@@ -213,13 +218,13 @@ class Cluster(Background):
         return TxnResult(succeeded, tuple(results), header(self.store.revision))
 
     def _enter(self) -> None:
-        """Have the members apply one more entry of raft's log."""
+        """Let the members apply one more entry of raft's log."""
         for member in self.members:
             member.entry_applied()
 
     @contextmanager
     def _committing(self) -> Iterator[None]:
-        """Tell the members of what is committed."""
+        """Pass the commits of this block to the hooks and the members."""
         before = self.store.revision
         yield
         for commit in self.store.since(before + 1):
@@ -234,18 +239,18 @@ class Cluster(Background):
             raise EtcdUnavailableError("etcdserver: mvcc: database space exceeded")
 
     def compact(self, revision: int) -> None:
-        """Forget the history before ``revision``."""
+        """Compact the history before ``revision``."""
         if not self.store.compacted < revision <= self.store.revision:
             raise ValueError(f"revision {revision} is compacted already, or lies in the future")
         self.store.compacted = revision
 
-    # Its leader
+    # etcd's leader
 
     def elect(self, chosen: Replica | None = None) -> None:
-        """Let another member lead, in a new term. It gives every lease its full time.
+        """Elect another leader, in a new term. It extends every lease to its full TTL.
 
         Raises:
-            ValueError: The chosen member is not well.
+            ValueError: The chosen member has a fault.
         """
         self.leadership.elect(self.members, chosen)
         self._enter()  # A new leader's empty entry.
@@ -254,21 +259,21 @@ class Cluster(Background):
         self.look_at_the_leader()
 
     def lose_leader(self) -> None:
-        """Let no member lead until one is elected."""
+        """Depose the leader. No member leads until one is elected."""
         self.leadership.lose()
         self.look_at_the_leader()
 
     def look_at_the_leader(self) -> None:
-        """Let calls and the expiry of leases go on or wait, as there is a leader or none."""
-        self._expires_sooner.send()  # or later, or not at all
+        """Wake the waiting calls and the expiry loop, because the leader or its state may have changed."""
+        self._expires_sooner.send()  # it wakes the loop, even if leases expire later or do not expire
         self.changed.send()
 
     def leaders_books(self) -> Lessor:
-        """Return a copy of the leases as the leader knows them, with all that it has renewed."""
+        """Return a copy of the leader's leases, with all its renewals."""
         return (self.unapplied_lessor or self.lessor).copy()
 
     def replace(self, store: Store, lessor: Lessor, *, raft_term: int) -> None:
-        """Stop all members and start them with other data."""
+        """Restart all members with other data."""
         self.store, self.lessor = store, lessor
         self.leadership.begin(self.members, raft_term)
         lessor.promote(anyio.current_time())
@@ -286,10 +291,10 @@ def _flattened(operations: Sequence[Operation]) -> Iterator[Operation]:
 
 
 def _round_at(started: float, moment: float) -> float:
-    """The first round of the expiry loop at or after a moment."""
+    """Return the time of the first round of the expiry loop at or after a moment."""
     if math.isinf(moment):
         return moment
     rounds = math.ceil((moment - started) / _EXPIRY_PERIOD)
     if started + rounds * _EXPIRY_PERIOD < moment:
-        rounds += 1  # rounding must not bring it forward, or the loop would find nothing to do and not move on
+        rounds += 1  # a round before the moment would revoke nothing, and the loop would repeat it without end
     return started + rounds * _EXPIRY_PERIOD

@@ -1,4 +1,4 @@
-"""The way from a client to one member of a fake etcd, through a network in which all can go wrong."""
+"""The connection between a client and one member of a fake etcd, over a network with injected faults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ._stream import FakeStream
 
 @dataclass(eq=False)
 class _Answer:
-    """What becomes of one call."""
+    """The outcome of one call."""
 
     came: anyio.Event = field(default_factory=anyio.Event)
     given_up: bool = False
@@ -39,16 +39,16 @@ class _Answer:
 
 
 class FakeEndpoint(Endpoint):
-    """One member, as one client reaches it."""
+    """One client's connection to one member."""
 
     def __init__(self, name: str, network: FaultyNetwork, cluster: Cluster, member: FakeMember) -> None:
-        """Open nothing yet.
+        """Create an endpoint without opening a connection.
 
         Args:
-            name: The client's, for hooks.
-            network: The client's.
-            cluster: Runs what is on its way, and tells the hooks.
-            member: The one to reach.
+            name: The client's name, for hooks.
+            network: The client's network.
+            cluster: Runs the tasks of requests in transit, and calls the hooks.
+            member: The member to connect to.
         """
         self.name = repr(member)
         self.clock = anyio.current_time
@@ -56,7 +56,7 @@ class FakeEndpoint(Endpoint):
         self._network = network
         self._cluster = cluster
         self._member = member
-        # A dict, because the order in which a set is gone through is not the same in each run.
+        # A dict, because the iteration order of a set differs from run to run.
         self._waiting: dict[_Answer, None] = {}
 
     async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
@@ -79,7 +79,7 @@ class FakeEndpoint(Endpoint):
         return value
 
     async def _carry(self, request: Any, answer: _Answer) -> None:
-        """Take one request to etcd, have it done, and bring the answer, whether or not the caller still waits for it."""
+        """Deliver one request to etcd and its response to the caller, even if the caller has given up."""
         network, fault = self._network, self._network.fault_for(kind_of(request))
         held_up = not await network.arrival(anyio.current_time() + network.one_way() + fault.request_delay)
         if fault.lose == "request" or (held_up and answer.given_up):
@@ -87,7 +87,7 @@ class FakeEndpoint(Endpoint):
         outcome: Callable[[], None]
         try:
             value = await self._serve(request, fault)
-        except Exception as error:  # noqa: BLE001 - whatever a hook raises, an assertion perhaps, goes to the caller
+        except Exception as error:  # noqa: BLE001 - a hook's exception, such as an AssertionError, goes to the caller
             failure = error
             outcome = lambda: answer.fail(failure)  # noqa: E731
         else:
@@ -98,7 +98,7 @@ class FakeEndpoint(Endpoint):
             outcome()
 
     async def _serve(self, request: Any, fault: Fault) -> Any:
-        """Do what happens when a request has reached its member."""
+        """Let the member process a request, and call the hooks before and after."""
         self._member.check_up()
         kind, arguments = kind_of(request), arguments_of(request)
         await self._cluster.tell_hooks(Call(self._client, kind, "before", arguments))
@@ -119,11 +119,11 @@ class FakeEndpoint(Endpoint):
         )
 
     def drain(self) -> None:
-        """Calls under way go on, and nothing else is kept."""
+        """Do nothing: calls in progress continue, and there is no connection to close."""
 
     def close(self) -> None:
         for answer in list(self._waiting):
             answer.fail(EtcdUnavailableError("the connection was closed"))
 
     async def wait_closed(self) -> None:
-        """Nothing of it runs: what is on its way belongs to the network."""
+        """Return at once: an endpoint has no task. The cluster runs the requests in transit."""

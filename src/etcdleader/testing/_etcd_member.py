@@ -1,4 +1,4 @@
-"""One etcd process: started, asked how it is, killed, frozen, thawed, started again."""
+"""One etcd process of a test server, which can be checked, killed, frozen and restarted."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ _TAIL_LINES = 12
 
 
 class EtcdServerError(EtcdLeaderError):
-    """An etcd that was to be started for tests did not come up. The message shows the ends of its log, and where the
-    whole of it is."""
+    """A test etcd did not start. The message shows the beginning and the end of its log, and the log's path."""
 
 
 class PortTakenError(EtcdServerError):
-    """Someone took the port between the moment it was found free and the moment etcd wanted it."""
+    """Another process took the port after it was found free and before etcd bound it."""
 
 
 class EtcdMember:
-    """One member of an :class:`EtcdServer`. The calls are plain ones and may be made from any thread; only
-    ``restart`` takes long enough to want one (``await anyio.to_thread.run_sync(member.restart)``).
+    """One member of an :class:`EtcdServer`.
+
+    The methods block, and may be called from any thread. Only ``restart`` takes long enough to need a worker thread:
+    ``await anyio.to_thread.run_sync(member.restart)``.
 
     Attributes:
         name: ``m0``, ``m1`` and so on.
-        endpoint: Where clients reach it, as ``host:port``. It stays the same when the member is restarted.
-        data_dir: Its data. Between ``kill()`` and ``restart()`` a test may copy, replace or remove it.
-        log: What it has written to standard output and standard error.
+        endpoint: Its client address, as ``host:port``. It stays the same when the member is restarted.
+        data_dir: Its data directory. Between ``kill()`` and ``restart()`` a test may copy, replace or remove it.
+        log: The file with its standard output and standard error.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class EtcdMember:
 
     @property
     def running(self) -> bool:
-        """Whether its process exists. A frozen one does."""
+        """True while its process exists, even if the process is frozen."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -81,38 +82,38 @@ class EtcdMember:
 
     @property
     def last_words(self) -> str | None:
-        """What its log says at the end, when it has ended and nobody here has ended it; else None."""
+        """An explanation with parts of its log, if the process ended and ``kill()`` was not the reason. Else None."""
         if self._process is None or self._killed or (status := self._process.poll()) is None:
             return None
         return f"etcd member {self.name} ended by itself, with status {status}. {self._log_ends()}"
 
     def kill(self) -> None:
-        """End it by SIGKILL, frozen or not, and return when it is gone. Killing it twice is no error."""
+        """Kill the process by SIGKILL, even if it is frozen, and return when it is gone. A second call does nothing."""
         if self._process is not None:
             self._killed = self._killed or self.running
             _children.kill(self._process)
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): its connections stay open and nothing on them is answered.
+        """Freeze the process (SIGSTOP): its connections stay open, and it does not respond on them.
 
-        Returns when it stands still: the signal by itself only asks for that.
+        The method returns once the process has stopped. SIGSTOP alone does not wait for that.
         """
         pid = self.pid
         os.kill(pid, signal.SIGSTOP)
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
-        """Let it go on after ``pause()``."""
+        """Resume the process after ``pause()``."""
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self, *, wait: bool = True) -> None:
-        """Start it again on the same port with the data it has; kill it first if it runs.
+        """Restart the member on the same port with its data. Kill it first if it is running.
 
         Args:
-            wait: Return only when it is healthy, which takes a quorum of its cluster. False: return at once.
+            wait: Return only when the member is healthy, which needs a quorum of its cluster. False: return at once.
 
         Raises:
-            EtcdServerError: It ended, or is not healthy within the server's ``start_timeout``.
+            EtcdServerError: The process ended, or is not healthy within the server's ``start_timeout``.
         """
         self.kill()
         self.launch()
@@ -120,7 +121,7 @@ class EtcdMember:
             self.wait_healthy()
 
     def launch(self) -> None:
-        """Start the process, and do not wait for it."""
+        """Start the process without waiting until it is healthy."""
         self._killed = False
         with self.log.open("ab") as log:
             self._process = _children.spawn(
@@ -128,20 +129,20 @@ class EtcdMember:
             )
 
     def wait_healthy(self, checkpoint: Callable[[], object] = lambda: None) -> None:
-        """Block until the member serves, and its cluster has a leader.
+        """Block until the member responds and its cluster has a leader.
 
         Args:
-            checkpoint: Called over and over while waiting; what it raises ends the wait.
+            checkpoint: Called repeatedly while waiting. An exception from it ends the wait.
 
         Raises:
-            PortTakenError: It ended because another process has its port.
-            EtcdServerError: It ended, or is not healthy within the server's ``start_timeout``.
+            PortTakenError: The process ended because another process has its port.
+            EtcdServerError: The process ended, or is not healthy within the server's ``start_timeout``.
         """
         deadline = time.monotonic() + self._start_timeout
         while True:
             healthy = self._is_healthy()
             checkpoint()
-            if not self.running:  # also when somebody is healthy there: then it is somebody else
+            if not self.running:  # a healthy response came from another process then
                 log = self._log_ends()
                 kind = PortTakenError if "address already in use" in log else EtcdServerError
                 raise kind(f"etcd ended while it was starting. {log}")
@@ -172,7 +173,7 @@ class EtcdMember:
         return self._process
 
     def _log_ends(self) -> str:
-        """Its beginning and its end: etcd tells of a wrong option first, and then prints all there are."""
+        """Return the log's beginning and end: etcd reports a wrong option first, and then prints all its options."""
         lines = self.log.read_text(errors="replace").splitlines()
         if len(lines) > _HEAD_LINES + _TAIL_LINES:
             lines[_HEAD_LINES:-_TAIL_LINES] = ["..."]
@@ -180,5 +181,5 @@ class EtcdMember:
 
 
 def plain_environment() -> dict[str, str]:
-    """Return our environment without ``ETCD_*``: etcd reads options from there, and refuses one that is given twice."""
+    """Return our environment without ``ETCD_*``: etcd reads options from it, and refuses one that is set twice."""
     return {name: value for name, value in os.environ.items() if not name.startswith("ETCD_")}

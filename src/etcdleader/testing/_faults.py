@@ -1,4 +1,4 @@
-"""What can go wrong between one client and etcd, as a test orders it."""
+"""Faults that a test injects between one client and etcd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._signal import Signal
 
 @dataclass(slots=True)
 class Fault:
-    """What is to happen to some calls. Delays are in seconds."""
+    """A fault that hits the next calls of one kind, or of any kind. Delays are in seconds."""
 
     kind: CallKind | None = None
     times: float = math.inf
@@ -34,14 +34,14 @@ NO_FAULT = Fault()
 class FaultyNetwork:
     """The network of one client.
 
-    A fault that is ordered for a kind of call, such as ``"txn"``, hits the next ``times`` calls of that kind, and of
-    any kind when none is named; several are used up in the order in which they were ordered, one for each call.
+    A fault for a kind of call, such as ``"txn"``, hits the next ``times`` calls of that kind. Without a kind, it hits
+    the next calls of any kind. Each call uses up the oldest fault that matches it.
 
     Attributes:
-        latency: Seconds each way; of a pair, something between the two, drawn anew each time.
-        partitioned: Whether nothing comes through now.
-        stalled: Whether the watches bring nothing now.
-        calls: How many requests have left, by kind.
+        latency: Seconds in each direction. For a pair, each message takes a random time between the two.
+        partitioned: True while the network delivers nothing.
+        stalled: True while watches deliver nothing.
+        calls: The number of requests that were sent, by kind.
     """
 
     def __init__(self, rng: random.Random) -> None:
@@ -54,11 +54,14 @@ class FaultyNetwork:
         self._random = rng
         self._faults: list[Fault] = []
 
-    # What a test orders
+    # Faults, for tests
 
     def partition(self) -> None:
-        """Let nothing through until :meth:`heal`. What is on its way waits; a request whose caller gives up meanwhile
-        is lost. Streams fall silent; whoever wants them broken says so."""
+        """Deliver nothing until :meth:`heal`. Messages in transit wait.
+
+        A request is lost if its caller gives up meanwhile. Streams stay open and deliver nothing. To break them, call
+        :meth:`FakeClient.break_streams`.
+        """
         self.partitioned = True
         self.changed.send()
 
@@ -68,12 +71,12 @@ class FaultyNetwork:
         self.changed.send()
 
     def stall_watches(self) -> None:
-        """Let watches bring nothing, while all other calls work, until :meth:`resume_watches`; then it all comes."""
+        """Hold back the messages of watches until :meth:`resume_watches`. All other calls work."""
         self.stalled = True
         self.changed.send()
 
     def resume_watches(self) -> None:
-        """End the stall."""
+        """Deliver the messages that were held back, and all later ones."""
         self.stalled = False
         self.changed.send()
 
@@ -83,41 +86,45 @@ class FaultyNetwork:
         self.changed.send()
 
     def lose_request(self, kind: CallKind | None = None, *, times: float = 1) -> None:
-        """Calls do not reach etcd and are never answered."""
+        """Lose the requests of calls: etcd does not receive them, and the caller receives no response."""
         self._faults.append(Fault(kind, times, lose="request"))
 
     def lose_answer(self, kind: CallKind | None = None, *, times: float = 1) -> None:
-        """etcd does what it is asked, and nobody learns of it."""
+        """Lose the responses of calls: etcd processes the requests, and the caller receives no response."""
         self._faults.append(Fault(kind, times, lose="answer"))
 
     def delay(
         self, kind: CallKind | None = None, *, request: float = 0.0, answer: float = 0.0, times: float = 1
     ) -> None:
-        """Calls take longer, by so many seconds on the way to etcd and back. A request arrives even if its caller has
-        given up meanwhile: what was sent stays sent."""
+        """Delay calls by so many seconds on the way to etcd (``request``) and back (``answer``).
+
+        A request arrives even if its caller has given up meanwhile: a request that was sent stays sent.
+        """
         self._faults.append(Fault(kind, times, request_delay=request, answer_delay=answer))
 
     def fail(self, kind: CallKind | None, error: EtcdLeaderError, *, applied: bool = False, times: float = 1) -> None:
-        """etcd answers with an error; with ``applied``, after it did what it was asked, as etcd 3.5 does when it finds
-        that it has no space. On a stream, the error ends the stream."""
+        """Respond with an error. On a stream, the error ends the stream.
+
+        With ``applied``, etcd processes the request first, as etcd 3.5 does when it runs out of space.
+        """
         self._faults.append(Fault(kind, times, error=error, applied=applied))
 
     def refuse(self, kind: CallKind | None = None, *, times: float = 1) -> None:
-        """etcd denies permission. A watch is cancelled."""
+        """Respond that permission is denied. A watch is cancelled."""
         self.fail(kind, EtcdRefusedError("etcdserver: permission denied"), times=times)
 
     def clear_faults(self) -> None:
-        """Forget the faults that were ordered and have not hit yet. A partition or a stall stays."""
+        """Remove the faults that have not hit a call yet. A partition or a stall stays."""
         self._faults.clear()
 
-    # What the calls ask
+    # For the client's calls
 
     def count(self, kind: CallKind) -> None:
-        """One more request leaves."""
+        """Count a request that is being sent."""
         self.calls[kind] += 1
 
     def fault_for(self, kind: CallKind) -> Fault:
-        """What happens to this call."""
+        """Return the fault for this call, and use it up once."""
         for fault in self._faults:
             if fault.kind in (None, kind):
                 fault.times -= 1
@@ -127,14 +134,16 @@ class FaultyNetwork:
         return NO_FAULT
 
     def one_way(self) -> float:
-        """How long this message takes."""
+        """Return the seconds that this message takes in one direction."""
         if isinstance(self.latency, tuple):
             return self._random.uniform(*self.latency)
         return self.latency
 
     async def arrival(self, at: float) -> bool:
-        """Wait until a message that arrives at this moment of the loop's clock has come through; False if it was held
-        up by a partition."""
+        """Wait until a message that is due at this time of the loop's clock has arrived.
+
+        Return False if a partition delayed it.
+        """
         if at > anyio.current_time():
             await anyio.sleep_until(at)
         if not self.partitioned:

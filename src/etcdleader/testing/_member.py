@@ -1,4 +1,4 @@
-"""One member of a fake etcd: what a client speaks to, and what can be wrong with it."""
+"""One member of a fake etcd: it serves requests, and tests inject its faults."""
 
 from __future__ import annotations
 
@@ -24,59 +24,71 @@ class FakeMember(MemberState):
     """A member of the cluster. Each fault lasts until :meth:`recover`.
 
     Attributes:
-        answers_early: Answer a write before the term of its entry is taken over: the header then carries the term of
-            the entry before, as etcd's may. False at first.
+        answers_early: Respond to a write before the member adopts the term of its entry. The header then has the
+            previous entry's term, as etcd's may. False at first.
     """
 
     def __init__(self, cluster: Cluster, member_id: int) -> None:
         super().__init__(cluster, member_id)
         self.answers_early = False
 
-    # What a test does to it
+    # Faults, for tests
 
     def lag(self) -> None:
-        """Apply nothing any more: watches fall silent, linearizable reads wait. Writes are passed on and committed, but
-        their answers wait. Keep-alives are passed on to the leader and answered, under this member's old term."""
+        """Stop applying entries.
+
+        - Watches deliver nothing, and linearizable reads wait.
+        - Writes are forwarded and committed, but their responses wait.
+        - Keep-alives are forwarded to the leader. Their responses have this member's old term.
+        """
         self._enter(State.LAGGING)
 
     def depose(self) -> None:
-        """Be the leader that has just been cut off and does not know: another one is elected, which gives all leases
-        their full time. This one goes on acknowledging keep-alives, under its old term, even of leases that are revoked
-        by now, and reports a TTL of 0 for leases that were granted later; reads wait, writes come to nothing. A real
-        one finds out within two election timeouts. If another member led, it was this one from now on.
+        """Make this member a leader that was cut off and has not detected it. Another leader is elected.
 
-        When it recovers, it revokes leases by mistake, as one that was frozen does (:meth:`freeze`)."""
+        If this member did not lead, it counts as the leader before that election. The new leader extends all leases to
+        their full TTL. A real leader that is cut off steps down within two election timeouts. Until :meth:`recover`:
+
+        - This member acknowledges keep-alives under its old term, even of leases that have been revoked since.
+        - It reports a TTL of 0 for leases that were granted after the election.
+        - Reads wait. Writes wait too, and then fail.
+
+        When it recovers, it revokes leases by mistake, as a frozen leader does (:meth:`freeze`).
+        """
         self._cluster.leadership.take_for(self)
         self._books = self._cluster.leaders_books()
         self._enter(State.DEPOSED)
         self._cluster.elect()
 
     def freeze(self) -> None:
-        """Stop, as on SIGSTOP: the member receives requests and responds to none.
+        """Freeze the member, as SIGSTOP does: it receives requests and does not respond.
 
-        Without etcd's leader nothing is agreed on and no lease expires, until the member recovers, or
-        :meth:`FakeEtcd.change_leader`. After such an election it makes etcd's mistake when it recovers (etcd#15247): it
-        revokes the leases that have expired *in its own books*, whatever its successor has renewed. Leases that were
-        granted after it froze are not in them. The revocations come within 50 ms, in an order and at moments that the
-        seed draws; it is a follower then."""
+        If it is etcd's leader, nothing is committed and no lease expires until it recovers or
+        :meth:`FakeEtcd.change_leader` is called. After such an election, it makes etcd's mistake when it recovers
+        (etcd#15247). It revokes the leases that have expired *in its own lessor*, even if its successor has renewed
+        them. Leases that were granted after it froze are not in its lessor. It is a follower by then. The revocations
+        follow within 50 ms, at random times from the seed.
+        """
         if self._cluster.leadership.is_of(self) and self._books is None:
             self._books = self._cluster.leaders_books()
         self._enter(State.FROZEN)
 
     def kill(self) -> None:
-        """Go down: connections break, new ones are refused. Without etcd's leader nothing is agreed on, and no lease
-        expires."""
+        """Kill the member: its connections break, and new ones are refused.
+
+        If it is etcd's leader, nothing is committed and no lease expires until another is elected.
+        """
         self._books = None
         self._enter(State.DOWN)
         self._break_streams()
 
     def recover(self, *, by_snapshot: bool = False) -> None:
-        """Be well again, and catch up with what was missed. One that was killed leads no more.
+        """End the member's fault, and let it catch up. A leader that was killed comes back as a follower.
 
         Args:
             by_snapshot: Catch up by a snapshot of the data, not by the entries of raft's log. The member keeps its old
-                :attr:`raft_term`, and 0 if it was killed, until it applies an entry: any write, from any client, also
-                one that changes nothing. The writes that wait for it are not answered.
+                :attr:`raft_term`, or has 0 if it was killed, until it applies an entry. Any client's write is an entry,
+                even if it changes nothing. The writes that wait for this member fail.
         """
         killed, books = self._state is State.DOWN, self._books
         missed = self._cluster.store.since(self.revision + 1)
@@ -95,28 +107,28 @@ class FakeMember(MemberState):
         self._cluster.look_at_the_leader()
 
     def restart(self, *, by_snapshot: bool = False) -> None:
-        """Break all connections and be well. If it led, there is an election.
+        """Kill the member and let it recover. If it is etcd's leader, there is an election.
 
         Args:
-            by_snapshot: Find all data in a snapshot: :attr:`raft_term` is 0 until the member applies an entry.
+            by_snapshot: Load all data from a snapshot: :attr:`raft_term` is 0 until the member applies an entry.
         """
         self.kill()
         self.recover(by_snapshot=by_snapshot)
 
-    # What clients find
+    # Requests
 
     def status(self) -> MemberStatus:
-        """What it says of itself when asked."""
+        """Return the response to a status request."""
         return MemberStatus(self._cluster.version, self._cluster.leadership.leader_id, self.header())
 
     async def handle(self, request: Any) -> Any:
-        """Serve one request that is no message of a stream."""
+        """Process one unary request and return its response."""
         cluster = self._cluster
         match request:
             case Range():
                 return await self.read(lambda: cluster.txn((), (request,), (), self.header, proposed=False).results[0])
             case Txn(compare, success, failure):
-                # As etcd decides: by both branches, whichever will run, and whether or not it will change anything.
+                # etcd decides by both branches, not by the one that will run or by what it will change.
                 proposed = not all(isinstance(one, Range) for one in (*success, *failure))
                 return await (self.write if proposed else self.read)(
                     lambda: cluster.txn(compare, success, failure, self.header, proposed=proposed)
@@ -133,27 +145,27 @@ class FakeMember(MemberState):
             case messages.StatusRequest():
                 await anyio.lowlevel.checkpoint()
                 return self.status()
-        raise TypeError(f"a fake etcd does not know {type(request).__name__}")
+        raise TypeError(f"a fake etcd does not support {type(request).__name__}")
 
     def _revoked(self, lease_id: int) -> messages.LeaseRevokeResponse:
         self._cluster.revoke(lease_id)
         return messages.LeaseRevokeResponse(self.header())
 
     async def read(self, question: Callable[[], T]) -> T:
-        """Answer linearizably."""
+        """Return the result of a linearizable read."""
         await self._until(lambda: self.is_well and self._cluster.has_leader)
         return question()
 
     async def until_awake(self) -> None:
-        """Wait until it is not frozen.
+        """Wait until the member is not frozen.
 
         Raises:
-            EtcdUnavailableError: It is down.
+            EtcdUnavailableError: The member is down.
         """
         await self._until(lambda: not self.frozen)
 
     async def write(self, change: Callable[[], Any]) -> Any:
-        """Have something committed, and answer when this member has applied it."""
+        """Commit a change, and return its response once this member has applied it."""
         await self._until(lambda: not self.frozen)
         if self._state is State.DEPOSED:
             await self._until(lambda: self._state is not State.DEPOSED)
@@ -165,23 +177,23 @@ class FakeMember(MemberState):
             return _under_term(answer, term_before) if self.answers_early else answer
         await self._until(lambda: self.is_well)
         if self._snapshots != snapshots:
-            raise EtcdUnavailableError("etcdserver: request timed out")  # The entry itself never came.
-        # It has applied the entry now, and so knows the term that it was committed in.
+            raise EtcdUnavailableError("etcdserver: request timed out")  # The snapshot replaced the entry.
+        # It has applied the entry now, and has adopted the term in which the entry was committed.
         return _under_term(answer, self.raft_term)
 
     async def keep_alive(self, lease_id: int) -> KeepAlive:
-        """Renew a lease, with whom this member takes for the leader. No consensus is asked for."""
+        """Renew a lease, without consensus, at the member that this one considers the leader."""
         await self._until(lambda: not self.frozen and (self._books is not None or self._cluster.has_leader))
         await self._until(lambda: self._cluster.fast_lease_keep_alive or self._cluster.unapplied_lessor is None)
         header = self.header()
-        # One that has expired is never saved: the answer waits for its revocation, or for another leader.
+        # An expired lease is never renewed: the response waits for its revocation, or for another leader.
         await self._until(lambda: not self._expired(lease_id))
         lessor = self._its_lessor()
         ttl = lessor.renew(lease_id, anyio.current_time()) if lease_id in lessor else 0
         return KeepAlive(lease_id, ttl, header)
 
     async def time_to_live(self, lease_id: int, *, keys: bool) -> LeaseTimeToLive:
-        """Tell what is left of a lease."""
+        """Return a lease's remaining TTL, and its keys if they are requested."""
         await self._until(lambda: not self.frozen and (self._books is not None or self._cluster.has_leader))
         lessor = self._its_lessor()
         if lease_id not in lessor:
@@ -202,10 +214,10 @@ class FakeMember(MemberState):
         return lease_id in lessor and lessor.remaining(lease_id, anyio.current_time()) <= 0
 
     async def _until(self, holds: Callable[[], bool]) -> None:
-        """Wait until this member can go on.
+        """Wait until a condition holds.
 
         Raises:
-            EtcdUnavailableError: It went down.
+            EtcdUnavailableError: The member is down.
         """
         await self._cluster.changed.until(lambda: self._state is State.DOWN or holds())
         self.check_up()

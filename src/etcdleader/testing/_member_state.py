@@ -1,4 +1,4 @@
-"""What one member of a fake etcd has applied, and what it therefore reports."""
+"""The state of one member of a fake etcd: its fault, and the revision and term that it has applied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
-    """What is wrong with a member."""
+    """A member's fault; ``UP`` is none."""
 
     UP = "up"
     LAGGING = "lagging"
@@ -27,12 +27,12 @@ class State(Enum):
 
 
 class MemberState:
-    """A member, as the cluster sees it.
+    """A member, as the cluster uses it.
 
     Attributes:
         member_id: Its id, in each header.
-        watches: Those that it serves.
-        streams: Those that are open.
+        watches: The watches that it serves.
+        streams: The open streams.
     """
 
     def __init__(self, cluster: Cluster, member_id: int) -> None:
@@ -44,33 +44,33 @@ class MemberState:
         self._revision = 0
         self._raft_term = cluster.raft_term
         self._books: Lessor | None = None
-        """The leases as it knew them when it was cut off or frozen as the leader."""
+        """Its leases at the moment when it was cut off or frozen as the leader."""
         self._snapshots = 0
-        """How often it has caught up by snapshot."""
+        """The number of times that it has caught up by snapshot."""
 
     def __repr__(self) -> str:
         return f"<FakeMember {self.member_id:x} {self._state.value}>"
 
-    # What the cluster does to it
+    # Called by the cluster
 
     def entry_applied(self) -> None:
-        """Take over the term of one more entry of raft's log, unless something is wrong."""
+        """Apply one more entry of raft's log and adopt its term, unless the member has a fault."""
         if self.is_well:
             self._raft_term = self._cluster.raft_term
 
     def applied(self, commit: Revision) -> None:
-        """Take in a commit, unless something is wrong."""
+        """Apply a commit, unless the member has a fault."""
         if self.is_well:
             self.watches.notify(commit)
 
     def start_over(self) -> None:
-        """Break all connections and be well, with the cluster's data."""
+        """Break all connections and recover, with the cluster's data."""
         self._state, self._books = State.UP, None
         self._raft_term = self._cluster.raft_term
         self._break_streams()
 
     def catch_up(self) -> None:
-        """Serve the watches from the past, up to what it has applied."""
+        """Serve the watches that began in the past, up to the revision that this member has applied."""
         self.watches.catch_up(self._cluster.store, self.revision)
 
     def _enter(self, state: State) -> None:
@@ -81,26 +81,26 @@ class MemberState:
         for stream in list(self.streams):
             stream.end(EtcdUnavailableError("the stream was broken"))
 
-    # What it is
+    # State
 
     @property
     def is_well(self) -> bool:
-        """Whether nothing is wrong with it."""
+        """True if the member has no fault."""
         return self._state is State.UP
 
     @property
     def is_running(self) -> bool:
-        """Whether it does a leader's work, if it leads."""
+        """True if the member can do a leader's work while it leads."""
         return self._state not in (State.FROZEN, State.DOWN)
 
     @property
     def is_behind(self) -> bool:
-        """Whether a watch of it waits for the catch-up loop."""
+        """True if a watch of this member waits for the catch-up loop."""
         return self.watches.behind
 
     @property
     def frozen(self) -> bool:
-        """Whether it receives and sends nothing."""
+        """True if the member processes and sends nothing."""
         return self._state is State.FROZEN
 
     @property
@@ -117,16 +117,16 @@ class MemberState:
         return self._raft_term
 
     def check_up(self) -> None:
-        """Raise what a connection attempt meets.
+        """Raise the error of a connection attempt if the member is down.
 
         Raises:
-            EtcdUnavailableError: It is down.
+            EtcdUnavailableError: The member is down.
         """
         if self._state is State.DOWN:
             raise EtcdUnavailableError("connection refused")
 
     def header(self, revision: int | None = None) -> Header:
-        """Return what it reports of itself in a response."""
+        """Return the header of a response, at its own revision or the given one."""
         return Header(
             self._cluster.cluster_id, self.member_id, self.revision if revision is None else revision, self.raft_term
         )

@@ -1,4 +1,4 @@
-"""etcd's mistake with leases at the wake-up of a member that led (etcd#15247)."""
+"""etcd's wrong revocations when a former leader wakes up (etcd#15247)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LONGEST = 0.05
 
 
 def revoke_by(books: Lessor, cluster: Cluster) -> None:
-    """Have the leases revoked that have expired in the books of a member that led and wakes up.
+    """Revoke the leases that have expired in the lessor (``books``) of a former leader that wakes up.
 
-    The member has not received its successor's renewals, and proposes the revocations before it learns that it leads
-    no more. The cluster commits them, each at a moment that the seed draws.
+    The member has not received its successor's renewals. It proposes the revocations before it detects that it has
+    lost the leadership. The cluster commits each of them at a random time from the seed.
     """
     doomed = books.expired(anyio.current_time()) if cluster.woken_leaders_revoke else []
     if doomed:

@@ -1,4 +1,4 @@
-"""How those who wait for a state learn that it has changed."""
+"""A notification that wakes the tasks that wait for a change of state."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import anyio
 
 
 class Signal:
-    """Wakes everybody who waits, each time it is sent."""
+    """An event that can be sent repeatedly. Each time it wakes all waiting tasks."""
 
     def __init__(self) -> None:
         self._event = anyio.Event()
 
     def send(self) -> None:
-        """Something has changed."""
+        """Wake all waiting tasks."""
         self._event.set()
         self._event = anyio.Event()
 
     def next(self) -> anyio.Event:
-        """What the next ``send`` sets. Taken before a state is looked at, it misses nothing."""
+        """Return the event that the next ``send`` sets. Take it before checking a state, to miss no change."""
         return self._event
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds."""
+        """Wait until a condition holds. It is checked at once, and after each ``send``."""
         while not holds():
             await self._event.wait()

@@ -1,4 +1,4 @@
-"""etcd's keys and their history. Pure: no time, no network; told the lease ids that exist."""
+"""etcd's keys and their history. Pure: the caller passes the time and the lease ids that exist."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Revision:
 
     Attributes:
         revision: Its number.
-        time: When it was committed, on the loop's clock.
-        events: What it changed, in order. A revoked lease's keys go in one revision.
+        time: The time of the commit, on the loop's clock.
+        events: Its changes, in order. A revoked lease's keys are deleted in one revision.
     """
 
     revision: int
@@ -28,20 +28,20 @@ class Revision:
 
 
 def in_range(found: bytes, key: bytes, range_end: bytes) -> bool:
-    """Whether a key is ``key``, or lies in ``[key, range_end)`` as etcd reads that."""
+    """Return whether a key is ``key``, or is in ``[key, range_end)`` by etcd's rules."""
     if not range_end:
         return found == key
     return key <= found and (range_end == b"\0" or found < range_end)
 
 
 class Store:
-    """Multi-version keys, as etcd keeps them. A new one is at revision 1.
+    """A multi-version key-value store like etcd's. A new store is at revision 1.
 
     Attributes:
-        revision: Of the last commit.
+        revision: The revision of the last commit.
         compacted: Watches from below this revision are refused.
-        keys: In the order of their create_revision, which is the order in which a dict remembers them.
-        history: Every commit since revision 1, compacted or not, for tests to look at.
+        keys: The present keys, in the order of their create_revision, which is a dict's insertion order.
+        history: Every commit since revision 1, even if it was compacted, for tests.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Store:
         self._events: list[api.Event] = []
 
     def copy(self) -> Store:
-        """The same keys and history, to go on from apart."""
+        """Return an independent copy of the keys and the history."""
         copy = Store()
         copy.revision, copy.compacted = self.revision, self.compacted
         copy.keys, copy.history = dict(self.keys), list(self.history)
@@ -61,19 +61,19 @@ class Store:
         return copy
 
     def since(self, revision: int) -> Sequence[Revision]:
-        """The commits from ``revision`` on."""
+        """Return the commits from ``revision`` on."""
         return self.history[max(revision - 2, 0) :]
 
     def keys_on(self, lease_id: int) -> tuple[bytes, ...]:
-        """The keys that go when this lease goes."""
+        """Return the keys that are attached to this lease."""
         return tuple(sorted(self._on_lease.get(lease_id, ())))
 
     def holds(self, compare: api.Compare) -> bool:
-        """Whether a condition holds now."""
+        """Return whether a condition holds now."""
         kv = self.keys.get(compare.key)
         if compare.target == "value":
             if kv is None:
-                return False  # whatever the comparison: etcd cannot tell a missing value from an empty one
+                return False  # for every comparison: etcd does not distinguish a missing value from an empty one
             return _compare(kv.value, compare)
         if kv is None:
             return _compare(0, compare)
@@ -86,11 +86,11 @@ class Store:
         return _compare(found, compare)
 
     def check(self, operations: api.Operations, lease_exists: Callable[[int], bool]) -> None:
-        """Refuse what cannot be done, before any of it is.
+        """Raise an error if an operation cannot be done, before any of them changes anything.
 
         Raises:
             LeaseNotFoundError: A put names a lease that does not exist.
-            EtcdRefusedError: A put keeps what is not there.
+            EtcdRefusedError: A put keeps the value or the lease of a key that does not exist.
         """
         for put in operations:
             if isinstance(put, api.Txn):
@@ -103,11 +103,11 @@ class Store:
                 raise api.LeaseNotFoundError("etcdserver: requested lease not found")
 
     def branch(self, txn: api.Txn) -> api.Operations:
-        """Return what a transaction would do now."""
+        """Return the operations that a transaction would run now."""
         return txn.success if all(self.holds(one) for one in txn.compare) else txn.failure
 
     def apply(self, operations: api.Operations, now: float, header: Callable[[int], api.Header]) -> list[api.Result]:
-        """Do the operations of one transaction, in order; what they change is one revision."""
+        """Run the operations of one transaction in order, as one revision, and return their results."""
         # etcd decides on all branches before it changes anything.
         branches = {index: self.branch(one) for index, one in enumerate(operations) if isinstance(one, api.Txn)}
         results = self._apply(operations, branches, header)
@@ -123,7 +123,7 @@ class Store:
         results: list[api.Result] = []
         for index, operation in enumerate(operations):
             if operation == api.NOTHING:
-                continue  # it has no result of its own
+                continue  # it has no result
             match operation:
                 case api.Txn():
                     within = self._apply(branches[index], {}, header)
@@ -141,7 +141,7 @@ class Store:
         return results
 
     def delete_keys_on(self, lease_id: int, now: float) -> None:
-        """Delete the keys of a lease, in one revision; without any, there is none."""
+        """Delete the keys of a lease, in one revision. If it has no keys, there is no new revision."""
         self._delete(self.keys_on(lease_id))
         self._commit(now)
 
@@ -162,7 +162,7 @@ class Store:
         if request.limit:
             kvs = kvs[: request.limit]
         if request.keys_only:
-            kvs = [kv._replace(value=b"", lease=0) for kv in kvs]  # etcd 3.7 leaves the lease out, too
+            kvs = [kv._replace(value=b"", lease=0) for kv in kvs]  # etcd 3.7 omits the lease, too
         return api.RangeResult(tuple(kvs), count, header(self._next if self._events else self.revision))
 
     def _put(self, put: api.Put) -> None:

@@ -33,10 +33,10 @@ class _End(NamedTuple):
 
 
 class FakeStream(Stream):
-    """Keep-alives or watches: the member answers what it is sent.
+    """A stream of keep-alives or of watches between one client and one member.
 
-    Each direction keeps its order, so a message that is late holds up those behind it. One that is lost on the watch
-    stream takes along what follows it there: an ordered stream has no other way to lose anything.
+    Each direction keeps its order, so a delayed message delays those behind it. If a message is lost on the watch
+    stream, all later ones in its direction are lost too. An ordered stream cannot lose a single message.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class FakeStream(Stream):
         self._is_of_watches = watches
         self._silenced = network.silenced
         self._deaf = self._mute = False
-        """Whether the member receives nothing more, and whether nothing more of it is received."""
+        """True if the member receives nothing more; true if the client receives nothing more."""
         cluster.spawn(self._serve)
         cluster.spawn(self._deliver)
         member.streams[self] = None
 
     def send(self, *requests: Any) -> None:
-        """Send messages after those before them."""
+        """Send messages after the earlier ones."""
         now, network = anyio.current_time(), self._network
         for request in requests:
             fault = NO_FAULT
@@ -108,11 +108,11 @@ class FakeStream(Stream):
             try:
                 await self._receive(request, fault)
             except EtcdLeaderError as error:
-                # The server's end: it comes after what it has answered before, and nothing after it is served.
+                # The server ends the stream. The end arrives after earlier responses, and later requests are ignored.
                 self._deaf = True
                 self._answer(_End(error), 0.0)
                 self._mute = True
-            except Exception as error:  # noqa: BLE001 - of a hook: raised again when the fake is left
+            except Exception as error:  # noqa: BLE001 - a hook's exception is raised again when the fake is left
                 self._cluster.failure = error
                 self.end(EtcdUnavailableError(f"a hook failed: {error!r}"))
 
@@ -149,7 +149,7 @@ class FakeStream(Stream):
         await self._member.until_awake()
         await self._tell_hooks(request, "before")
         if isinstance(fault.error, EtcdRefusedError):
-            # As etcd does it: the id means nothing.
+            # As in etcd, the id of a refused watch has no meaning.
             header, reason = self._member.header(), str(fault.error)
             self._answer(WatchResponse(header, 0, created=True, canceled=True, cancel_reason=reason), 0.0)
             return
@@ -162,7 +162,7 @@ class FakeStream(Stream):
 
         def send(message: WatchMessage) -> None:
             nonlocal delay
-            late, delay = delay, 0.0  # the created answer may be late, and holds up what comes after it
+            late, delay = delay, 0.0  # the created response may be delayed, and delays the later messages
             self._answer(self._response(request.watch_id, message), late)
 
         watches = self._member.watches
@@ -172,7 +172,7 @@ class FakeStream(Stream):
         self._cluster.changed.send()
 
     async def _report_progress(self, fault: Fault) -> None:
-        """Respond as etcd 3.4.25, 3.5.8 and later do: not at all if one watch has not caught up."""
+        """Report the progress of all watches, unless one of them has not caught up, as etcd 3.4.25 and 3.5.8 do."""
         await self._member.until_awake()
         if fault.error is not None:
             raise fault.error
@@ -214,7 +214,7 @@ class FakeStream(Stream):
 
     async def _deliver(self) -> None:
         while self._open:
-            # Taken first: whatever happens from here on wakes the wait below.
+            # Taken before the state is checked, so that each later change wakes the wait below.
             changed = self._network.changed.next()
             at = self._down[0][0] if self._down and not self._blocked() else math.inf
             if at <= anyio.current_time():

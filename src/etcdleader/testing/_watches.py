@@ -15,10 +15,10 @@ class ServerWatch:
     """One watch.
 
     Attributes:
-        next_revision: Events from here on are still to be sent.
-        start_revision: Where it was asked to begin; 0 is "now".
-        synced: It has caught up: from now on it is told of each commit at once.
-        send: Takes each message, in order.
+        next_revision: The first revision whose events are still to be sent.
+        start_revision: The requested start; 0 is "now".
+        synced: It has caught up, so it receives each commit at once.
+        send: Is called with each message, in order.
     """
 
     key: bytes
@@ -33,12 +33,12 @@ class Watches:
     """All watches of one member.
 
     Attributes:
-        behind: Whether the catch-up loop has something to do.
+        behind: True if a watch waits for the catch-up loop.
     """
 
     def __init__(self) -> None:
         self.behind = False
-        # Apart, because there may be ten thousand of the former and a commit touches two or three.
+        # Separate, because there may be ten thousand watches on one key each, and a commit concerns two or three.
         self._on_one_key: dict[bytes, list[ServerWatch]] = {}
         self._on_a_range: list[ServerWatch] = []
 
@@ -69,7 +69,7 @@ class Watches:
         return watch
 
     def close(self, watch: ServerWatch) -> None:
-        """Forget a watch; once more does nothing."""
+        """Remove a watch. A second call does nothing."""
         if watch.range_end:
             if watch in self._on_a_range:
                 self._on_a_range.remove(watch)
@@ -81,7 +81,7 @@ class Watches:
                 del self._on_one_key[watch.key]
 
     def notify(self, commit: Revision) -> None:
-        """Tell those who have caught up of one commit, as a whole."""
+        """Send the events of one commit to the watches that have caught up, one message for each watch."""
         events: dict[ServerWatch, list[Event]] = {}
         for event in commit.events:
             for watch in self._concerned(event):
@@ -92,7 +92,7 @@ class Watches:
             watch.send(WatchEvents(tuple(of_one)))
 
     def catch_up(self, store: Store, revision: int) -> None:
-        """Send those who watch from the past what they miss, up to the ``revision`` that this member has applied."""
+        """Send the missed events to watches from the past, up to the ``revision`` that this member has applied."""
         self.behind = False
         for watch in list(self._all()):
             if watch.synced:

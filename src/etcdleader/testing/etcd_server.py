@@ -1,4 +1,4 @@
-"""A real etcd for tests and demonstrations, of one or several members, that can be killed, frozen and restarted."""
+"""A real etcd for tests and demonstrations. Its members can be killed, frozen and restarted."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from ._etcd_member import EtcdMember, EtcdServerError, PortTakenError
 
 __all__ = ("EtcdMember", "EtcdServer", "EtcdServerError")
 
-# Below the range that Linux takes ports from by itself (32768 and up). So while a member is down, no outgoing
-# connection of anybody can sit on its port.
+# Below the range from which Linux assigns ephemeral ports (32768 and up). So while a member is down, no process's
+# outgoing connection can occupy its port.
 _PORTS = range(15000, 32000)
 _ATTEMPTS = 10
 _ABSTRACT = sys.platform == "linux"
-"""Whether a socket can have a name that is nowhere on the disk, and goes with its process."""
+"""True if a socket can have an abstract name, which is not in the file system and ends with its process."""
 
 
 class EtcdServer:
-    """An etcd of its own, on free ports of 127.0.0.1, with data of its own that goes away with it.
+    """A private etcd on free ports of 127.0.0.1. Its data are deleted when it stops, unless ``data_dir`` is given.
 
     ::
 
         with EtcdServer() as etcd:
             manager = EtcdLeaderManager(etcd.config, Config(enabled=True), "jobs")
 
-    ``async with`` works the same, on asyncio and on trio, and does not block the loop. The processes end when the block
-    is left, when the interpreter ends, and on Linux also when this process is killed.
+    ``async with`` works the same on asyncio and trio, and does not block the loop. The processes end when the block is
+    left and when the interpreter ends. On Linux they end even if this process is killed.
 
-    It does not sync its data to the disk, so it is fast and no place to keep anything.
+    It is fast because it does not sync its data to the disk. Do not store anything in it that must last.
     """
 
     def __init__(
@@ -63,29 +63,30 @@ class EtcdServer:
         client_ca: str | os.PathLike[str] | None = None,
         start_timeout: float = 60.0,
     ) -> None:
-        """Say what is to be started; nothing is yet.
+        """Create a server that is not started yet.
 
         Args:
-            members: How many processes form the cluster.
-            binary: The etcd to run. By default the one that the extra ``etcdleader[embedded]`` brings, else the one on
-                the PATH. The environment variable ``ETCD_BINARY`` overrides this and ``version``.
-            version: The version of etcd to run, such as ``3.7.3``, instead of ``binary``. Unless this machine has it, it is
-                built from its Go modules, which takes about a minute, and kept in the user's cache directory
-                (``~/.cache/etcdleader/etcd``). By default the version that ``$ETCD_TEST_VERSION`` names, if it is set.
-            data_dir: Where data and logs go. It is kept afterwards. By default a temporary folder, which is not.
+            members: The number of members of the cluster, one process each.
+            binary: The etcd to run. By default the one of the extra ``etcdleader[embedded]``, else the one on the
+                PATH. The environment variable ``ETCD_BINARY`` overrides this and ``version``.
+            version: The version of etcd to run, such as ``3.7.3``, instead of ``binary``. Unless this machine has it, it
+                is built from its Go modules, which takes about a minute. It is kept in the user's cache directory
+                (``~/.cache/etcdleader/etcd``). The default is the version in ``$ETCD_TEST_VERSION``, if it is set.
+            data_dir: The directory for data and logs, which is kept afterwards. By default a temporary directory,
+                which is removed.
             extra_args: More options for every member, such as ``--auto-compaction-retention=1``.
-            cert: The members' certificate, a PEM file: then they speak TLS to clients. They read it at each
-                handshake, so a file that was replaced counts at once.
-            key: The certificate's.
-            client_ca: Clients must show a certificate of this authority.
+            cert: The members' certificate, a PEM file. If it is given, they use TLS with clients. They read it at each
+                handshake, so a replaced file takes effect at once.
+            key: The certificate's private key.
+            client_ca: Require client certificates of this authority.
             start_timeout: Seconds that a start, or a restart of a member, may take.
         """
         if members < 1:
             raise ValueError(f"members must be at least 1, not {members}")
         if (cert is None) is not (key is None) or (client_ca is not None and cert is None):
-            raise ValueError("cert and key go together, and client_ca with both")
+            raise ValueError("cert and key must be given together, and client_ca requires both")
         if binary is not None and version is not None:
-            raise ValueError("binary and version exclude each other")
+            raise ValueError("binary and version must not be given together")
         self._size = members
         self._binary = binary
         self._wanted = None if version is None else normal_version(version)
@@ -105,31 +106,33 @@ class EtcdServer:
 
     @property
     def members(self) -> tuple[EtcdMember, ...]:
-        """Its members; empty before the start and after the stop."""
+        """The members; empty before the start and after the stop."""
         return self._members
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        """Where clients reach the members, as ``host:port``."""
+        """The members' client addresses, as ``host:port``."""
         return tuple(member.endpoint for member in self._members)
 
     @property
     def config(self) -> EtcdConfig:
-        """What a manager is given as its ``client``. With TLS it has to be made: only who made the certificates knows
-        their authority."""
+        """The value for a manager's ``client``.
+
+        With TLS, create an ``EtcdConfig`` with the certificates' authority instead: the server does not have it.
+        """
         return EtcdConfig(endpoints=self.endpoints)
 
     @property
     def version(self) -> str:
-        """The version that runs, such as ``3.5.1``."""
+        """The version of the running etcd, such as ``3.5.1``; empty before the first start."""
         return self._version
 
     @property
     def etcdctl(self) -> Path:
-        """The etcdctl that came with this etcd.
+        """The etcdctl that came with this etcd, or else another one on this machine.
 
         Raises:
-            FileNotFoundError: There is none.
+            FileNotFoundError: There is no etcdctl.
         """
         return find_etcdctl(self._etcd or find_etcd(self._binary, self._wanted))
 
@@ -137,7 +140,7 @@ class EtcdServer:
     def etcdutl(self) -> Path | None:
         """The etcdutl that came with this etcd; None before 3.5, which has none, or if it is not installed.
 
-        From 3.6 on it restores snapshots, instead of etcdctl.
+        From 3.6 on, etcdutl restores snapshots instead of etcdctl.
         """
         return find_etcdutl(self._etcd or find_etcd(self._binary, self._wanted))
 
@@ -145,16 +148,18 @@ class EtcdServer:
         """Start all members and block until each is healthy.
 
         Raises:
-            FileNotFoundError: There is no etcd on this machine; the message says how to get one.
+            FileNotFoundError: There is no etcd on this machine. The message explains how to install one.
             FileExistsError: ``data_dir`` is not empty.
-            EtcdServerError: It did not come up, and the message says where its logs are. Or its version could not be built.
+            EtcdServerError: It did not start, and the message has the path of its logs. Or its version could not be
+                built.
         """
         self._start(lambda: None)
 
     def stop(self) -> None:
-        """Kill all members and remove the temporary folder. Does nothing when not started, or in a forked child.
+        """Kill all members and remove the temporary folder. A no-op if it is not started, or in a forked child.
 
-        Warns of a member that had ended by itself, and keeps the logs then: what failed may have failed by that.
+        If a member had already ended without ``kill()``, this method warns and keeps the logs. That end may explain a
+        test's failure.
         """
         if self._owner != process_id():
             return
@@ -166,7 +171,7 @@ class EtcdServer:
         self._members, self._folder, self._owner, self._etcd = (), None, None, None
         while self._reserved:
             os.close(self._reserved.pop())
-        # Last of all: a stop that was interrupted is done again at the interpreter's end.
+        # The last step, so that an interrupted stop is repeated at the interpreter's end.
         atexit.unregister(self.stop)
         if fallen:
             warnings.warn("\n".join(fallen), RuntimeWarning, stacklevel=2)
@@ -192,11 +197,11 @@ class EtcdServer:
 
     def _start(self, checkpoint: Callable[[], object]) -> None:
         if self._owner == process_id():
-            raise RuntimeError("this EtcdServer runs already")
+            raise RuntimeError("this EtcdServer is already running")
         binary = self._etcd = find_etcd(self._binary, self._wanted, checkpoint)
         folder = self._data_dir or Path(tempfile.gettempdir()) / f"etcdleader-{secrets.token_hex(8)}"
         self._folder, self._owner = folder, process_id()
-        # Known and registered before anything is made or started: Ctrl-C may come in between.
+        # Recorded and registered before anything is created or started: Ctrl-C may come in between.
         atexit.register(self.stop)
         try:
             self._make_folder(folder)
@@ -205,7 +210,7 @@ class EtcdServer:
             for member in self._members:
                 member.kill()
                 shutil.rmtree(member.data_dir, ignore_errors=True)
-            self._members, self._folder = (), None  # the logs stay: they are what the error is about
+            self._members, self._folder = (), None  # the logs stay, because the error refers to them
             self.stop()
             raise
         except BaseException:
@@ -226,7 +231,7 @@ class EtcdServer:
             else:
                 self._version = version_of(binary)
                 return
-        raise EtcdServerError(f"found no free ports in {_ATTEMPTS} attempts. The logs are in {folder}")
+        raise EtcdServerError(f"other processes took etcd's ports in {_ATTEMPTS} attempts. The logs are in {folder}")
 
     def _make_folder(self, folder: Path) -> None:
         if self._data_dir is None:
@@ -234,17 +239,17 @@ class EtcdServer:
             return
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise FileExistsError(f"{folder} is not empty, and each start makes a new cluster")
+            raise FileExistsError(f"{folder} is not empty: a start creates a new cluster, in an empty or new data_dir")
 
     def _make_members(self, binary: Path, folder: Path) -> tuple[EtcdMember, ...]:
         addresses = [f"127.0.0.1:{port}" for port in _free_ports(3 * self._size, self._reserve)]
         clients = addresses[: self._size]
         peers = [f"http://{address}" for address in addresses[self._size : 2 * self._size]]
-        # Where clients need TLS, a member is asked for its health elsewhere.
+        # If clients need TLS, the health of a member is checked at another address.
         monitors = addresses[2 * self._size :] if self._tls else clients
         scheme = "https" if self._tls else "http"
         cluster = ",".join(f"m{number}={peer}" for number, peer in enumerate(peers))
-        # etcd computes the cluster's id from the token and the peers: two servers never take each other for one.
+        # etcd computes the cluster's id from the token and the peers, so two servers never have the same id.
         token = secrets.token_hex(8)
         sync = ["--unsafe-no-fsync"] if supports(binary, "--unsafe-no-fsync") else []
         members = []
@@ -280,8 +285,11 @@ class EtcdServer:
         return tuple(members)
 
     def _reserve(self, port: int) -> bool:
-        """Keep a port from other servers of this kind, on Linux: another one that asks the same moment would be taken for ours,
-        and one that asks while a member is down would take its place."""
+        """Reserve a port on Linux, so that no other ``EtcdServer`` uses it. Return False if it is reserved already.
+
+        Another server that chose the port at the same time would be mistaken for ours. One that chose it while a member
+        is down would take that member's place.
+        """
         if not _ABSTRACT:
             return True
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as name:
@@ -302,7 +310,7 @@ def _tls_options(
 
 
 def _free_ports(count: int, reserve: Callable[[int], bool] = lambda _: True) -> list[int]:
-    """Find ports that nobody listens on, and nobody has reserved: etcd has to bind them itself."""
+    """Return ports that are free and not reserved. etcd binds them later, so they are only checked here."""
     ports: set[int] = set()
     while len(ports) < count:
         port = secrets.choice(_PORTS)

@@ -1,4 +1,4 @@
-"""An etcd in memory, on the loop's own time, that does what it is told: lose an answer, fall behind, go back in time."""
+"""An etcd in memory, on the event loop's clock. Tests inject faults: lost responses, lag, restored backups."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Snapshot:
 
 
 class FakeEtcd(anyio.AsyncContextManagerMixin):
-    """A small etcd for tests, on any event loop; on virtual time, an hour of it takes a moment.
+    """A small etcd for tests, on any event loop. On virtual time, an hour of it takes a moment.
 
     ::
 
@@ -38,19 +38,19 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
             alice = EtcdLeaderManager(etcd.client("alice"), config, "jobs")
             bob = EtcdLeaderManager(etcd.client("bob"), config, "jobs")
 
-    Each client is a place in the network, with faults of its own (:class:`FakeClient`), and each member can be ill in
-    its own way (:class:`FakeMember`). Where that does not matter, the fake itself is a client, too. What is done by hand
-    here, such as :meth:`put`, is done at once and needs no network. Keys are given as text or bytes.
+    Faults can be injected into each client's network (:class:`FakeClient`) and into each member (:class:`FakeMember`).
+    A test that needs no network faults can use the fake itself as a client. The methods here, such as :meth:`put`, take
+    effect at once, without the network. Keys are text or bytes.
     """
 
     def __init__(self, *, members: int = 1, minimum_ttl: int = 2, election_timeout: float = 1.0, seed: int = 0) -> None:
-        """Describe an etcd.
+        """Create an etcd that is not running yet.
 
         Args:
-            members: How many members it has.
-            minimum_ttl: Leases are granted no shorter, in seconds.
-            election_timeout: etcd's own, in seconds: what a new etcd leader adds to every lease.
-            seed: For all that is drawn, such as latencies.
+            members: The number of members.
+            minimum_ttl: The shortest TTL that is granted, in seconds.
+            election_timeout: etcd's election timeout, in seconds. A new etcd leader adds it to every lease.
+            seed: The seed of all random values, such as latencies.
         """
         self._minimum_ttl = minimum_ttl
         self._election_timeout = election_timeout
@@ -61,7 +61,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self._connect_itself()
 
     def _connect_itself(self) -> None:
-        """Implement the port, too: who needs no faults in the network gives the fake to all managers as it is."""
+        """Implement the port, too, so that a test without network faults can pass the fake to its managers."""
         self._plain = plain = self.client()
         self.lease_grant = plain.lease_grant
         self.lease_revoke = plain.lease_revoke
@@ -79,7 +79,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     @property
     def endpoint(self) -> int:
-        """Of the port."""
+        """The number of the endpoint in use, as the port requires it."""
         return self._plain.endpoint
 
     def _empty_lessor(self) -> Lessor:
@@ -94,7 +94,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         except RuntimeError as error:
             if anyio.get_current_task().id == task:
                 raise
-            # Of a cancel scope, which is left in the task that entered it.
+            # The error comes from a cancel scope, which must be left in the task that entered it.
             raise RuntimeError(
                 "the block `async with FakeEtcd()` was left in another task than the one that entered it. Enter and leave it "
                 "in one task, as fixtures of anyio's pytest plugin do, and not those of pytest-asyncio"
@@ -103,7 +103,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
     @asynccontextmanager
     async def _running(self) -> AsyncGenerator[None, None]:
         if self._plain.closed:
-            self._connect_itself()  # it was entered before
+            self._connect_itself()  # the fake was entered before, and leaving it closed its client
         failure: BaseException | None = None
         async with anyio.create_task_group() as group:
             self._cluster.start(group)
@@ -127,11 +127,11 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
             raise failure
 
     def client(self, name: str = "client", *, endpoints: Sequence[FakeMember] | None = None) -> FakeClient:
-        """A new connection, which implements the port.
+        """Return a new connection, which implements the port.
 
         Args:
-            name: What hooks know it by.
-            endpoints: The members that it may speak to, in order; by default all.
+            name: Its name in the :class:`Call` that hooks receive.
+            endpoints: The members that it may connect to, in order; by default all.
         """
         client = FakeClient(name, self._cluster, self.members if endpoints is None else endpoints)
         self._clients.append(client)
@@ -139,61 +139,65 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     @property
     def members(self) -> tuple[FakeMember, ...]:
-        """The members. A client speaks to the first until it switches."""
+        """The members. A client uses its first one until it switches."""
         return self._members
 
     @property
     def hooks(self) -> list[Hook]:
-        """Called for each request, once when it has reached etcd and once when it is done; they may be async. What one
-        raises is raised by the call; for a watch, when the fake is left."""
+        """Functions, plain or async, that are called with each request.
+
+        They are called twice: when etcd has received the request, and when it has been done. A hook's exception is
+        raised in the call. For a request on a stream, it is raised when the fake is left.
+        """
         return self._cluster.hooks
 
     @property
     def commit_hooks(self) -> list[Callable[[Revision], None]]:
-        """Called with each commit, before anybody else can have heard of it. They must not raise."""
+        """Functions that are called with each commit, before any client can have received it. They must not raise."""
         return self._cluster.commit_hooks
 
     @property
     def calls(self) -> Counter[CallKind]:
-        """How many requests all clients have sent, by kind."""
+        """The number of requests that all clients have sent, by kind."""
         return self._cluster.calls
 
-    # What a test sees
+    # State, for tests
 
     @property
     def revision(self) -> int:
-        """Of the last commit; a new etcd is at 1."""
+        """The revision of the last commit; a new etcd is at 1."""
         return self._cluster.store.revision
 
     @property
     def raft_term(self) -> int:
-        """The term of etcd's leader. A member may report another one (:attr:`FakeMember.raft_term`)."""
+        """The term in force. A member may report another one (:attr:`FakeMember.raft_term`)."""
         return self._cluster.raft_term
 
     @property
     def leader(self) -> FakeMember | None:
-        """The member that is etcd's own leader, at first the last one; None while no member leads.
+        """The member that is etcd's leader, at first the last one; None while no member leads.
 
-        A leader that is frozen or killed stays it, and nothing is agreed on, until it recovers or
-        :meth:`change_leader`. It is None, too, where no member could be elected: then one leads that is not shown.
+        A leader that is frozen or killed remains the leader, and nothing is committed, until it recovers or
+        :meth:`change_leader` is called. If no member could be elected, this is None, and a member outside the fake
+        leads.
         """
         return next((member for member in self._members if self._cluster.leadership.is_of(member)), None)
 
     @property
     def history(self) -> Sequence[Revision]:
-        """Every commit, also those that were compacted; after a restore, those that it restored."""
+        """Every commit, even if it was compacted. After a restore, the commits of the backup and all later ones."""
         return tuple(self._cluster.store.history)
 
     def keys(self) -> dict[bytes, KeyValue]:
-        """The keys that stand, oldest first."""
+        """Return the present keys, oldest first."""
         return dict(self._cluster.store.keys)
 
     def leases(self) -> dict[int, float]:
-        """The leases that exist, and in how many seconds each expires. An expired one exists until it is revoked."""
+        """Return each lease with the seconds until it expires. An expired lease exists until it is revoked."""
         lessor, now = self._cluster.lessor, anyio.current_time()
         return {lease_id: lessor.remaining(lease_id, now) for lease_id in lessor.ids()}
 
-    # What an operator does
+    # An operator's actions
 
     def put(
         self,
@@ -204,25 +208,25 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         ignore_value: bool = False,
         ignore_lease: bool = False,
     ) -> int:
-        """Put a key by hand; returns the revision."""
+        """Put a key by hand and return the revision."""
         put = Put(_bytes(key), _bytes(value), lease, ignore_value, ignore_lease)
         return self._do(put).header.revision
 
     def request_step_down(self, key: str | bytes) -> int:
-        """Put a candidate's key without changing it, which asks it to step down; returns the revision."""
+        """Put a candidate's key without changing it, which requests a step-down. Return the revision."""
         return self.put(key, ignore_value=True, ignore_lease=True)
 
     def delete(self, key: str | bytes) -> int:
-        """Delete a key by hand; returns how many there were."""
+        """Delete a key by hand and return the number of deleted keys."""
         return self._delete(DeleteRange(_bytes(key)))
 
     def delete_prefix(self, prefix: str | bytes) -> int:
-        """Delete all keys that begin so, in one revision; returns how many there were."""
+        """Delete all keys with this prefix, in one revision, and return their number."""
         start = _bytes(prefix)
         return self._delete(DeleteRange(start, start[:-1] + bytes([start[-1] + 1])))
 
     def grant(self, lease_id: int, ttl: int) -> None:
-        """Grant a lease by hand, which nobody keeps alive."""
+        """Grant a lease by hand. No client keeps it alive."""
         self._cluster.grant(lease_id, ttl)
 
     def revoke(self, lease_id: int) -> None:
@@ -230,12 +234,12 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self._cluster.revoke(lease_id)
 
     def compact(self, revision: int | None = None) -> None:
-        """Forget the history before ``revision``, by default before the last commit."""
+        """Compact the history before ``revision``, by default before the last commit."""
         self._cluster.compact(self.revision if revision is None else revision)
 
     @property
     def version(self) -> str:
-        """What the members say that they are."""
+        """The version that the members report."""
         return self._cluster.version
 
     @version.setter
@@ -244,7 +248,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     @property
     def no_space(self) -> bool:
-        """Whether the alarm NOSPACE is raised: puts and grants are refused; reads, keep-alives and revocations work."""
+        """True while the alarm NOSPACE is raised: puts and grants fail. Reads, keep-alives and revocations work."""
         return self._cluster.no_space
 
     @no_space.setter
@@ -253,7 +257,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     @property
     def fast_lease_keep_alive(self) -> bool:
-        """Whether a keep-alive is answered before what is committed is applied, as etcd 3.7 does it by default."""
+        """True if etcd answers keep-alives before it has applied all committed entries, as etcd 3.7 does by default."""
         return self._cluster.fast_lease_keep_alive
 
     @fast_lease_keep_alive.setter
@@ -262,10 +266,10 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     @property
     def woken_leaders_revoke(self) -> bool:
-        """Whether etcd's former leader, frozen or deposed, revokes leases by its own books when it recovers.
+        """True if a former leader, frozen or deposed, revokes the leases that have expired in its stale lessor.
 
-        True at first, as in every current etcd (etcd#15247); etcd 3.5.13 to 3.5.15 do not do it. What it revokes is
-        described at :meth:`FakeMember.freeze`.
+        It does so when it recovers. True at first, as in every current etcd (etcd#15247). The releases 3.5.13 to 3.5.15
+        do not do it. :meth:`FakeMember.freeze` describes which leases it revokes.
         """
         return self._cluster.woken_leaders_revoke
 
@@ -278,37 +282,40 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self._cluster.delete_keys_on(lease_id)
 
     def apply_no_more(self) -> None:
-        """Let etcd's leader commit and not apply: it goes on renewing leases whose revocation is committed, if
-        ``fast_lease_keep_alive`` is on; until :meth:`apply`, or another leader."""
+        """Let etcd's leader commit entries without applying them, until :meth:`apply` or another leader.
+
+        With ``fast_lease_keep_alive``, it still renews leases whose revocation is committed.
+        """
         self._cluster.apply_no_more()
 
     def apply(self) -> None:
-        """Let etcd's leader apply what is committed."""
+        """Let etcd's leader apply all committed entries."""
         self._cluster.apply()
 
     def snapshot(self) -> Snapshot:
-        """Make a backup."""
+        """Return a backup of the keys and leases."""
         return Snapshot(self._cluster.store.copy(), self._cluster.lessor.copy())
 
-    # What happens to it
+    # Faults of the whole cluster
 
     def change_leader(self, member: FakeMember | None = None) -> None:
-        """Have etcd elect a leader: the raft term rises, and all leases get their full time again.
+        """Elect a leader of etcd: the raft term rises, and all leases are extended to their full TTL.
 
         Args:
-            member: The one to elect; by default the first that is well and has not led until now, if there is one.
+            member: The member to elect. The default is the first member that has no fault and is not the present
+                leader, if there is one.
 
         Raises:
-            ValueError: The member is not well.
+            ValueError: The member has a fault.
         """
         self._cluster.elect(member)
 
     def lose_leader(self) -> None:
-        """etcd has no leader until :meth:`change_leader`: calls wait, and no lease expires."""
+        """Depose etcd's leader. Until :meth:`change_leader`, calls wait and no lease expires."""
         self._cluster.lose_leader()
 
     def stop(self) -> None:
-        """Take all members down: streams break, calls fail at once, and no lease expires."""
+        """Kill all members: streams break, calls fail at once, and no lease expires."""
         self._cluster.lose_leader()
         for member in self.members:
             member.kill()
@@ -320,12 +327,11 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self._cluster.elect()
 
     def restore(self, snapshot: Snapshot, *, raft_term: int = 2, cluster_id: int | None = None) -> None:
-        """Go back to a backup: the revision goes back, the raft term too, and leases that were gone live again, with
-        their full time."""
+        """Restore a backup: the revision and the raft term go back. The backup's leases exist with their full TTL."""
         self._go_back(snapshot.store.copy(), snapshot.lessor.copy(), raft_term, cluster_id)
 
     def wipe(self, *, raft_term: int = 2, cluster_id: int | None = None) -> None:
-        """Start with no data. As a real one does, it keeps its cluster id and member ids unless told otherwise."""
+        """Delete all data and restart. Like a real etcd, it keeps its ids, unless a cluster id is given."""
         self._go_back(Store(), self._empty_lessor(), raft_term, cluster_id)
 
     def _go_back(self, store: Store, lessor: Lessor, raft_term: int, cluster_id: int | None) -> None:

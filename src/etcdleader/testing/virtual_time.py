@@ -1,5 +1,6 @@
-"""Time that passes only when everybody waits, so that ten minutes of an election take milliseconds and no test depends
-on how fast the machine is.
+"""Virtual time: it passes only while all tasks wait.
+
+Ten minutes of an election take milliseconds, and no test depends on the machine's speed.
 
 With pytest and anyio's plugin::
 
@@ -7,9 +8,9 @@ With pytest and anyio's plugin::
     def anyio_backend(request: pytest.FixtureRequest) -> Any:
         return virtual_backend(request.param)
 
-Virtual time knows nothing of threads and sockets: while any timer is set, a loop with nothing to do jumps to it, even
-if a worker thread is about to finish. With no timer set it waits for the thread, in real time. So code on virtual time
-must do its I/O in memory, as :class:`~etcdleader.testing.FakeEtcd` does.
+Virtual time ignores threads and sockets. While any timer is set, an idle loop jumps to it, even if a worker thread is
+about to finish. Without a timer, the loop waits for the thread in real time. So code on virtual time must do its I/O in
+memory, as :class:`~etcdleader.testing.FakeEtcd` does.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ VIRTUAL_BACKENDS: tuple[Literal["asyncio", "trio"], ...] = ("asyncio", "trio")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Where asyncio would sleep until its next timer, time jumps there instead."""
+    """A selector that advances virtual time to asyncio's next timer instead of sleeping until then."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,7 +39,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         if timeout is None:
             # No timer is set: only a thread or a socket can wake this loop.
             return super().select(None)
-        # What is there already goes first; the wake-ups of other threads come in here, too.
+        # Ready sockets come first. They include the wake-ups of other threads.
         ready = super().select(0)
         if not ready and timeout > 0:
             self.time += timeout
@@ -46,19 +47,19 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An asyncio event loop on virtual time, which starts at 0. It is its own ``loop_factory``."""
+    """An asyncio event loop on virtual time, which starts at 0. The class is a ``loop_factory``."""
 
     def __init__(self) -> None:
         self._jumping = _JumpingSelector()
         super().__init__(self._jumping)
 
     def time(self) -> float:
-        """Virtual seconds since the loop was made."""
+        """Return the virtual seconds since the loop was created."""
         return self._jumping.time
 
 
 def virtual_backend(name: Literal["asyncio", "trio"]) -> tuple[str, Mapping[str, Any]]:
-    """Backend and options, new for each run, as ``anyio.run`` and the fixture ``anyio_backend`` take them.
+    """Return a backend and its options for ``anyio.run`` or the fixture ``anyio_backend``. Call it for each run.
 
     ``anyio.run`` before 4.14 passes no options to trio: use ``trio.run(function, **options)`` there.
     """
@@ -70,24 +71,24 @@ def virtual_backend(name: Literal["asyncio", "trio"]) -> tuple[str, Mapping[str,
 
 
 class VirtualClock:
-    """A process's clock, as a manager is given it: it follows the running loop's time, until a test moves it apart.
+    """A process's clock, for a manager: it follows the running loop's time until a test changes it.
 
-    It may be read from any thread.
+    Any thread may read it.
     """
 
     def __init__(self, rate: float = 1.0) -> None:
-        """Read the same as the running loop, from now on at ``rate``."""
+        """Start at the running loop's time, and advance at ``rate``."""
         self._loop_time = _time_of_this_loop()
         self._rate = rate
         self._set_at = self._set_to = self._loop_time()
 
     def __call__(self) -> float:
-        """The reading, in seconds."""
+        """Return the clock's time, in seconds."""
         return self._set_to + (self._loop_time() - self._set_at) * self._rate
 
     @property
     def rate(self) -> float:
-        """Seconds that pass on it for each second of the loop. Setting it keeps the present reading."""
+        """The seconds that pass on this clock for each second of the loop. Setting it keeps the present time."""
         return self._rate
 
     @rate.setter
@@ -96,14 +97,14 @@ class VirtualClock:
         self._rate = rate
 
     def advance(self, seconds: float) -> None:
-        """Move ahead of the loop: what a suspended machine finds when it wakes up."""
+        """Move the clock forward by so many seconds, as on a machine that wakes up from suspend."""
         now = self() + seconds
         self._set_at, self._set_to = self._loop_time(), now
 
 
 def _time_of_this_loop() -> Callable[[], float]:
-    """The running loop's time as a function that other threads can call, unlike ``anyio.current_time``."""
-    # Raises where no loop runs, with words that say so.
+    """Return a function for the running loop's time. Unlike ``anyio.current_time``, any thread may call it."""
+    # Raises a clear error if no loop is running.
     anyio.lowlevel.current_token()
     try:
         return asyncio.get_running_loop().time
