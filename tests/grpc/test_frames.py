@@ -300,7 +300,7 @@ def happened(data: bytes) -> list[H2Event]:
         pytest.param(frame(0, 8, 1, b"\x05abc"), id="more padding than data"),
         pytest.param(frame(0, 8, 1, b""), id="padding without a length"),
         pytest.param(frame(1, 4, 0, b"\x88"), id="headers on no stream"),
-        pytest.param(frame(1, 4, 1, b"\xff\xff\xff\xff\xff"), id="headers that cannot be unpacked"),
+        pytest.param(frame(1, 4, 1, b"\xff\xff\xff\xff\xff"), id="headers that cannot be decoded"),
         pytest.param(frame(1, 4, 1, b"\xbe"), id="headers from a place in the table where nothing is"),
         pytest.param(frame(1, 0, 1, b"") + frame(0, 0, 1, b"x"), id="data between headers and their rest"),
         pytest.param(frame(1, 0, 1, b"") + frame(9, 4, 3, b""), id="the rest of headers on another stream"),
@@ -347,10 +347,10 @@ def test_what_concerns_nobody_is_nothing(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "HTTP/1 is spoken"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "no HTTP/2"),
-        (frame(6, 0, 0, bytes(8)), "no HTTP/2"),
-        (b"\x15\x03\x01\x00\x02\x02\x16\0\0", "no HTTP/2"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "the peer speaks HTTP/1"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the peer does not speak HTTP/2"),
+        (frame(6, 0, 0, bytes(8)), "the peer does not speak HTTP/2"),
+        (b"\x15\x03\x01\x00\x02\x02\x16\0\0", "the peer does not speak HTTP/2"),
     ],
 )
 def test_who_does_not_begin_as_http2_does_is_told_from_who_does(data: bytes, words: str) -> None:

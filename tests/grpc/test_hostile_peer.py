@@ -96,23 +96,23 @@ async def watched(address: str) -> AsyncIterator[tuple[Connection, Cost]]:
 STREAMS = {
     "one_huge_message": "RESOURCE_EXHAUSTED: a message of 4294967295 bytes is longer than max_recv_bytes = 16777216",
     "parts_of_messages": "RESOURCE_EXHAUSTED: incomplete messages exceed 1.5 max_recv_bytes",
-    "endless_headers": "INTERNAL: the peer sent more headers than a response has",
-    "endless_informational_headers": "INTERNAL: the peer sent more headers than a response has",
+    "endless_headers": "INTERNAL: the peer sent more header blocks than a response has",
+    "endless_informational_headers": "INTERNAL: the peer sent more header blocks than a response has",
     "endless_continuations": "UNAVAILABLE: headers of more than",
     "empty_continuations": "UNAVAILABLE: headers of more than",
-    "many_headers_in_one_block": "UNAVAILABLE: headers that cannot be unpacked",
+    "many_headers_in_one_block": "UNAVAILABLE: headers that cannot be decoded",
     "pings": "UNAVAILABLE: ",
-    "pings_that_are_paid_for": "UNAVAILABLE: the peer reads none of the answers to its last 1000 pings and settings",
+    "pings_that_are_paid_for": "UNAVAILABLE: the peer does not read the acknowledgements of its last 1000 pings and settings",
     "settings": "UNAVAILABLE: ",
     "one_frame_of_settings": "UNAVAILABLE: more than 32 settings in one frame",
-    "empty_data": "UNAVAILABLE: more than 10000 frames that bring nothing",
-    "padding": "UNAVAILABLE: more than 10000 frames that bring nothing",
+    "empty_data": "UNAVAILABLE: more than 10000 frames without effect",
+    "padding": "UNAVAILABLE: more than 10000 frames without effect",
     "data_of_a_closed_stream": "UNAVAILABLE: reset by the peer: code 8",
     "resets": "UNAVAILABLE: reset by the peer: code 8",
-    "window_updates": "UNAVAILABLE: more than 10000 frames that bring nothing",
+    "window_updates": "UNAVAILABLE: more than 10000 frames without effect",
     "goodbyes": "UNAVAILABLE: the peer is going away",
-    "priorities": "UNAVAILABLE: more than 10000 frames that bring nothing",
-    "unknown_frames": "UNAVAILABLE: more than 10000 frames that bring nothing",
+    "priorities": "UNAVAILABLE: more than 10000 frames without effect",
+    "unknown_frames": "UNAVAILABLE: more than 10000 frames without effect",
     "several_messages": "UNAVAILABLE: ",  # each is allowed on a stream: the flood ends
     "tiny_messages": "UNAVAILABLE: ",
     "messages_packed_in_frames": "UNAVAILABLE: ",
@@ -152,7 +152,7 @@ async def test_a_flood_on_calls_ends_them(peer: str, flood: str) -> None:
             while not failed:
                 await anyio.lowlevel.checkpoint()
             connection.close()
-    expected = "INTERNAL: several answers to one request" if flood == "several_messages" else STREAMS[flood]
+    expected = "INTERNAL: several responses to one request" if flood == "several_messages" else STREAMS[flood]
     assert f"{failed[0].code}: {failed[0].message}".startswith(expected)
     assert cost.memory <= MOST_MEMORY
     assert 0 < cost.work <= MOST_WORK

@@ -80,8 +80,8 @@ async def test_an_answer_that_comes_in_pieces_is_one() -> None:
 @pytest.mark.parametrize(
     ("messages", "result"),
     [
-        ([], Status("INTERNAL", "0 answers to one request")),
-        ([b"one", b"two"], Status("INTERNAL", "several answers to one request")),
+        ([], Status("INTERNAL", "0 responses to one request")),
+        ([b"one", b"two"], Status("INTERNAL", "several responses to one request")),
         ([b"one"], b"one"),
     ],
 )

@@ -52,7 +52,7 @@ def receive(frames: H2Codec, data: bytes) -> list[H2Event]:
 @pytest.mark.parametrize("nothing", NOTHING)
 def test_frames_that_bring_nothing_are_counted(nothing: str) -> None:
     frames = opened()
-    with pytest.raises(ProtocolError, match="more than 10000 frames that bring nothing"):
+    with pytest.raises(ProtocolError, match="more than 10000 frames without effect"):
         for _ in range(limits.USELESS_FRAMES + 2):
             receive(frames, NOTHING[nothing])
 
@@ -69,7 +69,7 @@ def test_responses_are_no_credit_for_a_flood() -> None:
     frames = opened()
     for _ in range(limits.USELESS_FRAMES):
         receive(frames, frame(0, 0, 1, b"\0"))
-    with pytest.raises(ProtocolError, match="bring nothing"):
+    with pytest.raises(ProtocolError, match="without effect"):
         for _ in range(limits.USELESS_FRAMES + 2):
             receive(frames, NOTHING["a priority"])
 
@@ -86,7 +86,7 @@ def test_an_idle_connection_may_stay_for_years() -> None:
 def test_large_headers_of_closed_streams_cost_more() -> None:
     frames = opened()
     block = frame(1, 4, 3, b"\x88" * 700)
-    with pytest.raises(ProtocolError, match="bring nothing"):
+    with pytest.raises(ProtocolError, match="without effect"):
         for _ in range(limits.USELESS_FRAMES // 10):
             receive(frames, block)
 
@@ -98,7 +98,7 @@ def test_answers_wait_for_a_peer_that_reads_and_no_longer(kind: int) -> None:
         for _ in range(limits.ACKNOWLEDGEMENTS):
             receive(frames, frame(kind, 0, 0, bytes(8) if kind == 6 else b""))
         taken(frames)
-    with pytest.raises(ProtocolError, match="reads none of the answers"):
+    with pytest.raises(ProtocolError, match="does not read the acknowledgements"):
         for _ in range(limits.ACKNOWLEDGEMENTS + 1):
             receive(frames, frame(kind, 0, 0, bytes(8) if kind == 6 else b""))
 
@@ -168,9 +168,9 @@ def test_the_largest_header_list_is_announced() -> None:
     [
         (frame(1, 0, 1, b"\x88") + limits.HEADER_FRAMES * frame(9, 0, 1, b""), "in more than 8 frames"),
         (frame(1, 0, 1, bytes(16_384)) + 2 * frame(9, 0, 1, bytes(16_384)), "more than 32768 bytes"),
-        (frame(1, 4, 1, hpack.Encoder().encode([("x", "y" * 4_000)]) + b"\xbe" * 9), "cannot be unpacked"),
+        (frame(1, 4, 1, hpack.Encoder().encode([("x", "y" * 4_000)]) + b"\xbe" * 9), "cannot be decoded"),
         (frame(SETTINGS, 0, 0, setting(4, 1) * (limits.SETTINGS + 1)), "more than 32 settings"),
-        (frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)) + frame(8, 0, 1, b"\0\0\0\1"), "not as it should be"),
+        (frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)) + frame(8, 0, 1, b"\0\0\0\1"), "a malformed frame"),
     ],
 )
 def test_headers_and_settings_have_limits(data: bytes, text: str) -> None:
@@ -273,7 +273,7 @@ def test_a_response_has_headers_once_after_a_few_informational_ones() -> None:
     for _ in range(limits.HEADER_LISTS - 2):
         assert one.receive_headers({":status": "103"}) is None
     assert one.receive_headers({":status": "200"}) is None
-    assert "more headers" in str(one.receive_headers({":status": "200"}))
+    assert "more header blocks" in str(one.receive_headers({":status": "200"}))
     other = exchange()
     ends = [other.receive_headers({":status": "103"}) for _ in range(limits.HEADER_LISTS)]
     assert [end is None for end in ends] == [True] * (limits.HEADER_LISTS - 1) + [False]

@@ -1,8 +1,8 @@
-"""Opening a connection: the only place that knows which event loop has which transport.
+"""The opening of a connection, and the choice of the event loop's transport.
 
-asyncio gets a protocol (``transport_asyncio.py``): bytes are taken where the loop reads them, and sent in the next
-iteration. Through anyio's streams each message would pass a task of its own. That is one or two iterations more, half
-of a call's cost. trio has streams only (``transport_anyio.py``).
+asyncio uses a protocol (``transport_asyncio.py``): bytes are processed where the loop reads them, and sent in the next
+iteration. Through anyio's streams, each message would pass through a separate task. That takes one or two iterations
+more, which is half of a call's cost. trio has streams only (``transport_anyio.py``).
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from .tcp import connect_tcp
 from .transport import CONNECTION_LOST, Transport
 
 Tls = Callable[[], Awaitable[ssl.SSLContext]]
-"""Returns the context of a connection. It is called when the peer has accepted a TCP connection, and not before."""
+"""A function that returns a connection's SSL context. It is called once the peer has accepted the TCP connection."""
 
 
 async def connect(
     authority: str, tls: Tls | None, take: Callable[[], bytes], received: Callable[[bytes], bool]
 ) -> Transport:
-    """Connect to ``host:port``, with TLS if there is a context.
+    """Connect to ``host:port``, with TLS if ``tls`` is given.
 
     Args:
         authority: The peer. An IPv6 address is in brackets.
-        tls: Returns the context.
+        tls: Returns the SSL context.
         take: Returns the bytes to send now, and empties its buffer.
-        received: Is called with the bytes that arrive. It returns True if it is to be called again soon, without bytes.
+        received: Is called with received bytes. It returns True if it must be called again soon, without bytes.
 
     Raises:
         OSError: No address of the host accepts a connection, or TLS fails (``ssl.SSLError``).
@@ -52,7 +52,7 @@ async def connect(
     return wire
 
 
-_CONNECTION_LOST = "the peer hung up while the connection was made"
+_CONNECTION_LOST = "the peer hung up while the connection was being opened"
 
 
 def _transport() -> type[Transport]:

@@ -1,7 +1,7 @@
 """A gRPC connection over HTTP/2: unary calls and streams, on the event loop, without a thread.
 
-Requests of one iteration of the event loop leave in one write, and most of their responses arrive in one read. What the
-bytes mean is decided in ``frames.py`` and ``framing.py``, which do no I/O.
+The requests of one event-loop iteration are sent in one write, and most of their responses arrive in one read.
+``frames.py`` and ``framing.py`` encode and decode the bytes, without I/O.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .transport import CONNECTION_LOST, Transport
 
 _NO_ERROR, _ENHANCE_YOUR_CALM = 0, 11
 _SUSPICIOUS = 0.1
-"""Seconds without any received data, after data was sent, that make a connection suspect."""
+"""If nothing was received for this many seconds after data was sent, the connection is suspect."""
 _READS_NOTHING = f"the peer reads nothing: more than {limits.OUTPUT} bytes wait to be sent"
 
 
@@ -55,12 +55,13 @@ class Connection:
         Args:
             authority: The peer, as ``host:port``. An IPv6 address is in brackets.
             user_agent: The value of the ``user-agent`` header.
-            ping_interval: Seconds between pings while anything is open. A peer that is silent for as long after a ping
-                is considered dead. Servers close a connection that pings too often.
-            reserved_streams: How many of the streams that the peer allows at a time are left to ``stream_stream``.
-            on_received: Is called when a message, or a part of one, was received for a call or a stream that is open.
+            ping_interval: Seconds between pings while a call or a stream is open. A peer that sends nothing for the
+                same time after a ping is considered dead. Servers close a connection that pings too often.
+            reserved_streams: The number of concurrent streams that are reserved for ``stream_stream``.
+            on_received: Is called when a message, or a part of one, was received for an open call or stream.
             on_too_many_pings: Is called when the peer closes the connection because it receives too many pings.
-            max_recv_bytes: The largest message that is accepted. Parts of messages take half as much more.
+            max_recv_bytes: The largest message that is accepted. Incomplete messages of all streams together may take
+                1.5 times as much.
         """
         self.ended = anyio.Event()
         self._authority = authority
@@ -84,7 +85,7 @@ class Connection:
         self._last = math.inf
 
     async def connect(self, tls: Tls | None) -> None:
-        """Connect, with TLS if there is a function that returns a context, and start the connection's task.
+        """Connect, with TLS if ``tls`` is given, and start the connection's task.
 
         Raises:
             OSError: No address of the host accepts a connection, or TLS fails (``ssl.SSLError``).
@@ -98,16 +99,16 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls can be made and streams be opened."""
+        """True while calls and streams can be started."""
         return self._state is State.OPEN
 
     # Calls
 
     async def unary_unary(self, path: str, request: bytes, *, metadata: Metadata = (), timeout: float) -> bytes:
-        """Send a request and return the response. A cancelled call is reset, so the peer may stop working on it.
+        """Send a request and return the response. A cancelled call is reset, so that the peer may stop processing it.
 
         Raises:
-            RpcError: The call failed, or was not answered in time.
+            RpcError: The call failed, or no response arrived in time.
         """
         left = timeout
         if not self._calls.acquire_nowait():
@@ -128,26 +129,26 @@ class Connection:
                 self._transport.schedule_flush()
             await call.over.wait_for(left)
             if call.status is None:
-                # The loop may have been blocked while the response waits to be read.
+                # The loop may have been blocked, and the response may be waiting in the socket.
                 for _ in range(2):
                     await anyio.lowlevel.checkpoint()
             if call.status is None:
                 self._cancel_stream(stream_id)
         finally:
             if stream_id in self._exchanges:
-                # The call was cancelled. That says nothing about the connection.
+                # The call was cancelled. This is no sign that the connection is broken.
                 self._remove(stream_id)
                 self._reset_stream(stream_id)
             self._calls.release()
             self._close_if_drained()
         if call.status is None:
-            raise RpcError(Status("DEADLINE_EXCEEDED", f"no answer within {timeout:g} s"))
+            raise RpcError(Status("DEADLINE_EXCEEDED", f"no response within {timeout:g} s"))
         return call.result()
 
     def _limit_calls(self) -> None:
-        """Leave some of the streams that the peer allows to ``stream_stream``. A lone call may take one of them.
+        """Limit concurrent calls, so that some of the peer's streams remain for ``stream_stream``.
 
-        If the connection is not open, nothing is limited: the calls that wait are to fail.
+        A single call may use one of those. If the connection is not open, there is no limit: waiting calls then fail.
         """
         room = self._codec.max_concurrent_streams - sum(not exchange.is_call for exchange in self._exchanges.values())
         self._calls.total_tokens = max(room - self._reserved_streams, min(room, 1)) if self.is_open else math.inf
@@ -168,13 +169,13 @@ class Connection:
         on_message: Callable[[bytes], None],
         on_close: Callable[[Status], None],
     ) -> Stream:
-        """Open a stream.
+        """Open a stream and return it.
 
         Args:
             path: The path of the method.
-            metadata: The headers that the stream is opened with.
+            metadata: The headers that open the stream.
             on_message: Is called with each message, on the event loop.
-            on_close: Is called once with the final status, unless the stream was cancelled from here. It may be called
+            on_close: Is called once with the final status, unless our side cancelled the stream. It may be called
                 before this method returns.
 
         Raises:
@@ -223,7 +224,7 @@ class Connection:
     def _cancel_stream(self, stream_id: int) -> None:
         if (exchange := self._remove(stream_id)) is not None:
             if self._last_received_at < exchange.sent_at < time.monotonic() - _SUSPICIOUS:
-                self._fail(Status("UNAVAILABLE", "nothing came any more"))
+                self._fail(Status("UNAVAILABLE", "nothing more was received"))
             else:
                 self._reset_stream(stream_id)
 
@@ -234,7 +235,7 @@ class Connection:
     # Its end
 
     def _enter(self, state: State, why: Status) -> bool:
-        """Change the state if it may follow the one before, and return whether it may."""
+        """Enter a state if it may follow the present one, and return whether it may."""
         if state not in TRANSITIONS[self._state]:
             return False
         self._state, self._why = state, why
@@ -248,13 +249,13 @@ class Connection:
             self.ended.set()
 
     async def wait_closed(self) -> None:
-        """Wait until a connection that was closed, or has failed, has ended."""
+        """Wait until the connection's task has ended and its socket is closed. It must have failed or been closed."""
         await self.ended.wait()
 
     def _start_draining(self, last: float, why: Status) -> None:
-        """Start draining: accept nothing new and let unary calls up to stream ``last`` complete.
+        """Start draining: accept no new calls or streams, and let unary calls up to stream ``last`` complete.
 
-        Streams end now, so that their owners reopen them elsewhere: no peer would end them.
+        Streams end now, so that their owners reopen them elsewhere. The peer would never end them.
         """
         if (self._state is State.DRAINING and last >= self._last) or not self._enter(State.DRAINING, why):
             return
@@ -271,7 +272,7 @@ class Connection:
             self._fail(self._why)
 
     def _end_stream(self, stream_id: int, exchange: Exchange, how: Status) -> None:
-        if self._remove(stream_id) is not None:  # else the end of another one has closed the connection
+        if self._remove(stream_id) is not None:  # otherwise the end of another stream has closed the connection
             self._reset_stream(stream_id)  # our half may still be open
             exchange.on_close(how)
 
@@ -306,16 +307,16 @@ class Connection:
         while True:
             await anyio.sleep(self._ping_interval)
             for _ in range(2 * self._ping_unanswered):
-                await anyio.lowlevel.checkpoint()  # the loop may have been blocked while the answer waits to be read
+                await anyio.lowlevel.checkpoint()  # the loop may have been blocked while the PING ACK waits to be read
             if self._ping_unanswered:
-                what = f"nothing was received for {self._ping_interval:g} s, no answer to a ping either"
+                what = f"nothing was received for {self._ping_interval:g} s after a ping"
                 self._fail(Status("UNAVAILABLE", what))
             if self._exchanges:
                 self._ping_unanswered = True
                 self._codec.ping()
                 self._schedule_flush()
 
-    # What goes, and what comes
+    # Sending and receiving
 
     def _schedule_flush(self) -> None:
         if self._transport is not None:
@@ -325,7 +326,7 @@ class Connection:
         return b"" if self._state is State.CLOSED else self._codec.data_to_send()
 
     def _data_received(self, data: bytes) -> bool:
-        """Process a part of what was received. True: call it again soon, with no data."""
+        """Process received bytes. Return True if it must be called again soon, with no data."""
         if self._state is State.CLOSED:
             return False
         self._last_received_at = time.monotonic()
@@ -371,7 +372,7 @@ class Connection:
         if happening.stream_ended and self._exchanges.get(stream_id) is exchange:
             how = status_of(exchange.headers, exchange.trailers)
             if exchange.is_call:
-                # A peer may refuse a request before all of it was sent. The rest is not sent then.
+                # A peer may refuse a request before all of it was sent. Then the rest is not sent.
                 self._codec.end_stream(stream_id)
                 self._remove(stream_id)
                 exchange.on_close(how)
@@ -391,7 +392,7 @@ class Connection:
         for message in unframed.feed(data):
             exchange.messages += 1
             if exchange.is_call and exchange.messages > 1:
-                self._end_stream(stream_id, exchange, Status("INTERNAL", "several answers to one request"))
+                self._end_stream(stream_id, exchange, Status("INTERNAL", "several responses to one request"))
                 return
             exchange.on_message(message)
             if self._exchanges.get(stream_id) is not exchange:

@@ -1,4 +1,4 @@
-"""The life of a connection as a table. Pure."""
+"""The states of a connection, and a table of their transitions. Pure."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from enum import Enum, auto
 
 
 class State(Enum):
-    """What a connection can be used for."""
+    """The state of a connection."""
 
     IDLE = auto()
-    """It is not connected yet. The peer may speak already."""
+    """It is not connected yet. The peer may already send data."""
     OPEN = auto()
-    """Calls can be made and streams be opened."""
+    """Calls and streams can be started."""
     DRAINING = auto()
-    """Calls that are under way go on, as far as the peer processes them. Nothing new begins."""
+    """Open calls continue if the peer processes them. No new call or stream is accepted."""
     CLOSED = auto()
-    """It has failed, was closed, or all its calls have ended after it began to drain."""
+    """It has failed, was closed, or its last call has ended while it was draining."""
 
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.IDLE: frozenset({State.OPEN, State.DRAINING, State.CLOSED}),  # a peer may go away while we connect
+    State.IDLE: frozenset({State.OPEN, State.DRAINING, State.CLOSED}),  # a peer may send GOAWAY while we connect
     State.OPEN: frozenset({State.DRAINING, State.CLOSED}),
     State.DRAINING: frozenset({State.DRAINING, State.CLOSED}),  # the peer may process less than it announced at first
     State.CLOSED: frozenset(),
 }
-"""The states that may follow each state. A change that is not here is ignored: nothing happens to what has ended."""
+"""The states that may follow each state. Any other change is ignored, so a closed connection stays closed."""

@@ -1,4 +1,4 @@
-"""The events that an HTTP/2 connection produces from the bytes that it receives. Pure."""
+"""The events of an HTTP/2 connection, decoded from the bytes that it receives. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 
 class ProtocolError(Exception):
-    """The peer broke the protocol, so the connection cannot be used any more."""
+    """The peer violated the protocol, so the connection is unusable."""
 
 
 class HeadersReceived(NamedTuple):
-    """Headers or trailers were received. ``ended``: they end the stream."""
+    """Headers or trailers were received. ``stream_ended``: they end the stream."""
 
     stream_id: int
     headers: dict[str, str]
@@ -18,7 +18,7 @@ class HeadersReceived(NamedTuple):
 
 
 class DataReceived(NamedTuple):
-    """Data were received. ``ended``: they end the stream."""
+    """Data were received. ``stream_ended``: they end the stream."""
 
     stream_id: int
     data: bytes
@@ -26,7 +26,7 @@ class DataReceived(NamedTuple):
 
 
 class StreamReset(NamedTuple):
-    """The peer reset a stream. ``unprocessed``: it has done nothing of the request (RFC 9113, 8.7)."""
+    """The peer reset a stream. ``unprocessed``: it has not processed any part of the request (RFC 9113, 8.7)."""
 
     stream_id: int
     error_code: int
@@ -34,7 +34,7 @@ class StreamReset(NamedTuple):
 
 
 class ConnectionTerminated(NamedTuple):
-    """The peer accepts no more streams, and has processed none above ``last``."""
+    """The peer sent GOAWAY: it accepts no more streams, and has processed no stream above ``last_stream_id``."""
 
     last_stream_id: int
     error_code: int

@@ -1,4 +1,4 @@
-"""What takes place on one HTTP/2 stream of a connection: a unary call, or messages in both directions."""
+"""The exchange on one HTTP/2 stream of a connection: a unary call, or messages in both directions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _NONE: Mapping[str, str] = {}
 
 
 class Exchange:
-    """An HTTP/2 stream that is open, as its connection tracks it.
+    """An open HTTP/2 stream, as its connection tracks it.
 
     Attributes:
-        sent_at: When data was sent last.
-        headers: Those of the response.
-        trailers: Those that ended it.
-        messages: How many were received.
-        buffered: Bytes of an incomplete message, as the connection has counted them.
+        sent_at: The time when data was last sent.
+        headers: The headers of the response.
+        trailers: The trailers, which ended the response.
+        messages: The number of received messages.
+        buffered: The bytes of an incomplete message, as the connection has counted them.
     """
 
     __slots__ = (
@@ -45,10 +45,10 @@ class Exchange:
         self.messages = self.buffered = self._blocks = 0
 
     def receive_headers(self, headers: Mapping[str, str]) -> Status | None:
-        """Keep headers after which more follows, and return what is wrong with them, if anything."""
+        """Store headers that do not end the stream. Return an error status if they are wrong, else None."""
         self._blocks += 1
         if self.headers or self._blocks >= limits.HEADER_LISTS:
-            return Status("INTERNAL", "the peer sent more headers than a response has")
+            return Status("INTERNAL", "the peer sent more header blocks than a response has")
         if headers.get(":status", "")[:1] == "1":  # informational
             return None
         self.headers = headers
@@ -74,13 +74,13 @@ class Call:
         """Return the response of a call that has ended.
 
         Raises:
-            RpcError: It failed, or its response is not exactly one message.
+            RpcError: The call failed, or its response is not exactly one message.
         """
         assert self.status is not None
         if self.status.code != "OK":
             raise RpcError(self.status)
         if len(self.messages) != 1:
-            raise RpcError(Status("INTERNAL", f"{len(self.messages)} answers to one request"))
+            raise RpcError(Status("INTERNAL", f"{len(self.messages)} responses to one request"))
         return self.messages[0]
 
 
@@ -94,13 +94,13 @@ class Stream:
         self._cancel = cancel
 
     def send(self, *messages: bytes) -> None:
-        """Send messages after the earlier ones, together. Messages for a stream that has ended are dropped."""
+        """Send messages together, after the earlier ones. Messages for a stream that has ended are dropped."""
         self._send(*messages)
 
     def cancel(self) -> None:
         """End the stream without calling ``on_close``.
 
-        If nothing has been received on the connection since this stream last sent, the connection itself is considered
-        dead and is closed: a new stream on it would fare no better.
+        If nothing has been received on the connection since this stream last sent, the connection is considered dead
+        and is closed. A new stream on it would fail as well.
         """
         self._cancel()

@@ -1,7 +1,7 @@
 """The HTTP/2 frames that a gRPC client needs (RFC 9113). No I/O: bytes in, events and bytes out.
 
-What a peer sends is checked as far as this client relies on it. Rules whose breach harms only the peer are not checked.
-What a peer may cost is bounded by ``limits.py``.
+Received frames are checked where this client relies on the rules. Rules whose breach harms only the peer are not
+checked. ``limits.py`` bounds the resources that a peer may use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _HAS_PRIORITY = 0x20
 _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(2, 7)
 _HEAD = 9
 _WINDOW = 65_535
-"""The window of a stream, and of the connection, before anything else was agreed on."""
+"""The initial window of a stream and of the connection, until settings or updates change it (RFC 9113, 6.9.2)."""
 _LARGEST_WINDOW = 2**31 - 1
 _FRAME = 16_384
 """The largest frame that we accept, and the largest that we send before the peer allows more."""
@@ -33,11 +33,11 @@ _LAST_STREAM = 2**31 - 1
 _STREAMS = 100
 """Streams at a time before the peer's first settings arrive."""
 _REFUSED_STREAM, _CANCEL = 0x7, 0x8
-_MALFORMED = "a frame that is not as it should be"
+_MALFORMED = "a malformed frame"
 _REFUND = limits.REFUND
 _HEADER_UNIT, _FRAME_UNIT = 64, 32
-"""Bytes of a header block that no stream wants, and of any frame, that cost as much as one frame more. A frame of data
-may hold thousands of messages."""
+"""A header block for no stream counts as one more frame for each 64 bytes, and any frame for each 32 bytes. A frame of
+data may hold thousands of messages."""
 
 
 @dataclass(slots=True)
@@ -45,10 +45,10 @@ class _Stream:
     inbound_window: int
     """Bytes that the peer may send before it receives a WINDOW_UPDATE."""
     outbound_window_offset: int = 0
-    """What the peer allows beyond the initial window, less what was sent: so a change of that concerns no stream."""
+    """The window updates minus the bytes sent. Without the initial window, so that a change of it updates no stream."""
     unsent: bytearray = field(default_factory=bytearray)
     end_after: bool = False
-    """Whether ``unsent`` is complete."""
+    """True if ``unsent`` ends our half of the stream."""
 
 
 class H2Codec:
@@ -56,24 +56,24 @@ class H2Codec:
 
     Attributes:
         max_concurrent_streams: The number of streams that the peer allows at a time.
-        has_more: Whether ``receive_data`` has left frames for its next call.
+        has_more: True if ``receive_data`` has left frames for its next call.
         output: The bytes to send now. ``data_to_send`` empties it.
     """
 
     def __init__(self, window: int) -> None:
-        """Begin a connection on which the peer may send ``window`` bytes per stream, and in all, before an update."""
+        """Create the codec. The peer may send ``window`` bytes on each stream, and in total, before an update."""
         self.max_concurrent_streams = _STREAMS
         self.has_more = False
         self._inbound_window_size = window
-        self._low = window - window // 2  # a window that is smaller is opened again
+        self._low = window - window // 2  # a smaller window is extended by a WINDOW_UPDATE
         self._next_stream_id = 1
         self._streams: dict[int, _Stream] = {}
-        self._unsent: dict[int, _Stream] = {}  # those with something to send
+        self._unsent: dict[int, _Stream] = {}  # the streams with data to send
         self._outbound_window = _WINDOW
         self._initial_window_size = _WINDOW
         self._max_frame_size = _FRAME
         self._inbound_window = window
-        self._narrow: dict[int, _Stream] = {}  # those whose windows are low
+        self._narrow: dict[int, _Stream] = {}  # the streams whose inbound windows are low
         self._received = bytearray()
         self._block: tuple[int, bool] | None = None
         self._fragments = bytearray()
@@ -92,14 +92,14 @@ class H2Codec:
 
     @property
     def has_output(self) -> bool:
-        """Whether ``data_to_send`` has something to return."""
+        """True if ``data_to_send`` has bytes to return."""
         return bool(self.output) or bool(self._narrow) or self._inbound_window < self._low
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send now.
 
-        What was received is acknowledged here, and not before: a peer that reads nothing may send no more than one
-        window.
+        WINDOW_UPDATEs for received data are added here, and not before. So a peer that reads nothing can send at most
+        one window.
         """
         if self._inbound_window < self._low:
             self._send_window_update(0, self._inbound_window_size - self._inbound_window)
@@ -115,19 +115,19 @@ class H2Codec:
         return data
 
     def unsent_bytes(self, stream_id: int) -> int:
-        """Return how many bytes wait on a stream for the peer's windows."""
+        """Return the number of bytes on a stream that wait for the peer's windows."""
         return len(stream.unsent) if (stream := self._streams.get(stream_id)) is not None else 0
 
     @property
     def exhausted(self) -> bool:
-        """Whether all stream ids are used up."""
+        """True once all stream ids are used."""
         return self._next_stream_id > _LAST_STREAM
 
     def open_stream(self, block: bytes) -> int:
-        """Open a stream with packed headers and return its id."""
+        """Open a stream with encoded headers and return its id."""
         stream_id = self._next_stream_id
         if stream_id == 1:
-            # A table size of 0. So our table is never larger than the peer allows, whatever its settings say later.
+            # A dynamic table size of 0. So our table is never larger than the peer allows, even if its settings change.
             block = b"\x20" + block
         self._next_stream_id += 2
         self._streams[stream_id] = _Stream(self._inbound_window_size)
@@ -144,7 +144,7 @@ class H2Codec:
             stream.unsent += data
             stream.end_after = last
             self._unsent[stream_id] = stream
-            self._fill_from(stream_id, stream)  # those that wait already wait for the peer
+            self._fill_from(stream_id, stream)  # streams with earlier data already wait for the peer's windows
 
     def _discard(self, stream_id: int) -> None:
         self._streams.pop(stream_id, None)
@@ -160,7 +160,7 @@ class H2Codec:
             self.reset_stream(stream_id)
 
     def reset_stream(self, stream_id: int) -> None:
-        """Cancel a stream."""
+        """Cancel a stream by RST_STREAM."""
         if stream_id in self._streams:
             self._discard(stream_id)
             self._send_frame(_RST_STREAM, 0, stream_id, _CANCEL.to_bytes(4, "big"))
@@ -181,7 +181,7 @@ class H2Codec:
         self._acknowledgements += 1
         if self._acknowledgements > limits.ACKNOWLEDGEMENTS:
             raise ProtocolError(
-                f"the peer reads none of the answers to its last {limits.ACKNOWLEDGEMENTS} pings and settings"
+                f"the peer does not read the acknowledgements of its last {limits.ACKNOWLEDGEMENTS} pings and settings"
             )
         self._send_frame(kind, _ACK, 0, payload)
 
@@ -213,12 +213,13 @@ class H2Codec:
     # Receiving
 
     def receive_data(self, data: bytes) -> Iterable[H2Event]:
-        """Return the events that the data contain. The caller must consume all of them.
+        """Yield the events that the data contain. The caller must consume all of them.
 
-        At most ``limits.FRAMES_AT_A_TIME`` frames are processed, fewer long ones. The rest is kept for the next call.
+        At most ``limits.FRAMES_AT_A_TIME`` frames are processed, and fewer if they are long. The rest is kept for the
+        next call.
 
         Raises:
-            ProtocolError: The peer broke the protocol.
+            ProtocolError: The peer violated the protocol.
         """
         came = self._received
         came += data
@@ -247,16 +248,16 @@ class H2Codec:
         finally:
             del came[:at]
             if self._wider_since:
-                self._send_what_fits()  # once, however many frames have opened windows
+                self._send_what_fits()  # once, even if several frames have extended windows
 
     def _describe_peer(self, came: bytearray) -> str:
         if not self._settings_received and came.startswith(b"HTTP/1"):
-            return "HTTP/1 is spoken there"
-        return "a frame that is too long" if self._settings_received else "no HTTP/2 is spoken there"
+            return "the peer speaks HTTP/1"
+        return "a frame that is too long" if self._settings_received else "the peer does not speak HTTP/2"
 
     def _on_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> Iterable[H2Event]:
         if (kind == _CONTINUATION) != (self._block is not None):
-            raise ProtocolError("headers in pieces that do not follow each other")
+            raise ProtocolError("a header block is interrupted, or a CONTINUATION follows no headers")
         if kind == _DATA:
             return self._on_data(flags, stream_id, payload)
         if kind == _HEADERS:
@@ -296,14 +297,14 @@ class H2Codec:
             last, code = int.from_bytes(payload[:4], "big") & _LAST_STREAM, int.from_bytes(payload[4:8], "big")
             return (ConnectionTerminated(last, code, payload[8:].decode(errors="replace")),)
         elif kind == _PUSH_PROMISE:
-            raise ProtocolError("a push, which was not asked for")
-        return ()  # PRIORITY, or an unknown kind, which has to be ignored
+            raise ProtocolError("a push, which this client does not allow")
+        return ()  # PRIORITY, or an unknown type, which must be ignored
 
     def _count_useless(self, frames: int = 1) -> None:
-        """Count frames that bring nothing to any stream. Others have paid for some of them."""
+        """Count frames that have no effect on any stream. Useful frames compensate for some of them (``REFUND``)."""
         self._useless_frames = max(self._useless_frames, 0) + frames
         if self._useless_frames > limits.USELESS_FRAMES:
-            raise ProtocolError(f"more than {limits.USELESS_FRAMES} frames that bring nothing to any stream")
+            raise ProtocolError(f"more than {limits.USELESS_FRAMES} frames without effect on any stream")
 
     @staticmethod
     def _expect(*conditions: bool) -> None:
@@ -315,7 +316,7 @@ class H2Codec:
             raise ProtocolError(_MALFORMED)
         if stream_id >= self._next_stream_id:
             raise ProtocolError("data on a stream that was never opened")
-        # Padding counts, and so do late data of a stream that was cancelled.
+        # Padding counts against the window, and so do late data of a cancelled stream.
         size = len(payload)
         self._inbound_window -= size
         if self._inbound_window < 0:
@@ -348,7 +349,7 @@ class H2Codec:
                 return ()
             payload, self._fragments, self._block, self._block_frames = bytes(self._fragments), bytearray(), None, 0
         try:
-            # Each block is unpacked, also those of closed streams: it may change the table.
+            # Each block is decoded, even that of a closed stream, because it may change the dynamic table.
             headers = self._header_decoder.decode(payload)
         except ValueError as error:
             raise ProtocolError(str(error)) from error

@@ -1,4 +1,4 @@
-"""gRPC over HTTP/2: how messages are framed, which headers a request has, how a call ended. Pure.
+"""gRPC over HTTP/2: framing of messages, headers of requests, status of calls. Pure.
 
 It follows gRPC's page "gRPC over HTTP2" (PROTOCOL-HTTP2.md).
 """
@@ -12,11 +12,11 @@ from urllib.parse import unquote
 from .hpack import encode_headers
 
 Metadata = tuple[tuple[str, str], ...]
-"""Headers of a call, as pairs of names and values."""
+"""A call's headers, as pairs of names and values."""
 
 _GRPC = "application/grpc"
 _PREFIX = 5
-"""Bytes before each message: the compressed flag and the length."""
+"""The number of bytes before each message: the compressed flag and the length."""
 _CODES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
     "PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
@@ -24,20 +24,20 @@ _CODES = (
 )  # fmt: skip
 """gRPC's status codes, by their numbers."""
 _LONGEST_CODE = 10
-"""Digits, zeros before the number included."""
+"""The largest number of digits in ``grpc-status``, including leading zeros."""
 _MOST = 10**8
 """A timeout has at most eight digits."""
 _KEPT = 32
-"""Blocks: one for each method with its metadata. More than a client uses at a time."""
+"""The number of cached blocks, one for each method with its metadata. A client uses fewer at a time."""
 
 
 class Status(NamedTuple):
-    """How a call or a stream ended.
+    """The final status of a call or a stream.
 
     Attributes:
         code: The name of the gRPC status code.
         message: The reason, for people (``grpc-message``).
-        unprocessed: The peer has done nothing of the request, so any request may be sent again (RFC 9113, 8.7).
+        unprocessed: The peer has not processed any part of the request, so it may be sent again (RFC 9113, 8.7).
         graceful: The peer closes the connection without an error, as before a planned restart.
     """
 
@@ -51,20 +51,20 @@ class RpcError(Exception):
     """A call failed, or a stream could not be opened.
 
     Attributes:
-        status: How it ended.
+        status: The final status.
     """
 
     def __init__(self, status: Status) -> None:
-        # The peer has chosen the text. It must not steer the terminal on which a traceback is shown.
+        # The peer chose the text. Its control characters are escaped, so that a traceback cannot control the terminal.
         super().__init__(f"{status.code}: {status.message.encode('unicode_escape').decode()}")
         self.status = status
 
 
 class RequestHeaders:
-    """The headers of requests, packed. Those of a method stay the same until the metadata changes."""
+    """The encoded headers of requests. They are cached for each method and metadata."""
 
     def __init__(self, scheme: str, authority: str, user_agent: str) -> None:
-        """Create the headers of one connection, by ``http`` or ``https``, to ``host:port``."""
+        """Create the headers of a connection to ``host:port``. The scheme is ``http`` or ``https``."""
         self._scheme = scheme
         self._authority = authority
         self._user_agent = user_agent
@@ -86,7 +86,7 @@ class RequestHeaders:
                 )
             )
             block += encode_headers(((name.encode(), value.encode()) for name, value in metadata), secret=True)
-            if len(self._kept) > _KEPT:  # of metadata that is not used any more
+            if len(self._kept) > _KEPT:  # the old entries have metadata that is not used any more
                 self._kept.clear()
             self._kept[key] = block
         return block
@@ -98,18 +98,18 @@ def encode_message(message: bytes) -> bytes:
 
 
 class MessageDecoder:
-    """Puts the messages of a stream together from pieces of any size.
+    """A decoder that assembles a stream's messages from pieces of any size.
 
     Attributes:
-        error: Why the rest of the stream is not read, if it is not: a message is compressed, which was not asked for,
-            or too long.
+        error: The reason why the rest of the stream is not decoded, or None. A message is compressed, although this
+            client requests no compression, or it is too long.
         buffered: The number of bytes of an incomplete message that are kept.
     """
 
     __slots__ = ("_most", "_received", "buffered", "error")
 
     def __init__(self, most: int) -> None:
-        """Accept messages of at most so many bytes."""
+        """Create a decoder that accepts messages of at most ``most`` bytes."""
         self._received = bytearray()
         self._most = most
         self.buffered = 0
@@ -119,13 +119,13 @@ class MessageDecoder:
         """Add data and return the messages that are complete now."""
         received = self._received
         if not received and len(data) == int.from_bytes(data[:_PREFIX], "big") + _PREFIX <= self._most:
-            return [data[_PREFIX:]]  # one whole message that is not compressed, as nearly always
+            return [data[_PREFIX:]]  # one complete uncompressed message, the usual case
         messages: list[bytes] = []
         at = 0
         received += data
         while len(received) - at >= _PREFIX:
             if received[at]:
-                self.error = Status("INTERNAL", "a compressed message, which was not asked for")
+                self.error = Status("INTERNAL", "a compressed message, although no compression was requested")
                 break
             size = int.from_bytes(received[at + 1 : at + _PREFIX], "big")
             if size > self._most:
@@ -147,9 +147,9 @@ class MessageDecoder:
 
 
 def not_grpc(headers: Mapping[str, str]) -> Status | None:
-    """Return what is wrong with the headers that begin a response, or None if a gRPC server may have sent them.
+    """Return an error status if the headers that begin a response are not those of a gRPC server, else None.
 
-    Whatever follows headers of another kind, such as the error page of a proxy, is no message.
+    The body after other headers, such as a proxy's error page, contains no messages.
     """
     http, kind = headers.get(":status", "none"), headers.get("content-type", _GRPC)
     if http == "200" and kind.startswith(_GRPC):
@@ -157,22 +157,22 @@ def not_grpc(headers: Mapping[str, str]) -> Status | None:
     return Status(
         "UNAVAILABLE",
         f"HTTP status {http} with content type {kind!r} instead of a gRPC response: it comes from a proxy, or from a "
-        "server that speaks no gRPC",
+        "server that does not speak gRPC",
     )
 
 
 def status_of(headers: Mapping[str, str], trailers: Mapping[str, str]) -> Status:
-    """Return what the trailers of an ended stream mean. A response without any has its status in its headers."""
+    """Return the status in the trailers of an ended stream. A response without trailers has it in its headers."""
     if (number := trailers.get("grpc-status")) is None:
         cut = Status("UNAVAILABLE", "the response ended without a gRPC status: a proxy or the server has cut it off")
         return not_grpc(headers or trailers) or cut
-    # `isdecimal` accepts digits of other scripts, and `int` reads them. But `int` refuses thousands of digits.
+    # `isdecimal` accepts digits of other scripts, and `int` parses them. But `int` refuses thousands of digits.
     known = number.isdecimal() and len(number) <= _LONGEST_CODE and int(number) < len(_CODES)
     code = _CODES[int(number)] if known else "UNKNOWN"
     return Status(code, unquote(trailers.get("grpc-message", "")))
 
 
 def encode_timeout(seconds: float) -> str:
-    """Return the value of ``grpc-timeout``: how long the server may take."""
+    """Return the value of ``grpc-timeout``, the time that the server may take."""
     micro = max(1, int(seconds * 1e6))
     return f"{micro}u" if micro < _MOST else f"{min(micro // 1000, _MOST - 1)}m"

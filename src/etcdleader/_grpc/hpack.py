@@ -1,7 +1,7 @@
 """The compression of headers, HPACK (RFC 7541). No I/O.
 
-The library hpack unpacks the peer's headers. Ours are packed here, without the dynamic table: so a block that was
-packed once can be sent again, and a token is in no table and no log.
+The library hpack decodes the peer's headers. Our headers are encoded here, without the dynamic table. So an encoded
+block can be sent repeatedly, and an authentication token is never in a table.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ import hpack
 from . import limits
 
 _KEPT = 32
-"""Blocks: a response has two, and a server few kinds of them."""
+"""The number of cached blocks. A response has two, and a server sends few different ones."""
 _IN_TABLE, _LONG_PLACE = 0x80, 0xFF
-"""A byte in this range is a whole header, by its index. The last value is the first byte of a longer index."""
+"""A byte in this range is an indexed header. The last value is the first byte of a longer index."""
 
 
 class HeaderDecoder:
-    """Unpacks the headers of one connection. They refer to a table that the peer fills in their course."""
+    """A decoder for the headers of one connection. They refer to a dynamic table that earlier headers fill."""
 
     def __init__(self) -> None:
         self._decoder = hpack.Decoder(max_header_list_size=limits.HEADER_LIST)
         self._unpacked: dict[bytes, dict[str, str]] = {}
 
     def decode(self, block: bytes) -> dict[str, str]:
-        """Unpack a block. Each block of the connection must be given, in order.
+        """Return the headers of a block. All blocks of the connection must be decoded, in order.
 
         Raises:
-            ValueError: The block is invalid. The connection cannot be used any more.
+            ValueError: The block is invalid. The connection is unusable.
         """
         if (headers := self._unpacked.get(block)) is not None:
             return headers
         try:
             unpacked = self._decoder.decode(block, raw=True)
         except Exception as error:
-            raise ValueError(f"headers that cannot be unpacked: {error!r}") from error
+            raise ValueError(f"headers that cannot be decoded: {error!r}") from error
         headers = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in unpacked}
         # Responses repeat the same headers. An index means the same header until the table changes.
         if len(self._unpacked) > _KEPT or not all(_IN_TABLE <= byte < _LONG_PLACE for byte in block):
@@ -47,16 +47,16 @@ class HeaderDecoder:
 
 
 _KNOWN = {b":authority": 1, b":path": 4, b"content-type": 31, b"user-agent": 58}
-"""Their indexes in the static table."""
+"""The indexes of header names in the static table."""
 _WHOLE = {(b":method", b"POST"): 3, (b":scheme", b"http"): 6, (b":scheme", b"https"): 7}
 
 
 def encode_headers(headers: Iterable[tuple[bytes, bytes]], *, secret: bool = False) -> bytes:
-    """Return headers as they are sent, without the dynamic table.
+    """Return encoded headers, without use of the dynamic table.
 
     Args:
         headers: Names in lower case, and values.
-        secret: Whether proxies must not put them into a table either (never indexed).
+        secret: Encode them as never indexed, so that proxies do not put them into a table either.
     """
     block = bytearray()
     for name, value in headers:
@@ -74,7 +74,7 @@ def encode_headers(headers: Iterable[tuple[bytes, bytes]], *, secret: bool = Fal
 
 
 def _integer(value: int, bits: int, first: int) -> bytes:
-    """Return a number as an integer with a prefix of so many bits (RFC 7541, 5.1)."""
+    """Return an encoded integer with a prefix of so many bits (RFC 7541, 5.1)."""
     most = (1 << bits) - 1
     if value < most:
         return bytes((first | value,))

@@ -1,4 +1,4 @@
-"""A TCP connection to the address of a host that answers first (RFC 8305)."""
+"""TCP connections: a host's addresses are tried concurrently, and the first that accepts wins (RFC 8305)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .._runtime.tasks import ki_protected
 from .._runtime.threads import run_in_thread
 
 _NEXT_ADDRESS = 0.25
-"""Seconds until the next address of the host is tried beside the first one (RFC 8305)."""
+"""Seconds until the host's next address is tried concurrently (RFC 8305)."""
 
 
 async def connect_tcp(host: str, port: int) -> socket.socket:
-    """Return a connected socket that does not block.
+    """Return a connected, non-blocking socket.
 
-    asyncio's own code for this loses sockets when it is cancelled. anyio's connects in tasks into which trio raises
-    KeyboardInterrupt. The connection is made in a system task, which must not raise.
+    asyncio's own function leaks sockets when it is cancelled. anyio's function connects in tasks in which trio may
+    raise KeyboardInterrupt. Our connections are opened in a system task, which must not raise it.
 
     Raises:
         OSError: No address accepts a connection. The error is that of the first attempt that failed.
@@ -36,7 +36,7 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
         try:
             one = socket.socket(family, socket.SOCK_STREAM)  # fails without such a family, or without free descriptors
             one.settimeout(0)
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not every loop sets it on a given socket
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # some loops do not set it on a given socket
             await _connect(one, address)
             won.append(one)
             group.cancel_scope.cancel()
@@ -74,7 +74,7 @@ async def _connect(one: socket.socket, address: Any) -> None:
 async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
     find = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        found = find(flags=socket.AI_NUMERICHOST)  # an address needs no thread
+        found = find(flags=socket.AI_NUMERICHOST)  # a numeric address needs no name resolution in a thread
     except socket.gaierror:
         found = await run_in_thread(find, "name resolution")
     return [(family, address) for family, *_, address in found]

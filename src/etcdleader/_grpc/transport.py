@@ -22,7 +22,7 @@ class Transport(ABC):
     """A byte stream to one peer, over TCP or TLS.
 
     Attributes:
-        tasks: Functions to run while it is open. Each ends with one of ``HUNG_UP`` when the transport breaks.
+        tasks: Functions to run while it is open. Each raises one of ``CONNECTION_LOST`` when the transport breaks.
     """
 
     tasks: Sequence[Callable[[], Awaitable[None]]]
@@ -32,8 +32,8 @@ class Transport(ABC):
 
         Args:
             take: Returns the bytes to send now, and empties its buffer.
-            received: Is called with the bytes that arrive. It returns True if it is to be called again soon, with no
-                bytes: until then no more are read.
+            received: Is called with received bytes. It returns True if it must be called again soon, without bytes.
+                Until then no more bytes are read.
         """
         self._data_to_send = take
         self._data_received = received
@@ -42,7 +42,9 @@ class Transport(ABC):
 
     @abstractmethod
     async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
-        """Use a connected socket, with TLS if a context is given, to a peer with this name. The socket is closed here.
+        """Take over a connected socket to a peer with this name, with TLS if a context is given.
+
+        The transport closes the socket, even if this method fails.
 
         Raises:
             OSError: TLS fails (``ssl.SSLError``).
@@ -55,7 +57,7 @@ class Transport(ABC):
 
     @property
     def fileno(self) -> int:
-        """The socket's descriptor; -1 once the loop has closed the socket and the number may belong to another file."""
+        """The socket's file descriptor; -1 once the loop has closed the socket, since its number may be reused."""
         with suppress(OSError):
             if _file_of(self._fd) == self._file:
                 return self._fd
@@ -63,21 +65,21 @@ class Transport(ABC):
 
     @abstractmethod
     def schedule_flush(self) -> None:
-        """Send what there is to take, together with all that is added in this iteration of the event loop."""
+        """Send the waiting bytes, together with all that are added in this event-loop iteration."""
 
     def schedule_flush_later(self) -> None:
-        """Send what there is to take soon. No caller waits for it."""
+        """Send the waiting bytes soon. No caller waits for them."""
         self.schedule_flush()
 
     def flush(self) -> None:
-        """Send what there is to take at once. No other caller is about to send."""
+        """Send the waiting bytes at once. Use it if no other caller is about to send."""
         self.schedule_flush()
 
     async def aclose(self) -> None:
         """Close the connection at once."""
         _open.discard(self)
-        # A forked child may hold the descriptor, too. Then closing ours alone would not end the connection.
-        # A duplicate is used because a socket of the loop must not be shut down directly.
+        # A forked child may have the descriptor, too. Then closing ours alone would not end the connection.
+        # A duplicate is used because a socket that the loop owns must not be shut down directly.
         with suppress(OSError), socket.socket(fileno=socket.dup(self.fileno)) as same:
             same.shutdown(socket.SHUT_RDWR)
         await self._close()
@@ -95,11 +97,16 @@ _open: weakref.WeakSet[Transport] = weakref.WeakSet()
 
 
 def _forked() -> None:
-    """What a child does to the connections that it inherited: it lets go of them, unseen by the other side.
+    """Detach a forked child from its inherited connections, without any effect on the peer.
 
-    Whatever it runs of its parent's loop, as it does when it leaves by ``sys.exit`` inside of it, can then neither speak
-    in the parent's name, nor read what was meant for the parent, nor take the parent's sockets out of the loop's
-    selector, which the two share. (On trio it still takes events from there: that is between trio and who forks so.)
+    The child may still run code of its parent's event loop, as it does when it leaves it by ``sys.exit``. With its
+    sockets replaced, that code can do none of these:
+
+    - Send bytes in the parent's name.
+    - Read bytes that were sent to the parent.
+    - Remove the parent's sockets from the loop's selector, which both processes share.
+
+    On trio, such a child still takes events from the shared selector. This library cannot prevent that.
     """
     nobody, other = socket.socketpair()
     other.close()

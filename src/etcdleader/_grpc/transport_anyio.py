@@ -1,4 +1,4 @@
-"""The transport over anyio's streams, used on trio: two tasks move the bytes."""
+"""The transport over anyio's streams, for trio: one task sends, another one receives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AnyioTransport(Transport):
         self._wake = Event()
 
     async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
-        """Use a connected socket, with TLS if a context is given."""
+        """Take over a connected socket, with TLS if a context is given."""
         self._stream = await stream_over(connected, name, context)
         self._set_fileno(self._stream.extra(SocketAttribute.raw_socket).fileno())  # noqa: S610 - Django's is another one
 
@@ -48,7 +48,7 @@ class AnyioTransport(Transport):
         while True:
             more = self._data_received(await self._stream.receive(_READ))
             while more:
-                await anyio.lowlevel.checkpoint()  # other tasks take their turns
+                await anyio.lowlevel.checkpoint()  # let other tasks run
                 more = self._data_received(b"")
 
     async def _close(self) -> None:
@@ -56,7 +56,7 @@ class AnyioTransport(Transport):
 
 
 async def stream_over(connected: socket.socket, name: str, context: ssl.SSLContext | None) -> ByteStream:
-    """Return a stream over a connected socket, with TLS if a context is given. If that fails, the socket is closed."""
+    """Return a stream over a connected socket, with TLS if a context is given. On failure, the socket is closed."""
     try:
         stream = await SocketStream.from_socket(connected)
     except BaseException:

@@ -1,4 +1,4 @@
-"""The transport on asyncio and on loops that take its place: an ``asyncio.Protocol``."""
+"""The transport for asyncio and compatible loops: an ``asyncio.Protocol``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from . import limits
 from .transport import Transport
 
 _LATER = 0.01
-"""Seconds. A request is likely to leave earlier and to take along what no caller waits for."""
+"""Seconds. Before they pass, a request is likely to be sent, together with the bytes that no caller waits for."""
 _CLOSING = 1.0
 
 
 class AsyncioTransport(Transport, asyncio.Protocol):
-    """A transport that the loop calls with what it reads."""
+    """A transport that the loop calls with received bytes."""
 
     def __init__(self, take: Callable[[], bytes], received: Callable[[bytes], bool]) -> None:
         super().__init__(take, received)
@@ -28,14 +28,14 @@ class AsyncioTransport(Transport, asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._woken = self._woken_later = False
         self._full = False
-        """Whether the transport has as much to send as it should have."""
+        """True while the loop's write buffer is above its high-water mark."""
         self._behind = False
-        """Whether bytes were received that are to be processed before more are read."""
+        """True while received bytes must be processed before more are read."""
         self._lost = Event()
         self._why: Exception | None = None
 
     async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
-        """Use a connected socket, with TLS if a context is given."""
+        """Take over a connected socket, with TLS if a context is given."""
         loop = self._loop
         left: socket.socket | None = connected
         options: dict[str, Any] = {"ssl": context, "server_hostname": name} if context is not None else {}
@@ -46,10 +46,10 @@ class AsyncioTransport(Transport, asyncio.Protocol):
             await loop.create_connection(lambda: self, sock=mine, **options)
 
         try:
-            # In a context of its own: later on, too, the protocol's methods are called in it.
+            # In a separate context, because the loop will call the protocol's methods in it.
             await loop.create_task(attach(), context=system_task_context())
         except BaseException:
-            # Given up before the loop has taken the socket, or when the transport had just been made.
+            # Cancelled or failed before the loop took the socket, or just after it created the transport.
             if left is not None:
                 left.close()
             if self.transport is not None:
@@ -57,7 +57,7 @@ class AsyncioTransport(Transport, asyncio.Protocol):
             raise
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # another loop's is no subclass, but has the same methods
+        self.transport = cast("asyncio.Transport", transport)  # other loops' are no subclasses, but have its methods
         self._set_fileno(transport.get_extra_info("socket").fileno())
 
     def data_received(self, data: bytes) -> None:
