@@ -1,1 +1,1 @@
-"""What differs between event loops and operating systems."""
+"""Primitives for event loops, forks, threads and clocks, which differ between backends and platforms."""

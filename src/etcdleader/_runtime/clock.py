@@ -1,4 +1,4 @@
-"""The clock that counts suspend, and clocks as keys."""
+"""The clock that counts suspend, and a hashable wrapper for clocks."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 class Clock:
-    """A clock that leases go by, as a key for what is kept of it.
+    """A hashable wrapper of the function that reads a lease's clock.
 
-    Two of these are equal if the same function reads them. A user's own clock need not be hashable, and one that
-    equals another is not that other.
+    Two wrappers are equal if they have the same function object. A user's function need not be hashable, and may
+    compare equal to another function that reads another clock.
 
     Attributes:
         now: Returns seconds on a clock that never steps.
@@ -25,13 +25,13 @@ class Clock:
         return isinstance(other, Clock) and self.now is other.now
 
     def __hash__(self) -> int:
-        return id(self.now)  # it is held here, so no other function has this id meanwhile
+        return id(self.now)  # no other function can have this id while this object refers to the function
 
 
 if hasattr(time, "CLOCK_BOOTTIME"):
 
     def boottime() -> float:
-        """Return seconds on a clock that never steps and goes on while the machine sleeps."""
+        """Return seconds on a clock that never steps and that counts suspend."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 else:
@@ -39,7 +39,7 @@ else:
     def boottime() -> float:
         """Return seconds on the best clock of this platform.
 
-        ``time.monotonic`` may stand still while the machine sleeps. A process that was suspended may then consider its
-        lease valid for too long; see the operating notes.
+        ``time.monotonic`` may stop while the machine is suspended. Then a process may consider its lease valid for too
+        long after a suspend; see the operating notes.
         """
         return time.monotonic()

@@ -1,4 +1,4 @@
-"""An event that costs little, and which event loop runs."""
+"""An event that needs little memory, and the detection of a running trio loop."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ import anyio.lowlevel
 
 
 class Event:
-    """An event for those of which there are many.
+    """An event that needs little memory, for use in large numbers.
 
-    On asyncio, one of anyio's takes a kilobyte, waited for or not. A campaign has half a dozen, and a process may have
-    ten thousand campaigns.
+    On asyncio, anyio's event takes a kilobyte, even if no task waits for it. A campaign has half a dozen events, and a
+    process may have ten thousand campaigns.
     """
 
-    # What waits for one is a single coroutine, and what it waits for is woken without a callable of its own: a candidate at
-    # rest is a handful of them.
+    # A wait is a single coroutine, and its waiter is woken without an additional callable. An idle candidate consists
+    # mostly of such waits.
     __slots__ = ("_is_set", "_waiters")
 
     def __init__(self) -> None:
         self._is_set = False
         self._waiters: tuple[Any, ...] = ()
-        """Futures of asyncio's, events of trio's."""
+        """asyncio's futures, or trio's events."""
 
     def is_set(self) -> bool:
-        """Whether it was set."""
+        """Return whether the event was set."""
         return self._is_set
 
     def set(self) -> None:
-        """Wake whoever waits, now and from now on. On the event loop only."""
+        """Set the event: wake all waiting tasks, and let later waits return at once. Call it on the event loop only."""
         self._is_set = True
         for waiter in self._waiters:
             _wake(waiter)
 
     def wait(self) -> Coroutine[Any, Any, None]:
-        """Return when it was set."""
+        """Wait until the event is set."""
         return self._wait_on_asyncio(None) if (trio := running_trio()) is None else self._wait_on_trio(trio, math.inf)
 
     def wait_for(self, timeout: float) -> Coroutine[Any, Any, None]:
-        """Return when it was set, or after so many seconds, without a cancel scope on asyncio."""
+        """Wait until the event is set, for at most ``timeout`` seconds. On asyncio, no cancel scope is used."""
         if (trio := running_trio()) is not None:
             return self._wait_on_trio(trio, timeout)
         return self._wait_on_asyncio(timeout)
@@ -68,10 +68,10 @@ class Event:
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while not self.is_set() and (deadline is None or loop.time() < deadline):
-            # One for each who waits: to cancel a task is to cancel the future that it waits for.
+            # One future for each wait: cancelling a task cancels the future that it waits for.
             waiter = loop.create_future()
             self._waiters = (*self._waiters, waiter)
-            timer = None if deadline is None else loop.call_at(deadline, _wake, waiter)  # it may be a hair too early
+            timer = None if deadline is None else loop.call_at(deadline, _wake, waiter)  # it may fire slightly early
             try:
                 await waiter
             finally:
@@ -93,8 +93,8 @@ def _wake(waiter: Any) -> None:
 
 
 def running_trio() -> Any:
-    """The module, where its loop is the one that runs here; else None."""
+    """Return the module ``trio`` if its loop runs in this thread, else None."""
     trio = sys.modules.get("trio")
-    # While another thread imports it, the module is half made. Its loop does not run here then.
+    # While another thread imports trio, the module is incomplete. Its loop does not run here then.
     in_trio_run = getattr(getattr(trio, "lowlevel", None), "in_trio_run", None)
     return trio if in_trio_run is not None and in_trio_run() else None

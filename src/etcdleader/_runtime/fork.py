@@ -1,4 +1,4 @@
-"""Forks: which process this is, and what a forked child does first."""
+"""Forks: an identifier of this process, and the steps that a forked child runs first."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from enum import IntEnum
 
 
 class AtFork(IntEnum):
-    """The steps of a forked child, in their order, whatever order the modules were imported in."""
+    """The steps of a forked child, in order. The order does not depend on the order of imports."""
 
     IDENTITY = 0
-    """The child learns that it is another process. All that follows may ask for that."""
+    """The child records that it is another process. The later steps may call ``process_id``."""
     SOCKETS = 1
-    """It detaches the sockets that it inherited, so that nothing is sent in the parent's name."""
+    """It detaches its inherited sockets, so that it sends nothing in the parent's name."""
     CONNECTIONS = 2
-    """It forgets the shared connections, and with them the parent's leases."""
+    """It discards the shared connections, and with them the parent's leases."""
 
 
 _this = (os.getpid(), 0)
-"""The pid, and how many forks led here."""
+"""The pid, and the number of forks between the first process and this one."""
 _steps: dict[AtFork, Callable[[], None]] = {}
 
 
 def on_fork(step: AtFork, action: Callable[[], None]) -> None:
-    """Run ``action`` in each forked child, as that step. A step has one action; an exception of one stops no other."""
+    """Register the action that each forked child runs as this step.
+
+    A step has one action. If it raises an exception, the later steps still run.
+    """
     assert step not in _steps, step
     _steps[step] = action
 
@@ -37,7 +40,7 @@ def _forked() -> None:
         except Exception as error:  # noqa: BLE001 - raised below, when all steps are done
             errors.append(error)
     if errors:
-        raise errors[0]  # the interpreter reports it, and the fork goes on
+        raise errors[0]  # the interpreter reports it, and the fork succeeds
 
 
 def _become_another() -> None:
@@ -53,6 +56,6 @@ if hasattr(os, "register_at_fork"):
 
 
 def process_id() -> tuple[int, int]:
-    """Return a value that is equal for two calls only if they were made in the same process."""
+    """Return this process's identifier. It is equal for two calls only if both are made in the same process."""
     pid = os.getpid()
     return _this if _this[0] == pid else (pid, _this[1])

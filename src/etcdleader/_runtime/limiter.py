@@ -1,4 +1,4 @@
-"""A limit on what is under way at a time, in the order in which it was asked for."""
+"""A FIFO limiter for concurrent calls."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ T = TypeVar("T")
 
 
 class FairLimiter:
-    """A capacity limiter whose waiters have patience, and whose capacity may change at any time.
+    """A capacity limiter that admits callers in arrival order. Its capacity may change at any time.
 
-    Thousands of calls at once would hold each other up until most responses come too late, and then begin again.
-    Unlike anyio's ``CapacityLimiter`` it knows no borrowers, and it needs no cancel scope for a wait with a limit.
+    Thousands of concurrent calls would slow each other down until most responses arrive too late and are retried.
+    Unlike anyio's ``CapacityLimiter``, it does not record borrowers. A wait with a timeout needs no cancel scope.
 
     Attributes:
-        borrowed_tokens: How many tokens are taken, including those of waiters that were woken and have not run yet.
-        progress_at: When a token was last released after a success, on the loop's clock; -inf if none was.
+        borrowed_tokens: The number of tokens in use, including those of waiters that were woken and have not run yet.
+        progress_at: The time of the last release after a success, on the loop's clock; -inf before the first.
     """
 
     def __init__(self, total_tokens: float) -> None:
@@ -33,7 +33,7 @@ class FairLimiter:
 
     @property
     def total_tokens(self) -> float:
-        """How many tokens there are. A larger number wakes waiters; a smaller one takes no token back."""
+        """The capacity. A larger value wakes waiters. A smaller value does not revoke tokens that are in use."""
         return self._total_tokens
 
     @total_tokens.setter
@@ -43,25 +43,26 @@ class FairLimiter:
 
     @property
     def available_tokens(self) -> float:
-        """How many tokens are free; below 0 if the capacity has fallen below what is taken."""
+        """The number of free tokens; negative if the capacity was reduced below the number in use."""
         return self._total_tokens - self.borrowed_tokens
 
     @property
     def waiting(self) -> int:
-        """How many wait for a token."""
+        """The number of callers that wait for a token."""
         return len(self._waiting)
 
     def acquire_nowait(self) -> bool:
-        """Take a token if one is free, and return whether it did. While one is free, no caller waits."""
+        """Take a token if one is free, and return whether it did. While a token is free, no caller waits."""
         if self.borrowed_tokens >= self._total_tokens:
             return False
         self.borrowed_tokens += 1
         return True
 
     async def acquire(self, patience: float = math.inf) -> bool:
-        """Wait for a token. Return False without one if nothing succeeded for ``patience`` seconds.
+        """Wait for a token and return True, or return False if no call succeeded for ``patience`` seconds.
 
-        They are counted from the beginning of the wait, or from ``progress_at`` if that is later. Release the token.
+        The time is counted from the beginning of the wait, or from ``progress_at`` if that is later. After True, the
+        caller must call ``release``.
         """
         if self.acquire_nowait():
             return True
@@ -87,7 +88,7 @@ class FairLimiter:
         return True
 
     async def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Call something with a token, and return what it returns. That it returns is a success."""
+        """Call a function while holding a token, and return its result. A return counts as a success."""
         await self.acquire()
         succeeded = False
         try:
@@ -98,7 +99,7 @@ class FairLimiter:
         return result
 
     def release(self, *, succeeded: bool = False) -> None:
-        """Give a token back. A success gives those that wait new patience."""
+        """Release a token. A success restarts the ``patience`` of all waiters."""
         if succeeded:
             self.progress_at = anyio.current_time()
         self.borrowed_tokens -= 1

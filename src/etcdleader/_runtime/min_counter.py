@@ -1,4 +1,4 @@
-"""The smallest of many numbers of which few differ."""
+"""A multiset that returns its smallest number, for many numbers with few distinct values."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections import Counter
 class MinCounter:
     """A multiset of numbers.
 
-    Its minimum costs one step for each *distinct* number: ten thousand leases or watches have the durations of a few
-    configurations, and none of them looks through all others.
+    Its minimum costs one step for each *distinct* number. Ten thousand leases or watches have the durations of a few
+    configurations, so the cost does not grow with their number.
     """
 
     __slots__ = ("_counts",)
@@ -18,11 +18,11 @@ class MinCounter:
         self._counts: Counter[float] = Counter()
 
     def add(self, number: float) -> None:
-        """Add ``number`` once."""
+        """Add one occurrence of ``number``."""
         self._counts[number] += 1
 
     def remove(self, number: float) -> None:
-        """Remove ``number``, which was added, once."""
+        """Remove one occurrence of ``number``, which must be present."""
         if self._counts[number] > 1:
             self._counts[number] -= 1
         else:

@@ -1,4 +1,4 @@
-"""What differs between event loops: coming back from a thread, and a task that belongs to nobody."""
+"""Backend-specific primitives: scheduling from other threads, and system tasks without a parent."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ import anyio.lowlevel
 from .events import running_trio
 
 CallSoon = Callable[..., None]
-"""``call_soon(function, *arguments)``."""
+"""The signature ``call_soon(function, *arguments)``."""
 
 _tasks: set[object] = set()
 
 
 def system_task_context() -> contextvars.Context:
-    """Where asyncio's callbacks run that are no task's.
+    """Return the context for asyncio callbacks that belong to no task.
 
-    By its task sniffio knows the loop: without this, anyio could start no task from there, such as one for an ``on_error``
-    callback.
+    In it, sniffio's variable names asyncio. Without that, anyio could not start a task from such a callback, such as
+    the task of an ``on_error`` callback.
     """
     context = contextvars.Context()
-    # None while another thread imports it: anyio has not found it then, and does not ask it.
+    # The variable is missing while another thread imports sniffio. anyio does not use sniffio then.
     if (library := getattr(sys.modules.get("sniffio"), "current_async_library_cvar", None)) is not None:
         context.run(library.set, "asyncio")
     return context
 
 
 def loop_scheduler() -> CallSoon:
-    """How any thread has the running loop call something soon, without waiting for it.
+    """Return a function by which any thread schedules a call on the running loop, without waiting for it.
 
-    Not ``anyio.from_thread``: that waits for the loop, which would let a busy loop hold up a gRPC thread. What comes
-    after the loop's end is dropped.
+    ``anyio.from_thread`` waits for the loop, so a busy loop would delay a gRPC thread. Calls after the loop's end are
+    dropped.
     """
     return _call_soon(anyio.lowlevel.current_token())
 
 
 def call_soon_on(loop: anyio.lowlevel.EventLoopToken, function: Callable[..., object], *arguments: object) -> None:
-    """Have the loop of another thread call something soon. What comes after the loop's end is dropped."""
+    """Schedule a call on another thread's loop. A call after the loop's end is dropped."""
     _call_soon(loop)(function, *arguments)
 
 
@@ -63,7 +63,7 @@ def _call_soon(loop: anyio.lowlevel.EventLoopToken) -> CallSoon:
 
 
 def cancellation_requested() -> bool:
-    """Return whether the running task was asked to end, by a scope around it or by asyncio's ``Task.cancel()``."""
+    """Return whether the current task was cancelled, by an enclosing scope or by asyncio's ``Task.cancel()``."""
     if running_trio() is not None or anyio.current_effective_deadline() <= anyio.current_time():
         return True  # trio raises Cancelled in a cancelled scope only
     import asyncio
@@ -73,9 +73,9 @@ def cancellation_requested() -> bool:
 
 
 def spawn_system_task(function: Callable[[], Coroutine[Any, Any, None]], name: str, on_end: Callable[[], None]) -> None:
-    """Run ``function`` in a task that belongs to the loop, not to the task that happens to ask first.
+    """Run ``function`` in a task that belongs to the loop, not to the current task.
 
-    ``on_end`` is called when the task has ended, also when it was cancelled before it began.
+    ``on_end`` is called when the task has ended, even if the task was cancelled before it began.
     """
     if (trio := running_trio()) is not None:
 
@@ -90,16 +90,16 @@ def spawn_system_task(function: Callable[[], Coroutine[Any, Any, None]], name: s
     import asyncio
 
     task = asyncio.get_running_loop().create_task(function(), name=name)
-    # The loop itself keeps only a weak reference.
+    # The loop keeps only a weak reference to the task.
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     task.add_done_callback(lambda _: on_end())
 
 
 def ki_protected(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
-    """``function``, in which trio raises no KeyboardInterrupt: Ctrl-C is for the user's own code.
+    """Return ``function`` with trio's protection against KeyboardInterrupt: Ctrl-C must only interrupt the user's code.
 
-    trio protects its system tasks so, but not the tasks that these start.
+    trio protects its system tasks, but not the tasks that they start.
     """
     trio = running_trio()
     if trio is None:

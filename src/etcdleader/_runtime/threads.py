@@ -1,4 +1,4 @@
-"""Running a function that blocks, in a thread that ends with it."""
+"""Blocking functions in threads that end with them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ T = TypeVar("T")
 
 
 async def run_in_thread(function: Callable[[], T], name: str) -> T:
-    """Run a function in a thread of its own and return its result. A cancelled caller abandons the thread.
+    """Run a function in a new thread and return its result. If the caller is cancelled, the thread is abandoned.
 
-    ``anyio.to_thread`` keeps idle threads, which a fork would lack, and queues behind the application's own threads.
+    ``anyio.to_thread`` keeps idle threads, which a forked child would lack. Its limit on threads is shared with the
+    application.
     """
     over = Event()
     results: list[T] = []
@@ -25,7 +26,7 @@ async def run_in_thread(function: Callable[[], T], name: str) -> T:
     def run() -> None:
         try:
             results.append(function())
-        except BaseException as error:  # noqa: BLE001 - raised in the task that waits
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting task
             errors.append(error)
         call_soon(over.set)
 

@@ -1,8 +1,8 @@
 """The thread that ends the process when work outlives its lease and nothing else can stop it.
 
-An event loop that is blocked cannot cancel anything, and work may swallow its cancellation. One daemon thread per
-process, started at the first need, compares the clock with the moment of each watched term. It sees what the loop does
-not, as long as the interpreter gets to run at all: a C call that never lets go of the GIL stops this thread, too.
+A blocked event loop cannot cancel its tasks, and work may swallow its cancellation. So one daemon thread per process
+compares the clock with the deadline of each watched term. It is started at its first use. It needs the GIL: a C call
+that never releases the GIL blocks this thread, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .._values.exit_codes import ExitCode
 from .fork import process_id
 
 _LONGEST_SLEEP = 1.0
-"""Threads sleep on a clock that stands still in suspend, while leases do not."""
+"""Seconds. Threads sleep on a clock that does not count suspend, but leases expire during suspend."""
 
 
 @dataclass(eq=False, slots=True, frozen=True)
@@ -57,10 +57,10 @@ def _exit(describe: Callable[[], str]) -> NoReturn:
 
 
 def _report(why: str) -> None:
-    """Write a line to stderr if that is possible at once: a reader that has stopped reading must not keep us alive."""
+    """Write a line to stderr, unless that would block: a full pipe must not keep this process alive."""
     line = f"etcdleader: {why}; ending the process (status {ExitCode.BROKEN})\n".encode(errors="replace")
     if select.select([], [2], [], 0)[1]:
-        # os.write, not logging or print: their locks may be held by the very thread that is stuck.
+        # os.write, because the blocked thread may hold the locks of logging or print.
         os.write(2, line)
 
 
@@ -69,11 +69,12 @@ _watchdog: _Watchdog | None = None
 
 @contextmanager
 def watch(left: Callable[[], float | None], describe: Callable[[], str]) -> Iterator[None]:
-    """End the process when ``left()`` says 0 or less, until the block is left.
+    """End the process if ``left()`` returns 0 or less before the block is left.
 
     Args:
-        left: Seconds until the process must end; None: nothing to fear now. Called from the guard's thread.
-        describe: One line for stderr that says why.
+        left: Returns the seconds until the process must end; None if there is no deadline now. It is called in the
+            watchdog's thread.
+        describe: Returns the reason, in one line for stderr.
     """
     global _watchdog  # noqa: PLW0603 - one thread per process
     if _watchdog is None or _watchdog.process != process_id():
