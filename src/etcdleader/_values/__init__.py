@@ -1,1 +1,1 @@
-"""Checks of values, as pure functions: durations, addresses, and what is wrong with a setting."""
+"""Types and pure functions for values: durations, addresses, kinds of settings, problems, exit codes."""

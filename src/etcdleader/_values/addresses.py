@@ -1,4 +1,4 @@
-"""Addresses of etcd's members: one spelling for each, so that equal ones are found equal."""
+"""Addresses of etcd members in a normal form, so that equal addresses compare equal."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 
 def normalize_endpoint(endpoint: object) -> str:
-    """``host:port`` or ``https://host:port``, from that or ``http://host:port``, in small letters.
+    """Return an endpoint as ``host:port`` or ``https://host:port``, in lower case. ``http://`` is removed.
 
     Raises:
-        ValueError: It is none. The message says what would do and does not repeat it: it may hold a password.
+        ValueError: The endpoint is invalid. The message describes a valid one. It does not quote the endpoint, which
+            may contain a password.
     """
     if not isinstance(endpoint, str):
-        raise ValueError("must be host:port")  # noqa: TRY004 - a wrong setting, of whatever type
+        raise ValueError("must be host:port")  # noqa: TRY004 - a wrong setting, of any type
     scheme, separator, address = endpoint.strip().lower().rpartition("://")
     if "@" in address:
-        raise ValueError("must not hold a user or password: they are settings of their own")
+        raise ValueError("must not contain a user or password: use the settings user and password")
     if scheme not in (("http", "https") if separator else ("",)):
         raise ValueError("must be host:port, http://host:port or https://host:port")
     address = address.removesuffix("/")
@@ -49,7 +50,7 @@ def _normalize_host(host: str) -> str:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether a normal endpoint is reached without leaving the machine."""
+    """Return whether an endpoint in normal form is on this machine's loopback interface."""
     from ipaddress import ip_address
 
     host = endpoint.removeprefix("https://").rpartition(":")[0].strip("[]").removesuffix(".")

@@ -1,4 +1,4 @@
-"""Durations as Go writes them: "1m", "1h15m30.5s", "250ms"."""
+"""Durations in Go's format: "1m", "1h15m30.5s", "250ms"."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ _PART = re.compile(rf"{_NUMBER}(h|ms|m|s|us|µs|μs|ns)")
 _DURATION = re.compile(rf"([+-]?)((?:{_PART.pattern})+)")
 _SECONDS = re.compile(rf"[+-]?{_NUMBER}")
 _LONGEST_TEXT = 100
-"""Characters. More digits than that say nothing, and cost time."""
+"""Characters. More digits would not change the value, and would cost time."""
 _LONGEST = 2**63 - 1
 """Nanoseconds in the longest duration of Go, about 292 years."""
 
 
 def parse_duration(value: object) -> float:
-    """Seconds, from a number of seconds, a ``timedelta`` or a Go duration string. Zero and less are durations, too.
+    """Return the seconds of a number of seconds, a ``timedelta`` or a Go duration string. They may be 0 or negative.
 
-    A string without a unit is a number of seconds; Go refuses it. Below a nanosecond a string is cut off.
+    A string without a unit is a number of seconds; Go refuses such a string. Digits below a nanosecond are cut off.
 
     Raises:
-        ValueError: It is none of these, not finite, or longer than Go's longest; the message says what would do.
+        ValueError: The value is none of these, not finite, or longer than Go's longest duration. The message describes
+            a valid value.
     """
     seconds = _seconds(value)
     if seconds is None:
@@ -55,7 +56,7 @@ def _seconds(value: object) -> float | None:
     if isinstance(value, str) and len(value) <= _LONGEST_TEXT:
         text = f"{value}s" if _SECONDS.fullmatch(value) else value
         if match := _DURATION.fullmatch(text):
-            # In whole nanoseconds: 0.001 has no exact float, so 1100 * 0.001 is not 1.1.
+            # Computed in whole nanoseconds: 0.001 has no exact float, so 1100 * 0.001 is not 1.1.
             nanoseconds = sum(_nanoseconds(*part) for part in _PART.findall(match[2]))
             seconds = nanoseconds / 10**9 if nanoseconds <= _LONGEST else math.inf
             return -seconds if match[1] == "-" else seconds
@@ -63,6 +64,6 @@ def _seconds(value: object) -> float | None:
 
 
 def _nanoseconds(whole: str, fraction: str, only_fraction: str, unit: str) -> int:
-    # As Go does it: in integers, the fraction alone in a float, its first digits only, and cut off at the nanosecond.
+    # As in Go: integers for the whole part, a float for the fraction's first digits, cut off at the nanosecond.
     digits = (fraction or only_fraction)[:18]
     return int(whole or "0") * _NANOSECONDS[unit] + int(int(digits or "0") * (_NANOSECONDS[unit] / 10 ** len(digits)))

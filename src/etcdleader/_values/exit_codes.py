@@ -1,4 +1,4 @@
-"""How processes of this library end."""
+"""The exit statuses of this library's processes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum, unique
 
 @unique
 class ExitCode(IntEnum):
-    """An exit status. From 64 to 78 they are those of ``sysexits.h``, above that those of shells.
+    """An exit status. The values from 64 to 78 are from ``sysexits.h``, larger ones are the shell's.
 
     ``docs/commands.md`` and ``docs/run.md`` list them for each command.
     """
@@ -20,22 +20,22 @@ class ExitCode(IntEnum):
     UNAVAILABLE = 69
     """etcd did not answer."""
     BROKEN = 70
-    """The supervisor of the command was killed, or the process ended itself because work outlived its lease."""
+    """The command's supervisor was killed, or the process ended itself because work outlived its lease."""
     NO_SERVICE = 71
     """The pages of ``--http`` cannot be served."""
     IO = 74
     """The output cannot be written."""
     NOT_YET = 75
-    """The leader has not left in time, or another candidate leads."""
+    """The leader has not resigned in time, or another candidate leads."""
     REGRESSED = 76
-    """etcd went back in time."""
+    """etcd's revision went backwards, as after a restored backup."""
     REFUSED = 77
-    """etcd refused: login, permission or certificate."""
+    """etcd refused the credentials, the permission or the certificate."""
     CONFIG = 78
     """The settings are wrong."""
     NOT_EXECUTABLE = 126
     """The command cannot be executed."""
     NOT_FOUND = 127
-    """There is no such command."""
+    """The command does not exist."""
     SIGNAL = 128
-    """A signal ended it: the signal's number is added."""
+    """A signal ended the process. The signal's number is added to this value."""

@@ -1,4 +1,4 @@
-"""Which settings a dataclass has, and of which kind each is: by its fields and their annotations."""
+"""The settings of a dataclass and the kind of each, from its fields and their annotations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Kind(Enum):
-    """What a setting holds. The value is the annotation of its field, without ``None``."""
+    """The kind of a setting's value. Each member's value is the annotation of its field, without ``None``."""
 
     FLAG = "bool"
     NUMBER = "int"
@@ -21,6 +21,6 @@ def kinds(config: type) -> dict[str, Kind]:
     """Return the kind of each setting, by its name, in the order of the fields.
 
     Raises:
-        ValueError: A field's annotation is of no kind.
+        ValueError: A field's annotation has no kind.
     """
     return {each.name: Kind(str(each.type).removesuffix(" | None")) for each in fields(config)}

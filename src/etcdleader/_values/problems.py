@@ -1,4 +1,4 @@
-"""One fault in a configuration, and which settings it is about."""
+"""A problem in a configuration, with the settings that it concerns."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ _LONGEST_SHOWN = 80
 
 
 class Problem(str):
-    """One line that says what is wrong and what would do.
+    """A line of text that states a problem and describes a valid value.
 
     Attributes:
-        settings: The settings that it is about. The line begins with the first of them.
+        settings: The settings that it concerns. The line begins with the first of them.
     """
 
     __slots__ = ("settings",)
     settings: tuple[str, ...]
 
     def __new__(cls, text: str, *settings: str) -> Self:
-        """``text`` begins with the first of ``settings``."""
+        """Create a problem from its text, which must begin with the first of ``settings``."""
         problem = super().__new__(cls, text)
         problem.settings = settings
         return problem
 
     @classmethod
     def of(cls, setting: str, value: object, what: str) -> Self:
-        """A fault in one setting, whose value may be shown."""
+        """Return a problem with one setting. Its text quotes the value, so the value must not be a secret."""
         shown = repr(value)
         if len(shown) > _LONGEST_SHOWN:
             shown = shown[:_LONGEST_SHOWN] + "..."
