@@ -15,7 +15,7 @@ from etcdleader._etcd.api import KeyValue
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, CallKind, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.judge import Judge
+from tests.sim.invariants import InvariantChecker
 from tests.sim.mistakes import Mistakes
 from tests.sim.world import ELECTION, make
 
@@ -56,7 +56,7 @@ class Schedule:
     """What happens, drawn from one seed.
 
     Attributes:
-        judges: One for each election.
+        checkers: One for each election.
         by_hand: Whether keys and leases are touched by hand, too. Where they are not, nobody is ever excused.
         slowest: The slowest rate that a manager's clock may go at.
         log: What was done, and when.
@@ -72,7 +72,7 @@ class Schedule:
     log: list[tuple[float, str]] = field(default_factory=list)
     elections: Sequence[str] = (ELECTION,)
     config: Config = CONFIG
-    judges: dict[str, Judge] = field(init=False)
+    checkers: dict[str, InvariantChecker] = field(init=False)
     mistakes: bool = ETCDS_MISTAKES
     _mistakes: Mistakes | None = None
     _cluster_is_ill: bool = False
@@ -85,8 +85,8 @@ class Schedule:
             clock = VirtualClock(self.rng.uniform(self.slowest, FASTEST))
             managers = [make(client, clock, election=election, config=self.config) for election in self.elections]
             self.processes.append(Process(managers, client, clock))
-        self.judges = {
-            election: Judge(
+        self.checkers = {
+            election: InvariantChecker(
                 self.etcd, managers, self.config.lease, election=election, at_requests=len(self.elections) == 1
             )
             for election, *managers in zip(
@@ -310,7 +310,7 @@ class Schedule:
         keys = [kv for kv in self.etcd.keys().values() if kv.lease and kv.key.startswith(prefix.encode())]
         if not keys or self.etcd.no_space:
             return
-        judge = self.judges[election]
+        checker = self.checkers[election]
         kv = self.rng.choice((keys[0], self.rng.choice(keys)))
         deeds: list[Callable[[KeyValue], object]] = [
             lambda kv: self.etcd.delete(kv.key),
@@ -325,10 +325,10 @@ class Schedule:
             self.etcd.request_step_down(kv.key)  # which takes nothing away
         elif number > len(deeds):
             for victim in keys:
-                judge.deed(victim.create_revision)
+                checker.deed(victim.create_revision)
             self.etcd.delete_prefix(prefix)
         else:
-            judge.deed(kv.create_revision)
+            checker.deed(kv.create_revision)
             deeds[number](kv)
 
     def _rob(self, kv: KeyValue) -> None:

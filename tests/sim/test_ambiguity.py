@@ -12,7 +12,7 @@ from etcdleader._etcd.error_mapping import error_from_status
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import CallKind
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, Diary, make, until
+from tests.sim.world import CONFIG, Recorder, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -110,7 +110,7 @@ async def test_a_corrupt_cluster_costs_a_candidate_no_stream_and_no_endpoint(clo
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         leader, candidate = make(client, clock), make(client, clock, "b", election="another")
-        diary = Diary(candidate)
+        recorder = Recorder(candidate)
         async with leader:
             term = await leader.wait_elected()
             await anyio.sleep(CONFIG.renew + CONFIG.retry)  # both streams stand
@@ -125,6 +125,6 @@ async def test_a_corrupt_cluster_costs_a_candidate_no_stream_and_no_endpoint(clo
                 assert streams == set(client.member.streams)
                 assert len(streams) == 2
                 assert term.is_valid()
-                assert [str(error)[:38] for error in diary.errors] == ["DATA_LOSS: etcdserver: corrupt cluster"]
+                assert [str(error)[:38] for error in recorder.errors] == ["DATA_LOSS: etcdserver: corrupt cluster"]
                 client.clear_faults()
                 await candidate.wait_elected()

@@ -11,7 +11,7 @@ from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.moving import moved
-from tests.sim.world import CONFIG, ELECTION, Diary, leading, make, until
+from tests.sim.world import CONFIG, ELECTION, Recorder, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -78,7 +78,7 @@ async def test_a_key_whose_move_is_not_answered_follows_all_the_same(
 async def test_a_key_that_may_not_be_moved_is_named_and_holds_no_other_up(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     manager = make(client, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         for name in ("free", "forbidden", "free too"):
@@ -91,7 +91,7 @@ async def test_a_key_that_may_not_be_moved_is_named_and_holds_no_other_up(etcd: 
         etcd.hooks.append(refuse)
         await moved(etcd, term)
         await until(lambda: lease_of(etcd, "free") == lease_of(etcd, "free too") == term.lease_id, timeout=1)
-        assert any("'forbidden'" in str(error) for error in diary.errors)
+        assert any("'forbidden'" in str(error) for error in recorder.errors)
         await anyio.sleep(2 * CONFIG.lease)
         assert term.is_valid()
         assert lease_of(etcd, "forbidden") is None
@@ -112,7 +112,7 @@ async def test_a_key_that_another_client_has_put_on_its_own_lease_is_left_there(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     manager = make(etcd, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         await term.attach("data", "x")
@@ -121,7 +121,7 @@ async def test_a_key_that_another_client_has_put_on_its_own_lease_is_left_there(
         await moved(etcd, term)
         await anyio.sleep(1)
         assert lease_of(etcd, "data") == 77
-        assert any("'data'" in str(error) for error in diary.errors)
+        assert any("'data'" in str(error) for error in recorder.errors)
 
 
 async def test_nothing_is_left_of_a_term_that_ends_while_its_keys_follow(etcd: FakeEtcd, clock: VirtualClock) -> None:

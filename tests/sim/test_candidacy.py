@@ -10,7 +10,7 @@ from etcdleader.etcd3 import etcd3
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, ELECTION, Diary, leading, make, until
+from tests.sim.world import CONFIG, ELECTION, Recorder, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -21,15 +21,15 @@ async def test_no_term_begins_on_a_lease_that_is_over_though_nobody_has_looked_y
     """The machine wakes from suspend, and the first thing it hears is that its turn has come."""
     etcd.put(f"{ELECTION}/by-hand", "the leader")
     manager = make(etcd, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         await until(lambda: len(etcd.keys()) == 2)
         old = list(etcd.keys())[1].decode()
         await anyio.sleep(1)
         clock.advance(CONFIG.lease)
         etcd.delete(f"{ELECTION}/by-hand")
-        await until(lambda: diary.terms)
-    assert old not in {term.key for term in diary.terms}
+        await until(lambda: recorder.terms)
+    assert old not in {term.key for term in recorder.terms}
 
 
 async def test_a_grant_whose_answer_was_lost_is_found_and_taken_back(etcd: FakeEtcd, clock: VirtualClock) -> None:

@@ -16,7 +16,7 @@ from etcdleader import Config, EtcdLeaderManager, LeadershipLostError, LossReaso
 from etcdleader._managers import elector as product
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, ELECTION, Diary, block_the_loop, leading, make, until
+from tests.sim.world import CONFIG, ELECTION, Recorder, block_the_loop, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -169,7 +169,7 @@ async def test_a_process_that_was_stopped_past_its_lease_says_no_at_the_first_lo
 
     leader = manager
     manager.on_elected(work)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         await anyio.sleep(1.05)
@@ -179,7 +179,7 @@ async def test_a_process_that_was_stopped_past_its_lease_says_no_at_the_first_lo
         block_the_loop(CONFIG.lease + 5)
         assert not manager.is_leader()
         assert term.remaining() <= 0
-        await until(lambda: "ousted: EXPIRED" in diary.entries, timeout=1)
+        await until(lambda: "ousted: EXPIRED" in recorder.entries, timeout=1)
         assert len(steps) <= 1
         assert not any(steps)
         assert (await manager.wait_elected()).token > term.token

@@ -12,7 +12,7 @@ from etcdleader._etcd.api import Compares, KeepAliveAnswers, Operations, TxnResu
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, Diary, make
+from tests.sim.world import CONFIG, Recorder, make
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,7 @@ async def test_a_renewal_that_hears_no_cancellation_holds_up_neither_the_deadlin
     looked after beside it, and so are other leases: also the next one of the same candidate."""
     client = DeafClient(etcd)
     first, successor = make(client, clock), make(etcd, VirtualClock(), "successor")
-    diary = Diary(first)
+    recorder = Recorder(first)
     async with first:
         term = await first.wait_elected()
         async with successor:
@@ -69,7 +69,7 @@ async def test_a_renewal_that_hears_no_cancellation_holds_up_neither_the_deadlin
                 assert clock() == pytest.approx(BELIEVED, abs=0.01), "neither at the backstop nor when the call ends"
                 assert term.loss_reason is LossReason.EXPIRED
                 await anyio.wait_all_tasks_blocked()
-                assert diary.entries == ["elected", "work cancelled", "ousted: EXPIRED"]
+                assert recorder.entries == ["elected", "work cancelled", "ousted: EXPIRED"]
                 client.deaf = ""
                 seat = await successor.wait_elected()
                 await anyio.sleep(3 * CONFIG.lease)

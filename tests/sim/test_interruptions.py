@@ -13,7 +13,7 @@ from etcdleader import EtcdLeaderManager, LeadershipLostError, LeaderStatus, Los
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.helpers.slow_work import work_until_cancelled
-from tests.sim.world import CONFIG, Diary, make, until
+from tests.sim.world import CONFIG, Recorder, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -103,12 +103,12 @@ async def test_watches_that_never_stand_are_one_outage_while_all_else_works(
     client = etcd.client()
     client.lose_answer("watch", times=10_000)
     manager = make(client, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         await anyio.sleep(60)
         assert term.is_valid()
-        assert len(diary.errors) == 1
+        assert len(recorder.errors) == 1
         told = [record for record in caplog.records if "trouble" in record.message or "back" in record.message]
         assert len(told) == 1
         client.clear_faults()

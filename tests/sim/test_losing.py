@@ -10,7 +10,7 @@ import pytest
 from etcdleader import EtcdRegressedError, LeadershipLostError, LossReason, Term
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, Diary, leading, make, until
+from tests.sim.world import CONFIG, Recorder, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def test_what_is_done_to_the_key_by_hand_ends_the_term_at_once(
     etcd: FakeEtcd, clock: VirtualClock, act: Act
 ) -> None:
     manager = make(etcd, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         await anyio.sleep(3)
@@ -50,14 +50,14 @@ async def test_what_is_done_to_the_key_by_hand_ends_the_term_at_once(
         again = await manager.wait_elected()
         assert again.token > term.token
         assert again.lease_id != term.lease_id
-    assert diary.entries[:3] == ["elected", "work cancelled", "ousted: DELETED"]
+    assert recorder.entries[:3] == ["elected", "work cancelled", "ousted: DELETED"]
 
 
 async def test_a_leader_that_etcd_does_not_answer_gives_up_a_margin_before_the_lease_ends(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     manager = make(etcd, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         await anyio.sleep(2.5)  # one renewal, sent at 2.0
@@ -69,8 +69,8 @@ async def test_a_leader_that_etcd_does_not_answer_gives_up_a_margin_before_the_l
         assert term.loss_reason is LossReason.EXPIRED
         etcd.members[0].recover()
         assert (await manager.wait_elected()).token > term.token
-    assert diary.entries[:3] == ["elected", "work cancelled", "ousted: EXPIRED"]
-    assert [type(error).__name__ for error in diary.errors] == ["EtcdUnavailableError"]
+    assert recorder.entries[:3] == ["elected", "work cancelled", "ousted: EXPIRED"]
+    assert [type(error).__name__ for error in recorder.errors] == ["EtcdUnavailableError"]
 
 
 async def test_one_lost_renewal_costs_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
@@ -126,7 +126,7 @@ async def test_a_cluster_that_went_back_in_time_ends_the_campaign(etcd: FakeEtcd
     """Tokens would start again from below: a person has to look."""
     manager = make(etcd, clock)
     etcd.put("other", "x")
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     with pytest.raises(EtcdRegressedError):
         async with manager:
             await manager.wait_elected()
@@ -136,7 +136,7 @@ async def test_a_cluster_that_went_back_in_time_ends_the_campaign(etcd: FakeEtcd
             await anyio.sleep(5)
             etcd.restore(backup)
             await anyio.sleep(60)
-    assert diary.terms[0].loss_reason is LossReason.REGRESSED
+    assert recorder.terms[0].loss_reason is LossReason.REGRESSED
     assert not manager.is_leader()
 
 

@@ -9,7 +9,7 @@ from etcdleader import LossReason
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.crowd import MANY, PER_READ, leaders, tokens
-from tests.sim.world import CONFIG, Diary, make, until
+from tests.sim.world import CONFIG, Recorder, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +85,7 @@ async def test_a_suspended_machine_is_noticed_by_all_within_a_tick(etcd: FakeEtc
     client = etcd.client()
     ends_at = CONFIG.margin / 2
     managers = [make(client, clock, election=f"election-{number}") for number in range(MANY)]
-    diaries = [Diary(manager) for manager in managers]
+    recorders = [Recorder(manager) for manager in managers]
     async with anyio.create_task_group() as group:
         for manager in managers:
             group.start_soon(manager.campaign)
@@ -94,5 +94,7 @@ async def test_a_suspended_machine_is_noticed_by_all_within_a_tick(etcd: FakeEtc
         await anyio.sleep(0.1)
         clock.advance(CONFIG.lease)
         assert not any(manager.is_leader() for manager in managers)
-        await until(lambda: all("ousted: EXPIRED" in diary.entries for diary in diaries), timeout=ends_at + 0.01)
+        await until(
+            lambda: all("ousted: EXPIRED" in recorder.entries for recorder in recorders), timeout=ends_at + 0.01
+        )
         group.cancel_scope.cancel()

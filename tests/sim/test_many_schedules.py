@@ -1,5 +1,7 @@
-"""Everything going wrong at once for more than a hundred elections in each of two or three processes. Each has a judge of its
-own, as if it were alone."""
+"""Random faults of all kinds for more than a hundred elections in each of two or three processes.
+
+Each election has its own checker, as if it were alone.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ import pytest
 
 from etcdleader import Config
 from etcdleader.testing import FakeEtcd
-from tests.sim.judge import Judge
+from tests.sim.invariants import InvariantChecker
 from tests.sim.schedule import ELECTION_TIMEOUT, SLOWEST, Schedule
 from tests.sim.world import oldest_keys, until
 
@@ -36,12 +38,12 @@ class ManySchedule(Schedule):
         return self.rng.randint(2, 3)
 
     async def look_on(self) -> None:
-        """In steps; and at each election's own commits and wins, its own judge looks."""
+        """Check in steps. Each election's checker also runs at its own commits and wins."""
         while True:
             oldest = oldest_keys(self.etcd)
-            for judge in self.judges.values():
-                judge.look(oldest)
-            assert verdicts(self.judges) == []
+            for checker in self.checkers.values():
+                checker.look(oldest)
+            assert verdicts(self.checkers) == []
             await anyio.sleep(1)
 
     async def recover(self) -> None:
@@ -70,15 +72,15 @@ class ManySchedule(Schedule):
     def _take_away(self, election: str, *, lease: bool) -> None:
         """The key of its leader, or the lease."""
         key, token, lease_id = oldest_keys(self.etcd, election)[election]
-        self.judges[election].deed(token)
+        self.checkers[election].deed(token)
         if lease:
             self.etcd.revoke(lease_id)
         else:
             self.etcd.delete(key)
 
 
-def verdicts(judges: dict[str, Judge]) -> list[str]:
-    return [f"{election}: {verdict}" for election, judge in judges.items() for verdict in judge.verdicts]
+def verdicts(checkers: dict[str, InvariantChecker]) -> list[str]:
+    return [f"{election}: {verdict}" for election, checker in checkers.items() for verdict in checker.verdicts]
 
 
 async def run(seed: int, seconds: float, *, many: int = MANY, victims: int = VICTIMS, slowest: float = SLOWEST) -> None:
@@ -105,9 +107,9 @@ async def run(seed: int, seconds: float, *, many: int = MANY, victims: int = VIC
                     for manager in process.managers:
                         leaving.start_soon(manager.stop)
             looking.cancel()
-        for judge in schedule.judges.values():
-            judge.check_counts()
-        assert verdicts(schedule.judges) == []
+        for checker in schedule.checkers.values():
+            checker.check_counts()
+        assert verdicts(schedule.checkers) == []
         await until(lambda: not etcd.leases())
         assert not etcd.keys()
 

@@ -11,7 +11,7 @@ from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.moving import Seen, moved, moves_in
-from tests.sim.world import CONFIG, Diary, leading, make, until
+from tests.sim.world import CONFIG, Recorder, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -308,13 +308,13 @@ async def test_observers_see_no_change_of_leader_in_a_move(etcd: FakeEtcd, clock
 
 async def test_no_callback_hears_of_a_move(etcd: FakeEtcd, clock: VirtualClock) -> None:
     manager = make(etcd, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         await moved(etcd, term)
         await anyio.sleep(CONFIG.lease)
-        assert diary.entries == ["elected"]
-        assert diary.errors == []
+        assert recorder.entries == ["elected"]
+        assert recorder.errors == []
 
 
 async def test_a_restored_cluster_of_a_lower_raft_term_and_the_same_revision_is_moved_to(

@@ -15,7 +15,7 @@ from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.crowd import leaders, tokens
 from tests.sim.moving import moves_in
-from tests.sim.world import CONFIG, Diary, leading, make, until
+from tests.sim.world import CONFIG, Recorder, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -336,14 +336,14 @@ async def test_moves_that_fail_are_one_outage_that_grows_serious(
     client = etcd.client()
     config = Config(enabled=True, id="x", lease=60, renew=5, retry=2, margin=1)
     manager = make(client, clock, config=config)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         etcd.no_space = True
         etcd.change_leader()
         await anyio.sleep(50)
         assert term.is_valid()
-        assert len(diary.errors) == 1
+        assert len(recorder.errors) == 1
         assert [record.levelname for record in caplog.records if record.name == "etcdleader"].count("ERROR") == 1
 
 

@@ -12,7 +12,7 @@ from etcdleader._lease import connection as connections
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import CallKind, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, ELECTION, Diary, make, until
+from tests.sim.world import CONFIG, ELECTION, Recorder, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -267,7 +267,7 @@ async def test_what_an_observer_could_not_see_hides_no_later_outage(
     """Its trouble is over when it sees again, and when it looks no longer: what comes after that is told of anew."""
     client = etcd.client()
     manager = make(client, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
 
     async def read(leaders: AsyncIterator[LeaderRecord | None]) -> None:
         with anyio.move_on_after(5):
@@ -292,7 +292,7 @@ async def test_what_an_observer_could_not_see_hides_no_later_outage(
                 await two_outages()
         if leaves:
             await two_outages()
-    assert [type(error) for error in diary.errors] == [EtcdRefusedError, EtcdUnavailableError, EtcdUnavailableError]
+    assert [type(error) for error in recorder.errors] == [EtcdRefusedError, EtcdUnavailableError, EtcdUnavailableError]
 
 
 async def test_a_cluster_that_went_back_in_time_is_an_error_and_not_a_state(

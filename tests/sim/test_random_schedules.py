@@ -1,4 +1,4 @@
-"""Hours of everything going wrong at once, drawn by chance, with a judge who looks on from outside.
+"""Hours of random faults of all kinds at once, with an independent checker.
 
 A seed is a schedule: it draws the faults, the latencies, the pauses of the product and, on trio, the order of tasks.
 """
@@ -17,7 +17,7 @@ import trio
 
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import virtual_backend
-from tests.sim.judge import Judge
+from tests.sim.invariants import InvariantChecker
 from tests.sim.schedule import ELECTION_TIMEOUT, ETCDS_MISTAKES, SLOWEST, Schedule
 from tests.sim.world import ELECTION, until
 
@@ -31,7 +31,7 @@ HOURS = 0.15
 class Record:
     """What a schedule left behind."""
 
-    judge: Judge
+    checker: InvariantChecker
     log: list[tuple[float, str]]
     commits: list[tuple[float, int, str]]
 
@@ -43,12 +43,12 @@ async def run(
     async with FakeEtcd(members=3, election_timeout=ELECTION_TIMEOUT, seed=seed) as etcd:
         async with anyio.create_task_group() as group:
             schedule = Schedule(etcd, group, random.Random(seed), by_hand, slowest, mistakes=mistakes)
-            judge = schedule.judges[ELECTION]
+            checker = schedule.checkers[ELECTION]
             looking = anyio.CancelScope()
 
             async def look_on() -> None:
                 with looking:
-                    await judge.look_on()
+                    await checker.look_on()
 
             group.start_soon(look_on)
             await schedule.play(seconds)
@@ -57,13 +57,13 @@ async def run(
             for process in schedule.processes:
                 await process.managers[0].stop()
             looking.cancel()
-            judge.check_counts()
+            checker.check_counts()
         await until(lambda: not etcd.leases())
         assert not etcd.keys()
         commits = [
             (commit.time, commit.revision, " ".join(event.type for event in commit.events)) for commit in etcd.history
         ]
-        return Record(judge, schedule.log, commits)
+        return Record(checker, schedule.log, commits)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -72,16 +72,16 @@ async def test_no_schedule_gives_two_leaders(seeded: Callable[[int], None], seed
     seeded(seed)
     by_hand = bool(seed % 2)
     record = await run(seed, 3600 * HOURS, by_hand=by_hand)
-    assert record.judge.verdicts == []
-    assert len(record.judge.tokens) > 15, "it was no quiet time"
-    assert by_hand or not record.judge.excused
+    assert record.checker.verdicts == []
+    assert len(record.checker.tokens) > 15, "it was no quiet time"
+    assert by_hand or not record.checker.excused
 
 
 async def test_the_judge_finds_clocks_out_that_run_apart_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
     """What cannot be promised is seen to go wrong, so that silence elsewhere means something."""
     seeded(0)
     record = await run(0, 3600 * HOURS, by_hand=False, slowest=0.5)
-    assert any("two leaders" in one or "etcd keeps its lease" in one for one in record.judge.verdicts)
+    assert any("two leaders" in one or "etcd keeps its lease" in one for one in record.checker.verdicts)
 
 
 @pytest.mark.parametrize("mistakes", [True, False])
@@ -109,5 +109,5 @@ def test_a_seed_is_a_schedule(seeded: Callable[[int], None], anyio_backend: tupl
     first, second = records
     assert len(first.log) > 30
     assert first.log == second.log
-    assert first.judge.tokens == second.judge.tokens
+    assert first.checker.tokens == second.checker.tokens
     assert first.commits == second.commits

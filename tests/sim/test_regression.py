@@ -18,7 +18,7 @@ from etcdleader import (
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, FakeClient, Snapshot
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, Diary, make, until
+from tests.sim.world import CONFIG, Recorder, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ class Outcome:
 
     def __init__(self, manager: EtcdLeaderManager) -> None:
         self.manager = manager
-        self.diary = Diary(manager)
+        self.recorder = Recorder(manager)
         self.error: EtcdRegressedError | None = None
         self.over = anyio.Event()
 
@@ -95,9 +95,9 @@ async def test_leader_and_candidates_all_leave(
             error = await outcome.is_regression(within=CONFIG.renew + CONFIG.retry + 0.1)
             assert error.known >= known > error.found >= found
             assert not outcome.manager.is_leader()
-    (term,) = outcomes[0].diary.terms
+    (term,) = outcomes[0].recorder.terms
     assert term.loss_reason in {LossReason.REGRESSED, LossReason.REVOKED}
-    assert [outcome.diary.terms for outcome in outcomes[1:]] == [[], []]
+    assert [outcome.recorder.terms for outcome in outcomes[1:]] == [[], []]
     assert [kv.key for kv in etcd.keys().values() if kv.key != b"elsewhere"] == [], "they are out of the queue"
 
 
@@ -115,7 +115,7 @@ async def test_the_term_of_a_restored_lease_ends_as_regressed(etcd: FakeEtcd, cl
         assert term.key.encode() in list(etcd.keys())
         await outcome.is_regression(within=1)
         assert term.loss_reason is LossReason.REGRESSED
-    assert outcome.diary.entries == ["elected", "work cancelled", "ousted: REGRESSED"]
+    assert outcome.recorder.entries == ["elected", "work cancelled", "ousted: REGRESSED"]
 
 
 async def test_an_extension_that_meets_a_regression_does_not_extend(etcd: FakeEtcd, clock: VirtualClock) -> None:
@@ -157,7 +157,7 @@ async def test_a_candidate_that_joins_anew_leaves(
         etcd.hooks.append(at_the_grant)
         etcd.delete(term.key)
         await outcome.is_regression(within=4 * CONFIG.retry)
-        assert outcome.diary.terms == [term]
+        assert outcome.recorder.terms == [term]
     # The backup brought the former key to life again, until its lease ends: nobody keeps that alive.
     assert not etcd.keys().keys() - {b"elsewhere", term.key.encode()}
 
@@ -238,8 +238,8 @@ async def test_headers_of_a_lagging_member_are_no_evidence(clock: VirtualClock, 
             etcd.members[1].recover()
             assert outcome.error is None
             if place == "leading":
-                assert len(outcome.diary.terms) == 1
-                assert outcome.diary.terms[0].is_valid()
+                assert len(outcome.recorder.terms) == 1
+                assert outcome.recorder.terms[0].is_valid()
             else:
                 await other.stop()
                 await outcome.manager.wait_elected()

@@ -14,7 +14,7 @@ from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.fake_watch import revisions, watch_k
-from tests.sim.world import Diary, make, until
+from tests.sim.world import Recorder, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ async def test_a_leader_with_a_silent_watch_finds_its_deleted_key_through_a_new_
 ) -> None:
     client = etcd.client()
     manager = make(client, clock, config=CONFIG)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         async with silenced(client):
@@ -55,7 +55,7 @@ async def test_a_leader_with_a_silent_watch_finds_its_deleted_key_through_a_new_
             assert term.loss_reason is LossReason.DELETED
             again = await manager.wait_elected()
             assert again.token > term.token
-            assert diary.errors == []
+            assert recorder.errors == []
 
 
 @pytest.mark.parametrize("place", [1, 2], ids=["next in line", "third"])
@@ -80,7 +80,7 @@ async def test_a_pair_at_rest_asks_once_in_retry_and_keeps_its_streams(etcd: Fak
     """Renewals change no key, so nothing comes by itself."""
     client = etcd.client()
     managers = [make(client, clock, name, config=CONFIG) for name in ("a", "b")]
-    diaries = [Diary(manager) for manager in managers]
+    recorders = [Recorder(manager) for manager in managers]
     async with managers[0]:
         await managers[0].wait_elected()
         async with managers[1]:
@@ -91,7 +91,7 @@ async def test_a_pair_at_rest_asks_once_in_retry_and_keeps_its_streams(etcd: Fak
             assert 290 <= spent["watch_progress"] <= 300
             assert spent["watch"] == spent["report_endpoint_failure"] == 0
             assert streams <= set(client.member.streams)
-            assert [diary.errors for diary in diaries] == [[], []]
+            assert [recorder.errors for recorder in recorders] == [[], []]
 
 
 async def test_a_resumed_watch_is_not_taken_for_silent_where_nothing_happens(etcd: FakeEtcd) -> None:
@@ -133,14 +133,14 @@ async def test_a_stalled_network_of_watches_ends_in_no_storm_of_errors_or_stream
     """On no endpoint does a watch bring anything, for ten minutes; leadership stands by its renewals."""
     client = etcd.client()
     manager = make(client, clock, config=CONFIG)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         await anyio.sleep(1)
         client.stall_watches()
         await anyio.sleep(600)
         assert term.is_valid()
-        assert len(diary.errors) == 1
+        assert len(recorder.errors) == 1
         assert client.calls["watch"] <= 600 / CONFIG.retry
         client.resume_watches()
         await anyio.sleep(CONFIG.retry)

@@ -10,7 +10,7 @@ from etcdleader.etcd3 import etcd3
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, Diary, make
+from tests.sim.world import CONFIG, Recorder, make
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,7 @@ async def test_the_token_of_a_join_without_an_answer_is_its_keys_and_not_the_sto
 async def test_the_campaign_ends_though_etcd_has_come_past_what_was_known(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """While the work cleaned up, the restored etcd was written to: the next join alone would not tell any more."""
     manager = make(etcd, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
 
     @manager.on_ousted
     async def write(*_: object) -> None:
@@ -60,7 +60,7 @@ async def test_the_campaign_ends_though_etcd_has_come_past_what_was_known(etcd: 
             await anyio.sleep(2 * CONFIG.renew)
             etcd.restore(backup)
             await anyio.sleep(60)
-    assert len(diary.terms) == 1
+    assert len(recorder.terms) == 1
 
 
 async def test_a_terms_own_transactions_do_not_hide_that_etcd_went_back(etcd: FakeEtcd, clock: VirtualClock) -> None:

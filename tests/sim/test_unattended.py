@@ -10,7 +10,7 @@ from etcdleader._lease.renewal_round import RenewalRound
 from etcdleader.errors import EtcdLeaderError
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, Diary, make, until
+from tests.sim.world import CONFIG, Recorder, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -20,14 +20,14 @@ async def test_renewals_that_break_end_the_term_and_are_begun_anew(
 ) -> None:
     client = etcd.client()
     manager = make(client, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         with monkeypatch.context() as broken:
             broken.setattr(RenewalRound, "_attempt", None)  # not callable: a TypeError
             await until(lambda: term.loss_reason is not None)
         assert term.loss_reason is LossReason.EXPIRED
-        assert any("renewing leases failed unexpectedly" in str(error) for error in diary.errors)
+        assert any("renewing leases failed unexpectedly" in str(error) for error in recorder.errors)
         again = await manager.wait_elected()
         await anyio.sleep(3 * CONFIG.lease)
         assert again.is_valid()
@@ -39,7 +39,7 @@ async def test_a_keep_alive_that_breaks_costs_an_attempt_and_no_term(
     """Whatever it raises: that is a fault of ours, for which not all leases of the connection are to pay."""
     client = etcd.client()
     manager = make(client, clock)
-    diary = Diary(manager)
+    recorder = Recorder(manager)
     async with manager:
         term = await manager.wait_elected()
         with monkeypatch.context() as broken:
@@ -47,7 +47,7 @@ async def test_a_keep_alive_that_breaks_costs_an_attempt_and_no_term(
             await until(lambda: manager.statistics().renewal_failures > 1)
         await anyio.sleep(3 * CONFIG.lease)
         assert manager.term is term
-        assert any("sending keep-alives failed unexpectedly" in str(error) for error in diary.errors)
+        assert any("sending keep-alives failed unexpectedly" in str(error) for error in recorder.errors)
 
 
 async def test_a_start_that_fails_before_the_candidate_stands_raises_there(etcd: FakeEtcd, clock: VirtualClock) -> None:

@@ -14,7 +14,7 @@ from etcdleader import EtcdLeaderManager, Term
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.sim.world import CONFIG, ELECTION, Diary, make, until
+from tests.sim.world import CONFIG, ELECTION, Recorder, make, until
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ class Next:
     manager: EtcdLeaderManager
     client: FakeClient
     own: str
-    diary: Diary
+    recorder: Recorder
     read_at: list[float]
 
     def break_the_watch(self, *, compact: bool) -> None:
@@ -50,7 +50,7 @@ class Next:
 async def next_in_line(etcd: FakeEtcd, clock: VirtualClock) -> AsyncIterator[Next]:
     client = etcd.client("next")
     first, manager = make(etcd, VirtualClock(), "first"), make(client, clock)
-    diary, read_at = Diary(manager), list[float]()
+    recorder, read_at = Recorder(manager), list[float]()
 
     def note(call: Call) -> None:
         if call.client == "next" and call.kind == "range" and call.stage == "after" and call.arguments[0].range_end:
@@ -63,7 +63,7 @@ async def next_in_line(etcd: FakeEtcd, clock: VirtualClock) -> AsyncIterator[Nex
             await anyio.sleep(0.2)
             own = next(key.decode() for key in etcd.keys() if key != leader.key.encode())
             etcd.hooks.append(note)
-            yield Next(etcd, leader, manager, client, own, diary, read_at)
+            yield Next(etcd, leader, manager, client, own, recorder, read_at)
 
 
 @pytest.mark.parametrize("compact", [False, True], ids=["broken", "compacted"])
@@ -100,7 +100,7 @@ async def test_who_lost_its_own_key_in_a_gap_does_not_win_by_what_comes_after_it
         await anyio.sleep(0.3)
         etcd.delete(candidate.leader.key)
         await anyio.sleep(2 * CONFIG.lease)
-        assert not candidate.diary.terms
+        assert not candidate.recorder.terms
         assert not candidate.manager.is_leader()
         assert sum(key.startswith(f"{ELECTION}/".encode()) for key in etcd.keys()) == 2, "it stands again, behind"
 
@@ -130,7 +130,7 @@ async def test_who_is_past_its_deadline_does_not_win_by_an_event(etcd: FakeEtcd,
         clock.advance(CONFIG.lease - CONFIG.margin)
         etcd.delete(candidate.leader.key)
         await anyio.sleep(2 * CONFIG.lease)
-        assert all(term.key != candidate.own for term in candidate.diary.terms)
+        assert all(term.key != candidate.own for term in candidate.recorder.terms)
         assert sum(key.startswith(f"{ELECTION}/".encode()) for key in etcd.keys()) == 2, "it stands again, behind"
 
 
@@ -161,7 +161,7 @@ async def test_foreign_keys_that_come_and_go_behind_elect_nobody(etcd: FakeEtcd,
             assert not candidate.manager.is_leader()
         await anyio.sleep(CONFIG.lease)
         assert candidate.leader.is_valid()
-        assert not candidate.diary.terms
+        assert not candidate.recorder.terms
 
 
 async def test_a_key_that_comes_again_under_the_name_of_the_one_before_us_stands_behind_us(

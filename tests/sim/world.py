@@ -16,7 +16,7 @@ from etcdleader.testing.virtual_time import VirtualTimeLoop
 
 ELECTION = "jobs"
 CONFIG = Config(enabled=True, id="sim", lease=10, renew=2, retry=1, margin=1)
-"""Believed for 9 s after the sending; two lost answers in a row cost nothing."""
+"""Valid for 9 s after a request was sent. Two lost responses in a row do not cost the leadership."""
 
 
 def make(
@@ -27,7 +27,7 @@ def make(
     election: str = ELECTION,
     config: Config = CONFIG,
 ) -> EtcdLeaderManager:
-    """A manager, by default in a place of its own in the network."""
+    """Return a manager, by default with its own client in the network."""
     client = etcd.client(name) if isinstance(etcd, FakeEtcd) else etcd
     return EtcdLeaderManager(client, config, election, clock=clock)
 
@@ -36,7 +36,7 @@ def make(
 async def leading(
     etcd: FakeEtcd | FakeClient, clock: Callable[[], float]
 ) -> AsyncIterator[tuple[EtcdLeaderManager, Term]]:
-    """A manager alone in its election, and the term that it has won."""
+    """Yield a manager that is alone in its election, and the term that it has won."""
     manager = make(etcd, clock)
     async with manager:
         yield manager, await manager.wait_elected()
@@ -58,7 +58,7 @@ def block_the_loop(seconds: float) -> None:
 
 
 async def until(holds: Callable[[], Any], timeout: float = 60, *, step: float = 0.005) -> None:
-    """Wait, in steps of virtual time, until something holds: small ones where the moment matters."""
+    """Wait, in steps of virtual time, until a condition holds. Use small steps if the exact time matters."""
     with anyio.fail_after(timeout):
         while not holds():
             await anyio.sleep(step)
@@ -69,7 +69,7 @@ Oldest = tuple[str, int, int]
 
 
 def oldest_keys(etcd: FakeEtcd, election: str | None = None) -> dict[str, Oldest]:
-    """Of each election, or of one, without a copy of everything for each look."""
+    """Return the oldest key of each election, or of one election. Copies nothing else, because checks call it often."""
     found: dict[str, Oldest] = {}
     for kv in etcd._cluster.store.keys.values():
         name = kv.key.decode().rpartition("/")[0]
@@ -80,8 +80,8 @@ def oldest_keys(etcd: FakeEtcd, election: str | None = None) -> dict[str, Oldest
     return found
 
 
-class Diary:
-    """What a manager's work and callbacks lived through, with the virtual moments."""
+class Recorder:
+    """Records the calls of a manager's work and callbacks."""
 
     def __init__(self, manager: LeaderManager) -> None:
         self.entries: list[str] = []

@@ -1,4 +1,4 @@
-"""Somebody who looks on from outside, sees the truth in etcd, and knows nothing of how managers come to believe."""
+"""An independent checker of an election's invariants. It reads etcd's state, and uses none of the managers' own rules."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ from etcdleader.testing._store import Revision
 from etcdleader.testing.fake_etcd import Call
 from tests.sim.world import ELECTION, Oldest, oldest_keys
 
-__all__ = ("Judge",)
+__all__ = ("InvariantChecker",)
 
 _ROUNDING = 1e-6
 
 
 @dataclass
-class Judge:
-    """Judges who may believe what, at each request, each commit, each election and every virtual second.
+class InvariantChecker:
+    """Checks which terms may be valid, at each request, each commit, each win and every virtual second.
 
-    That is whenever it may begin to be wrong: etcd's truth changes by commits alone, and who believes begins by winning or goes
-    on by a renewal. Time by itself only ends what is believed.
+    A term can become wrongly valid only then. Only commits change etcd's state, and only a win or a renewal makes a term
+    valid. The passage of time only ends validity.
 
     - At most one manager leads.
-    - Who leads has the oldest key of the election, on its own lease, or on the one to which a transaction moves it that was
-      applied and not answered. That lease lasts, for etcd, at least as long as the leader trusts it. For a key that was taken away *by hand* nothing
-      better can be promised than the deadline of the last renewal that still saw it: until then its owner may go on
-      believing, and does not count for the rule above. So long as nothing was done by hand, nobody is excused.
+    - The leader has the election's oldest key, on its own lease. The key may also be on the lease to which a transaction moves
+      it, if that transaction was applied and its response has not arrived.
+    - In etcd, that lease lasts at least as long as the leader considers it valid.
+    - If a key was changed *by hand*, the only guarantee is the deadline of the last renewal that still found it. Until then its
+      owner may lead, and the rules above do not count it. Without changes by hand, no leader is excused.
     - Tokens rise, in the order of winning, and each is the create_revision of the term's key.
-    - What was over is not valid again.
-    - The work of one manager's terms never overlaps, and `on_ousted` comes once for each, after the work.
+    - An ended term is not valid again.
+    - The work of one manager's terms never overlaps. `on_ousted` is called once for each term, after the work.
 
     Attributes:
-        managers: All that stand in one election.
-        excuse: Seconds after a deed by hand for which its victim may still believe.
-        verdicts: What was found wrong; empty at the end, or else.
-        tokens: Of all terms, in the order in which they were won.
-        looks: How often it has looked.
-        excused: How often it found a victim of a deed by hand who still believed.
-        election: Theirs.
-        at_requests: Look at each request, whosever it is: too often where there are hundreds of elections.
+        managers: All candidates of one election.
+        excuse: Seconds after a change by hand during which the key's owner may still lead.
+        verdicts: The violations; empty unless an invariant was broken.
+        tokens: The tokens of all terms, in the order in which they were won.
+        looks: The number of checks.
+        excused: The number of times at which a check found an excused leader.
+        election: The managers' election.
+        at_requests: Check at each request of any client. This is too often with hundreds of elections.
     """
 
     etcd: FakeEtcd
@@ -71,11 +72,11 @@ class Judge:
         self.etcd.commit_hooks.append(self._at_a_commit)
 
     def deed(self, token: int) -> None:
-        """The key of this token is about to be deleted, changed or taken off its lease by hand."""
+        """Record that this token's key is about to be deleted, changed or taken off its lease by hand."""
         self._by_hand.setdefault(token, anyio.current_time())
 
     async def look_on(self) -> None:
-        """Look every second, until cancelled."""
+        """Check every second, until cancelled."""
         while True:
             self.look()
             await anyio.sleep(1)
@@ -88,13 +89,13 @@ class Judge:
             self.look()
 
     def look(self, oldest: Mapping[str, Oldest] | None = None) -> None:
-        """Look at everybody, now; at the oldest key of each election, too, unless it is given."""
+        """Check all managers now, against the oldest key of each election. Read these keys unless they are given."""
         self.looks += 1
         believers = {term: manager for manager in self.managers if (term := manager.term) is not None}
         for term, was_valid in self._terms.items():
             if term.is_valid() and not was_valid:
                 self._wrong(f"{term} is valid again")
-        # Those that are over are kept for a while only: there are thousands, and each look asks each.
+        # Only the last ended terms are kept: there are thousands, and each check goes through all that are kept.
         self._terms = {term: term.is_valid() for term in list(self._terms)[-6:]}
         strict = [term for term in believers if not self._is_excused(term)]
         self.excused += len(believers) - len(strict)
@@ -136,7 +137,7 @@ class Judge:
         self._ends[manager] += 1
 
     def _puts_of(self, revision: int) -> Mapping[str, int]:
-        """The keys that were made in a revision, and their leases."""
+        """Return the keys that were created in a revision, and their leases."""
         commit = self.etcd._cluster.store.since(revision)[0]
         return {
             event.kv.key.decode(): event.kv.lease
@@ -145,8 +146,7 @@ class Judge:
         }
 
     def check_counts(self) -> None:
-        """Hold against each manager's own figures that each term was begun once, and each loss counted once. Everybody
-        must have left."""
+        """Compare each manager's statistics with the terms that began and ended. All managers must have left."""
         for manager in self.managers:
             counted = manager.statistics()
             lost = sum(counted.losses.values())
@@ -160,6 +160,6 @@ class Judge:
 
 
 def _leases(manager: EtcdLeaderManager, term: Term) -> set[int]:
-    """Those on which the key of a term may be now."""
+    """Return the leases on which the key of a term may be now."""
     session = None if manager._elector is None else manager._elector.session
     return {term.lease_id} if session is None else {term.lease_id, session.own.moving_to}
