@@ -214,7 +214,7 @@ def test_step_down_says_what_its_timeout_is_for(tmp_path: Path) -> None:
 def test_observe_does_not_speak_of_a_leader_when_it_has_trouble_itself(folder: Path) -> None:
     """``leader#1f2e3d4c`` would be looked for among the candidates."""
     with Terminal("observe", "jobs", "--timeout", "300ms", "--endpoint", "127.0.0.1:1", folder=folder) as terminal:
-        terminal.read_until(r"etcdleader observe#\w+ has trouble with etcd: 127\.0\.0\.1:1")
+        terminal.read_until(r"etcdleader observe#\w+: etcd request failed: 127\.0\.0\.1:1")
     assert "leader#" not in terminal.text.replace("etcdleader observe#", "")
 
 

@@ -66,9 +66,9 @@ async def test_a_candidate_that_waits_is_told_the_same(
             await anyio.sleep(0.7)
             waiting_clock.advance(CONFIG.lease + 3)
             etcd.revoke(list(etcd.leases())[-1])
-            await until(lambda: [record for record in caplog.records if "lost its place" in record.message])
-    assert [record.message for record in caplog.records if "lost its place" in record.message] == [
-        f"{waiting.identity} lost its place in the queue (EXPIRED) and stands again"
+            await until(lambda: [record for record in caplog.records if "lost its candidacy" in record.message])
+    assert [record.message for record in caplog.records if "lost its candidacy" in record.message] == [
+        f"{waiting.identity} lost its candidacy (EXPIRED); rejoining the queue"
     ]
     assert len(blocked_for(caplog)) == 1
 
@@ -88,11 +88,11 @@ async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_has_lost_i
         (key,) = etcd.keys()
         clock.advance(CONFIG.lease)
         etcd.put(key, "a stranger's")
-        await until(lambda: [record for record in caplog.records if "lost its place" in record.message])
+        await until(lambda: [record for record in caplog.records if "lost its candidacy" in record.message])
         etcd.delete(key)
         await manager.wait_elected()
-    assert [record.message for record in caplog.records if "lost its place" in record.message] == [
-        f"{manager.identity} lost its place in the queue (EXPIRED) and stands again"
+    assert [record.message for record in caplog.records if "lost its candidacy" in record.message] == [
+        f"{manager.identity} lost its candidacy (EXPIRED); rejoining the queue"
     ]
     assert [type(error) for error in told] == [EtcdUnavailableError], "only of the response that was lost"
 

@@ -83,7 +83,7 @@ async def test_an_outage_is_told_per_outage_and_not_per_try(
             client.partition()
             await until(lambda: term.remaining() < 0.5)
             # The watches may be the first to notice, and have a line of their own.
-            (warning,) = (line for line in lines(log, logging.WARNING) if "has trouble with etcd" not in line)
+            (warning,) = (line for line in lines(log, logging.WARNING) if "etcd request failed" not in line)
             assert "began to fail" in warning
             assert " s left" in warning
             (alarm,) = lines(log, logging.ERROR)
@@ -136,7 +136,7 @@ async def test_each_kind_of_trouble_is_told_once_while_it_lasts(
         assert manager.statistics().etcd_errors >= 40
         client.clear_faults()
         await manager.wait_elected()
-        assert sum("etcd back" in line for line in lines(log, logging.INFO)) == 1
+        assert sum("etcd connection restored" in line for line in lines(log, logging.INFO)) == 1
         await manager.stop()
 
 

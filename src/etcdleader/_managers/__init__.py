@@ -1,1 +1,1 @@
-"""The leader managers: campaigns, terms, callbacks, and what is reported of them."""
+"""The leader managers: campaigns, terms, callbacks and reports."""

@@ -1,7 +1,8 @@
-"""What every manager does alike: callbacks, campaigns and the one way out of a term.
+"""The base of all managers: callbacks, campaigns and the one way out of a term.
 
-Every campaign runs in a task that is shielded from cancellation and told to stop instead: so a cancelled campaign, a
-stopped one and a failed one leave by the same way, and the end of a term is marked before its work is cancelled.
+A campaign runs in a task that is shielded from cancellation. A cancellation requests a stop instead. So all
+campaigns end in the same way, whether cancelled, stopped or failed. The end of a term is marked before its work is
+cancelled.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from .term_scope import TermScope
 
 
 class BaseManager(LeaderManager):
-    """A manager, but for how it comes to lead."""
+    """A manager without the way in which it becomes leader."""
 
     def __init__(
         self, config: Config, election_key: str, *, clock: Callable[[], float], metrics: Metrics | None
@@ -54,7 +55,10 @@ class BaseManager(LeaderManager):
         self.add_metrics(metrics or NullMetrics())
 
     def _reset(self) -> None:
-        """A forked child is somebody else: it draws a new identity and forgets lease, key and terms."""
+        """Initialize the state. A forked child does so again.
+
+        The child is another candidate: it has a new identity, and no lease, key or term.
+        """
         self._process = process_id()
         self._identity = self._draw_identity()
         self._campaign: Campaign | None = None
@@ -68,13 +72,13 @@ class BaseManager(LeaderManager):
 
     @abstractmethod
     def _draw_identity(self) -> str:
-        """A new identity, for this process."""
+        """Return a new identity for this process."""
 
     @abstractmethod
     async def _contend(self, campaign: Campaign) -> None:
         """Campaign until ``campaign.stopping``; serve each term with ``_serve``."""
 
-    # What is so now
+    # The current state
 
     @property
     def config(self) -> Config:
@@ -174,10 +178,10 @@ class BaseManager(LeaderManager):
                         raise
                     # Ctrl-C on trio. Raised again below, outside the group, so that it comes out as itself.
                     campaign.failures.append(interruption)
-                # Callbacks for errors may still run; they get as long as those for a loss.
+                # Callbacks for errors may still run. Their time limit is that of on_ousted callbacks.
                 group.cancel_scope.deadline = anyio.current_time() + self._config.retry
             if cancelled and not campaign.failures:
-                # The group has cancelled itself, and a child of it was the cause.
+                # The group has cancelled itself, because one of its tasks was cancelled.
                 campaign.fail(unrequested_cancellation("a task of the campaign"))
         finally:
             self._reporter.campaign_ends()
@@ -219,7 +223,7 @@ class BaseManager(LeaderManager):
         if campaign is not None:
             campaign.check_loop("resign")
         if scope is not None:
-            # When it is ending already, for whatever reason, what is left to wait for is the release.
+            # If the term is ending already, for any reason, this has no effect, and only the release is awaited.
             scope.close(LossReason.RESIGNED)
             if not self._called_from_inside(campaign, scope):
                 await scope.released.wait()
@@ -249,7 +253,7 @@ class BaseManager(LeaderManager):
         return (await self._wait_scope("wait_elected")).term
 
     async def _wait_scope(self, call: str) -> TermScope:
-        """The scope of a valid term. Nothing is awaited between the look and the return."""
+        """Wait for a valid term, and return its scope. There is no await between the last check and the return."""
         self._reset_after_fork()
         waited_on = self._campaign
         warned = False
@@ -285,13 +289,16 @@ class BaseManager(LeaderManager):
         hold: Callable[[], Awaitable[None]],
         overrun_in: Callable[[], float | None],
     ) -> None:
-        """Lead until the term ends by whatever, then mark, cancel, join, tell; the caller releases after that.
+        """Lead until the term ends for any reason. Then mark its end, cancel its work, wait for it and report.
+
+        The caller releases leadership after that.
 
         Args:
-            campaign: Which this term is of.
-            scope: The term's.
-            hold: Looks after the seat, until cancelled.
-            overrun_in: Seconds until work that still runs is an overrun, or None; called from the guard's thread.
+            campaign: The campaign of the term.
+            scope: The scope of the term.
+            hold: Monitors the leadership until it is cancelled.
+            overrun_in: Returns the seconds until work that still runs is an overrun, or None. The watchdog's thread calls
+                it, too.
         """
         self._scope = scope
         guarded = self._watchdog(scope, overrun_in)
@@ -324,7 +331,7 @@ class BaseManager(LeaderManager):
     async def _work(self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]]) -> None:
         failures = capture_errors(lambda error: self._on_exception(campaign, None, error))
         if not self._elected_callbacks and campaign.work is None:
-            # No tasks, no group: ten thousand may lead so, with the work in their `leading()` blocks.
+            # Without tasks there is no group: ten thousand managers may lead with their work in `leading()` blocks.
             with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()), failures:
                 await hold()
             return
@@ -342,9 +349,16 @@ class BaseManager(LeaderManager):
     def _on_exception(
         self, campaign: Campaign, scope: TermScope | None, error: BaseException, *, tell: bool = True
     ) -> None:
-        """Take in what work or a callback raised, in the term of ``scope`` if there is one. ``tell``: ``on_error`` gets a loss."""
+        """Handle an exception of work or of a callback.
+
+        Args:
+            campaign: The campaign.
+            scope: The scope of the term in which the code ran; None outside a term.
+            error: The exception. If the end of the term has caused it, the campaign continues.
+            tell: ``on_error`` receives an error that the end of the term has caused.
+        """
         if scope is not None and not scope.term.is_valid() and (losses := loss_errors(error)):
-            scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
+            scope.close(LossReason.EXPIRED)  # if the deadline has passed, but the loss was not detected yet
             for loss in losses:
                 self._reporter.raised_late(scope.term, loss, tell=tell)
             return
@@ -369,12 +383,12 @@ class BaseManager(LeaderManager):
                     campaign.stop()
                     scope.close(LossReason.RESIGNED)
                 else:
-                    # It has seen the loss by itself, and is not done: `while term.is_valid()` ends so.
+                    # The work returned because of the loss, as `while term.is_valid()` does. It was not done.
                     scope.close(LossReason.EXPIRED)
 
     async def _run_ousted_callbacks(self, campaign: Campaign, scope: TermScope) -> None:
         with anyio.move_on_after(self._config.retry) as bound:
-            # Beside each other, so that one that hangs does not keep the others from being called.
+            # They run concurrently: one that hangs does not prevent the calls of the others.
             async with anyio.create_task_group() as group:
                 for callback in list(self._ousted_callbacks):
                     group.start_soon(self._call_on_ousted, campaign, scope, callback)
@@ -400,11 +414,11 @@ class BaseManager(LeaderManager):
 
     async def _call_on_error(self, campaign: Campaign, callback: ErrorCallback, error: EtcdLeaderError) -> None:
         with run_in_scope_of(campaign):
-            # Its own loss is not told to it again: it would raise for ever.
+            # An error that the loss causes is not passed to on_error again: the callback might raise forever.
             async with self._failures(campaign, self._scope, tell=False):
                 await call(callback, self, error)
 
     def _on_released(self, scope: TermScope) -> None:
-        """The seat was given back."""
+        """Record that leadership was released."""
         self._scope = None
         scope.released.set()

@@ -1,7 +1,7 @@
 """The blocks that run beside a campaign: ``async with manager`` and ``async with manager.leading()``.
 
-A cancel scope is left in the task that entered it, or never. So a block that is left in another task gives back what it has
-without that, and raises what to do instead.
+A cancel scope can be left only in the task that entered it. So a block that is left in another task releases its
+resources without the scope, and raises an error that names the remedy.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .term_scope import TermScope
 M = TypeVar("M")
 
 
-# Neither is a generator: one that is left in another task would be closed by the event loop, in a third one.
+# Neither block is a generator. The event loop would close a generator that is left in another task, in a third task.
 class CampaignBlock(AbstractAsyncContextManager[M, bool | None]):
     """Campaign in a task beside the block, and end the campaign with the block."""
 
@@ -61,7 +61,7 @@ class CampaignBlock(AbstractAsyncContextManager[M, bool | None]):
         if anyio.get_current_task().id != self._task:
             await self._left_elsewhere()
         cancellation, failure = split_cancellation(error)
-        failures = [] if failure is None else [failure]  # raised outside the group, so that each comes out as itself
+        failures = [] if failure is None else [failure]  # raised outside the group, so not wrapped in a group
         if cancellation is None:
             self._end(self._campaign)
         caught = False
@@ -70,10 +70,10 @@ class CampaignBlock(AbstractAsyncContextManager[M, bool | None]):
                 await self._group.__aexit__(None if cancellation is None else type(cancellation), cancellation, None)
             )
         finally:
-            # Also when all this was cancelled from outside: an error does not pass silently.
+            # Errors are raised even if this block was cancelled from outside: they must not pass silently.
             failure = self._campaign.error()
             if failure is not None:
-                # That the block has lost its term, or has met the same, is no second failure.
+                # If the block lost its term, or raised the same error, that is no second failure.
                 same = (NotLeaderError, type(failure)) if isinstance(failure, EtcdLeaderError) else NotLeaderError
                 failures = [failure, *(error for error in failures if not isinstance(error, same))]
             if len(failures) > 1:
@@ -107,7 +107,7 @@ class LeadingBlock(AbstractAsyncContextManager[Term, None]):
     async def __aenter__(self) -> Term:
         await anyio.lowlevel.checkpoint()
         self._scope = scope = await self._wait_scope()
-        # Everything up to the block is synchronous: the term that was found valid is the one that the block runs in.
+        # There is no await from here to the block: the block runs in the term that was found valid.
         self._task = anyio.get_current_task().id
         self._cancel_scope = anyio.CancelScope()
         self._cancel_scope.__enter__()
@@ -119,23 +119,23 @@ class LeadingBlock(AbstractAsyncContextManager[Term, None]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stack.__exit__(kind, error, traceback)  # it swallows nothing
+        self._stack.__exit__(kind, error, traceback)  # it suppresses no exception
         if anyio.get_current_task().id != self._task:
-            self._cancel_scope.deadline = math.inf  # a timer would be left
+            self._cancel_scope.deadline = math.inf  # otherwise a timer would be left
             raise RuntimeError(
                 "the block `async with manager.leading()` was left in another task than the one that entered it: enter and "
-                "leave it in one task. In a fixture or a notebook, use await manager.wait_elected(), and ask term.is_valid()"
+                "leave it in one task. In a fixture or a notebook, use await manager.wait_elected(), and check term.is_valid()"
             )
         caught = self._cancel_scope.__exit__(kind, error, traceback)
         term, lost = self._scope.term, self._cancel_scope.cancelled_caught
         if error is not None and not caught and not (lost := await self._follows_the_loss(error)):
             return
         if lost or not term.is_valid():
-            self._scope.close(LossReason.EXPIRED)  # where the clock ran out, and nobody has looked yet
+            self._scope.close(LossReason.EXPIRED)  # if the deadline has passed, but the loss was not detected yet
             raise LeadershipLostError(term) from (None if caught else error)
 
     async def _follows_the_loss(self, error: BaseException) -> bool:
-        """Return whether the end of the term has caused it, as it causes the refused write of a leader that was frozen."""
+        """Return True if the end of the term has caused the error, such as a refused write of a leader that was frozen."""
         if isinstance(error, LeadershipLostError | BaseExceptionGroup) or not loss_errors(error):
             return False
         if self._scope.term.is_valid():

@@ -1,4 +1,4 @@
-"""How callbacks and work run: in whose name, and where what they raise goes."""
+"""Calls of callbacks and work: the term or campaign that they run in, and the handling of their exceptions."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 async def call(callback: Callable[..., Any], manager: LeaderManager, argument: object) -> None:
-    """Call a plain or an async callback, and wait for what it returns if that can be awaited."""
+    """Call a plain or an async callback. If it returns an awaitable, await that."""
     result = callback(manager, argument)
     if inspect.isawaitable(result):
         await result
 
 
 def split_cancellation(error: BaseException | None) -> tuple[BaseException | None, BaseException | None]:
-    """Return what of an exception is cancellation, and what is not.
+    """Split an exception into its cancellation and the rest. Either may be None.
 
-    trio's groups may hold both. What remains of one of the user's own stays a group.
+    trio's exception groups may contain both. The rest of a user's own group is still a group.
     """
     cancelled = anyio.get_cancelled_exc_class()
     if isinstance(error, BaseExceptionGroup):
@@ -40,19 +40,20 @@ def split_cancellation(error: BaseException | None) -> tuple[BaseException | Non
 
 
 class capture_errors:  # noqa: N801 - it reads as what it does
-    """Tell what the block raises, as it was raised, but for cancellation, which goes on: it is no error.
+    """Pass an exception of the block to ``tell``, unchanged. A cancellation is no error, and is raised again.
 
-    A cancellation that nobody requested is one: on asyncio, to await a task that other code has cancelled raises CancelledError.
+    A cancellation that was not requested is an error. On asyncio, it arises if the block awaits a task that other code
+    has cancelled: that raises CancelledError.
     """
 
-    # No generator: every campaign is in such a block for as long as it runs.
+    # No generator, to save memory: every campaign is in such a block while it runs.
     __slots__ = ("_tell",)
 
     def __init__(self, tell: Callable[[BaseException], None]) -> None:
         self._tell = tell
 
     def __enter__(self) -> None:
-        """Nothing yet."""
+        """Do nothing. ``__exit__`` does the work."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -70,7 +71,10 @@ class capture_errors:  # noqa: N801 - it reads as what it does
 
 
 def loss_errors(error: BaseException) -> list[EtcdLeaderError]:
-    """Return the errors that the end of a term causes, if the exception is one or a group of these alone; else nothing."""
+    """Return the errors that the end of a term causes, if the exception is such an error or a group of only these.
+
+    Otherwise, return an empty list.
+    """
     if isinstance(error, BaseExceptionGroup):
         found = [loss_errors(one) for one in error.exceptions]
         return [one for errors in found for one in errors] if all(found) else []
@@ -78,21 +82,27 @@ def loss_errors(error: BaseException) -> list[EtcdLeaderError]:
 
 
 class failures_in_term:  # noqa: N801 - it reads as what it does
-    """As ``failures_to``, for code that runs in a term.
+    """Do the same as ``capture_errors``, for code that runs in a term.
 
-    An error that the end of the term causes may come before this process has learned of that end: a target refuses the write
-    of a leader that was frozen, and the watch has not delivered the DELETE yet. So etcd is asked before the error is told.
+    An error that the end of the term causes may come before this process has detected that end. For example, a target
+    refuses the write of a leader that was frozen, and the watch has not delivered the DELETE yet. So such an error is
+    passed on only after etcd has confirmed the term, or ``retry`` has passed.
     """
 
     __slots__ = ("_scope", "_tell")
 
     def __init__(self, scope: TermScope | None, tell: Callable[[BaseException], None]) -> None:
-        """Prepare the block, in the term of ``scope`` if there is one. ``tell`` takes in what the block raises."""
+        """Prepare the block.
+
+        Args:
+            scope: The scope of the term that the block runs in; None outside a term.
+            tell: Receives an exception of the block.
+        """
         self._scope = scope
         self._tell = tell
 
     async def __aenter__(self) -> None:
-        """Nothing yet."""
+        """Do nothing. ``__aexit__`` does the work."""
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -109,15 +119,15 @@ class failures_in_term:  # noqa: N801 - it reads as what it does
 
 
 def unrequested_cancellation(what: str) -> EtcdLeaderError:
-    """Return the error for a task of ours that other code has cancelled by itself, without the campaign."""
+    """Return the error for the case that other code cancelled one of our tasks, but not the campaign."""
     return EtcdLeaderError(f"{what} was cancelled, but not by etcdleader: to end the campaign, use stop()")
 
 
 def _unrequested(cancellation: BaseException) -> EtcdLeaderError:
-    # The CancelledError itself would vanish in the task group of the campaign's caller.
+    # The task group of the campaign's caller would suppress the CancelledError itself.
     error = EtcdLeaderError(
-        "a callback or the work raised CancelledError, and no task or scope around it was cancelled: it awaited something "
-        "that other code has cancelled; catch CancelledError there"
+        "a callback or the work raised CancelledError, but no task or scope around it was cancelled. It awaited a task "
+        "or future that other code has cancelled: catch CancelledError there"
     )
     error.__cause__ = cancellation
     return error
@@ -125,7 +135,7 @@ def _unrequested(cancellation: BaseException) -> EtcdLeaderError:
 
 @dataclass(slots=True)
 class _Frame:
-    """Somewhere in whose name code runs, for as long as it does."""
+    """Marks code that runs on behalf of a term or a campaign. ``active`` is True while the block runs."""
 
     of: object
     active: bool = True
@@ -136,17 +146,17 @@ _frames: ContextVar[tuple[_Frame, ...]] = ContextVar("etcdleader_frames", defaul
 
 @contextmanager
 def run_in_scope_of(of: object) -> Iterator[None]:
-    """The block runs in the name of a term or a campaign. So does what it starts, until the block is left."""
+    """Run the block on behalf of a term or a campaign. Tasks that it starts are included, until the block is left."""
     frame = _Frame(of)
     token = _frames.set((*_frames.get(), frame))
     try:
         yield
     finally:
         frame.active = False
-        with suppress(ValueError):  # in another task, where a block was left that began in this one
+        with suppress(ValueError):  # if the block is left in another task than the one that entered it
             _frames.reset(token)
 
 
 def called_from(of: object) -> bool:
-    """Whether this code runs in its name: it is asked, and never waited for, from there."""
+    """Return True if this code runs on behalf of ``of``. It must not wait for the end of ``of``, which waits for it."""
     return any(frame.active and frame.of is of for frame in _frames.get())

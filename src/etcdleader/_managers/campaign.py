@@ -1,4 +1,4 @@
-"""One campaign: what was asked of it, and how it ended."""
+"""The state of one campaign: its work, its requested end, its result and its failures."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ..model import Term
 
 
 def busy(identity: str, election_key: str) -> anyio.BusyResourceError:
-    """Return the error for a second campaign of a manager."""
+    """Return the error for a second concurrent campaign of a manager."""
     error = anyio.BusyResourceError("campaigning with")
-    # anyio's own text names no resource.
+    # anyio's text does not name the resource.
     error.args = (f"{identity} is campaigning for {election_key!r} already: stop that first, or make another manager",)
     return error
 
 
 class Campaign:
-    """From ``campaign()`` to its end.
+    """A campaign, from the call of ``campaign()`` or ``run()`` to its end.
 
     Attributes:
-        loop: The event loop that it runs on.
-        work: What ``run`` was given.
-        stopping: It is to end.
-        result: What the work returned.
-        failures: What callbacks and work raised.
-        joined: Set when the candidate stands in the queue for the first time, or the campaign ends.
-        contending_done: Set when nothing of it runs any more but callbacks for errors.
-        finished: Set when it has ended.
+        loop: The event loop of the campaign.
+        work: The argument of ``run``; None for other campaigns.
+        stopping: True once the end was requested.
+        result: The result of the work.
+        failures: The exceptions of callbacks and work.
+        joined: Set when the candidate is in the queue for the first time, or the campaign ends.
+        contending_done: Set when only callbacks for errors still run.
+        finished: Set when the campaign has ended.
     """
 
     __slots__ = (
@@ -64,42 +64,42 @@ class Campaign:
         self._interruptible: anyio.CancelScope | None = None
 
     def stop(self) -> None:
-        """End it: what it waits for is interrupted, and nothing is begun any more."""
+        """Request the end of the campaign: interrupt its wait, and start no other candidacy."""
         self.stopping = True
         if self._interruptible is not None:
             self._interruptible.cancel()
 
     def fail(self, error: BaseException) -> None:
-        """End it with this exception."""
+        """Request the end of the campaign, with this exception."""
         self.failures.append(error)
         self._on_failure(error)
         self.stop()
 
     def interruptible(self) -> AbstractContextManager[None]:
-        """What is awaited in the block ends at once when the campaign is to end."""
+        """Return a block whose waits are cancelled when the end of the campaign is requested."""
         return _Interruptible(self)
 
     def check_loop(self, call: str, of: str = "manager", *arguments: str) -> None:
-        """Refuse a call that waits for the campaign on another event loop: what it waits for would never wake it.
+        """Refuse a call that waits for the campaign on another event loop, where it would never be woken.
 
         Args:
             call: The name of the method.
-            of: What the method belongs to, as the caller calls it.
-            arguments: Those of the call.
+            of: The object of the method, by its name in the error.
+            arguments: The names of the method's arguments.
 
         Raises:
-            RuntimeError: Another loop runs here.
+            RuntimeError: The current event loop is not the campaign's.
         """
         if self.loop != anyio.lowlevel.current_token():
             given = ", ".join((f"{of}.{call}", *arguments, "token=token"))
             raise RuntimeError(
                 f"{call}() was awaited on another event loop than the one that the manager campaigns on. From a thread, use "
-                f"anyio.from_thread.run({given}), with the token that anyio.lowlevel.current_token() returned on that loop; "
-                f"or, on asyncio, asyncio.run_coroutine_threadsafe({of}.{call}({', '.join(arguments)}), loop)"
+                f"anyio.from_thread.run({given}). The token is what anyio.lowlevel.current_token() returned on that loop. "
+                f"On asyncio, asyncio.run_coroutine_threadsafe({of}.{call}({', '.join(arguments)}), loop) works, too"
             )
 
     def error(self) -> BaseException | None:
-        """What it ends with: one exception as itself, several as a group."""
+        """Return the exception that ends the campaign, or None. Several exceptions are returned as a group."""
         if len(self.failures) > 1:
             return BaseExceptionGroup("several callbacks of one campaign failed", self.failures)
         return self.failures[0] if self.failures else None

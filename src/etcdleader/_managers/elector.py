@@ -1,4 +1,7 @@
-"""A campaign on etcd: candidacy after candidacy, and the leadership of each that wins. Loaded at the first campaign, not at import."""
+"""A campaign on etcd: one candidacy after the other, and the leadership of each that wins.
+
+This module is imported at the first campaign, not with the package.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,10 @@ Serve: TypeAlias = Callable[
 
 
 class Elector:
-    """The candidacies of one campaign.
+    """Runs the candidacies of one campaign.
 
     Attributes:
-        session: The lease of the candidacy that is under way. May be read from any thread.
+        session: The lease of the current candidacy. It may be read from any thread.
     """
 
     __slots__ = ("_campaign", "_context", "_released", "_reporter", "_serve", "session")
@@ -47,12 +50,12 @@ class Elector:
         serve: Serve,
         released: Callable[[TermScope], None],
     ) -> None:
-        """Begin no candidacy yet.
+        """Create an elector; ``run`` starts the first candidacy.
 
         Args:
-            campaign: Whose candidacies these are.
-            context: What they have in common.
-            reporter: Receives what happens.
+            campaign: The campaign.
+            context: The common parameters of the candidacies.
+            reporter: Receives the events.
             serve: Leads through a term, until its work has ended.
             released: Called when the leadership of such a term was released.
         """
@@ -64,7 +67,7 @@ class Elector:
         self._released = released
 
     async def run(self, connection: Connection) -> None:
-        """Join the queue again and again, until the campaign is to end.
+        """Run one candidacy after the other, until the end of the campaign is requested.
 
         Raises:
             EtcdRegressedError: etcd was wiped or restored.
@@ -80,7 +83,7 @@ class Elector:
                 await anyio.sleep(retry if resigned else backoff.next())
 
     async def _run_candidacy(self, candidacy: Candidacy) -> Term | None:
-        """Go from the grant to the release. Return the term, if there was one."""
+        """Run a candidacy from the grant of its lease to the release. Return its term, or None if it did not win."""
         self.session = candidacy.session
         scope: TermScope | None = None
         try:
@@ -90,7 +93,7 @@ class Elector:
                 await self._serve(self._campaign, scope, candidacy.monitor, leadership.overrun_in)
         finally:
             try:
-                # Last of all: until here this process led, and nobody else's work could begin.
+                # This comes last: before the release, no other candidate's work can begin.
                 await candidacy.release()
             finally:
                 self.session = None
@@ -98,7 +101,7 @@ class Elector:
                 if scope is not None:
                     self._released(scope)
         if isinstance(candidacy.session.error, EtcdRegressedError):
-            # Also when etcd has meanwhile come past the revision that was known, so that the next join would not tell.
+            # The next join might not detect the regression: etcd's revision may have passed the known one meanwhile.
             raise candidacy.session.error
         return None if scope is None else scope.term
 
@@ -116,9 +119,9 @@ class Elector:
 
 
 class Leadership:
-    """A candidacy that was won: what its term requests of the lease, and what the lease reports to the term's scope.
+    """A candidacy that was won. It connects the term with the lease: requests in one direction, reports in the other.
 
-    Nothing is awaited between the response that showed the win and the creation of this object.
+    There is no await between the response that showed the win and the creation of this object.
 
     Attributes:
         scope: The scope of its term.
@@ -157,10 +160,10 @@ class Leadership:
         self._session.watch_deadline(self._on_tick)
 
     def overrun_in(self) -> float | None:
-        """``TermScope.overrun_in``, of this lease. Called from the guard's thread, too."""
+        """Return ``TermScope.overrun_in`` for this lease. The watchdog's thread calls this, too."""
         return self.scope.overrun_in(self._session.lease_remaining())
 
-    # What the term asks
+    # Requests of the term
 
     def _is_valid(self) -> bool:
         return self._process == process_id() and self._session.is_valid()
@@ -175,7 +178,7 @@ class Leadership:
         from .._etcd.etcd3_txn import keys_put_by, transact, transact_failure
 
         self._check_loop("transaction", "success", "failure")
-        for key in keys_put_by([*success, *failure]):  # an operation that cannot be raises before anything is sent
+        for key in keys_put_by([*success, *failure]):  # an invalid operation raises here, before any request
             self._refuse_candidate(key)
         own, retry, tried = self._session.own, self._context.timing.retry, 0
         async with self._context.connect() as connection:
@@ -210,14 +213,14 @@ class Leadership:
                     if result.succeeded:
                         return
                     refused()
-                    tried = lease_id  # the key may have moved meanwhile: once more then
+                    tried = lease_id  # try again if the key has moved meanwhile
             except EtcdRegressedError as error:
                 session.invalidate(LossReason.REGRESSED, error)
                 raise
         raise LeadershipLostError(term)
 
     def _check_loop(self, call: str, *arguments: str) -> None:
-        """Refuse a call on another loop than the campaign's, as long as the session may be in use on that one."""
+        """Refuse a call on another loop than the campaign's, while the session may be in use on that one."""
         if not self._campaign.finished.is_set():
             self._campaign.check_loop(call, "term", *arguments)
 
@@ -225,14 +228,14 @@ class Leadership:
         prefix = election_prefix(self.scope.term.election)
         if key.startswith(prefix):
             raise ValueError(
-                f"{key!r} lies below the prefix {prefix!r} of the election, where every key is a candidate: no candidate "
-                "behind it could be elected. Use another key"
+                f"{key!r} lies below the prefix {prefix!r} of the election, where every key is a candidate. No candidate "
+                "behind it could be elected: use another key"
             )
 
-    # What happens to it
+    # Reports of the lease and the scope
 
     async def _confirm(self) -> None:
-        with suppress(EtcdLeaderError):  # the term stays as it is
+        with suppress(EtcdLeaderError):  # then the term continues
             await self._session.renew_now()
 
     def _on_close(self) -> None:

@@ -1,4 +1,4 @@
-"""Leader election on etcd: one candidacy after another, until the campaign is to end."""
+"""The manager of an election on etcd. It runs one candidacy after the other until the campaign ends."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..model import LeaderRecord, Term
 from .base import BaseManager
 from .campaign import Campaign
 
-# What speaks to etcd is loaded at the first campaign or question: it would take half of the time of `import etcdleader`,
-# and a factory call at import, a command line or a parent that forks has no use for it.
+# The etcd client is imported at the first campaign or query. It would take half of the time of `import etcdleader`. A
+# factory call at import, a command line, or a parent process that forks does not use it.
 if TYPE_CHECKING:
     from .._etcd.api import EtcdApi
     from .._lease.connection import Connection
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class EtcdLeaderManager(BaseManager):
-    """Campaigns on etcd. Nothing is opened before the first campaign or question, in whatever process that is.
+    """Campaigns on etcd. A manager opens no connection before the first campaign or query in the process.
 
     Managers with an equal ``EtcdConfig``, or with the same client, share one connection per process and event loop.
     """
@@ -41,21 +41,21 @@ class EtcdLeaderManager(BaseManager):
         clock: Callable[[], float] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """Make a manager for one election.
+        """Create a manager for one election.
 
         Args:
-            client: How to reach etcd: an ``EtcdConfig``, a ready ``etcd3.Etcd3Client`` (it is used, and left open), or
-                an object that implements the port, as ``etcdleader.testing.FakeEtcd`` has them. An ``Etcd3Client`` with
-                a user logs in once, when it is made: leadership ends when that token expires.
-            config: The election's settings. ``enabled`` is the factory's affair and changes nothing here.
-            election_key: What is campaigned for: candidates of one key stand in one queue. ``election_key + "/"`` is
-                the prefix of their keys in etcd.
-            clock: Seconds on a clock that never steps. By default CLOCK_BOOTTIME, which counts suspend.
-            metrics: Who counts; by default nobody.
+            client: The way to etcd: an ``EtcdConfig``, a ready ``etcd3.Etcd3Client``, or an object that implements the
+                port, such as a client of ``etcdleader.testing.FakeEtcd``. An ``Etcd3Client`` is not closed. One with a
+                user logs in once, when it is created: leadership ends when that token expires.
+            config: The settings of the election. ``enabled`` has no effect here; only the factory reads it.
+            election_key: The name of the election. Candidates with the same key wait in one queue.
+                ``election_key + "/"`` is the prefix of their keys in etcd.
+            clock: Returns seconds on a clock that never steps. By default CLOCK_BOOTTIME, which counts suspend.
+            metrics: Receives the events of this manager. By default there are no metrics.
 
         Raises:
-            ConfigError: The election key cannot be one.
-            TypeError: ``client`` or ``config`` is none of the above.
+            ConfigError: The election key is not valid.
+            TypeError: ``client`` or ``config`` has none of the above types.
         """
         if not isinstance(config, Config):
             raise TypeError(f"config must be a Config, not {type(config).__name__}")
@@ -80,7 +80,7 @@ class EtcdLeaderManager(BaseManager):
         return f"{name}#{os.urandom(4).hex()}"
 
     def _renewal_age(self) -> float | None:
-        elector = self._elector  # each once: this may be called from another thread
+        elector = self._elector  # each attribute is read once: this may be called from another thread
         session = None if elector is None else elector.session
         return None if session is None else session.age()
 
@@ -99,7 +99,7 @@ class EtcdLeaderManager(BaseManager):
 
         return acquire_connection(key, open_client, owned=True)
 
-    # Looking on
+    # Queries
 
     async def leader(self) -> LeaderRecord | None:
         queue = await self._read_queue(limit=1)
@@ -163,7 +163,7 @@ class EtcdLeaderManager(BaseManager):
             campaign, context, self._reporter, serve=self._serve_term, released=self._on_released
         )
         async with self._connect() as connection:
-            # A manager remembers what it saw in earlier campaigns, too: a cluster can be wiped between two.
+            # The manager keeps the revisions of earlier campaigns: a cluster can be wiped between two campaigns.
             connection.revisions.learn(self._known_revisions)
             connection.api.on_version(self._reporter.etcd_version)
             try:
@@ -174,7 +174,7 @@ class EtcdLeaderManager(BaseManager):
 
 
 def _is_etcd3_client(client: object) -> bool:
-    """Whether it is etcd3's, without importing etcd3: who has such a client has imported it."""
+    """Return True for an etcd3 client, without importing etcd3: a program with such a client has imported it."""
     return any(base.__module__.startswith("etcd3.") and base.__name__ == "Etcd3Client" for base in type(client).__mro__)
 
 

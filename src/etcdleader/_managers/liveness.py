@@ -1,4 +1,4 @@
-"""How a campaign fares, as another thread can tell: from when something was last heard of it."""
+"""Liveness of a campaign, judged from the time of its last activity. Can be read from any thread."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 
 class Liveness:
-    """Written on the event loop; read, and judged, from anywhere. Nothing is locked: each field is read once.
+    """Records the activity of a campaign, and judges the health from it.
+
+    Only the event loop writes the fields. Any thread may read them without a lock, because each field is read once.
 
     Attributes:
-        campaigning: Whether a campaign runs.
+        campaigning: True while a campaign runs.
     """
 
     __slots__ = ("_clock", "_config", "_failure", "_heard_at", "_renewals_heard_at", "_since", "campaigning")
@@ -32,43 +34,43 @@ class Liveness:
         self._since = datetime.now(UTC)
         self._heard_at = self._renewals_heard_at = -math.inf
 
-    # What happens
+    # Events
 
     def campaign_begins(self) -> None:
-        """Somebody campaigns from now on."""
+        """Record that a campaign begins."""
         self.campaigning, self._failure, self._since = True, None, datetime.now(UTC)
         self.heard(renewal=True)
 
     def campaign_ends(self) -> None:
-        """No campaign runs any more."""
+        """Record that the campaign has ended."""
         self.campaigning, self._since = False, datetime.now(UTC)
 
     def term_ends(self) -> None:
-        """A term is over."""
+        """Record that a term is over."""
         self._since = datetime.now(UTC)
 
     def failed(self, error: BaseException) -> None:
-        """The campaign ends with this; the first one counts."""
+        """Record the exception that ends the campaign. The first one counts."""
         self._failure = self._failure or error
 
     def heard(self, *, renewal: bool = False) -> None:
-        """The event loop runs; with ``renewal``, a renewal was tried, or none is due yet."""
+        """Record that the event loop runs. With ``renewal``, a renewal was attempted, or none is due yet."""
         self._heard_at = self._clock()
         if renewal:
             self._renewals_heard_at = self._heard_at
 
-    # What it amounts to
+    # Judgement
 
     def health(
         self, scope: TermScope | None, *, position: int | None, blocked_by: bytes | None, renewals_fail: bool
     ) -> Health:
-        """How it goes.
+        """Return the campaign's health.
 
         Args:
-            scope: Of the term whose seat was not given back yet, if there is one.
-            position: In the queue.
-            blocked_by: A key ahead of ours that has no lease, if one is known.
-            renewals_fail: The last renewal was not confirmed.
+            scope: The scope of the term whose leadership has not been released yet, if there is one.
+            position: The position in the queue; None if the candidate is not queued.
+            blocked_by: A key ahead that has no lease, if one is known.
+            renewals_fail: True if a renewal was not confirmed, and the outage has not ended since.
         """
         if not self.campaigning:
             return self._after()
@@ -76,19 +78,19 @@ class Liveness:
             return self._in_term(scope, renewals_fail=renewals_fail)
         silence = self._clock() - self._heard_at
         if silence > 2 * self._config.lease:
-            return _wedged(f"nothing was heard from its event loop for {silence:.0f} s", silence)
+            return _wedged(f"its event loop has shown no activity for {silence:.0f} s", silence)
         if scope is not None:
-            return self._standby("its term is over, and the seat is being given back")
+            return self._standby("its term is over, and leadership is being released")
         if position is None:
-            return self._standby("it does not stand in the queue yet")
+            return self._standby("it is not in the queue yet")
         if renewals_fail:
-            return self._standby("it stands in the queue, but etcd does not renew its lease")
+            return self._standby("it is in the queue, but renewals of its lease fail")
         if silence > self._config.renew + 2 * self._config.retry:
-            return self._standby(f"nothing was heard from its event loop for {silence:.0f} s")
+            return self._standby(f"its event loop has shown no activity for {silence:.0f} s")
         if blocked_by is not None:
             key = blocked_by.decode(errors="replace")
             return self._standby(f"it waits behind the key {key!r}, which has no lease: delete that key")
-        return self._standby(f"it stands in the queue, {position} ahead", ready=True)
+        return self._standby(f"it is in the queue, {position} ahead", ready=True)
 
     def _in_term(self, scope: TermScope, *, renewals_fail: bool) -> Health:
         term = scope.term
@@ -111,9 +113,9 @@ class Liveness:
         return Health(state=HealthState.LEADING, reason=reason, since=term.elected_at, ready=True)
 
     def _after(self) -> Health:
-        failure, state, reason = self._failure, HealthState.NOT_CAMPAIGNING, "no campaign is under way"
+        failure, state, reason = self._failure, HealthState.NOT_CAMPAIGNING, "no campaign is running"
         if failure is not None:
-            # What others' exceptions say may be secret; it is in the log.
+            # The text of a foreign exception may contain a secret. The log has it.
             text = f": {failure}" if isinstance(failure, EtcdLeaderError) else ""
             state, reason = HealthState.FAILED, f"the campaign has ended with {type(failure).__name__}{text}"
         return Health(state=state, reason=reason, since=self._since, ready=False)

@@ -1,4 +1,4 @@
-"""The manager of an election that is switched off: it leads while it campaigns, by the same contract."""
+"""The manager of an election that is off. It leads while it campaigns, by the same contract."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _logger = logging.getLogger("etcdleader")
 
 
 class NoopLeaderManager(BaseManager):
-    """Leads as long as it campaigns, and only then: for a single copy of a program, and for development.
+    """Leads while it campaigns. It is for a single copy of a program, and for development.
 
-    It speaks to nobody, so nothing keeps a second copy from leading as well. Its terms have token 0, which fences
-    nothing, and end only by ``stop()``, ``resign()``, cancellation or an exception.
+    It sends no requests, so a second copy of the program leads as well. Its terms have token 0, which protects no
+    write. They end only by ``stop()``, ``resign()``, cancellation or an exception.
     """
 
     def __init__(self, config: Config | None = None, election_key: str = "") -> None:
-        """Make one; both arguments only say what the program would have campaigned for.
+        """Create a manager. Both arguments only describe the election that is off.
 
         Raises:
-            ConfigError: The election key is not empty, and cannot be one.
+            ConfigError: The election key is neither empty nor valid.
         """
         if election_key != "":
             validate_election_key(election_key)
@@ -59,7 +59,7 @@ class NoopLeaderManager(BaseManager):
                 await self._serve_term(campaign, scope, anyio.sleep_forever, _never)
             finally:
                 self._on_released(scope)
-            backoff.reset()  # as on etcd, where each term has begun with a candidacy that worked
+            backoff.reset()  # as on etcd, where each term begins with a successful candidacy
             resigned = scope.term.loss_reason is LossReason.RESIGNED
             with campaign.interruptible():
                 await anyio.sleep(self._config.retry if resigned else backoff.next())
@@ -127,4 +127,4 @@ _never: Callable[[], float | None] = lambda: None  # noqa: E731 - a name for wha
 
 async def _refuse(*_: object, **__: object) -> NoReturn:
     await anyio.lowlevel.checkpoint()
-    raise ConfigError("election is off (enabled = false): there is no etcd to write to, and token 0 fences nothing")
+    raise ConfigError("election is off (enabled = false): there is no etcd to write to, and token 0 protects no write")

@@ -1,7 +1,9 @@
-"""Which failures are news, and when an outage is over. Pure: a table of states and inputs.
+"""Outages: when a failure is news, and when an outage is over. A table of states and inputs, without I/O.
 
-An outage begins with a failure. While it lasts, each kind of error is news once. It ends with a confirmed renewal; with
-any answer, unless renewals fail; and never while a watch is missing.
+An outage begins with a failure. While it lasts, each kind of error is news once. If no watch is missing, these end it:
+
+- a confirmed renewal;
+- any other response from etcd, unless renewals fail.
 """
 
 from __future__ import annotations
@@ -13,20 +15,20 @@ from typing import Any
 from ..errors import EtcdLeaderError
 
 _NONE: frozenset[Any] = frozenset()
-"""Shared: a set of its own, even an empty one, takes 216 bytes, and there may be ten thousand managers."""
+"""Shared by all managers: even an empty set takes 216 bytes, and there may be ten thousand managers."""
 
 
 class State(IntEnum):
-    """What fails. The number is the column of the table."""
+    """The kind of failure. The number is the column of the table."""
 
     FINE = 0
-    """Nothing."""
+    """There is no failure."""
     TROUBLE = 1
-    """Calls."""
+    """Calls fail."""
     FAILING = 2
-    """Renewals."""
+    """Renewals fail."""
     CRITICAL = 3
-    """Renewals, and less than a third of the lease was left."""
+    """Renewals fail, and less than a third of the lease was left."""
     BLIND = 4
     """A watch is missing."""
     BLIND_FAILING = 5
@@ -36,17 +38,17 @@ class State(IntEnum):
 
     @property
     def renewals_fail(self) -> bool:
-        """Whether a renewal was not confirmed, and nothing has ended the outage since."""
+        """True if a renewal was not confirmed, and the outage has not ended since."""
         return self not in {State.FINE, State.TROUBLE, State.BLIND}
 
     @property
     def critical(self) -> bool:
-        """Whether less than a third of the lease was left at a failed renewal."""
+        """True if less than a third of the lease was left at a failed renewal."""
         return self in {State.CRITICAL, State.BLIND_CRITICAL}
 
 
 class Input(Enum):
-    """What happens."""
+    """An event that may change the state."""
 
     CALL_FAILED = "a call failed"
     RENEWAL_FAILED = "a renewal was not confirmed"
@@ -55,12 +57,12 @@ class Input(Enum):
     ANSWERED = "a call succeeded"
     RENEWED = "a renewal was confirmed"
     WATCHES_BACK = "no watch is missing"
-    WATCHES_BACK_IDLE = "no watch is missing, and no campaign runs, so nothing is renewed"
-    CANDIDACY_ENDED = "the lease is given up; the next candidacy has its own"
+    WATCHES_BACK_IDLE = "no watch is missing, and no campaign runs, so no lease is renewed"
+    CANDIDACY_ENDED = "the lease is released; the next candidacy has its own"
 
 
 class News(Enum):
-    """What to report."""
+    """A fact to report."""
 
     KIND = "the first error of its kind in this outage"
     RENEWALS_FAIL = "renewals began to fail"
@@ -88,7 +90,7 @@ class Outages:
     """The outages of one manager, one after the other.
 
     Attributes:
-        state: What fails now.
+        state: The current failure.
         kinds: The kinds of errors in this outage; empty while there is none.
     """
 
@@ -103,12 +105,12 @@ class Outages:
         """Change the state, and return what is news.
 
         Args:
-            happened: Not ``WATCH_FAILED`` nor one of ``WATCHES_BACK``: watches have methods of their own.
-            kind: The error's, of a failure.
+            happened: The event. For watches, call ``watch_failed`` and ``watch_back`` instead.
+            kind: The kind of error; None if the event is no failure.
         """
         before = self.state
         if before is FINE and kind is None:
-            return ()  # nearly always: nothing fails, and a renewal is confirmed
+            return ()  # nearly always: there is no outage, and a renewal is confirmed
         self.state = after = TRANSITIONS[happened][before]
         news: list[News] = []
         if kind is not None and kind not in self.kinds:
@@ -126,12 +128,12 @@ class Outages:
         return news
 
     def watch_failed(self, watcher: object, kind: type[EtcdLeaderError]) -> Sequence[News]:
-        """Take in that ``watcher`` has no watch."""
+        """Record that ``watcher`` has no watch, and return what is news."""
         self._blind |= {watcher}
         return self.take(Input.WATCH_FAILED, kind)
 
     def watch_back(self, watcher: object, *, campaigning: bool) -> Sequence[News]:
-        """Take in that ``watcher`` has its watch, or needs none any more."""
+        """Record that ``watcher`` has its watch, or no longer needs one. Return what is news."""
         if watcher in self._blind:
             self._blind = self._blind - {watcher} or _NONE
         if self._blind:

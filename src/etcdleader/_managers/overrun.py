@@ -7,7 +7,7 @@ from ..model import Term
 
 
 class OverrunError(EtcdLeaderError):
-    """Work of a term ignored its cancellation past the deadline: somebody else may lead while it still runs."""
+    """Work of a term still runs after the deadline, although it was cancelled. Another candidate may lead meanwhile."""
 
     def __init__(self, term: Term) -> None:
         self.term = term

@@ -1,4 +1,7 @@
-"""The only writer of a manager's status: it sets it, wakes who waits, counts and logs; then callbacks may run."""
+"""The only writer of a manager's status. It sets the status, counts, logs and wakes waiting tasks, in this order.
+
+Callbacks may run after that.
+"""
 
 from __future__ import annotations
 
@@ -32,21 +35,21 @@ class _Counts(ElectionStatistics):
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing: no campaign runs."""
+    """Do nothing. Used while no campaign runs."""
 
 
 def _facts(term: Term, **more: object) -> dict[str, object]:
-    """Return what a record of the log says of a term, for machines."""
+    """Return a term's attributes for a log record, for use by machines."""
     return {"election": term.election, "identity": term.identity, "token": term.token, **more}
 
 
 @dataclass(slots=True, eq=False, repr=False)
 class Reporter(Waiters):
-    """One manager's news. Implements the ``Listener`` of its candidacies.
+    """Records and reports the events of one manager. Implements the ``Listener`` of its candidacies.
 
     Attributes:
         status: The manager's status.
-        on_trouble: Called with an error once per kind per outage: the manager runs its ``on_error`` callbacks.
+        on_trouble: Called with an error, once per kind of error and outage. The manager runs ``on_error`` callbacks.
         on_resign_request: Called when an operator asks the leader to step down.
     """
 
@@ -57,7 +60,7 @@ class Reporter(Waiters):
     status: LeaderStatus = LeaderStatus.INIT
     on_trouble: Callable[[EtcdLeaderError], None] = _ignore
     on_resign_request: Callable[[], None] = _ignore
-    _counts: Any = field(default_factory=_Counts)  # to type checkers the fields of ElectionStatistics are read-only
+    _counts: Any = field(default_factory=_Counts)  # for type checkers, the fields of ElectionStatistics are read-only
     _outages: Outages = field(default_factory=Outages)
     _liveness: Liveness = field(init=False)
     _warned_of_token: bool = False
@@ -67,23 +70,23 @@ class Reporter(Waiters):
 
     def __post_init__(self, clock: Callable[[], float]) -> None:
         self._liveness = Liveness(self._config, clock)
-        self._metrics.emit(Metrics.leader_known, None)  # whatever a parent saw, before it forked
+        self._metrics.emit(Metrics.leader_known, None)  # discards the value of a parent process from before the fork
 
     @property
     def outage(self) -> frozenset[type[EtcdLeaderError]]:
-        """The kinds of errors since etcd last answered; empty while it answers."""
+        """The kinds of errors in the current outage; empty if there is none."""
         return self._outages.kinds
 
     # Campaigns
 
     def campaign_begins(self) -> None:
-        """Somebody campaigns from now on."""
+        """Record that a campaign begins."""
         self._liveness.campaign_begins()
         self._set_leader(known=False)
         self.changed()
 
     def campaign_ends(self) -> None:
-        """No campaign runs any more, so there are no callbacks for errors either."""
+        """Record that the campaign has ended. Callbacks for errors are no longer called."""
         self.on_trouble = _ignore
         self._liveness.campaign_ends()
         self._set_leader(known=None)
@@ -91,10 +94,10 @@ class Reporter(Waiters):
     # Terms
 
     def elected(self, term: Term) -> None:
-        """A term begins. Status first, so that callbacks and waiters find it.
+        """Report that a term begins. The status is set first, so that callbacks and waiting tasks see it.
 
         Raises:
-            RuntimeError: The term before has not ended: the caller is broken.
+            RuntimeError: The previous term has not ended. This is a bug of the caller.
         """
         self._change_status(LeaderStatus.ELECTED)
         self._counts.terms += 1
@@ -105,22 +108,22 @@ class Reporter(Waiters):
         self.changed()
 
     def ending(self, term: Term) -> None:
-        """A term is over; its work is being cancelled."""
+        """Report that a term is over and that its work is being cancelled."""
         reason = term.loss_reason or LossReason.EXPIRED
         self._liveness.term_ends()
         self._set_leader(known=False)
         _logger.info(
-            "%s leads %r no longer (token %d): %s",
+            "%s lost leadership of %r (token %d): %s",
             *(term.identity, term.election, term.token, reason.name),
             extra=_facts(term, reason=reason.value),
         )
         self.changed()
 
     def ousted(self, term: Term, drain: float) -> None:
-        """The work of a term has ended, ``drain`` seconds after it was cancelled.
+        """Report that the work of a term has ended, ``drain`` seconds after it was cancelled.
 
         Raises:
-            RuntimeError: There was no term: the caller is broken.
+            RuntimeError: There was no term. This is a bug of the caller.
         """
         self._change_status(LeaderStatus.OUSTED)
         reason = term.loss_reason or LossReason.EXPIRED
@@ -135,7 +138,7 @@ class Reporter(Waiters):
         self.status = status
 
     def overrun(self, term: Term) -> None:
-        """Work goes on past the deadline."""
+        """Report that work still runs after the deadline."""
         self._counts.overruns += 1
         self._metrics.emit(Metrics.overrun, term)
         error = OverrunError(term)
@@ -143,7 +146,7 @@ class Reporter(Waiters):
         self.on_trouble(error)
 
     def raised_late(self, term: Term, error: EtcdLeaderError, *, tell: bool) -> None:
-        """Work or a callback has raised what the end of its term causes. ``tell``: tell ``on_error``, too."""
+        """Log an error that the end of a term has caused in work or a callback. ``tell``: call ``on_trouble``, too."""
         _logger.warning(
             "work or a callback of %s for %r (token %d) raised %s after the end of its term: %s",
             *(term.identity, term.election, term.token, type(error).__name__, error),
@@ -153,65 +156,65 @@ class Reporter(Waiters):
             self.on_trouble(error)
 
     def short_lease(self, lease: float) -> None:
-        """The campaign begins with a lease that is allowed, but not wise."""
+        """Warn that the lease is shorter than ``MIN_RECOMMENDED_LEASE``, which is allowed."""
         _logger.warning(
-            "the lease of %s is %g s: each change of etcd's own leader can cost one that is below %g s",
+            "the lease of %s is %g s. It can be lost when etcd elects another leader: use at least %g s",
             self._name,
             lease,
             MIN_RECOMMENDED_LEASE,
         )
 
     def borrowed_token(self) -> None:
-        """The campaign uses an ``etcd3`` client whose token is not renewed. Log that once per manager."""
+        """Warn, once per manager, that the campaign uses an ``etcd3`` client, which does not renew its token."""
         if not self._warned_of_token:
             self._warned_of_token = True
             _logger.warning(
-                "%s uses an etcd3 client that logged in when it was made: leadership ends when that token expires. "
-                "Give the user and the password in an EtcdConfig instead, and logins are renewed",
+                "%s uses an etcd3 client that logged in once: leadership ends when its token expires. "
+                "Give the user and the password in an EtcdConfig instead; the library then logs in again",
                 self._name,
             )
 
     def etcd_version(self, version: str) -> None:
-        """etcd's version, told once for each connection."""
+        """Warn if this version of etcd has known defects. Called once for each connection."""
         if (defects := known_defects(version)) is not None:
             _logger.warning("%s", defects, extra={"etcd_version": version})
 
     def nobody_campaigns(self, after: float) -> None:
-        """Somebody waits to be elected, and no campaign was begun."""
-        _logger.warning("%s waits to be elected, but has not campaigned for %g s", self._name, after)
+        """Warn that a task waits for election, but no campaign was started."""
+        _logger.warning("%s: still waiting for election after %g s, but no campaign is running", self._name, after)
 
     def ousted_took_too_long(self, bound: float) -> None:
-        """``on_ousted`` callbacks were cancelled."""
+        """Warn that ``on_ousted`` callbacks took too long and were cancelled."""
         _logger.warning("on_ousted callbacks of %s took longer than %g s and were cancelled", self._name, bound)
 
     def failed(self, error: BaseException) -> None:
-        """The campaign ends with this exception, wherever it goes."""
+        """Log the exception that ends the campaign, even if no task receives it."""
         self._liveness.failed(error)
         _logger.error("campaign of %s ends with %s: %s", self._name, type(error).__name__, error)
 
     # Listener
 
     def etcd_failed(self, error: EtcdLeaderError) -> None:
-        """A call failed or a stream broke."""
+        """Report that a call failed or a stream broke."""
         self._count_error(error)
         self._report_trouble(self._outages.take(Input.CALL_FAILED, type(error)), error)
 
     def etcd_answered(self) -> None:
-        """A call succeeded: the outage is over, unless renewals still fail."""
+        """Report that a call succeeded. The outage is over, unless renewals fail or a watch is missing."""
         self._liveness.heard()
         self._report_recovery(self._outages.take(Input.ANSWERED))
 
     def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
-        """``watcher`` has no watch: that is an outage until it has one, whatever else works."""
+        """Report that ``watcher`` has no watch. The outage lasts until it has one, even if calls succeed."""
         self._count_error(error)
         self._report_trouble(self._outages.watch_failed(watcher, type(error)), error)
 
     def watch_recovered(self, watcher: object) -> None:
-        """``watcher`` has its watch, or wants none any more."""
+        """Report that ``watcher`` has its watch, or no longer needs one."""
         self._report_recovery(self._outages.watch_back(watcher, campaigning=self._liveness.campaigning))
 
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
-        """Warn once per outage, and raise the voice once when less than a third of the lease is left."""
+        """Warn once per outage, and log one ERROR when less than a third of the lease is left."""
         self._liveness.heard(renewal=True)
         self._counts.renewal_failures += 1
         self._metrics.emit(Metrics.renewal_failed, remaining)
@@ -221,7 +224,7 @@ class Reporter(Waiters):
         self._report_trouble(news, error, remaining)
 
     def renewed(self, duration: float, remaining: float) -> None:
-        """A renewal was confirmed: whatever outage there was is over."""
+        """Report that a renewal was confirmed. The outage is over, unless a watch is missing."""
         self._liveness.heard(renewal=True)
         counts = self._counts
         counts.renewals += 1
@@ -231,15 +234,15 @@ class Reporter(Waiters):
         self._report_recovery(self._outages.take(Input.RENEWED))
 
     def loop_was_blocked(self, seconds: float) -> None:
-        """The lease has run out, and the event loop did not run for at least so long."""
+        """Warn that the lease has run out, and that the event loop did not run for at least ``seconds``."""
         _logger.warning(
-            "the lease of %s has run out, and its event loop did not run for at least %.1f s: run what blocks it in a thread "
-            "(if nothing does, the process or the machine was stopped or suspended)",
+            "the lease of %s has run out, and its event loop did not run for at least %.1f s. "
+            "Run blocking code in a thread. If no code blocks the loop, the process or the machine was stopped or suspended",
             *(self._name, seconds),
         )
 
     def lease_moved(self, lease_id: int) -> None:
-        """The candidate key is on another lease."""
+        """Report that the candidate key has moved to another lease."""
         self._liveness.heard(renewal=True)
         self._counts.lease_moves += 1
         self._metrics.emit(Metrics.lease_moved, lease_id)
@@ -247,41 +250,42 @@ class Reporter(Waiters):
         self._report_recovery(self._outages.take(Input.RENEWED))
 
     def queued(self, position: int | None) -> None:
-        """Our place in the queue."""
+        """Report the candidate's position in the queue; None if it is not queued."""
         waiting = self.status is not LeaderStatus.ELECTED
         if position is None:
-            self._blocked_by = None  # the next candidacy may stand behind the same key, and has been warned
+            self._blocked_by = None  # the next candidacy may be behind the same key, which has been logged
         self._liveness.heard(renewal=waiting)
         if waiting:
-            # Behind somebody. Ahead of everybody, the seat is ours to take, and nobody has taken it yet.
+            # Behind another candidate there is a leader. At position 0 there is none until this candidate has won.
             self._set_leader(known=bool(position))
         if position != self._counts.queue_position:
             self._counts.queue_position = position
             self._metrics.emit(Metrics.queued, position)
 
     def blocked(self, key: bytes | None) -> None:
-        """A key ahead of ours has no lease: warn once of each. None: no such key is known."""
+        """Warn, once per key, of a key ahead that has no lease. None: no such key is known."""
         self._blocked_by = key
         if key is not None and key != self._warned_of_key:
             _logger.warning(
-                "%s waits behind the key %r, which has no lease and so never goes away by itself: no candidate behind it can "
-                "be elected. Delete it: it was put by hand, or by a program that uses the prefix of the election",
+                "%s waits behind the key %r, which has no lease and never expires. "
+                "No candidate behind it can be elected. Delete the key: it was put by hand, or by a program that uses the "
+                "prefix of the election",
                 *(self._name, key.decode(errors="replace")),
             )
         self._warned_of_key = key
 
     def asked_to_resign(self) -> None:
-        """An operator asks the leader to step down."""
+        """Log that an operator requests a step-down, and resign."""
         _logger.info("%s was asked to step down", self._name)
         self.on_resign_request()
 
     def candidacy_lost(self, reason: LossReason) -> None:
-        """A candidate that waited has lost its lease or its key, and stands again."""
+        """Report that a waiting candidate has lost its lease or its key, and joins the queue again."""
         self._set_leader(known=False)
-        _logger.info("%s lost its place in the queue (%s) and stands again", self._name, reason.name)
+        _logger.info("%s lost its candidacy (%s); rejoining the queue", self._name, reason.name)
 
     def candidacy_ended(self) -> None:
-        """The next candidacy's renewals start with a clean slate."""
+        """Record that the candidacy has ended. Its failed renewals do not count for the next one."""
         self._liveness.heard()
         self._outages.take(Input.CANDIDACY_ENDED)
 
@@ -291,10 +295,10 @@ class Reporter(Waiters):
         self._metrics.emit(Metrics.etcd_failed, error)
 
     def _report_trouble(self, news: Sequence[News], error: EtcdLeaderError, remaining: float | None = None) -> None:
-        """Log what is news, and run ``on_error``. ``remaining``: seconds that are left of the lease, where a renewal failed."""
+        """Log what is news, and call ``on_trouble``. ``remaining``: seconds left of the lease, if a renewal failed."""
         if News.KIND in news:
             if remaining is None:
-                _logger.warning("%s has trouble with etcd: %s", self._name, error)
+                _logger.warning("%s: etcd request failed: %s", self._name, error)
             self.on_trouble(error)
         if News.RENEWALS_FAIL in news:
             _logger.warning("renewals of %s began to fail, %.1f s left: %s", self._name, remaining, error)
@@ -303,7 +307,7 @@ class Reporter(Waiters):
 
     def _report_recovery(self, news: Sequence[News]) -> None:
         if news:
-            _logger.info("%s has etcd back", self._name)
+            _logger.info("%s: etcd connection restored", self._name)
 
     def _set_leader(self, *, known: bool | None) -> None:
         if known is not self._leader_known:
@@ -311,10 +315,10 @@ class Reporter(Waiters):
             self._metrics.emit(Metrics.leader_known, known)
 
     def health(self, scope: TermScope | None) -> Health:
-        """How it goes. From any thread.
+        """Return the manager's health. Can be called from any thread.
 
         Args:
-            scope: Of the term whose seat was not given back yet, if there is one.
+            scope: The scope of the term whose leadership has not been released yet, if there is one.
         """
         return self._liveness.health(
             scope,
@@ -324,6 +328,6 @@ class Reporter(Waiters):
         )
 
     def statistics(self, renewal_age: float | None) -> ElectionStatistics:
-        """What was counted so far."""
+        """Return what was counted so far."""
         numbers = {each.name: getattr(self._counts, each.name) for each in fields(ElectionStatistics)}
         return ElectionStatistics(**numbers | {"losses": dict(self._counts.losses), "last_renewal_age": renewal_age})

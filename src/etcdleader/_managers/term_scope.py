@@ -1,4 +1,4 @@
-"""One term and everything that runs in its name: marked, then cancelled, then joined, in that order."""
+"""One term and the work that runs in it. At its end, the term is marked, then the work is cancelled and awaited."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from .._runtime.events import Event
 from ..model import LossReason, Term
 
 _SLACK = 0.001
-"""Seconds by which a scope's deadline may be off: to set it is to set a timer, and two clocks never say quite the same."""
+"""Seconds by which a scope's deadline may be off. Each change sets a timer, and two clocks always differ a little."""
 
 
 class TermScope:
-    """The scope that the work of one term lives in.
+    """The cancel scopes in which the work of one term runs.
 
     Attributes:
         term: The term.
-        confirm: Returns when etcd has confirmed the term, when the term is over, or after ``retry``. On the loop of the campaign.
-        joined: Its work has ended.
-        released: Set when the seat was given back.
-        overrun_reported: The overrun was reported.
+        confirm: Returns when etcd has confirmed the term, when the term is over, or after ``retry``. It must be awaited
+            on the campaign's loop.
+        joined: True once the work has ended.
+        released: Set when leadership was released.
+        overrun_reported: True once an overrun was reported.
+        closed_at: The time of the end by the manager's clock; None while the term lasts.
     """
 
     __slots__ = (
@@ -63,19 +65,20 @@ class TermScope:
         self._clock = clock
         self._margin = margin
         self._on_close = on_close
-        self._scopes: dict[anyio.CancelScope, None] = {}  # in the order of their making: a set has none
+        self._scopes: dict[anyio.CancelScope, None] = {}  # in the order of creation, which a set does not keep
         self._left = Event()
 
     def close(self, reason: LossReason) -> None:
-        """End the term: first the mark, so that the work's own clean-up finds ``is_valid()`` False; then cancel.
+        """End the term: mark it, then cancel its work.
 
-        Past the lease's deadline the reason is EXPIRED.
+        The mark comes first, so that ``is_valid()`` is False in the clean-up of the work. After the lease's deadline,
+        the reason is always EXPIRED.
         """
         if self.term.loss_reason is not None:
             return
         self.term.loss_reason = loss_reason_at(reason, self.lease_remaining())
         self.closed_at = self._clock()
-        # Before anybody is told: what tells may fail.
+        # The cancellation comes before the report, which may fail.
         for scope in list(self._scopes):
             scope.cancel()
         self._on_close()
@@ -86,32 +89,38 @@ class TermScope:
 
     @property
     def closed(self) -> bool:
-        """Whether the end was marked."""
+        """True once the end was marked."""
         return self.term.loss_reason is not None
 
     def leadership_lost(self, reason: LossReason) -> None:
-        """The seat may be, or has been, given to somebody else."""
+        """End the term because another candidate leads, or may lead soon."""
         self._leadership_lost_at = min(self._leadership_lost_at, self._clock())
         self.close(reason)
 
     def overrun_in(self, lease_remaining: float) -> float | None:
-        """Seconds until work that still runs is an overrun: half a margin after the deadline, or after the seat was
-        lost. None when it has ended. Called from the guard's thread, too."""
+        """Return the seconds until work that still runs is an overrun; None if the work has ended.
+
+        Work is an overrun half a margin after the lease's deadline, or after leadership was lost, if that is earlier.
+        The watchdog's thread calls this, too.
+        """
         if self.joined:
             return None
         now = self._clock()
         return min(lease_remaining, self._leadership_lost_at - now) + self._margin / 2
 
     def had_time_to_end(self) -> bool:
-        """Whether the work was cancelled half a margin ago: that of a process which was frozen hears of it late."""
+        """Return True if the work was cancelled at least half a margin ago.
+
+        The work of a process that was frozen receives its cancellation late, and needs time to end.
+        """
         return self.closed_at is not None and self._clock() - self.closed_at >= self._margin / 2
 
     def work(self, scope: anyio.CancelScope, now: float) -> AbstractContextManager[None]:
-        """The block runs in the term's name, in ``scope``: it is cancelled when the term ends, and waited for.
+        """Return a block for work of the term, which is cancelled and awaited when the term ends.
 
         Args:
-            scope: Already entered.
-            now: The moment on the loop's clock.
+            scope: The cancel scope of the work, which is entered already.
+            now: The current time on the loop's clock.
         """
         return _Work(self, scope, now)
 
@@ -127,10 +136,10 @@ class TermScope:
             self._left.set()
 
     def extend_backstop(self, now: float, remaining: float) -> None:
-        """The lease may have been renewed: then the scopes may last longer.
+        """Move the deadlines of the scopes, if the lease was renewed.
 
         Args:
-            now: The moment on the loop's clock.
+            now: The current time on the loop's clock.
             remaining: Seconds until the lease's deadline.
         """
         deadline = self._backstop(now, min(remaining, 0.0) if self.closed else remaining)
@@ -139,15 +148,18 @@ class TermScope:
                 scope.deadline = deadline
 
     def _backstop(self, now: float, remaining: float) -> float:
-        """When a scope ends anyhow, on the loop's clock. That clock may stand still in suspend, and it knows no reason
-        to give, so it comes a little after the ticker that does both."""
+        """Return the time on the loop's clock at which a scope ends in any case.
+
+        The ticker should end the term first: it gives the reason, and its clock counts suspend, as the loop's may not.
+        So the backstop is a quarter of a margin later.
+        """
         return now + remaining + self._margin / 4
 
     async def join(self) -> None:
-        """Wait until nothing runs in the term's name any more, whatever interrupts the wait.
+        """Wait until all work of the term has ended, even if the wait is interrupted.
 
-        No scope of anyio's can: callers are shielded. But asyncio's own ``Task.cancel()`` goes through shields, and a
-        program that cancels all tasks of its loop would have the seat released under work that still cleans up.
+        anyio's scopes cannot interrupt it, because callers are shielded. But asyncio's ``Task.cancel()`` ignores
+        shields. A program that cancels all tasks of its loop would release leadership while work still cleans up.
         """
         interruption: BaseException | None = None
         while self._scopes:
@@ -162,7 +174,7 @@ class TermScope:
 
 
 class _Work(AbstractContextManager[None]):
-    # No generator: a term is in such a block for as long as it lasts.
+    # No generator, to save memory: a term is in such a block while it lasts.
     __slots__ = ("_now", "_of", "_scope")
 
     def __init__(self, of: TermScope, scope: anyio.CancelScope, now: float) -> None:

@@ -1,4 +1,4 @@
-"""Tasks that wait until something about a manager changes, each on an event loop of its own choice."""
+"""Tasks that wait for the next change of a manager, on any event loop."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Waiters:
     _waiting: list[tuple[anyio.Event, anyio.lowlevel.EventLoopToken]] = field(init=False, default_factory=list)
 
     def changed(self) -> None:
-        """Wake the tasks that wait."""
-        for waiting, loop in self._waiting.copy():  # waiters of other threads come and go meanwhile
+        """Wake the waiting tasks."""
+        for waiting, loop in self._waiting.copy():  # other threads may add and remove waiters meanwhile
             if loop == anyio.lowlevel.current_token():
                 waiting.set()
             else:
@@ -26,7 +26,7 @@ class Waiters:
 
     async def wait_changed(self) -> None:
         """Wait for the next change."""
-        # An event for each: the next task may wait on another loop.
+        # One event per task: the next task may wait on another loop.
         waiting = anyio.Event(), anyio.lowlevel.current_token()
         self._waiting.append(waiting)
         try:
