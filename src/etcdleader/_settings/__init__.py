@@ -1,1 +1,1 @@
-"""Where settings come from, and what their tables say."""
+"""Settings: their sources, their tables and their values."""

@@ -1,4 +1,4 @@
-"""The settings there are. Their names and kinds are those of the fields of ``Config`` and ``EtcdConfig``."""
+"""The known settings. Their names and kinds are those of the fields of ``Config`` and ``EtcdConfig``."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from .._values.kinds import Kind, kinds
 from ..config import Config, EtcdConfig
 
 PREFIX = "ETCDLEADER_"
-"""Of the variables."""
+"""The prefix of the environment variables."""
 RESERVED = ("token", "election", "key", "identity", "lease_id")
-"""What ``etcdleader run`` tells its command of the term, as ``ETCDLEADER_TOKEN`` and so on. A command may campaign, too."""
+"""Attributes of the term that ``etcdleader run`` passes to its command, as ``ETCDLEADER_TOKEN`` and so on.
+
+The command may campaign, too, so these variables are no settings.
+"""
 
 LEADER: Mapping[str, Kind] = {**kinds(Config), "election_key": Kind.TEXT}
-"""In the table of an election."""
+"""The settings in the table of an election."""
 ETCD: Mapping[str, Kind] = kinds(EtcdConfig)
-"""In ``[etcd]``."""
+"""The settings in ``[etcd]``."""
 SCALARS = frozenset(name for name, kind in (*LEADER.items(), *ETCD.items()) if kind is not Kind.LIST)
 SECRETS = frozenset(each.name for each in fields(EtcdConfig) if not each.repr)
 """Their values are never shown."""
 TELLING = frozenset(LEADER) - {each.name for each in fields(Config) if each.metadata.get("common")}
-"""A table that has one of them is probably an election's."""
+"""A table with one of these settings is probably that of an election."""
 
 
 def option_of(setting: str) -> str:

@@ -1,4 +1,7 @@
-"""Whose settings a file may hold. It decides who leads, and to which address a password is sent."""
+"""Check of the users that may write a settings file.
+
+The file decides which process leads, and which address receives the password.
+"""
 
 from __future__ import annotations
 
@@ -14,32 +17,32 @@ def refuse_if_written_by_others(path: Path, *, found: bool) -> None:
 
     Args:
         path: The file.
-        found: It was found in the working directory, not named. Another user may have put it there.
+        found: True if the file was found in the working directory and not named. Another user may have put it there.
 
     Raises:
-        OSError: It cannot be looked at.
-        ValueError: Another user may have. The message says what to do.
+        OSError: The file cannot be examined.
+        ValueError: Another user may have written it. The message names the remedy.
     """
     file = path.stat()
     if file.st_mode & stat.S_IWOTH:
         raise ValueError(f"every user may write it, and so choose where the password is sent: chmod o-w {path}")
     if not found or not hasattr(os, "geteuid"):
         return
-    # A stranger may have made the folder "config", too.
+    # Another user may have created the directory "config", too.
     for entry in (path, *path.parents[:-1]):
         if (owner := _stranger_who_may_have_put(entry)) is not None:
             what = "it" if entry == path else f"its directory {entry}"
             raise ValueError(
-                f"{what} belongs to user {owner} and lies in a directory that other users may write: remove it, change its "
-                "owner, or name the file if it is meant (--settings FILE, settings=...)"
+                f"{what} belongs to user {owner} and lies in a directory that other users may write. "
+                "Remove it, change its owner, or name the file if it is meant (--settings FILE, settings=...)"
             )
 
 
 def _stranger_who_may_have_put(entry: Path) -> int | None:
-    """Return the user who may have put the entry into its folder, and is neither the folder's owner nor trusted."""
+    """Return the untrusted user that may have created the entry in its directory; None if there is none."""
     folder = entry.parent.stat()
     for owner in {entry.stat().st_uid, entry.lstat().st_uid} - {_ROOT, os.geteuid()}:
-        # The owner of a folder may have put the file there for us, as into the volume of a container.
+        # The directory's owner is trusted, because it may have put the file there for us, as in a container's volume.
         if folder.st_mode & stat.S_IWOTH or (folder.st_mode & stat.S_IWGRP and folder.st_uid != owner):
             return owner
     return None

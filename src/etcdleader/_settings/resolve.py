@@ -1,4 +1,4 @@
-"""What settings amount to: values to make a manager or a client of, or everything that is wrong with them."""
+"""Resolution of settings: the values for a manager or a client, or all problems."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purpose:
-    """What settings are read for, and how else what is missing can be given.
+    """The purpose of reading settings: which are required, and how else a missing one can be given.
 
     Attributes:
-        key_remedy: How to give the election key, beside the setting; None: it may be missing.
-        endpoints_remedy: How to give the endpoints, beside the setting; empty: in no other way.
-        needs_section: The election's table must exist. If a table seems to be it with a misspelled name, it must in any case.
-        needs_etcd: If election is on, ``[etcd]`` must say where etcd is. False: the program has a client.
+        key_remedy: Another way to give the election key, besides the setting; None: the key may be missing.
+        endpoints_remedy: Another way to give the endpoints, besides the setting; empty: there is none.
+        needs_section: The election's table must exist. False: it may be missing, unless another table seems to be a
+            misspelling of it.
+        needs_etcd: If election is on, ``[etcd]`` must have endpoints. False: the program has a client.
         checks_etcd_when_off: ``[etcd]`` is checked even if election is off.
     """
 
@@ -35,17 +36,17 @@ class Purpose:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What settings amount to.
+    """The result of reading settings.
 
     Attributes:
-        problems: All that is wrong.
-        config: The election's; None if it cannot be made.
-        etcd: Where etcd is; None if nothing says so, if it cannot be made, or if it was not looked at.
-        election_key: Empty if nothing says it, or if it cannot be one.
-        sections: The tables that were looked at.
-        places: Where was looked.
-        no_section: The problem that there is no table of the election; None if there is one, or if another table seems to
-            be it with a misspelled name.
+        problems: All problems that were found.
+        config: The settings of the election; None if they are not valid.
+        etcd: The settings of ``[etcd]``; None if they have no endpoints, are not valid, or were not checked.
+        election_key: Empty if it is not set, or not valid.
+        sections: The tables that were checked.
+        places: The places that were searched.
+        no_section: The problem that there is no table of the election. None if there is one, or if another table seems
+            to be a misspelling of it.
     """
 
     problems: tuple[str, ...]
@@ -57,10 +58,10 @@ class Resolved:
     no_section: str | None = None
 
     def checked(self) -> Config:
-        """Return the election's settings.
+        """Return the settings of the election.
 
         Raises:
-            ConfigError: All that is wrong.
+            ConfigError: There are problems; it lists all.
         """
         if self.config is None or self.problems:
             raise ConfigError(*self.problems)
@@ -75,17 +76,17 @@ def resolve(
     overrides: Overrides | None = None,
     purpose: Purpose,
 ) -> Resolved:
-    """Read settings once, and judge them.
+    """Read settings once, and check them.
 
     Args:
         settings: As for ``read_settings``.
         section: The table of the election; may be dotted.
-        election_key: What is campaigned for; None: the settings say it.
-        overrides: What a command line says.
-        purpose: What they are read for.
+        election_key: The name of the election; None: the one in the settings.
+        overrides: The options of a command line.
+        purpose: The purpose of reading them.
 
     Raises:
-        TypeError: ``settings`` is none that can be read.
+        TypeError: ``settings`` has none of the types of ``read_settings``.
     """
     try:
         read = read_settings(settings, section, overrides)
@@ -104,19 +105,19 @@ def resolve(
 
 
 def resolve_etcd(settings: object, endpoints: Sequence[str] | None, *, remedy: str) -> EtcdConfig:
-    """Read where etcd is, for who takes part in no election.
+    """Read the settings of ``[etcd]``, for a command that takes part in no election.
 
     Args:
         settings: As for ``read_settings``.
-        endpoints: Instead of those in the settings.
-        remedy: How to give the endpoints, beside the setting.
+        endpoints: Replace those in the settings.
+        remedy: Another way to give the endpoints, besides the setting.
 
     Raises:
-        ConfigError: All that is wrong with it.
+        ConfigError: There are problems; it lists all.
     """
     read = read_settings(settings, "leader", Overrides(endpoints=endpoints))
     problems = list(read.unreadable)
-    etcd = _etcd_config(read, True, problems, remedy)  # noqa: FBT003 - as the setting
+    etcd = _etcd_config(read, True, problems, remedy)  # noqa: FBT003 - the value of the setting
     if etcd is None or problems:
         raise ConfigError(*problems)
     return etcd
@@ -125,7 +126,7 @@ def resolve_etcd(settings: object, endpoints: Sequence[str] | None, *, remedy: s
 def _config(read: Settings, problems: list[str], purpose: Purpose) -> Config | None:
     leader = read.leader
     problems += leader.problems
-    # What could not be read may have it.
+    # A source that could not be read may have the section.
     if not read.found and not read.unreadable and (purpose.needs_section or read.misspelled()):
         problems.append(read.no_section())
     if not leader.exists:
@@ -139,7 +140,7 @@ def _config(read: Settings, problems: list[str], purpose: Purpose) -> Config | N
 def _election_key(leader: Section, given: str | None, problems: list[str], remedy: str | None) -> str:
     key: Any = leader.values.get("election_key") if given is None else given
     if key is None:
-        # Without an election nothing is campaigned for, so it need not have a name.
+        # If election is off, it needs no name.
         if remedy is not None and leader.exists and leader.values.get("enabled") is not False:
             problems.append(f"election_key is missing: {remedy} or as {leader.name}.election_key")
         return ""
@@ -156,20 +157,20 @@ def _etcd_config(read: Settings, enabled: object, problems: list[str], remedy: s
     problems += etcd.problems
     if "endpoints" in etcd.values:
         return _made(etcd, EtcdConfig, etcd.values, problems)
-    # Without an election they are not needed, and whether there is one may not be known.
+    # Endpoints are needed only if election is on. After a read error, that may be unknown.
     if enabled is True and not read.unreadable:
         missing = 'etcd.endpoints is missing: say where etcd is, such as ["127.0.0.1:2379"]'
         if not etcd.exists:
             missing = "there is no [etcd] section" + ("" if remedy else ", and no client was given")
         problems.append(read.nowhere(missing) + (f"; or {remedy}" if remedy else ""))
     if etcd.exists and enabled is not False:
-        # The other settings are checked all the same. Nothing is connected with this endpoint.
+        # The other settings are still checked. No connection to this endpoint is opened.
         _made(etcd, EtcdConfig, {**etcd.values, "endpoints": "127.0.0.1:1"}, problems)
     return None
 
 
 def _made(section: Section, make: Callable[..., _T], values: Mapping[str, Any], problems: list[str]) -> _T | None:
-    """What ``make`` makes of the values, or None and its problems."""
+    """Return ``make(**values)``. If the values are not valid, add its problems and return None."""
     try:
         return make(**values)
     except ConfigError as error:

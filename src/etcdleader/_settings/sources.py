@@ -1,7 +1,7 @@
-"""Where settings come from: files and variables, a path, a mapping, or an application's own Dynaconf object.
+"""The sources of settings: files and variables, a path, a mapping, or an application's own Dynaconf object.
 
-The only module that knows dynaconf. Each source is read by itself and laid over those before it by our own rules, so
-every value knows where it came from, and dynaconf's rules of searching, merging and casting have no say in it.
+Only this module uses dynaconf. It reads each source separately, and lays it over the earlier ones by our own rules. So
+the origin of each value is known. dynaconf's rules of searching, merging and casting do not apply.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _FILES = ("settings.toml", ".secrets.toml", "config/settings.toml", "config/.sec
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What a command line says, above all settings. None says nothing.
+    """The options of a command line, which override all settings. None means that the option was not given.
 
     Attributes:
         leader: Settings of the election.
-        endpoints: Those of etcd.
+        endpoints: The endpoints of etcd.
         enabled: Election is on, unless a setting switches it off.
     """
 
@@ -38,21 +38,21 @@ class Overrides:
 
 
 class Settings:
-    """What was read.
+    """The settings of all sources.
 
     Attributes:
         leader: The section of the election.
         etcd: ``[etcd]``.
-        found: There is a table of the election in one of the places; a command line is none.
-        places: Where was looked.
-        unreadable: Sources that are there and could not be read.
+        found: True if one of the places has a table of the election. A command line does not count.
+        places: The places that were searched.
+        unreadable: Sources that exist, but could not be read.
     """
 
     def __init__(self, section: str) -> None:
-        """Read nothing yet.
+        """Create empty settings.
 
         Raises:
-            ConfigError: ``section`` cannot be the name of a table.
+            ConfigError: ``section`` is no valid name of a table.
         """
         self.leader = Section(section, LEADER)
         self.etcd = Section("etcd", ETCD)
@@ -65,12 +65,12 @@ class Settings:
             raise ConfigError(Problem.of("section", section, 'must be the name of a table, such as "leader"'))
 
     def no_section(self) -> str:
-        """Say that the election's table is in none of the places, and name the table that may have been meant."""
+        """Return the problem that no place has the election's table. It names the table that may have been meant."""
         meant = self.misspelled()
         return self.nowhere(f"there is no [{self.leader.name}] section" + (f"; did you mean {meant}?" if meant else ""))
 
     def misspelled(self) -> str | None:
-        """Return which table has settings of an election and almost the name of the section; None if none has."""
+        """Return the table that has settings of an election and almost the section's name; None if there is none."""
         from difflib import get_close_matches
 
         for name, table, origin in self._others:
@@ -79,7 +79,7 @@ class Settings:
         return None
 
     def nowhere(self, missing: str) -> str:
-        """Say that something is in none of the places where was looked."""
+        """Return the problem that a setting is missing in all places that were searched."""
         return f"{missing}; looked in {', '.join(self.places)}"
 
     def read_around_here(self) -> None:
@@ -91,7 +91,7 @@ class Settings:
         self._lay_variables(os.environ, "")
 
     def read_toml(self, path: Path) -> None:
-        """Read one file, which must be there."""
+        """Read one file, which must exist."""
         self._read_file(path, self._lay_toml, found=False)
         if not path.is_file() and not self.unreadable:
             self.unreadable.append(f"{path}: there is no such file")
@@ -102,18 +102,18 @@ class Settings:
         self._lay(settings, "the given mapping")
 
     def read_dynaconf(self, settings: Any) -> None:
-        """Read an application's own object: by ``keys`` and ``get``, for attributes such as ``store`` are dynaconf's."""
+        """Read an application's object through ``keys`` and ``get``: attributes such as ``store`` are dynaconf's."""
         origin = "the given Dynaconf settings"
         self.places.append(origin)
         try:
-            # Nothing else in it is looked at, for it may be lazy and fail.
+            # Other keys are not read: their values may be lazy and fail.
             self._lay({key: settings.get(key) for key in list(settings.keys()) if self._matters(key)}, origin)
-        except Exception as error:  # noqa: BLE001 - validators, casts, files: whatever comes of the first access
-            # Its text is left out: a validator's tells the value.
-            self.unreadable.append(f"{origin}: {type(error).__name__} while reading; settings.as_dict() tells more")
+        except Exception as error:  # noqa: BLE001 - the first access runs validators, casts and file reads
+            # Its text is left out: that of a validator contains the value.
+            self.unreadable.append(f"{origin}: {type(error).__name__} while reading; see settings.as_dict()")
 
     def finish(self, overrides: Overrides) -> None:
-        """Lay the command line over what was read, and give each section its part."""
+        """Lay the command line over the settings, and let each section take its part."""
         section = Section(self.leader.name, self.leader.known)
         section.take(self._tree)
         self.found = section.exists or bool(self.leader.problems)
@@ -128,10 +128,10 @@ class Settings:
             section.take(self._tree)
 
     def _read_file(self, path: Path, lay_file: Callable[[Path], None], *, found: bool) -> None:
-        """Read a file if it is there, and note what came of it. ``found``: it was not named."""
+        """Read a file if it exists, and record the result. ``found``: the file was found, not named."""
         there = False
         try:
-            there = path.is_file()  # a directory `.env` is something else
+            there = path.is_file()  # a directory `.env` is ignored
             if there:
                 refuse_if_written_by_others(path, found=found)
                 lay_file(path)
@@ -147,7 +147,7 @@ class Settings:
     def _lay_dotenv(self, path: Path) -> None:
         from dynaconf.vendor.dotenv import dotenv_values
 
-        # Nothing is put into the environment, and no $ is replaced: it may be a password's.
+        # The environment does not change, and no $ is replaced: it may be part of a password.
         values = dotenv_values(str(path), interpolate=False, encoding="utf-8-sig")
         self._lay_variables({name: text for name, text in values.items() if text is not None}, f" in {path}")
 
@@ -178,21 +178,21 @@ class Settings:
 
 
 def read_settings(settings: object, section: str, overrides: Overrides | None = None) -> Settings:
-    """Read what there is. Nothing is checked yet but names.
+    """Read settings. Only names are checked here.
 
     Args:
-        settings: A mapping, a path, an application's Dynaconf object, or None for the files and variables around here.
+        settings: A mapping, a path, an application's Dynaconf object, or None for the process's files and variables.
         section: The table of the election; may be dotted.
-        overrides: What a command line says.
+        overrides: The options of a command line.
 
     Raises:
-        ConfigError: ``section`` cannot be the name of a table.
-        TypeError: ``settings`` is none of these.
+        ConfigError: ``section`` is no valid name of a table.
+        TypeError: ``settings`` has none of these types.
     """
     read = Settings(section)
     if settings is None:
         read.read_around_here()
-    elif _is_dynaconf(type(settings)):  # before any `isinstance`, which would make it load, and fail, there and then
+    elif _is_dynaconf(type(settings)):  # before any `isinstance`, which would make it load its files, and possibly fail
         read.read_dynaconf(settings)
     elif isinstance(settings, Mapping):
         read.read_mapping(settings)
@@ -205,7 +205,7 @@ def read_settings(settings: object, section: str, overrides: Overrides | None = 
 
 
 def _is_dynaconf(kind: type) -> bool:
-    """Whether it is a class of settings objects, without importing dynaconf: who has such an object has done so."""
+    """Return True for a class of settings objects, without importing dynaconf: a program with such an object has."""
     return any(
         base.__module__.startswith("dynaconf.") and base.__name__ in {"LazySettings", "Settings"}
         for base in kind.__mro__
@@ -220,20 +220,23 @@ def _working_directory() -> str:
     try:
         return str(Path.cwd())
     except OSError:
-        return "it was removed"  # variables still count
+        return "it was removed"  # variables are still read
 
 
 def _toml(path: Path) -> Mapping[str, object]:
-    """Return one file's tables as they are.
+    """Return the tables of a file unchanged.
 
-    dynaconf's own parser reads it. Its loader does not: it searches upwards for files, and for others beside this
-    (``settings.local.toml``, ``dynaconf_hooks.py``, includes), takes options of its own from variables
-    ``..._FOR_DYNACONF``, gives strings with ``@``, keys with dots and tables named after an environment a meaning, and
-    keeps one of two tables whose names differ in case.
+    The file is read by dynaconf's parser, but not by its loader. The loader differs in these ways:
+
+    - It searches parent directories for files.
+    - It reads other files beside this one: ``settings.local.toml``, ``dynaconf_hooks.py`` and includes.
+    - It takes options from variables ``..._FOR_DYNACONF``.
+    - It interprets strings with ``@``, keys with dots, and tables that are named after an environment.
+    - It keeps only one of two tables whose names differ in case.
 
     Raises:
-        OSError: It cannot be opened.
-        ValueError: It is not TOML.
+        OSError: The file cannot be opened.
+        ValueError: The file is not TOML.
     """
     from dynaconf.vendor import tomllib
 
@@ -248,7 +251,10 @@ def _toml(path: Path) -> Mapping[str, object]:
 
 
 def _value_of_variable(path: list[str], text: str) -> object:
-    """As dynaconf reads variables, but for ``@``; and a scalar stays as it is written: 0123 may be a password."""
+    """Return a variable's value as dynaconf reads it, except that ``@`` has no meaning and a scalar is not converted.
+
+    A scalar such as 0123 may be a password.
+    """
     if text[:1] in {'"', "'", "[", "{"}:
         from dynaconf.utils.parse_conf import parse_conf_data
 

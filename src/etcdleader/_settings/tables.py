@@ -1,4 +1,4 @@
-"""Tables of settings, laid over each other; every value knows where it came from."""
+"""Tables of settings that are laid over each other. Each value has its origin."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .._values.problems import Problem
 
 _FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _MARKERS = frozenset({"dynaconf_merge", "dynaconf_merge_unique"})
-"""They ask dynaconf for what is done here anyway."""
+"""Markers that request merging from dynaconf. Tables are always merged here."""
 _ITSELF = "\0"
-"""In a tree: the value of a name that is a table elsewhere. Neither may vanish."""
+"""The name, in a tree, of the value of a setting that is a table elsewhere. Both are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,25 +21,25 @@ class _Found:
     value: object = field(repr=False)  # it may be a password
     origin: str
     ambiguous: bool = False
-    """The same source has another value for it, under another spelling of the name."""
+    """True if the same source has another value under another spelling of the name."""
 
 
 Tree: TypeAlias = "dict[str, Tree | _Found]"
-"""Tables in tables, by normal names."""
+"""Nested tables, by normalized names."""
 
 
 def normal(name: object) -> str:
-    """The one spelling of a name."""
+    """Return the normalized spelling of a name."""
     return str(name).strip().lower().replace("-", "_")
 
 
 def lay(table: Mapping[Any, object], origin: str, tree: Tree, *, over: bool = True) -> None:
-    """Lay a table over a tree: tables are merged, all else (lists, too) is replaced, and None says nothing.
+    """Lay a table over a tree: tables are merged, other values (including lists) are replaced, and None is ignored.
 
-    With ``over=False`` nothing is replaced: the table has the defaults.
+    With ``over=False``, no value is replaced: the table has defaults.
     """
     for key in table:
-        name, value = normal(key), table[key]  # not `items`: dynaconf's gives what is not yet evaluated
+        name, value = normal(key), table[key]  # not `items`: that of dynaconf returns values before their evaluation
         below = tree.get(name)
         if isinstance(value, Mapping):
             if not isinstance(below, dict):
@@ -54,7 +54,7 @@ def lay(table: Mapping[Any, object], origin: str, tree: Tree, *, over: bool = Tr
 
 
 def _differs(below: Tree | _Found | None, value: object, origin: str) -> bool:
-    """Return whether the same source has given another value before. A variable's name is its source."""
+    """Return True if the same source gave another value before. The source of a variable is its name."""
     return isinstance(below, _Found) and normal(below.origin) == normal(origin) and below.value != value
 
 
@@ -62,12 +62,12 @@ class Section:
     """One table, as a table of settings.
 
     Attributes:
-        name: As it is written: ``sync.election``.
-        path: The names on the way to it.
-        known: The settings it may have, and their kinds.
-        exists: There is such a table.
-        values: The settings it has, each as the type it is meant to have, where that is beyond doubt.
-        problems: What is in it and may not be there.
+        name: The name as it is written, such as ``sync.election``.
+        path: The parts of the name.
+        known: The valid settings, and their kinds.
+        exists: True if there is such a table.
+        values: The settings of the table. Each is converted to its type if the conversion is unambiguous.
+        problems: The problems of the table and its settings.
     """
 
     def __init__(self, name: str, known: Mapping[str, Kind]) -> None:
@@ -81,21 +81,21 @@ class Section:
 
     @property
     def origins(self) -> tuple[str, ...]:
-        """Where its settings came from, each once."""
+        """The origins of the settings, each once."""
         return tuple(dict.fromkeys(self._origins.values()))
 
     def origin(self, setting: str) -> str:
-        """Where a setting came from; ``default`` if it is not set."""
+        """Return the origin of a setting; ``default`` if it is not set."""
         return self._origins.get(setting, "default")
 
     def tables(self, values: Mapping[str, object]) -> Mapping[str, object]:
-        """Return settings of this section as tables, one in the other."""
+        """Return settings of this section as nested tables."""
         for part in reversed(self.path):
             values = {part: values}
         return values
 
     def take(self, tree: Tree) -> None:
-        """Pick out what belongs here."""
+        """Take the settings of this section from a tree."""
         node: Tree | _Found | None = tree
         for part in self.path:
             node = node.get(part) if isinstance(node, dict) else None
@@ -109,7 +109,7 @@ class Section:
                     self._take_setting(setting, found)
 
     def _take_setting(self, setting: str, found: Tree | _Found) -> None:
-        # Values are not shown here: what has a wrong name may be a password.
+        # Values are not shown here: a setting with a wrong name may be a password.
         if setting in self.known and isinstance(found, _Found):
             if found.ambiguous:
                 told = "has two values in one place, under two spellings of its name: keep one"
@@ -126,7 +126,7 @@ class Section:
             self.problems.append(f"{self.name}.{setting}: no such setting; {advice}{_from(found)}")
 
     def explain(self, problem: str) -> str:
-        """A problem with its values, with the section's name and where the values came from."""
+        """Return a problem with the section's name, and with the origins of its values."""
         settings = problem.settings if isinstance(problem, Problem) else ()
         several = len(settings) > 1
         told = ", ".join(
@@ -138,7 +138,7 @@ class Section:
 
 
 def _typed(kind: Kind, value: object) -> object:
-    """What is beyond doubt: variables, and dynaconf's reading of them, know no types."""
+    """Convert a value if that is unambiguous. Variables have no types, and neither do dynaconf's values of them."""
     if kind is Kind.FLAG and isinstance(value, str):
         return _FLAG_WORDS.get(value.lower(), value)
     if kind is Kind.NUMBER and isinstance(value, str) and value.isdecimal() and len(value) < 20:
@@ -157,9 +157,13 @@ def _from(node: Tree | _Found) -> str:
 
 
 def meant_variable(rest: str, section: Section) -> str | None:
-    """What was meant by a variable that leads nowhere, both without prefix; None if that cannot be told.
+    """Return the variable that an unknown one probably means, both without the prefix; None if that is unclear.
 
-    It has too few or too many underscores, or lacks the section, or is short of an underscore and misspelled, too.
+    These mistakes are detected:
+
+    - too few or too many underscores;
+    - a missing section;
+    - a missing underscore and a misspelled setting.
     """
     squeezed = rest.replace("_", "").lower()
     table = "_".join(section.path)
