@@ -3,19 +3,19 @@
 The rooms, one a line, from the lowest layer to the highest. A module imports only from lower layers; import-linter checks
 that. To follow one candidacy, start at ``_election.candidacy``.
 
-- ``model``: what an election is about, as values: term, status, record, statistics.
-- ``errors``: what can go wrong, by what the caller should do about it.
+- ``model``: the values of an election: term, status, record, statistics.
+- ``errors``: the errors, named by the remedy.
 - ``_values``: checks of values: durations, addresses, problems of settings.
-- ``_runtime``: what differs between event loops and operating systems.
+- ``_runtime``: the differences between event loops and operating systems.
 - ``_grpc``: a gRPC client over HTTP/2, without any reference to etcd.
 - ``config``: the settings of an election and of etcd, as valid values.
 - ``_etcd``: the port to etcd (``_etcd.api``) and the client behind it.
 - ``manager``: the contract of a leader manager.
 - ``metrics``: the contract of metrics.
-- ``_lease``: a key kept on a confirmed lease, whatever the key is for.
+- ``_lease``: a key kept on a confirmed lease, for any purpose.
 - ``_election``: one candidacy over a lease, and views of the queue.
 - ``_managers``: campaigns, terms and callbacks.
-- ``_settings``: where settings come from (``_settings.sources`` reads dynaconf).
+- ``_settings``: the sources of settings (``_settings.sources`` uses dynaconf).
 - ``factory``: makes a manager from settings.
 - ``health``: health over HTTP, for load balancers and probes.
 - ``prometheus``: metrics for Prometheus.
@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from ._etcd import etcd3_finder
 
-# Not typing's, which takes a while to load: most of what is here is not loaded before it is used.
+# typing takes long to import, so its constant is not used. Most names here are imported at their first use.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._managers.etcd import EtcdLeaderManager
@@ -91,13 +91,13 @@ _HOMES = {
     "must_new_leader_manager_from_config": "factory",
 }
 _MODULES = {"config", "errors", "factory", "fencing", "health", "manager", "metrics", "model", "testing"}
-"""The public ones, without those that need more than the library does."""
+"""The public modules, without those that need other packages than the library."""
 
 
-if not TYPE_CHECKING:  # it would make every name one of this package's, also a mistyped one
+if not TYPE_CHECKING:  # for type checkers, it would make every name valid, even a misspelled one
 
     def __getattr__(name: str) -> object:
-        """PEP 562: to import this package costs little; a part of it is loaded by whoever uses it first."""
+        """Import a part of the package at its first use (PEP 562), so that importing the package costs little."""
         from importlib import import_module
 
         if name in _HOMES:
@@ -113,5 +113,5 @@ if not TYPE_CHECKING:  # it would make every name one of this package's, also a 
         return sorted({*globals(), *__all__})
 
 
-# From here on `import etcd3` works under every protobuf, in whatever order; nothing of it is loaded by this.
+# From here on, `import etcd3` works with every protobuf, in any order of imports. This call does not import etcd3.
 etcd3_finder.install()

@@ -1,4 +1,4 @@
-"""The settings of an election and of the way to etcd, as values that cannot be wrong."""
+"""The settings of an election and of etcd, as valid values."""
 
 from __future__ import annotations
 
@@ -22,41 +22,39 @@ FilePath: TypeAlias = str
 """The path of a PEM file."""
 
 MIN_RECOMMENDED_LEASE = 5.0
-"""Seconds. Each change of etcd's own leader can cost a lease that is shorter."""
+"""Seconds. A shorter lease can be lost whenever etcd elects another leader."""
 
 _LONGEST_LEASE = 9e9
-"""etcd's own limit on a TTL, in seconds."""
+"""etcd's limit on a TTL, in seconds."""
 _LEAST_BYTES, _MOST_BYTES = 2**20, 2**31
-"""Limits of a limit on messages: etcd's own requests may have 1.5 MiB, and protobuf's messages 2 GiB."""
+"""The bounds of ``max_recv_bytes``: etcd allows requests of 1.5 MiB, and protobuf messages of 2 GiB."""
 _ROUNDING = 1 + 1e-9
 """0.6 + 0.2 + 0.3 may come out above 1.1."""
-# The metadata of a field. `common`: tables of other libraries and programs have settings of this name, too. `help`: the
-# setting is an option of `etcdleader run`, and this is its help.
+# The metadata of a field. `common`: other libraries and programs have settings of this name, too. `help`: the help of the
+# option of `etcdleader run` for this setting.
 _COMMON = {"common": True}
 
 
 @dataclass(frozen=True, init=False, slots=True)
 class Config:
-    """The settings of an election. All durations are kept as seconds.
+    """The settings of an election. All durations are stored as seconds.
 
     Attributes:
-        enabled: Election on or off, for the factory.
-        id: What the identity begins with; ``{host}`` and ``{pid}`` in it are replaced.
-        lease: How long the seat stays taken when its holder is gone; etcd counts it in whole seconds.
-        retry: Bound of one attempt, and the longest pause between two.
-        renew: From one confirmed renewal to the start of the next.
-        margin: How long before etcd may give the seat away its holder stops believing.
-        exit_on_overrun: End the process when work ignores its cancellation past the deadline.
+        enabled: Election is on or off; only the factory reads this.
+        id: The prefix of the identity; ``{host}`` and ``{pid}`` in it are replaced.
+        lease: The TTL of the lease: how long leadership outlives a crashed leader. etcd counts it in whole seconds.
+        retry: The timeout of a request, and the maximum back-off between retries.
+        renew: The interval from a confirmed renewal to the start of the next one.
+        margin: The safety margin: leadership ends this long before the lease can end in etcd.
+        exit_on_overrun: End the process if work ignores its cancellation past the deadline.
     """
 
     enabled: bool
-    id: str = field(metadata={**_COMMON, "help": "What the identity begins with; {host} and {pid} in it are replaced."})
-    lease: float = field(metadata={"help": "How long the seat stays taken when its holder is gone."})
-    retry: float = field(metadata={**_COMMON, "help": "Bound of one attempt, and the longest pause between two."})
-    renew: float = field(metadata={"help": "From one renewal to the next."})
-    margin: float = field(
-        metadata={**_COMMON, "help": "How long before the lease ends the leader stops believing in it."}
-    )
+    id: str = field(metadata={**_COMMON, "help": "Prefix of the identity; {host} and {pid} in it are replaced."})
+    lease: float = field(metadata={"help": "Lease TTL: how long leadership outlives a crashed leader."})
+    retry: float = field(metadata={**_COMMON, "help": "Request timeout, and maximum back-off between retries."})
+    renew: float = field(metadata={"help": "Interval between renewals."})
+    margin: float = field(metadata={**_COMMON, "help": "Safety margin: leadership ends this long before the lease."})
     exit_on_overrun: bool
 
     def __init__(
@@ -70,19 +68,19 @@ class Config:
         margin: Duration | None = None,
         exit_on_overrun: bool = False,
     ) -> None:
-        """Check and keep them.
+        """Check and store the settings.
 
         Args:
-            enabled: Election on or off, for the factory.
+            enabled: Election is on or off; only the factory reads this.
             id: Not empty, and without control characters.
             lease: From 1 s to 9e9 s, and at least ``renew + 2 * retry + margin``.
             retry: Positive.
             renew: Positive.
             margin: Positive. By default 5 % of the lease, at least 1 s, at most a quarter of the lease.
-            exit_on_overrun: End the process when work ignores its cancellation past the deadline.
+            exit_on_overrun: End the process if work ignores its cancellation past the deadline.
 
         Raises:
-            ConfigError: One or more of them cannot be; it names each.
+            ConfigError: One or more settings are not valid; it names each.
         """
         values = _given(locals())
         problems: list[Problem] = []
@@ -114,7 +112,7 @@ def _of_kind(kind: Kind, config: type) -> list[str]:
 
 
 def _checked_duration(name: str, value: Duration, problems: list[Problem]) -> float | None:
-    """Seconds, or None when a problem was found."""
+    """Return the seconds, or None if a problem was found."""
     try:
         seconds = parse_duration(value)
     except ValueError as error:
@@ -130,7 +128,7 @@ def _checked_duration(name: str, value: Duration, problems: list[Problem]) -> fl
 
 
 def _check_budget(seconds: Mapping[str, float]) -> list[Problem]:
-    """Return whether a renewal that is lost once still fits into the lease. A part that is wrong itself counts as 0."""
+    """Return the problem of a lease that is too short for one lost renewal. A setting that is wrong itself counts as 0."""
     parts = {"renew": 1, "retry": 2, "margin": 1}
     known = [name for name in parts if name in seconds]
     needed = sum(parts[name] * seconds[name] for name in known)
@@ -142,7 +140,7 @@ def _check_budget(seconds: Mapping[str, float]) -> list[Problem]:
 
 
 def _is_text(value: object) -> bool:
-    """Whether it is a string, whatever its annotation promised, and not empty."""
+    """Return True for a string that is not empty. Annotations are not relied on."""
     return isinstance(value, str) and bool(value)
 
 
@@ -173,15 +171,15 @@ class _PathLike(Protocol):
 
 @dataclass(frozen=True, init=False, slots=True)
 class EtcdConfig:
-    """How to reach one etcd cluster. Hashable: managers with an equal one share a connection.
+    """The way to one etcd cluster. Hashable: managers with equal values share a connection.
 
     Attributes:
-        endpoints: The members, each as ``host:port`` or ``https://host:port``. They are one cluster; any may be asked.
-        user: Who logs in, or None when nobody does.
-        password: The user's. It is not shown.
-        ca_cert: Path of the certificates (PEM) that etcd's is checked against; None: the system's, where TLS is used.
+        endpoints: The members of one cluster, each as ``host:port`` or ``https://host:port``. Any of them may be used.
+        user: The user that logs in, or None without a login.
+        password: The user's password. It is not shown.
+        ca_cert: Path of the CA certificates (PEM) that verify etcd's certificate. None: with TLS, the system's.
         cert: Path of the client's certificate (PEM).
-        key: Path of its key (PEM).
+        key: Path of the client's key (PEM).
         allow_plaintext_password: Log in over a network without TLS.
         max_recv_bytes: The largest message that is accepted from etcd.
     """
@@ -207,7 +205,7 @@ class EtcdConfig:
         allow_plaintext_password: bool = False,
         max_recv_bytes: int = 2**24,
     ) -> None:
-        """Check and keep them. Nothing is opened: files are read when a connection is made.
+        """Check and store the settings. No file is opened: files are read when a connection is opened.
 
         Args:
             endpoints: ``host:port``, ``[v6]:port`` or ``http(s)://host:port`` each; one string may hold several, with
@@ -217,12 +215,12 @@ class EtcdConfig:
             ca_cert: A path.
             cert: A path; with ``key``, or neither.
             key: A path; with ``cert``, or neither.
-            allow_plaintext_password: Without TLS a password is sent to this machine only, unless this is set.
+            allow_plaintext_password: Send the password without TLS. By default that is done to this machine only.
             max_recv_bytes: From 1 MiB to 2 GiB. A longer message is refused, and its call or stream fails. A message
                 that lists a queue grows by some hundred bytes with each candidate.
 
         Raises:
-            ConfigError: One or more of them cannot be; it names each, and never shows the password.
+            ConfigError: One or more settings are not valid; it names each, and never shows the password.
         """
         values = _given(locals())
         problems: list[Problem] = []
@@ -256,7 +254,7 @@ class EtcdConfig:
 
     @property
     def tls(self) -> bool:
-        """Whether connections are encrypted: all of them or none."""
+        """True if connections are encrypted: all of them or none."""
         return self.ca_cert is not None or any(endpoint.startswith("https://") for endpoint in self.endpoints)
 
 
@@ -264,9 +262,9 @@ def _checked_path(name: str, value: object, problems: list[Problem]) -> str | No
     path = value.__fspath__() if isinstance(value, _PathLike) else value
     if path is None or (isinstance(path, str) and path.isprintable() and path and "-----BEGIN" not in path):
         return path
-    # Not shown: it may be the key itself.
+    # The value is not shown: it may be the key itself.
     problems.append(Problem(f"{name}: must be the path of a PEM file (not what is in it)", name))
-    return ""  # present, though wrong: that its other half stands alone is no second fault
+    return ""  # present, though wrong: otherwise its other half would be a second problem
 
 
 def _checked_endpoints(endpoints: object, problems: list[Problem]) -> tuple[str, ...]:
@@ -279,9 +277,9 @@ def _checked_endpoints(endpoints: object, problems: list[Problem]) -> tuple[str,
         return ()
     if not parts:
         problems.append(Problem('endpoints: there is none; give at least one, such as "127.0.0.1:2379"', "endpoints"))
-    # What looks like userinfo is a password, and one with a comma in it was taken apart above.
+    # Userinfo in an endpoint is a password. If it contains a comma, it was split above.
     secret = any("@" in repr(part) for part in parts)
-    checked: dict[str, None] = {}  # the order is kept, a repetition is not
+    checked: dict[str, None] = {}  # keeps the order, without duplicates
     for part in parts:
         try:
             checked[normalize_endpoint(part)] = None
@@ -291,11 +289,11 @@ def _checked_endpoints(endpoints: object, problems: list[Problem]) -> tuple[str,
 
 
 def validate_election_key(election_key: str) -> None:
-    """Find out whether candidates can stand under this key.
+    """Check that this key can be the name of an election.
 
     Raises:
-        ConfigError: It is no string, empty, ends in ``/``, begins or ends with whitespace or an invisible character, or holds
-            what etcd's keys cannot: NUL, or half a character.
+        ConfigError: The key is not valid. It must be a string that is not empty, and must not end in ``/``. It must not
+            begin or end with whitespace or an invisible character. It must not contain a NUL or a lone surrogate.
     """
     what = None
     if not _is_text(election_key):
@@ -315,7 +313,7 @@ def validate_election_key(election_key: str) -> None:
 
 
 def _is_invisible(character: str) -> bool:
-    """Return whether it is a control or format character, such as the byte order mark that some editors begin a file with."""
+    """Return True for a control or format character, such as the byte order mark that some editors put into files."""
     if character.isprintable():
         return False
     from unicodedata import category

@@ -1,6 +1,6 @@
-"""etcd3, under whatever protobuf is installed: ``from etcdleader.etcd3 import etcd3``.
+"""The package etcd3, with any installed version of protobuf: ``from etcdleader.etcd3 import etcd3``.
 
-Its transactions, for one, are what a term's guard is put into. The order of imports does not matter.
+Use its transactions with a term's guard. The order of imports does not matter.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from ._etcd import etcd3_finder
 etcd3_finder.install()
 
 import etcd3  # noqa: E402
-import etcd3.transactions  # noqa: E402 - named, so that type checkers know it
+import etcd3.transactions  # noqa: E402 - imported by name for type checkers
 
 from ._etcd.etcd3_txn import Lease, guard_compares  # noqa: E402
 

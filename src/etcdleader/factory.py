@@ -1,4 +1,4 @@
-"""From settings to a manager."""
+"""The factory: it makes a manager from settings."""
 
 from __future__ import annotations
 
@@ -23,33 +23,32 @@ def must_new_leader_manager_from_config(
     settings: Mapping[str, Any] | str | os.PathLike[str] | Any | None = None,
     section: str = "leader",
 ) -> LeaderManager:
-    """Make the manager that the settings ask for, or raise.
+    """Make the manager that the settings describe, or raise.
 
-    It may be called while a module is imported: it opens no connection, starts nothing, needs neither an event loop nor
-    etcd, and the process may fork afterwards. One INFO line tells what was read and where it came from.
+    It may be called while a module is imported. It opens no connection, starts no task or thread, and needs neither an
+    event loop nor etcd. The process may fork afterwards. One INFO line has the settings and their origins.
 
     Without ``settings`` these are read, relative to the working directory, later ones over earlier ones:
     ``settings.toml``, ``.secrets.toml``, ``config/settings.toml``, ``config/.secrets.toml``, ``.env``, and environment
-    variables such as ``ETCDLEADER_LEADER__LEASE=30s``. Upper and lower case are one, and so are ``-`` and ``_``. Tables
-    are merged, lists replace each other, and what is not set has its default. ``enabled`` must be set, and, where
-    election is on, ``etcd.endpoints``: no process leads, and no password is sent, by accident.
+    variables such as ``ETCDLEADER_LEADER__LEASE=30s``. In names, case makes no difference, and ``-`` equals ``_``.
+    Tables are merged, lists replace each other, and missing settings have their defaults. ``enabled`` must be set. If
+    election is on, ``etcd.endpoints`` must be set, too. So no process leads, and no password is sent, by accident.
 
     Args:
-        election_key: What is campaigned for. By default the section's ``election_key``.
-        client: How to reach etcd, for :class:`EtcdLeaderManager`. By default the ``[etcd]`` table says so.
-        settings: A ``Dynaconf`` object, a mapping, or the path of a TOML file. Nothing else is read then.
+        election_key: The name of the election. By default the section's ``election_key``.
+        client: The way to etcd, as for :class:`EtcdLeaderManager`. By default it comes from the ``[etcd]`` table.
+        settings: A ``Dynaconf`` object, a mapping, or the path of a TOML file. Then no other source is read.
         section: The table of this election's settings; may be dotted, as in ``"sync.election"``.
 
     Returns:
-        A :class:`NoopLeaderManager` where ``enabled`` is false, else an :class:`EtcdLeaderManager`.
+        A :class:`NoopLeaderManager` if ``enabled`` is false, otherwise an :class:`EtcdLeaderManager`.
 
     Raises:
         ConfigError: The section or one of its two required settings is missing, or a setting is wrong. One
-            error tells everything that is, each with its value, where it came from and what would do; secrets are not
-            shown.
-        TypeError: ``client`` or ``settings`` is none of the above.
+            error lists all problems, each with the value, its origin and the remedy. Secrets are not shown.
+        TypeError: ``client`` or ``settings`` has none of the above types.
     """
-    # With what reads files: a program that makes its managers itself needs none of it.
+    # Imported here, because it imports the readers of files. A program that makes its managers itself does not need them.
     from ._settings.resolve import Purpose, resolve
 
     read = resolve(settings, section, election_key, purpose=Purpose(needs_etcd=client is None))

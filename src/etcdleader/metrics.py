@@ -1,6 +1,6 @@
-"""The hooks by which a manager reports what happens to it: the names and meanings of the numbers."""
+"""The hooks by which a manager reports its events, with the names and meanings of the numbers."""
 
-# ruff: noqa: ARG002 - a hook that counts nothing uses no argument
+# ruff: noqa: ARG002 - a hook that does not count uses no argument
 from __future__ import annotations
 
 import logging
@@ -21,19 +21,19 @@ P = ParamSpec("P")
 
 
 class Metrics(Protocol):
-    """Called on the event loop, as things happen. An implementation must return promptly and must not raise.
+    """The hooks of an election. They are called on the event loop at each event, must return promptly, and must not raise.
 
-    Subclass :class:`NullMetrics` to count some of it. What an implementation raises all the same is logged once and
-    does not reach the election.
+    Subclass :class:`NullMetrics` to implement some of them. If an implementation raises, its first exception is logged. The
+    election is not affected.
     """
 
-    # `return` marks a body that a subclass may inherit: type checkers take an empty one in a protocol for abstract.
+    # `return` marks a body that a subclass may inherit. Type checkers treat an empty body in a protocol as abstract.
 
     def bind(self, manager: LeaderManager) -> Metrics:
         """Return the object that counts for this manager.
 
-        Called once, when the manager receives these metrics. Return this object if it counts for one manager or for all
-        alike, or another one that knows its manager.
+        Called once, when the manager receives these metrics. Return this object if it counts for one manager, or for
+        all alike. Otherwise, return another object for this manager.
         """
         ...
 
@@ -54,7 +54,7 @@ class Metrics(Protocol):
         return
 
     def lease_moved(self, lease_id: int) -> None:
-        """The candidate key is on another lease, because etcd has elected another leader."""
+        """The candidate key has moved to another lease, because etcd has elected another leader."""
         return
 
     def etcd_failed(self, error: EtcdLeaderError) -> None:
@@ -62,7 +62,7 @@ class Metrics(Protocol):
         return
 
     def queued(self, position: int | None) -> None:
-        """The place in the queue: 0 leads, None stands outside."""
+        """The position in the queue changed: 0 for the leader, None outside the queue."""
         return
 
     def overrun(self, term: Term) -> None:
@@ -70,16 +70,19 @@ class Metrics(Protocol):
         return
 
     def leader_known(self, known: bool | None) -> None:  # noqa: FBT001 - it is what happened, not a switch
-        """Whether this candidate knows of a leader. Called at each change.
+        """Called when it changes whether this candidate has a known leader.
 
-        True while it leads, or stands in the queue behind another candidate; False while it campaigns otherwise; None
-        when it campaigns no more. A leader that has died is known until its lease ends: etcd itself does not know sooner.
+        - True: it leads, or is queued behind another candidate.
+        - False: it campaigns, but there is no known leader.
+        - None: it no longer campaigns.
+
+        A dead leader is known until its lease ends, because etcd does not detect its death sooner.
         """
         return
 
 
 class NullMetrics(Metrics):
-    """Counts nothing."""
+    """Metrics that ignore all events."""
 
     def bind(self, manager: LeaderManager) -> Metrics:
         """Return this object."""
@@ -88,9 +91,9 @@ class NullMetrics(Metrics):
 
 
 class GuardedMetrics:
-    """Passes events on to any number of ``Metrics``, none of which can hurt the election.
+    """Passes events to any number of ``Metrics``, and protects the election from their exceptions.
 
-    The first exception of each is logged. It is still called, and so are the others.
+    The first exception of each is logged. All of them are still called.
     """
 
     __slots__ = ("_complained", "_receivers")
@@ -100,16 +103,16 @@ class GuardedMetrics:
         self._complained: tuple[int, ...] = ()
 
     def add(self, metrics: Metrics, manager: LeaderManager) -> None:
-        """Call these, too, from now on. An exception of their ``bind`` is raised: nothing is at stake yet."""
+        """Call these metrics, too, from now on. An exception of their ``bind`` is raised."""
         self._receivers = (*self._receivers, metrics.bind(manager))
 
     def emit(self, event: Callable[Concatenate[Metrics, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call one method of each.
+        """Call one method of all metrics.
 
         Args:
             event: The method, as a function of ``Metrics``: ``emit(Metrics.elected, term)``.
-            args: Its arguments.
-            kwargs: Its arguments.
+            args: Its positional arguments.
+            kwargs: Its keyword arguments.
         """
         for metrics in self._receivers:
             try:
@@ -118,7 +121,7 @@ class GuardedMetrics:
                 if id(metrics) not in self._complained:
                     self._complained = (*self._complained, id(metrics))
                     _logger.exception(
-                        "%s.%s raised %s; the election goes on, and further errors of it are not logged",
+                        "%s.%s raised %s. The election continues; further exceptions of this object are not logged",
                         type(metrics).__name__,
                         event.__name__,
                         type(error).__name__,

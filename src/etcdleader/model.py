@@ -60,8 +60,8 @@ class Term:
         identity: The leader's identity, as stored in etcd.
         election: The election key.
         key: The candidate key in etcd.
-        lease_id: The lease that the key is attached to. It changes when etcd elects another leader: the key then moves to
-            a new lease, and the term continues.
+        lease_id: The lease that the key is attached to. When etcd elects another leader, the key moves to a new lease.
+            The term continues.
         elected_at: The time of the election by the wall clock, in UTC. For display only.
         loss_reason: None while the term lasts, then the reason for its end. A term can be over by the clock a moment before
             this is set, so check ``is_valid()``.
@@ -102,8 +102,8 @@ class Term:
         cluster. They compare create_revision *and* lease, so an overwritten key does not pass. A guard can be built after
         the term, too. It is empty when election is off.
 
-        Build a guard right before its use. When etcd elects another leader, the key moves to a new lease. etcd then refuses
-        a guard from before although the term continues, which is safe. ``transaction()`` builds its own guard.
+        Build a guard right before its use. When etcd elects another leader, the key moves to a new lease. Then etcd
+        refuses a guard from before although the term continues, which is safe. ``transaction()`` builds its own guard.
         """
         return self._guard()
 
@@ -174,20 +174,20 @@ class LeaderRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ElectionStatistics:
-    """What one manager has seen and done since it was made (in a forked child: since the fork).
+    """The counters of a manager since it was created; in a forked child, since the fork.
 
     Attributes:
         terms: Elections won.
         losses: Terms ended, by reason.
         renewals: Renewals that were confirmed.
-        renewal_failures: Renewals that were not: no answer, or no confirmation.
+        renewal_failures: Renewals that were not confirmed, with or without a response.
         lease_moves: Moves of the candidate key to a new lease, because etcd had elected another leader.
         last_renewal_age: Seconds since the request of the last confirmed renewal was sent; None when there is no
             lease.
         min_remaining: The smallest number of seconds that were left at a confirmed renewal of a term; None before the
             first.
         queue_position: 0 for the leader, 1 for the next in line, and so on, as last seen; None when not in the queue.
-        etcd_errors: Failed calls and broken streams, every one.
+        etcd_errors: All failed calls and broken streams.
         overruns: Terms whose work ignored cancellation past the deadline.
     """
 
@@ -204,30 +204,31 @@ class ElectionStatistics:
 
 
 class HealthState(Enum):
-    """How a manager fares."""
+    """The health of a manager, in one word."""
 
     LEADING = "leading"
     """It leads, and its renewals run."""
     STANDBY = "standby"
-    """It campaigns and does not lead: it joins, waits its turn, or ends the work of a term that is over."""
+    """It campaigns but does not lead: it joins the queue, waits in it, or ends the work of a term that is over."""
     WEDGED = "wedged"
-    """It is stuck, and nothing but a restart may help: work of a term goes on past the end of the lease, or nothing was
-    heard from the event loop for so long that it must be blocked."""
+    """It cannot continue. Either work of a term still runs after the end
+    of the lease, or the event loop is blocked. Only a restart may help."""
     NOT_CAMPAIGNING = "not_campaigning"
-    """No campaign was begun, or it has ended as it should."""
+    """No campaign was started, or the last one has ended without an error."""
     FAILED = "failed"
     """The campaign has ended with an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How a manager fares, at one moment.
+    """The health of a manager at one moment.
 
     Attributes:
-        state: In one word.
-        reason: In one sentence, for people. It has no secrets, and of errors that are not ours only the names.
-        since: About when that began, by the wall clock, in UTC. For display only.
-        ready: It leads, or could take over now: it stands in the queue and its lease is being renewed.
+        state: The health in one word.
+        reason: The health in one sentence, for people. It contains no secrets. It has the text of our errors only; of other
+            exceptions, it has the names.
+        since: The approximate start of the state by the wall clock, in UTC. For display only.
+        ready: True if it leads, or could take over now: it is in the queue, and its lease is being renewed.
     """
 
     state: HealthState
@@ -237,8 +238,11 @@ class Health:
 
     @property
     def live(self) -> bool:
-        """Whether to let it run. A standby is as it should be, and so is one that cannot reach etcd: a restart would
-        not help it. One that is wedged, or whose campaign has failed, does not come back by itself."""
+        """True if the process should keep running.
+
+        A standby is live. So is a manager that cannot reach etcd, because a restart would not help. A manager that is
+        wedged, or whose campaign has failed, does not recover automatically.
+        """
         return self.state not in {HealthState.WEDGED, HealthState.FAILED}
 
 

@@ -6,18 +6,18 @@
     manager = EtcdLeaderManager(etcd, config, "jobs", metrics=metrics)     # or, for a manager from the factory:
     metrics.attach(manager)
 
-One object serves any number of managers. What is so *now* is asked of them when Prometheus comes: who leads is the
-manager's own arithmetic at that moment, never a flag that a blocked event loop would have had to lower. Nothing here
-needs the event loop, so a scrape from a thread (:func:`etcdleader.health.serve`) is answered while the loop is stuck.
+One object serves any number of managers. Gauges are computed at each scrape: the manager then checks by the clock whether
+it leads. There is no flag that a blocked event loop would have had to clear. No metric needs the event loop, so a scrape
+from a thread (:func:`etcdleader.health.serve`) succeeds while the loop is blocked.
 
-Labels are ``election`` and, where there is one, ``reason``, ``kind`` or ``state``, whose values are fixed: nothing of
-an identity, a key or a message becomes a label. ``docs/monitoring.md`` has the list, alerts and a dashboard.
+The labels are ``election`` and, for some metrics, ``reason``, ``kind`` or ``state``. The values of these three are fixed.
+Identities, keys and messages are never labels. ``docs/monitoring.md`` has the list, alerts and a dashboard.
 
-prometheus_client's multiprocess mode does not ask anybody at the scrape, so it cannot serve these: let every process
-that campaigns have a port of its own.
+prometheus_client's multiprocess mode is not supported, because it does not compute gauges at the scrape. Give each process
+that campaigns its own port.
 """
 
-# ruff: noqa: ARG002 - what happened is told with more than is counted
+# ruff: noqa: ARG002 - events have more arguments than are counted
 from __future__ import annotations
 
 import threading
@@ -39,7 +39,7 @@ from .model import HealthState, LeaderStatus, LossReason, Term
 __all__ = ("PrometheusMetrics",)
 
 _CALLS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""A renewal is a keep-alive, a proposal and a read: milliseconds in one place, some hundred between continents."""
+"""Seconds. A renewal is a keep-alive, a proposal and a read: milliseconds in one place, some hundred between continents."""
 _SECONDS_LEFT = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0)
 _DRAINS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -57,7 +57,7 @@ def _least(numbers: Iterable[float | None]) -> float | None:
 
 _DURATIONS = ("lease", "retry", "renew", "margin")
 _GAUGES: tuple[tuple[str, str, Callable[[LeaderManager], Any], Callable[[Iterable[Any]], float | None]], ...] = (
-    ("is_leader", "1 while this process may believe that it leads.", lambda each: each.is_leader(), sum),
+    ("is_leader", "1 while this process leads, by its own clock.", lambda each: each.is_leader(), sum),
     (
         "token",
         "The fencing token of the current term; 0 without one.",
@@ -66,13 +66,13 @@ _GAUGES: tuple[tuple[str, str, Callable[[LeaderManager], Any], Callable[[Iterabl
     ),
     (
         "lease_remaining_seconds",
-        "Until this process must stop believing that it leads; only while it does.",
+        "Seconds until the term is over if no renewal is confirmed; missing without a term.",
         lambda each: (term := each.term) and term.remaining(),
         _least,
     ),
     (
         "min_remaining_seconds",
-        "The least that was ever left of the leader's lease at a renewal, since the process began.",
+        "The fewest seconds left of the leader's lease at a renewal, since the start of the process.",
         lambda each: each.statistics().min_remaining,
         _least,
     ),
@@ -88,11 +88,10 @@ _GAUGES: tuple[tuple[str, str, Callable[[LeaderManager], Any], Callable[[Iterabl
 
 
 class PrometheusMetrics(NullMetrics):
-    """Counts for Prometheus. Give it to managers as ``metrics``, or ``attach`` them.
+    """Metrics for Prometheus. Give it to managers as ``metrics``, or ``attach`` them.
 
-    Managers are not kept alive by it. What was counted stays when they are gone; what is asked at the scrape goes with
-    them. Several managers of one election in one process are counted together: ``etcdleader_is_leader`` is then how
-    many of them lead.
+    It does not keep managers alive. After a manager is deleted, its counters remain, and its gauges disappear. Several
+    managers of one election in one process share their metrics: ``etcdleader_is_leader`` is the number of them that lead.
     """
 
     def __init__(
@@ -105,18 +104,18 @@ class PrometheusMetrics(NullMetrics):
         drain_buckets: Sequence[float] = _DRAINS,
         clock: Callable[[], float] = boottime,
     ) -> None:
-        """Register everything.
+        """Register all metrics.
 
         Args:
-            registry: Where it can be scraped.
-            namespace: What all names begin with. The dashboard and the alerts expect the default.
-            renewal_buckets: Of ``renewal_duration_seconds``.
-            remaining_buckets: Of ``renewal_remaining_seconds``. They should go up to the lease.
-            drain_buckets: Of ``drain_seconds``.
-            clock: Seconds, for the time without a leader.
+            registry: The registry to scrape.
+            namespace: The prefix of all names. The dashboard and the alerts expect the default.
+            renewal_buckets: The buckets of ``renewal_duration_seconds``.
+            remaining_buckets: The buckets of ``renewal_remaining_seconds``. They should reach the lease.
+            drain_buckets: The buckets of ``drain_seconds``.
+            clock: Returns seconds, to measure the time without a leader.
 
         Raises:
-            ValueError: The registry has such metrics already: one object is enough for all managers.
+            ValueError: The registry has these metrics already. One object is enough for all managers.
         """
         self.registry = registry
         self._clock = clock
@@ -143,21 +142,26 @@ class PrometheusMetrics(NullMetrics):
             "renewal_duration_seconds", "From the sending of a renewal to its confirmation.", renewal_buckets
         )
         self.remaining = histogram(
-            "renewal_remaining_seconds", "What was left of the leader's lease at a renewal.", remaining_buckets
+            "renewal_remaining_seconds", "Seconds left of the leader's lease at a renewal.", remaining_buckets
         )
         self.drains = histogram("drain_seconds", "From the cancellation of a term's work to its end.", drain_buckets)
         registry.register(_AtScrape(namespace, self._living))
 
     def attach(self, manager: LeaderManager) -> None:
-        """Count for a manager that was made without ``metrics``, as the factory makes them. Do so before it campaigns:
-        what was before is not counted. Twice is once."""
+        """Count for a manager that was created without ``metrics``, such as one from the factory.
+
+        Attach it before it campaigns: earlier events are not counted. A second call has no effect.
+
+        Raises:
+            TypeError: ``manager`` is not one of etcdleader's managers.
+        """
         if not isinstance(manager, LeaderManager):
             raise TypeError(f"manager must be one of etcdleader's, not {type(manager).__name__}")
         if not any(living is manager for _, living in self._living()):
             manager.add_metrics(self)
 
     def bind(self, manager: LeaderManager) -> _Counted:
-        """What counts for this one manager."""
+        """Return the object that counts for this manager."""
         counted = _Counted(self, manager, self._clock)
         with self._lock:
             self._bound = [*(living for living, _ in self._living()), counted]
@@ -175,9 +179,12 @@ class _Counted(NullMetrics):
         self.manager = weakref.ref(manager)
         self.leader_is_known: bool | None = None
         self._clock = clock
-        self._leaderless: tuple[float, float | None] = 0.0, None  # one value, so that no thread sees half of it
+        self._leaderless: tuple[float, float | None] = (
+            0.0,
+            None,
+        )  # one value, so that each thread reads a consistent pair
         self._told = 0.0
-        # All there ever will be, from the beginning: a rate needs a zero to start from.
+        # All label values are created now: a rate needs a zero to start from.
         self._terms = metrics.terms.labels(election)
         self._losses = {reason: metrics.losses.labels(election, reason.value) for reason in LossReason}
         self._overruns = metrics.overruns.labels(election)
@@ -189,8 +196,8 @@ class _Counted(NullMetrics):
         self._drains = metrics.drains.labels(election)
 
     def leaderless(self) -> float:
-        """Seconds for which it campaigned and knew of no leader. From any thread."""
-        # No lock, which a fork could leave held for ever; so a stretch may be read a little past its end, once.
+        """Return the seconds for which it campaigned and no leader was known. Can be called from any thread."""
+        # There is no lock, because a fork could leave it locked forever. So an interval may once be read a little too long.
         self._told = max(self._told, self._leaderless_now())
         return self._told
 
@@ -229,14 +236,14 @@ class _Counted(NullMetrics):
 
 
 class _AtScrape(Collector):
-    """What is so at the moment of the scrape."""
+    """The metrics that are computed at the scrape."""
 
     def __init__(self, namespace: str, living: Callable[[], list[tuple[_Counted, LeaderManager]]]) -> None:
         self._namespace = namespace
         self._living = living
 
     def describe(self) -> Iterable[Metric]:
-        """The names, so that a second object of the kind is refused at its registration."""
+        """Return the names, so that the registry refuses a second such object."""
         return self._families({})
 
     def collect(self) -> Iterable[Metric]:
@@ -271,12 +278,12 @@ class _AtScrape(Collector):
     def _leaders_known(self, elections: dict[str, list[tuple[_Counted, LeaderManager]]]) -> Iterator[Metric]:
         known = GaugeMetricFamily(
             f"{self._namespace}_leader_known",
-            "1 while this candidate leads, or stands in the queue behind somebody; missing while it does not campaign.",
+            "1 while this candidate leads, or is queued behind another one; missing while it does not campaign.",
             labels=("election",),
         )
         leaderless = CounterMetricFamily(
             f"{self._namespace}_leaderless_seconds",
-            "How long this process campaigned and knew of no leader.",
+            "How long this process campaigned without a known leader.",
             labels=("election",),
         )
         for election, pairs in elections.items():

@@ -108,13 +108,8 @@ async def test_watches_that_never_stand_are_one_outage_while_all_else_works(
         term = await manager.wait_elected()
         await anyio.sleep(60)
         assert term.is_valid()
-<<<<<<< HEAD
         assert len(recorder.errors) == 1
-        told = [record for record in caplog.records if "trouble" in record.message or "back" in record.message]
-=======
-        assert len(diary.errors) == 1
         told = [record for record in caplog.records if "failed" in record.message or "restored" in record.message]
->>>>>>> 311f086 (Put the texts and log lines of _managers into plain English)
         assert len(told) == 1
         client.clear_faults()
         await until(lambda: any("etcd connection restored" in record.message for record in caplog.records))
