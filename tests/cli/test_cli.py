@@ -80,7 +80,7 @@ def test_closed_standard_streams_are_as_good_as_dev_null(tmp_path: Path, closed:
 
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
-def test_without_its_extra_the_command_says_how_to_install_it(missing: str) -> None:
+def test_without_its_extra_the_command_prints_how_to_install_it(missing: str) -> None:
     """The library is installed without it, and the command comes along all the same."""
     script = f"import sys; sys.modules[{missing!r}] = None; from etcdleader._cli import main; main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
@@ -97,7 +97,7 @@ def test_a_fault_of_our_own_is_not_taken_for_a_missing_extra() -> None:
     assert "ModuleNotFoundError" in done.stderr
 
 
-def test_a_demo_without_an_etcd_says_so_in_one_line() -> None:
+def test_a_demo_without_an_etcd_reports_it_in_one_line() -> None:
     """The extra that brings etcd is optional, too."""
     done = etcdleader("demo", ETCD_BINARY="/no/such/etcd")
     assert done.returncode == 1

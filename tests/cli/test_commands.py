@@ -93,7 +93,7 @@ def test_check_config_shows_each_setting_and_where_it_came_from(folder: Path) ->
     assert "= 9s, of a lease of 20s" in done.stdout
 
 
-def test_check_config_tells_programs_the_same(folder: Path) -> None:
+def test_check_config_reports_the_same_as_json(folder: Path) -> None:
     done = run("check-config", "--json", folder=folder)
     read = json.loads(done.stdout)
     assert (read["ok"], read["problems"]) == (True, [])
@@ -102,7 +102,7 @@ def test_check_config_tells_programs_the_same(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_check_config_tells_everything_that_is_wrong_at_once(folder: Path, form: list[str]) -> None:
+def test_check_config_reports_all_problems_at_once(folder: Path, form: list[str]) -> None:
     (folder / "settings.toml").write_text(SETTINGS.replace("lease =", "leese =").replace('"4s"', '"4 parsecs"'))
     with (folder / ".secrets.toml").open("a") as secrets:
         secrets.write('cert = "only-half.pem"\n')
@@ -121,7 +121,7 @@ def test_check_config_refuses_an_election_key_with_the_newline_of_its_file(folde
     assert "must not begin or end with whitespace" in done.stderr
 
 
-def test_check_config_without_settings_says_where_it_looked(tmp_path: Path) -> None:
+def test_check_config_without_settings_lists_the_searched_places(tmp_path: Path) -> None:
     done = run("check-config", folder=tmp_path)
     assert done.returncode == 78
     assert "there is no [leader] section; looked in settings.toml (not there)" in done.stderr
@@ -154,7 +154,7 @@ def test_check_config_approves_of_the_sample(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [["status"], ["status", "jobs"], ["step-down", "jobs"]])
-def test_without_an_etcd_a_command_says_so_in_one_line(command: list[str], tmp_path: Path) -> None:
+def test_without_an_etcd_a_command_reports_it_in_one_line(command: list[str], tmp_path: Path) -> None:
     done = run(*command, "--endpoint", "127.0.0.1:1", folder=tmp_path)
     assert done.returncode == 69
     assert done.stderr.startswith("etcd does not respond: 127.0.0.1:1")
@@ -205,13 +205,13 @@ def test_several_endpoints_may_be_separated_by_commas(command: str, folder: Path
     assert "IPv6" not in done.stdout + done.stderr
 
 
-def test_step_down_says_what_its_timeout_is_for(tmp_path: Path) -> None:
+def test_step_down_explains_its_timeout(tmp_path: Path) -> None:
     text = " ".join(run("step-down", "--help", folder=tmp_path).stdout.split())
     assert "Time to wait until the leader has left" in text
     assert "each call" not in text
 
 
-def test_observe_does_not_speak_of_a_leader_when_it_has_trouble_itself(folder: Path) -> None:
+def test_observe_prints_no_leader_while_its_own_requests_fail(folder: Path) -> None:
     """``leader#1f2e3d4c`` would be looked for among the candidates."""
     with Terminal("observe", "jobs", "--timeout", "300ms", "--endpoint", "127.0.0.1:1", folder=folder) as terminal:
         terminal.read_until(r"etcdleader observe#\w+: etcd request failed: 127\.0\.0\.1:1")

@@ -43,11 +43,11 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )
-def test_the_exit_status_tells_what_happened(words: list[str], status: int, tmp_path: Path) -> None:
+def test_the_exit_status_shows_what_happened(words: list[str], status: int, tmp_path: Path) -> None:
     assert run(*words, cwd=tmp_path).returncode == status
 
 
-def test_a_command_that_cannot_even_be_tried_is_told_of_without_a_traceback(tmp_path: Path) -> None:
+def test_a_command_that_cannot_be_started_is_reported_without_a_traceback(tmp_path: Path) -> None:
     """Here Python is gone, as it is while it is being upgraded."""
     done = run_after("import sys; sys.executable = '/no/such/python'", "true", cwd=tmp_path)
     assert done.returncode == 126
@@ -56,7 +56,7 @@ def test_a_command_that_cannot_even_be_tried_is_told_of_without_a_traceback(tmp_
 
 
 @pytest.mark.parametrize("address", ["a..b:80", "localhost:²", "203.0.113.1:80"])
-def test_an_address_that_cannot_be_had_is_told_of_without_a_traceback(tmp_path: Path, address: str) -> None:
+def test_an_unavailable_address_is_reported_without_a_traceback(tmp_path: Path, address: str) -> None:
     done = run("--http", address, "true", cwd=tmp_path, COLUMNS="200")
     assert done.returncode in {2, 71}
     assert "--http" in done.stderr
@@ -69,13 +69,13 @@ def test_what_follows_the_command_is_the_commands_with_and_without_a_dash(tmp_pa
         assert run(*words, cwd=tmp_path).stdout == "--help -n\n"
 
 
-def test_help_tells_the_exit_statuses(tmp_path: Path) -> None:
+def test_help_lists_the_exit_statuses(tmp_path: Path) -> None:
     text = run("--help", cwd=tmp_path, COLUMNS="200").stdout
     for words in ("75   another candidate leads", "ETCDLEADER_TOKEN", "--on-lost", "Examples:"):
         assert words in text
 
 
-def test_one_line_on_stderr_tells_that_it_leads(tmp_path: Path) -> None:
+def test_one_line_on_stderr_reports_that_it_leads(tmp_path: Path) -> None:
     assert run("true", cwd=tmp_path).stderr.splitlines()[-1] == "etcdleader: noop leads '' with token 0"
 
 
@@ -84,7 +84,7 @@ def test_json_lines_have_the_facts_as_fields(tmp_path: Path) -> None:
     assert (line["election"], line["token"], line["identity"], line["level"]) == ("jobs", 0, "noop", "info")
 
 
-def test_each_json_line_says_of_which_election_and_candidate_it_is(tmp_path: Path) -> None:
+def test_each_json_line_names_its_election_and_candidate(tmp_path: Path) -> None:
     """Also those that the library logs without fields."""
     done = run("--log-format=json", "--verbose", "--election=jobs", "true", cwd=tmp_path)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
@@ -112,7 +112,7 @@ def a_term() -> Term:
     )
 
 
-def test_the_command_knows_its_term_and_no_password() -> None:
+def test_the_command_receives_its_term_and_no_password() -> None:
     variables = {
         "PATH": "/bin",
         "ETCDLEADER_LEADER__LEASE": "10s",
@@ -145,7 +145,7 @@ def test_no_process_below_the_wrapper_has_the_password(tmp_path: Path) -> None:
 # Settings
 
 
-def test_the_command_line_stands_above_the_settings(tmp_path: Path) -> None:
+def test_the_command_line_overrides_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('[sync.jobs]\nlease = "30s"\nid = "file"\nelection_key = "k"\n[etcd]\nendpoints = ["a:1"]\n')
     line = Overrides({"id": "line", "renew": "2s", "margin": None}, ["b:2", "c:3"], enabled=True)
@@ -271,7 +271,7 @@ def test_the_command_does_not_outlive_a_wrapper_that_is_killed(tmp_path: Path) -
         gone(pid, within=60)
 
 
-def test_the_command_dies_with_its_supervisor_and_the_wrapper_says_so(tmp_path: Path) -> None:
+def test_the_command_dies_with_its_supervisor_and_the_wrapper_reports_it(tmp_path: Path) -> None:
     with running("sh", "-c", "setsid sh -c 'echo $$; exec sleep 100' & wait", cwd=tmp_path) as process:
         pid = int(line(process))
         supervisor = next(pid for pid in descendants(process.pid) if b"supervisor.py" in cmdline(pid))

@@ -66,7 +66,7 @@ def test_it_runs_from_a_zip(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (3, "0\n"), done.stderr
 
 
-def test_a_frozen_program_says_that_it_cannot_supervise(tmp_path: Path) -> None:
+def test_a_frozen_program_reports_that_it_cannot_supervise(tmp_path: Path) -> None:
     """It would start itself as its supervisor."""
     done = run_after("import sys; sys.frozen = True", "true", cwd=tmp_path)
     assert done.returncode == 70

@@ -106,7 +106,7 @@ def test_ctrl_c_ends_a_wrapper_that_restarts_its_command(tmp_path: Path, script:
         screen.enter("echo status $?", shows=f"status {status}")
 
 
-def test_a_sigint_from_elsewhere_does_not_end_a_wrapper_that_restarts_its_command(tmp_path: Path) -> None:
+def test_a_sigint_of_another_process_does_not_end_a_wrapper_that_restarts_its_command(tmp_path: Path) -> None:
     """Only the keyboard speaks to both."""
     with shell(tmp_path) as screen:
         screen.enter(f"{RUN} --restart -- sh -c 'echo $((40+2)); kill -INT $$' </dev/null", shows="42")

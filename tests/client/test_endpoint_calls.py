@@ -69,13 +69,13 @@ async def hang_up(server: Server, number: int) -> None:
     await server.hang_up()
 
 
-async def test_what_a_server_did_not_touch_is_asked_once_more_on_a_new_connection() -> None:
+async def test_an_unprocessed_call_is_retried_once_on_a_new_connection() -> None:
     async with endpoint_to(go_away_before_it, found) as (endpoint, servers):
         assert (await ask(endpoint)).count == 3
         assert len(servers) == 2
 
 
-async def test_what_a_server_refused_is_asked_once_more_and_no_more() -> None:
+async def test_a_refused_call_is_retried_once_and_not_again() -> None:
     async def refuse_twice(server: Server, number: int) -> None:
         await refuse(server, number)
         await server.until_there_is(number + 2, 5)
@@ -88,7 +88,7 @@ async def test_what_a_server_refused_is_asked_once_more_and_no_more() -> None:
 
 
 @pytest.mark.parametrize("how", ["refuses it", "goes away"])
-async def test_what_a_server_began_to_answer_is_not_asked_again_whatever_it_says(how: str) -> None:
+async def test_a_call_whose_response_has_begun_is_not_retried_whatever_its_status(how: str) -> None:
     async def begin(server: Server, number: int) -> None:
         server.begin(number)
         await server.flush()
@@ -100,7 +100,7 @@ async def test_what_a_server_began_to_answer_is_not_asked_again_whatever_it_says
         assert [sorted(server.data) for server in servers] == [[1]]
 
 
-async def test_what_may_have_been_done_is_not_asked_again() -> None:
+async def test_a_call_that_may_have_been_applied_is_not_retried() -> None:
     async with endpoint_to(hang_up, found) as (endpoint, servers):
         with pytest.raises(EtcdUnavailableError):
             await ask(endpoint)
@@ -116,7 +116,7 @@ async def test_an_answer_that_is_no_message_is_unavailable() -> None:
             await ask(endpoint)
 
 
-async def test_a_connection_that_broke_is_made_anew_for_the_next_call() -> None:
+async def test_a_broken_connection_is_replaced_for_the_next_call() -> None:
     async with endpoint_to(hang_up, found) as (endpoint, servers):
         with pytest.raises(EtcdUnavailableError):
             await ask(endpoint)

@@ -71,7 +71,7 @@ async def test_each_caller_learns_why_there_is_no_connection_though_the_first_on
 
 
 @pytest.mark.parametrize("how", ["call", "stream"])
-async def test_who_hangs_up_during_the_handshake_is_unavailable(how: str) -> None:
+async def test_a_peer_that_closes_during_the_handshake_is_unavailable(how: str) -> None:
     async def hang_up(socket: SocketStream) -> None:
         await socket.aclose()
 
@@ -82,7 +82,7 @@ async def test_who_hangs_up_during_the_handshake_is_unavailable(how: str) -> Non
 
 @pytest.mark.parametrize("how", ["call", "stream"])
 @pytest.mark.parametrize("way", ["drain", "close"])
-async def test_who_connects_to_an_endpoint_that_is_left_does_not_wait_for_it(how: str, way: str) -> None:
+async def test_a_call_that_connects_to_an_abandoned_endpoint_does_not_wait_for_it(how: str, way: str) -> None:
     came = anyio.Event()
 
     async def say_nothing(socket: SocketStream) -> None:
@@ -125,7 +125,7 @@ async def test_certificates_that_are_replaced_while_they_are_read_are_unavailabl
             await ask(endpoint, how)
 
 
-async def test_an_attempt_to_connect_outlives_the_patience_of_who_asked_first() -> None:
+async def test_an_attempt_to_connect_outlives_its_first_callers_timeout() -> None:
     """Else a line that is slower than anybody is patient would never be connected."""
     slow, patient = 0.4, 0.15
 

@@ -67,13 +67,13 @@ def test_only_what_is_about_one_member_leaves_its_endpoint(code: str) -> None:
         ("INVALID_ARGUMENT", "etcdserver: request is too large", EtcdRefusedError, False),
     ],
 )
-def test_what_etcd_says_means_what_it_is_about(code: str, text: str, kind: type[Exception], left: bool) -> None:
+def test_each_etcd_error_maps_to_its_exception(code: str, text: str, kind: type[Exception], left: bool) -> None:
     error = means(code, text)
     assert type(error) is kind
     assert leaves(error) is left
 
 
-def test_a_corrupt_cluster_is_named_and_may_be_asked_again() -> None:
+def test_a_corrupt_cluster_is_named_and_may_be_retried() -> None:
     error = means("DATA_LOSS", "etcdserver: corrupt cluster")
     assert isinstance(error, EtcdUnavailableError)
     assert str(error) == (

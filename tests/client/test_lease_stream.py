@@ -154,7 +154,7 @@ async def test_calls_at_once_share_one_stream(keep_alives: KeepAliveStream, open
     assert list(second.answers) == [8]
 
 
-async def test_answers_that_nobody_asked_for_are_dropped(keep_alives: KeepAliveStream, opener: Opener) -> None:
+async def test_responses_without_a_request_are_dropped(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """Another lease's, and a second one of ours: each keep-alive has one answer."""
     outcome, later = Outcome(), Outcome()
     async with anyio.create_task_group() as group:

@@ -20,7 +20,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any
     return virtual_backend(request.param)
 
 
-async def test_a_stream_at_rest_is_asked_for_progress_once_in_its_time_and_stays(world: World) -> None:
+async def test_a_stream_at_rest_gets_one_progress_request_per_interval_and_stays(world: World) -> None:
     _, got = world.watch()
     world.watch(b"other")
     await anyio.sleep(0.1)
@@ -120,7 +120,7 @@ async def test_an_etcd_that_never_reports_progress_costs_fewer_and_fewer_streams
     assert world.asked_for_progress() <= len(world.opener.streams)
 
 
-async def test_without_watches_nothing_is_asked(world: World) -> None:
+async def test_without_watches_no_progress_is_requested(world: World) -> None:
     watch, _ = world.watch()
     await anyio.sleep(0.1)
     world.created(1, revision=5)

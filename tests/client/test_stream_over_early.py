@@ -95,7 +95,7 @@ async def test_keep_alives_fail_once_and_the_next_ones_have_a_stream_of_their_ow
     await client.aclose()
 
 
-async def test_a_watch_is_asked_for_on_the_next_stream(member: Member) -> None:
+async def test_a_watch_is_requested_again_on_the_next_stream(member: Member) -> None:
     client = new_client(EtcdConfig(["one:1", "other:1"]))
     got: list[WatchMessage] = []
     client.watch(b"k", sink=got.append, timeout=5)

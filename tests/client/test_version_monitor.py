@@ -73,7 +73,7 @@ async def test_reads_stay_in_the_log_of_a_member_that_would_end_by_them(
     assert through_the_log == [True, True]
 
 
-async def test_what_is_known_of_one_member_says_nothing_of_the_next(
+async def test_the_detected_version_of_one_member_does_not_apply_to_the_next(
     etcd: FakeEtcd, through_the_log: list[bool]
 ) -> None:
     client = etcd.client()
@@ -87,7 +87,7 @@ async def test_what_is_known_of_one_member_says_nothing_of_the_next(
     assert client.calls["member_status"] == 2
 
 
-async def test_a_refused_status_proves_the_member_new_enough_and_is_not_asked_for_again(
+async def test_a_refused_status_proves_the_member_new_enough_and_is_not_requested_again(
     etcd: FakeEtcd, through_the_log: list[bool]
 ) -> None:
     """Only servers that survive given-up reads ask for permission there."""
@@ -106,7 +106,7 @@ async def test_a_status_that_a_proxy_refuses_proves_nothing(etcd: FakeEtcd, thro
     assert through_the_log == [True, True]
 
 
-async def test_a_listener_that_raises_ends_nothing_and_the_next_member_is_asked_all_the_same(
+async def test_a_listener_that_raises_ends_nothing_and_the_next_member_is_still_tried(
     etcd: FakeEtcd, through_the_log: list[bool]
 ) -> None:
     """It writes a log record, and what the user's own filter or handler raises must not reach the loop."""
@@ -138,7 +138,7 @@ async def test_an_answer_after_the_end_starts_nothing(etcd: FakeEtcd) -> None:
     assert client.calls["member_status"] == 0
 
 
-async def test_a_status_that_fails_is_asked_for_again(etcd: FakeEtcd, through_the_log: list[bool]) -> None:
+async def test_a_status_that_fails_is_requested_again(etcd: FakeEtcd, through_the_log: list[bool]) -> None:
     client = etcd.client()
     client.fail("member_status", EtcdUnavailableError("no answer"))
     await read_before_and_after(client)

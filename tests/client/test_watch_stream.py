@@ -57,7 +57,7 @@ async def test_a_watch_without_events_goes_on_after_its_creation(world: World) -
     assert [type(message) for message in got] == [WatchCreated, WatchBroken]
 
 
-async def test_a_watch_that_did_not_stand_yet_begins_at_now_again(world: World) -> None:
+async def test_a_watch_that_was_not_created_yet_begins_at_now_again(world: World) -> None:
     """And is not called resumed: nothing was promised before."""
     _, got = world.watch()
     await anyio.sleep(1)
@@ -94,7 +94,7 @@ async def test_a_resumed_watch_takes_no_later_beginning_from_a_lagging_or_leadin
     ]
 
 
-async def test_a_compacted_watch_ends_and_is_not_asked_for_again(world: World) -> None:
+async def test_a_compacted_watch_ends_and_is_not_requested_again(world: World) -> None:
     """Whoever watched must read, and watch anew: between lies a gap."""
     _, got = world.watch(start_revision=3)
     world.watch(b"other")
@@ -170,7 +170,7 @@ async def test_a_late_answer_to_a_closed_watchs_creation_is_not_taken_for_the_ne
     assert revisions(got) == [11]
 
 
-async def test_a_closed_watch_is_silent_and_not_asked_for_again(world: World) -> None:
+async def test_a_closed_watch_is_silent_and_not_requested_again(world: World) -> None:
     closed, silent = world.watch(b"closed")
     world.watch(b"open")
     await anyio.sleep(1)
@@ -184,7 +184,7 @@ async def test_a_closed_watch_is_silent_and_not_asked_for_again(world: World) ->
     assert silent == [WatchCreated(5)]
 
 
-async def test_a_watch_may_be_begun_and_closed_while_no_stream_stands(world: World) -> None:
+async def test_a_watch_may_be_begun_and_closed_without_a_stream(world: World) -> None:
     world.opener.failing = RESET
     closed, silent = world.watch(b"closed")
     _, got = world.watch(b"open")
@@ -225,7 +225,7 @@ async def test_a_creation_is_waited_for_no_longer_because_another_one_would_have
 
 
 @pytest.mark.parametrize("watches", [0, 1])
-async def test_a_creation_that_was_not_asked_for_ends_the_stream(world: World, watches: int) -> None:
+async def test_a_watch_creation_without_a_request_ends_the_stream(world: World, watches: int) -> None:
     """On trio an exception in its place ended the program."""
     first, _ = world.watch(b"first")
     await anyio.sleep(1)

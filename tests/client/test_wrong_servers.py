@@ -118,7 +118,7 @@ def test_the_alert_of_a_server_without_http2_is_named_as_that() -> None:
     assert "does not offer HTTP/2" in examiner._alert("TLSV1_ALERT_NO_APPLICATION_PROTOCOL")
 
 
-async def test_http2_without_tls_is_told_from_tls(ca: Path) -> None:
+async def test_http2_without_tls_is_distinguished_from_tls(ca: Path) -> None:
     async def serve(stream: SocketStream) -> None:
         await stream.send(b"\0\0\0\4\0\0\0\0\0")
         if (await stream.receive()).startswith(b"PRI"):

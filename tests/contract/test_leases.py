@@ -18,7 +18,7 @@ def _new_id() -> int:
     return secrets.randbits(62) + 1
 
 
-async def test_a_lease_has_the_id_and_the_time_that_were_asked_for(api: EtcdApi) -> None:
+async def test_a_lease_has_the_requested_id_and_ttl(api: EtcdApi) -> None:
     """The id is ours, so that a grant whose answer was lost can be taken back."""
     lease_id = (1 << 63) - 1 - secrets.randbits(40)
     granted = await api.lease_grant(60, lease_id, timeout=TIMEOUT)
@@ -140,7 +140,7 @@ async def test_a_cancelled_keep_alive_does_not_disturb_the_next(api: EtcdApi) ->
     await api.lease_revoke(lease_id, timeout=TIMEOUT)
 
 
-async def test_what_is_left_of_a_lease_can_be_asked(api: EtcdApi, prefix: bytes) -> None:
+async def test_the_remaining_ttl_of_a_lease_can_be_read(api: EtcdApi, prefix: bytes) -> None:
     """With its keys, if wanted."""
     lease_id = _new_id()
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
@@ -158,9 +158,7 @@ async def test_nothing_is_left_of_a_lease_that_is_gone(api: EtcdApi) -> None:
     assert (await api.lease_time_to_live(_new_id(), timeout=TIMEOUT)).ttl == -1
 
 
-async def test_a_lease_that_nobody_keeps_alive_takes_its_key_along_and_not_too_early(
-    api: EtcdApi, prefix: bytes
-) -> None:
+async def test_a_lease_without_keep_alives_ends_with_its_key_and_not_too_early(api: EtcdApi, prefix: bytes) -> None:
     """The whole of mutual exclusion stands on that: not before `sent_at + ttl`."""
     kept, left = _new_id(), _new_id()
     await api.lease_grant(60, kept, timeout=TIMEOUT)

@@ -24,7 +24,7 @@ def _seen(events: object) -> list[tuple[str, bytes, int]]:
     return [(event.type, event.kv.key, event.kv.mod_revision) for event in events]
 
 
-async def test_a_watch_from_now_says_from_where_it_sees_everything(world: World, prefix: bytes) -> None:
+async def test_a_watch_from_now_reports_the_revision_from_which_it_is_complete(world: World, prefix: bytes) -> None:
     """Equal to the revision of the read before it: there is no gap. That saves a read."""
     before = await _do(world.api, Put(prefix + b"before"))
     watch = Recorder(world.api, prefix, prefix_end(prefix))
@@ -126,7 +126,7 @@ async def test_a_watch_from_before_a_compaction_is_cancelled(world: World, prefi
     assert watch.messages[-1] is canceled
 
 
-async def test_a_watch_from_the_compacted_revision_itself_stands(world: World, prefix: bytes) -> None:
+async def test_a_watch_from_the_compacted_revision_itself_is_created(world: World, prefix: bytes) -> None:
     """Compaction keeps it: right behind us is no reason to read again."""
     await _do(world.other, Put(prefix + b"k", b"1"))
     last = await _do(world.other, Put(prefix + b"k", b"2"))
@@ -148,7 +148,7 @@ async def test_a_closed_watch_is_silent(world: World, prefix: bytes) -> None:
     assert [type(message) for message in closed.messages] == [WatchCreated]
 
 
-async def test_a_watch_may_be_closed_before_it_stands(world: World, prefix: bytes) -> None:
+async def test_a_watch_may_be_closed_before_it_is_created(world: World, prefix: bytes) -> None:
     """A candidate that is cancelled just then does."""
     closed = Recorder(world.api, prefix + b"k")
     closed.handle.close()

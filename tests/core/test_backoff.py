@@ -22,7 +22,7 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert [backoff.next() for _ in range(6)] == [0.5, 1, 2, 4, 8, 8]
 
 
-def test_a_success_starts_it_anew() -> None:
+def test_a_success_resets_the_backoff() -> None:
     backoff = Backoff(8, longest)
     for _ in range(5):
         backoff.next()

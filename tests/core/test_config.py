@@ -97,7 +97,7 @@ def test_one_lost_answer_must_fit_into_the_lease() -> None:
         ({"renew": 0, "lease": "10s", "retry": "x", "margin": "11s"}, "margin = 11s: must be at most lease = 10s"),
     ],
 )
-def test_a_sum_that_is_too_long_is_told_beside_a_wrong_part_of_it(durations: dict[str, Any], told: str) -> None:
+def test_a_sum_that_is_too_long_is_reported_beside_a_wrong_part_of_it(durations: dict[str, Any], told: str) -> None:
     """Mending the part would only lead to the next error."""
     *wrong, last = problems(Config, **durations)
     assert wrong
@@ -150,13 +150,13 @@ def test_a_flag_is_a_flag(name: str, value: object) -> None:
     assert problems(Config, **kwargs) == (f"{name} = {value!r}: must be true or false",)
 
 
-def test_everything_wrong_is_told_at_once() -> None:
+def test_all_wrong_values_are_reported_at_once() -> None:
     """Nobody wants to start a program five times to learn of five mistakes."""
     found = problems(Config, enabled="x", id="", lease=0, retry="x", renew=-1, margin=[], exit_on_overrun=2)
     assert {problem.split(" ")[0] for problem in found} == {field.name for field in dataclasses.fields(Config)}
 
 
-def test_a_config_error_is_a_value_error_and_one_of_ours_and_can_be_pickled() -> None:
+def test_a_config_error_is_a_value_error_and_an_etcdleader_error_and_can_be_pickled() -> None:
     """It may be raised in a worker process."""
     with pytest.raises(ConfigError) as caught:
         Config(lease=0, renew=0)
@@ -246,13 +246,13 @@ def test_what_is_no_endpoint_is_refused(endpoint: Any) -> None:
         ("http://a b:2379", "must have a host name"),
     ],
 )
-def test_a_wrong_endpoint_is_told_what_is_wrong_with_it(endpoint: str, told: str) -> None:
+def test_a_wrong_endpoint_is_reported_with_the_reason(endpoint: str, told: str) -> None:
     """Advice on something else costs an hour."""
     (problem,) = problems(EtcdConfig, [endpoint])
     assert problem.startswith(f"endpoints = {endpoint!r}: {told}")
 
 
-def test_etcd_is_where_somebody_says_it_is() -> None:
+def test_endpoints_have_no_default() -> None:
     """A default would send the password to whatever listens there."""
     with pytest.raises(TypeError, match="endpoints"):
         EtcdConfig(user="u", password=SECRET)  # type: ignore[call-arg]
@@ -347,7 +347,7 @@ def test_a_password_leaves_the_machine_only_over_tls(endpoints: str, kwargs: Any
         assert "without TLS" in problem
 
 
-def test_everything_wrong_with_etcd_is_told_at_once() -> None:
+def test_all_wrong_etcd_settings_are_reported_at_once() -> None:
     """As with the election."""
     found = problems(EtcdConfig, ["a", "b:x"], user="u", cert="c", ca_cert="", allow_plaintext_password=5)
     assert len(found) == 6
@@ -380,7 +380,7 @@ INVISIBLE = ("\ufeffjobs", "jobs\u200b", "jobs\x1b", "\x7fjobs", "jobs\u00ad")
 
 
 @pytest.mark.parametrize("key", ["jobs\u0301", "\u2764\ufe0f", "a\u200db", "jobs\U0001fae8", "jobs\U0010fffd"])
-def test_a_character_that_this_python_does_not_know_may_end_an_election_key(key: str) -> None:
+def test_a_character_unknown_to_this_python_may_end_an_election_key(key: str) -> None:
     """Another process of the election may run on another Python."""
     validate_election_key(key)
 

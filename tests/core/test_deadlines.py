@@ -16,7 +16,7 @@ def test_what_is_due_comes_in_the_order_of_its_time_and_what_is_not_stays() -> N
     assert agenda.next() == 9.0
 
 
-def test_a_thing_that_is_put_again_stands_there_once_at_its_new_time() -> None:
+def test_an_entry_that_is_set_again_is_due_once_at_its_new_time() -> None:
     agenda: Deadlines[str] = Deadlines()
     agenda.set("a", 1.0)
     agenda.set("b", 2.0)

@@ -17,7 +17,7 @@ def test_a_lease_is_timed_by_the_settings_of_the_same_names() -> None:
     assert Timing.of(Config(lease=40, retry=3, renew=7, margin=2)) == Timing(lease=40, retry=3, renew=7, margin=2)
 
 
-def test_a_lease_is_believed_from_the_send_time_plus_ttl_minus_margin() -> None:
+def test_a_lease_is_valid_until_the_send_time_plus_ttl_minus_margin() -> None:
     """Rule 2: etcd counts from some moment after the request left, so only the send time is safe."""
     clock = LeaseClock(sent_at=100, ttl=10, margin=2)
 
@@ -35,7 +35,7 @@ def test_a_confirmation_past_the_deadline_extends_nothing() -> None:
     assert not clock.is_valid(0)
 
 
-def test_a_clock_that_was_read_past_the_deadline_once_never_believes_again() -> None:
+def test_a_lease_clock_read_past_its_deadline_is_never_valid_again() -> None:
     clock = LeaseClock(sent_at=0, ttl=10, margin=1)
     assert not clock.is_valid(9.5)
 
@@ -62,7 +62,7 @@ def test_a_confirmation_that_was_overtaken_does_not_shorten_the_lease() -> None:
     ),
     st.floats(0.1, 5),
 )
-def test_once_not_believed_never_believed_again(steps: list[tuple[float, float, float, str]], margin: float) -> None:
+def test_once_invalid_never_valid_again(steps: list[tuple[float, float, float, str]], margin: float) -> None:
     """Whatever is confirmed, moved and asked in whatever order, with time going on."""
     clock = LeaseClock(0, 10, margin)
     now = 0.0
@@ -171,7 +171,7 @@ FINE: Mapping[str, int | bool] = {
         ({"key_is_ours": False, "read_term": 0}, RenewalResult.KEY_LOST),
     ],
 )
-def test_a_renewal_counts_only_in_the_raft_term_of_its_lease_and_with_the_key_standing(
+def test_a_renewal_counts_only_in_the_raft_term_of_its_lease_and_with_an_existing_key(
     case: Mapping[str, int | bool], verdict: RenewalResult
 ) -> None:
     """Rules 3 and 8: etcd answers keep-alives without consensus, and a leader of an earlier term may wake up."""

@@ -94,7 +94,7 @@ def test_the_table_has_a_state_for_each_pair() -> None:
 
 @pytest.mark.parametrize(("state", "happened"), ALL_PAIRS)
 @pytest.mark.parametrize("kind", [EtcdUnavailableError, EtcdRefusedError])
-def test_each_input_in_each_state_does_what_the_rules_say(state: State, happened: Input, kind: Kind) -> None:
+def test_each_input_in_each_state_follows_the_rules(state: State, happened: Input, kind: Kind) -> None:
     """With a kind of error that the outage has had, and with one that it has not."""
     outages, rules = Outages(), Rules()
     for step in PATHS[state]:
@@ -104,7 +104,7 @@ def test_each_input_in_each_state_does_what_the_rules_say(state: State, happened
 
 
 @given(st.lists(st.tuples(st.sampled_from(Input), st.sampled_from([EtcdUnavailableError, EtcdRefusedError]))))
-def test_any_sequence_of_inputs_does_what_the_rules_say(inputs: list[tuple[Input, type[EtcdLeaderError]]]) -> None:
+def test_any_sequence_of_inputs_follows_the_rules(inputs: list[tuple[Input, type[EtcdLeaderError]]]) -> None:
     outages, rules = Outages(), Rules()
     for happened, kind in inputs:
         check_alike(outages, rules, happened, kind_of(happened, kind))

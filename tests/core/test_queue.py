@@ -46,7 +46,7 @@ def test_events_that_the_read_has_shown_already_change_nothing() -> None:
     assert place.apply(OWN, [deleted(BEFORE.key, 20), deleted(OWN.key, 3)]) == place
 
 
-def test_a_deleted_predecessor_that_was_waiting_itself_elects_nobody() -> None:
+def test_a_deleted_predecessor_that_was_waiting_itself_elects_no_candidate() -> None:
     """It may have given up while the leader still leads: only a read tells."""
     place = QueuePosition(revision=20, position=2, predecessor=BEFORE.key)
 
@@ -55,7 +55,7 @@ def test_a_deleted_predecessor_that_was_waiting_itself_elects_nobody() -> None:
     assert after.rank is Rank.WAITING
 
 
-def test_own_key_and_predecessor_deleted_in_one_revision_elects_nobody() -> None:
+def test_own_key_and_predecessor_deleted_in_one_revision_elects_no_candidate() -> None:
     """A revision is applied whole, in whatever order its events come."""
     place = QueuePosition(revision=20, position=1, predecessor=BEFORE.key)
 
@@ -132,7 +132,7 @@ def histories(draw: st.DrawFn) -> tuple[list[KeyValue], list[list[Event]]]:
 
 
 @given(histories())
-def test_whoever_believes_to_be_first_is_first(history: tuple[list[KeyValue], list[list[Event]]]) -> None:
+def test_a_queue_position_that_shows_leader_is_first(history: tuple[list[KeyValue], list[list[Event]]]) -> None:
     """Played against the true queue: LEADER and not stale means that nobody is ahead and our key stands."""
     queue, revisions = history
     place = QueuePosition(MINE.create_revision, len(queue), queue[-1].key if queue else None)
@@ -161,7 +161,7 @@ MOVING = OWN.moving(9)
 MOVED = MOVING.moved()
 
 
-def test_the_put_of_our_own_move_asks_nobody_to_step_down() -> None:
+def test_the_put_of_our_own_move_is_no_request_to_step_down() -> None:
     place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=MINE.mod_revision)
 
     moved = put(MINE._replace(lease=9), 21)
@@ -211,7 +211,7 @@ def test_a_key_on_a_lease_that_it_does_not_move_to_is_lost() -> None:
     assert QueuePosition.read(MOVED, 30, [MINE], 0, MINE.mod_revision).lost
 
 
-def test_a_read_from_before_the_move_tells_nothing() -> None:
+def test_a_read_from_before_the_move_is_no_evidence() -> None:
     assert QueuePosition.read(MOVED, 24, [MINE], 0, own_mod_revision=25) == QueuePosition(24, 0, None, stale=True)
     assert QueuePosition.read(MOVED, 24, [], 0, own_mod_revision=25).stale
 

@@ -28,13 +28,13 @@ def test_a_release_at_its_end_of_life_is_named_as_that(version: str) -> None:
     "version",
     ["3.5.33", "3.5.35", "3.6.16", "3.7.1", "3.10.0", "4.0.0", "", "unknown", "3.5", "3." + "9" * 5000 + ".1"],
 )
-def test_nothing_is_said_against_others(version: str) -> None:
+def test_no_defects_are_reported_of_other_versions(version: str) -> None:
     """What cannot be read is no reason to alarm anybody."""
     assert known_defects(version) is None
 
 
 @pytest.mark.parametrize("version", ["3.4.23", "3.5.7", "3.5.30", "3.6.0", "3.7.1"])
-def test_reads_may_be_given_up_where_that_is_known_to_harm_nobody(version: str) -> None:
+def test_reads_may_be_cancelled_on_versions_where_that_is_safe(version: str) -> None:
     assert survives_given_up_reads(version)
 
 

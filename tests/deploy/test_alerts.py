@@ -67,7 +67,7 @@ def promtool(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_only_what_is_exposed_is_asked_for() -> None:
+def test_alerts_query_only_exposed_metrics() -> None:
     """A name with a typing error in it never alerts anybody."""
     asked = {name for expression in expressions() for name in re.findall(r"\betcdleader_\w+", expression)}
     assert len(asked) > 15
@@ -82,7 +82,7 @@ def test_everything_exposed_and_every_alert_is_documented() -> None:
         assert f"`{rule['alert']}`" in MONITORING
 
 
-def test_each_alert_says_how_bad_it_is_what_happened_and_what_to_do() -> None:
+def test_each_alert_states_its_severity_what_happened_and_what_to_do() -> None:
     names = [rule["alert"] for rule in rules()]
     assert len(names) == len(set(names)) > 5
     for rule in rules():

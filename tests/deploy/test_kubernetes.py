@@ -40,7 +40,7 @@ def container(deployment: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("each", MANIFESTS, ids=lambda each: f"{each['kind']} {each['metadata']['name']}")
-def test_the_schemas_know_every_field(each: dict[str, Any], version: str) -> None:
+def test_the_schemas_have_every_field(each: dict[str, Any], version: str) -> None:
     kubernetes_validate.validate(each, version, strict=True)
 
 
@@ -69,7 +69,7 @@ def test_the_settings_are_good_together_with_the_password(tmp_path: Path, monkey
     assert f'ca_cert = "{mount["mountPath"]}/ca.pem"' in settings
 
 
-def test_the_command_line_serves_what_the_probes_ask() -> None:
+def test_the_command_line_serves_the_probes_requests() -> None:
     ours = container("jobs")
     program, *words = ours["command"]
     assert program == "etcdleader"

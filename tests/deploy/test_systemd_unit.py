@@ -73,7 +73,7 @@ def test_the_command_line_is_one_and_finds_its_files(service: dict[str, str]) ->
     assert service["WorkingDirectory"] == f"%S/{service['StateDirectory']}"
 
 
-def test_it_gives_the_command_its_grace_and_then_the_wrapper_time_to_give_the_seat_back(
+def test_it_gives_the_command_its_grace_and_then_the_wrapper_time_to_release_leadership(
     service: dict[str, str],
 ) -> None:
     run = parsed_run(["run", *variables()["OPTIONS"].split(), "--", "true"])

@@ -208,7 +208,7 @@ async def test_a_leader_outlives_its_tokens_and_still_sees_and_does_everything(
     assert life.errors == []
 
 
-async def test_who_joins_a_connection_whose_token_has_expired_is_woken_by_its_watch(
+async def test_a_manager_on_a_connection_with_an_expired_token_is_woken_by_its_watch(
     operator: Operator, election_key: str
 ) -> None:
     """A stream keeps the token that it was opened with, and etcd looks at it when a watch is created."""
@@ -263,7 +263,7 @@ async def test_switching_authentication_on_and_off_costs_nothing_where_a_user_is
     assert life.errors == []
 
 
-async def test_a_wrong_password_is_told_once_and_tried_again_until_it_is_right(
+async def test_a_wrong_password_is_reported_once_and_retried_until_it_is_right(
     simple: Operator, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -282,7 +282,7 @@ async def test_a_wrong_password_is_told_once_and_tried_again_until_it_is_right(
     assert "canary" not in "".join(shown)
 
 
-async def test_who_is_switched_off_for_want_of_a_user_is_told_and_goes_on_when_it_is_off_again(
+async def test_a_candidate_without_a_user_reports_enabled_authentication_and_continues_when_it_is_off_again(
     simple: Operator,
 ) -> None:
     await simple.switch("disable")
@@ -348,7 +348,7 @@ async def test_half_a_permission_is_none(simple: Operator, kind: str) -> None:
             await manager.wait_elected()
 
 
-async def test_a_refused_watch_kills_nobody_elses(simple: Operator, election_key: str) -> None:
+async def test_a_refused_watch_ends_no_other_watch(simple: Operator, election_key: str) -> None:
     """etcd 3.5 refuses a watch by an answer that bears the number of another one, which stands."""
     await simple.add_user()
     permitted, forbidden = simple.manager(LAZY), simple.manager(LAZY, election_key=f"{election_key}-x")

@@ -169,7 +169,7 @@ async def test_a_leader_whose_key_was_touched_stops_at_once_and_leads_again_with
 
 
 @pytest.mark.parametrize("act", ACTS)
-async def test_what_is_done_before_the_leaders_watch_stands_is_noticed_too(make: Make, operator: Any, act: Act) -> None:
+async def test_changes_before_the_leaders_watch_is_created_are_noticed_too(make: Make, operator: Any, act: Act) -> None:
     """Between the win and etcd's creation of the watch lies a round trip, of which the watch tells nothing."""
     manager = make()
     life = Life(manager)
@@ -185,7 +185,7 @@ async def test_what_is_done_before_the_leaders_watch_stands_is_noticed_too(make:
 
 
 @pytest.mark.parametrize("act", [delete, revoke, put_on_another_lease, put_without_lease, delete_and_put_without_lease])
-async def test_what_breaks_the_guard_refuses_the_next_write_whether_the_leader_knows_or_not(
+async def test_a_broken_guard_refuses_the_next_write_even_before_the_leader_is_notified(
     make: Make, operator: Any, election_key: str, act: Act
 ) -> None:
     """The loop does not run between the two calls, so nobody here can know."""
@@ -202,7 +202,7 @@ async def test_what_breaks_the_guard_refuses_the_next_write_whether_the_leader_k
 
 @pytest.mark.parametrize("place", ["next in line", "third"])
 @pytest.mark.parametrize("act", ACTS)
-async def test_a_candidate_whose_key_was_touched_stands_again_and_never_wins_on_the_dead_one(
+async def test_a_candidate_whose_key_was_changed_rejoins_and_never_wins_on_the_old_key(
     make: Make, operator: Any, election_key: str, act: Act, place: str
 ) -> None:
     first, waiting = make(), make()
@@ -237,7 +237,7 @@ async def test_a_candidate_whose_key_was_touched_stands_again_and_never_wins_on_
     assert life.tokens == [term.token]
 
 
-async def test_when_the_whole_queue_is_deleted_everybody_stands_again(
+async def test_when_the_whole_queue_is_deleted_all_candidates_rejoin(
     make: Make, operator: Any, election_key: str
 ) -> None:
     """One revision deletes the leader's key and the next one's, which must not take it for its turn."""
@@ -269,7 +269,7 @@ async def test_when_the_whole_queue_is_deleted_everybody_stands_again(
     assert all(token == term.token or token > newest for token in tokens)
 
 
-async def test_a_foreign_key_without_lease_in_front_holds_the_seat_until_it_is_deleted(
+async def test_a_foreign_key_without_lease_in_front_holds_leadership_until_it_is_deleted(
     make: Make, operator: Any, election_key: str
 ) -> None:
     """Nothing ends it by itself, so it must be seen by who asks for the leader; we do not remove what is not ours."""

@@ -74,7 +74,7 @@ def client_of(server: EtcdServer) -> Any:
     return etcd3.client(host, int(port))
 
 
-def test_all_is_well_and_each_check_says_so(doctor: Doctor) -> None:
+def test_without_problems_each_check_reports_success(doctor: Doctor) -> None:
     found = doctor.examine("--hold", "1s")
     assert doctor.code == 0
     assert {check: found[check][0] for check in CHECKS} == dict.fromkeys(CHECKS, "ok")
@@ -163,7 +163,7 @@ def test_a_retry_that_no_renewal_fits_into_is_a_problem(doctor: Doctor) -> None:
 # Endpoints
 
 
-def test_an_endpoint_that_is_down_is_a_warning_and_counts_when_asked_to(doctor: Doctor, tmp_path: Path) -> None:
+def test_an_endpoint_that_is_down_is_a_warning_and_counts_if_requested(doctor: Doctor, tmp_path: Path) -> None:
     doctor.settings = doctor.settings.replace("endpoints = [", 'endpoints = ["127.0.0.1:1", ')
     found = doctor.examine()
     assert doctor.code == 0
@@ -197,7 +197,7 @@ def test_a_table_with_a_misspelled_name_is_a_problem(doctor: Doctor) -> None:
     assert "did you mean [leeder] in settings.toml?" in what
 
 
-def test_without_any_endpoint_it_says_what_cannot_be_examined(tmp_path: Path) -> None:
+def test_without_any_endpoint_it_lists_the_checks_not_done(tmp_path: Path) -> None:
     doctor = Doctor(tmp_path, "jobs", "127.0.0.1:1")
     found = doctor.examine()
     assert doctor.code == 1
@@ -266,7 +266,7 @@ def server_endpoint(doctor: Doctor) -> str:
     return doctor.settings.partition('endpoints = ["')[2].partition('"')[0]
 
 
-def test_a_stream_that_does_not_stand_is_a_problem(tmp_path: Path) -> None:
+def test_a_stream_that_breaks_while_held_is_a_problem(tmp_path: Path) -> None:
     """What a proxy does to what is idle, the death of the member does here."""
     with EtcdServer() as server:
         doctor = Doctor(tmp_path, "jobs", *server.endpoints)

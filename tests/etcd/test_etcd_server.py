@@ -232,7 +232,9 @@ def test_an_etcd_that_does_not_start_shows_its_log_and_keeps_it() -> None:
         folder.rmdir()  # nothing but the log was kept
 
 
-def test_a_machine_without_etcd_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_etcd_gets_an_error_that_names_the_ways_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The extra is optional, so this is what a newcomer meets first."""
     monkeypatch.delenv("ETCD_BINARY", raising=False)
     monkeypatch.delenv("ETCD_TEST_VERSION", raising=False)
@@ -352,7 +354,7 @@ def test_a_forked_child_that_ends_leaves_its_parents_server_alone() -> None:
         assert parent.wait(60) == 0
 
 
-def test_a_member_that_ended_by_itself_is_told_of_and_its_log_is_kept() -> None:
+def test_a_member_that_ended_by_itself_is_reported_and_its_log_is_kept() -> None:
     """Otherwise the tests that it served fail one after another, and nobody learns why."""
     server = EtcdServer()
     server.start()

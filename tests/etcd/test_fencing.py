@@ -214,7 +214,7 @@ async def test_a_leader_of_the_past_is_refused_by_a_cluster_that_has_never_seen_
 
 
 @pytest.mark.anyio
-async def test_a_term_that_writes_under_its_guard_fences_those_who_have_only_the_token(
+async def test_a_term_that_writes_under_its_guard_fences_writers_that_have_only_the_token(
     etcd_server: EtcdServer, election_key: str, connect: Connect
 ) -> None:
     """In the cluster of the election; and the guard refuses the past at once, without any fence."""

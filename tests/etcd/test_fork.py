@@ -138,7 +138,7 @@ LEAVES_ALL_BLOCKS = """
         "leaves all blocks",
     ],
 )
-def test_a_forked_child_is_somebody_else(
+def test_a_forked_child_is_another_candidate(
     etcd_server: EtcdServer, election_key: str, program: str, backend: str
 ) -> None:
     """A new identity, no leadership, and neither the parent's lease nor its connection is touched."""

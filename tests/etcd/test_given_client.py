@@ -55,7 +55,7 @@ async def test_that_the_token_of_a_given_client_ends_is_warned_of_once(
         client.close()
 
 
-async def test_nothing_is_said_of_a_client_without_a_user(
+async def test_no_warning_is_logged_for_a_client_without_a_user(
     etcd_server: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     host, _, port = etcd_server.endpoints[0].rpartition(":")

@@ -47,7 +47,9 @@ def etcd() -> Iterator[EtcdServer]:
         yield server
 
 
-async def test_leader_moves_with_the_seat_and_so_do_the_numbers(etcd_server: EtcdServer, election_key: str) -> None:
+async def test_the_leader_endpoint_and_the_metrics_follow_leadership(
+    etcd_server: EtcdServer, election_key: str
+) -> None:
     registry = CollectorRegistry()
     metrics = PrometheusMetrics(registry)
     first, second = (
@@ -79,7 +81,7 @@ async def test_leader_moves_with_the_seat_and_so_do_the_numbers(etcd_server: Etc
     assert term.token > 0
 
 
-async def test_without_etcd_a_leader_stays_leader_until_its_lease_ends_and_everybody_stays_alive(
+async def test_without_etcd_a_leader_stays_leader_until_its_lease_ends_and_all_processes_stay_alive(
     etcd: EtcdServer, election_key: str
 ) -> None:
     leader = EtcdLeaderManager(etcd.config, CONFIG, election_key)

@@ -69,7 +69,7 @@ async def test_a_leader_is_known_by_name_token_and_key(make: Make) -> None:
     assert await manager.leader() is None
 
 
-async def test_tg_start_returns_once_the_candidate_stands(make: Make) -> None:
+async def test_tg_start_returns_once_the_candidate_has_joined(make: Make) -> None:
     manager = make()
     async with anyio.create_task_group() as group:
         with anyio.fail_after(20):
@@ -134,7 +134,7 @@ async def test_a_late_write_is_refused_by_etcd(make: Make, etcd_server: EtcdServ
     client.close()
 
 
-async def test_run_returns_what_the_work_returned_and_gives_the_seat_back(make: Make) -> None:
+async def test_run_returns_the_works_result_and_releases_leadership(make: Make) -> None:
     manager = make()
 
     async def work(term: Term) -> int:

@@ -115,7 +115,7 @@ async def test_a_planned_restart_of_a_member_costs_no_warning(
     assert caplog.messages == []
 
 
-async def test_without_a_quorum_a_leader_gives_up_and_leads_again_when_there_is_one(
+async def test_without_a_quorum_a_leader_stops_and_leads_again_when_there_is_one(
     cluster: EtcdServer, election_key: str
 ) -> None:
     manager = EtcdLeaderManager(cluster.config, SHORT, election_key)

@@ -131,7 +131,7 @@ def fill(server: EtcdServer, election_key: str) -> None:
             client.put(f"{election_key}-filler", str(number))
 
 
-async def test_who_campaigns_before_etcd_is_there_is_elected_when_it_has_come(make: Make, member: EtcdMember) -> None:
+async def test_a_candidate_started_before_etcd_is_elected_once_it_runs(make: Make, member: EtcdMember) -> None:
     member.kill()
     manager = make(LONG)
     life = Life(manager)
@@ -198,7 +198,7 @@ async def test_stop_returns_while_etcd_is_frozen(make: Make, member: EtcdMember)
         assert term.loss_reason is LossReason.STOPPED
 
 
-async def test_extend_says_that_etcd_is_down_and_the_term_stays(make: Make, member: EtcdMember) -> None:
+async def test_extend_raises_that_etcd_is_down_and_the_term_stays(make: Make, member: EtcdMember) -> None:
     manager = make(LONG)
     life = Life(manager)
     async with manager:
@@ -384,7 +384,7 @@ async def stand_before(endpoint: str, election_key: str) -> int:
     return after - before
 
 
-async def test_where_nobody_listens_a_candidate_waits_without_a_rush(
+async def test_without_a_listener_a_candidate_retries_at_its_normal_rate(
     server: EtcdServer, member: EtcdMember, election_key: str
 ) -> None:
     """gRPC refuses calls at once where it cannot connect, so nothing but our own pauses holds them back."""

@@ -107,7 +107,7 @@ async def until(holds: Callable[[], bool]) -> None:
             await anyio.sleep(0.01)
 
 
-async def test_users_tokens_and_one_right_that_is_revoked_concern_nobody_else(operator: Operator) -> None:
+async def test_users_tokens_and_one_revoked_right_affect_no_other_user(operator: Operator) -> None:
     """A token that has expired, a revision of the users that has moved, authentication off and on: each is a silent login."""
     etcd = operator.add_user("candidate", "first/", "second/", "third/")
     first, second, third = (Leader(etcd, election) for election in ("first", "second", "third"))

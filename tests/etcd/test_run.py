@@ -69,7 +69,7 @@ def told(wrapper: Wrapper) -> str:
     return line.strip()
 
 
-def test_the_command_knows_its_term_and_the_seat_is_kept_until_it_has_ended(
+def test_the_command_receives_its_term_and_leadership_is_kept_until_it_has_ended(
     etcd_server: EtcdServer, election_key: str, etcd: Etcd
 ) -> None:
     """All of it, also what it has left in the background; then the seat is free at once."""
@@ -94,7 +94,7 @@ def test_the_command_knows_its_term_and_the_seat_is_kept_until_it_has_ended(
         assert etcd.candidates() == []
 
 
-def test_sigterm_ends_the_command_then_gives_the_seat_back(
+def test_sigterm_ends_the_command_then_releases_leadership(
     etcd_server: EtcdServer, election_key: str, etcd: Etcd
 ) -> None:
     words = ("sh", "-c", "echo up; exec sleep 1000")
@@ -106,7 +106,7 @@ def test_sigterm_ends_the_command_then_gives_the_seat_back(
         assert etcd.candidates() == []
 
 
-def test_who_does_not_wait_or_not_for_long_or_is_told_to_end_leaves_the_queue(
+def test_a_candidate_without_wait_or_at_its_timeout_or_ended_by_a_signal_leaves_the_queue(
     etcd_server: EtcdServer, election_key: str, etcd: Etcd
 ) -> None:
     endpoint = etcd_server.endpoints[0]
@@ -130,7 +130,7 @@ def test_who_does_not_wait_or_not_for_long_or_is_told_to_end_leaves_the_queue(
             assert etcd.candidates() == ["a"]
 
 
-def test_without_an_answer_who_does_not_wait_says_so(election_key: str) -> None:
+def test_without_a_response_a_candidate_that_does_not_wait_reports_it(election_key: str) -> None:
     with wrapped("a", "127.0.0.1:1", election_key, "true", options=(*LEASE, "--nowait")) as a:
         assert a.process.wait(timeout=60) == 69
 
@@ -160,7 +160,7 @@ def test_with_restart_it_campaigns_again_when_the_command_has_ended(
         trace.check_that_no_two_ran_at_once()
 
 
-def test_a_leader_asked_to_step_down_ends_its_command_and_stands_again(
+def test_a_leader_requested_to_step_down_ends_its_command_and_rejoins(
     etcd_server: EtcdServer, election_key: str, etcd: Etcd, tmp_path: Path
 ) -> None:
     """With the whole grace, since the lease is renewed meanwhile; and what is for a loss is done."""
@@ -215,7 +215,7 @@ def test_a_wait_of_nothing_leads_where_no_candidate_does(etcd_server: EtcdServer
         assert output(a) == "ran"
 
 
-def test_a_wait_without_etcd_says_that_etcd_does_not_answer(election_key: str) -> None:
+def test_a_wait_without_etcd_reports_that_etcd_does_not_respond(election_key: str) -> None:
     with wrapped("a", "127.0.0.1:1", election_key, "true", options=(*LEASE, "--wait=1s")) as a:
         assert a.process.wait(timeout=60) == 69
         assert a.process.stderr is not None
@@ -249,7 +249,7 @@ def test_an_etcd_that_lost_its_history_ends_it_with_a_status_of_its_own(election
 
 
 @pytest.mark.parametrize("how", ["key deleted", "lease revoked"])
-def test_a_seat_taken_away_ends_a_deaf_command_at_once(
+def test_leadership_taken_away_ends_a_command_that_ignores_sigterm_at_once(
     etcd_server: EtcdServer, election_key: str, etcd: Etcd, tmp_path: Path, how: str
 ) -> None:
     """Whatever its grace: somebody else may lead already. Here nobody does, and the wrapper leads again."""

@@ -109,7 +109,7 @@ backends = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 @backends
 @pytest.mark.parametrize("run", ["plain", "with_block", "with_sigterm"])
-def test_ctrl_c_at_a_leader_ends_the_work_then_gives_the_seat_back(
+def test_ctrl_c_at_a_leader_ends_the_work_then_releases_leadership(
     etcd_server: EtcdServer, election_key: str, backend: str, run: str
 ) -> None:
     """While the work cleans up, the seat is still its own; nothing of ours is on stderr."""
@@ -139,7 +139,7 @@ def test_ctrl_c_at_a_waiting_candidate_takes_it_out_of_the_queue(
 
 
 @backends
-def test_sigterm_turned_into_cancellation_gives_the_seat_back(
+def test_sigterm_turned_into_cancellation_releases_leadership(
     etcd_server: EtcdServer, election_key: str, backend: str
 ) -> None:
     with program(etcd_server, election_key, backend, "with_sigterm") as process:

@@ -108,7 +108,7 @@ async def test_status_without_a_name_shows_every_election_and_nothing_else(stage
     assert shown[1].split()[:3] == [stage.election, record.identity, str(record.token)]
 
 
-async def test_status_ends_with_1_when_nobody_leads(stage: Stage) -> None:
+async def test_status_ends_with_1_without_a_leader(stage: Stage) -> None:
     done = await stage.run("status", stage.election)
     assert done.returncode == 1
     assert "no leader" in done.stdout
@@ -271,7 +271,7 @@ async def test_watch_without_a_terminal_is_plain_lines(stage: Stage) -> None:
         await observed.end(signal.SIGTERM)
 
 
-async def test_watch_says_that_etcd_is_away_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
+async def test_watch_reports_that_etcd_is_unavailable_and_continues_when_it_is_back(tmp_path: Path) -> None:
     async with EtcdServer() as server:
         stage = Stage(server, "away", tmp_path)
         with Terminal("observe", "away", "--watch", "--timeout", "500ms", *stage.endpoint, folder=tmp_path) as terminal:

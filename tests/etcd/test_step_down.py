@@ -54,7 +54,7 @@ async def test_step_down_returns_when_the_leaders_work_has_ended_and_the_next_on
     assert f"{second.identity} (token " in done.stdout
 
 
-async def test_step_down_tells_programs_who_left_and_who_leads(stage: Stage) -> None:
+async def test_step_down_reports_the_old_and_the_new_leader_as_json(stage: Stage) -> None:
     async with stage.candidates(2) as (first, second):
         said = await stage.json("step-down", stage.election)
         assert (said["left"], said["how"]) == (True, "resigned")
@@ -63,7 +63,7 @@ async def test_step_down_tells_programs_who_left_and_who_leads(stage: Stage) -> 
 
 
 @pytest.mark.parametrize("form", [[], ["--force", "--yes"], ["--force"]])
-async def test_step_down_where_nobody_leads_ends_with_1(stage: Stage, form: list[str]) -> None:
+async def test_step_down_without_a_leader_ends_with_1(stage: Stage, form: list[str]) -> None:
     done = await stage.run("step-down", stage.election, *form)
     assert (done.returncode, done.stdout) == (1, "")
     assert "There is no leader of" in done.stderr
@@ -92,7 +92,7 @@ async def test_force_deletes_the_key_of_a_leader_that_is_deaf_and_the_next_one_l
         group.cancel_scope.cancel()
 
 
-async def test_force_without_a_terminal_wants_to_be_told_yes(stage: Stage) -> None:
+async def test_force_without_a_terminal_requires_the_yes_option(stage: Stage) -> None:
     async with stage.candidates(1) as (manager,):
         done = await stage.run("step-down", stage.election, "--force")
         assert done.returncode == 2
@@ -101,7 +101,7 @@ async def test_force_without_a_terminal_wants_to_be_told_yes(stage: Stage) -> No
 
 
 @pytest.mark.parametrize(("answer", "code"), [("n", 1), ("", 1), ("y", 0)])
-async def test_force_asks_on_a_terminal_and_does_what_is_answered(stage: Stage, answer: str, code: int) -> None:
+async def test_force_prompts_on_a_terminal_and_obeys_the_reply(stage: Stage, answer: str, code: int) -> None:
     async with stage.candidates(1) as (manager,):
         term = manager.term
         assert term is not None
@@ -126,7 +126,7 @@ async def test_ctrl_c_at_the_question_does_nothing(stage: Stage) -> None:
         assert manager.is_leader()
 
 
-async def test_a_leader_that_came_meanwhile_is_neither_asked_nor_deleted(stage: Stage) -> None:
+async def test_a_leader_elected_meanwhile_is_neither_requested_to_step_down_nor_deleted(stage: Stage) -> None:
     """The request was for the one who was seen: its token is part of the condition."""
     async with stage.candidates(1) as (manager,):
         async with connected(stage.server.config, timeout=5) as connection:

@@ -96,7 +96,7 @@ def test_the_first_look_after_a_freeze_past_the_lease_is_false_and_the_late_writ
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("body", [BLOCKED, SWALLOWED], ids=["blocked loop", "swallowed cancellation"])
-def test_a_process_whose_work_does_not_end_is_ended_before_the_seat_can_pass_on(
+def test_a_process_whose_work_does_not_end_is_ended_before_leadership_can_pass_on(
     etcd_server: EtcdServer, election_key: str, backend: str, body: str
 ) -> None:
     """Status 70, and one line that says why; the lease runs out by itself, so its key still stands at that moment."""

@@ -16,7 +16,7 @@ from etcdleader.testing import EtcdServer
 pytestmark = pytest.mark.anyio
 
 
-async def test_answers_and_messages_on_streams_are_heard_and_errors_are_not(
+async def test_responses_and_stream_messages_count_as_activity_and_errors_do_not(
     etcd_server: EtcdServer, election_key: str
 ) -> None:
     api = new_client(etcd_server.config)
@@ -46,7 +46,7 @@ async def test_answers_and_messages_on_streams_are_heard_and_errors_are_not(
     await api.aclose()
 
 
-async def test_a_call_that_is_late_costs_nobody_a_watch_while_the_only_endpoint_talks(
+async def test_a_late_call_costs_no_watch_while_the_only_endpoint_sends_data(
     etcd_server: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     api = new_client(etcd_server.config)

@@ -164,7 +164,7 @@ REFUSALS: dict[str, tuple[Made, str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSALS)
-async def test_what_is_wrong_is_told_once_in_words_of_its_own_and_the_candidate_goes_on(
+async def test_a_wrong_setup_is_reported_once_by_its_own_message_and_the_candidate_continues(
     site: Site, election_key: str, tmp_path: Path, what: str
 ) -> None:
     make, words = REFUSALS[what]
@@ -191,7 +191,7 @@ async def test_a_file_that_may_not_be_read_is_named(site: Site, election_key: st
         await manager.leader()
 
 
-async def test_who_leads_by_certificate_is_elected_without_a_word(site: Site, election_key: str) -> None:
+async def test_a_candidate_with_a_certificate_is_elected_without_a_warning(site: Site, election_key: str) -> None:
     manager = EtcdLeaderManager(by_pair(site, site.ours.client("anybody")), CONFIG, election_key)
     life = Life(manager)
     async with manager:
@@ -211,7 +211,7 @@ async def test_a_file_that_comes_later_is_found(site: Site, election_key: str, t
             await manager.wait_elected()
 
 
-async def test_where_grpc_only_says_that_the_other_side_hung_up_nothing_is_made_up(site: Site) -> None:
+async def test_a_closed_connection_without_a_tls_problem_gets_no_tls_explanation(site: Site) -> None:
     """What the examination does not find to be wrong with TLS is an etcd that is down."""
     good = EtcdConfig(site.tls.endpoints, ca_cert=site.ours.cert)
     assert await TlsDiagnosis(site.tls.endpoints[0], good).reason() is None
@@ -234,7 +234,7 @@ async def test_where_grpc_only_says_that_the_other_side_hung_up_nothing_is_made_
         ("Failed to create security handshaker.", "no TLS connection: "),
     ],
 )
-def test_what_grpc_says_of_a_handshake_is_explained_and_kept(text: str, meaning: str) -> None:
+def test_grpcs_error_of_a_handshake_is_explained_and_kept(text: str, meaning: str) -> None:
     """Where there is nothing else: of a stream. The texts are those of several releases."""
     error = error_from_status("UNAVAILABLE", text, "etcd-1:2379")
     assert isinstance(error, EtcdRefusedError)
@@ -296,7 +296,7 @@ async def test_certificates_of_a_new_authority_are_picked_up_by_a_manager_that_r
         assert len(life.refused()) <= 1
 
 
-async def test_a_member_that_comes_back_with_a_strange_certificate_is_told_of_while_leading(
+async def test_a_member_that_returns_with_an_untrusted_certificate_is_reported_while_leading(
     tmp_path: Path, election_key: str
 ) -> None:
     """A leader's own calls are keep-alives on a stream, of which nothing is known but what gRPC says."""

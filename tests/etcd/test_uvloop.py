@@ -65,7 +65,7 @@ async def test_a_certificate_that_is_not_trusted_is_refused(tls: EtcdConfig, tmp
         await manager.leader()
 
 
-async def test_a_leader_whose_etcd_dies_knows_it(election_key: str) -> None:
+async def test_a_leader_whose_etcd_dies_stops_leading(election_key: str) -> None:
     async with EtcdServer() as server:
         manager = EtcdLeaderManager(server.config, CONFIG, election_key)
         with anyio.fail_after(PATIENCE):

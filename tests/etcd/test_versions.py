@@ -23,7 +23,7 @@ CONFIG = Config(enabled=True, id="versions", lease=6, renew=0.5, retry=0.5)
 READS = 5
 
 
-async def test_a_version_with_known_defects_is_warned_of_once_for_all_who_share_the_connection(
+async def test_a_version_with_known_defects_is_warned_of_once_per_shared_connection(
     etcd_server: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("etcdleader._etcd.version_monitor._DELAY", 0.05)

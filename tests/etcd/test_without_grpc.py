@@ -41,7 +41,7 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_who_leads_by_a_config_loads_no_grpc_and_has_no_thread(
+def test_a_leader_from_a_config_loads_no_grpc_and_has_no_thread(
     etcd_server: EtcdServer, election_key: str, backend: str
 ) -> None:
     subprocess.run(

@@ -76,7 +76,7 @@ class Bug:
 
 BUGS = (
     Bug(
-        "deadline from the answer's arrival",
+        "deadline from the response's arrival",
         (COUNTED_FROM_THE_ANSWER,),
         rows=("B3",),
         rules=("S1", "S3"),
@@ -95,7 +95,7 @@ BUGS = (
         rules=("S1", "S3"),
     ),
     Bug(
-        "no look at the own key",
+        "no check of the own key",
         (
             Change(
                 within="apply",
@@ -117,7 +117,7 @@ BUGS = (
         rules=("S7",),
     ),
     Bug(
-        "one key that stands confirms all that are read with it",
+        "one existing key confirms all keys of the same read",
         (ONE_FOR_ALL,),
         rows=("B9",),
         rules=("S1", "S3"),

@@ -64,7 +64,7 @@ def test_a_good_history_has_no_violation() -> None:
     assert worst_overlap(good()) == pytest.approx(-0.1)
 
 
-def test_s1_two_who_believed_at_once() -> None:
+def test_s1_two_leaders_at_once() -> None:
     history = good()
     history.beliefs[1] = belief(3, 19.9, 30, "c1")
     assert "S1" in rules(history)
@@ -80,7 +80,7 @@ def test_s1_looks_past_a_short_term_in_between() -> None:
     assert worst_overlap(history) == pytest.approx(29)
 
 
-def test_s1_holds_across_a_wiped_cluster_whose_tokens_begin_anew() -> None:
+def test_s1_holds_across_a_wiped_cluster_whose_tokens_begin_again() -> None:
     history = good()
     history.beliefs.append(belief(2, 29, 35, "c2", era=1))
     assert "S1" in rules(history)
@@ -94,7 +94,7 @@ def test_s2_a_token_that_does_not_rise_in_the_order_of_winning() -> None:
     assert "S2" in rules(history)
 
 
-def test_s2_who_wins_in_the_moment_in_which_an_operator_takes_its_key_notices_both_a_moment_late() -> None:
+def test_s2_a_win_at_the_moment_of_an_operators_deletion_is_noticed_late_and_excused() -> None:
     """Two leases are taken away in a row: the second one's successor may have begun before it saw that it had won."""
     history = good()
     history.beliefs += [belief(4, 30.3, 30.5, "c2"), belief(5, 30.2, 35, "c3")]
@@ -126,7 +126,7 @@ def test_s2_a_token_that_is_not_that_of_a_key_on_our_lease(changes: dict[str, ob
     assert rules(history) == {"S2"}
 
 
-def test_s3_a_belief_that_outlasts_its_key() -> None:
+def test_s3_a_term_that_outlasts_its_key() -> None:
     history = good()
     history.seats[0, 2].gone_seen = 19.9
     history.works[0].reason = "expired"
@@ -143,7 +143,7 @@ def test_s3_an_operators_deletion_is_noticed_a_moment_late_and_no_later() -> Non
     assert rules(history) == {"S3"}
 
 
-def test_s3_a_belief_may_rest_on_the_keep_alives_of_the_lease_that_its_key_has_moved_to() -> None:
+def test_s3_a_term_may_rest_on_the_keep_alives_of_the_lease_that_its_key_has_moved_to() -> None:
     history = good()
     history.keep_alives["c0", 77] = history.keep_alives.pop(("c0", 2))
     assert rules(history) == {"S3"}
@@ -186,13 +186,13 @@ def test_s10_a_key_that_goes_when_a_former_leader_of_etcd_wakes_up() -> None:
     ],
     ids=["another one owns it", "nobody owns it", "the one before owns it", "the key is not there yet"],
 )
-def test_s3_a_belief_that_a_linearizable_read_contradicts(read: Read) -> None:
+def test_s3_a_term_that_a_linearizable_read_contradicts(read: Read) -> None:
     history = good()
     history.reads.append(read)
     assert rules(history) == {"S3"}
 
 
-def test_s3_a_belief_that_was_extended_while_it_was_cut_off() -> None:
+def test_s3_a_term_that_was_extended_while_it_was_cut_off() -> None:
     """What was sent before the cut justifies a lease less a margin, not more."""
     history = good()
     history.injections = [injection("A8", 12, 22, cuts=[Cut(subject="c0", start=12, end=22)])]
@@ -203,7 +203,7 @@ def test_s3_a_belief_that_was_extended_while_it_was_cut_off() -> None:
     assert rules(history) == set()
 
 
-def test_s3_a_belief_that_its_newest_keep_alive_cannot_justify() -> None:
+def test_s3_a_term_that_its_newest_keep_alive_cannot_justify() -> None:
     history = good()
     history.keep_alives["c0", 2] = [10.5, 12.9]
     assert rules(history) == {"S3"}
@@ -211,7 +211,7 @@ def test_s3_a_belief_that_its_newest_keep_alive_cannot_justify() -> None:
     assert rules(history) == set()
 
 
-def test_s3_a_belief_that_rests_on_the_keep_alives_of_another_lease() -> None:
+def test_s3_a_term_that_rests_on_the_keep_alives_of_another_lease() -> None:
     history = good()
     history.keep_alives["c0", 7] = history.keep_alives.pop(("c0", 2))
     assert rules(history) == {"S3"}
@@ -237,7 +237,7 @@ def test_s5_two_works_of_one_manager_at_once() -> None:
 
 
 @pytest.mark.parametrize("times", [0, 2])
-def test_s5_a_term_whose_end_was_not_told_once(times: int) -> None:
+def test_s5_a_term_whose_end_was_not_reported_once(times: int) -> None:
     history = good()
     history.works[0].ousted = times
     assert rules(history) == {"S5"}
@@ -258,7 +258,7 @@ def test_s5_work_that_goes_on_after_its_term() -> None:
     assert rules(history) == {"S5"}
 
 
-def test_s5_a_child_that_believes() -> None:
+def test_s5_a_child_that_is_leader() -> None:
     history = good()
     history.believing_children = ["c0-1"]
     assert rules(history) == {"S5"}
@@ -271,14 +271,14 @@ def test_s6_true_after_false() -> None:
 
 
 @pytest.mark.parametrize("reason", ["resigned", "stopped", "failed"])
-def test_s7_a_seat_given_away_while_the_work_runs(reason: str) -> None:
+def test_s7_leadership_released_while_the_work_runs(reason: str) -> None:
     history = good()
     history.works[0].reason = reason
     history.works[0].end = 20.06
     assert rules(history) == {"S7"}
 
 
-def test_s7_a_seat_that_ran_out_was_not_given_away() -> None:
+def test_s7_leadership_that_expired_was_not_released() -> None:
     history = good()
     history.works[0].reason = "expired"
     history.works[0].end = 20.06
@@ -347,7 +347,7 @@ def test_a_key_that_is_absent_after_a_compaction_was_gone_before() -> None:
     assert (seats[0, 2].gone_seen, seats[0, 3].gone_seen) == (4.0, None)
 
 
-def test_a_key_whose_creation_was_compacted_away_is_known_from_what_stands() -> None:
+def test_a_key_whose_creation_was_compacted_is_found_among_the_existing_keys() -> None:
     lines = [
         {"campaign": "m", "kind": "settings", "lease": 8, "renew": 1, "retry": 1, "margin": 1},
         {"campaign": "m", "kind": "state", "revision": 9, "standing": [["e/8", 3, 8]], "at": 4.0},
@@ -358,7 +358,7 @@ def test_a_key_whose_creation_was_compacted_away_is_known_from_what_stands() -> 
     }
 
 
-def test_what_comes_after_etcds_members_disagree_is_told_of_and_not_checked() -> None:
+def test_events_after_a_disagreement_of_etcds_members_are_reported_and_not_checked() -> None:
     """A candidate's key is made once: where two revisions are told for it, two members hold different data."""
     at = {"campaign": "m", "kind": "put", "value": "", "register": False}
     lines = [

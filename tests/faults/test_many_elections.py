@@ -78,7 +78,7 @@ def test_elections_that_overlap_each_other_in_time_and_tokens_are_no_violation()
     assert worst_overlap(history) == pytest.approx(-0.1)
 
 
-def test_two_who_believed_at_once_are_found_in_the_election_in_which_they_did() -> None:
+def test_two_leaders_at_once_are_found_in_their_election() -> None:
     lines = good()
     lines[3:3] = seat("001", 9, "c1", 13, 14, gone=14.05)
     assert "S1 election 001" in rules(lines)
@@ -92,7 +92,7 @@ def test_a_token_that_does_not_rise_is_found_in_its_election() -> None:
     assert not [rule for rule in rules(lines) if rule.endswith("001")]
 
 
-def test_keep_alives_of_one_election_justify_no_belief_in_another() -> None:
+def test_keep_alives_of_one_election_justify_no_term_in_another() -> None:
     lines = [line for line in good() if line["kind"] != "keep-alive" or line["leases"] != [3]]
     lines += [
         {"campaign": "many", "kind": "keep-alive", "subject": "c0", "leases": [2], "at": 10.5 + number}
@@ -101,7 +101,7 @@ def test_keep_alives_of_one_election_justify_no_belief_in_another() -> None:
     assert rules(lines) == {"S3 election 001"}
 
 
-def test_a_read_contradicts_who_does_not_own_the_seat_of_the_same_election() -> None:
+def test_a_read_contradicts_only_leaders_of_the_same_election() -> None:
     lines = good()
     lines[-1]["owners"] = {"000": 2}
     assert rules(lines) == {"S3 election 001"}
@@ -116,7 +116,7 @@ def test_an_operators_deletion_excuses_the_one_whose_key_it_was() -> None:
     assert rules(lines) == {"S3 election 001", "S7 election 001"}
 
 
-def test_what_is_still_believed_counts_for_each_election_of_its_process() -> None:
+def test_terms_still_valid_count_for_each_election_of_their_process() -> None:
     """One line for all: those that have begun, and are not over."""
     mine = {"campaign": "many", "who": "c0-1", "subject": "c0", "era": 0}
     lines: list[dict[str, Any]] = [
@@ -148,7 +148,7 @@ def test_a_crash_counts_where_the_one_that_crashed_led() -> None:
     assert len(next(one for one in figures(load(lines)["many"]) if one.name.startswith("L1")).values) == 1
 
 
-def test_the_report_tells_of_all_elections_together(tmp_path: Path) -> None:
+def test_the_report_covers_all_elections_together(tmp_path: Path) -> None:
     outcome = write_report(tmp_path, good(), {})
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert (outcome.violations, outcome.injections) == (0, 1)
@@ -158,12 +158,12 @@ def test_the_report_tells_of_all_elections_together(tmp_path: Path) -> None:
     assert "many, election 00" in timeline(load(good())["many"], [])
 
 
-def test_rows_in_many_elections_do_not_stand_for_those_in_one() -> None:
+def test_rows_in_many_elections_do_not_count_as_rows_in_one() -> None:
     histories = load(good())
     assert "C1" in rows_below(histories, 1)
 
 
-def test_rows_that_are_asked_for_are_injected_in_one_campaign_each() -> None:
+def test_requested_rows_are_injected_in_one_campaign_each() -> None:
     assert _with(["A1", "D8"]) == ["main", "auth"]
     assert _with(["A1", "M1"]) == ["main", "many"]
     assert _with(["U2"]) == ["upgrade"]

@@ -79,14 +79,14 @@ def upgraded() -> History:
     return history
 
 
-def test_a_step_tells_the_longest_time_between_two_renewals_and_who_led() -> None:
+def test_a_step_shows_the_longest_time_between_two_renewals_and_the_leader() -> None:
     first, second = steps(upgraded())
     assert [step.unrenewed for step in (first, second)] == [pytest.approx(2.5), pytest.approx(1.0)]
     assert [step.led_by for step in (first, second)] == ["c0, asyncio", "c1, go"]
     assert [(step.led, step.kept, step.seconds) for step in (first, second)] == [(1, 1, 4), (1, 1, 4)]
 
 
-def test_a_step_that_cost_leadership_says_so_and_counts_to_the_end_of_the_belief() -> None:
+def test_a_step_that_cost_leadership_is_marked_and_counts_to_the_end_of_the_term() -> None:
     history = upgraded()
     history.beliefs[1] = replace(history.beliefs[1], end=24.5)
     history.renewals["c1-1", 3] = [20.1, 21.1]

@@ -127,7 +127,7 @@ async def test_a_server_that_hangs_up_during_the_handshake_is_an_os_error() -> N
             await make_connection(address).connect(client_tls())
 
 
-async def test_a_port_where_nobody_listens_is_named_as_the_system_names_it() -> None:
+async def test_a_port_without_a_listener_is_reported_with_the_systems_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
     with pytest.raises(OSError, match=r"\[Errno \d+\].*") as refused:

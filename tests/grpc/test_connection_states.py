@@ -194,7 +194,7 @@ async def test_a_change_that_the_table_does_not_have_changes_nothing(before: Sta
 
 
 @pytest.mark.parametrize("what", ["goodbye", "goodbye to all", "garbage", "hung up", "close"])
-async def test_calls_that_wait_for_a_place_are_told_at_once_that_the_connection_accepts_none(what: str) -> None:
+async def test_calls_that_wait_for_a_slot_fail_at_once_if_the_connection_accepts_none(what: str) -> None:
     async with anyio.create_task_group() as group:
         one = Subject(group)
         await one.connect()

@@ -63,7 +63,7 @@ def server() -> h2.connection.H2Connection:
     return other
 
 
-def test_h2_understands_what_is_said_from_the_first_byte_on() -> None:
+def test_h2_understands_the_sent_bytes_from_the_first_one_on() -> None:
     frames, other = H2Codec(WINDOW), server()
     number = frames.open_stream(ASK + encode_headers([(b"token", b"secret")], secret=True))
     frames.send_data(number, b"asked", last=True)
@@ -122,7 +122,7 @@ def test_what_is_packed_is_unpacked_by_others_and_leaves_nothing_in_their_table(
     assert not decoder.header_table.dynamic_entries
 
 
-def test_a_secret_may_be_put_into_no_table_by_whoever_hands_it_on() -> None:
+def test_secret_headers_are_marked_never_indexed() -> None:
     decoder = hpack.Decoder()
     (token,) = decoder.decode(encode_headers([(b"token", b"secret")], secret=True), raw=True)
     assert isinstance(token, hpack.NeverIndexedHeaderTuple)
@@ -257,7 +257,7 @@ def test_only_a_stream_that_was_refused_is_unprocessed(code: int, unprocessed: b
     assert list(frames.receive_data(frame(3, 0, number, code.to_bytes(4, "big")))) == []
 
 
-def test_a_goodbye_says_up_to_where() -> None:
+def test_a_goaway_carries_the_last_stream_id() -> None:
     frames = greeted()
     payload = (5).to_bytes(4, "big") + (11).to_bytes(4, "big") + b"too_many_pings"
     assert list(frames.receive_data(frame(7, 0, 0, payload))) == [ConnectionTerminated(5, 11, "too_many_pings")]
@@ -274,7 +274,7 @@ def test_a_goodbye_says_up_to_where() -> None:
         pytest.param((setting(99, 1),), 2**31 - 1, id="something of which nothing is known"),
     ],
 )
-def test_how_many_streams_there_may_be_the_peer_says(settings: tuple[bytes, ...], room: int) -> None:
+def test_the_peer_limits_the_number_of_streams(settings: tuple[bytes, ...], room: int) -> None:
     frames = H2Codec(WINDOW)
     for one in settings:
         list(frames.receive_data(frame(SETTINGS, 0, 0, one)))
@@ -340,7 +340,7 @@ def test_what_makes_no_sense_is_an_error_of_the_whole_connection(data: bytes) ->
         pytest.param(frame(4, 1, 0, b""), id="our settings, acknowledged"),
     ],
 )
-def test_what_concerns_nobody_is_nothing(data: bytes) -> None:
+def test_frames_without_a_meaning_for_streams_cause_no_event(data: bytes) -> None:
     assert happened(data) == []
 
 
@@ -353,7 +353,7 @@ def test_what_concerns_nobody_is_nothing(data: bytes) -> None:
         (b"\x15\x03\x01\x00\x02\x02\x16\0\0", "the peer does not speak HTTP/2"),
     ],
 )
-def test_who_does_not_begin_as_http2_does_is_told_from_who_does(data: bytes, words: str) -> None:
+def test_a_peer_that_does_not_begin_with_http2_is_detected(data: bytes, words: str) -> None:
     with pytest.raises(ProtocolError, match=words):
         list(H2Codec(WINDOW).receive_data(data))
 

@@ -96,7 +96,7 @@ async def test_a_peer_that_takes_nothing_holds_up_no_other_stream_and_what_waits
         ),
     ],
 )
-async def test_a_stream_ends_with_what_its_trailers_say(trailers: list[tuple[str, str]], status: Status) -> None:
+async def test_a_stream_ends_with_the_status_of_its_trailers(trailers: list[tuple[str, str]], status: Status) -> None:
     async with client() as one:
         await one.server.send(one.number, framed(b"last"))
         await one.server.end(one.number, *trailers)
@@ -129,7 +129,7 @@ async def test_an_end_and_a_reset_in_one_breath_are_the_end_of_that_stream_only(
         assert one.connection.is_open
 
 
-async def test_a_stream_that_is_closed_from_here_tells_nothing_more_and_is_given_up() -> None:
+async def test_a_cancelled_stream_calls_nothing_more_and_is_reset() -> None:
     async with client() as one:
         first = one.number
         one.stream.cancel()
@@ -191,7 +191,7 @@ async def test_a_server_that_goes_ends_all_streams(how: str) -> None:
         await one.connection.ended.wait()
 
 
-async def test_a_connection_that_is_closed_from_here_tells_its_streams_and_hangs_up() -> None:
+async def test_closing_a_connection_ends_its_streams_and_the_transport() -> None:
     async with client() as one:
         one.connection.close()
         assert await one.end() == Status("CANCELLED", "the connection was closed")
@@ -222,7 +222,7 @@ async def test_a_peer_that_is_silent_is_pinged_and_one_that_is_dead_is_noticed()
         assert "ping" in status.message
 
 
-async def test_nobody_is_pinged_without_a_stream() -> None:
+async def test_no_ping_is_sent_without_a_stream() -> None:
     """Servers close a connection that does that."""
     async with client(ping_interval=0.02) as one:
         one.stream.cancel()
@@ -249,7 +249,7 @@ async def test_a_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
         assert "secret" not in caplog.text
 
 
-async def test_a_stream_that_is_given_up_with_nothing_heard_since_it_sent_ends_the_connection() -> None:
+async def test_a_stream_cancelled_without_any_data_since_it_sent_ends_the_connection() -> None:
     """The next one would be opened on the same dead connection, for as long as other ways to the member are alive."""
     async with client() as one:
         one.open()
@@ -273,7 +273,7 @@ async def test_a_stream_that_is_given_up_at_once_costs_the_connection_nothing() 
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio nobody else can cancel it
-async def test_a_connection_whose_task_is_cancelled_tells_its_streams() -> None:
+async def test_a_connection_whose_task_is_cancelled_ends_its_streams() -> None:
     async with client() as one:
         for task in asyncio.all_tasks():
             if task.get_name() == "grpc connection":
@@ -330,7 +330,7 @@ async def test_only_data_of_an_open_stream_count_as_received() -> None:
 
 
 @pytest.mark.parametrize(("code", "graceful"), [(0, True), (2, False), (11, False)])
-async def test_a_goodbye_without_an_error_is_graceful(code: int, *, graceful: bool) -> None:
+async def test_a_goaway_without_an_error_is_graceful(code: int, *, graceful: bool) -> None:
     async with client() as one:
         await one.server.say_goodbye(one.number, code)
         assert (await one.end()).graceful is graceful
@@ -339,7 +339,7 @@ async def test_a_goodbye_without_an_error_is_graceful(code: int, *, graceful: bo
 @pytest.mark.parametrize(
     ("code", "why", "told"), [(11, b"too_many_pings", 1), (11, b"calm", 0), (0, b"too_many_pings", 0)]
 )
-async def test_a_peer_that_receives_too_many_pings_is_told_apart(code: int, why: bytes, told: int) -> None:
+async def test_a_peer_that_receives_too_many_pings_is_distinguished(code: int, why: bytes, told: int) -> None:
     complaints: list[None] = []
     async with client(on_too_many_pings=lambda: complaints.append(None)) as one:
         await one.server.say_goodbye(one.number, code, why)

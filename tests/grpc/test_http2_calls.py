@@ -107,7 +107,7 @@ async def test_an_error_of_the_server_is_the_calls_alone() -> None:
         assert one.ends == []
 
 
-async def test_a_call_that_is_not_answered_in_time_is_withdrawn_and_says_so() -> None:
+async def test_a_call_without_a_response_in_time_is_cancelled_and_raises() -> None:
     async with client() as one:
         async with calls(one, timeout=0.05) as results:
             pass
@@ -132,7 +132,7 @@ async def test_a_call_that_is_cancelled_is_withdrawn_and_the_others_go_on() -> N
     assert results == [b"answer"]
 
 
-async def test_a_call_that_nothing_is_heard_after_ends_the_connection() -> None:
+async def test_a_call_after_which_no_data_arrives_ends_the_connection() -> None:
     async with client() as one:
         await one.server.send(one.number, framed(b"all that was on its way is there now"))
         await one.received(1)
@@ -144,7 +144,7 @@ async def test_a_call_that_nothing_is_heard_after_ends_the_connection() -> None:
         assert (await one.end()).code == "UNAVAILABLE"
 
 
-async def test_a_call_that_is_cancelled_says_nothing_of_the_connection() -> None:
+async def test_a_cancelled_call_is_no_evidence_against_the_connection() -> None:
     """Its caller may have had little time, while others have more, and the server may only be slow."""
     async with client() as one:
         one.server.deaf = True
@@ -154,7 +154,7 @@ async def test_a_call_that_is_cancelled_says_nothing_of_the_connection() -> None
         assert one.ends == []
 
 
-async def test_a_goodbye_lets_calls_end_ends_streams_and_names_what_was_not_touched() -> None:
+async def test_a_goaway_lets_calls_end_ends_streams_and_names_unprocessed_ones() -> None:
     async with client() as one, calls(one, 2) as results:
         first, second = one.number + 2, one.number + 4
         await one.server.until_there_is(second)

@@ -15,7 +15,7 @@ from tests.grpc.test_http2_calls import calls
 pytestmark = pytest.mark.anyio
 
 
-async def test_calls_that_wait_for_a_place_get_one_in_turn_and_who_goes_away_keeps_none() -> None:
+async def test_calls_that_wait_for_a_slot_get_one_in_turn_and_cancelled_ones_keep_none() -> None:
     count, room = 60, 5
     async with client(stream=False) as one:
         await one.allow(room)
@@ -69,7 +69,7 @@ async def test_no_more_calls_are_under_way_than_the_member_allows_and_streams_fi
         assert results == [b"answer"] * 10
 
 
-async def test_a_call_that_finds_no_room_in_time_says_so_and_asks_nothing() -> None:
+async def test_a_call_that_gets_no_stream_slot_in_time_fails_without_sending_a_request() -> None:
     async with client() as one:
         await one.allow(1)
         async with calls(one, timeout=0.05) as results:

@@ -95,7 +95,7 @@ async def test_another_address_is_tried_beside_one_that_does_not_answer(
         await closed(await opened())
 
 
-async def test_a_host_where_nobody_answers_is_an_error_of_the_first_address(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_host_without_a_listener_is_an_error_of_the_first_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
         nobody = first.getsockname(), second.getsockname()
     addresses(monkeypatch, *nobody)

@@ -38,7 +38,7 @@ def test_a_foreign_leader_that_proclaims_another_value_keeps_its_token_and_its_p
 
 @pytest.mark.parametrize("foreign", FOREIGN)
 @pytest.mark.parametrize("ours", OURS)
-def test_our_leader_that_is_asked_to_step_down_hands_over_to_a_foreign_candidate(
+def test_our_leader_that_is_requested_to_step_down_hands_over_to_a_foreign_candidate(
     library: Find, queues: QueueReader, election: str, ours: str, foreign: str
 ) -> None:
     leader = join(queues, election, library(ours))

@@ -31,7 +31,7 @@ def test_an_observer_reports_a_leader_of_another_library_and_its_successor(
         assert "key" not in view.get("observed"), "our observer reports that there is no leader"
 
 
-def test_all_libraries_agree_on_the_leader_and_ours_on_the_whole_queue(
+def test_all_libraries_agree_on_the_leader_and_etcdleader_lists_the_whole_queue(
     present: list[Library], queues: QueueReader, election: str
 ) -> None:
     candidates = [join(queues, election, library) for library in present]

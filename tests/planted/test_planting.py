@@ -88,7 +88,7 @@ def refused(package: Path, within: str, pattern: str, replacement: str) -> str:
         ),
     ],
 )  # fmt: skip
-def test_a_change_is_made_where_it_is_said(
+def test_a_change_is_made_in_the_named_definition(
     package: Path, within: str, pattern: str, replacement: str, right: str, wrong: str
 ) -> None:
     whole = LEASE + WATCH
@@ -106,7 +106,7 @@ def test_further_lines_are_indented_as_the_first_one(package: Path) -> None:
     ) in changed  # fmt: skip
 
 
-def test_what_was_wrapped_anew_is_found_all_the_same(package: Path) -> None:
+def test_a_reformatted_definition_is_still_found(package: Path) -> None:
     write(package, {"lease.py": LEASE.replace("(self, sent_at, ttl)", "(\n        self,\n        sent_at, ttl\n    )")})
     folder = plant(
         package, package.parent / "planted", Change(within="confirm", pattern=", sent_at, ttl", replacement="")
@@ -161,7 +161,7 @@ def test_a_bug_that_changes_nothing(package: Path) -> None:
 
 
 @pytest.mark.parametrize("replacement", ["receipt", "messages.receipt", "open(receipt=message)"])
-def test_a_bug_that_names_what_nobody_knows(package: Path, replacement: str) -> None:
+def test_a_bug_that_names_an_unknown_function_is_refused(package: Path, replacement: str) -> None:
     """Its test would turn red whatever that looks at."""
     assert "package knows no receipt" in refused(package, "sink", r"messages\.append.+", replacement)
 

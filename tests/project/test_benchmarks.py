@@ -97,7 +97,7 @@ def test_figures_have_about_three_digits(value: float, shown: str) -> None:
     assert number(value, "s") == shown
 
 
-def test_requests_are_told_apart_from_messages_on_streams() -> None:
+def test_requests_are_distinguished_from_messages_on_streams() -> None:
     """A round trip is waited for; a message is not."""
     between = asked.since({"Txn": 1.0, "Put": 2.0}, {"Txn": 3.0, "Put": 2.0, "Watch": 4.0})
     assert between == {"Txn": 2.0, "Watch": 4.0}
@@ -148,7 +148,7 @@ def test_a_peer_that_fails_is_left_out_of_the_row_and_only_of_that(monkeypatch: 
     assert lab.peers == [OURS, BARE]
 
 
-def test_rows_of_one_kind_stand_side_by_side_with_their_ratios() -> None:
+def test_rows_of_one_kind_are_side_by_side_with_their_ratios() -> None:
     """A peer that is not in one of them has an empty cell there."""
     first, second = row(4.0), row(1.0, go=None)
     for found, column in ((first, "CPU"), (second, "latency")):
@@ -181,7 +181,7 @@ def run_benchmarks(into: Path, *arguments: str) -> tuple[subprocess.CompletedPro
 
 
 @pytest.mark.etcd
-def test_all_grpc_clients_ask_for_the_same_and_get_all_events(tmp_path: Path) -> None:
+def test_all_grpc_clients_send_the_same_requests_and_get_all_events(tmp_path: Path) -> None:
     """Else it would be no comparison."""
     ran, rows = run_benchmarks(tmp_path, "--rows", "rpc")
     assert "left out of" not in ran.stdout

@@ -33,7 +33,7 @@ def test_every_variant_of_the_rule_breaks_an_invariant_of_the_model() -> None:
 
 
 @pytest.mark.parametrize("entry", CONFIGURATIONS, ids=lambda entry: str(entry.name))
-def test_a_configuration_changes_what_the_list_says_and_checks_its_invariants(entry: Configuration) -> None:
+def test_a_configuration_changes_the_listed_constants_and_checks_its_invariants(entry: Configuration) -> None:
     rule, own = constants("rule"), constants(entry.name)
     assert own.keys() == rule.keys()
     assert {name for name in own if own[name] != rule[name]} - BOUNDS == entry.changes

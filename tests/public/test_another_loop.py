@@ -103,7 +103,7 @@ async def test_it_is_an_error_at_once_that_names_the_right_call(loop: str, call:
 
 @pytest.mark.parametrize("call", ["wait_elected", "leading"])
 @pytest.mark.parametrize("loop", LOOPS)
-async def test_who_waits_on_one_loop_for_a_campaign_that_begins_on_another_gets_the_error(loop: str, call: str) -> None:
+async def test_a_waiter_on_one_loop_for_a_campaign_on_another_gets_the_error(loop: str, call: str) -> None:
     async with campaigning(loop, at_once=False) as thread, anyio.create_task_group() as group:
 
         async def wait() -> None:
@@ -129,7 +129,7 @@ async def test_what_needs_no_campaign_works_from_any_loop(loop: str) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-async def test_trouble_that_another_loop_meets_is_told_on_the_campaigns_own(loop: str) -> None:
+async def test_an_error_on_another_loop_is_reported_on_the_campaigns_loop(loop: str) -> None:
     """Such as that of ``observe()`` there."""
     async with campaigning(loop) as thread:
         told = anyio.Event()

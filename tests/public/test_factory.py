@@ -104,7 +104,7 @@ def test_a_given_client_goes_before_the_settings(etcd: dict[str, Any], monkeypat
     assert made == [EtcdConfig("b:1")]
 
 
-def test_where_election_is_off_etcd_is_not_asked_for() -> None:
+def test_with_election_off_etcd_is_not_required() -> None:
     """On a developer's machine there is neither the server nor its password."""
     must("jobs", settings={**OFF, "etcd": {"user": "u"}})
 
@@ -166,13 +166,13 @@ def test_a_process_that_does_not_find_its_section_does_not_lead(settings: object
 
 
 @pytest.mark.parametrize("section", [{}, {"lease": "30s"}, {"enabled": None}])
-def test_a_process_that_is_not_told_whether_to_campaign_does_neither(section: object) -> None:
+def test_a_configuration_without_enabled_is_refused(section: object) -> None:
     """It is the one setting without a default."""
     (problem,) = problems("jobs", settings={"leader": section})
     assert problem.startswith("leader.enabled is missing: say true or false; looked in ")
 
 
-def test_a_candidate_must_know_what_for_and_where() -> None:
+def test_a_candidate_needs_an_election_key_and_endpoints() -> None:
     """Both have no default worth having: not a key that all programs share, nor an etcd that happens to be there."""
     key, etcd = problems(settings={"leader": {"enabled": True}})
     assert key.startswith("election_key is missing")
@@ -180,7 +180,7 @@ def test_a_candidate_must_know_what_for_and_where() -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_a_wrong_election_key_is_told_with_where_it_came_from(enabled: bool) -> None:
+def test_a_wrong_election_key_is_reported_with_its_source(enabled: bool) -> None:
     """Where it was written is where it is mended."""
     section = {"enabled": enabled, "election_key": "jobs/"}
     told = "election_key = 'jobs/': must not end in \"/\""
@@ -209,7 +209,7 @@ def test_whitespace_around_an_election_key_is_refused_wherever_it_is_given(key: 
             given()
 
 
-def test_everything_wrong_is_told_at_once_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_wrong_settings_are_reported_at_once_with_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """One start, one list: names, values, files that cannot be read, and what is missing."""
     Path("config").mkdir()
     Path("settings.toml").write_text(
@@ -244,7 +244,7 @@ def test_everything_wrong_is_told_at_once_with_its_place(monkeypatch: pytest.Mon
         assert problem.startswith(beginning)
 
 
-def test_what_could_not_be_read_is_not_told_as_missing() -> None:
+def test_unreadable_settings_are_not_reported_as_missing() -> None:
     """It may well be in there."""
     Path("settings.toml").write_text("[leader\n")
     (problem,) = problems("jobs")
@@ -282,7 +282,7 @@ def test_no_error_shows_a_secret(etcd: Any) -> None:
 # What is logged
 
 
-def test_one_line_tells_what_was_read_and_from_where(
+def test_one_line_reports_the_settings_read_and_their_sources(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without it nobody knows which of six places a lease came from. No secrets."""
@@ -380,7 +380,7 @@ def test_any_mapping_will_do() -> None:
     assert isinstance(must("jobs", settings=Given()), EtcdLeaderManager)
 
 
-def test_what_is_wrong_with_etcd_is_told_though_it_is_not_known_whether_there_is_an_election() -> None:
+def test_wrong_etcd_settings_are_reported_even_if_enabled_is_wrong() -> None:
     """All faults at once: also those behind the one that comes first."""
     for enabled in ({}, {"enabled": "maybe"}):
         found = problems(settings={"leader": {"lease": "1x", **enabled}, "etcd": {"endpoints": ["nope"], "bogus": 1}})

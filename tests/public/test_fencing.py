@@ -29,7 +29,7 @@ SQL = {match[1]: match[2] for match in re.finditer(r"^```sql\n-- (.+)\n((?:.+\n)
 # In a process: the gate
 
 
-def test_a_lower_token_is_refused_and_the_error_says_which_and_by_what() -> None:
+def test_a_lower_token_is_refused_and_the_error_names_both_tokens() -> None:
     gate = Gate("report")
     gate.check(41)
     gate.check(57)
@@ -101,7 +101,7 @@ async def test_a_program_with_its_election_switched_off_passes() -> None:
 
 
 @pytest.mark.parametrize("wrong", [-1, 2**63])
-def test_a_number_that_no_token_can_be_is_refused_and_shuts_nobody_out(wrong: int) -> None:
+def test_a_number_that_no_token_can_be_is_refused_and_shuts_no_leader_out(wrong: int) -> None:
     gate = Gate()
     for ask in (lambda: gate.check(wrong), lambda: gate.check(1, epoch=wrong), lambda: Gate(token=wrong)):
         with pytest.raises(ValueError, match="must be from 0 to"):
@@ -116,7 +116,7 @@ def test_a_token_that_is_not_an_int_is_refused(wrong: Any) -> None:
         Gate().check(wrong)
 
 
-def test_nobody_passes_while_a_writer_writes() -> None:
+def test_no_check_passes_the_gate_while_a_writer_writes() -> None:
     """Else a thread that was stopped after its check would write after a later leader."""
     gate = Gate()
     with ThreadPoolExecutor(1) as pool:
@@ -245,7 +245,7 @@ def rows(database: sqlite3.Connection, table: str) -> list[Any]:
     return database.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
 
 
-def test_the_printed_update_refuses_a_lower_token_and_says_so_in_rowcount(connect: Connect) -> None:
+def test_the_printed_update_refuses_a_lower_token_and_shows_it_in_rowcount(connect: Connect) -> None:
     database = connect()
 
     def write(token: int, state: str) -> int:

@@ -162,7 +162,7 @@ def test_the_answer_to_head_ends_with_its_headers(manager: NoopLeaderManager) ->
     assert got.partition(b"\r\n\r\n")[1:] == (b"\r\n\r\n", b"")
 
 
-async def test_a_page_that_fails_says_so_and_keeps_the_reason_for_the_log(
+async def test_a_page_that_fails_reports_it_and_keeps_the_reason_for_the_log(
     anyio_backend: str, manager: NoopLeaderManager, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
@@ -176,7 +176,7 @@ async def test_a_page_that_fails_says_so_and_keeps_the_reason_for_the_log(
     assert caplog.text.count(f"ValueError: {SECRET}") == 2
 
 
-async def test_several_elections_are_told_apart_by_name(anyio_backend: str) -> None:
+async def test_several_elections_are_distinguished_by_name(anyio_backend: str) -> None:
     one, two = NoopLeaderManager(election_key="one"), NoopLeaderManager(election_key="a/b c?ü")
     with serve([one, two], "127.0.0.1", 0) as server:
         async with two:
@@ -192,14 +192,14 @@ async def test_several_elections_are_told_apart_by_name(anyio_backend: str) -> N
             assert set(ask(server, "/status").json()["elections"]) == {one.election_key, two.election_key}
 
 
-def test_managers_that_cannot_be_told_apart_are_refused() -> None:
+def test_two_managers_of_one_election_are_refused() -> None:
     with pytest.raises(ValueError, match="same election"):
         asgi_app([NoopLeaderManager(election_key="one"), NoopLeaderManager(election_key="one")])
     with pytest.raises(ValueError, match="at least one manager"):
         asgi_app([])
 
 
-async def test_status_tells_all_but_secrets(anyio_backend: str, manager: NoopLeaderManager) -> None:
+async def test_status_shows_everything_except_secrets(anyio_backend: str, manager: NoopLeaderManager) -> None:
     client = EtcdConfig(endpoints="etcd:2379", user="jobs", password=SECRET, allow_plaintext_password=True)
     other = EtcdLeaderManager(client, Config(enabled=True), "other")
 
@@ -222,7 +222,7 @@ async def test_status_tells_all_but_secrets(anyio_backend: str, manager: NoopLea
     assert elections["jobs/nightly"]["statistics"]["losses"] == {"failed": 1}
 
 
-async def test_metrics_come_in_the_format_that_is_asked_for(anyio_backend: str, manager: NoopLeaderManager) -> None:
+async def test_metrics_come_in_the_requested_format(anyio_backend: str, manager: NoopLeaderManager) -> None:
     registry = CollectorRegistry()
     PrometheusMetrics(registry).attach(manager)
     with serve(manager, "127.0.0.1", 0, registry=registry) as server:
@@ -284,7 +284,7 @@ def connected(server: HealthServer, sends: bytes = b"") -> Iterator[socket.socke
         yield connection
 
 
-def test_clients_that_say_nothing_hold_up_nobody(manager: NoopLeaderManager) -> None:
+def test_silent_clients_delay_no_other_client(manager: NoopLeaderManager) -> None:
     with serve(manager, "127.0.0.1", 0) as server, connected(server), connected(server, b"GET /livez HTTP/1.1\r\nA:"):
         assert ask(server, "/livez").status == 200
 
@@ -313,7 +313,7 @@ def test_a_client_that_sends_a_byte_now_and_then_is_dropped_all_the_same(
             time.sleep(0.02)
 
 
-def test_who_holds_every_place_is_gone_after_a_while(
+def test_clients_that_hold_every_slot_are_disconnected_after_a_while(
     manager: NoopLeaderManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No number of connections makes more threads than there are places."""

@@ -57,7 +57,7 @@ async def test_it_leads_while_it_campaigns_and_only_then() -> None:
         await manager.extend(term)
 
 
-async def test_one_info_line_says_that_election_is_off(caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_info_line_reports_that_election_is_off(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "etcdleader")
     manager = make()
     for _ in range(2):
@@ -251,7 +251,7 @@ async def test_work_that_calls_stop_is_cancelled_and_does_not_wait_for_itself() 
     assert manager.statistics().losses == {LossReason.STOPPED: 1}
 
 
-async def test_work_that_resigns_is_cancelled_and_stands_again() -> None:
+async def test_work_that_resigns_is_cancelled_and_the_candidate_rejoins() -> None:
     manager = make()
     terms: list[Term] = []
 

@@ -59,7 +59,7 @@ async def test_the_end_of_the_term_cancels_a_leading_block_which_then_raises(rea
     assert seen == [False], "marked before it is cancelled"
 
 
-async def test_the_seat_is_not_released_before_a_leading_block_has_ended() -> None:
+async def test_leadership_is_not_released_before_a_leading_block_has_ended() -> None:
     manager = make()
     order: list[str] = []
     manager.on_ousted(lambda manager, term: order.append("ousted"))
@@ -134,7 +134,7 @@ async def test_waiters_learn_that_the_campaign_has_failed() -> None:
     assert isinstance(caught.value.__cause__, Boom)
 
 
-async def test_cancelling_the_campaign_marks_cancels_joins_and_tells() -> None:
+async def test_cancelling_the_campaign_ends_the_term_joins_the_work_and_calls_on_ousted() -> None:
     manager = make()
     order: list[str] = []
 

@@ -150,7 +150,7 @@ def test_a_manager_from_the_factory_is_attached_and_twice_is_once() -> None:
     assert registry.get_sample_value("etcdleader_health", states) == 1
 
 
-def test_what_is_no_manager_of_ours_is_not_attached() -> None:
+def test_an_object_that_is_no_manager_is_not_attached() -> None:
     stranger: LeaderManager = object()  # type: ignore[assignment]
     with pytest.raises(TypeError, match="object"):
         PrometheusMetrics(CollectorRegistry()).attach(stranger)

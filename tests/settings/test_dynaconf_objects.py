@@ -63,7 +63,7 @@ def test_a_dynaconf_object_that_fails_is_a_complaint(content: str) -> None:
     assert complaint.startswith("the given Dynaconf settings: ")
 
 
-def test_a_validator_does_not_tell_the_value() -> None:
+def test_a_validators_error_does_not_show_the_value() -> None:
     """Its message has the value in it."""
     write(settings=f"[etcd]\npassword = '{SECRET}'\n")
     (complaint,) = complaints(application(validators=[Validator("etcd.password", eq="other")]))

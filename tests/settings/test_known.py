@@ -32,7 +32,7 @@ def test_a_field_of_no_kind_is_refused() -> None:
         kinds(Odd)
 
 
-def test_a_table_takes_each_setting_as_its_kind_says() -> None:
+def test_a_table_takes_each_setting_by_its_kind() -> None:
     """Variables know no types."""
 
     @dataclasses.dataclass
@@ -55,10 +55,10 @@ def test_what_is_not_shown_in_a_repr_is_a_secret() -> None:
     assert {"password"} == SECRETS
 
 
-def test_names_that_other_tables_have_do_not_tell_an_election() -> None:
+def test_names_that_other_tables_have_do_not_identify_an_election() -> None:
     assert {"id", "retry", "margin"} == LEADER.keys() - TELLING
 
 
 @pytest.mark.parametrize("name", RESERVED)
-def test_a_command_is_told_what_a_term_has(name: str) -> None:
+def test_a_command_receives_the_terms_values(name: str) -> None:
     assert name in Term.__annotations__ or hasattr(Term, name)

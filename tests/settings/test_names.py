@@ -108,7 +108,7 @@ def test_a_section_has_a_name_of_its_own(section: str) -> None:
         ({"leader": {"lease": {}}}, "leader.lease: must not be a table"),
     ],
 )
-def test_what_has_a_wrong_name_or_shape_is_told(settings: object, told: str) -> None:
+def test_wrong_names_and_types_are_reported(settings: object, told: str) -> None:
     """dynaconf keeps it without a word. Its value is not shown: it may be a misspelled secret."""
     (complaint,) = complaints(settings)
     assert complaint.startswith(told)
@@ -132,7 +132,7 @@ def test_what_has_a_wrong_name_or_shape_is_told(settings: object, told: str) -> 
     ],
 )
 @pytest.mark.parametrize("dotenv", [False, True])
-def test_a_variable_that_leads_nowhere_is_told(
+def test_a_variable_that_sets_nothing_is_reported(
     name: str, meant: str | None, dotenv: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With an underscore too few dynaconf makes another key of it, and the lease stays what it was."""

@@ -89,7 +89,7 @@ def test_a_named_file_that_every_user_may_write_is_refused() -> None:
         ("root", "root", 0o1777, False),
     ],
 )
-def test_a_file_that_a_stranger_put_into_a_shared_directory_is_refused(
+def test_a_file_of_another_user_in_a_shared_directory_is_refused(
     owner: str, folder_owner: str, folder_mode: int, *, refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has no password. It has endpoints, to which the password of the environment would go."""
@@ -116,7 +116,7 @@ def test_a_file_that_a_stranger_put_into_a_shared_directory_is_refused(
 
 
 @pytest.mark.parametrize(("mode", "refused"), [(0o1777, True), (0o755, False)])
-def test_a_folder_that_a_stranger_put_into_a_shared_directory_is_refused_with_what_is_in_it(
+def test_a_folder_of_another_user_in_a_shared_directory_is_refused_with_its_files(
     monkeypatch: pytest.MonkeyPatch, mode: int, *, refused: bool
 ) -> None:
     """It is the stranger's own, so nobody else may write it."""
@@ -166,7 +166,7 @@ def test_a_path_may_have_commas() -> None:
     assert leader("a.toml,b.toml") == {"id": "x"}
 
 
-def test_nowhere_tells_every_place(cwd: Path) -> None:
+def test_nowhere_lists_every_place(cwd: Path) -> None:
     """So that one sees which was meant."""
     write(config__settings="")
     told = read_settings(None, "leader").nowhere("nothing")

@@ -72,13 +72,13 @@ def test_a_number_where_a_text_is_meant_is_that_text() -> None:
     assert etcd({"etcd": {"password": True, "user": 1.5}}) == {"password": True, "user": 1.5}
 
 
-def test_none_says_nothing() -> None:
+def test_none_means_not_set() -> None:
     """It is how a mapping, or YAML, writes that something is not set."""
     assert leader({"leader": {"margin": None, "lease": 5}}) == {"lease": 5}
     assert not read_settings({"leader": None}, "leader").leader.exists
 
 
-def test_a_file_means_what_it_says() -> None:
+def test_the_text_of_a_file_is_taken_literally() -> None:
     """Nothing in it is a command, a path of keys, or the name of an environment."""
     write(
         settings="""

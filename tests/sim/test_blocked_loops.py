@@ -54,7 +54,7 @@ async def test_a_blocked_loop_is_reported_with_the_time(
         assert manager.identity in record.message
 
 
-async def test_a_candidate_that_waits_is_told_the_same(
+async def test_a_waiting_candidate_reports_the_same(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "etcdleader")
@@ -98,7 +98,7 @@ async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_has_lost_i
 
 
 @pytest.mark.parametrize("way", ["stop", "resign"])
-async def test_who_stops_or_resigns_past_the_deadline_has_lost_before(
+async def test_a_leader_that_stops_or_resigns_past_the_deadline_has_already_lost(
     etcd: FakeEtcd, clock: VirtualClock, way: str
 ) -> None:
     async with leading(etcd, clock) as (manager, term):

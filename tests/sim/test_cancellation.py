@@ -198,7 +198,7 @@ async def test_a_campaign_cancelled_while_messages_are_under_way_leaves_nothing_
 
 
 @pytest.mark.parametrize("anyio_backend", [pytest.param(virtual_backend("asyncio"), id="virtual-asyncio")])
-async def test_a_tasks_own_cancellation_releases_the_seat_too(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_tasks_own_cancellation_releases_leadership_too(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """`task.cancel()`, `asyncio.wait_for` and Ctrl-C on asyncio know nothing of scopes."""
     for count in range(STEPS):
         manager = make(etcd, clock)

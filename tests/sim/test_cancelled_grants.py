@@ -42,7 +42,7 @@ async def test_a_cancelled_grant_that_is_never_done_holds_up_the_end_for_half_of
     assert client.calls["lease_revoke"] <= 10
 
 
-async def test_a_lease_that_was_seen_and_is_gone_is_asked_for_once(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_lease_that_was_seen_and_is_gone_is_requested_once(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     manager = make(client, clock)
     async with manager:

@@ -15,7 +15,7 @@ from tests.sim.world import CONFIG, ELECTION, Recorder, leading, make, until
 pytestmark = pytest.mark.anyio
 
 
-async def test_no_term_begins_on_a_lease_that_is_over_though_nobody_has_looked_yet(
+async def test_no_term_begins_on_a_lease_that_is_over_even_if_it_was_not_checked_yet(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The machine wakes from suspend, and the first thing it hears is that its turn has come."""
@@ -43,7 +43,7 @@ async def test_a_grant_whose_answer_was_lost_is_found_and_taken_back(etcd: FakeE
         assert list(etcd.leases()) == [term.lease_id]
 
 
-async def test_a_lease_id_that_a_stranger_has_is_left_to_the_stranger(
+async def test_a_lease_id_of_a_foreign_lease_is_not_taken_over(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids are drawn at random, and another client's lease is nothing to revoke."""
@@ -56,7 +56,7 @@ async def test_a_lease_id_that_a_stranger_has_is_left_to_the_stranger(
         assert list(etcd.leases()) == [77, 78]
 
 
-async def test_a_key_that_was_taken_off_its_lease_guards_no_write_before_its_leader_knows(
+async def test_a_key_taken_off_its_lease_guards_no_write_even_before_its_leader_receives_the_event(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """It keeps its create_revision, so only the lease tells."""

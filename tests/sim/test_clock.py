@@ -70,7 +70,7 @@ async def test_a_clock_that_runs_apart_costs_a_healthy_leader_nothing(etcd: Fake
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.9, 0.99])
-async def test_a_clock_that_is_slower_than_the_loops_is_not_asked_again_and_again_while_no_time_passes(
+async def test_a_clock_slower_than_the_loops_is_not_read_again_and_again_while_no_time_passes(
     etcd: FakeEtcd, rate: float
 ) -> None:
     """What is left on it is slept on the loop's clock, and so shrinks from look to look; below what moves the loop's
@@ -155,7 +155,7 @@ async def test_a_process_that_was_stopped_for_less_than_its_lease_still_leads(
         assert term.is_valid()
 
 
-async def test_a_process_that_was_stopped_past_its_lease_says_no_at_the_first_look_and_works_no_further(
+async def test_a_process_stopped_past_its_lease_is_not_leader_on_the_first_check_and_does_no_further_work(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """One step may run before the cancellation reaches it, which is why there are tokens; not two."""

@@ -48,7 +48,7 @@ class DeafClient(FakeClient):
 
 
 @pytest.mark.parametrize("deaf", ["keep-alive", "read"])
-async def test_a_renewal_that_hears_no_cancellation_holds_up_neither_the_deadline_nor_the_next_term(
+async def test_a_renewal_that_ignores_cancellation_delays_neither_the_deadline_nor_the_next_term(
     etcd: FakeEtcd, clock: VirtualClock, deaf: str
 ) -> None:
     """Who waits for a renewal, with a time limit around it, waits for as long as the call likes. Here the deadline is
@@ -89,7 +89,7 @@ async def test_a_renewal_that_hears_no_cancellation_holds_up_neither_the_deadlin
 
 
 @pytest.mark.parametrize("deaf", ["keep-alive", "read"])
-async def test_a_renewal_that_hears_no_cancellation_does_not_hold_up_who_stops(
+async def test_a_renewal_that_ignores_cancellation_does_not_delay_stop(
     etcd: FakeEtcd, clock: VirtualClock, deaf: str
 ) -> None:
     """Nor the seat: it is given back before the connection, whose last user this is, is closed."""

@@ -119,7 +119,7 @@ async def test_a_refusal_in_a_term_that_etcd_does_not_confirm_in_time_ends_the_c
 
 
 @pytest.mark.parametrize("way", ["stop", "resign", "loss"])
-async def test_a_term_that_ends_while_etcd_is_asked_for_it_ends_as_always(
+async def test_a_term_that_ends_while_etcd_is_asked_to_confirm_it_ends_as_always(
     etcd: FakeEtcd, clock: VirtualClock, way: str
 ) -> None:
     client = etcd.client("a")

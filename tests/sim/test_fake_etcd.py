@@ -64,7 +64,7 @@ async def test_calls_are_counted_as_they_leave(etcd: FakeEtcd) -> None:
     assert etcd.calls == client.calls == {"lease_keep_alive": 2, "range": 1}
 
 
-async def test_history_tells_when_each_revision_was_committed(etcd: FakeEtcd) -> None:
+async def test_history_has_the_time_of_each_revisions_commit(etcd: FakeEtcd) -> None:
     """It is the reference that a test holds a manager's belief against."""
     await anyio.sleep(3)
     etcd.put("k", "v")
@@ -73,7 +73,7 @@ async def test_history_tells_when_each_revision_was_committed(etcd: FakeEtcd) ->
     assert commit.time == anyio.current_time()
 
 
-async def test_a_commit_is_told_before_anybody_else_hears_of_it(etcd: FakeEtcd) -> None:
+async def test_a_commit_hook_runs_before_any_watch_receives_the_commit(etcd: FakeEtcd) -> None:
     told: list[object] = []
     etcd.client().watch(b"k", sink=lambda message: told.append(type(message)), timeout=5)
     await anyio.sleep(1)
@@ -256,7 +256,7 @@ async def test_a_watch_that_was_left_behind_by_compaction_is_cancelled(etcd: Fak
     assert got[-1] is message
 
 
-async def test_an_id_that_is_taken_and_a_lease_that_is_gone_are_told_apart(etcd: FakeEtcd) -> None:
+async def test_an_id_that_is_taken_and_a_lease_that_is_gone_are_distinguished(etcd: FakeEtcd) -> None:
     """Candidates resolve lost answers by these two."""
     client = etcd.client()
     etcd.grant(7, 10)

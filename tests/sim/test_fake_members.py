@@ -84,7 +84,7 @@ async def test_a_lagging_member_is_silent_until_it_has_caught_up() -> None:
         assert revisions(got) == revisions(late) == [2]
 
 
-async def test_a_frozen_member_says_nothing(etcd: FakeEtcd) -> None:
+async def test_a_frozen_member_sends_nothing(etcd: FakeEtcd) -> None:
     """As on SIGSTOP: connections stand, nothing comes."""
     client = etcd.client()
     got = watch_k(client)
@@ -104,7 +104,7 @@ async def test_a_frozen_member_says_nothing(etcd: FakeEtcd) -> None:
     assert revisions(got) == [2]
 
 
-async def test_a_client_leaves_a_dead_member_when_a_stream_breaks_or_it_is_told_to() -> None:
+async def test_a_client_leaves_a_dead_member_when_a_stream_breaks_or_it_is_switched() -> None:
     """Whoever finds out first; the streams follow."""
     async with FakeEtcd(members=2) as etcd:
         client = etcd.client()

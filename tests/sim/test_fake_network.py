@@ -181,7 +181,7 @@ async def test_a_refused_watch_is_cancelled(etcd: FakeEtcd) -> None:
     assert isinstance(message.error, EtcdRefusedError)
 
 
-async def test_a_closed_watch_says_nothing_more(etcd: FakeEtcd) -> None:
+async def test_a_closed_watch_delivers_no_more_events(etcd: FakeEtcd) -> None:
     """Also when a message is on its way."""
     client = etcd.client()
     client.latency = 1.0

@@ -123,7 +123,7 @@ async def test_no_read_and_no_keep_alive_brings_a_member_to_the_term_in_force(re
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-async def test_each_entry_brings_a_member_to_the_term_in_force_whoever_proposes_it(entry: str) -> None:
+async def test_each_entry_brings_a_member_to_the_term_in_force_for_any_proposer(entry: str) -> None:
     async with FakeEtcd(members=3) as etcd:
         clients = {number: etcd.client(endpoints=[etcd.members[number]]) for number in (0, 1)}
         for number, client in clients.items():
@@ -179,7 +179,7 @@ async def test_a_member_that_finds_all_data_in_a_snapshot_reports_0_until_it_app
         assert (await read_header(client)).raft_term == 2
 
 
-async def test_a_member_that_restarts_with_its_log_knows_the_term() -> None:
+async def test_a_member_that_restarts_with_its_log_has_the_term() -> None:
     async with FakeEtcd(members=3) as etcd:
         etcd.change_leader(etcd.members[1])
         etcd.members[0].restart()

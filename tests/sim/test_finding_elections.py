@@ -82,7 +82,7 @@ async def test_a_key_that_was_put_again_is_odd_where_no_lease_can_have_given_it_
     assert await found(etcd) == []
 
 
-async def test_a_key_with_the_name_of_another_lease_is_odd_while_nobody_has_put_it_again(etcd: FakeEtcd) -> None:
+async def test_a_key_with_the_name_of_another_lease_is_an_anomaly_until_it_is_put_again(etcd: FakeEtcd) -> None:
     etcd.grant(0x5F, 60)
     etcd.put("jobs/beef", "by hand", lease=0x5F)
     (odd,) = await queue_of(etcd, "jobs")

@@ -96,7 +96,7 @@ async def test_a_log_that_raises_costs_the_term_and_never_gives_two_leaders(
     assert first.status is not LeaderStatus.ELECTED
 
 
-async def test_watches_that_never_stand_are_one_outage_while_all_else_works(
+async def test_watches_that_are_never_created_are_one_outage_while_all_else_works(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "etcdleader")
@@ -145,7 +145,7 @@ async def test_a_task_that_was_started_in_a_block_that_is_left_waits_for_the_end
     assert ended == ["work", "stop"]
 
 
-async def test_one_who_only_looks_on_leaves_a_member_that_stands_still() -> None:
+async def test_an_observer_leaves_a_frozen_member() -> None:
     """It renews nothing, so nothing but a question of its own can find that out."""
     async with FakeEtcd(members=2) as etcd:
         clock: Callable[[], float] = anyio.current_time

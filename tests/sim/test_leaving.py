@@ -187,7 +187,7 @@ async def test_the_next_term_begins_only_when_the_last_ones_work_has_ended(etcd:
     assert manager.statistics().terms >= 5
 
 
-async def test_a_resigned_leader_stands_again_at_the_back_after_retry(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_resigned_leader_rejoins_at_the_back_after_retry(etcd: FakeEtcd, clock: VirtualClock) -> None:
     manager = make(etcd, clock)
     async with manager:
         first = await manager.wait_elected()
@@ -199,7 +199,7 @@ async def test_a_resigned_leader_stands_again_at_the_back_after_retry(etcd: Fake
         assert (second.key, second.lease_id) != (first.key, first.lease_id)
 
 
-async def test_a_body_that_swallows_cancellation_keeps_the_seat_for_one_lease_and_is_then_reported(
+async def test_a_body_that_swallows_cancellation_keeps_leadership_for_one_lease_and_is_then_reported(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Rules 6 and 7: renewed for at most one more lease; then the lease runs out, and nothing is released."""
@@ -310,7 +310,9 @@ async def test_work_that_returns_after_its_term_is_over_has_not_done_it(etcd: Fa
     assert manager.statistics().losses == {LossReason.EXPIRED: 1, LossReason.RESIGNED: 1}
 
 
-async def test_a_block_that_ends_after_its_term_is_over_says_so(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_leading_block_that_ends_after_its_term_raises_leadership_lost(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """Though nothing in it was there to be cancelled."""
     manager = make(etcd, clock)
     async with manager:

@@ -37,7 +37,7 @@ async def test_they_go_in_the_order_in_which_they_came(anyio_backend: object) ->
 
 
 @pytest.mark.parametrize("moment", ["before its turn", "in the moment of its turn"])
-async def test_who_does_not_wait_any_more_costs_nobody_a_turn(anyio_backend: object, moment: str) -> None:
+async def test_a_cancelled_waiter_costs_no_other_its_turn(anyio_backend: object, moment: str) -> None:
     limiter, gone = FairLimiter(1), []
     assert await limiter.acquire()
 
@@ -65,7 +65,7 @@ async def test_who_does_not_wait_any_more_costs_nobody_a_turn(anyio_backend: obj
     assert await limiter.acquire()
 
 
-async def test_patience_is_counted_from_the_last_answer_that_anybody_got(anyio_backend: object) -> None:
+async def test_the_wait_limit_is_counted_from_the_last_progress(anyio_backend: object) -> None:
     limiter = FairLimiter(1)
     assert await limiter.acquire()
     begun = anyio.current_time()
@@ -103,7 +103,7 @@ async def test_a_larger_capacity_wakes_as_many_as_it_has_room_for_in_their_order
             assert sorted(gone) == expected
 
 
-async def test_a_smaller_capacity_takes_nothing_back_and_lets_nobody_in_before_there_is_room(
+async def test_a_smaller_capacity_revokes_no_slot_and_admits_no_caller_before_one_is_free(
     anyio_backend: object,
 ) -> None:
     limiter = FairLimiter(3)

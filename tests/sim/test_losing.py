@@ -53,7 +53,7 @@ async def test_what_is_done_to_the_key_by_hand_ends_the_term_at_once(
     assert recorder.entries[:3] == ["elected", "work cancelled", "ousted: DELETED"]
 
 
-async def test_a_leader_that_etcd_does_not_answer_gives_up_a_margin_before_the_lease_ends(
+async def test_a_leader_without_responses_from_etcd_stops_a_margin_before_the_lease_ends(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     manager = make(etcd, clock)
@@ -83,7 +83,7 @@ async def test_one_lost_renewal_costs_nothing(etcd: FakeEtcd, clock: VirtualCloc
             assert term.is_valid()
 
 
-async def test_a_leader_that_was_suspended_past_its_lease_says_no_at_the_first_look(
+async def test_a_leader_suspended_past_its_lease_is_not_leader_on_the_first_check(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The loop's clock stood still meanwhile; ours has not."""

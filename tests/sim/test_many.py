@@ -43,7 +43,7 @@ async def test_what_is_due_soon_goes_along_with_what_is_due(etcd: FakeEtcd, cloc
 
 
 @pytest.mark.parametrize("reason", [LossReason.DELETED, LossReason.REVOKED])
-async def test_one_key_or_lease_that_is_gone_among_many_ends_its_own_term_though_no_watch_tells(
+async def test_one_key_or_lease_that_is_gone_among_many_ends_its_own_term_though_no_watch_reports_it(
     etcd: FakeEtcd, clock: VirtualClock, reason: LossReason
 ) -> None:
     client = etcd.client()
@@ -62,7 +62,7 @@ async def test_one_key_or_lease_that_is_gone_among_many_ends_its_own_term_though
         assert [number for number, term in enumerate(led) if term is None or not term.is_valid()] == [137]
 
 
-async def test_a_member_that_freezes_in_the_middle_of_a_round_costs_nobody_leadership(clock: VirtualClock) -> None:
+async def test_a_member_that_freezes_in_the_middle_of_a_round_costs_no_leadership(clock: VirtualClock) -> None:
     """The keep-alives were answered, the reads are not: all are made again, on another member, before any deadline."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()

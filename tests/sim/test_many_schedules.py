@@ -132,7 +132,7 @@ async def test_no_schedule_of_ten_minutes_gives_any_of_twenty_elections_two_lead
     await run(seed, 600, many=20, victims=4)
 
 
-async def test_the_judges_find_clocks_out_that_run_apart_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
+async def test_the_checkers_find_clocks_that_run_apart_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
     """In whichever of the elections: what cannot be promised is seen to go wrong."""
     seeded(0)
     with pytest.raises(ExceptionGroup) as caught:

@@ -58,7 +58,9 @@ async def test_moves_to_another_lease_are_counted(etcd: FakeEtcd, clock: Virtual
             assert scrape("lease_moves_total") == number
 
 
-async def test_who_leads_is_computed_when_it_is_scraped(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:
+async def test_the_leader_metric_is_computed_at_scrape_time(
+    etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
+) -> None:
     """Nothing runs on the event loop between the two looks: a flag would still be up."""
     manager = scrape.watching(make(etcd, clock))
     assert scrape("is_leader") == 0
@@ -136,7 +138,7 @@ async def test_renewals_of_one_that_waits_leave_the_leaders_numbers_alone(
         assert scrape("queue_position") is None
 
 
-async def test_a_follower_counts_the_time_in_which_it_knows_of_no_leader(
+async def test_a_follower_counts_the_time_without_a_known_leader(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
 ) -> None:
     """It knows of one while it stands behind it, which is no longer than its own lease stands."""

@@ -115,7 +115,7 @@ async def test_a_move_without_an_answer_is_made_again_with_the_same_lease(
 
 
 @pytest.mark.parametrize("fault", ["refused", "lost", "answer lost"])
-async def test_a_grant_that_fails_is_asked_for_again(etcd: FakeEtcd, clock: VirtualClock, fault: str) -> None:
+async def test_a_grant_that_fails_is_requested_again(etcd: FakeEtcd, clock: VirtualClock, fault: str) -> None:
     client = etcd.client()
     async with leading(client, clock) as (_, term):
         if fault == "refused":
@@ -306,7 +306,7 @@ async def test_observers_see_no_change_of_leader_in_a_move(etcd: FakeEtcd, clock
             raise AssertionError(f"{await anext(seen)}")
 
 
-async def test_no_callback_hears_of_a_move(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_no_callback_is_called_for_a_move(etcd: FakeEtcd, clock: VirtualClock) -> None:
     manager = make(etcd, clock)
     recorder = Recorder(manager)
     async with manager:

@@ -255,7 +255,7 @@ async def test_a_batch_of_which_all_were_lost_sends_nothing(
         assert not empty
 
 
-async def test_a_fault_of_ours_in_one_move_costs_one_key_and_no_others(
+async def test_a_bug_in_one_move_costs_one_key_and_no_others(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Now and at the next change of etcd's leader."""
@@ -347,7 +347,7 @@ async def test_moves_that_fail_are_one_outage_that_grows_serious(
         assert [record.levelname for record in caplog.records if record.name == "etcdleader"].count("ERROR") == 1
 
 
-async def test_one_of_many_asks_for_the_raft_term(
+async def test_one_of_many_requests_the_raft_term(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = etcd.client()

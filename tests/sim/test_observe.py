@@ -55,7 +55,7 @@ async def test_the_first_item_is_the_state_now_and_needs_no_campaign(etcd: FakeE
     assert not observer.is_leader()
 
 
-async def test_it_is_told_of_each_leader_and_of_nobody(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_it_is_called_for_each_leader_and_for_none(etcd: FakeEtcd, clock: VirtualClock) -> None:
     first, second = make(etcd, clock, "a"), make(etcd, clock, "b")
     async with make(etcd, clock, "observer").observe() as leaders:
         assert await next_of(leaders) is None
@@ -72,7 +72,7 @@ async def test_it_is_told_of_each_leader_and_of_nobody(etcd: FakeEtcd, clock: Vi
         assert await next_of(leaders) is None
 
 
-async def test_who_comes_late_gets_the_newest_state_and_no_backlog(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_late_observer_gets_the_newest_state_and_no_backlog(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with make(etcd, clock).observe() as leaders:
         assert await next_of(leaders) is None
         for number in range(1000):
@@ -102,7 +102,7 @@ async def test_what_happens_behind_the_leader_costs_no_read_of_its_own(etcd: Fak
         assert etcd.calls["range"] - before <= 100 / (3 * CONFIG.retry) + 1, "it asks now and then, as it always does"
 
 
-async def test_a_value_that_was_overwritten_is_told(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_value_that_was_overwritten_is_reported(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """As Go's `Proclaim` does it: the same seat, another name."""
     old = seat(etcd, "a", "old")
     async with make(etcd, clock).observe() as leaders:
@@ -152,7 +152,7 @@ async def test_a_watch_that_breaks_loses_no_change(etcd: FakeEtcd, clock: Virtua
         assert await next_of(leaders, within=10 * CONFIG.retry) is None
 
 
-async def test_a_change_before_the_watch_stands_is_told_when_it_does(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_change_before_the_watch_is_created_is_reported_once_it_is(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     client.lose_request("watch")
     first = seat(etcd, "a")
@@ -163,7 +163,9 @@ async def test_a_change_before_the_watch_stands_is_told_when_it_does(etcd: FakeE
         assert await next_of(leaders, within=1.5 * CONFIG.retry) == second
 
 
-async def test_a_change_while_the_answer_is_under_way_is_told_at_once(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_change_while_the_response_is_in_flight_is_reported_at_once(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """The leader is not known then, so it cannot be told whether a change concerns it."""
     client = etcd.client()
     first = seat(etcd, "a")
@@ -249,7 +251,7 @@ async def test_a_timeout_around_the_next_item_loses_nothing(etcd: FakeEtcd, cloc
     pytest.fail("it was never told of the second leader")
 
 
-async def test_a_watch_that_is_refused_for_ever_is_asked_for_with_pauses(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_watch_that_is_always_refused_is_requested_with_pauses(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     client.latency = 0.001
     client.refuse("watch", times=1e9)

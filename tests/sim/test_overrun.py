@@ -135,7 +135,7 @@ async def test_a_loop_that_is_blocked_for_less_than_the_deadline_costs_nothing(
 
 
 @pytest.mark.parametrize("place", ["on_elected", "work", "leading"])
-async def test_after_a_loop_was_blocked_past_the_deadline_the_first_look_says_no_and_the_work_is_cancelled(
+async def test_after_a_loop_was_blocked_past_the_deadline_the_first_check_is_false_and_the_work_is_cancelled(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
     """No flag that somebody would have had to clear meanwhile."""
@@ -176,7 +176,7 @@ async def test_after_a_loop_was_blocked_past_the_deadline_the_first_look_says_no
 
 
 @pytest.mark.parametrize("act", ["delete", "revoke"])
-async def test_a_seat_that_was_taken_makes_an_overrun_half_a_margin_later(
+async def test_leadership_taken_by_another_makes_an_overrun_half_a_margin_later(
     etcd: FakeEtcd, clock: VirtualClock, act: str
 ) -> None:
     """Not at the deadline, which lies far ahead: somebody else can lead from that moment on."""

@@ -128,7 +128,7 @@ async def test_a_leader_whose_watch_works_finds_out_at_once(etcd: FakeEtcd, cloc
 @pytest.mark.parametrize("place", [1, 2], ids=["next in line", "third"])
 @pytest.mark.parametrize("watch", ["works", "is silent"])
 @pytest.mark.parametrize("deed", DEEDS)
-async def test_a_waiting_candidate_whose_key_was_touched_stands_again_and_never_leads_by_the_old_one(
+async def test_a_waiting_candidate_whose_key_was_changed_rejoins_and_never_leads_by_the_old_key(
     etcd: FakeEtcd, clock: VirtualClock, deed: Deed, watch: str, place: int
 ) -> None:
     """Go's election declares such a candidate the leader once its turn comes."""
@@ -210,7 +210,7 @@ async def test_the_same_value_put_on_the_same_lease_is_a_request_to_step_down(
 
 @pytest.mark.parametrize("size", [2, 3], ids=["next in line", "third"])
 @pytest.mark.parametrize("first", ["own key", "predecessor"])
-async def test_a_candidate_whose_lease_died_while_it_could_not_see_stands_again(
+async def test_a_candidate_whose_lease_ended_while_it_was_cut_off_rejoins(
     etcd: FakeEtcd, clock: VirtualClock, first: str, size: int
 ) -> None:
     """Its key and its predecessor's go, in either order, and it hears of both only later and at once."""
@@ -251,7 +251,7 @@ async def test_a_candidate_that_cannot_renew_gives_its_place_up_before_etcd_does
         assert (await manager.wait_elected()).key.encode() != old.key
 
 
-async def test_a_candidate_cut_off_past_its_lease_does_not_win_by_what_it_hears_afterwards(
+async def test_a_candidate_cut_off_past_its_lease_does_not_win_by_events_received_afterwards(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Both DELETEs wait in the network until the partition ends."""
@@ -289,7 +289,7 @@ async def test_a_missed_deletion_of_the_predecessor_is_found_by_the_next_renewal
         assert term.is_valid()
 
 
-async def test_the_deletion_of_a_predecessor_that_was_waiting_itself_elects_nobody(
+async def test_the_deletion_of_a_predecessor_that_was_waiting_itself_elects_no_candidate(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Only a read tells who is ahead then: here the leader, who leads on."""
@@ -309,9 +309,7 @@ async def test_the_deletion_of_a_predecessor_that_was_waiting_itself_elects_nobo
 # The key space around it.
 
 
-async def test_when_the_whole_prefix_is_deleted_all_stand_again_and_one_leads(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_when_the_whole_prefix_is_deleted_all_rejoin_and_one_leads(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with queue_of(etcd, clock, 4) as queue:
         old = set(etcd.keys())
         term = await queue.managers[0].wait_elected()

@@ -77,7 +77,7 @@ async def test_no_schedule_gives_two_leaders(seeded: Callable[[int], None], seed
     assert by_hand or not record.checker.excused
 
 
-async def test_the_judge_finds_clocks_out_that_run_apart_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
+async def test_the_checker_finds_clocks_that_run_apart_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
     """What cannot be promised is seen to go wrong, so that silence elsewhere means something."""
     seeded(0)
     record = await run(0, 3600 * HOURS, by_hand=False, slowest=0.5)
@@ -85,9 +85,7 @@ async def test_the_judge_finds_clocks_out_that_run_apart_by_more_than_the_margin
 
 
 @pytest.mark.parametrize("mistakes", [True, False])
-async def test_etcds_own_mistakes_are_made_where_they_are_asked_for(
-    seeded: Callable[[int], None], mistakes: bool
-) -> None:
+async def test_etcds_own_mistakes_are_made_only_on_request(seeded: Callable[[int], None], mistakes: bool) -> None:
     """Whether the election survives them is for the test above."""
     seeded(0)
     record = await run(0, 900, by_hand=False, mistakes=mistakes)

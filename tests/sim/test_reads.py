@@ -77,7 +77,7 @@ def own(*names: str) -> dict[str, list[bytes]]:
     return {name: [f"{name}/0".encode(), f"{name}/1".encode()] for name in names}
 
 
-async def test_those_who_read_in_the_same_moment_share_a_transaction_and_get_each_their_own(
+async def test_concurrent_reads_share_a_transaction_and_each_gets_its_own_keys(
     anyio_backend: object,
 ) -> None:
     etcd = Etcd()
@@ -91,7 +91,7 @@ async def test_those_who_read_in_the_same_moment_share_a_transaction_and_get_eac
     assert readers.all_turns_given_back()
 
 
-async def test_who_comes_when_the_read_has_left_gets_a_newer_one(anyio_backend: object) -> None:
+async def test_a_reader_that_comes_after_the_read_was_sent_gets_a_newer_one(anyio_backend: object) -> None:
     etcd = Etcd()
     readers = Readers(etcd)
     async with anyio.create_task_group() as group:
@@ -105,7 +105,7 @@ async def test_who_comes_when_the_read_has_left_gets_a_newer_one(anyio_backend: 
     assert readers.got == own("early", "late")
 
 
-async def test_who_waits_for_a_turn_goes_along_with_others_up_to_what_etcd_takes(anyio_backend: object) -> None:
+async def test_queued_reads_are_batched_up_to_etcds_limit(anyio_backend: object) -> None:
     etcd = Etcd()
     readers = Readers(etcd, places=1)
     names = [f"r{number}" for number in range(KEYS_AT_A_TIME // 2 + 1)]
@@ -150,7 +150,7 @@ async def test_when_the_first_one_is_cancelled_the_others_read_all_the_same(anyi
     assert readers.all_turns_given_back(1)
 
 
-async def test_when_the_first_one_is_cancelled_the_others_keep_their_place_among_those_who_wait(
+async def test_when_the_first_reader_is_cancelled_the_others_keep_their_place_in_the_queue(
     anyio_backend: object,
 ) -> None:
     etcd = Etcd()
@@ -194,7 +194,7 @@ async def test_no_more_than_so_many_transactions_of_reads_are_under_way(anyio_ba
     assert readers.all_turns_given_back()
 
 
-async def test_one_of_the_others_who_is_cancelled_costs_nobody_anything(anyio_backend: object) -> None:
+async def test_cancelling_one_of_the_other_readers_affects_no_reader(anyio_backend: object) -> None:
     etcd = Etcd()
     readers = Readers(etcd, places=1)
     assert await readers.turns.acquire()
@@ -214,7 +214,7 @@ async def test_one_of_the_others_who_is_cancelled_costs_nobody_anything(anyio_ba
     assert readers.all_turns_given_back(1)
 
 
-async def test_a_key_that_may_not_be_read_costs_only_who_wanted_it(anyio_backend: object) -> None:
+async def test_a_key_that_may_not_be_read_fails_only_its_own_reader(anyio_backend: object) -> None:
     etcd = Etcd()
     etcd.refused = {b"b/1"}
     readers = Readers(etcd)
@@ -234,7 +234,7 @@ async def test_a_key_that_may_not_be_read_costs_only_who_wanted_it(anyio_backend
 
 
 @pytest.mark.parametrize("error", [EtcdUnavailableError("nobody there"), EtcdRegressedError(7, 9, 3)])
-async def test_a_read_that_fails_is_told_to_all_of_them_and_to_each_by_itself(
+async def test_a_read_that_fails_raises_a_separate_error_in_each_reader(
     anyio_backend: object, error: EtcdLeaderError
 ) -> None:
     etcd = Etcd()
@@ -251,7 +251,7 @@ async def test_a_read_that_fails_is_told_to_all_of_them_and_to_each_by_itself(
     assert readers.all_turns_given_back()
 
 
-async def test_a_fault_of_ours_is_told_to_all_of_them(anyio_backend: object) -> None:
+async def test_an_unexpected_error_is_raised_in_all_readers(anyio_backend: object) -> None:
     async def broken(requests: Sequence[Range], timeout: float) -> TxnResult:
         raise ZeroDivisionError
 
@@ -265,7 +265,7 @@ async def test_a_fault_of_ours_is_told_to_all_of_them(anyio_backend: object) -> 
     assert readers.all_turns_given_back()
 
 
-async def test_nobody_waits_longer_for_an_answer_because_another_one_would(anyio_backend: object) -> None:
+async def test_no_reader_waits_longer_because_of_another_ones_timeout(anyio_backend: object) -> None:
     etcd = Etcd()
     readers = Readers(etcd)
     etcd.may_answer.set()
@@ -276,7 +276,9 @@ async def test_nobody_waits_longer_for_an_answer_because_another_one_would(anyio
     assert readers.got == own("a", "b", "c")
 
 
-async def test_of_many_who_begin_at_once_hardly_any_has_a_read_of_its_own(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_of_many_candidates_that_begin_at_once_hardly_any_sends_a_separate_read(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """Each finds, when its watch stands, that others have written since it joined: it must read once more."""
     client = etcd.client()
     client.latency = 0.01

@@ -135,7 +135,7 @@ async def test_an_extension_that_meets_a_regression_does_not_extend(etcd: FakeEt
 
 @both
 @pytest.mark.parametrize("answer", ["comes", "is lost"])
-async def test_a_candidate_that_joins_anew_leaves(
+async def test_a_candidate_that_joins_again_leaves(
     etcd: FakeEtcd, clock: VirtualClock, go_back: GoBack, answer: str
 ) -> None:
     """It happens between the grant and the join; the join itself is applied, and nothing of it may stay."""
@@ -181,7 +181,9 @@ async def test_a_manager_remembers_from_one_campaign_to_the_next(
             await another.wait_elected()
 
 
-async def test_those_who_share_a_connection_share_what_is_known(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_managers_that_share_a_connection_share_the_highest_revision_seen(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """One that has just begun has seen nothing itself."""
     client = etcd.client()
     first = Outcome(make(client, clock))
@@ -267,7 +269,7 @@ async def test_an_answer_that_a_newer_one_has_overtaken_is_no_regression(etcd: F
     assert answers == [None, None]
 
 
-async def test_what_every_member_would_refuse_moves_nobody(clock: VirtualClock) -> None:
+async def test_a_refusal_common_to_all_members_switches_no_endpoint(clock: VirtualClock) -> None:
     """Another member would say the same, and going over to it breaks the streams of all who share the connection."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()

@@ -34,7 +34,7 @@ async def test_a_renewal_starts_renew_after_the_sending_of_the_last_one_that_was
         assert seen.times(term.lease_id)[:4] == pytest.approx([2.45, 4.45, 6.45, 8.45])
 
 
-async def test_a_lease_is_believed_from_the_sending_however_late_the_answer(
+async def test_a_lease_is_valid_from_the_send_time_however_late_the_response(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
@@ -176,9 +176,7 @@ async def test_a_hundred_extensions_at_once_are_one_keep_alive(etcd: FakeEtcd, c
         assert term.is_valid()
 
 
-async def test_an_extension_is_confirmed_by_a_read_that_left_after_it_was_asked_for(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_an_extension_is_confirmed_by_a_read_sent_after_the_call(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It promises that the seat was ours at some moment after the call, so an older answer will not do."""
     client = etcd.client()
     async with leading(client, clock) as (manager, term):
@@ -193,7 +191,7 @@ async def test_an_extension_is_confirmed_by_a_read_that_left_after_it_was_asked_
         assert term.loss_reason is LossReason.DELETED
 
 
-async def test_an_extension_that_etcd_does_not_answer_says_so_and_leaves_the_term(
+async def test_an_extension_without_etcds_response_raises_and_leaves_the_term(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()

@@ -120,7 +120,7 @@ async def test_a_lease_is_not_renewed_by_the_answers_to_others(etcd: FakeEtcd, c
         assert [number for number, term in enumerate(led) if not term.is_valid()] == [VICTIM]
 
 
-async def test_a_key_that_is_gone_is_not_confirmed_by_those_that_stand_in_the_same_read(
+async def test_a_key_that_is_gone_is_not_confirmed_by_existing_keys_of_the_same_read(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
@@ -163,7 +163,7 @@ def at_keep_alives_of(term: Term, etcd: FakeEtcd, act: Callable[[], Awaitable[No
     etcd.hooks.append(hook)
 
 
-async def test_one_lease_that_etcd_refuses_to_renew_costs_no_other_its_seat(
+async def test_one_lease_that_etcd_refuses_to_renew_costs_no_other_its_leadership(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The refusal ends the stream, and with it what was under way for the others, each time."""
@@ -204,9 +204,7 @@ async def test_one_lease_that_has_run_out_holds_the_others_on_the_stream_up_for_
         assert least > CONFIG.lease - CONFIG.margin - CONFIG.renew - 0.6
 
 
-async def test_one_lease_that_etcd_never_answers_for_costs_no_other_its_seat(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_one_lease_without_responses_costs_no_other_its_leadership(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It stands in the way of all behind it on the stream, and again at the next attempt."""
     client = etcd.client()
     client.latency = 0.005

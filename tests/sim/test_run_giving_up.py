@@ -96,7 +96,7 @@ async def test_one_failure_is_no_outage(etcd: FakeEtcd, clock: VirtualClock) -> 
 @pytest.mark.parametrize(
     ("how", "seconds"), [({"nowait": True}, 0.0), ({"wait": 0.0}, 0.0), ({"wait": 2.0}, 2.0)], ids=str
 )
-async def test_where_another_candidate_leads_the_status_says_so(
+async def test_the_status_reports_that_another_candidate_leads(
     etcd: FakeEtcd, clock: VirtualClock, how: dict[str, float], seconds: float
 ) -> None:
     async with leading(etcd, clock):

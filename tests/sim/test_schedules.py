@@ -77,7 +77,7 @@ async def test_a_late_answer_to_a_lost_keep_alives_elder_extends_nothing(etcd: F
 # A name that is used again, on a member that lags.
 
 
-async def test_an_old_deletion_of_a_name_that_was_used_again_elects_nobody(clock: VirtualClock) -> None:
+async def test_an_old_deletion_of_a_reused_name_elects_no_candidate(clock: VirtualClock) -> None:
     """Go keeps its lease, and so its key's name, from one candidacy to the next. It resigned and stood again before we
     joined behind it; the member that our watch is on brings that old DELETE afterwards."""
     async with FakeEtcd(members=2) as etcd:
@@ -154,7 +154,7 @@ async def test_a_join_that_arrives_while_its_candidacy_ends_makes_a_key_that_goe
         assert list(etcd.keys()) == [second.key.encode()]
 
 
-async def test_a_grant_and_a_join_that_both_arrive_late_stand_no_longer_than_a_lease_and_elect_nobody(
+async def test_a_grant_and_a_join_that_both_arrive_late_last_at_most_a_lease_and_elect_no_candidate(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The late grant brings the old lease to life again, so the late join finds it. Nobody renews it."""
@@ -210,9 +210,7 @@ async def test_a_deletion_while_the_watch_was_broken_is_not_missed(
             assert not term.is_valid()
 
 
-async def test_a_deletion_that_overtakes_the_answer_of_a_read_is_not_forgotten(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_a_deletion_that_overtakes_the_response_of_a_read_is_kept(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The watch brings it while the answer, which still shows the key, is on the way: the event is the newer."""
     client = etcd.client()
     first, second = make(etcd, VirtualClock(), "first"), make(client, clock)
@@ -257,7 +255,7 @@ async def test_a_compacted_watch_costs_a_leader_nothing(etcd: FakeEtcd, clock: V
 
 
 @pytest.mark.parametrize("place", ["leading", "waiting"])
-async def test_a_join_that_was_applied_but_refused_stands_though_all_later_writes_are_refused(
+async def test_a_join_that_was_applied_but_refused_counts_though_all_later_writes_are_refused(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
     """Only a read can tell: the alarm is up, and a second put will never come through."""

@@ -36,7 +36,7 @@ class Boom(Exception):
 # Rule 5: the scope
 
 
-async def test_the_ticker_cancels_the_work_although_the_loops_clock_stood_still(
+async def test_the_ticker_cancels_the_work_although_the_loops_clock_did_not_advance(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """In suspend it does; the scope's own deadline would come ten seconds late."""
@@ -93,7 +93,7 @@ async def test_the_loops_deadline_cancels_the_work_where_the_ticker_does_not_run
     assert term.loss_reason is LossReason.EXPIRED
 
 
-async def test_on_ousted_is_told_once_per_term_after_the_work_and_before_the_release(
+async def test_on_ousted_is_called_once_per_term_after_the_work_and_before_the_release(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Whatever ends the term, and with work in three places."""
@@ -225,7 +225,7 @@ async def test_a_second_campaign_is_refused_at_once_and_harms_nothing(etcd: Fake
         assert (await manager.wait_elected()).token > term.token
 
 
-async def test_who_waits_on_a_campaign_that_fails_learns_why(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_waiter_on_a_campaign_that_fails_gets_the_error(etcd: FakeEtcd, clock: VirtualClock) -> None:
     leader, manager = make(etcd, clock, "a"), make(etcd, clock, "b")
     causes: list[object] = []
 
@@ -369,7 +369,7 @@ async def test_extend_fails_within_retry_and_the_term_stays(etcd: FakeEtcd, cloc
         assert await manager.extend(term) is term
 
 
-async def test_extend_of_a_key_that_is_gone_says_so(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_extend_of_a_key_that_is_gone_raises(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Though the watch has brought nothing."""
     client = etcd.client()
     async with leading(client, clock) as (manager, term):

@@ -76,7 +76,9 @@ async def test_a_waiting_candidate_with_a_silent_watch_finds_its_turn_through_a_
         await managers[place].stop()
 
 
-async def test_a_pair_at_rest_asks_once_in_retry_and_keeps_its_streams(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_pair_at_rest_requests_progress_once_in_retry_and_keeps_its_streams(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """Renewals change no key, so nothing comes by itself."""
     client = etcd.client()
     managers = [make(client, clock, name, config=CONFIG) for name in ("a", "b")]

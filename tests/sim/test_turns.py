@@ -44,7 +44,7 @@ async def test_no_more_than_so_many_calls_of_candidacies_are_under_way(etcd: Fak
     assert AT_A_TIME // 2 < most <= AT_A_TIME + 2  # two rounds of renewals may read
 
 
-async def test_many_who_stop_give_their_seats_back_though_it_takes_longer_than_retry(
+async def test_many_managers_that_stop_release_leadership_though_it_takes_longer_than_retry(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Each waits for etcd's answer to its own call for no longer than that."""
@@ -59,7 +59,7 @@ async def test_many_who_stop_give_their_seats_back_though_it_takes_longer_than_r
         assert not etcd.keys()
 
 
-async def test_with_etcd_gone_many_who_stop_do_so_within_retry(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_with_etcd_gone_many_managers_stop_within_retry(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     async with leaders(client, clock, MANY) as managers:
         client.lose_answer("lease_revoke", times=10_000)
@@ -71,9 +71,7 @@ async def test_with_etcd_gone_many_who_stop_do_so_within_retry(etcd: FakeEtcd, c
         assert clock() - begun <= CONFIG.retry + 0.1
 
 
-async def test_who_stops_does_not_wait_for_the_turns_of_those_with_more_patience(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_stop_does_not_wait_for_callers_with_longer_timeouts(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     patient = Config(enabled=True, id="sim", lease=1000, renew=100, retry=300, margin=10)
     leader = make(client, clock)

@@ -15,7 +15,7 @@ from tests.sim.world import CONFIG, Recorder, make, until
 pytestmark = pytest.mark.anyio
 
 
-async def test_renewals_that_break_end_the_term_and_are_begun_anew(
+async def test_renewals_that_break_end_the_term_and_are_restarted(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = etcd.client()
@@ -50,7 +50,9 @@ async def test_a_keep_alive_that_breaks_costs_an_attempt_and_no_term(
         assert any("sending keep-alives failed unexpectedly" in str(error) for error in recorder.errors)
 
 
-async def test_a_start_that_fails_before_the_candidate_stands_raises_there(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_start_that_fails_before_the_candidate_has_joined_raises_there(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """`tg.start` returns when the candidate stands, and never otherwise."""
 
     class Boom(Exception):

@@ -131,7 +131,7 @@ async def test_a_helper_that_is_cancelled_when_the_term_ends_is_no_failure(
 
 
 @only_asyncio
-async def test_a_program_that_cancels_all_its_tasks_gets_no_error_of_ours(
+async def test_a_program_that_cancels_all_its_tasks_gets_no_error_from_the_library(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As asyncio.run does at its end, in the order of a set."""

@@ -66,7 +66,7 @@ async def test_elected_and_ousted_are_one_info_line_each_with_token_and_reason(
     assert lines(log, logging.WARNING) == lines(log, logging.ERROR) == []
 
 
-async def test_an_outage_is_told_per_outage_and_not_per_try(
+async def test_an_outage_is_reported_per_outage_and_not_per_attempt(
     etcd: FakeEtcd, clock: VirtualClock, log: pytest.LogCaptureFixture
 ) -> None:
     """WARNING when renewals begin to fail, with the time left; ERROR once when less than a third of the lease is left;
@@ -116,7 +116,7 @@ async def test_a_single_lost_renewal_is_a_warning_and_no_alarm(
         assert manager.statistics().renewal_failures == 1
 
 
-async def test_each_kind_of_trouble_is_told_once_while_it_lasts(
+async def test_each_kind_of_error_is_reported_once_while_it_lasts(
     etcd: FakeEtcd, clock: VirtualClock, log: pytest.LogCaptureFixture
 ) -> None:
     client = etcd.client()
@@ -140,7 +140,7 @@ async def test_each_kind_of_trouble_is_told_once_while_it_lasts(
         await manager.stop()
 
 
-async def test_a_watch_that_is_refused_for_ever_is_told_once(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_watch_that_is_always_refused_is_reported_once(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     client.refuse("watch", times=1e9)
     manager = make(client, clock)
@@ -174,7 +174,7 @@ async def test_a_campaign_that_ends_by_an_exception_is_an_error_at_once_and_one_
     assert seen == [[line]], "at once: before the seat is given back"
 
 
-async def test_statistics_tell_the_losses_by_reason(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_statistics_count_the_losses_by_reason(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     manager = make(client, clock)
     at_first = manager.statistics()
@@ -220,7 +220,7 @@ async def test_statistics_tell_the_losses_by_reason(etcd: FakeEtcd, clock: Virtu
         numbers.terms = 6  # type: ignore[misc]
 
 
-async def test_statistics_tell_the_age_of_the_last_renewal_and_the_least_time_left(
+async def test_statistics_have_the_age_of_the_last_renewal_and_the_least_time_left(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
@@ -308,7 +308,9 @@ def threads_looking(manager: EtcdLeaderManager, count: int) -> Iterator[tuple[li
         sys.setswitchinterval(interval)
 
 
-async def test_eight_threads_may_ask_during_elections_and_losses(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_eight_threads_may_call_is_leader_during_elections_and_losses(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """No lock, no torn state, and never True again for a token. Each change is seen by every thread before the next."""
     manager = make(etcd, clock)
     with threads_looking(manager, 8) as (looks, wrong):
@@ -348,7 +350,7 @@ class EndsMeanwhile(EtcdLeaderManager):
         return value
 
 
-async def test_a_candidacy_that_ends_while_statistics_are_asked_for_does_no_harm(
+async def test_a_candidacy_that_ends_while_statistics_are_read_does_no_harm(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     manager = EndsMeanwhile(etcd, CONFIG, "jobs", clock=clock)
@@ -366,7 +368,7 @@ async def test_a_candidacy_that_ends_while_statistics_are_asked_for_does_no_harm
 # Secrets
 
 
-def test_no_secret_is_shown_by_anything_that_tells_of_a_manager(log: pytest.LogCaptureFixture) -> None:
+def test_no_secret_is_shown_by_any_description_of_a_manager(log: pytest.LogCaptureFixture) -> None:
     etcd = {"endpoints": ["127.0.0.1:1"], "user": "root", "password": CANARY, "allow_plaintext_password": True}
     settings = {"leader": {"enabled": True, "lease": 10, "renew": 2, "retry": 0.2}, "etcd": etcd}
     manager = must_new_leader_manager_from_config("jobs", settings=settings)

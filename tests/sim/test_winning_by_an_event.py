@@ -67,7 +67,7 @@ async def next_in_line(etcd: FakeEtcd, clock: VirtualClock) -> AsyncIterator[Nex
 
 
 @pytest.mark.parametrize("compact", [False, True], ids=["broken", "compacted"])
-async def test_after_a_gap_in_the_watch_the_predecessors_deletion_elects_nobody_before_a_read(
+async def test_after_a_gap_in_the_watch_the_predecessors_deletion_elects_no_candidate_before_a_read(
     etcd: FakeEtcd, clock: VirtualClock, *, compact: bool
 ) -> None:
     """The DELETE comes on a watch that stands again, while the answer to the read is still on its way."""
@@ -86,7 +86,7 @@ async def test_after_a_gap_in_the_watch_the_predecessors_deletion_elects_nobody_
 
 
 @pytest.mark.parametrize("compact", [False, True], ids=["broken", "compacted"])
-async def test_who_lost_its_own_key_in_a_gap_does_not_win_by_what_comes_after_it(
+async def test_a_candidate_that_lost_its_key_in_a_gap_does_not_win_by_later_events(
     etcd: FakeEtcd, clock: VirtualClock, *, compact: bool
 ) -> None:
     """Whether its own DELETE is told late or, since it was compacted, never."""
@@ -105,7 +105,9 @@ async def test_who_lost_its_own_key_in_a_gap_does_not_win_by_what_comes_after_it
         assert sum(key.startswith(f"{ELECTION}/".encode()) for key in etcd.keys()) == 2, "it stands again, behind"
 
 
-async def test_a_watch_that_was_created_late_elects_nobody_before_a_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_watch_that_was_created_late_elects_no_candidate_before_a_read(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """It begins now, and what lies between the reading of the queue and that is not known."""
     client = etcd.client("late")
     first, manager = make(etcd, VirtualClock(), "first"), make(client, clock)
@@ -124,7 +126,7 @@ async def test_a_watch_that_was_created_late_elects_nobody_before_a_read(etcd: F
             assert not manager.statistics().terms
 
 
-async def test_who_is_past_its_deadline_does_not_win_by_an_event(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_candidate_past_its_deadline_does_not_win_by_an_event(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The machine was suspended, and the DELETE is the first that is heard."""
     async with next_in_line(etcd, clock) as candidate:
         clock.advance(CONFIG.lease - CONFIG.margin)
@@ -134,7 +136,7 @@ async def test_who_is_past_its_deadline_does_not_win_by_an_event(etcd: FakeEtcd,
         assert sum(key.startswith(f"{ELECTION}/".encode()) for key in etcd.keys()) == 2, "it stands again, behind"
 
 
-async def test_the_deletion_of_a_key_that_waits_behind_a_foreign_one_elects_nobody(
+async def test_the_deletion_of_a_key_that_waits_behind_a_foreign_one_elects_no_candidate(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     etcd.put(f"{ELECTION}/by-hand", "somebody")
@@ -152,7 +154,7 @@ async def test_the_deletion_of_a_key_that_waits_behind_a_foreign_one_elects_nobo
                 await manager.wait_elected()
 
 
-async def test_foreign_keys_that_come_and_go_behind_elect_nobody(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_foreign_keys_that_come_and_go_behind_elect_no_candidate(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with next_in_line(etcd, clock) as candidate:
         for name in ("0", "zzz", f"{candidate.leader.key.rpartition('/')[2]}/below"):
             etcd.put(f"{ELECTION}/{name}", "somebody")
@@ -164,7 +166,7 @@ async def test_foreign_keys_that_come_and_go_behind_elect_nobody(etcd: FakeEtcd,
         assert not candidate.recorder.terms
 
 
-async def test_a_key_that_comes_again_under_the_name_of_the_one_before_us_stands_behind_us(
+async def test_a_key_created_again_under_the_predecessors_name_is_queued_behind_ours(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """A name is no place in the queue: the revision of its creation is."""

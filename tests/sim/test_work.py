@@ -99,7 +99,7 @@ async def asking(ask: Callable[[], Awaitable[object]], told: list[str]) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_stop_from_inside_asks_and_never_waits_for_itself(
+async def test_stop_from_inside_requests_it_and_never_waits_for_itself(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
     """In the work it is cancelled together with it; in the other callbacks it returns at once."""
@@ -123,7 +123,7 @@ async def test_stop_from_inside_asks_and_never_waits_for_itself(
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_resign_from_inside_asks_and_the_candidate_stands_again(
+async def test_resign_from_inside_requests_it_and_the_candidate_rejoins(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
     client = etcd.client()
@@ -150,7 +150,7 @@ async def test_resign_from_inside_asks_and_the_candidate_stands_again(
 
 @pytest.mark.parametrize("place", WORKPLACES)
 @pytest.mark.parametrize("name", ["stop", "resign"])
-async def test_asked_where_no_cancellation_comes_through_they_return_at_once(
+async def test_called_where_no_cancellation_is_delivered_they_return_at_once(
     etcd: FakeEtcd, clock: VirtualClock, name: str, place: str
 ) -> None:
     """To wait there would be to wait for oneself, for ever: in a shielded scope, and in clean-up that asks again."""
@@ -291,7 +291,7 @@ async def test_several_failing_callbacks_are_one_group(etcd: FakeEtcd, clock: Vi
 @pytest.mark.parametrize("place", WORKPLACES)
 @pytest.mark.parametrize("way", ["stop", "resign", "operator"])
 @pytest.mark.parametrize("how", ["shielded", "swallowing"])
-async def test_the_seat_does_not_pass_while_work_runs_on_after_its_cancellation(
+async def test_leadership_does_not_pass_while_work_runs_on_after_its_cancellation(
     etcd: FakeEtcd, clock: VirtualClock, place: str, way: str, how: str
 ) -> None:
     """As long as the lease stands: the next in line waits for the work, not for the mark."""

@@ -54,7 +54,7 @@ def test_a_run_is_on_the_newest_that_is_built(cache: Path) -> None:
         assert os.environ["ETCD_TEST_VERSION"] == NEWEST
 
 
-def test_a_run_without_go_says_what_it_is_on_and_why(cache: Path) -> None:
+def test_a_run_without_go_prints_its_etcd_and_why(cache: Path) -> None:
     said = choose()
     assert said.startswith("etcd ")
     assert f"instead of {NEWEST}: " in said
@@ -64,7 +64,9 @@ def test_a_run_without_go_says_what_it_is_on_and_why(cache: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ETCD_BINARY", "ETCD_TEST_VERSION"])
-def test_a_run_on_another_says_who_named_it(name: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_on_another_etcd_prints_which_setting_named_it(
+    name: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put_in(cache, NEWEST)
     etcd = put_in(cache, "3.6.16")
     monkeypatch.setenv(name, str(etcd) if name == "ETCD_BINARY" else "3.6.16")

@@ -16,7 +16,7 @@ _SPARING_ETCD = (
         test="test_what_is_due_soon_goes_along_with_what_is_due",
     ),
     Bug(
-        "what is due at once leaves in one burst",
+        "renewals that are due together leave in one burst",
         "sparing etcd",
         within="_PACE",
         pattern=r"= .+",
@@ -24,7 +24,7 @@ _SPARING_ETCD = (
         test="test_ten_thousand_leases_that_began_together_do_not_leave_in_one_burst",
     ),
     Bug(
-        "leases that began together come due together for ever",
+        "leases that began together always come due together",
         "sparing etcd",
         within="add",
         pattern=r"if len\(.+:",
@@ -32,7 +32,7 @@ _SPARING_ETCD = (
         test="test_ten_thousand_leases_that_began_together_are_spread_over_their_interval",
     ),
     Bug(
-        "all candidacies ask at once",
+        "all candidacies send their requests at once",
         "sparing etcd",
         within="_AT_A_TIME",
         pattern="64",
@@ -40,23 +40,23 @@ _SPARING_ETCD = (
         test="test_no_more_than_so_many_calls_of_candidacies_are_under_way",
     ),
     Bug(
-        "a turn that comes too late is lost",
+        "a turn that comes after a cancellation is lost",
         "sparing etcd",
         within="FairLimiter.acquire",
         pattern=r"\S+\.release\(\)",
         replacement="pass",
-        test="test_who_does_not_wait_any_more",
+        test="test_a_cancelled_waiter_costs_no_other_its_turn",
     ),
     Bug(
-        "one read that is refused costs all who shared it",
+        "one refused read fails all that shared it",
         "sparing etcd",
         within="read",
         pattern=r"if isinstance\(.+:",
         replacement="if False:",
-        test="test_a_key_that_may_not_be_read_costs_only_who_wanted_it",
+        test="test_a_key_that_may_not_be_read_fails_only_its_own_reader",
     ),
     Bug(
-        "a read that is given up ends the member",
+        "a cancelled read ends the member",
         "sparing etcd",
         within="txn",
         pattern=r"(through_log = )[^\n]+",
@@ -64,7 +64,7 @@ _SPARING_ETCD = (
         test="test_reads_go_through_the_log_of_an_etcd_that_others_would_end",
     ),
     Bug(
-        "nobody asks for the version",
+        "the member's version is not requested",
         "sparing etcd",
         within="_call",
         pattern=r"self\._versions\.answered\(\)",
@@ -75,31 +75,31 @@ _SPARING_ETCD = (
 
 _CONNECTION = (
     Bug(
-        "what may have been done is asked for again",
+        "a call that may have been applied is retried",
         "connection",
         within="Http2Endpoint._answer",
         pattern=r"if not \S+ or",
         replacement="if",
-        test="test_what_may_have_been_done_is_not_asked_again",
+        test="test_a_call_that_may_have_been_applied_is_not_retried",
     ),
     Bug(
-        "a goodbye lets nobody ask again",
+        "an unprocessed call is not retried after GOAWAY",
         "connection",
         within="_start_draining",
         pattern=r"\._replace\(.+?\)",
         replacement="",
-        test="test_what_a_server_did_not_touch_is_asked_once_more_on_a_new_connection",
+        test="test_an_unprocessed_call_is_retried_once_on_a_new_connection",
     ),
     Bug(
-        "a token may be put into tables on the way",
+        "a token may be put into header tables on the way",
         "connection",
         within="encode_headers",
         pattern=r"= \w+ if secret else",
         replacement="=",
-        test="test_a_secret_may_be_put_into_no_table_by_whoever_hands_it_on",
+        test="test_secret_headers_are_marked_never_indexed",
     ),
     Bug(
-        "headers are known by heart for ever",
+        "remembered headers are never discarded",
         "connection",
         within="decode",
         pattern=r"\S+\.clear\(\)",
@@ -115,12 +115,12 @@ _CONNECTION = (
         test="test_a_leader_with_a_silent_watch_finds_its_deleted_key_through_a_new_stream",
     ),
     Bug(
-        "a quiet watch stream is given up without a question",
+        "a quiet watch stream is closed without a progress request",
         "connection",
         within="_check_stream",
         pattern=r"\S+\.send\(.+\)",
         replacement="pass",
-        test="test_a_pair_at_rest_asks_once_in_retry_and_keeps_its_streams",
+        test="test_a_pair_at_rest_requests_progress_once_in_retry_and_keeps_its_streams",
     ),
     Bug(
         "a resumed watch begins where etcd reports no progress yet",
@@ -131,7 +131,7 @@ _CONNECTION = (
         test="test_a_resumed_watch_is_not_taken_for_silent_where_nothing_happens",
     ),
     Bug(
-        "a watch resumes from what etcd says of its progress",
+        "a watch resumes from etcd's progress report",
         "connection",
         within="WatchStream._on_response",
         pattern=r"(\S+_unresponsive_streams = 0)",
@@ -139,7 +139,7 @@ _CONNECTION = (
         test="test_a_silent_stream_is_broken_and_loses_nothing",
     ),
     Bug(
-        "a stream speaks on after its end",
+        "a stream delivers data after its end",
         "connection",
         within="_on_data",
         pattern=r"return(?=  #)",
@@ -150,7 +150,7 @@ _CONNECTION = (
 
 _HOSTILE_PEER = (
     Bug(
-        "frames that bring nothing are free",
+        "frames without content cost nothing",
         "connection",
         within="_count_useless",
         pattern=r"if \S+_useless_frames >.+:",
@@ -166,7 +166,7 @@ _HOSTILE_PEER = (
         test="test_data_beyond_a_window_end_the_connection",
     ),
     Bug(
-        "answers wait without end for a peer that does not read",
+        "responses to a peer that does not read are queued without limit",
         "connection",
         within="_acknowledge",
         pattern=r"if \S+_acknowledgements >.+:",
@@ -174,7 +174,7 @@ _HOSTILE_PEER = (
         test="test_answers_wait_for_a_peer_that_reads",
     ),
     Bug(
-        "all frames that came are processed at once",
+        "all received frames are processed at once",
         "connection",
         within="receive_data",
         pattern="if left <= 0:",
@@ -222,12 +222,12 @@ _HOSTILE_PEER = (
         test="test_a_message_has_a_limit_that_its_first_bytes_show",
     ),
     Bug(
-        "a creation that was not asked for is credited",
+        "a watch creation without a request is credited",
         "connection",
         within="_on_created",
         pattern=r"if not \S+_pending_creates:",
         replacement="if False:",
-        test="test_a_creation_that_was_not_asked_for_ends_the_stream",
+        test="test_a_watch_creation_without_a_request_ends_the_stream",
     ),
 )
 
@@ -241,7 +241,7 @@ _OUTAGES = (
         test="test_an_outage_costs_each_endpoint_one_connection_a_second",
     ),
     Bug(
-        "an answer ends the pauses between connections",
+        "a response ends the pauses between connections",
         "sparing etcd",
         within="received",
         pattern=r"if now >= .+:",
@@ -265,7 +265,7 @@ _OUTAGES = (
         test="test_a_member_that_goes_away_costs_a_watch_a_new_stream",
     ),
     Bug(
-        "the only endpoint is kept while it talks",
+        "the only endpoint is never left while it sends data",
         "connection",
         within="switch",
         pattern=r"and now < self\._failing_since \+ _PATIENCE",

@@ -7,12 +7,12 @@ from tests.planted.bug import Bug
 __all__ = ("BUGS", "COUNTED_FROM_THE_ANSWER")
 
 COUNTED_FROM_THE_ANSWER = Bug(
-    "the lease is counted from the answer",
+    "the lease is counted from the response",
     "deadline",
     within="on_response",
     pattern=r"trusted\.confirm\(sent_at,",
     replacement="trusted.confirm(now,",
-    test="test_a_lease_is_believed_from_the_sending_however_late_the_answer",
+    test="test_a_lease_is_valid_from_the_send_time_however_late_the_response",
 )
 
 _CLOCK = (
@@ -25,12 +25,12 @@ _CLOCK = (
         test="test_the_clock_is_the_one_that_counts_suspend",
     ),
     Bug(
-        "the answer is a flag that somebody has to clear",
+        "is_leader() returns a flag that code must clear",
         "clock",
         within="Session.is_valid",
         pattern=r"(is None) and .+",
         replacement=r"\g<1>",
-        test="test_a_leader_that_was_suspended_past_its_lease_says_no_at_the_first_look",
+        test="test_a_leader_suspended_past_its_lease_is_not_leader_on_the_first_check",
     ),
 )
 
@@ -42,10 +42,10 @@ _DEADLINE = (
         within="LeaseClock",
         pattern=r"(= \w+ \+ ttl) - margin",
         replacement=r"\g<1>",
-        test="test_a_lease_is_believed_from_the_send_time_plus_ttl_minus_margin",
+        test="test_a_lease_is_valid_until_the_send_time_plus_ttl_minus_margin",
     ),
     Bug(
-        "a lease that has run out counts as deleted by somebody",
+        "an expired lease counts as deleted by hand",
         "deadline",
         within="loss_reason_at",
         pattern=r"return .+",
@@ -61,7 +61,7 @@ _DEADLINE = (
         test="test_a_confirmation_that_comes_past_the_deadline_extends_nothing",
     ),
     Bug(
-        "a keep-alive that was not answered leaves its stream open",
+        "a keep-alive without a response leaves its stream open",
         "deadline",
         within="_give_up",
         pattern=r"if sent:",
@@ -96,7 +96,7 @@ _CONFIRMED_RENEWAL = (
         test="test_a_renewal_counts_only_in_the_raft_term_of_its_lease",
     ),
     Bug(
-        "the first failed renewal costs the seat",
+        "the first failed renewal costs the leadership",
         "confirmed renewal",
         within="on_error",
         pattern=r"self\.\w+ = error",
@@ -117,10 +117,10 @@ _CONFIRMED_RENEWAL = (
         within="renew_now",
         pattern=r"= not \w+\.reading",
         replacement="= True",
-        test="test_an_extension_is_confirmed_by_a_read_that_left_after_it_was_asked_for",
+        test="test_an_extension_is_confirmed_by_a_read_sent_after_the_call",
     ),
     Bug(
-        "an extension renews what is lost",
+        "an extension renews a lost lease",
         "confirmed renewal",
         within="run",
         pattern=r"\S+_still_due\((.+)\)",
@@ -128,7 +128,7 @@ _CONFIRMED_RENEWAL = (
         test="test_an_extension_that_waited_past_the_deadline_renews_nothing",
     ),
     Bug(
-        "a lease is renewed by the answer to another one",
+        "a lease is renewed by the response for another one",
         "confirmed renewal",
         within="_attempt",
         pattern=r"(answers)\.get\(ids\[lease\]\)",

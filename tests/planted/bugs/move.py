@@ -48,7 +48,7 @@ _TERM = (
         test="test_a_read_that_another_member_answers_confirms_nothing",
     ),
     Bug(
-        "a time to live of 0 is believed without a read",
+        "a time to live of 0 counts without a read",
         "raft term",
         within="RenewalRound._attempt",
         pattern=r"(answered)\.append\(.+\)",
@@ -95,7 +95,7 @@ _MOVE = (
         test="test_a_key_that_was_taken_away_before_the_move_ends_the_term",
     ),
     Bug(
-        "the old lease is revoked before the move is answered",
+        "the old lease is revoked before the response to the move",
         "move",
         within="KeyMover._send",
         pattern=r"txns = .+",
@@ -138,7 +138,7 @@ for key in sent:
         test="test_a_move_that_a_renewal_finds_done_is_not_sent_again",
     ),
     Bug(
-        "only the old lease is revoked by who leaves in the middle of a move",
+        "leaving in the middle of a move revokes only the old lease",
         "move",
         within="Session.close",
         pattern=r"leases\.append\(.+\)",
@@ -159,7 +159,7 @@ for key in sent:
         within="KeyMover._grant",
         pattern=r"key\.start_later\(\)",
         replacement="pass",
-        test="test_a_grant_that_fails_is_asked_for_again",
+        test="test_a_grant_that_fails_is_requested_again",
     ),
 )
 

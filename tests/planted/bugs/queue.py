@@ -7,7 +7,7 @@ from tests.planted.bug import Bug
 __all__ = ("BUGS", "ONE_FOR_ALL")
 
 ONE_FOR_ALL = Bug(
-    "one key that stands confirms all that are read with it",
+    "one existing key confirms all keys of the same read",
     "own key",
     within="_confirm",
     pattern=r"(\w+) = \[_only\(.+\]",
@@ -17,13 +17,13 @@ if settled and \\g<1>[0] is None:
     lease._kept.confirm(evidence.sent_at[answer.lease_id], answer.ttl, lease.now())
     settled.append(lease)
     continue""",
-    test="test_a_key_that_is_gone_is_not_confirmed_by_those_that_stand_in_the_same_read",
+    test="test_a_key_that_is_gone_is_not_confirmed_by_existing_keys_of_the_same_read",
 )
 
 _OWN_KEY = (
     ONE_FOR_ALL,
     Bug(
-        "a renewal does not look at the key",
+        "a renewal does not check the key",
         "own key",
         within="check_renewal",
         pattern=r" if not \w+: return \S+",
@@ -31,7 +31,7 @@ _OWN_KEY = (
         test="test_a_leader_whose_watch_is_silent_finds_out_by_the_next_renewal",
     ),
     Bug(
-        "the watch on the own key is not listened to",
+        "events of the own key are ignored",
         "own key",
         within="apply",
         pattern=r"return .+lost=True\)",
@@ -47,7 +47,7 @@ _OWN_KEY = (
         test="test_a_put_that_changes_value_lease_or_creation_is_a_loss",
     ),
     Bug(
-        "the turn comes though the own lease is trusted no more",
+        "a candidate wins on a lease that is no longer valid",
         "own key",
         within="_has_won",
         pattern=r"if self\.session\.is_valid\(\):",
@@ -55,7 +55,7 @@ _OWN_KEY = (
         test="test_a_candidate_that_comes_next_in_line_after_its_lease_has_lost_all_trust",
     ),
     Bug(
-        "a renewal does not look at the predecessor",
+        "a renewal does not check the predecessor",
         "own key",
         within="on_response",
         pattern=r" if len\(.+: .+\(\)",
@@ -63,18 +63,18 @@ _OWN_KEY = (
         test="test_a_missed_deletion_of_the_predecessor_is_found_by_the_next_renewal",
     ),
     Bug(
-        "who comes when the read has left is shown what is older than its call",
+        "a reader that comes after the read was sent gets data older than its call",
         "own key",
         within="_goes_alone",
         pattern=r" \S+\._close\(.+\)",
         replacement="",
-        test="test_who_comes_when_the_read_has_left_gets_a_newer_one",
+        test="test_a_reader_that_comes_after_the_read_was_sent_gets_a_newer_one",
     ),
 )
 
 _CANDIDACY = (
     Bug(
-        "a grant that exists already is left alone",
+        "an existing lease of the same id is not revoked",
         "candidacy",
         within="Lease.grant",
         pattern=r"await self\.revoke\(.+\)",
@@ -82,7 +82,7 @@ _CANDIDACY = (
         test="test_a_grant_whose_answer_was_lost",
     ),
     Bug(
-        "a join without an answer is forgotten",
+        "a join without a response is dropped",
         "candidacy",
         within="_try_join",
         pattern=r"return await .+",
@@ -130,7 +130,7 @@ _TOKEN = (
         within="transact",
         pattern=r'Compare\(\w+, "lease", .+?\)',
         replacement="",
-        test="test_a_key_that_was_taken_off_its_lease_guards_no_write",
+        test="test_a_key_taken_off_its_lease_guards_no_write",
     ),
 )
 
@@ -141,7 +141,7 @@ _STATE = (
         within="apply",
         pattern=r" if \S+ <= self.revision: continue",
         replacement="",
-        test="test_an_old_deletion_of_a_name_that_was_used_again_elects_nobody",
+        test="test_an_old_deletion_of_a_reused_name_elects_no_candidate",
     ),
     Bug(
         "a gap between the read and the watch goes unnoticed",
@@ -165,10 +165,10 @@ _STATE = (
         within="apply",
         pattern=r"if \S+ is Rank\.\w+:",
         replacement="if True:",
-        test="test_a_deleted_predecessor_that_was_waiting_itself_elects_nobody",
+        test="test_a_deleted_predecessor_that_was_waiting_itself_elects_no_candidate",
     ),
     Bug(
-        "a refused creation ends somebody else's watch",
+        "a refused creation ends another watch",
         "state",
         within="_on_created",
         pattern=r"if (\w+)\.canceled:",

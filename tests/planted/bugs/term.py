@@ -8,7 +8,7 @@ __all__ = ("BUGS",)
 
 _SCOPE = (
     Bug(
-        "what is on the agenda stays there when the clocks move apart",
+        "a set deadline stays when the clocks move apart",
         "scope",
         within="_compare_clocks",
         pattern=r"if \w+:",
@@ -16,12 +16,12 @@ _SCOPE = (
         test="test_a_suspended_machine_is_noticed_by_all_within_a_tick",
     ),
     Bug(
-        "nobody compares the clock while the loop sleeps",
+        "the clock is not checked while the loop sleeps",
         "scope",
         within="Leadership",
         pattern=r" \S+\(self\._on_tick\)",
         replacement="",
-        test="test_the_ticker_cancels_the_work_although_the_loops_clock_stood_still",
+        test="test_the_ticker_cancels_the_work_although_the_loops_clock_did_not_advance",
     ),
     Bug(
         "no deadline of the loop's behind the ticker",
@@ -37,7 +37,7 @@ _SCOPE = (
         within="TermScope.close",
         pattern=r" for \w+ in list\(.+\): \w+\.cancel\(\)",
         replacement="",
-        test="test_a_leader_that_etcd_does_not_answer_gives_up_a_margin_before_the_lease_ends",
+        test="test_a_leader_without_responses_from_etcd_stops_a_margin_before_the_lease_ends",
     ),
 )
 
@@ -59,7 +59,7 @@ _OVERRUN = (
         test="test_renewals_end_one_lease_after_the_cancellation",
     ),
     Bug(
-        "the guard comes when the seat has passed on",
+        "the watchdog acts when leadership has passed on",
         "overrun",
         within="run",
         pattern=r"(if \w+ <=) 0:",
@@ -67,7 +67,7 @@ _OVERRUN = (
         test="test_a_process_whose_work_does_not_end",
     ),
     Bug(
-        "the guard waits for the reader of stderr",
+        "the watchdog waits for the reader of stderr",
         "overrun",
         within="_report",
         pattern=r"if select\..+:",
@@ -86,12 +86,12 @@ _OVERRUN = (
 
 _ONE_WAY_OUT = (
     Bug(
-        "the seat is given back before the work has ended",
+        "leadership is released before the work has ended",
         "one way out",
         within="_serve_term",
         pattern=r"await (\w+)\.join\(\)",
         replacement=r"\g<1>.joined = True",
-        test="test_the_seat_is_not_released_before_a_leading_block_has_ended",
+        test="test_leadership_is_not_released_before_a_leading_block_has_ended",
     ),
     Bug(
         "the lease is not renewed while the work cleans up",
@@ -118,15 +118,15 @@ _ONE_WAY_OUT = (
         test="test_stop_is_bounded_when_etcd_is_gone",
     ),
     Bug(
-        "who leaves waits for its turn for ever",
+        "leaving waits for its turn without a limit",
         "one way out",
         within="revoke",
         pattern=r"\.acquire\([\w.]+\)",
         replacement=".acquire()",
-        test="test_who_stops_does_not_wait_for_the_turns",
+        test="test_stop_does_not_wait_for_callers_with_longer_timeouts",
     ),
     Bug(
-        "status is told after the callbacks",
+        "the status changes after the callbacks",
         "one way out",
         within="_serve_term",
         pattern=r"(\S+\.ousted\(.+\)) (await .+\))",
@@ -134,7 +134,7 @@ _ONE_WAY_OUT = (
         test="test_each_way_out_releases_last",
     ),
     Bug(
-        "who calls stop() from the work waits for itself",
+        "stop() called from the work waits for itself",
         "one way out",
         within="_called_from_inside",
         pattern=r"return .+",
@@ -142,7 +142,7 @@ _ONE_WAY_OUT = (
         test="test_stop_and_resign_in_on_ousted_return_at_once",
     ),
     Bug(
-        "a cancellation that nobody requested is taken for one of ours",
+        "an external cancellation is taken for the library's own",
         "one way out",
         within="capture_errors",
         pattern=r"(cancellation is not None and) not \w+\(\)",
@@ -158,7 +158,7 @@ _ONE_WAY_OUT = (
         test="test_the_candidate_queues_again_and_the_error_is_reported",
     ),
     Bug(
-        "a write that is refused in the term is taken for a loss",
+        "a write that is refused in the term counts as a loss",
         "one way out",
         within="_on_exception",
         pattern=r"and not \S+\.is_valid\(\)",
@@ -190,7 +190,7 @@ _FORK = (
         within="process_id",
         pattern=r"return .+",
         replacement="return 0, 0",
-        test="test_a_forked_child_is_somebody_else",
+        test="test_a_forked_child_is_another_candidate",
     ),
 )
 

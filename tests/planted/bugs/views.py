@@ -24,7 +24,7 @@ _OBSERVING = (
         test="test_a_creation_alone_ends_no_pauses",
     ),
     Bug(
-        "a watch that nobody needs any more stays a failure",
+        "the failure of a closed watch stays",
         "observing",
         within="WatchedRange.close",
         pattern=r"self\._recover\(\)",
@@ -32,23 +32,23 @@ _OBSERVING = (
         test="test_closing_ends_the_watch_and_the_failure",
     ),
     Bug(
-        "a change during a read is thought to be in it",
+        "a change during a read is taken as part of the read",
         "observing",
         within="Observer._received",
         pattern=r"\S+ or (\S+ is None)",
         replacement=r"\g<1>",
-        test="test_a_change_while_the_answer_is_under_way_is_told_at_once",
+        test="test_a_change_while_the_response_is_in_flight_is_reported_at_once",
     ),
     Bug(
-        "what happened before the watch stood is not asked for",
+        "changes before the watch was created are not read",
         "observing",
         within="Observer._received",
         pattern=r"\S+ = max\(.+, \w+\.revision\)",
         replacement="pass",
-        test="test_a_change_before_the_watch_stands_is_told_when_it_does",
+        test="test_a_change_before_the_watch_is_created_is_reported_once_it_is",
     ),
     Bug(
-        "a timeout around the next item forgets that something changed",
+        "a timeout around the next item drops a change",
         "observing",
         within="_try_read",
         pattern=r"(if \w+ is None:) \S+ = True",
@@ -59,34 +59,34 @@ _OBSERVING = (
 
 _FENCING = (
     Bug(
-        "the gate forgets what it let through",
+        "the gate drops the highest token that it admitted",
         "fencing",
         within="check",
         pattern=r" \S+ = \(epoch, token\)",
         replacement="",
-        test="test_a_lower_token_is_refused_and_the_error_says_which_and_by_what",
+        test="test_a_lower_token_is_refused_and_the_error_names_both_tokens",
     ),
     Bug(
-        "the gate opens for the next one while a writer still writes",
+        "the gate admits the next writer while one still writes",
         "fencing",
         within="passing",
         pattern=r"with \S+: (\S+\(.+\)) yield",
         replacement=r"\g<1>\nyield",
-        test="test_nobody_passes_while_a_writer_writes",
+        test="test_no_check_passes_the_gate_while_a_writer_writes",
     ),
 )
 
 _VIEWS = (
     Bug(
-        "an outage is told at each try",
+        "an outage is reported at each attempt",
         "views",
         within="Outages.take",
         pattern=r"self\.kinds \|= \{kind\}",
         replacement="pass",
-        test="test_an_outage_is_told_per_outage_and_not_per_try",
+        test="test_an_outage_is_reported_per_outage_and_not_per_attempt",
     ),
     Bug(
-        "an answer ends an outage while renewals fail",
+        "a response ends an outage while renewals fail",
         "views",
         within="TRANSITIONS",
         pattern=r"(ANSWERED: \(FINE, FINE), FAILING",
@@ -102,12 +102,12 @@ _VIEWS = (
         test="test_nothing_ends_an_outage_while_a_watch_is_missing",
     ),
     Bug(
-        "the loss is told before it is known why",
+        "the loss is reported before its reason is known",
         "views",
         within="ousted",
         pattern=r"= \S+ or",
         replacement="=",
-        test="test_statistics_tell_the_losses_by_reason",
+        test="test_statistics_count_the_losses_by_reason",
     ),
     Bug(
         "the least remaining time is the latest one",
@@ -115,7 +115,7 @@ _VIEWS = (
         within="renewed",
         pattern=r" if \S+ is None else min\(.+\)",
         replacement="",
-        test="test_statistics_tell_the_age_of_the_last_renewal_and_the_least_time_left",
+        test="test_statistics_have_the_age_of_the_last_renewal_and_the_least_time_left",
     ),
 )
 
