@@ -1,8 +1,7 @@
 """The base of all managers: callbacks, campaigns and the one way out of a term.
 
-A campaign runs in a task that is shielded from cancellation. A cancellation requests a stop instead. So all
-campaigns end in the same way, whether cancelled, stopped or failed. The end of a term is marked before its work is
-cancelled.
+A campaign runs in a task that is shielded from cancellation. A cancellation requests a stop instead. So all campaigns
+end in the same way, whether cancelled, stopped or failed. The end of a term is marked before its work is cancelled.
 """
 
 from __future__ import annotations
@@ -297,8 +296,8 @@ class BaseManager(LeaderManager):
             campaign: The campaign of the term.
             scope: The scope of the term.
             hold: Monitors the leadership until it is cancelled.
-            overrun_in: Returns the seconds until work that still runs is an overrun, or None. The watchdog's thread calls
-                it, too.
+            overrun_in: Returns the seconds until work that still runs is an overrun, or None. The watchdog's thread
+                calls it, too.
         """
         self._scope = scope
         guarded = self._watchdog(scope, overrun_in)

@@ -126,7 +126,7 @@ for key in sent:
         "move",
         within="on_moved_to",
         pattern=r"trusted\.moved\(.+\)",
-        replacement="trusted.believed(now)",
+        replacement="trusted.is_valid(now)",
         test="test_a_leader_is_trusted_by_the_lease_that_its_key_has_moved_to",
     ),
     Bug(
