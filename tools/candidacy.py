@@ -91,9 +91,9 @@ STEPS = (
         "lead",
         "the work runs; each renewal is a keep-alive, a proposal and a read",
         (
-            "_managers.base.BaseManager._serve_term",
+            "_managers.serving.ServingManager._serve_term",
             "_election.candidacy.Candidacy.monitor",
-            "_managers.base.BaseManager._run_work",
+            "_managers.serving.ServingManager._run_work",
             "work",
             "_lease.renewal_round.RenewalRound.run",
             "_etcd.client.EtcdClient.lease_keep_alive",

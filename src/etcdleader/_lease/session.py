@@ -47,30 +47,9 @@ class Session:
     """
 
     __slots__ = (
-        "_also_read",
-        "_attached",
-        "_confirmed_at",
-        "_connection",
-        "_kept",
-        "_last_error",
-        "_lease",
-        "_may_lead",
-        "_move",
-        "_on_tick",
-        "_readable",
-        "_schedule",
-        "_ticked_at",
-        "clock",
-        "error",
-        "listener",
-        "loss_reason",
-        "now",
-        "on_lost",
-        "on_moved",
-        "own",
-        "owner",
-        "timing",
-        "trusted",
+        "_also_read", "_attached", "_confirmed_at", "_connection", "_kept", "_last_error", "_lease",
+        "_may_lead", "_move", "_on_tick", "_readable", "_schedule", "_ticked_at", "clock", "error", "listener",
+        "loss_reason", "now", "on_lost", "on_moved", "own", "owner", "timing", "trusted",
     )  # fmt: skip
 
     def __init__(

@@ -1,0 +1,95 @@
+"""The doctor's checks of time: whether the settings leave enough for a renewal, and whether idle streams stay open."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import anyio
+
+from .._election.admin import ANY_KEY
+from .._election.queue import election_prefix
+from .._etcd.api import EtcdApi, Range, WatchBroken, WatchCanceled, WatchMessage
+from ..config import Config
+from ..errors import EtcdLeaderError, EtcdRefusedError
+from .findings import Finding, Report
+
+_READS = 20
+
+
+async def check_round_trip(api: EtcdApi, config: Config, name: str | None, report: Report, timeout: float) -> None:
+    """Compare the time of a renewal with ``retry``, and the sum of the durations with ``lease``."""
+    key = ANY_KEY if name is None else election_prefix(name)
+    times: list[float] = []
+    for _ in range(_READS):
+        began_at = time.monotonic()
+        try:
+            await api.range(Range(key, keys_only=True), timeout=timeout)
+        except EtcdRefusedError:
+            pass  # a refusal proves the round trip: etcd checks permissions after the read
+        except EtcdLeaderError as error:
+            report(
+                Finding(
+                    "round trip", "problem", f"read {len(times) + 1} of {_READS} failed: {error}", "check etcd's log"
+                )
+            )
+            return
+        times.append(time.monotonic() - began_at)
+    # A renewal takes three round trips: a keep-alive, a proposal and a read.
+    middle, longest = 3 * statistics.median(times), 3 * max(times)
+    needed = config.renew + 2 * config.retry + config.margin
+    said = (
+        f"a renewal takes about {middle * 1000:.1f} ms, at most {longest * 1000:.1f} ms; each attempt may take retry = "
+        f"{config.retry:g} s; renew + 2 * retry + margin = {needed:g} s of lease = {config.lease:g} s"
+    )
+    if longest > config.retry:
+        report(
+            Finding("lease budget", "problem", said, "raise retry above that time, and raise lease until the sum fits")
+        )
+    elif longest > config.retry / 2 or middle > config.retry / 10:
+        report(
+            Finding(
+                "lease budget",
+                "warning",
+                said,
+                "raise retry, and lease with it: retry is close to the time that a renewal takes",
+            )
+        )
+    else:
+        report(Finding("lease budget", "ok", said))
+
+
+async def check_pings(api: EtcdApi, name: str | None, report: Report, timeout: float, hold: float) -> None:
+    """Hold a stream open for ``hold`` seconds."""
+    rule = (
+        "the client pings idle connections every 10 s; etcd closes a connection with more frequent pings than its "
+        "--grpc-keepalive-min-time (5 s by default)"
+    )
+    if not hold:
+        report(Finding("pings", "skipped", rule, "use --hold 60s to hold a stream open for that time"))
+        return
+    broken: list[EtcdLeaderError] = []
+    over = anyio.Event()
+
+    def sink(message: WatchMessage) -> None:
+        if isinstance(message, WatchBroken | WatchCanceled):
+            broken.append(message.error)
+            over.set()
+
+    prefix = ANY_KEY if name is None else election_prefix(name)
+    handle = api.watch(prefix, sink=sink, timeout=timeout)
+    try:
+        with anyio.move_on_after(hold):
+            await over.wait()
+    finally:
+        handle.close()
+    if broken and isinstance(broken[0], EtcdRefusedError):
+        report(Finding("pings", "skipped", f"etcd refused the stream: {broken[0]}"))
+    elif broken:
+        advice = (
+            "set etcd's --grpc-keepalive-min-time below 10 s, and look for a proxy that closes idle connections. If etcd was "
+            "restarted, run this again"
+        )
+        report(Finding("pings", "problem", f"the stream broke within {hold:g} s: {broken[0]}", advice))
+    else:
+        report(Finding("pings", "ok", f"a stream stayed open for {hold:g} s; {rule}"))
