@@ -1,4 +1,4 @@
-"""A campaign: a cluster, a recorder, candidates, and the faults that are put to them."""
+"""A campaign: a cluster, a recorder, candidates, and the faults injected into them."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ _BACKENDS = ("asyncio", "trio")
 
 
 class AbortedError(Exception):
-    """The suite is to end at once."""
+    """The suite must end at once."""
 
 
 class NoHolderError(Exception):
-    """Nobody leads, although nothing stands in the way."""
+    """There is no leader, although no fault prevents one."""
 
 
 class Campaign:
-    """Everything of one campaign.
+    """One campaign: its cluster, candidates, journals and injected faults.
 
     Attributes:
         cluster: The etcd.
-        candidates: Those who campaign, asyncio and trio in turn.
-        chance: What decides whatever is not fixed; from the seed.
-        network: Where they all are.
-        lease: Of the candidates.
+        candidates: The candidates, on asyncio and trio in turn.
+        chance: The random generator of all choices, seeded by the suite's seed.
+        network: The network of all processes.
+        lease: The candidates' lease, in seconds.
     """
 
     def __init__(
@@ -89,38 +89,38 @@ class Campaign:
 
     @property
     def prefix(self) -> str:
-        """Of its candidates' keys."""
+        """The prefix of its candidates' keys."""
         return f"{self.options.election}/"
 
     def standing(self, *, avoid: int | None = None) -> list[dict[str, str]]:
-        """Its keys, as etcd's JSON has them, the oldest first.
+        """Return its keys in the form of etcd's JSON, the oldest first.
 
         Raises:
-            OperatorError: etcd does not tell.
+            OperatorError: etcd does not respond.
         """
         return self._keys(self.range, avoid)
 
     def standing_anywhere(self, *, avoid: int | None = None) -> list[dict[str, str]]:
-        """Those of all elections.
+        """Return the keys of all elections.
 
         Raises:
-            OperatorError: etcd does not tell.
+            OperatorError: etcd does not respond.
         """
         return self._keys(_range(f"{self.options.election}/"), avoid)
 
     @property
     def range(self) -> dict[str, str]:
-        """All of its keys, as a request for etcd's JSON has them."""
+        """The range of its keys, in the form of a request in etcd's JSON."""
         return _range(self.prefix)
 
     def _keys(self, body: dict[str, str], avoid: int | None) -> list[dict[str, str]]:
         found = self.cluster.call("kv/range", body, avoid=avoid).get("kvs", ())
         return sorted(found, key=lambda kv: int(kv["create_revision"]))
 
-    # Who takes part
+    # Candidates and the recorder
 
     def record(self) -> None:
-        """Start a recorder, for the present era."""
+        """Start a recorder for the present era."""
         if self._recorder is not None:
             end(self._recorder)
         journal = self.folder / f"recorder-{len(self._recorders)}.jsonl"
@@ -143,7 +143,7 @@ class Campaign:
             raise RuntimeError(f"the recorder did not start: {journal.with_suffix('.stderr').read_text()[-600:]}")
 
     def field(self) -> None:
-        """Make the candidates and start them."""
+        """Create the candidates and start them."""
         for number in range(self._size):
             backend = _BACKENDS[number % 2]
             self.candidates.append(
@@ -160,22 +160,22 @@ class Campaign:
             self.start(self.candidates[-1])
 
     def start(self, candidate: Candidate) -> None:
-        """Start a candidate's process, in the present era."""
+        """Start a candidate's process in the present era."""
         candidate.start()
         self._eras[candidate.journals[-1]] = self._era
 
     def begin_era(self) -> None:
-        """The cluster lost its memory: tokens begin anew."""
+        """Begin a new era: the cluster has lost its data, and tokens start again from low numbers."""
         self._era += 1
         self.record()
 
-    # What is so
+    # State
 
     def look(self) -> None:
-        """Take in what the candidates have written.
+        """Read the candidates' new journal lines.
 
         Raises:
-            AbortedError: The suite is to end.
+            AbortedError: The suite must end.
         """
         if self._aborted.is_set():
             raise AbortedError
@@ -183,23 +183,23 @@ class Campaign:
             candidate.look()
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Sleep for some seconds, and read the journals meanwhile."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self.look()
             time.sleep(min(left, _LOOK_EVERY))
 
     def holder(self) -> Candidate | None:
-        """Who believes to lead, as last said."""
+        """Return the leader by the last reports, or None."""
         self.look()
         believing = [candidate for candidate in self.candidates if candidate.token and candidate.running]
         return max(believing, key=lambda candidate: candidate.token, default=None)
 
     def wait_holder(self, timeout: float = 25.0, *, above: int = -1) -> Candidate:
-        """Wait until somebody leads, with a token above the one given.
+        """Wait until a candidate leads with a token above the given one, and return it.
 
         Raises:
-            NoHolderError: Nobody does.
+            NoHolderError: There is no such leader in time.
         """
         until = time.monotonic() + timeout
         while time.monotonic() < until:
@@ -207,10 +207,10 @@ class Campaign:
             if holder is not None and holder.token > above:
                 return holder
             time.sleep(_LOOK_EVERY)
-        raise NoHolderError(f"nobody leads after {timeout:g} s")
+        raise NoHolderError(f"no leader after {timeout:g} s")
 
     def wait_until_over(self, candidate: Candidate, token: int, timeout: float) -> bool:
-        """Wait until this candidate does not believe in this token any more."""
+        """Wait until this candidate no longer leads with this token; return whether it happened in time."""
         until = time.monotonic() + timeout
         while time.monotonic() < until:
             candidate.look()
@@ -220,10 +220,10 @@ class Campaign:
         return False
 
     def settle(self, *, everybody: bool = False) -> Candidate:
-        """Heal everything, and wait until somebody leads and somebody else, or everybody, stands ready.
+        """Heal everything. Wait until there is a leader and another candidate, or every other one, is in the queue.
 
         Raises:
-            NoHolderError: Nobody does.
+            NoHolderError: There is no leader in time.
         """
         if self.network.isolates:
             self.network.heal()
@@ -237,7 +237,7 @@ class Campaign:
                 member.launch()
         with contextlib.suppress(OperatorError):
             if self.cluster.alarms():
-                self.cluster.make_space()  # else no member calls itself healthy
+                self.cluster.make_space()  # otherwise no member reports that it is healthy
         for member in self.cluster.members:
             member.wait_healthy()
         holder = self.wait_holder()
@@ -248,7 +248,7 @@ class Campaign:
         return holder
 
     def waiting(self) -> int:
-        """How many of those who run stand in the queue behind the first; keys of the dead do not count."""
+        """Return how many running candidates are queued behind the first key. Keys of dead processes do not count."""
         self.look()
         with contextlib.suppress(OperatorError):
             standing = {kv["value"] for kv in self.standing()}
@@ -257,14 +257,14 @@ class Campaign:
         return 0
 
     def tokens(self) -> dict[str, int]:
-        """Where there are many elections: what each is led with, as last said."""
+        """Return the last reported token of each election, or nothing in a campaign of one election."""
         return {}
 
     # Faults
 
     @contextlib.contextmanager
     def injection(self, row: str, note: str, *, keeps: bool = False) -> Iterator[Injection]:
-        """A fault, from the block's beginning to its end."""
+        """Record a fault that lasts from the block's beginning to its end."""
         holder = self.holder()
         injection = Injection(
             row=row, note=note, start=now(), end=0.0, token=holder.token if holder else 0, keeps=keeps,
@@ -279,7 +279,7 @@ class Campaign:
 
     @contextlib.contextmanager
     def cut(self, injection: Injection, *candidates: Candidate) -> Iterator[None]:
-        """Nothing of these candidates reaches a quorum, from now to the end of the block."""
+        """Record that these candidates do not reach a quorum, from now to the end of the block."""
         start = now()
         try:
             yield
@@ -292,7 +292,7 @@ class Campaign:
             candidate.link(number, refuse=number != member)
 
     def died(self, candidate: Candidate) -> None:
-        """Note that a candidate's process has ended, and how."""
+        """Record that a candidate's process has ended, and its exit status."""
         candidate.look()
         who = candidate.journals[-1].stem
         self._journal.write("died", who=who, status=candidate.exit_status)
@@ -300,13 +300,13 @@ class Campaign:
             self.complain(f"{who} ended with status {candidate.exit_status}")
 
     def complain(self, what: str) -> None:
-        """Note what went wrong in the suite itself, or in a way that no invariant covers."""
+        """Record a problem of the suite itself, or one that no invariant covers."""
         self._journal.write("fault of the suite", what=what)
 
     # The end
 
     def finish(self) -> None:
-        """Stop all candidates, and see what they leave behind."""
+        """Stop all candidates, and record the keys and leases that they leave behind."""
         for candidate in self.candidates:
             candidate.tell("stop")
         for candidate in self.candidates:
@@ -323,7 +323,7 @@ class Campaign:
             left = self._left()
         for what in left:
             self._journal.write("leftover", what=what)
-        time.sleep(0.3)  # what the recorder is just receiving
+        time.sleep(0.3)  # for events that the recorder has not received yet
 
     def abandon(self) -> None:
         """End every candidate at once."""
@@ -340,13 +340,13 @@ class Campaign:
         ]
 
     def look_for(self, secret: str) -> None:
-        """Look for a secret in everything that anybody wrote; the options on the command line are not written."""
+        """Search for a secret in all files that the processes wrote. Command-line options are in no file."""
         for path in self.folder.rglob("*"):
             if path.suffix in (".jsonl", ".log", ".stderr") and secret.encode() in path.read_bytes():
                 self._journal.write("secret", where=path.name)
 
     def history(self) -> Iterator[dict[str, Any]]:
-        """Every line of every journal, with whose it is and from which era."""
+        """Yield every line of every journal, with its candidate and era."""
         common = {"campaign": self.name}
         options = self.options
         yield {
@@ -368,7 +368,7 @@ class Campaign:
         yield {**common, "kind": "unfenced", "written": written, "late": late}
 
     def _about(self, line: dict[str, Any]) -> dict[str, Any]:
-        """What is told of: the register, or which election's key."""
+        """Return the subject of a recorded event: the register, or an election's key."""
         if line["kind"] not in ("put", "delete"):
             return {}
         key: str = line["key"]

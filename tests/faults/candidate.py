@@ -1,4 +1,4 @@
-"""A candidate as the campaign handles it: its process, its proxy, its node, and what it has last said of itself."""
+"""A candidate as the campaign handles it: its process, its proxy, its node, and its last reported state."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ("Candidate", "Options", "end", "python_in")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What all candidates of a campaign have in common.
+    """The common options of all candidates of a campaign.
 
     Attributes:
-        elections: The names of those below ``election`` in which each process stands; none: in that one alone.
-        pace: How many times as slowly as usual the work of a term goes: hundreds write to one etcd.
-        renewals: Whether each confirmed renewal is written down.
+        elections: The names below ``election`` in which each process campaigns. If empty, it campaigns in ``election``.
+        pace: The factor by which the work of a term is slowed down, because hundreds write to one etcd.
+        renewals: Whether each confirmed renewal is recorded.
         source: A folder with another copy of the package to run, or None for the installed one.
     """
 
@@ -47,7 +47,7 @@ class Options:
 
 
 def python_in(network: Network, node: str, *arguments: str, source: Path | None = None, **streams: Any) -> Any:
-    """Start a Python of ours in a node; it ends with this process."""
+    """Start this suite's Python in a node. It ends with this process."""
     env = {**os.environ, "GRPC_VERBOSITY": "NONE"}
     env["PYTHONPATH"] = os.pathsep.join([*([str(source)] if source else []), str(ROOT)])
     command = network.command(node, [sys.executable, "-m", *arguments])
@@ -55,7 +55,7 @@ def python_in(network: Network, node: str, *arguments: str, source: Path | None 
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process, and close what we have of it."""
+    """Kill a process, and close its streams."""
     _children.kill(process)
     for stream in (process.stdin, process.stdout):
         if stream is not None:
@@ -64,14 +64,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 class Candidate:
-    """One of those who campaign. Started again it is a new process, with a new journal.
+    """One candidate. Each start creates a new process with a new journal.
 
     Attributes:
         name: ``c0`` and so on; also its node's name.
-        backend: What it runs on: asyncio or trio.
-        aim: Of many elections, the one that is talked of; empty where there is one only.
-        tokens: What it believes to lead with in which election, as it has last said.
-        wishes: How many of the commands to its work it has begun to fulfil.
+        backend: Its event loop: asyncio or trio.
+        aim: In a campaign of many elections, the one that ``token`` and ``identity`` refer to. Otherwise empty.
+        tokens: The token with which it leads in each election, by its last report.
+        wishes: The number of commands to its work that it has begun to execute.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Candidate:
 
     @property
     def running(self) -> bool:
-        """Whether its process exists."""
+        """True while its process exists."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -156,7 +156,7 @@ class Candidate:
         self.tokens.clear()
 
     def freeze(self) -> None:
-        """SIGSTOP, and return when it stands still."""
+        """Send SIGSTOP, and return when the process has stopped."""
         os.kill(self.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
@@ -186,20 +186,20 @@ class Candidate:
             if process is not None:
                 end(process)
 
-    # What it says
+    # Reported state
 
     @property
     def token(self) -> int:
-        """What it believes to lead with, as it has last said; 0 for nothing."""
+        """The token with which it leads, by its last report, or 0."""
         return self.tokens.get(self.aim, 0)
 
     @property
     def identity(self) -> str:
-        """Of its manager; empty until it has said it."""
+        """Its manager's identity, or empty until it has reported one."""
         return self._identities.get(self.aim, "")
 
     def look(self) -> list[dict[str, Any]]:
-        """Take in what it has written since; returns that."""
+        """Read its new journal lines, and return them."""
         lines = self._tail.read() if self._tail is not None else []
         for line in lines:
             if line["kind"] == "start":

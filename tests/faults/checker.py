@@ -1,9 +1,15 @@
-"""Holds the safety invariants S1 to S10 against a history. Pure; ``python -m tests.faults.checker history.jsonl``.
+"""Checks of a history against the safety invariants. Pure; ``python -m tests.faults.checker history.jsonl``.
 
-S1 no overlap · S2 tokens rise and are what etcd has · S3 belief only within ownership, and never extended while cut
-off from a quorum · S4 the fenced register never goes back · S5 one work at a time, ended with its term, not in a child ·
-S6 never True after False · S7 no release while the work runs · S8 no orphans · S9 no secrets · S10 no leadership lost to
-a former leader of etcd that wakes up.
+- S1: no two beliefs overlap.
+- S2: tokens rise, and are those that etcd has.
+- S3: a belief lies within the life of its key. It is never extended while its candidate is cut off from a quorum.
+- S4: tokens in the fenced register never fall.
+- S5: a process runs one work at a time. It ends with its term, and no forked child runs it.
+- S6: ``is_leader()`` is never True after False.
+- S7: leadership is not released while the work runs.
+- S8: no key and no lease is left behind.
+- S9: no secret is in any log.
+- S10: no leadership is lost to a former leader of etcd that wakes up.
 """
 
 from __future__ import annotations
@@ -24,9 +30,9 @@ __all__ = ("CHECKS", "Violation", "check", "worst_overlap")
 _RELEASED = ("resigned", "stopped", "failed")
 _TAKEN_AWAY = ("deleted", "revoked")
 _BLINK = 0.02
-_BUSY = 0.5
-"""Seconds that a process which is busy with hundreds of elections may need to see what has happened to one of them."""
 """Seconds by which a bound that is computed, not observed, may be missed."""
+_BUSY = 0.5
+"""Seconds that a process with hundreds of elections may need to detect a change in one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class Violation:
 
 
 def check(history: History) -> list[Violation]:
-    """Everything that did not hold, in order of time; as far as etcd itself is to be believed."""
+    """Return all violations in order of time, up to the moment at which etcd's members disagree about their data."""
     found = [violation for one in CHECKS for violation in one(history) if not _after_corruption(history, violation)]
     for part in history.parts:
         found += [replace(violation, text=f"election {part.name}: {violation.text}") for violation in check(part)]
@@ -54,14 +60,16 @@ def _after_corruption(history: History, violation: Violation) -> bool:
 
 
 def worst_overlap(history: History) -> float:
-    """The longest time for which two believed, but for those whose key an operator took away. 0 or less: nobody; minus
-    infinity: there were no two."""
+    """Return the longest overlap of two beliefs in seconds, except those whose key an operator took away.
+
+    The result is 0 or negative without an overlap, and minus infinity if there were no two beliefs.
+    """
     own = max((overlap for overlap, _, _ in _overlaps(history)), default=-math.inf)
     return max((worst_overlap(part) for part in history.parts), default=own)
 
 
 def _deleted(history: History) -> set[int]:
-    """Those whose key or lease was taken away by the operator."""
+    """Return the tokens whose key or lease the operator took away."""
     return {token for injection in history.injections for token in injection.deleted}
 
 
@@ -83,7 +91,7 @@ def s1_no_overlap(history: History) -> Iterator[Violation]:
         if overlap > 0:
             yield Violation(
                 "S1",
-                f"{first.who} (token {first.token}) and {second.who} (token {second.token}) both believed for "
+                f"{first.who} (token {first.token}) and {second.who} (token {second.token}) were both leader for "
                 f"{overlap:.3f} s",
                 second.start,
             )
@@ -96,8 +104,10 @@ def s2_tokens(history: History) -> Iterator[Violation]:
     for belief in sorted(history.beliefs, key=lambda belief: belief.start):
         token = (belief.era, belief.token)
         if holders.setdefault(token, belief.who) != belief.who:
-            yield Violation("S2", f"{belief.who} and {holders[token]} had the same token {belief.token}", belief.start)
-        # Whose key was taken away in the moment in which it won notices both a moment late.
+            yield Violation(
+                "S2", f"{belief.who} and {holders[token]} led with the same token {belief.token}", belief.start
+            )
+        # A candidate whose key is taken away at the moment of its win notices both a moment late.
         seat = history.seats.get(token)
         gone = seat.gone_seen if seat is not None and belief.token in deleted else None
         too_late = gone is not None and gone < belief.start <= gone + _BUSY
@@ -107,9 +117,11 @@ def s2_tokens(history: History) -> Iterator[Violation]:
     for work in history.works:
         seat = history.seats.get((work.era, work.token))
         if seat is None:
-            yield Violation("S2", f"{work.who} led with {work.token}, which no key was created at", work.start)
+            yield Violation("S2", f"{work.who} led with {work.token}, which is no key's create_revision", work.start)
         elif seat.key != work.key or work.lease not in seat.leases:
-            yield Violation("S2", f"{work.who} led with {work.token}, another one's key {seat.key}", work.start)
+            yield Violation(
+                "S2", f"{work.who} led with {work.token}, but its key is {seat.key}, of another candidate", work.start
+            )
 
 
 def s3_subset(history: History) -> Iterator[Violation]:
@@ -120,7 +132,9 @@ def s3_subset(history: History) -> Iterator[Violation]:
         gone = seat.gone_seen if seat is not None else None
         if gone is not None and belief.end > gone + tail:
             yield Violation(
-                "S3", f"{belief.who} believed {belief.end - gone:.3f} s past the end of its key {belief.token}", gone
+                "S3",
+                f"{belief.who} was leader for {belief.end - gone:.3f} s after the end of its key {belief.token}",
+                gone,
             )
         yield from _contradicted(history, belief, tail)
         yield from _extended_while_cut_off(history, belief)
@@ -128,8 +142,10 @@ def s3_subset(history: History) -> Iterator[Violation]:
 
 
 def _tail(history: History, belief: Belief, deleted: set[int]) -> float:
-    """How long a belief may outlast its key: not at all, but where an operator took it away; then until the next
-    confirmed renewal, and for one that is cut off, until its deadline."""
+    """Return the seconds for which a belief may outlast its key: none, unless an operator took the key away.
+
+    In that case it may last until the next confirmed renewal. If the candidate was cut off, it may last until its deadline.
+    """
     if belief.token not in deleted:
         return 0.0
     cut_off = any(
@@ -145,12 +161,14 @@ def _contradicted(history: History, belief: Belief, tail: float) -> Iterator[Vio
         if read.era != belief.era:
             continue
         if read.sent > belief.start and (read.revision < belief.token or 0 < read.owner < belief.token):
-            yield Violation("S3", f"{belief.who} believed with {belief.token} before it owned the seat", belief.start)
+            yield Violation(
+                "S3", f"{belief.who} was leader with {belief.token} before its key was the first one", belief.start
+            )
             return
         over = read.revision >= belief.token and read.owner != belief.token
         if over and not 0 < read.owner < belief.token and read.received + tail < belief.end:
             yield Violation(
-                "S3", f"{belief.who} believed with {belief.token} after a read found it gone", read.received
+                "S3", f"{belief.who} was leader with {belief.token} after a read showed another leader", read.received
             )
             return
 
@@ -164,19 +182,22 @@ def _extended_while_cut_off(history: History, belief: Belief) -> Iterator[Violat
             if deadline < belief.end and deadline < cut.end:
                 yield Violation(
                     "S3",
-                    f"{belief.who} (token {belief.token}), cut off by {injection.row}, believed "
-                    f"{belief.end - deadline:.3f} s longer than what it sent before can justify",
+                    f"{belief.who} (token {belief.token}), cut off by {injection.row}, was leader "
+                    f"{belief.end - deadline:.3f} s longer than its earlier requests can justify",
                     deadline,
                 )
 
 
 def _unrenewed(history: History, belief: Belief) -> Iterator[Violation]:
-    """Each belief rests on a request for a lease of its own that left less than a lease, and a margin, before. Those that
-    passed the proxy are no earlier than those that left. A term begins after its lease was asked for, and a key is on
-    another lease after that was asked for: so this bound is never too short."""
+    """Yield beliefs that last longer than their newest keep-alive can justify.
+
+    Each belief rests on a request for its own lease that was sent less than `lease - margin` before. A request passes the
+    proxy after it was sent. A term begins after its lease was requested, and a key moves to another lease after that lease
+    was requested. So this bound is never too short.
+    """
     seat = history.seats.get((belief.era, belief.token))
     if not history.keep_alives or seat is None or history.backends.get(belief.subject) == GO:
-        return  # etcd's Go client counts its lease from the answer, and keeps no margin
+        return  # etcd's Go client counts its lease from the response, and keeps no margin
     newest = max([belief.start, *(at for at in seat.leases.values() if at <= belief.end)])
     for lease in seat.leases:
         passed = history.keep_alives.get((belief.subject, lease), ())
@@ -186,7 +207,7 @@ def _unrenewed(history: History, belief: Belief) -> Iterator[Violation]:
     if belief.end > deadline:
         yield Violation(
             "S3",
-            f"{belief.who} (token {belief.token}) believed {belief.end - deadline:.3f} s longer than its newest "
+            f"{belief.who} (token {belief.token}) was leader {belief.end - deadline:.3f} s longer than its newest "
             "keep-alive can justify",
             deadline,
         )
@@ -217,18 +238,20 @@ def s5_work(history: History) -> Iterator[Violation]:
         for number, work in enumerate(works):
             may_be_missing = number == len(works) - 1 and who in history.died
             if work.ousted > 1 or (work.ousted == 0 and not may_be_missing):
-                yield Violation("S5", f"{who} was told {work.ousted} times that term {work.token} ended", work.start)
+                yield Violation("S5", f"on_ousted ran {work.ousted} times in {who} for term {work.token}", work.start)
             if work.late and work.late[-1] - work.late[0] > history.margin:
-                yield Violation("S5", f"the work of {who} went on after it could see its end", work.late[-1])
+                yield Violation(
+                    "S5", f"the work of {who} continued after it could detect the end of its term", work.late[-1]
+                )
     for who in history.believing_children:
-        yield Violation("S5", f"a forked child of {who} believed", 0.0)
+        yield Violation("S5", f"a forked child of {who} was leader", 0.0)
 
 
 def s6_once_false(history: History) -> Iterator[Violation]:
     seen = set()
     for belief in sorted(history.beliefs, key=lambda belief: belief.start):
         if (belief.who, belief.era, belief.token) in seen:
-            yield Violation("S6", f"{belief.who} believed again with {belief.token}", belief.start)
+            yield Violation("S6", f"{belief.who} was leader again with {belief.token}", belief.start)
         seen.add((belief.who, belief.era, belief.token))
 
 
@@ -241,7 +264,7 @@ def s7_release(history: History) -> Iterator[Violation]:
         if work.reason in _RELEASED and seat.gone_seen < work.end:
             yield Violation(
                 "S7",
-                f"{work.who} gave the seat {work.token} away {work.end - seat.gone_seen:.3f} s before its work had ended",
+                f"{work.who} released leadership {work.token} {work.end - seat.gone_seen:.3f} s before its work had ended",
                 seat.gone_seen,
             )
 
@@ -253,11 +276,11 @@ def s8_orphans(history: History) -> Iterator[Violation]:
 
 def s9_secrets(history: History) -> Iterator[Violation]:
     for where in history.secrets:
-        yield Violation("S9", f"a secret stands in {where}", 0.0)
+        yield Violation("S9", f"a secret was written to {where}", 0.0)
 
 
 def s10_woken(history: History) -> Iterator[Violation]:
-    # A term that expired gives its key up by itself, and a key that an operator took away is none of etcd's doing.
+    # An expired term releases its key itself, and etcd is not the cause if an operator took the key away.
     woken = {token for injection in history.injections for token in injection.woken} - _deleted(history)
     for work in history.works:
         if work.token in woken and work.reason in _TAKEN_AWAY:
@@ -283,7 +306,7 @@ CHECKS: tuple[Callable[[History], Iterator[Violation]], ...] = (
 
 
 def main() -> int:
-    """Check histories again."""
+    """Check histories again; return 1 if an invariant did not hold."""
     status = 0
     for name, history in load(line for path in sys.argv[1:] for line in read_lines(Path(path))).items():
         found = check(history)

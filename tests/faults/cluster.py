@@ -50,7 +50,7 @@ class Member(EtcdMember):
             raise EtcdServerError(f"{self.name} did not end within {_END:g} s. {self._log_ends()}") from None
 
     def healthy(self) -> bool:
-        """Whether it serves, and sees a leader."""
+        """Return whether it serves requests and has a leader."""
         try:
             return bool(self.network.inside(OPERATOR, self._get, "/health")["health"] == "true")
         except (OSError, http.client.HTTPException, ValueError, KeyError):
@@ -147,7 +147,7 @@ class Cluster:
             member.kill()
 
     def healthy(self) -> bool:
-        """Whether every member serves, and sees a leader."""
+        """Return whether every member serves requests and has a leader."""
         return all(member.running and member.healthy() for member in self.members)
 
     def version(self) -> str:
@@ -230,8 +230,9 @@ class Cluster:
     # The operator
 
     def make_space(self) -> None:
-        """Throw away what fills the store, and lower the alarm; as often as that takes: a busy machine may be too slow
-        for one of the steps.
+        """Delete the data that fills the store, and disarm the alarm. Repeat until it succeeds.
+
+        A busy machine may be too slow for one of the steps.
 
         Raises:
             OperatorError: It stays full.
@@ -254,7 +255,7 @@ class Cluster:
         raise OperatorError("the store stays full")
 
     def alarms(self) -> list[dict[str, Any]]:
-        """Those that are raised."""
+        """Return the raised alarms."""
         return list(self.call("maintenance/alarm", {}).get("alarms", ()))
 
     def call(
@@ -336,7 +337,7 @@ class Cluster:
         return str(self.call("maintenance/status", {}, member=number)["header"]["member_id"])
 
     def follows(self, number: int, leader_id: str) -> bool:
-        """Whether this member takes that one for the leader."""
+        """Return whether this member reports that one as the leader."""
         with contextlib.suppress(OperatorError):
             return bool(self.call("maintenance/status", {}, member=number, timeout=0.5).get("leader") == leader_id)
         return False
@@ -377,7 +378,7 @@ class Cluster:
 
 
 def _error(answer: dict[str, Any]) -> str:
-    """Return what etcd's JSON gateway says of a failed call: in `error` before 3.6, in `message` since."""
+    """Return the error text of a failed call from etcd's JSON gateway: `error` before 3.6, `message` since."""
     return str(answer.get("error") or answer.get("message") or answer)
 
 

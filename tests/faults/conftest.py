@@ -1,4 +1,4 @@
-"""What the tests that inject faults share."""
+"""Fixtures of the tests that inject faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured and not held: liveness L1 to L8, hand-overs, what each fault cost. Pure."""
+"""Figures that are measured but not asserted: liveness L1 to L8, hand-overs, and the cost of each fault. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ("Figure", "RowResult", "figures", "kept", "row_results")
 
 _GIVEN_UP = ("resigned", "stopped", "failed")
 _KILLED = 0.1
-"""How much of its belief a process that is killed, by the next fault perhaps, may have had no time to write down."""
+"""Seconds of a belief that a killed process may not have recorded. The next fault may be what kills it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Figure:
     values: tuple[float, ...]
 
     def text(self) -> str:
-        """Count, median, worst."""
+        """Return the count, the median and the worst value."""
         if not self.values:
             return "none"
         ordered = sorted(self.values)
@@ -35,12 +35,12 @@ class Figure:
 
 @dataclass(slots=True)
 class RowResult:
-    """What one row of the catalogue came to.
+    """The results of one row of the catalogue.
 
     Attributes:
-        led_on: How often the leader it met ran on which backend; nobody may have led.
-        kept: How often leadership was kept where it should have been; ``expected`` is how often it should have been.
-        slack: Seconds from the last belief in the token to the first sight of its key's end, for those that ended.
+        led_on: The number of injections for each backend of the leader at that time. There may have been no leader.
+        kept: The number of times at which leadership was kept, of the ``expected`` times at which it should have been.
+        slack: Seconds from the end of the last belief in a token to the first event or read that shows its key's end.
     """
 
     row: str
@@ -54,7 +54,7 @@ class RowResult:
 
 
 def figures(history: History) -> list[Figure]:
-    """The liveness figures of one history; of many elections, those of all together."""
+    """Return the liveness figures of one history. Many elections share one list of figures."""
     if not history.parts:
         return _figures(history)
     by_name = zip(*(_figures(part) for part in history.parts), strict=True)
@@ -68,7 +68,7 @@ def _figures(history: History) -> list[Figure]:
     releases: list[float] = []
     for injection in history.injections:
         if injection.crashed:
-            # The crash itself is a moment after the injection began, so this is the longest that it can have taken.
+            # The crash comes just after the injection began, so this is an upper bound.
             crash += _until(_next(history, injection.token, injection.start), injection.start)
         elif not _led_at(history, injection.end):
             heal += _until(_next(history, -1, injection.end), injection.end)
@@ -90,7 +90,7 @@ def _figures(history: History) -> list[Figure]:
 
 
 def row_results(history: History) -> list[RowResult]:
-    """What each row came to: L6, and the room that was left. Of many elections, in all together."""
+    """Return each row's results: L6 and the remaining room. Many elections are counted together."""
     if not history.parts:
         return _row_results(history)
     merged: dict[str, RowResult] = {}
@@ -121,7 +121,7 @@ def _row_results(history: History) -> list[RowResult]:
                 result.lost.append(injection.note)
         for belief, gone in _ended(history, [injection.token]):
             if deleted_by.get(belief.token, injection.row) != injection.row:
-                continue  # what ended it came later
+                continue  # a later fault ended it
             if injection.start <= belief.end <= injection.end + history.lease:
                 result.slack.append(gone - belief.end)
                 following = _next(history, belief.token, belief.start)
@@ -140,7 +140,7 @@ def _backend(history: History, injection: Injection) -> str:
 
 
 def _released(history: History, injection: Injection) -> list[float]:
-    """From the end of a work that was given up to the next belief."""
+    """Return the seconds from the end of released work to the next belief."""
     found = []
     for work in history.works:
         given_up = work.end is not None and injection.start <= work.end <= injection.end + 1
@@ -158,7 +158,7 @@ def kept(beliefs: Iterable[Belief], injection: Injection) -> bool:
 
 
 def _ended(history: History, tokens: Collection[int]) -> list[tuple[Belief, float]]:
-    """Beliefs in these tokens whose keys are gone, and when that was first seen."""
+    """Return the beliefs in these tokens whose keys are gone, and when that was first seen."""
     found = []
     for belief in history.beliefs:
         seat = history.seats.get((belief.era, belief.token))
@@ -168,7 +168,7 @@ def _ended(history: History, tokens: Collection[int]) -> list[tuple[Belief, floa
 
 
 def _next(history: History, token: int, after: float) -> Belief | None:
-    """The first belief that began after a moment, in another token than this."""
+    """Return the first belief in another token that began after a moment, or None."""
     candidates = [belief for belief in history.beliefs if belief.start > after and belief.token != token]
     return min(candidates, key=lambda belief: belief.start, default=None)
 

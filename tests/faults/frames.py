@@ -16,10 +16,10 @@ end their stream with the same frame."""
 
 
 class WatchFilter:
-    """Looks at one connection, in both directions.
+    """Parses one connection's HTTP/2 frames, in both directions.
 
     Attributes:
-        renewed: The leases whose keep-alives have gone up, in order; whoever reads it may empty it.
+        renewed: The leases whose keep-alives were sent to the member, in order. The reader may clear it.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class WatchFilter:
                 self.renewed.append(_varint(message[1:]))
 
     def down(self, data: bytes, *, drop: bool) -> bytes:
-        """What passes of what the member sends. Only whole frames do, so that dropping can begin at any time."""
+        """Return the part of the member's data that passes. Only whole frames pass, so that dropping can begin at any time."""
         self._down += data
         passed = bytearray()
         while True:

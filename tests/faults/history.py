@@ -1,4 +1,4 @@
-"""What happened in a campaign, put together from the journals of all who took part."""
+"""The history of a campaign, assembled from the journals of all its processes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ GO = "go"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
-    """``is_leader()`` was True at both ends, and at each time it was asked between them.
+    """An interval in which ``is_leader()`` returned True: at both ends, and at each call between them.
 
     Attributes:
-        era: Which life of the cluster: it begins anew when the cluster is wiped, and tokens with it.
+        era: The number of the cluster's life. A wiped cluster begins a new era, and tokens start again from low numbers.
         who: The process.
-        subject: The candidate whose process that is.
+        subject: The process's candidate.
     """
 
     who: str
@@ -58,7 +58,7 @@ class Seat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """A linearizable read: who stood first, at some moment between the two stamps; 0 is nobody."""
+    """A linearizable read of the first key at some moment between the two timestamps. 0 means no key."""
 
     sent: float
     received: float
@@ -106,12 +106,12 @@ class Injection:
     """A fault.
 
     Attributes:
-        token: Who led when it began, if anybody; where there are many elections, in the one that it was aimed at.
-        tokens: Where there are many elections: who led in each when it began.
-        keeps: It should cost no leadership.
-        crashed: The leading process was killed, or made to stand still, at ``start``.
-        deleted: Tokens of those whose key or lease the operator took away.
-        woken: Tokens of those whose keys went when a member of etcd woke up.
+        token: The leader's token when the fault began, or 0. In a campaign of many elections, that of the fault's election.
+        tokens: In a campaign of many elections: the leader's token in each when the fault began.
+        keeps: True if the fault should cost no leadership.
+        crashed: True if the leading process was killed or stopped at ``start``.
+        deleted: The tokens whose key or lease the operator took away.
+        woken: The tokens whose keys were deleted when a member of etcd woke up.
     """
 
     row: str
@@ -129,7 +129,7 @@ class Injection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """``stop()`` was called, and returned."""
+    """A call of ``stop()`` that has returned."""
 
     who: str
     asked: float
@@ -138,16 +138,16 @@ class Stop:
 
 @dataclass(slots=True, kw_only=True)
 class History:
-    """All of it, and the settings that its candidates had.
+    """The whole history of a campaign, and its candidates' settings.
 
     Attributes:
-        backends: What each candidate ran on.
+        backends: Each candidate's backend.
         keep_alives: When the keep-alives of each candidate's leases passed its proxy on their way to a member, in order.
-        renewals: Of each process and token: when its confirmed renewals were sent, where that is written down.
-        parts: Where there are many elections: each one's own, and here is only what belongs to none of them.
-        of_many: Whether it is one of these.
-        corrupted: When, and from which revision on, etcd's members were seen to disagree about what they hold: etcd 3.5.0
-            to 3.5.2 come to that when they are killed at work (etcd#13766). What comes after shows nothing.
+        renewals: When the confirmed renewals of each process and token were sent, if that is recorded.
+        parts: In a campaign of many elections: the history of each. The rest of this history belongs to no single election.
+        of_many: True if it is one of these parts.
+        corrupted: When, and from which revision on, etcd's members disagreed about their data. This happens to etcd 3.5.0
+            to 3.5.2 if a member is killed at work (etcd#13766). Later events show nothing.
         unfenced: How often a list that nothing guards was written to, and how often of that too late.
     """
 
@@ -228,7 +228,7 @@ class _Loader:
         elif kind == "state":
             self._states.append(line)
             for key, create, lease in line["standing"]:
-                # Its PUT may have been compacted before any member told of it.
+                # Its PUT may have been compacted before any member reported it.
                 seat = Seat(token=create, key=key, lease=lease, put_seen=line["at"], era=era)
                 history.seats.setdefault((era, create), seat).leases.setdefault(lease, line["at"])
         elif kind == "read":
@@ -276,7 +276,7 @@ class _Loader:
         elif kind == "leftover":
             history.leftovers.append(line["what"])
         elif kind == "error":
-            # Whose it was, and in which election, is not told: of many, each would be a line of its own.
+            # Candidate and election are left out: with many elections, each would add a line.
             text = re.sub(r"\w+#[0-9a-f]{8} for '[^']*'", "a candidate", line["error"]).partition("(")[0][:90]
             history.errors[text] = history.errors.get(text, 0) + 1
         elif kind == "unfenced":
@@ -325,7 +325,7 @@ class _Loader:
 
 
 class _ManyLoader(_Loader):
-    """Of a campaign with many elections: each line goes to those that it tells of."""
+    """Loads a campaign with many elections: each line goes to the elections that it is about."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         super().__init__(settings)
@@ -368,13 +368,13 @@ class _ManyLoader(_Loader):
         return whole
 
 
-_CORRUPTED = "etcd's own members disagree about what they hold (etcd#13766); nothing after that was checked"
+_CORRUPTED = "etcd's members disagree about their data (etcd#13766); nothing after that was checked"
 _OF_ALL = ("error", "write refused", "child")
-"""What is counted for all elections together."""
+"""Kinds of lines that are counted for all elections together."""
 
 
 def _election_of(key: str) -> str:
-    """The last part but one: ``faults/many/017/694d8f`` is a key of the election 017."""
+    """Return the last part but one: ``faults/many/017/694d8f`` is a key of the election 017."""
     return key.split("/")[-2]
 
 

@@ -1,6 +1,6 @@
-"""What the processes of a campaign write down: one JSON object a line, each with one ``os.write``.
+"""The journals of a campaign's processes: one JSON object a line, each written by one ``os.write``.
 
-All processes of one machine share CLOCK_BOOTTIME, so their stamps can be compared without any skew.
+All processes of one machine share CLOCK_BOOTTIME, so their timestamps compare without skew.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Tail:
 
 
 def unfenced(path: Path) -> tuple[int, int]:
-    """How much was written without fencing, and how much of that after somebody with a higher token had written."""
+    """Return the number of unfenced writes, and how many of these came after a write with a higher token."""
     written = late = 0
     highest: dict[str, int] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
@@ -72,8 +72,11 @@ def unfenced(path: Path) -> tuple[int, int]:
 
 
 def folded(lines: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Without those of the "still" lines that a later one repeats. One goes for all beliefs that have begun before it
-    and are not over, so only a new belief makes the next one say something else."""
+    """Yield the lines without those "still" lines that a later one repeats.
+
+    A "still" line applies to all beliefs that have begun before it and are not over. So only a new belief makes the next
+    one different.
+    """
     still: dict[str, Any] | None = None
     for line in lines:
         if line["kind"] == "still":

@@ -1,8 +1,8 @@
-"""A campaign of hundreds of elections, in all of which each candidate's process stands.
+"""A campaign of hundreds of elections. Each candidate's process campaigns in all of them.
 
-The rows are those of one election. Each aims at one of the many, drawn anew each time: where a row deletes a key, it is
-that one's. What a row does to processes, members and networks all elections feel, and each has its own history, which
-is checked as if it were alone.
+The rows are those of one election. A row that deletes a key deletes one election's key, and that election is drawn again
+each time. A fault of a process, a member or a network affects all elections. Each election has its own history, which is
+checked as if it were alone.
 """
 
 from __future__ import annotations
@@ -95,4 +95,4 @@ class ManyCampaign(Campaign):
         else:
             return
         some = ", ".join(sorted(left)[:5])
-        raise NoHolderError(f"nobody leads in {len(left)} of {len(names)} elections after {timeout:g} s: {some}")
+        raise NoHolderError(f"no leader in {len(left)} of {len(names)} elections after {timeout:g} s: {some}")

@@ -1,7 +1,7 @@
-"""Where the processes of a campaign live: each in a network namespace of its own on one bridge, or all on loopback.
+"""The network of a campaign's processes: separate network namespaces on one bridge, or loopback for all.
 
-Nothing of it touches the machine's own network: bridge, links and addresses exist inside the namespaces only, and go
-away with them.
+The machine's own network is not touched. Bridge, links and addresses exist only inside the namespaces, and are removed
+with them.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def why_no_namespaces() -> str | None:
 
 
 class Network:
-    """A bridge in a namespace of its own, and nodes around it. Leaving the block removes everything.
+    """A bridge in a separate namespace, and nodes around it. Leaving the block removes everything.
 
-    End the processes first: a namespace lives as long as its last process.
+    End the processes first: a namespace exists until its last process ends.
     """
 
     isolates = True
@@ -94,7 +94,7 @@ class Network:
         return wanted
 
     def command(self, node: str, argv: Sequence[str]) -> list[str]:
-        """What starts ``argv`` in the node."""
+        """Return the command that starts ``argv`` in the node."""
         return [self._ip, "netns", "exec", self._name(node), *argv]
 
     def inside(self, node: str, function: Callable[..., T], *arguments: Any) -> T:

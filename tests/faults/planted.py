@@ -142,7 +142,7 @@ BUGS = (
 
 
 def own_package() -> Path:
-    """Where the package is that this Python imports."""
+    """Return the folder of the package that this Python imports."""
     spec = importlib.util.find_spec("etcdleader")
     assert spec is not None
     assert spec.origin is not None

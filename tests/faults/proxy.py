@@ -1,8 +1,9 @@
-"""A TCP proxy between one candidate and the members, with faults on request. A process of its own.
+"""A TCP proxy between one candidate and the members, with faults on request. It runs as a separate process.
 
-Arguments: a journal, and for each member ``listen_port:host:port``. It writes down when which lease's
-keep-alives pass. On stdin, one JSON object a line: ``{"member": 1, "stall": true}`` sets what is named for that
-member's link; ``{"ask": "used"}`` is answered on stdout with the number of the member that was spoken to last.
+Arguments: a journal, and for each member ``listen_port:host:port``. It records when each lease's keep-alives pass.
+
+It reads one JSON object a line on stdin. ``{"member": 1, "stall": true}`` sets the named fault of that member's link.
+``{"ask": "used"}`` returns on stdout the number of the member that was used last.
 """
 
 from __future__ import annotations

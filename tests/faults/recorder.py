@@ -1,7 +1,8 @@
-"""The recorder: a process of its own that writes down what etcd itself has, by etcd's own stubs.
+"""The recorder: a separate process that records etcd's own state, through etcd's own stubs.
 
-It watches the election and the register on every member from revision 1 with ``prev_kv``, whichever brings an event
-first, and reads linearizably who owns the seat. It shares no code with the candidates but etcd3's message classes.
+It watches the election and the register on every member, from revision 1 with ``prev_kv``. It records each event from the
+first member that delivers it. It reads the leader by linearizable reads. It shares only etcd3's message classes with the
+candidates.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tests.faults.journal import Journal, now
 etcdrpc = etcd3.etcdrpc
 _READ_EVERY = 0.1
 _READ_ALL_EVERY = 0.5
-"""Where there are many elections: who owns the seat of each."""
+"""Seconds between two reads of all leaders, in a campaign of many elections."""
 _TIMEOUT = 1.0
 _OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -150,7 +151,7 @@ class Recorder:
         )  # fmt: skip
 
     def _after_compaction(self, channel: Any, following: list[int]) -> None:
-        """Events are lost here (another member may have brought them): say what stands, and go on from there."""
+        """Record the existing keys and continue from there. Events were lost here, but another member may have delivered them."""
         request = etcdrpc.RangeRequest(key=self._prefix, range_end=_end(self._prefix))
         answer = etcdrpc.KVStub(channel).Range(request, timeout=_TIMEOUT, metadata=self._metadata(channel))
         standing = [[kv.key.decode(), kv.create_revision, kv.lease] for kv in answer.kvs]

@@ -1,4 +1,4 @@
-"""The report of a run: ``report.md``, a timeline for each campaign, and the history that others can check again."""
+"""The report of a run: ``report.md``, a timeline for each campaign, and the history, which can be checked again."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ("Outcome", "rows_below", "write_report")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        complaints: What else went wrong.
-        injections: How many there were.
+        complaints: The number of other problems.
+        injections: The number of injected faults.
         few: Rows of the must-have set that were injected fewer than three times.
     """
 
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def write_report(folder: Path, lines: Sequence[dict[str, Any]], facts: Mapping[str, object]) -> Outcome:
-    """Write everything."""
+    """Write the report, the timelines and the history; return the result."""
     with (folder / "history.jsonl").open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
     histories = load(lines)
@@ -79,7 +79,7 @@ def _report(
 
 
 def rows_below(histories: Mapping[str, History], floor: int) -> list[str]:
-    """The rows of the must-have set that were injected less often than that; those in many elections do not count."""
+    """Return the must-have rows that were injected fewer times than ``floor``. Rows in many elections do not count."""
     alone = [history for history in histories.values() if not history.parts]
     counts = Counter(injection.row for history in alone for injection in history.injections)
     return [row for row in MUST_HAVE if counts[row] < floor]
@@ -92,8 +92,8 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
     each = history.parts or [history]
     if history.parts:
         yield (
-            f"{len(history.parts)} elections, in all of which each of {len(history.backends)} processes stands; each "
-            f"is checked by itself. {_hand_overs(history)}"
+            f"{len(history.parts)} elections. Each of {len(history.backends)} processes campaigns in all of them, and each "
+            f"election is checked separately. {_hand_overs(history)}"
         )
     beliefs = [belief for one in each for belief in one.beliefs]
     yield (
@@ -101,9 +101,9 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
         f"keys, {sum(len(one.writes) for one in each)} fenced writes accepted and {history.refused_writes} refused, "
         f"{len(each[0].reads)} linearizable reads. [Timeline](timeline-{name}.svg)."
     )
-    if name != "memory":  # where tokens begin anew
+    if name != "memory":  # there tokens start again from low numbers
         written, late = history.unfenced
-        yield f"Of {written} writes that nothing guards, {late} came after one with a higher token."
+        yield f"Of {written} unguarded writes, {late} came after one with a higher token."
     yield ""
     if violations:
         yield "### Violations"
@@ -111,7 +111,7 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
         yield from (f"- {violation.rule} at {violation.at:.3f}: {violation.text}" for violation in violations)
         yield ""
     if history.faults_of_the_suite:
-        yield "### What went wrong otherwise"
+        yield "### Other problems"
         yield ""
         yield from (f"- {complaint}" for complaint in history.faults_of_the_suite)
         yield ""
@@ -123,16 +123,17 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
         yield f"| {figure.name} | {figure.goal} | {figure.text()} |"
     results = row_results(history)
     kept, expected = sum(result.kept for result in results), sum(result.expected for result in results)
-    yield f"| L6 leadership kept where nothing should cost it | always | {kept} of {expected} |"
+    yield f"| L6 leadership kept where no fault should cost it | always | {kept} of {expected} |"
     yield ""
     yield "### By row"
     yield ""
     yield (
-        "*Room* is the shortest time from the end of a belief, up to a lease after the fault, to the first sight of its "
-        "key's end. It may be below zero where an operator takes the key away (A9, B9, D1 to D3)."
+        "*Room* is the shortest time from the end of a belief to the first event or read that shows its key's end. It counts "
+        "beliefs that end at most one lease after the fault. It may be negative where an operator takes the key away "
+        "(A9, B9, D1 to D3)."
     )
     yield ""
-    yield "| row | injected | leader on asyncio, on trio | kept | room | longest without a leader |"
+    yield "| row | injections | leader on asyncio, on trio | kept | room | longest time without a leader |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for result in results:
         room = f"{min(result.slack):.3f} s" if result.slack else ""
@@ -145,28 +146,28 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
         yield from (f"- {result.row} cost leadership: {note}" for note in result.lost)
     yield ""
     yield from table(history)
-    yield "### What was injected, and who led"
+    yield "### Injections and leaders"
     yield ""
-    yield "| from | to | row | what | led before |"
+    yield "| from | to | row | fault | leader before |"
     yield "| --- | --- | --- | --- | --- |"
     zero = min((belief.start for belief in beliefs), default=0.0)
     who = {belief.token: belief.who for belief in beliefs}
     for injection in history.injections:
-        led = f"{who.get(injection.token, '?')} ({injection.token})" if injection.token else "nobody"
+        led = f"{who.get(injection.token, '?')} ({injection.token})" if injection.token else "none"
         yield (
             f"| {injection.start - zero:.1f} | {injection.end - zero:.1f} | {injection.row} | {injection.note} | {led} |"
         )
     yield ""
-    if not history.parts:  # else there are thousands
+    if not history.parts:  # many elections have thousands of terms
         yield from _terms(history, zero)
-    yield "### What candidates said of etcd"
+    yield "### Errors that candidates reported"
     yield ""
     yield from (f"- {count} times: {error}" for error, count in sorted(history.errors.items()))
     yield ""
 
 
 def _hand_overs(history: History) -> str:
-    """How the elections changed hands."""
+    """Return a sentence with the number of hand-overs to another process."""
     changes = []
     for part in history.parts:
         beliefs = sorted(part.beliefs, key=lambda belief: belief.start)

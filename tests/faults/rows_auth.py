@@ -17,7 +17,7 @@ _ROOT = ("root", "root-of-the-fault-suite")
 
 
 def switch_on(campaign: Campaign, password: str) -> None:
-    """Make a user who may do what an election needs, and no more; then ask everybody for who they are."""
+    """Create a user with exactly the permissions of an election, then enable authentication."""
     call = campaign.cluster.call
     call("auth/user/add", {"name": _ROOT[0], "password": _ROOT[1]})
     call("auth/role/add", {"name": "root"})

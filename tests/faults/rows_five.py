@@ -1,7 +1,7 @@
-"""A fault that takes five members: one that has caught up by a raft snapshot reports an old raft term.
+"""A fault that requires five members: one that has caught up by a raft snapshot reports an old raft term.
 
-Of five members three elect a leader and agree while the former leader is frozen, so the fourth may be behind what their
-logs still have. Of three it takes the former leader itself to catch up so (docs/safety.md).
+With five members, three elect a leader and agree while the former leader is frozen. So the fourth may need entries that
+their logs no longer have. With three members, only the former leader itself can catch up in this way (docs/safety.md).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ __all__ = ("MEMBERS", "ROWS", "etcd_args", "why_not_on")
 
 MEMBERS = 5
 _ENTRIES = 320
-"""More than any member keeps in its log. Since 3.6 a member looks only after each hundred whether to compact its log."""
+"""More entries than any member keeps in its log. Since 3.6, a member checks only after each hundred whether to compact it."""
 _PATIENCE = 15.0
 _DEAF = 0.7
-"""Seconds for which a woken member hears nothing. Twice a second etcd's leader looks for leases that have expired. It
-revokes sixteen at a time: those behind them wait for seven seconds, and go through its successor then."""
+"""Seconds for which a woken member receives nothing. Twice a second, etcd's leader checks for expired leases. It revokes
+sixteen at a time. The others wait for seven seconds, and then its successor revokes them."""
 
 
 def etcd_args(etcd: Path) -> tuple[str, ...]:
-    """Return the options by which a member compacts its raft log early, or none where this etcd cannot be told to."""
+    """Return the options with which a member compacts its raft log early, or none if this etcd has no such option."""
     for spelling in ("--snapshot-catchup-entries", "--experimental-snapshot-catchup-entries"):
         arguments = ("--snapshot-count", "10", spelling, "5")
         # etcd 3.5 has the option, and leaves it out of its help.
@@ -105,7 +105,7 @@ def _wake(campaign: Campaign, injection: Injection, leader: int, lagging: int) -
 
 
 def _hears_nothing_yet(campaign: Campaign) -> None:
-    """Let a member that has woken up not hear of its successor at once: it takes itself for etcd's leader that long."""
+    """Delay a woken member's connection to its successor. Until then, the member considers itself etcd's leader."""
     campaign.sleep(_DEAF)
     campaign.network.heal()
 

@@ -1,4 +1,4 @@
-"""What an operator, or a mistake, does to the keys of the election."""
+"""Faults of the election's keys, caused by an operator or a mistake."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def delete_prefix(campaign: Campaign) -> None:
 
 
 def _first(campaign: Campaign, injection: Injection) -> dict[str, str]:
-    """Who stands first, which is noted as taken away before it is."""
+    """Return the first key, and record it as taken away before it is."""
     first = campaign.standing()[0]
     injection.deleted.append(int(first["create_revision"]))
     return first

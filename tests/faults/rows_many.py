@@ -32,7 +32,7 @@ def revoke_some_leases(campaign: Campaign) -> None:
 
 
 def revoke_behind_stalled_watches(campaign: Campaign) -> None:
-    """Only the answer to its keep-alive, one among hundreds on the stream, says that a lease is gone."""
+    """Only the response to its keep-alive, one among hundreds on the stream, shows that a lease is gone."""
     many, _ = _settled(campaign)
     holder = many.wait_holder()
     with many.injection(
@@ -68,7 +68,7 @@ def _take_away(
     many: ManyCampaign, injection: Injection, victims: Collection[str], path: str,
     request: Callable[[dict[str, str]], dict[str, str]],
 ) -> None:  # fmt: skip
-    """What stands first in each of these elections, which is noted as taken away before it is."""
+    """Return the first key of each of these elections, and record it as taken away before it is."""
     firsts: dict[str, dict[str, str]] = {}
     for kv in many.standing_anywhere():
         firsts.setdefault(unb64(kv["key"]).split("/")[-2], kv)

@@ -1,4 +1,4 @@
-"""Faults of etcd's members: killed, frozen, cut off from each other, full, compacted, replaced."""
+"""Faults of members: killed, frozen, cut off from each other, full, compacted, replaced."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ("ROWS",)
 
 _NONE = "0"
 _SILENT = 0.5
-"""The share of the freezes of etcd's leader in which the watches bring nothing."""
+"""The fraction of freezes of the cluster leader during which watches deliver no events."""
 
 
 def corrupts_when_killed(version: str) -> bool:
-    """Whether an etcd killed under load may come back with other data than the others have (etcd#13766)."""
+    """Return whether an etcd killed under load may restart with different data than the others (etcd#13766)."""
     return version in ("3.5.0", "3.5.1", "3.5.2")
 
 
@@ -85,11 +85,11 @@ def freeze(campaign: Campaign, injection: Injection, member: int, seconds: float
 def frozen(
     campaign: Campaign, injection: Injection, member: int, *, awake: Callable[[], None] = lambda: None
 ) -> Iterator[None]:
-    """Let a member stand still until the end of the block, and note whose keys go after it has woken up.
+    """Freeze a member until the end of the block, and record the keys that are deleted after it has woken up.
 
     Args:
         campaign: The campaign of the member.
-        injection: Gets the tokens of the keys that went.
+        injection: Receives the tokens of the deleted keys.
         member: Its number.
         awake: Called when the member has just woken up.
     """
@@ -143,7 +143,7 @@ def isolate_leader_and_revoke(campaign: Campaign) -> None:
 
 
 def transfer_with_one_way_partition(campaign: Campaign) -> None:
-    """The worst that was found: leadership of etcd is handed over while its old leader does not hear the others."""
+    """Transfer etcd's leadership while its old leader receives nothing from the others: the worst case that was found."""
     holder, leader = _holder_on_leader(campaign)
     target = campaign.chance.choice([number for number in range(3) if number != leader])
     target_id = campaign.cluster.member_id(target)
@@ -153,7 +153,7 @@ def transfer_with_one_way_partition(campaign: Campaign) -> None:
     ) as injection:
         others = [node for node in campaign.cluster.nodes if node != f"m{leader}"]
         try:
-            # What it does not hear, it cannot have confirmed; what it says still arrives.
+            # It cannot confirm what it does not receive. What it sends still arrives.
             for node in others:
                 campaign.network.set_blackhole(node, f"m{leader}", on=True)
             with campaign.cut(injection, holder):
@@ -292,5 +292,5 @@ ROWS = {
     "A17": replace_member,
 }
 KILLS = {"A1", "A2", "A3"}
-"""Those that kill members at work."""
+"""The rows that kill members at work."""
 NEEDS_NAMESPACES = {"A8", "A9", "A10"}

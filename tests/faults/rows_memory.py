@@ -12,11 +12,11 @@ from tests.faults.history import Injection
 __all__ = ("ROWS",)
 
 _REVISIONS_AHEAD = 12
-"""How much the cluster is to forget, at least, so that it can be seen to have forgotten."""
+"""The least number of revisions that the cluster loses, so that candidates can detect the loss."""
 
 
 def wipe(campaign: Campaign) -> None:
-    campaign.settle(everybody=True)  # who has not heard of the cluster yet has nothing to remember
+    campaign.settle(everybody=True)  # a candidate without any response yet has no revision to compare
     _run_on(campaign, 1)
     with campaign.injection("A4", "all members are killed, and start again without their data") as injection:
         campaign.cluster.kill_all()
@@ -26,7 +26,7 @@ def wipe(campaign: Campaign) -> None:
 
 
 def restore(campaign: Campaign) -> None:
-    campaign.settle(everybody=True)  # who has not heard of the cluster yet has nothing to remember
+    campaign.settle(everybody=True)  # a candidate without any response yet has no revision to compare
     snapshot = _snapshot(campaign)
     _run_on(campaign, campaign.cluster.revision())
     with campaign.injection(
@@ -39,9 +39,11 @@ def restore(campaign: Campaign) -> None:
 
 
 def restore_raised(campaign: Campaign) -> None:
-    """By ``--bump-revision --mark-compacted`` where ``snapshot restore`` has them, from 3.4.27 and 3.5.10 on. Before, the operator
-    writes and compacts, while no candidate can reach the cluster."""
-    campaign.settle(everybody=True)  # who has not heard of the cluster yet has nothing to remember
+    """Restore with raised revisions, by ``--bump-revision --mark-compacted`` from 3.4.27 and 3.5.10 on.
+
+    ``snapshot restore`` lacks these before. There, the operator writes and compacts while no candidate reaches the cluster.
+    """
+    campaign.settle(everybody=True)  # a candidate without any response yet has no revision to compare
     snapshot = _snapshot(campaign)
     _run_on(campaign, campaign.cluster.revision())
     head = campaign.cluster.revision() + _REVISIONS_AHEAD

@@ -1,4 +1,4 @@
-"""Faults between a candidate and the members: cut, half open, slow, answers lost, a watch that stands still."""
+"""Faults between a candidate and the members: cut, half open, slow, lost responses, a stalled watch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def half_open(campaign: Campaign) -> None:
 def slow_answers(campaign: Campaign) -> None:
     holder = campaign.settle()
     if campaign.chance.random() < 0.4:
-        # A renewal takes two round trips, and an attempt no longer than `retry`, which is 1 s.
+        # A renewal takes two round trips, and an attempt lasts at most `retry`, which is 1 s.
         delay = campaign.chance.choice([0.05, 0.1, 0.2]) * campaign.options.retry
         with campaign.injection("B3", f"each request and each response of {holder.name} takes {delay:g} s", keeps=True):
             holder.link(delay_up=delay, delay_down=delay)
@@ -99,7 +99,7 @@ def stalled_watch(campaign: Campaign) -> None:
 
 
 def reset(campaign: Campaign) -> None:
-    """Not of the must-have set: connections reset, and closed slowly, in the middle of things."""
+    """Reset connections, and close them slowly, at any moment. This row is not in the must-have set."""
     campaign.settle()
     with campaign.injection("B5", "every connection is reset, again and again", keeps=True):
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""Faults of the leading process: killed, stopped, frozen, blocked, failing, not letting go, forked."""
+"""Faults of the leading process: killed, stopped, frozen, blocked, failing, ignoring cancellation, forked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def kill(campaign: Campaign) -> None:
 
 def stop_briefly(campaign: Campaign) -> None:
     campaign.settle()
-    # So that its lease is fresh, whatever fault was the last.
+    # The lease must be fresh, whatever the last fault was.
     campaign.sleep(campaign.options.renew + campaign.options.retry)
     holder = campaign.wait_holder()
     seconds = campaign.chance.uniform(1.0, campaign.lease - campaign.options.margin - campaign.options.renew - 2)
@@ -82,7 +82,7 @@ def swallow_cancellation(campaign: Campaign) -> None:
     holder = campaign.settle()
     seconds = campaign.chance.uniform(2.0, 4.0)
     with campaign.injection(
-        "C8", f"the work of {holder.name} goes on for {seconds:.1f} s after it resigned"
+        "C8", f"the work of {holder.name} continues for {seconds:.1f} s after it resigned"
     ) as injection:
         wishes = holder.wishes
         holder.tell(f"swallow {seconds + 0.2}")
@@ -102,7 +102,7 @@ def fork(campaign: Campaign) -> None:
 
 
 def stop(campaign: Campaign) -> None:
-    """Not of the must-have set: the way it should be, for the figures."""
+    """Stop the leader normally, for the figures. This row is not in the must-have set."""
     holder = campaign.settle()
     with campaign.injection("stop", f"the operator stops {holder.name}") as injection:
         holder.tell("stop")
@@ -113,7 +113,7 @@ def stop(campaign: Campaign) -> None:
 
 
 def _wait_for_successor(campaign: Campaign, frozen: Candidate, token: int) -> None:
-    """Who is frozen has last said that it believes, so look past it."""
+    """Wait for a leader other than the frozen one, whose last report is that it leads."""
     for _ in range(200):
         campaign.sleep(0.05)
         if any(candidate.token > token for candidate in campaign.candidates if candidate is not frozen):
@@ -122,7 +122,7 @@ def _wait_for_successor(campaign: Campaign, frozen: Candidate, token: int) -> No
 
 @contextlib.contextmanager
 def _frozen(campaign: Campaign, candidate: Candidate) -> Iterator[None]:
-    """By cgroup v1's freezer where there is one, else by a signal, which differs in nothing that matters here."""
+    """Freeze a candidate by cgroup v1's freezer, or by a signal if there is none. The difference does not matter here."""
     group = _FREEZER / f"ef-{campaign.name}-{candidate.pid}"
     try:
         group.mkdir()

@@ -1,8 +1,11 @@
 """The rolling upgrade of a cluster, from 3.5 to 3.6 to 3.7, and the downgrade to 3.6. Each injection replaces one member.
 The first one of each row stays down for longer than a lease, so that no leader can wait for it to come back.
 
-The steps are those of docs/operating.md: SIGTERM to one member at a time, a raft snapshot taken by 3.6 on each member
-before 3.7 starts on its data, and a downgrade that is enabled before the first member is replaced.
+The steps are those of docs/operating.md:
+
+- SIGTERM goes to one member at a time.
+- 3.6 takes a raft snapshot on each member before 3.7 starts on its data.
+- The downgrade is enabled before the first member is replaced.
 """
 
 from __future__ import annotations
@@ -67,7 +70,7 @@ def starts_on(rows: Sequence[str]) -> str:
 
 
 def versions_missing(find: Callable[..., object] = find_etcd) -> str:
-    """Return why the versions cannot be had, or an empty string. They are built unless ``find`` only looks."""
+    """Return why the versions cannot be had, or an empty string. They are built unless ``find`` only searches."""
     if os.environ.get("ETCD_BINARY"):
         return "ETCD_BINARY names one etcd for all"
     for version in (OLDEST, MIDDLE, NEWEST):
@@ -109,7 +112,7 @@ def _replace_next(campaign: Campaign, row: str, old: str, new: str) -> None:
 
 
 def _lost(campaign: Campaign, injection: Injection) -> int:
-    """Return how many of those who led at the beginning do not lead with the same token now."""
+    """Return the number of leaders at the beginning that no longer lead with the same token."""
     holder = campaign.holder()
     before = injection.tokens or {"": injection.token}
     after = campaign.tokens() or {"": holder.token if holder else 0}

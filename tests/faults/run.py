@@ -1,6 +1,8 @@
-"""Runs the fault suite: ``python -m tests.faults.run``. Exit status 0: every invariant held; 1: one did not, or a
-campaign could not be run; 2: they held, but something else went wrong, which the report names, or a whole run of ten
-minutes or more injected fewer than a hundred faults, or one of them fewer than three times."""
+"""The fault suite's command line: ``python -m tests.faults.run``.
+
+Exit status 0: every invariant held. 1: an invariant did not hold, or a campaign could not be run. 2: the report names
+another problem. A whole run takes ten minutes or more. It also ends with 2 after fewer than a hundred faults, or fewer than three
+of one kind."""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ _ENOUGH = 100
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run it."""
+    """Run the suite, and return the exit status."""
     options = _parse(arguments)
     out = Path(options.out)
     reason = "asked for" if options.loopback else why_no_namespaces()
@@ -123,8 +125,10 @@ class _Results:
 
 
 def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Results:
-    """The main campaign, and beside it, one after another, those that want a cluster of their own kind. They take
-    turns, for as long as their rows need. Those of five members and the upgrades come last, and take as long as they take."""
+    """Run the main campaign, and in parallel, one after another, the campaigns that need another kind of cluster.
+
+    Each has its share of the time. The campaigns of five members and of upgrades come last, and run until they have ended.
+    """
     results, aborted, begun = _Results(), threading.Event(), time.monotonic()
     source = _own_copy(options.src, folder / "src")
     etcd_args = ("--feature-gates", options.gates) if options.gates else ()
@@ -141,7 +145,7 @@ def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Result
                     etcd_args=etcd_args,
                     say=lambda text: print(f"{time.monotonic() - begun:6.1f} {text}", flush=True),
                 )  # fmt: skip
-            except Exception:  # noqa: BLE001 - the other campaigns go on, and the exit status tells
+            except Exception:  # noqa: BLE001 - the other campaigns continue, and the exit status shows it
                 traceback.print_exc()
                 results.failed = True
 
@@ -166,7 +170,7 @@ def _share(name: str) -> int:
 
 
 def _own_copy(source: str | None, to: Path) -> Path:
-    """The package that the candidates run on: a copy, so that an edit meanwhile is no fault of its own."""
+    """Return a copy of the package for the candidates, so that an edit during the run does not affect them."""
     package = own_package() if source is None else Path(source) / "etcdleader"
     shutil.copytree(package, to / "etcdleader", ignore=shutil.ignore_patterns("__pycache__"))
     return to
@@ -178,22 +182,24 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.run", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long faults are injected (600)")
-    parser.add_argument("--seed", default=secrets.token_hex(4), help="of the order of faults and their variants")
+    parser.add_argument("--seconds", type=float, default=600.0, help="seconds for which faults are injected (600)")
+    parser.add_argument(
+        "--seed", default=secrets.token_hex(4), help="seed of the order of faults and of their variants"
+    )
     parser.add_argument("--out", default="build/faults", help="the folder of the report (build/faults)")
     parser.add_argument("--rows", nargs="+", help="only these rows of the catalogue")
-    parser.add_argument("--rounds", type=int, help="inject each row so many times, and end")
-    parser.add_argument("--campaigns", nargs="+", choices=list(PLANS), help="only these")
+    parser.add_argument("--rounds", type=int, help="the number of times to inject each row")
+    parser.add_argument("--campaigns", nargs="+", choices=list(PLANS), help="only these campaigns")
     parser.add_argument("--src", help="a folder with another copy of the package for the candidates to run on")
     parser.add_argument("--etcd", help="the version of etcd, such as 3.7.3, unless ETCD_BINARY names a program")
     parser.add_argument("--gates", default="", help="etcd's feature gates, such as FastLeaseKeepAlive=false")
-    parser.add_argument("--margin", type=float, default=1.0, help="of the candidates (1)")
-    parser.add_argument("--retry", type=float, default=1.0, help="of the candidates (1)")
-    parser.add_argument("--candidates", type=int, help="how many processes (4, 2, 2, 3, 3 and 2 in the campaigns)")
+    parser.add_argument("--margin", type=float, default=1.0, help="the candidates' margin in seconds (1)")
+    parser.add_argument("--retry", type=float, default=1.0, help="the candidates' retry in seconds (1)")
+    parser.add_argument("--candidates", type=int, help="the number of processes (4, 2, 2, 3, 3 and 2 in the campaigns)")
     parser.add_argument(
-        "--elections", type=int, help="in how many each process stands (200 in `many`, 300 in `upgrade-many`)"
+        "--elections", type=int, help="the number of elections of each process (200 in `many`, 300 in `upgrade-many`)"
     )
-    parser.add_argument("--loopback", action="store_true", help="no network namespaces, even if there could be")
+    parser.add_argument("--loopback", action="store_true", help="use no network namespaces, even if they are available")
     parser.add_argument("--keep", help="a folder to copy every journal and log to")
     return parser.parse_args(arguments)
 

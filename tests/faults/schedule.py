@@ -48,9 +48,9 @@ PLANS: Mapping[str, Mapping[str, Row]] = {
 }
 """A campaign's name, and its rows."""
 UPGRADES = ("upgrade", "upgrade-many")
-"""Their rows come in order, and once for each member: they take as long as that takes."""
+"""Campaigns whose rows come in order, once for each member, without a time limit."""
 IN_WHOLE_RUNS = ("five", *UPGRADES)
-"""Shorter runs leave them out unless they are named. They come last, and take as long as they take."""
+"""Campaigns that shorter runs leave out unless they are named. They come last, without a time limit."""
 MUST_HAVE = (
     *(f"A{number}" for number in (*range(1, 11), 13, 15, 17)),
     *("B1", "B2", "B3", "B4", "B9", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C13", "D1", "D2", "D3", "D8", "D9"),
@@ -79,7 +79,7 @@ _FIVE_LEASE = 12.0
 
 
 def in_rounds(rows: Sequence[str], chance: random.Random) -> Iterator[str]:
-    """Every row once in each round, in an order of its own."""
+    """Yield every row once in each round. Each round has another order."""
     while True:
         yield from chance.sample(rows, len(rows))
 
@@ -94,19 +94,19 @@ def run_campaign(
 
     Args:
         name: One of ``PLANS``.
-        folder: Where journals and etcd's data go.
-        until: On the monotonic clock; nothing new begins after that, except the rows of ``IN_WHOLE_RUNS``.
-        seed: Of the schedule.
-        isolate: With namespaces; without them the rows that need them are left out.
-        options: What differs from the candidates' usual options.
-        aborted: Set when it is to end at once.
+        folder: The folder of journals and etcd's data.
+        until: The end on the monotonic clock. No fault begins later, except those of ``IN_WHOLE_RUNS``.
+        seed: The seed of the schedule.
+        isolate: Use namespaces. Without them, the rows that need them are left out.
+        options: The options that differ from the candidates' usual ones.
+        aborted: Set to end the campaign at once.
         rows: Only these.
-        rounds: No more than so many; of "five" three unless another number is given.
-        say: Where progress is told.
-        candidates: How many; by default as many as suit the campaign.
-        elections: Of "many" and "upgrade-many": in how many each candidate stands.
-        etcd_args: More options for each member; the upgrades have none.
-        go: Of "upgrade": whether a candidate on etcd's Go client stands in the queue.
+        rounds: The greatest number of rounds; for "five" three by default.
+        say: Called with each line of progress.
+        candidates: The number of candidates; by default that of the campaign.
+        elections: For "many" and "upgrade-many": the number of elections of each candidate.
+        etcd_args: More options for each member. The upgrades ignore them.
+        go: For "upgrade": whether a candidate on etcd's Go client joins the queue.
     """
     plan = PLANS[name]
     chosen = [row for row in plan if (rows is None or row in rows) and (isolate or row not in _NEED_NAMESPACES)]
@@ -163,7 +163,7 @@ def run_campaign(
         except AbortedError:
             say(f"{name}: aborted")
             campaign.abandon()
-        except Exception as error:  # noqa: BLE001 - what happened until then is checked all the same
+        except Exception as error:  # noqa: BLE001 - the history until then is still checked
             traceback.print_exc()
             campaign.complain(f"the campaign ended early: {type(error).__name__}: {error}")
             campaign.abandon()
@@ -179,7 +179,7 @@ def _inject(campaign: Campaign, row: str, act: Row, say: Callable[[str], None]) 
         say(f"{campaign.name}: {row}: {type(error).__name__}: {error}")
         return False
     holder = campaign.holder()
-    led = f"{holder.name} leads with {holder.token}" if holder else "nobody leads"
+    led = f"{holder.name} leads with {holder.token}" if holder else "there is no leader"
     say(f"{campaign.name}: {row}: {campaign.injections[-1].note}; then {led}")
     return True
 

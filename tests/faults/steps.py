@@ -1,4 +1,4 @@
-"""What each step of an upgrade cost: leaderships, and the longest time between two confirmed renewals. Pure."""
+"""The cost of each step of an upgrade: leaderships, and the longest time between two confirmed renewals. Pure."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ __all__ = ("Step", "steps", "table")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One member was replaced.
+    """The replacement of one member.
 
     Attributes:
-        seconds: From the signal to the end of what was watched.
-        led: How many elections had a leader at its beginning, and ``kept`` how many still had the same one at its end.
-        led_by: Where there is one election: its leader, and what that runs on.
-        unrenewed: The longest time between two renewals in a row, of any leader; None if none was seen.
+        seconds: From the signal to the end of the observation.
+        led: The number of elections with a leader at its beginning.
+        kept: The number of those that still had the same leader at its end.
+        led_by: In a campaign of one election: its leader, and the leader's backend.
+        unrenewed: The longest time between two successive renewals of any leader, or None without renewals.
     """
 
     row: str
@@ -33,7 +34,7 @@ class Step:
 
 
 def steps(history: History) -> list[Step]:
-    """Return the steps of one campaign; of many elections, those of all together."""
+    """Return the steps of one campaign. With many elections, each step covers all of them."""
     each = history.parts or [history]
     return [
         _step(number, injection, each, led_by=_led_by(history, injection))
@@ -42,12 +43,12 @@ def steps(history: History) -> list[Step]:
 
 
 def table(history: History) -> Iterator[str]:
-    """Yield the lines of a table in Markdown; none unless renewals were written down."""
+    """Yield the lines of a table in Markdown, or none if no renewals were recorded."""
     if not any(part.renewals for part in history.parts or [history]):
         return
     yield "### Each step"
     yield ""
-    yield "| step | what | led by | seconds | longest between two renewals | leaderships kept |"
+    yield "| step | fault | leader | seconds | longest time between two renewals | leaderships kept |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for step in steps(history):
         unrenewed = "" if step.unrenewed is None else f"{step.unrenewed:.2f} s"
@@ -75,7 +76,7 @@ def _led_by(history: History, injection: Injection) -> str:
 
 
 def _gaps(part: History, injection: Injection) -> Iterator[float]:
-    """The times between renewals, as far as they touch the step. The last one lasts until the belief ended."""
+    """Yield the times between renewals that overlap the step. The last one lasts until the end of the belief."""
     for belief in part.beliefs:
         if belief.token != injection.token:
             continue

@@ -1,13 +1,12 @@
-"""A candidate under test: a process on the public interface only, that writes down what it believes and does. It stands
-in one election, or in hundreds at once, as managers of one program do.
+"""A candidate under test: a process on the public interface only, which records when it leads and what it does.
 
-Its argument is JSON (see :class:`tests.faults.candidate.Options`); commands come on stdin, a line each, an election's
-name and what to do there: ``stop`` (which goes for all), ``resign``, ``raise``, ``fork``, ``block SECONDS``,
-``swallow SECONDS``.
+It campaigns in one election, or in hundreds at once, as managers of one program do. Its argument is JSON (see
+:class:`tests.faults.candidate.Options`). Commands come on stdin, one a line: an election's name and an action. The actions
+are ``stop`` (of all elections), ``resign``, ``raise``, ``fork``, ``block SECONDS`` and ``swallow SECONDS``.
 
-What it believes is asked from outside of the managers: a thread calls ``is_leader()`` every few milliseconds, with a
-stamp before and after each call. A belief is written down as lasting from the stamp after the first True to the stamp
-before the last one: no longer than it truly lasted. So what the checker finds to overlap, has overlapped.
+A thread outside the managers calls ``is_leader()`` every few milliseconds, and takes a timestamp before and after each
+call. A belief lasts from the timestamp after the first True to the timestamp before the last one. So it is never recorded
+as longer than it was, and an overlap that the checker finds was a real one.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from tests.faults.journal import Journal, now
 
 _ASK_EVERY = 0.004
 _ASK_ALL_EVERY = 0.02
-"""Where there are hundreds: to ask them all takes a millisecond, in which nothing else of the process runs."""
+"""Seconds, with hundreds of elections: calling all of them blocks the process for a millisecond."""
 _STILL_EVERY = 0.05
 _LOOK = 0.05
 _STEP = 0.07
@@ -43,11 +42,11 @@ _SAME_RENEWAL = 0.1
 
 
 class PlannedError(Exception):
-    """What the work raises when it is told to."""
+    """Raised by the work on command."""
 
 
 class Stand:
-    """One election of this process: its manager, its work, and what is known of both."""
+    """One election of this process: its manager, its work, and the state of both."""
 
     def __init__(self, options: dict[str, Any], client: EtcdConfig, journal: Journal, shared: int, name: str) -> None:
         self.name = name
@@ -78,10 +77,10 @@ class Stand:
     def _write(self, kind: str, **facts: Any) -> None:
         self._journal.write(kind, election=self.name, **facts)
 
-    # What it believes
+    # Beliefs
 
     def ask(self) -> bool:
-        """Ask whether it leads, and write down what has changed."""
+        """Call ``is_leader()``, record a change, and return the result."""
         before = now()
         term = self.manager.term
         leads = self.manager.is_leader()
@@ -106,10 +105,10 @@ class Stand:
             self._renewed = sent
             self._write("renewed", token=term.token, sent=sent)
 
-    # What it does
+    # Work
 
     async def run(self) -> None:
-        """Campaign until told to stop, again after each failure that was asked for."""
+        """Campaign until a stop command, and again after each planned failure."""
         while not self.stopped:
             try:
                 await self.manager.campaign()
@@ -203,7 +202,7 @@ class Stand:
 
 
 class Subject:
-    """One process, and the elections in which it stands."""
+    """One process, and all its elections."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._journal = Journal(options["journal"])
@@ -213,7 +212,7 @@ class Subject:
         self._stands = {name: Stand(options, client, self._journal, shared, name) for name in names}
 
     def watch_beliefs(self) -> None:
-        """Ask for ever; a thread."""
+        """Call ``is_leader()`` of all elections forever, in a thread."""
         stands = list(self._stands.values())
         pause = _ASK_EVERY if len(stands) == 1 else _ASK_ALL_EVERY
         told = 0.0
@@ -221,13 +220,13 @@ class Subject:
             begun = now()
             leading = [stand for stand in stands if stand.ask()]
             if leading and begun - told > _STILL_EVERY:
-                # Of each that was found to lead, and it was asked after this moment.
+                # The line applies to all that lead: each was called after this moment.
                 self._journal.write("still", last=begun)
                 told = begun
             time.sleep(pause)
 
     async def run(self) -> None:
-        """Campaign everywhere until told to stop, or until there is nothing left to campaign for."""
+        """Campaign in all elections until a stop command, or until all campaigns have ended."""
         identities = {name: stand.manager.identity for name, stand in self._stands.items()}
         self._journal.write("start", identities=identities, pid=os.getpid())
         async with anyio.create_task_group() as group:
@@ -273,7 +272,7 @@ def main() -> None:
     threading.Thread(target=subject.watch_beliefs, name="belief", daemon=True).start()
     try:
         anyio.run(subject.run, backend=options["backend"])
-    except BaseException:  # noqa: BLE001 - it ends the process, and who looks finds it
+    except BaseException:  # noqa: BLE001 - it ends the process, and the campaign reports it
         traceback.print_exc()
         os._exit(1)
     # A thread still waits for commands, and asyncio would wait for it.

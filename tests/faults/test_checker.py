@@ -184,7 +184,7 @@ def test_s10_a_key_that_goes_when_a_former_leader_of_etcd_wakes_up() -> None:
         Read(sent=20.2, received=20.3, revision=9, owner=2),
         Read(sent=20.2, received=20.3, revision=2, owner=2),
     ],
-    ids=["another one owns it", "nobody owns it", "the one before owns it", "the key is not there yet"],
+    ids=["another one owns it", "there is no leader", "the one before owns it", "the key is not there yet"],
 )
 def test_s3_a_term_that_a_linearizable_read_contradicts(read: Read) -> None:
     history = good()
@@ -193,7 +193,7 @@ def test_s3_a_term_that_a_linearizable_read_contradicts(read: Read) -> None:
 
 
 def test_s3_a_term_that_was_extended_while_it_was_cut_off() -> None:
-    """What was sent before the cut justifies a lease less a margin, not more."""
+    """A request sent before the cut justifies a lease less a margin, not more."""
     history = good()
     history.injections = [injection("A8", 12, 22, cuts=[Cut(subject="c0", start=12, end=22)])]
     assert rules(history) == {"S3"}
@@ -359,7 +359,7 @@ def test_a_key_whose_creation_was_compacted_is_found_among_the_existing_keys() -
 
 
 def test_events_after_a_disagreement_of_etcds_members_are_reported_and_not_checked() -> None:
-    """A candidate's key is made once: where two revisions are told for it, two members hold different data."""
+    """A candidate's key is created once. If it is reported with two revisions, two members have different data."""
     at = {"campaign": "m", "kind": "put", "value": "", "register": False}
     lines = [
         {"campaign": "m", "kind": "settings", "lease": 8.0, "renew": 1.0, "retry": 1.0, "margin": 1.0},

@@ -1,4 +1,4 @@
-"""Hundreds of elections in each candidate: the checker tells them apart, and a slice of the faults."""
+"""Hundreds of elections in each candidate: the checker separates them, and a slice of the faults."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_terms_still_valid_count_for_each_election_of_their_process() -> None:
     ]
     first, second = load(list(folded(lines)))["many"].parts
     assert [(belief.start, belief.end) for belief in first.beliefs] == [(1.0, 3.0)]
-    # The last line, of another process, stands in a file of its own: here it took the place of the one before.
+    # The last line is of another process, which has its own file. Here it replaced the line before it.
     assert [(belief.start, belief.end) for belief in second.beliefs] == [(2.1, 2.1)]
     assert [belief.end for belief in load(lines)["many"].parts[1].beliefs] == [4.0]
 
@@ -152,7 +152,7 @@ def test_the_report_covers_all_elections_together(tmp_path: Path) -> None:
     outcome = write_report(tmp_path, good(), {})
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert (outcome.violations, outcome.injections) == (0, 1)
-    assert "2 elections, in all of which each of 2 processes stands" in text
+    assert "2 elections. Each of 2 processes campaigns in all of them" in text
     assert "Hand-overs to another process: 2, of one election 1 to 1." in text
     assert "4 terms" in text
     assert "many, election 00" in timeline(load(good())["many"], [])
@@ -204,5 +204,5 @@ def test_no_invariant_breaks_in_any_of_two_hundred_elections_under_a_slice_of_th
     assert {injection.row for injection in history.injections} == set(SLICE)
     assert len(history.parts) == 200
     assert all(part.beliefs and part.reads and part.writes for part in history.parts)
-    # A third lost their key, and whoever was killed led in more than a few.
+    # A third lost their key, and the killed process led in several.
     assert sum(len(part.beliefs) for part in history.parts) > 200 + 66

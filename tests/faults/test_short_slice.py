@@ -1,4 +1,4 @@
-"""A slice of the fault suite that is part of every test run; ``make faults`` runs all of it for as long as one likes."""
+"""A slice of the fault suite that is part of every test run; ``make faults`` runs all of it."""
 
 from __future__ import annotations
 

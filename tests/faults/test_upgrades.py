@@ -1,4 +1,4 @@
-"""The upgrade of an etcd under its leaders, and what the report says of each step."""
+"""The upgrade of an etcd under its leaders, and the report of each step."""
 
 from __future__ import annotations
 

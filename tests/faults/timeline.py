@@ -22,8 +22,10 @@ _INJECTION = "#f4e4b8"
 
 
 def timeline(history: History, violations: Sequence[Violation]) -> str:
-    """Lanes for etcd's own keys and for each candidate, in strips of some hundred seconds. Of many elections, those of
-    the one that had the most terms."""
+    """Draw lanes for etcd's keys and for each candidate, in strips of some hundred seconds.
+
+    Of many elections, draw the one that had the most terms.
+    """
     if history.parts:
         shown = max(history.parts, key=lambda part: len(part.beliefs))
         of_it = [violation for violation in violations if violation.text.startswith(f"election {shown.name}:")]
@@ -38,7 +40,7 @@ def timeline(history: History, violations: Sequence[Violation]) -> str:
     height = _MARKS + _LANE * (len(subjects) + 1) + 34
     width = _LEFT + _ROW_SECONDS * _PER_SECOND + 20
     size = f'width="{width:.0f}" height="{strips * height + 40}"'
-    what = "who believed to lead, with which token; grey: the key that stood first in etcd; yellow: faults"
+    what = "leaders and their tokens; grey: the first key in etcd; yellow: faults"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="11">',
         '<rect width="100%" height="100%" fill="white"/>',
@@ -114,7 +116,7 @@ def _bar(left: float, right: float, y: float, colour: str, title: str, label: st
 
 
 def _first_seats(history: History) -> list[tuple[float, float, int]]:
-    """When each key stood first, as far as was seen: from the end of the one before it to its own."""
+    """Return when each key was seen first in the queue: from the end of the key before it to its own end."""
     spans: list[tuple[float, float, int]] = []
     free, era = 0.0, -1
     for seat in sorted(history.seats.values(), key=lambda seat: (seat.era, seat.token)):
