@@ -1,10 +1,10 @@
-# Everything below works in .venv, which is made and filled at the first use and again when pyproject.toml changes.
-# To use a certain Python: make PYTHON=/path/to/python3 test. A .venv of another one is then made anew; without PYTHON an
-# existing .venv is kept, whatever made it.
+# All targets use .venv, which is created and filled at the first use, and filled again when pyproject.toml changes.
+# To use a certain Python: make PYTHON=/path/to/python3 test. A .venv of another Python is then created again. Without
+# PYTHON, an existing .venv is kept.
 
 VENV := .venv
 BIN := $(VENV)/bin
-# -qq: errors only; a company's own index has its warnings at each install.
+# -qq: errors only, since a company's own index may print warnings at each install.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 
 ifneq ($(PYTHON),)
@@ -14,36 +14,36 @@ ANOTHER_PYTHON := another-python
 endif
 endif
 
-# The suite and the benchmarks start hundreds of Pythons: each would compile what it loads for itself.
+# The suite and the benchmarks start hundreds of Pythons. Without bytecode files, each would compile all its modules.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-etcds test-pythons etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults fuzz proof pictures protobuf-matrix clean another-python
 
 help:
-	@echo 'make demo             three candidates on an etcd of their own: a leader dies, the next one takes over'
-	@echo 'make test             lint, types, layers, and the whole suite, with real etcd servers'
-	@echo 'make test-etcds       the tests that meet a server, on each listed version of etcd, or on ETCD_VERSIONS="3.6.16 3.7.3"'
-	@echo 'make test-pythons     what depends on Python and the libraries, on 3.11 with the lowest of them, and on 3.12 and 3.13'
-	@echo 'make etcds            build these versions ahead, into the cache directory'
-	@echo 'make lint             the same without the suite'
-	@echo 'make format           put the code in form, and mend what ruff can mend by itself'
-	@echo 'make bench            what elections cost, beside Go, kazoo and others: about 15 minutes; BENCH=--quick for a look'
-	@echo 'make bench-losing     how soon a leader knows that it leads no longer'
-	@echo 'make faults           faults of 40 kinds on clusters of three and five, for FAULTS_SECONDS=600, by FAULTS_SEED=...; as root'
-	@echo 'make fuzz             any bytes and any messages from a peer, and floods of a hostile one: about ten minutes'
-	@echo 'make proof            check the TLA+ model of the rule of leases with TLC: half an hour; PROOF="rule variant-g" for these'
+	@echo 'make demo             run three candidates on a separate etcd: a leader dies, and the next one takes over'
+	@echo 'make test             run lint, types, layers, and the whole suite, with real etcd servers'
+	@echo 'make test-etcds       run the tests that need a server, on each listed version of etcd, or on ETCD_VERSIONS="3.6.16 3.7.3"'
+	@echo 'make test-pythons     run the tests that depend on Python and the libraries, on 3.11 (lowest libraries), 3.12 and 3.13'
+	@echo 'make etcds            build these versions in advance, into the cache directory'
+	@echo 'make lint             run lint, types and layers, without the suite'
+	@echo 'make format           format the code, and fix what ruff can fix automatically'
+	@echo 'make bench            measure the cost of elections, beside Go, kazoo and others: about 15 minutes; BENCH=--quick is short'
+	@echo 'make bench-losing     measure the time until a leader detects its loss'
+	@echo 'make faults           inject faults of 40 kinds on three and five members, for FAULTS_SECONDS=600, by FAULTS_SEED=...; as root'
+	@echo 'make fuzz             send any bytes and messages as a peer, and floods as a hostile one: about ten minutes'
+	@echo 'make proof            check the TLA+ model of the lease rule with TLC: half an hour; PROOF="rule variant-g" runs only these'
 	@echo 'make pictures         draw the pictures of docs/design.md from the code'
-	@echo 'make protobuf-matrix  etcd3 under the major versions of protobuf, each in a virtual environment of its own'
+	@echo 'make protobuf-matrix  run etcd3 under the major versions of protobuf, each in a separate virtual environment'
 	@echo 'make clean            remove .venv, caches and builds'
 
 demo: $(VENV)/demo.stamp
 	@$(BIN)/etcdleader demo
 
 # The newest listed etcd, built at the first run; ETCD_TEST_VERSION=3.6.16 names another, ETCD_BINARY=... a program.
-# Candidates in Go and Java are built, too, and the etcdctl of older etcds, where there is Go and Java. HAProxy and promtool are
-# unpacked from Debian's packages, where they are not installed. A file stays together:
-# the servers that its tests share are started once.
+# With Go and Java installed, candidates in both and the etcdctl of older etcds are built, too. HAProxy and promtool are
+# unpacked from Debian's packages unless they are installed. The tests of a file stay together, so that the servers that
+# they share are started once.
 test: lint
 	@$(BIN)/python -m tests.versions.run choose
 	@$(BIN)/python -m tests.interop.build
@@ -56,14 +56,14 @@ ETCD_VERSIONS ?=
 test-etcds: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.versions.run test $(ETCD_VERSIONS)
 
-# Of these Pythons, those that the machine has: on the PATH, or kept by pyenv.
+# Only the Pythons that the machine has are used: those on the PATH, or in pyenv.
 test-pythons: $(VENV)/dev.stamp
 	@$(BIN)/python tools/python_matrix.py $(PYTHONS)
 
 etcds: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.versions.run build $(ETCD_VERSIONS)
 
-# Two at a time: each of the type checkers keeps one processor busy for ten seconds.
+# Two jobs at a time: each type checker keeps one processor busy for ten seconds.
 lint: $(VENV)/dev.stamp
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-pyright lint-mypy lint-style lint-layers
 
@@ -94,8 +94,8 @@ bench: $(VENV)/bench.stamp
 bench-losing: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks.bench_losing
 
-# Kills, freezes, cuts off and confuses members and candidates for some time, in an order that the seed decides (a random
-# one is printed), and checks that nobody led who should not have. The report is build/faults/report.md.
+# Kills, freezes, cuts off and confuses members and candidates, and checks that there were never two leaders. The seed
+# determines the order; a random seed is printed. The report is build/faults/report.md.
 FAULTS_SECONDS ?= 600
 FAULTS_SEED ?=
 # The version of etcd, by default the newest listed, and its feature gates: FAULTS_GATES=FastLeaseKeepAlive=false.
@@ -105,9 +105,6 @@ FAULTS_GATES ?=
 faults: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.faults.run --seconds $(FAULTS_SECONDS) $(FAULTS_SEED:%=--seed %) $(FAULTS_ETCD:%=--etcd %) $(FAULTS_GATES:%=--gates %)
 
-# TLC is fetched with Maven at the first run, and kept in build/proof; it needs Java. The configurations are in proof/.
-PROOF ?=
-
 # More examples of bytes and messages than `make test` tries, and longer floods of a hostile peer: about ten minutes.
 FUZZ_EXAMPLES ?= 20000
 HOSTILE_MEGABYTES ?= 1000
@@ -116,10 +113,13 @@ fuzz: $(VENV)/dev.stamp
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) HOSTILE_MEGABYTES=$(HOSTILE_MEGABYTES) $(BIN)/python -m pytest -n 2 \
 		tests/grpc/test_any_bytes.py tests/grpc/test_hostile_peer.py tests/client/test_any_messages.py
 
+# TLC is fetched with Maven at the first run, and kept in build/proof. It needs Java. The configurations are in proof/.
+PROOF ?=
+
 proof: $(VENV)/made.stamp
 	@$(BIN)/python -m proof.check $(PROOF)
 
-# Rooms and imports, and the way of one candidacy, recorded from a run. A test compares the files with the code.
+# The pictures show rooms and imports, and one candidacy's way, recorded from a run. A test compares them with the code.
 pictures: $(VENV)/dev.stamp
 	@$(BIN)/python -m tools.code_pictures
 
@@ -145,6 +145,6 @@ $(VENV)/dev.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
 	@touch $@ $(VENV)/demo.stamp
 
 $(VENV)/bench.stamp: $(VENV)/dev.stamp
-	@echo 'Installing whom the benchmarks measure, too, into $(VENV) ...'
+	@echo 'Installing the clients that the benchmarks measure into $(VENV) ...'
 	@$(INSTALL) --group bench
 	@touch $@

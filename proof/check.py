@@ -45,13 +45,13 @@ class ToolError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What TLC reported.
+    """The result that TLC reported.
 
     Attributes:
         result: "holds", the name of the violated invariant, or "FAILED" where TLC reported neither.
         states: The number of distinct states, or 0.
         depth: The depth of the search, or 0.
-        seconds: How long TLC ran.
+        seconds: TLC's running time.
     """
 
     result: str

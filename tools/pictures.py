@@ -29,7 +29,7 @@ from etcdleader.testing import EtcdServer
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 ELECTION = "jobs/nightly"
 WIDTH = 100
-# The reader's own font: the format of rich fetches one from somebody else's server.
+# The reader's own font: rich's format fetches one from another server.
 FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
 
 
@@ -80,7 +80,7 @@ async def observe(server: EtcdServer) -> None:
             _print_change(console, (term.identity, term.token))
             if number < 2:
                 await manager.resign()
-        await anyio.sleep(2)  # so that those who resigned stand in the queue again
+        await anyio.sleep(2)  # so that resigned candidates have rejoined the queue
         queue = await read_queue(etcd, ELECTION, timeout=5)
         console.print(queue_table(queue, console, caption="Ctrl-C to end"))
     save(console, "observe", f"etcdleader observe {ELECTION} --watch")

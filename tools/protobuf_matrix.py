@@ -1,6 +1,6 @@
-"""An election under each major version of protobuf, each in a virtual environment of its own.
+"""An election under each major version of protobuf, each in a separate virtual environment.
 
-etcd3's message classes are rebuilt at import, and this is what holds that to be so whatever the application has.
+etcd3's message classes are rebuilt at import. This tool checks that they work with every protobuf of an application.
 
     python tools/protobuf_matrix.py [version ...]
 """
@@ -41,7 +41,7 @@ print(google.protobuf.__version__, api_implementation.Type())
 
 
 def try_version(protobuf: str) -> bool:
-    """Whether an election goes well; prints the version and how, or what went wrong."""
+    """Return whether an election succeeds. Print the version and the result, or the error."""
     with tempfile.TemporaryDirectory(prefix="etcdleader-protobuf-") as folder:
         venv.create(folder, with_pip=True)
         python = Path(folder, "bin", "python")

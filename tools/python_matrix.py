@@ -2,7 +2,7 @@
 
     python tools/python_matrix.py [name ...]
 
-Each entry has a virtual environment of its own. A Python that the machine lacks is left out, by a line that says so.
+Each entry has a separate virtual environment. A Python that the machine lacks is left out, and a line reports it.
 """
 
 from __future__ import annotations
