@@ -49,7 +49,7 @@ ROWS: dict[str, Measure] = {
     "rpc": rpc.measure,
 }
 LIBRARIES = ("anyio", "grpcio", "h2", "hpack", "hyperframe")
-"""Whose versions the report names."""
+"""The packages whose versions the report names."""
 MODULES = {"grpcio": "grpc"}
 # What `many` measures in passing.
 LEFT_OUT_OF_ALL = {"pair"}
@@ -79,7 +79,9 @@ def chosen_peers(text: str) -> list[str]:
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="etcdleader beside its rivals.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure etcdleader beside other libraries."
+    )
     parser.add_argument(
         "--rows",
         type=chosen_rows,
@@ -92,9 +94,9 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
         default=[peer.slug for peer in PEERS],
         help=f"of {', '.join(peer.slug for peer in PEERS)}",
     )
-    parser.add_argument("--rounds", type=int, help="of each timed row, instead of its own number")
-    parser.add_argument("--quick", action="store_true", help="few rounds, small sizes: to see that it works")
-    parser.add_argument("--into", type=Path, default=BUILD, help="where the results go (build/bench)")
+    parser.add_argument("--rounds", type=int, help="the number of rounds of each timed row, instead of its default")
+    parser.add_argument("--quick", action="store_true", help="few rounds and small sizes, as a check that it works")
+    parser.add_argument("--into", type=Path, default=BUILD, help="the folder of the results (build/bench)")
     return parser.parse_args(given)
 
 

@@ -1,4 +1,4 @@
-"""What was asked of etcd: the messages that it received, by method, from its own counters."""
+"""The messages that etcd received, by method, from its own counters."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def received(endpoints: Sequence[str]) -> Counters:
 
 
 def since(before: Counters, after: Counters) -> Counters:
-    """What came in between, without the methods of which nothing came."""
+    """Return the messages between two readings, without methods that received none."""
     gone = {method: count - before.get(method, 0) for method, count in after.items()}
     return {method: count for method, count in sorted(gone.items()) if count}
 
 
 def calls(counters: Counters) -> float:
-    """Those that an answer is waited for, each a round trip."""
+    """Return the number of unary calls, each a round trip."""
     return sum(count for method, count in counters.items() if method not in STREAMS and method != VERSION)
 
 
 def messages(counters: Counters) -> float:
-    """Those on open streams: a watch created or cancelled, a keep-alive."""
+    """Return the number of messages on open streams: a watch created or cancelled, a keep-alive."""
     return sum(count for method, count in counters.items() if method in STREAMS)

@@ -1,12 +1,13 @@
-"""How soon a leader knows that it leads no longer, and that nobody else leads before, on a real etcd.
+"""The time until a leader detects its loss, on a real etcd, and a check that no other candidate leads before.
 
-By hand: a leader's key is deleted, its lease revoked, its key overwritten; measured from before that call leaves until
-`is_valid()` is False. The lease is a minute, so it is the watch that tells. Frozen: the leader's process is stopped
-(SIGSTOP) past its lease while a candidate waits; measured from the end of the lease to the candidate's election. The
-lease cannot end later than a lease after the freeze; where it did end, its last confirmed renewal tells. The process
-goes on (SIGCONT) when the other one leads.
+By hand: a leader's key is deleted or overwritten, or its lease is revoked. The time is measured from before that call is
+sent until `is_valid()` is False. The lease is a minute, so the watch reports the loss.
 
-Every trial has an election of its own. Exits with 1 when a bound was missed.
+Frozen: the leader's process is stopped (SIGSTOP) past its lease while a candidate waits. The time is measured from the
+end of the lease to the candidate's election. The lease ends at most one lease after the freeze. Its last confirmed
+renewal shows when it ended. The process continues (SIGCONT) when the other one leads.
+
+Every trial has a separate election. The program exits with 1 if a bound was missed.
 
     python -m benchmarks.bench_losing [--by-hand 20] [--frozen 10] [--at-once 5]
 """
@@ -43,7 +44,7 @@ CALL_TIMEOUT = 5.0
 NOTICED_WITHIN = 0.3
 SUCCEEDED_WITHIN = 1.0
 PATIENCE = 10.0
-"""Less than ``renew`` by hand: whoever has not noticed by then has missed the bound anyhow."""
+"""Less than ``renew`` by hand: a leader without detection by then has missed the bound anyway."""
 
 BY_HAND = Config(enabled=True, id="bench", lease=60, renew=15, retry=1)
 FROZEN = Config(enabled=True, id="bench", lease=3, renew=0.5, retry=0.25, margin=0.5)
@@ -96,13 +97,13 @@ class Row:
 
 @dataclass
 class Bench:
-    """What is measured on, and what was measured so far.
+    """The server and the loop of the measurements, and the results so far.
 
     Attributes:
         etcd: The server.
-        loop: Which event loop we are on.
+        loop: The event loop.
         rows: The measurements, by (what, loop).
-        claims: What held, or not, in each trial, by (what, loop).
+        claims: For each trial, whether the claim held, by (what, loop).
     """
 
     etcd: EtcdServer
@@ -170,11 +171,11 @@ async def touch(bench: Bench, operator: EtcdClient, what: str, act: Act) -> None
         with anyio.move_on_after(PATIENCE):
             async with anyio.create_task_group() as group:
                 group.start_soon(act, operator, term)
-                while term.is_valid():  # noqa: ASYNC110 - when anybody who looks would see it, not when it is told
+                while term.is_valid():  # noqa: ASYNC110 - when `is_valid()` is False, not when a callback runs
                     await anyio.sleep(0.0005)
                 noticed = time.perf_counter() - since
             await over.wait()
-            # The overwritten one is nobody's now; it stays in front until somebody deletes it.
+            # The overwritten key has no owner now. It stays in front until it is deleted.
             await delete(operator, term)
             new = await manager.wait_elected()
         told = order[:2]
@@ -223,7 +224,7 @@ async def _freeze(bench: Bench, operator: EtcdClient, process: Process, successo
     data = await operator.range(Range(f"{successor.election_key}-data".encode()), timeout=CALL_TIMEOUT)
     bench.took("frozen: freeze + lease -> successor leads", elected_at - stopped_at - FROZEN.lease, SUCCEEDED_WITHIN)
     bench.took("  the same from last confirmed + lease", elected_at - float(confirmed_at) - FROZEN.lease, None)
-    bench.held("frozen: first look after SIGCONT is False", holds=look == b"0")
+    bench.held("frozen: first check after SIGCONT is False", holds=look == b"0")
     believed_until = float(confirmed_at) + FROZEN.lease - FROZEN.margin
     bench.held("frozen: successor not before the deadline", holds=elected_at >= believed_until)
     bench.held("frozen: late guarded write refused", holds=written == b"0" and not data.kvs)
@@ -274,10 +275,10 @@ def _verdict(kept: int, of: int) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="How soon a leader knows that it leads no longer.")
+    parser = argparse.ArgumentParser(description="Measure the time until a leader detects its loss.")
     parser.add_argument("--by-hand", type=int, default=20, help="trials of each kind on each loop")
     parser.add_argument("--frozen", type=int, default=10, help="trials on each loop")
-    parser.add_argument("--at-once", type=int, default=5, help="how many of these beside each other")
+    parser.add_argument("--at-once", type=int, default=5, help="the number of these that run at once")
     wanted = parser.parse_args()
     logging.disable()  # short leases are warned about, and losses are what is tried here
     print(choose())

@@ -1,9 +1,14 @@
-"""What a change of etcd's own leader costs a process that leads many elections, on a real cluster of three members.
+"""The cost of a change of the cluster leader for a process that leads many elections, on a real cluster of three members.
 
 All managers lead. Then etcd's leader is frozen (SIGSTOP) for longer than a TTL, the others elect another one, and the
-frozen one wakes up. Measured: how long it takes until every key is on a new lease, the requests that the other two members
-received meanwhile, the processor time of this process, and how many leaderships were lost until the end. Exits with 1 if
-one was lost.
+frozen one wakes up. It measures four things:
+
+- the time until every key is on a new lease
+- the requests that the other two members received meanwhile
+- this process's processor time
+- the number of leaderships that were lost until the end
+
+The program exits with 1 if a leadership was lost.
 
     python -m benchmarks.bench_moves [--elections 10000] [--lease 60] [--backend asyncio]
 """
@@ -82,7 +87,7 @@ async def measure(etcd: EtcdServer, wanted: argparse.Namespace) -> bool:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What a change of etcd's own leader costs.")
+    parser = argparse.ArgumentParser(description="Measure the cost of a change of etcd's own leader.")
     parser.add_argument("--elections", type=int, default=10_000)
     parser.add_argument("--lease", type=float, default=60.0)
     parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")

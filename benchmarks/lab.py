@@ -1,4 +1,4 @@
-"""What the rows are measured with: servers, workers and peers, all of which end with the block that they were made in."""
+"""The equipment of the rows: servers, workers and peers. All of them end with the block in which they were created."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from benchmarks.zookeeper import ZooKeeper
 from etcdleader.testing import EtcdServer
 
 LEASE = 600
-"""Seconds, where nothing else is said: no renewal falls into a measurement."""
+"""Seconds, by default: no renewal falls into a measurement."""
 
 
 @dataclass
@@ -23,10 +23,10 @@ class Lab:
     """One run.
 
     Attributes:
-        peers: Who takes part.
-        given_rounds: How many rounds, where it was said.
+        peers: The measured peers.
+        given_rounds: The number of rounds, if it was given.
         quick: Whether few rounds are enough.
-        etcd_version: Of the etcd that was last started.
+        etcd_version: The version of the etcd that was last started.
     """
 
     peers: Sequence[Peer]
@@ -67,7 +67,7 @@ class Bench:
         return self.stack.enter_context(self.passing_worker(peer, **options))
 
     def passing_worker(self, peer: Peer, **options: Any) -> Worker:
-        """A worker that somebody else ends."""
+        """A worker that other code ends."""
         told = {"lease": LEASE, "endpoints": self.endpoints(peer), **peer.options, **options}
         return Worker(peer.title, peer.command, told)
 

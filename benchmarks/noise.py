@@ -1,4 +1,4 @@
-"""What else the machine did while a row was measured."""
+"""The machine's other load while a row was measured."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 
 @dataclass
 class Noise:
-    """Of one row. Most of the busy time is the benchmark's own, so it tells most beside that of other runs.
+    """The load during one row. Most of the busy time is the benchmark's own, so compare it with that of other runs.
 
     Attributes:
         load_before: The load average of a minute, when the row began.
-        load_after: And when it ended.
+        load_after: The load average of a minute, when the row ended.
         busy: Percent of all processors' time that was not idle.
-        steal: Percent that the hypervisor gave to somebody else.
-        seconds: How long the row took.
+        steal: Percent that the hypervisor gave to other machines.
+        seconds: The duration of the row.
     """
 
     load_before: float = 0.0

@@ -14,8 +14,8 @@ SHOWN = {OURS.title: ("#1f6feb", "o"), GO.title: ("#2da44e", "s"), BARE.title: (
 # Each row whose name is such is a point, at its size.
 CURVES = {
     "hand-over": (r"herd-\d+", "candidates waiting", "hand-over, ms (median)"),
-    "memory": (r"many-\d+-memory", "elections held by one process", "memory of each, KB"),
-    "at-rest": (r"many-\d+-cpu|pair-cpu", "elections held by one process", "processor at rest, %"),
+    "memory": (r"many-\d+-memory", "elections led by one process", "memory per election, KB"),
+    "at-rest": (r"many-\d+-cpu|pair-cpu", "elections led by one process", "processor at rest, %"),
 }
 
 

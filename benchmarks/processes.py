@@ -1,4 +1,4 @@
-"""What a process uses, as Linux tells."""
+"""The resources of a process, as Linux reports them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import resource
 from pathlib import Path
 
 INNER = ("event_engine", "grpc_", "lifeguard", "resolver", "timer_manager")
-"""What gRPC's core calls its threads."""
+"""The prefixes of thread names in grpcio's core."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 

@@ -1,4 +1,4 @@
-"""Who is measured, what each can do, and what is missing for those who are not."""
+"""The measured peers, their rows, and the reasons why a peer is left out."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ ALL = frozenset({ACQUIRE, COLD, HAND_OVER, HERD, KILL, MANY, EXTEND, SPAWN})
 
 @dataclass(frozen=True)
 class Peer:
-    """One that is measured.
+    """A measured peer.
 
     Attributes:
         slug: Its name on the command line.
         title: Its name in the tables.
-        command: How its worker is started.
+        command: The command that starts its worker.
         does: The rows that it takes part in.
-        missing: Says what is missing on this machine; empty when nothing is.
-        options: What its worker is told beside the rest.
-        on_etcd: Whether it is etcd that it talks to.
+        missing: Returns what is missing on this machine, or an empty string.
+        options: More options for its worker.
+        on_etcd: Whether it uses etcd.
     """
 
     slug: str
@@ -87,7 +87,7 @@ def go_missing() -> str:
 
 
 def go_client_version() -> str:
-    """The version of etcd's Go client that is measured, such as 3.7.3."""
+    """Return the version of the measured Go client, such as 3.7.3."""
     found = re.search(r"etcd/client/v3 v(\S+)", (GO_MODULE / "go.mod").read_text(encoding="utf-8"))
     assert found is not None
     return found[1]

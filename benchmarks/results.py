@@ -1,4 +1,4 @@
-"""What a row has found, and how it is judged."""
+"""The results of a row, and the verdicts on them."""
 
 from __future__ import annotations
 
@@ -74,15 +74,15 @@ class Row:
     Attributes:
         name: Its name on the command line, and in the JSON.
         title: What is measured.
-        unit: Of all its samples.
-        peers: What was found, by the peer's title, in the order of the table.
-        noise: What else the machine did.
-        bounds: What was to be reached.
+        unit: The unit of all its samples.
+        peers: The results by the peer's title, in the order of the table.
+        noise: The machine's other load.
+        bounds: The required results.
         points: For a plot: the size at which this row was measured.
-        references: The peers that all are compared with, by the head of the column; by default Go's client and the bare
-            calls.
+        references: The peers that all are compared with, by the head of the column. The default is the Go client and the
+            bare calls.
         column: Its head in the table that shows several rows side by side. Empty: it is not in that table.
-        versions: Of the server, and of Go's client.
+        versions: The versions of the server and of the Go client.
     """
 
     name: str
@@ -143,6 +143,6 @@ class Row:
 
 
 def verdicts(rows: Sequence[Row]) -> dict[str, int]:
-    """How many bounds were reached, missed and not judged."""
+    """Return a sentence with the number of bounds that were reached, missed and not judged."""
     words = [bound.word for row in rows for bound in row.bounds]
     return {word: words.count(word) for word in ("reached", "missed", "not judged")}

@@ -1,4 +1,4 @@
-"""What is said about samples."""
+"""Statistics of samples."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def head(row: Row) -> tuple[str, ...]:
 
 
 def ratio(row: Row, title: str, reference: str) -> str:
-    """How many times the reference a peer's median is; empty when there is none, or nothing to divide by."""
+    """Return a peer's median as a multiple of the reference's, or an empty string without both."""
     if title == reference or not row.has(title, reference) or row.peers[reference].median <= 0:
         return ""
     return f"{row.peers[title].median / row.peers[reference].median:.2f}"
@@ -98,7 +98,7 @@ def shown(bound: Bound) -> str:
 
 
 def bounds_as_text(rows: Sequence[Row]) -> str:
-    """All bounds once more, the missed ones last: that is where one looks first."""
+    """List all bounds again, the missed ones last, where they are noticed first."""
     found = verdicts(rows)
     judged = [(row, bound) for row in rows for bound in row.bounds]
     judged.sort(key=lambda pair: pair[1].reached is False)
@@ -113,8 +113,8 @@ def as_markdown(rows: Sequence[Row], facts: Sequence[str], left_out: Sequence[st
     out = ["# Benchmarks", ""]
     out += [f"- {fact}" for fact in (*facts, *left_out)]
     found = verdicts(rows)
-    out += ["", "## Bounds", "", "Of them, " + ", ".join(f"{count} {word}" for word, count in found.items()) + ".", ""]
-    out += ["| row | to reach | found | |", "| --- | --- | ---: | --- |"]
+    out += ["", "## Bounds", "", "" + ", ".join(f"{count} {word}" for word, count in found.items()) + ".", ""]
+    out += ["| row | bound | result | |", "| --- | --- | ---: | --- |"]
     out += [f"| {row.title} | {bound.text} | {bound.found} | {shown(bound)} |" for row in rows for bound in row.bounds]
     out += [
         "",

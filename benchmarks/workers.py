@@ -44,7 +44,7 @@ class Pending:
         try:
             return self.future.result(seconds)
         except TimeoutError as error:
-            raise WorkerError(self._title, f"{self._op} was not answered in {seconds:g} s") from error
+            raise WorkerError(self._title, f"{self._op} had no response in {seconds:g} s") from error
 
 
 def environment() -> dict[str, str]:
@@ -65,8 +65,8 @@ def python_peer(module: str) -> tuple[str, ...]:
 class Worker:
     """One process of one peer.
 
-    It has a process group of its own, so that Ctrl-C reaches the parent alone, who then ends its workers in order. The
-    worker ends by itself when its standard input does: also when the parent was killed.
+    It has its own process group, so that Ctrl-C reaches only the parent, which then ends its workers in order. The worker
+    ends when its standard input is closed, even if the parent was killed.
     """
 
     def __init__(self, title: str, command: Sequence[str], options: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ class Worker:
             left = [pending.future for pending in self._asked.values()]
             self._asked.clear()
         for future in left:
-            future.set_exception(WorkerError(self._title, "the worker ended without an answer"))
+            future.set_exception(WorkerError(self._title, "the worker ended without a response"))
 
     def close(self) -> None:
         """Let it go; by force when it does not."""

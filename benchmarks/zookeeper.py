@@ -1,4 +1,4 @@
-"""A ZooKeeper of its own for kazoo, standing alone, with data that goes away with it."""
+"""A separate standalone ZooKeeper for kazoo. Its data is deleted with it."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ async def run(peer: object, number: int, name: str, arguments: dict[str, Any]) -
     try:
         operation = getattr(peer, f"do_{name}", None)
         answer = {"error": f"unknown command {name}"} if operation is None else await operation(**arguments) or {}
-    except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
+    except Exception as error:  # noqa: BLE001 - any error is sent to the parent
         answer = {"error": f"{type(error).__name__}: {error}"}
     say(number, answer)
 

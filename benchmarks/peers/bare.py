@@ -1,4 +1,4 @@
-"""The peer "bare calls", as it is told what to do; what it does is in `bare_calls.py`."""
+"""The worker of the peer "bare calls". The calls are in `bare_calls.py`."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Bare(BareCalls):
         return {"called": called}
 
     def do_lost(self) -> Answer:
-        """Those whose lease has run out by now."""
+        """Return the names whose lease has expired by now."""
         limit = now() - self.options.lease * SECOND
         return {"lost": sum(candidate.renewed < limit for candidate in self.by_lease.values())}
 

@@ -1,8 +1,10 @@
-"""The bare calls: the least that Python's gRPC and etcd ask for, without a library.
+"""The bare calls: the least that Python's gRPC and etcd require, without a library.
 
-A lease is granted; ONE transaction puts the key and reads the queue; the predecessor is watched from "now", and looked
-at once more if anything was written in between; its DELETE is the election when it was the only one before us. Nothing
-is decided when an answer is missing, late or odd, and nothing is noticed but a DELETE: it is a floor and no candidate.
+A lease is granted. One transaction puts the key and reads the queue. The predecessor is watched from "now", and read
+again if anything was written in between. Its DELETE is the election if it was the only key before ours.
+
+A missing, late or unexpected response leads to no decision, and only a DELETE is noticed. It is a lower bound, not a
+candidate.
 """
 
 from __future__ import annotations
@@ -155,7 +157,7 @@ class BareCalls(BlockingPeer):
         self.to_watch.put(RPC.WatchRequest(cancel_request=RPC.WatchCancelRequest(watch_id=watch)))
 
     def check(self) -> None:
-        """Look who is before a candidate: after a deletion, or when something was written before the watch stood."""
+        """Read the keys before a candidate's: after a deletion, or if a key was written before the watch was created."""
         while True:
             candidate = self.to_check.get()
             found = self.kv.Range(

@@ -61,7 +61,7 @@ class Elections(BlockingPeer):
         return self.candidates[name]
 
     def do_connect(self) -> None:
-        """Each has a connection of its own."""
+        """Each has a separate connection."""
 
     def do_acquire(self, election: str, times: int) -> Answer:
         took = []

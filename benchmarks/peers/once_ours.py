@@ -1,4 +1,4 @@
-"""A whole program with etcdleader: it is elected, says when, and ends."""
+"""A whole program with etcdleader: it is elected, prints the time, and ends."""
 
 from __future__ import annotations
 

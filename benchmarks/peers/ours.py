@@ -16,7 +16,7 @@ WAVE = 128
 
 
 class Ours:
-    """Candidates by name, all on one connection. Where nothing else is said, a candidate is named as its election."""
+    """Candidates by name, all on one connection. By default, a candidate has its election's name."""
 
     def __init__(self, group: anyio.abc.TaskGroup) -> None:
         self.options = options()
@@ -44,7 +44,7 @@ class Ours:
         return manager
 
     async def do_connect(self) -> None:
-        """A connection stands as long as somebody uses it."""
+        """A connection stays open while a manager uses it."""
         manager = self.manager(f"warm-{os.getpid()}")
         self.group.start_soon(manager.campaign)
         await manager.wait_elected()
@@ -60,7 +60,7 @@ class Ours:
         return {"took": took}
 
     async def do_acquire_cold(self, election: str) -> Answer:
-        """With nobody else on it, the connection goes with its only user."""
+        """The connection is closed with its only user."""
         took = await self.do_acquire(election, 1)
         await self.do_drop(f"{election}-0")
         return took
@@ -98,7 +98,7 @@ class Ours:
 
     async def do_die(self, name: str, number: int) -> None:
         term = self.managers[name].term
-        assert term is not None, "it does not lead"
+        assert term is not None, "it is not the leader"
         # Counted from before the renewal was sent: a little less than from its answer, as the others count.
         die(number, now() + int((term.remaining() + self.config.margin) * SECOND))
 

@@ -1,7 +1,7 @@
-"""How a worker is spoken to: it reads commands as lines of JSON, and answers each by a line with the command's id.
+"""The protocol of workers: a worker reads commands as lines of JSON, and responds to each by a line with the command's id.
 
-Times are those of CLOCK_MONOTONIC in nanoseconds, which all processes of a machine share: so a moment in one worker can
-be subtracted from a moment in another, and the way to the parent and back is in no measurement.
+Times are nanoseconds of CLOCK_MONOTONIC, which all processes of a machine share. So times of different workers can be
+subtracted, and the way to the parent and back is in no measurement.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _speaking = threading.Lock()
 
 @dataclass(frozen=True)
 class Options:
-    """What every worker is told at its start, as JSON in its first argument.
+    """The options of every worker, passed as JSON in its first argument.
 
     Attributes:
-        endpoints: Where the server is.
-        lease: Seconds that the seat stays taken when its holder is gone.
+        endpoints: The server's endpoints.
+        lease: Lease TTL in seconds: how long leadership outlives a crashed leader.
         renew: Seconds between two renewals.
-        retry: Of etcdleader's settings.
-        margin: Of etcdleader's settings.
+        retry: The setting of etcdleader.
+        margin: The setting of etcdleader.
         backend: The loop: asyncio, trio or uvloop.
-        shared: One session for all elections, where the peer has such a thing.
+        shared: One session for all elections, if the peer has sessions.
         reads: Whether the bare calls confirm a renewal by a read, as etcdleader does.
-        client: Of the row `rpc`: which gRPC client.
+        client: The gRPC client of the row `rpc`.
     """
 
     endpoints: tuple[str, ...]
@@ -77,12 +77,12 @@ class BlockingPeer:
 
 
 def serve(peer: BlockingPeer) -> None:
-    """Do what is asked, each in a thread of its own, until there is nobody to ask."""
+    """Run each command in a separate thread, until standard input is closed."""
 
     def run(number: int, operation: Callable[..., Answer | None], arguments: dict[str, Any]) -> None:
         try:
             answer = operation(**arguments) or {}
-        except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
+        except Exception as error:  # noqa: BLE001 - any error is sent to the parent
             answer = {"error": f"{type(error).__name__}: {error}"}
         say(number, answer)
 

@@ -69,7 +69,7 @@ async def together(function: Callable[[], Awaitable[None]], times: int) -> None:
 
 
 class Responses:
-    """The bytes of etcd's responses to calls: headers, the message, trailers."""
+    """The bytes of the server's responses to calls: headers, the message, trailers."""
 
     def __init__(self, message: bytes) -> None:
         self._message = framed(message)

@@ -1,4 +1,4 @@
-"""To be elected where nobody else stands: a new lease, on a connection that is open."""
+"""Acquiring leadership without other candidates: a new lease on an open connection."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def cold(lab: Lab) -> Row:
                     found[peer.title].samples += [one * MILLI for one in took]
                     found[peer.title].count(asked.since(before, after))
     for title, measured in found.items():
-        measured.note = "the requests with those of the release" + (
-            "; with its own start, since it is a program" if title == "etcdctl elect" else ""
+        measured.note = "the requests include those of the release" + (
+            "; includes its start, since it is a program" if title == "etcdctl elect" else ""
         )
     return Row("cold", "Acquire: a new lease, a new connection (one member)", "ms", found, noises)

@@ -73,7 +73,7 @@ class Waiting:
 def measure(lab: Lab, variant: Variant) -> Row:
     peers = lab.who(HAND_OVER)
     if variant.gap == FRESH:
-        # They do not tell when they stand in the queue, or are started anew for it.
+        # These do not report when they have joined the queue, or are started again to join it.
         peers = [peer for peer in peers if peer.slug not in {"etcdctl", "kazoo"}]
     found = {peer.title: Measured() for peer in peers}
     with lab.bench(variant.members) as bench, noise.watched() as noises:

@@ -45,7 +45,7 @@ class Queue:
         return self.workers[place % 2]
 
     def change(self) -> int:
-        """The one in front resigns; returns the nanoseconds until the next one knows. One who left joins at the end."""
+        """Let the leader resign, and return the nanoseconds until the next one is elected. A candidate that left rejoins at the end."""
         place = self.turn
         self.turn += 1
         elected = self.worker(place + 1).begin("wait", name=self.name(place + 1))
@@ -54,7 +54,7 @@ class Queue:
         return took
 
     def after(self) -> None:
-        """Out of what is counted: who resigned is let go, and with a short queue somebody stands in."""
+        """This is outside the counted time: the resigned candidate leaves, and a short queue is filled again."""
         self.worker(self.turn - 1).ask("drop", name=self.name(self.turn - 1))
         self.worker(self.first).ask("stand", election=self.election, name=self.name(self.first))
         self.first += 1

@@ -52,9 +52,9 @@ def measure(lab: Lab) -> list[Row]:
                     done.result()
             finally:
                 over.set()
-    title = f"kill -9 of the leader (lease {LEASE} s): from the lease's end to the successor's word"
+    title = f"kill -9 of the leader (lease {LEASE} s): from the lease's end to the successor's election"
     whole = Row("kill", title, "ms", found, noises)
-    title = "The same, from etcd's deletion of the dead leader's key, as an observer saw it"
+    title = "The same, from etcd's deletion of the dead leader's key, as an observer received it"
     share = Row("kill-share", title, "ms", own, noises)
     for row in (whole, share):
         judge(row)

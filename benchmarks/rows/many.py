@@ -48,7 +48,7 @@ def of_a_pair(holders: Sequence[Holder], noise: Noise) -> Iterator[Row]:
     row.at_most("of a processor", OURS.title, 0.1)
     for holder in holders:
         measured = row.peers[holder.peer.title]
-        # A request of etcd's counters is none of the peer's. What is counted is for both, by the renewal.
+        # A request for etcd's counters is not the peer's. The count is for both, per renewal.
         measured.count(holder.used.asked, int(max(1, holder.used.asked.get("LeaseKeepAlive", 0))))
     if OURS.title in row.peers:
         asked = row.peers[OURS.title].per_operation()
@@ -71,7 +71,7 @@ def of_a_pair(holders: Sequence[Holder], noise: Noise) -> Iterator[Row]:
 
 
 def of_many(holders: Sequence[Holder], noise: Noise, size: int) -> Iterator[Row]:
-    what = f"{size:,} elections held by one process"
+    what = f"{size:,} elections led by one process"
     row = table(f"many-{size}-cpu", f"At rest: {what}: processor", "%", holders, noise, lambda holder: holder.used.cpu)
     for holder in holders:
         row.peers[holder.peer.title].count(holder.used.asked, size)
@@ -84,7 +84,7 @@ def of_many(holders: Sequence[Holder], noise: Noise, size: int) -> Iterator[Row]
     yield row
     row = table(
         f"many-{size}-memory",
-        f"{what}: memory of each",
+        f"{what}: memory per election",
         "KB",
         holders,
         noise,
@@ -93,14 +93,16 @@ def of_many(holders: Sequence[Holder], noise: Noise, size: int) -> Iterator[Row]
     if size == JUDGED:
         row.at_most("each", OURS.title, 20)
     yield row
-    row = table(f"many-{size}-acquired", f"{what}: until all lead", "s", holders, noise, lambda h: [h.used.acquired])
+    row = table(
+        f"many-{size}-acquired", f"{what}: time until all are led", "s", holders, noise, lambda h: [h.used.acquired]
+    )
     if size == JUDGED:
         row.at_most("until all lead", OURS.title, 10)
     yield row
     if any(holder.used.handed_over is not None for holder in holders):
         row = table(
             f"many-{size}-handed-over",
-            f"{what}: until another process leads in all of them",
+            f"{what}: time until another process leads in all of them",
             "s",
             holders,
             noise,
@@ -121,4 +123,4 @@ def judge_the_rest(row: Row, holders: Sequence[Holder], size: int) -> None:
             if size == JUDGED:
                 every, not_of_grpc = used.threads[0]
                 found = f"{not_of_grpc} of the {every}"
-                row.bounds.append(Bound("<= 6 threads that are not gRPC's own", found, not_of_grpc <= 6))
+                row.bounds.append(Bound("<= 6 threads outside gRPC", found, not_of_grpc <= 6))

@@ -1,7 +1,7 @@
-"""What elections cost that nothing happens in: one leader with one waiting, and many that one process holds.
+"""The cost of elections at rest: one leader with one waiting candidate, and many elections led by one process.
 
-All peers rest at the same time, each on an etcd of its own; what each uses is told by the kernel. Whatever is timed
-(all acquired, all handed over) is done by one peer at a time.
+All peers rest at the same time, each on a separate etcd. The kernel reports their resources. Timed steps (all acquired,
+all handed over) are done by one peer at a time.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from benchmarks.workers import Worker, WorkerError
 
 LEASE, RENEW, RETRY = 60, 15.0, 5.0
 REST = 60.0
-"""Four renewals at ours, three of Go's, which renews every third of the lease."""
+"""Four of etcdleader's renewals, or three of the Go client's, which renews every third of the lease."""
 QUICK_REST = 16.0
 MEGA, KILO, NANO = 1 << 20, 1 << 10, 1e-9
 
 
 @dataclass
 class Used:
-    """What one peer used, holding some elections.
+    """The resources of one peer that leads some elections.
 
     Attributes:
-        before: Bytes of its process, connected and idle.
+        before: Its process's memory in bytes, connected and idle.
         acquired: Seconds until it held all of them.
         handed_over: Seconds from the first resignation until a second process held all of them.
-        resident: Bytes of its processes at rest: of the holder, and of the one that waits.
-        threads: Of them: all, and those that are not gRPC's own.
-        cpu: Percent of a processor at rest, of each of them.
-        asked: Of etcd, at rest.
+        resident: Memory at rest in bytes, of the leader and of the waiting process.
+        threads: Their threads: all, and those outside gRPC.
+        cpu: Percent of a processor at rest, for each of them.
+        asked: The requests to etcd at rest.
         lost: Elections that were lost at rest.
-        failed: Why it was not handed over.
+        failed: The reason why it was not handed over.
     """
 
     before: int = 0

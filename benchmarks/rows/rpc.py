@@ -111,10 +111,10 @@ def tables(found: Mapping[Peer, Found], noises: Noise) -> list[Row]:
     shown: tuple[tuple[str, str, str, Figure], ...] = (
         ("rpc-codec", "A call, the codec alone, in memory: processor", "codec, CPU", lambda one: one.codec),
         ("rpc-call-cpu", f"{call}: processor", "lone call, CPU", lambda one: one.call),
-        ("rpc-call", f"{call}: until the answer", "latency", lambda one: one.call_latency),
-        ("rpc-burst-cpu", f"{burst}: processor of each", f"call of {SIZE}, CPU", lambda one: one.burst),
-        ("rpc-burst", f"{burst}: until the answer to each", "latency", lambda one: one.burst_latency),
-        ("rpc-event-cpu", f"{event}: processor of each", "watch event, CPU", lambda one: one.event),
+        ("rpc-call", f"{call}: time until the response", "latency", lambda one: one.call_latency),
+        ("rpc-burst-cpu", f"{burst}: processor time of each", f"call of {SIZE}, CPU", lambda one: one.burst),
+        ("rpc-burst", f"{burst}: time until each response", "latency", lambda one: one.burst_latency),
+        ("rpc-event-cpu", f"{event}: processor time of each", "watch event, CPU", lambda one: one.event),
         ("rpc-event", f"{event}: from the put", "latency", lambda one: one.event_latency),
     )
     rows = []

@@ -1,7 +1,7 @@
-"""What it costs to begin: imports, settings, and a whole process from its spawn to its election.
+"""The cost of a start: imports, settings, and a whole process from its spawn to its election.
 
-Everything is a fresh process, in turns. Where the processes are compared with each other, what an empty one takes is
-taken off: it is Python's own start.
+Each measurement is a new process, in turns. Comparisons between processes subtract the time of an empty one, which is
+Python's own start.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def spawn(lab: Lab) -> list[Row]:
 
 
 def command(peer: Peer, endpoints: Sequence[str]) -> list[str]:
-    """A program that is elected, says when (etcdctl: its key), and ends."""
+    """A program that is elected, prints the time (etcdctl: its key), and ends."""
     if peer in {OURS, BARE}:
         program = ROOT / "benchmarks" / "peers" / f"once_{peer.slug}.py"
         return [sys.executable, str(program), endpoints[0], new_election()]

@@ -66,7 +66,7 @@ def test_a_bound_is_judged_by_what_was_measured_beside_it(ours: float, word: str
 
 
 def test_without_its_reference_a_bound_is_not_judged() -> None:
-    """Neither reached nor missed, and it says so."""
+    """It is neither reached nor missed, and the report shows it."""
     found = row(1.0, go=None)
     found.at_most_times(1.15, OURS.title, GO.title)
     assert verdicts([found]) == {"reached": 0, "missed": 0, "not judged": 1}
