@@ -5,15 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from anyio import AsyncContextManagerMixin
 from anyio.abc import TaskStatus
 
 from .config import Config
 from .errors import EtcdLeaderError
-from .metrics import Metrics
 from .model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, Term
+
+if TYPE_CHECKING:
+    from .metrics import Metrics
 
 __all__ = ("ErrorCallback", "LeaderManager", "TermCallback", "Work")
 

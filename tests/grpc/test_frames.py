@@ -24,7 +24,7 @@ from etcdleader._grpc.events import (
 )
 from etcdleader._grpc.frames import H2Codec
 from etcdleader._grpc.framing import MessageDecoder, Status, encode_message, encode_timeout, status_of
-from etcdleader._grpc.hpack import HeaderDecoder, encode_headers
+from etcdleader._grpc.hpack import encode_headers
 
 WINDOW = 2**17
 SETTINGS, NO_SETTINGS = 4, b"\0\0\0\4\0\0\0\0\0"
@@ -387,20 +387,3 @@ def test_a_timeout_is_eight_digits_at_most(seconds: float, header: str) -> None:
 def test_a_code_that_is_none_is_unknown(number: str) -> None:
     expected = "INVALID_ARGUMENT" if number == "٣" else "UNKNOWN"  # a digit, if a strange one
     assert status_of({}, {"grpc-status": number}) == Status(expected, "")
-
-
-def test_headers_that_are_known_by_heart_mean_something_else_when_the_table_has_moved_on() -> None:
-    unpacker = HeaderDecoder()
-    newest = b"\xbe"  # whatever the table got last
-    for number in range(3):
-        added = b"\x40" + b"\x01a" + b"\x01" + str(number).encode()
-        assert unpacker.decode(added) == {"a": str(number)}
-        for _ in range(2):
-            assert unpacker.decode(newest) == {"a": str(number)}
-
-
-def test_blocks_without_end_are_not_kept() -> None:
-    unpacker = HeaderDecoder()
-    for size in range(1, 500):
-        unpacker.decode(b"\x82" * size)
-    assert len(unpacker._unpacked) < 100

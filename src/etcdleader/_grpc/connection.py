@@ -60,17 +60,13 @@ class Connection:
             reserved_streams: The number of concurrent streams that are reserved for ``stream_stream``.
             on_received: Is called when a message, or a part of one, was received for an open call or stream.
             on_too_many_pings: Is called when the peer closes the connection because it receives too many pings.
-            max_recv_bytes: The largest message that is accepted. Incomplete messages of all streams together may take
-                1.5 times as much.
+            max_recv_bytes: The largest accepted message. All incomplete messages together may take 1.5 times as much.
         """
         self.ended = anyio.Event()
-        self._authority = authority
-        self._user_agent = user_agent
+        self._authority, self._user_agent = authority, user_agent
         self._ping_interval = ping_interval
-        self._on_received = on_received
-        self._on_too_many_pings = on_too_many_pings
-        self._max_recv_bytes = max_recv_bytes
-        self._buffered = 0
+        self._on_received, self._on_too_many_pings = on_received, on_too_many_pings
+        self._max_recv_bytes, self._buffered = max_recv_bytes, 0
         self._codec = H2Codec(limits.WINDOW)
         self._transport: Transport | None = None
         self._headers = RequestHeaders("http", authority, user_agent)
@@ -80,8 +76,7 @@ class Connection:
         self._scope = anyio.CancelScope()
         self._ping_unanswered = False
         self._last_received_at = -math.inf
-        self._state = State.IDLE
-        self._why = Status("UNAVAILABLE", "there is no connection")
+        self._state, self._why = State.IDLE, Status("UNAVAILABLE", "there is no connection")
         self._last = math.inf
 
     async def connect(self, tls: Tls | None) -> None:
@@ -383,13 +378,12 @@ class Connection:
         if happening.error_code == _ENHANCE_YOUR_CALM and happening.debug_data == "too_many_pings":
             self._on_too_many_pings()
         why = f"the peer is going away: {happening.debug_data or f'code {happening.error_code}'}"
-        self._start_draining(
-            happening.last_stream_id, Status("UNAVAILABLE", why, graceful=happening.error_code == _NO_ERROR)
-        )
+        status = Status("UNAVAILABLE", why, graceful=happening.error_code == _NO_ERROR)
+        self._start_draining(happening.last_stream_id, status)
 
     def _on_data(self, stream_id: int, exchange: Exchange, data: bytes) -> None:
-        unframed = exchange.decoder
-        for message in unframed.feed(data):
+        decoder = exchange.decoder
+        for message in decoder.feed(data):
             exchange.messages += 1
             if exchange.is_call and exchange.messages > 1:
                 self._end_stream(stream_id, exchange, Status("INTERNAL", "several responses to one request"))
@@ -397,10 +391,10 @@ class Connection:
             exchange.on_message(message)
             if self._exchanges.get(stream_id) is not exchange:
                 return  # on_message has cancelled it
-        if unframed.error is not None:
-            self._end_stream(stream_id, exchange, unframed.error)
-        elif (held := unframed.buffered) or exchange.buffered:
-            self._buffered, exchange.buffered = self._buffered + held - exchange.buffered, held
+        if decoder.error is not None:
+            self._end_stream(stream_id, exchange, decoder.error)
+        elif (buffered := decoder.buffered) or exchange.buffered:
+            self._buffered, exchange.buffered = self._buffered + buffered - exchange.buffered, buffered
             if self._buffered > 1.5 * self._max_recv_bytes:
                 what = "incomplete messages exceed 1.5 max_recv_bytes"
                 self._end_stream(stream_id, exchange, Status("RESOURCE_EXHAUSTED", what))

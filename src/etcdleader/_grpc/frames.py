@@ -36,8 +36,7 @@ _REFUSED_STREAM, _CANCEL = 0x7, 0x8
 _MALFORMED = "a malformed frame"
 _REFUND = limits.REFUND
 _HEADER_UNIT, _FRAME_UNIT = 64, 32
-"""A header block for no stream counts as one more frame for each 64 bytes, and any frame for each 32 bytes. A frame of
-data may hold thousands of messages."""
+"""Bytes that count as one more frame: in a header block for no stream, and in any frame (it may have many messages)."""
 
 
 @dataclass(slots=True)

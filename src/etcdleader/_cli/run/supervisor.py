@@ -56,9 +56,6 @@ def become_subreaper() -> bool:
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-# The descendants of a process
-
-
 def _parent(pid: int) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - Path is a hundred times slower, and this runs for all pids
@@ -176,21 +173,12 @@ class _Terminal:
 class Supervisor:
     """The supervision of one command, from its start until all of its processes have ended.
 
-    ``orders`` has these keys:
-
-    - ``wrapper`` and ``group``: the wrapper's pid and process group.
-    - ``deadline``: the time until which the lease is valid, on the clock of ``boottime``.
-    - ``grace``: the seconds between SIGTERM and SIGKILL.
-    - ``lead``: the seconds from SIGTERM to the deadline.
-    - ``after``: the seconds from the deadline to SIGKILL.
-    - ``terminal``: whether the command gets the terminal's foreground.
-    - ``ignored``: the signals that the command ignores at its start.
-    - ``json``: whether errors are JSON lines.
-    - ``not_executable`` and ``not_found``: the exit statuses of a command that cannot be executed or does not exist.
-
     Args:
         channel: The socket to the wrapper. Messages are JSON objects, one a line.
-        orders: The settings above.
+        orders: ``wrapper`` and ``group``, the wrapper's pid and process group. ``deadline``, until which the lease is valid
+            by ``boottime``. Seconds: ``grace`` between SIGTERM and SIGKILL, ``lead`` from SIGTERM to the deadline, ``after``
+            from the deadline to SIGKILL. ``terminal``: the command gets the foreground. ``ignored``: signals that it
+            ignores. ``json``: errors are JSON lines. ``not_executable`` and ``not_found``: exit statuses.
         command: The program and its arguments.
     """
 

@@ -1,0 +1,22 @@
+"""Header blocks are decoded once, as long as they mean the same."""
+
+from __future__ import annotations
+
+from etcdleader._grpc.hpack import HeaderDecoder
+
+
+def test_headers_that_are_known_by_heart_mean_something_else_when_the_table_has_moved_on() -> None:
+    unpacker = HeaderDecoder()
+    newest = b"\xbe"  # whatever the table got last
+    for number in range(3):
+        added = b"\x40" + b"\x01a" + b"\x01" + str(number).encode()
+        assert unpacker.decode(added) == {"a": str(number)}
+        for _ in range(2):
+            assert unpacker.decode(newest) == {"a": str(number)}
+
+
+def test_blocks_without_end_are_not_kept() -> None:
+    unpacker = HeaderDecoder()
+    for size in range(1, 500):
+        unpacker.decode(b"\x82" * size)
+    assert len(unpacker._unpacked) < 100
