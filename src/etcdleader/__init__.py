@@ -10,8 +10,8 @@ that. To follow one candidacy, start at ``_election.candidacy``.
 - ``_grpc``: a gRPC client over HTTP/2, without any reference to etcd.
 - ``config``: the settings of an election and of etcd, as valid values.
 - ``_etcd``: the port to etcd (``_etcd.api``) and the client behind it.
-- ``manager``: the contract of a leader manager.
-- ``metrics``: the contract of metrics.
+- ``manager``: the contract of a leader manager, and the metrics protocol.
+- ``metrics``: metrics that count nothing, and the fan-out to several metrics.
 - ``_lease``: a key kept on a confirmed lease, for any purpose.
 - ``_election``: one candidacy over a lease, and views of the queue.
 - ``_managers``: campaigns, terms and callbacks.

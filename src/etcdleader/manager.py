@@ -1,23 +1,22 @@
-"""The contract of a leader manager."""
+"""The contract of a leader manager, and of the metrics that it reports to."""
+
+# ruff: noqa: ARG002 - a hook that does not count uses no argument
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from anyio import AsyncContextManagerMixin
 from anyio.abc import TaskStatus
 
 from .config import Config
 from .errors import EtcdLeaderError
-from .model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, Term
+from .model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, LossReason, Term
 
-if TYPE_CHECKING:
-    from .metrics import Metrics
-
-__all__ = ("ErrorCallback", "LeaderManager", "TermCallback", "Work")
+__all__ = ("ErrorCallback", "LeaderManager", "Metrics", "TermCallback", "Work")
 
 T = TypeVar("T")
 
@@ -248,3 +247,64 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
 
         The first item is the current state. Each item is the newest state: never an older one, and never a backlog.
         """
+
+
+class Metrics(Protocol):
+    """The hooks of an election. They are called on the event loop at each event, must return promptly, and must not raise.
+
+    Subclass :class:`NullMetrics` to implement some of them. If an implementation raises, its first exception is logged. The
+    election is not affected.
+    """
+
+    # `return` marks a body that a subclass may inherit. Type checkers treat an empty body in a protocol as abstract.
+
+    def bind(self, manager: LeaderManager) -> Metrics:
+        """Return the object that counts for this manager.
+
+        Called once, when the manager receives these metrics. Return this object if it counts for one manager, or for
+        all alike. Otherwise, return another object for this manager.
+        """
+        ...
+
+    def elected(self, term: Term) -> None:
+        """A term began."""
+        return
+
+    def ousted(self, term: Term, reason: LossReason, drain: float) -> None:
+        """A term ended and its work has ended ``drain`` seconds after it was cancelled."""
+        return
+
+    def renewed(self, duration: float, remaining: float) -> None:
+        """A renewal was confirmed ``duration`` seconds after it was sent, when ``remaining`` seconds were left."""
+        return
+
+    def renewal_failed(self, remaining: float) -> None:
+        """A renewal was not confirmed; ``remaining`` seconds are left."""
+        return
+
+    def lease_moved(self, lease_id: int) -> None:
+        """The candidate key has moved to another lease, because etcd has elected another leader."""
+        return
+
+    def etcd_failed(self, error: EtcdLeaderError) -> None:
+        """A call failed or a stream broke."""
+        return
+
+    def queued(self, position: int | None) -> None:
+        """The position in the queue changed: 0 for the leader, None outside the queue."""
+        return
+
+    def overrun(self, term: Term) -> None:
+        """Work ignored its cancellation past the deadline."""
+        return
+
+    def leader_known(self, known: bool | None) -> None:  # noqa: FBT001 - it is what happened, not a switch
+        """Called when it changes whether this candidate has a known leader.
+
+        - True: it leads, or is queued behind another candidate.
+        - False: it campaigns, but there is no known leader.
+        - None: it no longer campaigns.
+
+        A dead leader is known until its lease ends, because etcd does not detect its death sooner.
+        """
+        return

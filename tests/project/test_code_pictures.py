@@ -53,7 +53,7 @@ def test_a_call_is_drawn_from_the_room_that_makes_it() -> None:
     assert by_function["work"].lane == candidacy.PROGRAM
     assert by_function["_etcd.client.EtcdClient.lease_revoke"].caller == "_lease.lease.Lease.revoke"
     assert by_function["_managers.base.BaseManager.stop"].caller == candidacy.PROGRAM
-    assert by_function["_etcd.watch_stream._Watch.tell"].caller == candidacy.ETCD
+    assert by_function["_etcd.watch_stream._Watch.deliver"].caller == candidacy.ETCD
     assert by_function["_lease.renewal_round.Round.run"].caller is None
 
 
