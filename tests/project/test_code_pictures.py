@@ -54,7 +54,7 @@ def test_a_call_is_drawn_from_the_room_that_makes_it() -> None:
     assert by_function["_etcd.client.EtcdClient.lease_revoke"].caller == "_lease.lease.Lease.revoke"
     assert by_function["_managers.base.BaseManager.stop"].caller == candidacy.PROGRAM
     assert by_function["_etcd.watch_stream._Watch.deliver"].caller == candidacy.ETCD
-    assert by_function["_lease.renewal_round.Round.run"].caller is None
+    assert by_function["_lease.renewal_round.RenewalRound.run"].caller is None
 
 
 def test_a_room_without_a_line_in_the_packages_docstring_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
