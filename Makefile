@@ -18,7 +18,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-etcds test-pythons etcds lint lint-pyright lint-mypy lint-style lint-layers format bench bench-losing faults fuzz proof pictures protobuf-matrix clean another-python
+.PHONY: help demo test test-etcds test-pythons etcds lint lint-pyright lint-mypy lint-style lint-layers lint-english format bench bench-losing faults fuzz proof pictures protobuf-matrix clean another-python
 
 help:
 	@echo 'make demo             run three candidates on a separate etcd: a leader dies, and the next one takes over'
@@ -65,7 +65,7 @@ etcds: $(VENV)/dev.stamp
 
 # Two jobs at a time: each type checker keeps one processor busy for ten seconds.
 lint: $(VENV)/dev.stamp
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-pyright lint-mypy lint-style lint-layers
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint-pyright lint-mypy lint-style lint-layers lint-english
 
 lint-pyright:
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -79,6 +79,9 @@ lint-style:
 
 lint-layers:
 	$(BIN)/lint-imports
+
+lint-english:
+	$(BIN)/python tools/english.py
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix-only .

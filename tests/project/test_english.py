@@ -1,0 +1,73 @@
+"""`make lint` checks the English of docs, docstrings and texts shown to people. CONTRIBUTING.md has the rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools import english
+
+ROOT = Path(__file__).parents[2]
+LONG = " ".join(["word"] * (english.MOST_WORDS + 1))
+
+
+def problems_in_module(tmp_path: Path, source: str) -> list[str]:
+    path = tmp_path / "module.py"
+    path.write_text(source, encoding="utf-8")
+    return [problem for text in english.of_module(path) for problem in english.problems(text)]
+
+
+def problems_in_page(tmp_path: Path, page: str) -> list[str]:
+    path = tmp_path / "page.md"
+    path.write_text(page, encoding="utf-8")
+    return [problem for text in english.of_page(path) for problem in english.problems(text)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Whoever connects first wins."""',
+        'def f() -> None:\n    """Whether it is open."""',
+        "value = 1  # nobody reads it",
+        'raise ValueError(f"{name} is told anew")',
+        'log.warning("%s lost the seat, and somebody leads", name)',
+        f'"""{LONG}."""',
+        f'"""Words.\n\n    Args:\n        name: {LONG}.\n    """',
+    ],
+)
+def test_a_refused_word_or_a_long_sentence_in_a_module_is_found(tmp_path: Path, source: str) -> None:
+    assert problems_in_module(tmp_path, source) != []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Return the leader."""',
+        'whoever = "nobody"',  # code, and a string that no person reads
+        '"""Call ``nobody()`` to release leadership."""',
+        f'"""{" ".join(["Word"] * english.MOST_WORDS)}. {" ".join(["Word"] * english.MOST_WORDS)}."""',
+        '"""Run it::\n\n    ' + LONG + '\n"""',
+    ],
+)
+def test_code_and_short_sentences_pass(tmp_path: Path, source: str) -> None:
+    assert problems_in_module(tmp_path, source) == []
+
+
+@pytest.mark.parametrize("page", ["Nobody leads.", f"- {LONG}.", f"| a | {LONG} |", f"A page\nof {LONG}."])
+def test_a_page_is_checked_in_paragraphs_lists_and_tables(tmp_path: Path, page: str) -> None:
+    assert problems_in_page(tmp_path, page) != []
+
+
+@pytest.mark.parametrize(
+    "page", [f"```\n{LONG} nobody\n```", "`nobody`", "[the log](#what-nobody-says)", "etcd 3.5.33 and 3.6.14"]
+)
+def test_code_links_and_versions_in_a_page_pass(tmp_path: Path, page: str) -> None:
+    assert problems_in_page(tmp_path, page) == []
+
+
+def test_there_are_at_most_twenty_exceptions_and_each_is_a_file_with_a_reason() -> None:
+    assert len(english.EXCEPTIONS) <= 20
+    for path, reason in english.EXCEPTIONS.items():
+        assert (ROOT / path).is_file()
+        assert reason
