@@ -49,7 +49,7 @@ class Rules:
         if happened is Input.RENEWAL_FAILED_LATE and not self.critical:
             self.critical = True
             news.add(News.CRITICAL)
-        if happened is Input.CANDIDACY_ENDED:
+        if happened in {Input.CANDIDACY_ENDED, Input.RENEWED}:
             self.renewals_fail = self.critical = False
         if happened in BACK:
             self.blind = False
@@ -113,7 +113,13 @@ def test_any_sequence_of_inputs_follows_the_rules(inputs: list[tuple[Input, type
 @pytest.mark.parametrize("state", [state for state in State if state >= State.BLIND])
 @pytest.mark.parametrize("happened", [Input.ANSWERED, Input.RENEWED])
 def test_nothing_ends_an_outage_while_a_watch_is_missing(state: State, happened: Input) -> None:
-    assert TRANSITIONS[happened][state] is state
+    assert TRANSITIONS[happened][state] >= State.BLIND
+
+
+@pytest.mark.parametrize("state", [state for state in State if state >= State.BLIND])
+def test_a_confirmed_renewal_ends_the_failure_of_renewals_even_while_a_watch_is_missing(state: State) -> None:
+    """Otherwise a candidate whose lease is renewed would stay unready until its watch is back."""
+    assert TRANSITIONS[Input.RENEWED][state] is State.BLIND
 
 
 @pytest.mark.parametrize("state", [State.FAILING, State.CRITICAL])
