@@ -106,7 +106,9 @@ def doctor(
             etcd, config = read.etcd, read.config or Config()
 
             async def examine() -> None:
-                await check_etcd(etcd, config, name or read.election_key, report, timeout=timeout, hold=hold or 0.0)
+                await check_etcd(
+                    etcd, config, name or read.election_key or None, report, timeout=timeout, hold=hold or 0.0
+                )
 
             try:
                 anyio.run(examine)
