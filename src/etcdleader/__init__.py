@@ -12,7 +12,7 @@ that. To follow one candidacy, start at ``_election.candidacy``.
 - ``_etcd``: the port to etcd (``_etcd.api``) and the client behind it.
 - ``manager``: the contract of a leader manager, and the metrics protocol.
 - ``metrics``: metrics that count nothing, and the fan-out to several metrics.
-- ``_lease``: a key kept on a confirmed lease, for any purpose.
+- ``_lease``: the shared connection, and a key kept on a confirmed lease over it.
 - ``_election``: one candidacy over a lease, and views of the queue.
 - ``_managers``: campaigns, terms and callbacks.
 - ``_settings``: the sources of settings (``_settings.sources`` uses dynaconf).

@@ -171,7 +171,7 @@ class _PathLike(Protocol):
 
 @dataclass(frozen=True, init=False, slots=True)
 class EtcdConfig:
-    """The way to one etcd cluster. Hashable: managers with equal values share a connection.
+    """The addresses and credentials of one etcd cluster. Hashable: managers with equal values share a connection.
 
     Attributes:
         endpoints: The members of one cluster, each as ``host:port`` or ``https://host:port``. Any of them may be used.

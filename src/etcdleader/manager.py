@@ -299,7 +299,7 @@ class Metrics(Protocol):
         return
 
     def leader_known(self, known: bool | None) -> None:  # noqa: FBT001 - it is what happened, not a switch
-        """Called when it changes whether this candidate has a known leader.
+        """Called when a leader becomes known to this candidate, or unknown.
 
         - True: it leads, or is queued behind another candidate.
         - False: it campaigns, but there is no known leader.

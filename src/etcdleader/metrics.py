@@ -1,4 +1,4 @@
-"""The hooks by which a manager reports its events, with the names and meanings of the numbers."""
+"""Metrics that ignore all events, and the fan-out that isolates the election from exceptions in metrics."""
 
 from __future__ import annotations
 

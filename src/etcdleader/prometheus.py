@@ -1,4 +1,4 @@
-"""Numbers for Prometheus (``pip install 'etcdleader[prometheus]'``).
+"""Prometheus metrics (``pip install 'etcdleader[prometheus]'``).
 
 ::
 

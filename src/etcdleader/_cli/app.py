@@ -1,4 +1,4 @@
-"""The typer application: it registers all commands. Each command has its own module."""
+"""The typer application: it registers all commands."""
 
 from __future__ import annotations
 

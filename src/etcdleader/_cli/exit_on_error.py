@@ -1,4 +1,4 @@
-"""The exit of a command after an error: its message and its exit code."""
+"""Map errors of a command to a message and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The context that all candidacies of a campaign share."""
+"""The parameters that all candidacies of a campaign share: identity, election key, timing, clock, listener, connection."""
 
 from __future__ import annotations
 

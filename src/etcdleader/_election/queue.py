@@ -144,7 +144,7 @@ class QueuePosition:
 
     @classmethod
     def joined(cls, revision: int, newest: Sequence[KeyValue], count: int) -> QueuePosition:
-        """Return the position that the Txn shows which has put our key.
+        """Return the position shown by the Txn that put our key.
 
         Args:
             revision: The revision of the Txn.

@@ -214,7 +214,7 @@ class Event(NamedTuple):
 
 
 class WatchCreated(NamedTuple):
-    """The message that the watch exists. Every event with a mod_revision above ``revision`` will be delivered.
+    """The watch was created. Every event with a mod_revision above ``revision`` will be delivered.
 
     It is delivered once when the watch is created. After each break of the stream, it is delivered again with
     ``resumed`` set. The watch then continues from the revision after the last complete one.
@@ -232,7 +232,7 @@ class WatchEvents(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WatchBroken:
-    """The message that the stream broke. The client opens a new one.
+    """The watch's stream broke. The client is opening a new one.
 
     ``WatchCreated(resumed=True)`` or another ``WatchBroken`` follows, unless etcd cancels the watch.
     """

@@ -1,4 +1,4 @@
-"""The choice of the endpoint to use, and of the moment to leave it. Pure: the caller passes the time."""
+"""The endpoint to use, and the moment to switch to the next. Pure: the caller passes the time."""
 
 from __future__ import annotations
 

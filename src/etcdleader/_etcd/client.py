@@ -1,4 +1,4 @@
-"""The client of one etcd cluster: the port, implemented over a network."""
+"""A client of one etcd cluster: implements the port over a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Encoding and decoding of the RPCs' values, by etcd3's protobuf messages."""
+"""Encode requests and decode responses with etcd3's protobuf messages."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def going_away(details: str, endpoint: str) -> GoingAwayError:
 
 
 def error_from_cancel_reason(reason: str) -> EtcdLeaderError:
-    """Map the reason for which etcd cancelled a watch to an error. The watch stream has no status codes."""
+    """Map a watch's cancel_reason to an error. The watch stream has no status codes."""
     text = _shortened(reason or "etcd cancelled the watch")
     lower = text.lower()
     if (stale := _stale_token(text)) is not None:

@@ -1,4 +1,4 @@
-"""etcd3's transactions: operations of users, run over the port, and the compares that guard a transaction."""
+"""etcd3's transactions over the port, and the term's guard: compares of its key's create_revision and lease."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS contexts for connections to etcd, and a check of the files that they are made from."""
+"""TLS contexts for connections to etcd, and checks of their certificate and key files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A diagnosis of failed TLS connections. The texts name the file, the setting or the endpoint."""
+"""Explain a failed TLS connection, naming the file, the setting or the endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A monitor of the version of each member in use. Reads and warnings depend on it."""
+"""The version of the member in use, read after each endpoint switch. Until it is known, reads go through raft's log."""
 
 from __future__ import annotations
 

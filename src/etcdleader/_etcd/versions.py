@@ -1,4 +1,4 @@
-"""The versions of etcd with defects that matter to an election."""
+"""The etcd versions with defects that affect elections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The opening of a connection, and the choice of the event loop's transport.
+"""Open a connection, with the transport for the running event loop.
 
 asyncio uses a protocol (``transport_asyncio.py``): bytes are processed where the loop reads them, and sent in the next
 iteration. Through anyio's streams, each message would pass through a separate task. That takes one or two iterations

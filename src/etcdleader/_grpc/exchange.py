@@ -1,4 +1,4 @@
-"""The exchange on one HTTP/2 stream of a connection: a unary call, or messages in both directions."""
+"""The state of one HTTP/2 stream: a unary call or a bidirectional stream."""
 
 from __future__ import annotations
 

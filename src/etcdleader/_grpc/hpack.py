@@ -74,7 +74,7 @@ def encode_headers(headers: Iterable[tuple[bytes, bytes]], *, secret: bool = Fal
 
 
 def _integer(value: int, bits: int, first: int) -> bytes:
-    """Return an encoded integer with a prefix of so many bits (RFC 7541, 5.1)."""
+    """Encode an integer with a ``bits``-bit prefix (RFC 7541, 5.1)."""
     most = (1 << bits) - 1
     if value < most:
         return bytes((first | value,))

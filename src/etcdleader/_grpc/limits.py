@@ -1,4 +1,4 @@
-"""The bounds of buffers, queues and work that a peer can cause, each with its reason. Pure.
+"""Limits on the buffers, queues and work that a peer can cause, with reasons. Pure.
 
 A peer that exceeds a bound violates the protocol or is hostile. Its stream or its connection is ended.
 """

@@ -1,1 +1,1 @@
-"""A key that is kept on a confirmed lease: a candidate key, a registration, or any other key."""
+"""The shared connection to etcd, and the sessions that keep a key on a confirmed lease over it."""

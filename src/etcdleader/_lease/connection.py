@@ -1,4 +1,4 @@
-"""The connection pool, and each connection's task that keeps its leases alive.
+"""The connection to etcd that managers share: pooled, checks revisions, renews leases and moves keys.
 
 Users with an equal client share one connection per event loop and process. It has one channel, one stream of each kind
 and one ticker. The pool opens a connection for its first user and closes it when the last user leaves.

@@ -43,7 +43,7 @@ class Lease:
 
     @classmethod
     def known(cls, connection: Connection, failed: Callable[[EtcdLeaderError], None], lease_id: int) -> Lease:
-        """Return an object for a lease that etcd granted earlier, in order to revoke it."""
+        """Return a handle to an existing lease, to revoke it."""
         lease = cls(connection, lambda: -math.inf, failed)
         lease.lease_id = lease_id
         return lease

@@ -1,4 +1,4 @@
-"""The deadline of a lease, and the decision which renewals extend it. Pure: the caller passes the time.
+"""The deadline of a lease, and the rule for the renewals that extend it. Pure: the caller passes the time.
 
 All times are seconds on the manager's clock (CLOCK_BOOTTIME by default). All durations are seconds.
 """
@@ -117,7 +117,7 @@ class LeaseClock:
 
 
 class RenewalResult(Enum):
-    """The result of a renewal: of the keep-alive, the proposal after it, and the read after the proposal."""
+    """The result of a renewal: what its keep-alive, its proposal and its read together prove."""
 
     CONFIRMED = "confirmed"
     """The lease is trusted from the time when the keep-alive was sent."""

@@ -1,4 +1,4 @@
-"""The key on a lease. Pure."""
+"""The session's key as a read must show it: create_revision, value and lease. Pure."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class RenewalRound:
         self.changed = Event()
 
     def notify(self) -> None:
-        """Wake the tasks that wait for ``news``."""
+        """Wake the tasks that wait for ``changed``."""
         self.changed.set()
         self.changed = Event()
 

@@ -52,7 +52,7 @@ class RenewalSchedule:
         return self._uniform(0.0, max(0.0, latest))
 
     def add_jitter(self) -> None:
-        """Let the next renewal be due after a random part of ``renew``. Later renewals keep the resulting offset."""
+        """Make the next renewal due after a random fraction of ``renew``. Later ones keep the offset."""
         self._early = self._uniform(0.0, 0.9) * self._renew
 
     def postpone(self, now: float) -> None:
@@ -66,5 +66,5 @@ class RenewalSchedule:
         self._early = 0.0
 
     def end_at(self, moment: float) -> None:
-        """Let no renewal start from ``moment`` on."""
+        """Start no renewal at or after ``moment``."""
         self._last = min(self._last, moment)

@@ -1,4 +1,4 @@
-"""The renewals of one connection's leases, in shared rounds.
+"""The task that renews a connection's leases in shared rounds and checks their deadlines, also after a suspend.
 
 The keep-alives of all due leases are sent back to back on one stream. Then one proposal, and read-only Txns of up to 128
 keys, confirm them. So ten thousand leases cost ten thousand small messages and about 160 Txns, instead of twenty thousand

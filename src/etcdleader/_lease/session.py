@@ -171,7 +171,7 @@ class Session:
         self._may_lead = may
 
     def drain(self) -> None:
-        """Renew for at most one more ``lease``, so that work which ignores its cancellation does not keep the key forever."""
+        """Renew for at most one more ``lease``, so that work which ignores cancellation cannot hold the key forever."""
         self._schedule.end_at(self.now() + self.timing.lease)
 
     async def renew_now(self) -> None:

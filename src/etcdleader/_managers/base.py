@@ -35,7 +35,7 @@ from .term_scope import TermScope
 
 
 class BaseManager(ServingManager):
-    """A manager without the way in which it becomes leader."""
+    """The common part of all managers. Subclasses implement ``_contend``."""
 
     def __init__(
         self, config: Config, election_key: str, *, clock: Callable[[], float], metrics: Metrics | None
@@ -49,7 +49,7 @@ class BaseManager(ServingManager):
         self.add_metrics(metrics or NullMetrics())
 
     def _reset(self) -> None:
-        """Initialize the state. A forked child does so again.
+        """Initialize the state. Called again in a forked child.
 
         The child is another candidate: it has a new identity, and no lease, key or term.
         """
@@ -70,7 +70,7 @@ class BaseManager(ServingManager):
 
     @abstractmethod
     async def _contend(self, campaign: Campaign) -> None:
-        """Campaign until ``campaign.stopping``; serve each term with ``_serve``."""
+        """Campaign until ``campaign.stopping``; serve each term with ``_serve_term``."""
 
     # The current state
 

@@ -1,4 +1,4 @@
-"""Calls of callbacks and work: the term or campaign that they run in, and the handling of their exceptions."""
+"""Run callbacks and work in their term or campaign, and handle their exceptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Liveness of a campaign, judged from the time of its last activity. Can be read from any thread."""
+"""The health of a campaign, from the time of its last activity. Any thread may read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outages: when a failure is news, and when an outage is over. A table of states and inputs, without I/O.
+"""Outages: which failures to report, and when an outage ends. A state table, without I/O.
 
 An outage begins with a failure. While it lasts, each kind of error is news once. If no watch is missing, these end it:
 

@@ -146,7 +146,7 @@ class Reporter(Waiters):
         self.on_trouble(error)
 
     def raised_late(self, term: Term, error: EtcdLeaderError, *, tell: bool) -> None:
-        """Log an error that the end of a term has caused in work or a callback. ``tell``: call ``on_trouble``, too."""
+        """Log an error in work or a callback that the end of its term caused. ``tell``: also call ``on_trouble``."""
         _logger.warning(
             "work or a callback of %s for %r (token %d) raised %s after the end of its term: %s",
             *(term.identity, term.election, term.token, type(error).__name__, error),

@@ -1,4 +1,4 @@
-"""The part of a manager that serves terms: work, callbacks, and the one way out of a term."""
+"""The part of a manager that runs a term: its work, its callbacks and its end."""
 
 from __future__ import annotations
 

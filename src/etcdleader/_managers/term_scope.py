@@ -1,4 +1,4 @@
-"""One term and the work that runs in it. At its end, the term is marked, then the work is cancelled and awaited."""
+"""The cancel scopes of all work in one term, its end, and the deadline after which the work is an overrun."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class TermScope:
     def _backstop(self, now: float, remaining: float) -> float:
         """Return the time on the loop's clock at which a scope ends in any case.
 
-        The ticker should end the term first: it gives the reason, and its clock counts suspend, as the loop's may not.
+        The renewer's check should end the term first: it gives the reason, and its clock counts suspend, as the loop's may not.
         So the backstop is a quarter of a margin later.
         """
         return now + remaining + self._margin / 4

@@ -1,4 +1,4 @@
-"""Blocking functions in threads that end with them."""
+"""Run a blocking function in a new thread, outside any pool."""
 
 from __future__ import annotations
 

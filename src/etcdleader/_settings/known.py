@@ -1,4 +1,4 @@
-"""The known settings. Their names and kinds are those of the fields of ``Config`` and ``EtcdConfig``."""
+"""The names of settings: their kinds, the environment prefix, and which are reserved or secret."""
 
 from __future__ import annotations
 

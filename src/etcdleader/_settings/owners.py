@@ -1,4 +1,4 @@
-"""Check of the users that may write a settings file.
+"""Refuse a settings file that another user may have written.
 
 The file decides which process leads, and which address receives the password.
 """

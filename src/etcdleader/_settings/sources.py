@@ -65,7 +65,7 @@ class Settings:
             raise ConfigError(Problem.of("section", section, 'must be the name of a table, such as "leader"'))
 
     def no_section(self) -> str:
-        """Return the problem that no place has the election's table. It names the table that may have been meant."""
+        """Return the problem text for a missing election table, with a likely misspelling."""
         meant = self.misspelled()
         return self.nowhere(f"there is no [{self.leader.name}] section" + (f"; did you mean {meant}?" if meant else ""))
 

@@ -1,4 +1,4 @@
-"""Tables of settings that are laid over each other. Each value has its origin."""
+"""Merge tables of settings, each value with its origin; convert values and report unknown names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def normal(name: object) -> str:
 
 
 def lay(table: Mapping[Any, object], origin: str, tree: Tree, *, over: bool = True) -> None:
-    """Lay a table over a tree: tables are merged, other values (including lists) are replaced, and None is ignored.
+    """Merge a table into a tree: tables are merged, other values (including lists) replaced, None ignored.
 
     With ``over=False``, no value is replaced: the table has defaults.
     """

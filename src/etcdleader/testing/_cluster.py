@@ -51,7 +51,7 @@ class Replica(Electable, Protocol):
         ...
 
     def catch_up(self) -> None:
-        """Send the watches that began in the past the events that they have missed."""
+        """Send unsynced watches the events that they have missed."""
 
 
 class Cluster(Background):

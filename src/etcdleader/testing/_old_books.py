@@ -1,4 +1,4 @@
-"""etcd's wrong revocations when a former leader wakes up (etcd#15247)."""
+"""Reproduces etcd#15247: a former leader that wakes up revokes leases that its successor renewed."""
 
 from __future__ import annotations
 

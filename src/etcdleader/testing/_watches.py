@@ -51,7 +51,7 @@ class Watches:
         *,
         revision: int,
     ) -> ServerWatch:
-        """Create a watch on a member that has applied ``revision``. One from the past waits for the catch-up loop."""
+        """Create a watch on a member at ``revision``. A watch with an earlier start is unsynced until the catch-up loop serves it."""
         watch = ServerWatch(
             key,
             range_end,

@@ -1,4 +1,4 @@
-"""The log on stderr: text for people, or one JSON object a line for programs."""
+"""Log lines on stderr: text for people, or one JSON object per line."""
 
 from __future__ import annotations
 

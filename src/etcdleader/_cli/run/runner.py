@@ -172,7 +172,7 @@ class Runner(NullMetrics):
         self._changed()
 
     async def _give_up(self) -> None:
-        """End the campaign if the first response, or the time limit, brings no leadership."""
+        """Stop the campaign if the first response or the time limit passes without leadership."""
         plan = self._plan
         at_once = plan.nowait or plan.wait == 0
         limit = math.inf if plan.wait is None else plan.wait

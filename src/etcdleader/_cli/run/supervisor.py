@@ -300,7 +300,7 @@ class Supervisor:
     # Its end
 
     def _end(self, why: str) -> None:
-        """Begin the end once: SIGTERM to all processes now, and SIGKILL after the grace period."""
+        """Start the shutdown, once: SIGTERM to all processes now, SIGKILL after the grace period."""
         if self._why is not None:
             return
         self._why = why
