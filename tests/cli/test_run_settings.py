@@ -9,7 +9,9 @@ import pytest
 
 from etcdleader import Config
 from etcdleader._cli.run.settings import make_manager, resolve_run
+from etcdleader._settings.known import option_of
 from etcdleader._settings.sources import Overrides
+from etcdleader._values.kinds import Kind, kinds
 from etcdleader.errors import ConfigError
 from tests.helpers.run_command import run
 
@@ -80,4 +82,5 @@ def test_each_setting_with_a_help_text_is_an_option(tmp_path: Path) -> None:
     assert {"id", "lease", "retry", "renew", "margin"} <= helped.keys()
     shown = " ".join(run("--help", cwd=tmp_path).stdout.replace("│", " ").split())
     for name, text in helped.items():
-        assert f"--{name} {'TEXT' if name == 'id' else 'DURATION'} {text}" in shown
+        kind = "DURATION" if kinds(Config)[name] is Kind.DURATION else "TEXT"
+        assert f"{option_of(name)} {kind} {text}" in shown

@@ -94,6 +94,8 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     ]
     signature = inspect.signature(command, eval_str=True)
     own = [each for each in signature.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
+    for name in {each.name for each in own} & {each.name for each in options}:
+        raise TypeError(f"the setting {name!r} has the name of an option of run: give it another name, or no help text")
     vars(command)["__signature__"] = signature.replace(parameters=[*own, *options])
     return command
 
