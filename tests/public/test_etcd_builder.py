@@ -221,7 +221,7 @@ def test_a_version_may_be_written_as_its_tag() -> None:
 
 
 def test_a_binary_and_a_version_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="exclude"):
+    with pytest.raises(ValueError, match="must not be given together"):
         EtcdServer(binary="/usr/bin/etcd", version="3.7.3")
 
 

@@ -50,9 +50,9 @@ async def test_a_candidate_creates_a_watch_that_is_cancelled_at_once_with_pauses
     etcd: FakeEtcd, clock: VirtualClock, compact_revision: int
 ) -> None:
     leader, waiting = etcd.client("leader"), etcd.client("waiting")
-    async with make(leader, clock) as manager, make(waiting, clock, "waiting"):
-        term = await manager.wait_elected()
-        async with cancelling(etcd, compact_revision):
+    async with make(leader, clock) as manager:
+        term = await manager.wait_elected()  # before the other one begins: trio starts tasks in any order
+        async with make(waiting, clock, "waiting"), cancelling(etcd, compact_revision):
             await anyio.sleep(SECONDS)
         assert term.is_valid()
     for client in (leader, waiting):

@@ -27,7 +27,7 @@ async def test_a_term_that_is_over_before_it_began_is_reported_in_order(
             clock.advance(2 * CONFIG.lease)
         return TermScope(*arguments, **named)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("etcdleader._managers.leadership.TermScope", freeze)
+    monkeypatch.setattr("etcdleader._managers.elector.TermScope", freeze)
     manager = make(etcd.client(), clock)
     ousted: list[Term] = []
     manager.on_ousted(lambda _, term: ousted.append(term))
@@ -39,4 +39,4 @@ async def test_a_term_that_is_over_before_it_began_is_reported_in_order(
             told = [
                 record.getMessage() for record in caplog.records if f"token {ousted[0].token}" in record.getMessage()
             ]
-            assert ["no longer" in one for one in told] == [False, True]
+            assert ["lost leadership" in one for one in told] == [False, True]

@@ -59,7 +59,7 @@ class AllIsWell:
     def __init__(self) -> None:
         self.api = self
         self.raft_terms = RaftTerms()
-        self.renewals = LeaseRenewer(self)  # type: ignore[arg-type]
+        self.renewer = LeaseRenewer(self)  # type: ignore[arg-type]
         self.turns = FairLimiter(64)
         self.proposals = 0
         self.listener = Silent()
@@ -97,7 +97,7 @@ class AllIsWell:
             for _ in range(many)
         ]
         async with anyio.create_task_group() as group:
-            group.start_soon(self.renewals.run)
+            group.start_soon(self.renewer.run)
             for session in sessions:
                 await session.open()
             for session in sessions:

@@ -378,7 +378,7 @@ async def test_an_error_of_our_own_in_a_term_ends_the_campaign_and_names_the_ter
         await anyio.sleep(1)
         raise error
 
-    monkeypatch.setattr(Candidacy, "hold", hold)
+    monkeypatch.setattr(Candidacy, "monitor", hold)
     with pytest.raises(AttributeError) as caught:
         await ENTRIES[entry](manager)
     assert caught.value is error

@@ -100,7 +100,7 @@ _CONFIRMED_RENEWAL = (
         "confirmed renewal",
         within="on_error",
         pattern=r"self\.\w+ = error",
-        replacement="self.lose(LossReason.EXPIRED)",
+        replacement="self.invalidate(LossReason.EXPIRED)",
         test="test_one_lost_renewal_costs_nothing",
     ),
     Bug(

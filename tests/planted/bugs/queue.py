@@ -51,7 +51,7 @@ _OWN_KEY = (
         "own key",
         within="_has_won",
         pattern=r"if self\.session\.is_valid\(\):",
-        replacement="if self.session.lost is None:",
+        replacement="if self.session.loss_reason is None:",
         test="test_a_candidate_that_comes_next_in_line_after_its_lease_has_lost_all_trust",
     ),
     Bug(
