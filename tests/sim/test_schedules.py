@@ -243,7 +243,8 @@ async def test_a_compacted_watch_costs_a_leader_nothing(etcd: FakeEtcd, clock: V
                 etcd.put(f"{ELECTION}2/{number}")
             etcd.compact()
             client.heal()
-            await anyio.sleep(1)
+            # A watch that has lasted for `retry` is created again without a pause.
+            await anyio.sleep(2 * CONFIG.retry)
             assert term.is_valid()
         assert client.calls["watch"] >= 6
         etcd.delete(term.key)
