@@ -17,9 +17,10 @@ from etcdleader._etcd.messages import ALL_WATCHES, WatchResponse
 from etcdleader._etcd.rpcs import LEASE_KEEP_ALIVE, WATCH
 from etcdleader._etcd.stream import Http2Stream, StreamUse
 from etcdleader._grpc import Status
-from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
+from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS
 from tests.client.watching import World
 from tests.helpers.scripted_stream import Opener
+from tests.helpers.virtual_run import run_virtually
 
 ANY = settings(deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "60")))
 REVISIONS = st.integers(-1, 9)
@@ -66,8 +67,7 @@ def test_any_responses_on_a_watch_stream_raise_nothing(
         world.watches.close()
         await anyio.sleep(2)
 
-    name, options = virtual_backend(backend)
-    anyio.run(main, backend=name, backend_options=dict(options))
+    run_virtually(main, backend)
 
 
 @pytest.mark.parametrize("backend", VIRTUAL_BACKENDS)
@@ -85,8 +85,7 @@ def test_any_answers_on_a_keep_alive_stream_raise_nothing(
             for answer in answers:
                 opener.last.bring(answer)
 
-    name, options = virtual_backend(backend)
-    anyio.run(main, backend=name, backend_options=dict(options))
+    run_virtually(main, backend)
 
 
 class _Connection:

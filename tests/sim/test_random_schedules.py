@@ -13,10 +13,9 @@ from typing import Any
 
 import anyio
 import pytest
-import trio
 
 from etcdleader.testing import FakeEtcd
-from etcdleader.testing.virtual_time import virtual_backend
+from tests.helpers.virtual_run import run_virtually
 from tests.sim.invariants import InvariantChecker
 from tests.sim.schedule import ELECTION_TIMEOUT, ETCDS_MISTAKES, SLOWEST, Schedule
 from tests.sim.world import ELECTION, until
@@ -97,13 +96,8 @@ def test_a_seed_is_a_schedule(seeded: Callable[[int], None], anyio_backend: tupl
     """So that one that fails can be played again."""
     records = []
     for _ in range(2):
-        backend, options = virtual_backend(anyio_backend[0])
         seeded(7)
-        schedule = partial(run, 7, 200, by_hand=True)
-        if backend == "trio":  # anyio before 4.14 passes it no options
-            records.append(trio.run(schedule, **options))
-        else:
-            records.append(anyio.run(schedule, backend=backend, backend_options=dict(options)))
+        records.append(run_virtually(partial(run, 7, 200, by_hand=True), anyio_backend[0]))
     first, second = records
     assert len(first.log) > 30
     assert first.log == second.log

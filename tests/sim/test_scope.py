@@ -22,8 +22,9 @@ from etcdleader import (
 from etcdleader._lease import connection as connections
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
-from etcdleader.testing.virtual_time import VirtualClock, virtual_backend
+from etcdleader.testing.virtual_time import VirtualClock
 from tests.helpers.slow_work import work_until_cancelled
+from tests.helpers.virtual_run import run_virtually
 from tests.sim.world import CONFIG, leading, make, until
 
 pytestmark = pytest.mark.anyio
@@ -302,8 +303,7 @@ def test_a_manager_campaigns_on_one_loop_after_another(
                     await manager.wait_elected()
 
     for name in (first, second):
-        backend, options = virtual_backend(name)
-        anyio.run(main, backend=backend, backend_options=dict(options))
+        run_virtually(main, name)
     assert tokens == [2, 2]
 
 
