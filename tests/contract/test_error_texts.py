@@ -28,6 +28,8 @@ TEXTS = {
     ),
     "ErrGRPCNotCapable": (["FAILED_PRECONDITION", "UNAVAILABLE"], "etcdserver: not capable", EtcdUnavailableError),
 }  # fmt: skip
+MISSING = {("3.5.1", "ErrGRPCAuthOldRevision")}
+"""Texts that a version on the list does not have yet."""
 OF_A_WATCH = ("ErrGRPCInvalidAuthToken", "ErrGRPCAuthOldRevision", "ErrGRPCUserEmpty", "ErrGRPCPermissionDenied")
 
 
@@ -38,9 +40,9 @@ def program(server: EtcdServer) -> bytes:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_text_that_decides_what_an_error_means_is_etcds(name: str, program: bytes) -> None:
+def test_a_text_that_decides_what_an_error_means_is_etcds(name: str, program: bytes, server: EtcdServer) -> None:
     codes, text, kind = TEXTS[name]
-    assert text.encode() in program
+    assert (text.encode() in program) != ((server.version, name) in MISSING)
     for code in codes:
         assert type(error_from_status(code, text, "etcd-1:2379")) is kind
 
