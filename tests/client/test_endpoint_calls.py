@@ -30,7 +30,7 @@ async def endpoint_to(*plans: Plan) -> AsyncIterator[tuple[Http2Endpoint, list[S
     with anyio.fail_after(PATIENCE):
         async with serving() as (address, servers), anyio.create_task_group() as group:
             endpoint = endpoint_of(address, EtcdConfig([address], max_recv_bytes=2**20))
-            endpoint._tls_diagnosis = None  # as when it has answered before: nobody wonders whether TLS is spoken
+            endpoint._tls_diagnosis = None  # as after an earlier response: a failure is not diagnosed again
 
             async def follow() -> None:
                 for place, plan in enumerate(plans):

@@ -132,7 +132,7 @@ SETUPS: dict[str, tuple[State, Input]] = {
     "closed early": (State.CLOSED, Subject.close),
 }
 IDLE, OPEN, DRAINING, CLOSED, NEVER = State.IDLE, State.OPEN, State.DRAINING, State.CLOSED, None
-"""NEVER: a connection is connected once, and what is not connected has nobody who could hang up."""
+"""NEVER: a connection is connected once, and the peer can close it only after that."""
 NEXT: dict[str, tuple[State | None, ...]] = {
     # In the order of SETUPS.
     "connected": (OPEN, NEVER, NEVER, NEVER, CLOSED),

@@ -27,11 +27,11 @@ def problems_in_page(tmp_path: Path, page: str) -> list[str]:
 @pytest.mark.parametrize(
     "source",
     [
-        '"""Whoever connects first wins."""',
+        '"""The server thinks of a new stream."""',
         'def f() -> None:\n    """Whether it is open."""',
-        "value = 1  # nobody reads it",
-        'raise ValueError(f"{name} is told anew")',
-        'log.warning("%s lost the seat, and somebody leads", name)',
+        "value = 1  # the peer knows it",
+        'raise ValueError(f"{name} hears a message")',
+        'log.warning("%s retries in vain", name)',
         f'"""{LONG}."""',
         f'"""Words.\n\n    Args:\n        name: {LONG}.\n    """',
     ],

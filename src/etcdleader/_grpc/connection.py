@@ -87,10 +87,10 @@ class Connection:
         """
         if tls is not None:
             self._headers = RequestHeaders("https", self._authority, self._user_agent)
-        wire = self._transport = await connect(self._authority, tls, self._data_to_send, self._data_received)
+        transport = self._transport = await connect(self._authority, tls, self._data_to_send, self._data_received)
         self._enter(State.OPEN, Status("OK", ""))
-        wire.schedule_flush()
-        spawn_system_task(functools.partial(self._run, wire), "grpc connection", self.ended.set)
+        transport.schedule_flush()
+        spawn_system_task(functools.partial(self._run, transport), "grpc connection", self.ended.set)
 
     @property
     def is_open(self) -> bool:
@@ -280,15 +280,15 @@ class Connection:
 
     # The task
 
-    async def _run(self, wire: Transport) -> None:
+    async def _run(self, transport: Transport) -> None:
         try:
             with self._scope:
                 async with anyio.create_task_group() as group:
-                    for task in (*wire.tasks, self._ping):
+                    for task in (*transport.tasks, self._ping):
                         group.start_soon(ki_protected(self._guarded), task)
         finally:
             self._fail(Status("CANCELLED", "its task was cancelled"))
-            await wire.aclose()
+            await transport.aclose()
 
     async def _guarded(self, task: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -108,12 +108,12 @@ def _forked() -> None:
 
     On trio, such a child still takes events from the shared selector. This library cannot prevent that.
     """
-    nobody, other = socket.socketpair()
+    unconnected, other = socket.socketpair()
     other.close()
-    for wire in list(_open):
+    for transport in list(_open):
         with suppress(Exception):
-            os.dup2(nobody.fileno(), wire.fileno)
-    nobody.close()
+            os.dup2(unconnected.fileno(), transport.fileno)
+    unconnected.close()
 
 
 on_fork(AtFork.SOCKETS, _forked)

@@ -35,7 +35,7 @@ class AttachedKeys:
         self._retry = retry
         self._lease_id = 0
         self._ours: set[int] = set()
-        """All leases of this session that keys were put on."""
+        """All our leases on which keys were put."""
         self._scope: anyio.CancelScope | None = None
         self.leases: dict[bytes, int] = {}
 

@@ -251,7 +251,7 @@ class BaseManager(ServingManager):
                     await self._reporter.wait_changed()
                     continue
                 warned = True
-                self._reporter.nobody_campaigns(self._config.retry)
+                self._reporter.no_campaign(self._config.retry)
             else:
                 await self._reporter.wait_changed()
 

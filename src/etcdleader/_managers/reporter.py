@@ -179,7 +179,7 @@ class Reporter(Waiters):
         if (defects := known_defects(version)) is not None:
             _logger.warning("%s", defects, extra={"etcd_version": version})
 
-    def nobody_campaigns(self, after: float) -> None:
+    def no_campaign(self, after: float) -> None:
         """Warn that a task waits for election, but no campaign was started."""
         _logger.warning("%s: still waiting for election after %g s, but no campaign is running", self._name, after)
 
