@@ -34,7 +34,7 @@ async def connect(
     """
     host, _, port = authority.rpartition(":")
     host = host.strip("[]")
-    wire = _transport()(take, received)
+    transport = _transport()(take, received)
     try:
         connected = await connect_tcp(host, int(port))
         try:
@@ -42,14 +42,15 @@ async def connect(
         except BaseException:
             connected.close()
             raise
-        await wire.open(connected, host.removesuffix("."), context)  # neither SNI nor a certificate has the final dot
+        # Neither SNI nor a certificate has the final dot.
+        await transport.open(connected, host.removesuffix("."), context)
     except OSError as error:
         if str(error):
             raise
         raise ConnectionError(f"{_CONNECTION_LOST} ({type(error).__name__})") from error
     except (*CONNECTION_LOST, ValueError) as error:  # ValueError: the name cannot be a host's
         raise ConnectionError(str(error) or _CONNECTION_LOST) from error
-    return wire
+    return transport
 
 
 _CONNECTION_LOST = "the peer hung up while the connection was being opened"
