@@ -15,11 +15,13 @@ import trustme
 from anyio.abc import SocketAttribute, SocketStream
 
 from etcdleader import EtcdConfig, EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+from etcdleader._etcd import tls_diagnosis
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.rpcs import RANGE
 from etcdleader._etcd.tls_diagnosis import TlsDiagnosis
 from tests.client.endpoint_of import endpoint_of
 from tests.grpc.http2_server import Server, serving
+from tests.grpc.reset_socket import reset_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -139,6 +141,16 @@ async def test_a_peer_that_hangs_up_during_the_handshake_is_an_error_with_a_text
     text = str(error).removeprefix(f"https://{address}: UNAVAILABLE: ")
     assert len(text) > 10
     assert text != "no reason was given"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_the_diagnosis_of_a_peer_that_resets_what_it_has_just_accepted_finds_no_cause(
+    scheme: str, ca: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for while an error of etcd is being reported, so an error of its own would end the campaign."""
+    monkeypatch.setattr(tls_diagnosis, "connect_tcp", reset_socket)
+    config = EtcdConfig(f"{scheme}://one:1", ca_cert=ca if scheme == "https" else None)
+    assert await TlsDiagnosis("one:1", config).reason() is None
 
 
 async def test_a_page_of_a_proxy_is_reported_with_its_status() -> None:

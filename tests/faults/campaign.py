@@ -297,7 +297,7 @@ class Campaign:
         who = candidate.journals[-1].stem
         self._journal.write("died", who=who, status=candidate.exit_status)
         if candidate.exit_status not in (0, -9):
-            self.complain(f"{who} ended with status {candidate.exit_status}")
+            self.complain(f"{who} ended with status {candidate.exit_status}: {candidate.last_output}")
 
     def complain(self, what: str) -> None:
         """Record a problem of the suite itself, or one that no invariant covers."""

@@ -20,6 +20,10 @@ from tests.helpers.paths import ROOT
 __all__ = ("Candidate", "Options", "end", "python_in")
 
 
+_LAST_OUTPUT = 4000
+"""Characters."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """The common options of all candidates of a campaign.
@@ -147,6 +151,11 @@ class Candidate:
     def exit_status(self) -> int | None:
         """Of its process."""
         return None if self._process is None else self._process.poll()
+
+    @property
+    def last_output(self) -> str:
+        """The end of what its process wrote to stderr: the traceback, if it failed."""
+        return self.journals[-1].with_suffix(".stderr").read_text(errors="replace")[-_LAST_OUTPUT:]
 
     def kill(self) -> None:
         """SIGKILL."""

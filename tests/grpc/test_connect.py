@@ -17,10 +17,12 @@ import trustme
 from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSListener
 
-from etcdleader._grpc import tcp
+from etcdleader._grpc import RpcError, tcp
+from etcdleader._grpc import connect as connect_module
 from etcdleader._runtime.tasks import spawn_system_task
 from tests.grpc.http2_client import PATH, PATIENCE, make_connection
 from tests.grpc.http2_server import Server
+from tests.grpc.reset_socket import reset_socket
 
 pytestmark = pytest.mark.anyio
 
@@ -125,6 +127,20 @@ async def test_a_server_that_hangs_up_during_the_handshake_is_an_os_error() -> N
     async with listening(hang_up) as address:
         with pytest.raises(OSError):
             await make_connection(address).connect(client_tls())
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plaintext", "TLS"])
+async def test_a_peer_that_resets_what_it_has_just_accepted_is_an_error_of_the_connection(
+    tls: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the fault suite: anyio raises ValueError for a socket that is not connected any more."""
+    monkeypatch.setattr(connect_module, "connect_tcp", reset_socket)
+    connection = make_connection("127.0.0.1:1")
+    with pytest.raises((OSError, RpcError)):
+        await connection.connect(client_tls() if tls else None)
+        await connection.unary_unary(PATH, b"", timeout=PATIENCE)  # asyncio detects the reset when it reads
+    connection.close()
+    await connection.wait_closed()
 
 
 async def test_a_port_without_a_listener_is_reported_with_the_systems_error() -> None:

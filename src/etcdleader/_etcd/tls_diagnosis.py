@@ -14,6 +14,7 @@ from anyio.abc import ByteStream
 from anyio.streams.tls import TLSAttribute
 
 from .._grpc.tcp import connect_tcp
+from .._grpc.transport import CONNECTION_LOST
 from .._grpc.transport_anyio import stream_over
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError
@@ -21,8 +22,8 @@ from .tls import ClientContexts
 
 _HANDSHAKE = 5.0
 """Timeout of the diagnosis in seconds."""
-_NOTHING = (OSError, UnicodeError, anyio.EndOfStream, anyio.BrokenResourceError)
-"""Errors that show no cause. The second one is raised for names that cannot be host names."""
+_NOTHING = (*CONNECTION_LOST, ValueError)
+"""Errors that show no cause. The last one is raised for names that cannot be host names."""
 _HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 _SETTINGS = b"\4"
 """The type of a SETTINGS frame, which is the fourth byte of the frame."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from .._runtime.events import running_trio
 from .tcp import connect_tcp
-from .transport import CONNECTION_LOST, Transport
+from .transport import CONNECTION_LOST, HUNG_UP, Transport
 
 Tls = Callable[[], Awaitable[ssl.SSLContext]]
 """A function that returns a connection's SSL context. It is called once the peer has accepted the TCP connection."""
@@ -47,13 +47,10 @@ async def connect(
     except OSError as error:
         if str(error):
             raise
-        raise ConnectionError(f"{_CONNECTION_LOST} ({type(error).__name__})") from error
+        raise ConnectionError(f"{HUNG_UP} ({type(error).__name__})") from error
     except (*CONNECTION_LOST, ValueError) as error:  # ValueError: the name cannot be a host's
-        raise ConnectionError(str(error) or _CONNECTION_LOST) from error
+        raise ConnectionError(str(error) or HUNG_UP) from error
     return transport
-
-
-_CONNECTION_LOST = "the peer hung up while the connection was being opened"
 
 
 def _transport() -> type[Transport]:

@@ -14,6 +14,8 @@ import anyio
 
 from .._runtime.fork import AtFork, on_fork
 
+HUNG_UP = "the peer hung up while the connection was being opened"
+
 CONNECTION_LOST = (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 """The exceptions that end the tasks of a transport when it breaks."""
 

@@ -12,7 +12,7 @@ from anyio.abc import ByteStream, SocketAttribute, SocketStream
 from anyio.streams.tls import TLSStream
 
 from .._runtime.events import Event
-from .transport import Transport
+from .transport import HUNG_UP, Transport
 
 _READ = 2**16
 
@@ -56,9 +56,16 @@ class AnyioTransport(Transport):
 
 
 async def stream_over(connected: socket.socket, name: str, context: ssl.SSLContext | None) -> ByteStream:
-    """Return a stream over a connected socket, with TLS if a context is given. On failure, the socket is closed."""
+    """Return a stream over a connected socket, with TLS if a context is given. On failure, the socket is closed.
+
+    Raises:
+        OSError: The peer has closed the connection, or TLS fails (``ssl.SSLError``).
+    """
     try:
         stream = await SocketStream.from_socket(connected)
+    except ValueError as error:  # anyio asks for the peer's address, and there is none once the peer has reset it
+        connected.close()
+        raise ConnectionError(HUNG_UP) from error
     except BaseException:
         connected.close()
         raise
