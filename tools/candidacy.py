@@ -101,7 +101,7 @@ STEPS = (
             "_lease.renewal_round.RenewalRound._confirm",
             "_etcd.client.EtcdClient.txn",
             "_lease.session.Session.on_response",
-            "_lease.lease_clock.check_renewal",
+            "_lease.lease_deadline.check_renewal",
         ),
     ),
     Step(

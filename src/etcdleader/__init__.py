@@ -33,8 +33,8 @@ from ._etcd import etcd3_finder
 # typing takes long to import, so its constant is not used. Most names here are imported at their first use.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ._managers.etcd import EtcdLeaderManager
-    from ._managers.noop import NoopLeaderManager
+    from ._managers.etcd_manager import EtcdLeaderManager
+    from ._managers.noop_manager import NoopLeaderManager
     from .config import Config, EtcdConfig
     from .errors import (
         ConfigError,
@@ -76,7 +76,7 @@ _HOMES = {
     "ElectionStatistics": "model",
     "EtcdConfig": "config",
     "EtcdLeaderError": "errors",
-    "EtcdLeaderManager": "_managers.etcd",
+    "EtcdLeaderManager": "_managers.etcd_manager",
     "EtcdRefusedError": "errors",
     "EtcdRegressedError": "errors",
     "EtcdUnavailableError": "errors",
@@ -85,7 +85,7 @@ _HOMES = {
     "LeaderStatus": "model",
     "LeadershipLostError": "errors",
     "LossReason": "model",
-    "NoopLeaderManager": "_managers.noop",
+    "NoopLeaderManager": "_managers.noop_manager",
     "NotLeaderError": "errors",
     "Term": "model",
     "must_new_leader_manager_from_config": "factory",

@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ._managers.etcd import EtcdLeaderManager
-from ._managers.noop import NoopLeaderManager
+from ._managers.etcd_manager import EtcdLeaderManager
+from ._managers.noop_manager import NoopLeaderManager
 from .manager import LeaderManager
 
 __all__ = ("must_new_leader_manager_from_config",)

@@ -14,7 +14,7 @@ import pytest
 from etcdleader import Config, Term
 from etcdleader._cli.run.settings import command_environment, make_manager, resolve_run, seconds_to_end
 from etcdleader._cli.run.supervisor import descendants
-from etcdleader._managers.noop import NoopLeaderManager
+from etcdleader._managers.noop_manager import NoopLeaderManager
 from etcdleader._settings.sources import Overrides
 from etcdleader.errors import ConfigError
 from tests.helpers.run_command import line, run, run_after, running

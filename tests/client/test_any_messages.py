@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etcdleader import EtcdUnavailableError
-from etcdleader._etcd.api import Event, Header, KeepAlive, KeyValue
+from etcdleader._etcd.api import Header, KeepAlive, KeyValue, WatchEvent
 from etcdleader._etcd.lease_stream import KeepAliveStream
 from etcdleader._etcd.messages import ALL_WATCHES, WatchResponse
 from etcdleader._etcd.rpcs import LEASE_KEEP_ALIVE, WATCH
-from etcdleader._etcd.stream import Http2Stream, StreamUse
+from etcdleader._etcd.stream import Http2Stream, StreamCallbacks
 from etcdleader._grpc import Status
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS
 from tests.client.watching import World
@@ -26,7 +26,7 @@ ANY = settings(deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "
 REVISIONS = st.integers(-1, 9)
 HEADERS = st.builds(Header, st.integers(0, 2), st.integers(0, 2), REVISIONS, st.integers(0, 3))
 EVENTS = st.builds(
-    lambda kind, revision: Event(kind, KeyValue(b"k", mod_revision=revision)),
+    lambda kind, revision: WatchEvent(kind, KeyValue(b"k", mod_revision=revision)),
     st.sampled_from(["put", "delete"]),
     REVISIONS,
 )
@@ -108,7 +108,7 @@ def test_any_bytes_on_a_stream_of_etcd_are_messages_or_its_end(serialized: list[
     got: list[Any] = []
     ends: list[Any] = []
     connection = _Connection()
-    use = StreamUse(lambda _: None, got.append, ends.append, lambda *_: None)
+    use = StreamCallbacks(lambda _: None, got.append, ends.append, lambda *_: None)
     Http2Stream(rpc, (), use, "member:1", lambda status: EtcdUnavailableError(status.message), connection)  # type: ignore[arg-type]
     for one in serialized:
         if not ends:

@@ -105,7 +105,7 @@ async def ask_on_and_on(callers: int, seconds: float, *addresses: str) -> list[s
 
     async def ask() -> None:
         while True:
-            used = client.endpoint
+            used = client.endpoint_number
             try:
                 await client.range(Range(b"k"), timeout=1.5)
             except EtcdUnavailableError as error:
@@ -160,7 +160,7 @@ async def test_a_member_that_receives_too_many_pings_is_pinged_less_on_the_next_
     network.accepts = network.answers = network.too_many_pings = True
     client = new_client(EtcdConfig(["one:1"]))
     for _ in range(4):
-        used = client.endpoint
+        used = client.endpoint_number
         with pytest.raises(EtcdUnavailableError):
             await client.range(Range(b"k"), timeout=5)
         client.report_endpoint_failure(used)

@@ -16,7 +16,7 @@ from etcdleader._etcd import tls
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.endpoint import Endpoint
 from etcdleader._etcd.rpcs import RANGE, WATCH
-from etcdleader._etcd.stream import StreamUse
+from etcdleader._etcd.stream import StreamCallbacks
 from etcdleader._grpc import Connection
 from tests.client.endpoint_of import endpoint_of
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 PATIENCE = 60
 
 
-USE = StreamUse(lambda message: None, lambda message: None, lambda error: None, lambda *_: None)
+USE = StreamCallbacks(lambda message: None, lambda message: None, lambda error: None, lambda *_: None)
 
 
 async def ask(endpoint: Endpoint, how: str, timeout: float = PATIENCE) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from etcdleader import EtcdConfig, EtcdLeaderError
-from etcdleader._etcd import balancer
 from etcdleader._etcd import client as product
-from etcdleader._etcd.api import NOTHING, Header, MemberStatus, Range, TxnResult
+from etcdleader._etcd import endpoint_selector
+from etcdleader._etcd.api import EMPTY_TXN, Header, MemberStatus, Range, TxnResult
 from etcdleader._etcd.client import new_client
 from etcdleader._etcd.rpcs import STATUS, Rpc
 
@@ -56,7 +56,7 @@ async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through
     reads = [Range(b"a"), Range(b"b")]
     await gateway.member_status(timeout=5)
     await gateway.txn((), reads, timeout=5)
-    assert NOTHING not in sound.asked[0].failure, "it is known to survive"
+    assert EMPTY_TXN not in sound.asked[0].failure, "it is known to survive"
     login = gateway._authenticator.metadata
 
     async def switched_meanwhile(endpoint: Any, timeout: float) -> Any:
@@ -66,7 +66,7 @@ async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through
     monkeypatch.setattr(gateway._authenticator, "metadata", switched_meanwhile)
     await gateway.txn((), reads, timeout=5)
     assert len(sound.asked) == 1
-    assert NOTHING in old.asked[0].failure
+    assert EMPTY_TXN in old.asked[0].failure
     await gateway.aclose()
 
 
@@ -80,7 +80,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Member]:
         return members[-1]
 
     monkeypatch.setattr(product, "open_endpoint", open_endpoint)
-    monkeypatch.setattr(balancer, "_SWITCH_COOLDOWN", 0.0)
+    monkeypatch.setattr(endpoint_selector, "_SWITCH_COOLDOWN", 0.0)
     return members
 
 
@@ -103,7 +103,7 @@ async def test_the_only_endpoint_is_not_left_while_it_talks(
     if heard is not None:
         # Ahead of now, so that a machine that stops here for a while changes nothing.
         opened[0].last_received_at = time.monotonic() + (60 if heard == 0 else -heard)
-    gateway.report_endpoint_failure(gateway.endpoint)
+    gateway.report_endpoint_failure(gateway.endpoint_number)
     assert opened[0].left is goes
     await gateway.aclose()
 
@@ -117,6 +117,6 @@ async def test_the_only_endpoint_is_left_when_it_turns_out_to_be_another_cluster
     opened[0].last_received_at = time.monotonic() + 60
     with pytest.raises(EtcdLeaderError, match="belongs to cluster 1"):
         await gateway.member_status(timeout=5)
-    gateway.report_endpoint_failure(gateway.endpoint)
+    gateway.report_endpoint_failure(gateway.endpoint_number)
     assert opened[0].left
     await gateway.aclose()

@@ -8,7 +8,7 @@ from etcdleader._etcd.api import LeaseExistsError, LeaseNotFoundError
 from etcdleader._etcd.error_mapping import (
     ClusterUnavailableError,
     InvalidAuthTokenError,
-    NoTlsError,
+    TlsHandshakeError,
     error_from_cancel_reason,
     error_from_status,
 )
@@ -51,7 +51,7 @@ def test_only_what_is_about_one_member_leaves_its_endpoint(code: str) -> None:
         ("UNAVAILABLE", "etcdserver: leader changed", EtcdUnavailableError, True),
         ("UNAVAILABLE", "etcdserver: request timed out, possibly due to connection lost", EtcdUnavailableError, True),
         ("UNAVAILABLE", "etcdserver: server stopped", EtcdUnavailableError, True),
-        ("UNAVAILABLE", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired", NoTlsError, True),
+        ("UNAVAILABLE", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate has expired", TlsHandshakeError, True),
         ("FAILED_PRECONDITION", "etcdserver: rpc not supported for learner", EtcdUnavailableError, True),
         ("FAILED_PRECONDITION", "etcdserver: not capable", EtcdUnavailableError, True),
         ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", ClusterUnavailableError, False),

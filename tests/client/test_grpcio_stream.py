@@ -15,7 +15,7 @@ from etcdleader import EtcdLeaderError, EtcdUnavailableError
 from etcdleader._etcd import grpcio_endpoint
 from etcdleader._etcd.grpcio_endpoint import GrpcioStream
 from etcdleader._etcd.rpcs import Rpc
-from etcdleader._etcd.stream import StreamUse
+from etcdleader._etcd.stream import StreamCallbacks
 from etcdleader._runtime.tasks import loop_scheduler
 from tests.helpers.scripted_stream import ScriptedCall
 
@@ -53,7 +53,7 @@ async def test_a_message_that_cannot_be_processed_ends_its_stream_and_not_the_pr
     stream = GrpcioStream(
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
-        StreamUse(lambda message: None, on_message, on_end, loop_scheduler()),
+        StreamCallbacks(lambda message: None, on_message, on_end, loop_scheduler()),
         SimpleNamespace(name="127.0.0.1:1", on_data=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
@@ -91,7 +91,7 @@ async def test_messages_that_the_loop_has_not_taken_do_not_pile_up(
     stream = GrpcioStream(
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
-        StreamUse(lambda message: None, got.append, lambda error: None, loop_scheduler()),
+        StreamCallbacks(lambda message: None, got.append, lambda error: None, loop_scheduler()),
         SimpleNamespace(name="127.0.0.1:1", on_data=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
@@ -131,7 +131,7 @@ async def test_a_flood_of_messages_leaves_the_loop_to_others_and_all_come_before
     stream = GrpcioStream(
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
-        StreamUse(lambda message: None, on_message, lambda error: ended.set(), loop_scheduler()),
+        StreamCallbacks(lambda message: None, on_message, lambda error: ended.set(), loop_scheduler()),
         SimpleNamespace(name="127.0.0.1:1", on_data=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )

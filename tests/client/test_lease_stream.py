@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader._etcd.api import Header, KeepAlive, KeepAliveAnswers
+from etcdleader._etcd.api import Header, KeepAlive, KeepAliveResponses
 from etcdleader._etcd.error_mapping import (
     AuthenticationFailedError,
     ClusterIdMismatchError,
@@ -19,7 +19,7 @@ from etcdleader._etcd.error_mapping import (
 from etcdleader._etcd.grpcio_endpoint import GrpcioStream
 from etcdleader._etcd.lease_stream import KeepAliveStream
 from etcdleader._etcd.rpcs import Rpc
-from etcdleader._etcd.stream import StreamUse
+from etcdleader._etcd.stream import StreamCallbacks
 from etcdleader._runtime.tasks import loop_scheduler
 from etcdleader.errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
@@ -54,7 +54,7 @@ class Outcome:
     """What became of a call that runs beside the test."""
 
     def __init__(self) -> None:
-        self.answers: KeepAliveAnswers | None = None
+        self.answers: KeepAliveResponses | None = None
         self.error: EtcdLeaderError | None = None
 
     async def of(self, keep_alives: KeepAliveStream, lease_ids: Sequence[int], timeout: float) -> None:
@@ -362,7 +362,7 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
     stream = GrpcioStream(
         Rpc("scripted", "/scripted", bytes, bytes),
         (),
-        StreamUse(lambda message: None, on_message, on_end, loop_scheduler()),
+        StreamCallbacks(lambda message: None, on_message, on_end, loop_scheduler()),
         SimpleNamespace(name="127.0.0.1:1", on_data=lambda: None),  # type: ignore[arg-type]
         SimpleNamespace(stream_stream=lambda path, **_: method),
     )
@@ -384,9 +384,9 @@ async def test_keep_alives_are_sent_again_when_the_member_goes_away(
 ) -> None:
     for times in (1, 2):  # at the second time, the member counts as one that does not answer
         async with anyio.create_task_group() as group:
-            answers: list[KeepAliveAnswers] = []
+            answers: list[KeepAliveResponses] = []
 
-            async def send(answers: list[KeepAliveAnswers] = answers) -> None:
+            async def send(answers: list[KeepAliveResponses] = answers) -> None:
                 answers.append(await keep_alives.send([1, 2], 5))
 
             group.start_soon(send)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from etcdleader._etcd.etcd3_messages import etcdrpc
-from etcdleader._etcd.message_size import FIELDS, FLAT, TXN, check_field_count
+from etcdleader._etcd.field_limit import FIELDS, FLAT, TXN, check_field_count
 from etcdleader._etcd.rpcs import LEASE_TIME_TO_LIVE, RANGE, WATCH
 from etcdleader._etcd.rpcs import TXN as TXN_RPC
 

@@ -14,7 +14,7 @@ from etcdleader._etcd import client as product
 from etcdleader._etcd.api import Header, KeepAlive, WatchBroken, WatchCreated, WatchMessage
 from etcdleader._etcd.client import new_client
 from etcdleader._etcd.messages import LeaseKeepAliveRequest, WatchCreateRequest, WatchResponse
-from etcdleader._etcd.stream import Stream, StreamUse
+from etcdleader._etcd.stream import RpcStream, StreamCallbacks
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
 
 pytestmark = pytest.mark.anyio
@@ -28,10 +28,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any
     return virtual_backend(request.param)
 
 
-class AnsweringStream(Stream):
+class AnsweringStream(RpcStream):
     """Answers what it is sent, soon."""
 
-    def __init__(self, use: StreamUse) -> None:
+    def __init__(self, use: StreamCallbacks) -> None:
         super().__init__((), use)
         self.ended = anyio.Event()
 
@@ -59,7 +59,7 @@ class Member:
     def __init__(self) -> None:
         self.opened = 0
 
-    async def open_stream(self, rpc: object, metadata: object, use: StreamUse, timeout: float) -> Stream:
+    async def open_stream(self, rpc: object, metadata: object, use: StreamCallbacks, timeout: float) -> RpcStream:
         stream = AnsweringStream(use)
         self.opened += 1
         if self.opened == 1:

@@ -164,7 +164,7 @@ async def test_a_client_makes_one_context_for_all_its_connections(made: list[int
         client = new_client(EtcdConfig([address, address.replace("127.0.0.1", "localhost")]))
         with anyio.fail_after(60):
             for _ in range(4):
-                used = client.endpoint
+                used = client.endpoint_number
                 with pytest.raises(EtcdUnavailableError):
                     await client.range(Range(b"k"), timeout=30)
                 client.report_endpoint_failure(used)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from etcdleader import EtcdRefusedError, EtcdUnavailableError
-from etcdleader._etcd.api import NOTHING, Range, Txn
+from etcdleader._etcd.api import EMPTY_TXN, Range, Txn
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient, FakeMember
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
@@ -40,7 +40,7 @@ def through_the_log(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     async def look(member: FakeMember, request: Any) -> Any:
         if isinstance(request, Txn):
-            seen.append(NOTHING in request.failure)
+            seen.append(EMPTY_TXN in request.failure)
         return await handle(member, request)
 
     monkeypatch.setattr(FakeMember, "handle", look)
@@ -79,7 +79,7 @@ async def test_the_detected_version_of_one_member_does_not_apply_to_the_next(
     client = etcd.client()
     await client.txn((), READS, timeout=5)
     await anyio.sleep(LEARNED)
-    client.report_endpoint_failure(client.endpoint)
+    client.report_endpoint_failure(client.endpoint_number)
     await client.txn((), READS, timeout=5)
     await anyio.sleep(60 + LEARNED)
     await client.txn((), READS, timeout=5)
@@ -118,7 +118,7 @@ async def test_a_listener_that_raises_ends_nothing_and_the_next_member_is_still_
     client.on_version(fail)
     await client.txn((), READS, timeout=5)
     await anyio.sleep(10 * LEARNED)
-    client.report_endpoint_failure(client.endpoint)
+    client.report_endpoint_failure(client.endpoint_number)
     await client.txn((), READS, timeout=5)
     await anyio.sleep(60 + LEARNED)
     await client.txn((), READS, timeout=5)
@@ -132,7 +132,7 @@ async def test_an_answer_after_the_end_starts_nothing(etcd: FakeEtcd) -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(lambda: client.range(READS[0], timeout=5))
         await anyio.sleep(0.5)
-        client.report_endpoint_failure(client.endpoint)
+        client.report_endpoint_failure(client.endpoint_number)
         await client.aclose()
     await anyio.sleep(LEARNED)
     assert client.calls["member_status"] == 0
@@ -155,7 +155,7 @@ async def test_the_version_is_reported_once_to_the_first_listener_and_again_when
     await anyio.sleep(LEARNED)
     assert (first, second) == (["3.7.3"], [])
     etcd.version = "3.7.4"
-    client.report_endpoint_failure(client.endpoint)
+    client.report_endpoint_failure(client.endpoint_number)
     await client.range(READS[0], timeout=5)
     await anyio.sleep(60 + LEARNED)
     assert first == ["3.7.3", "3.7.4"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import anyio
 
-from etcdleader._etcd.api import Event, Header, KeyValue, WatchEvents, WatchMessage
+from etcdleader._etcd.api import Header, KeyValue, WatchEvent, WatchEvents, WatchMessage
 from etcdleader._etcd.messages import (
     ALL_WATCHES,
     WatchCancelRequest,
@@ -74,7 +74,7 @@ class World:
 
     def happened(self, watch_id: int, *revisions: int, at: int = 0) -> None:
         """Events come, by default under the header of the last one; with none it is a progress notification."""
-        events = [Event("put", KeyValue(b"k", mod_revision=revision)) for revision in revisions]
+        events = [WatchEvent("put", KeyValue(b"k", mod_revision=revision)) for revision in revisions]
         self.stream.bring(WatchResponse(header(at or revisions[-1]), watch_id, events=events))
 
     def canceled(self, watch_id: int, **more: Any) -> None:

@@ -59,7 +59,7 @@ async def test_switching_endpoints_costs_a_watch_nothing(world: World, prefix: b
     revisions = []
     for _ in range(5):
         revisions.append((await world.other.txn([], [Put(prefix + b"k")], timeout=TIMEOUT)).header.revision)
-        world.api.report_endpoint_failure(world.api.endpoint)
+        world.api.report_endpoint_failure(world.api.endpoint_number)
         revisions.append((await world.other.txn([], [Put(prefix + b"k")], timeout=TIMEOUT)).header.revision)
     assert [event.kv.mod_revision for event in await watch.events(10)] == revisions
 

@@ -12,12 +12,12 @@ from etcdleader._etcd.api import (
     Compare,
     DeleteRange,
     EtcdApi,
-    Event,
     KeyValue,
     LeaseNotFoundError,
     Put,
     Range,
     TxnResult,
+    WatchEvent,
 )
 from tests.contract.watching import TIMEOUT, Recorder
 from tests.contract.world import World
@@ -102,8 +102,8 @@ async def test_a_move_is_one_event_that_is_a_put(world: World, prefix: bytes) ->
     await world.api.lease_revoke(old, timeout=TIMEOUT)
     deleted = await world.api.lease_revoke(new, timeout=TIMEOUT)
     assert list(await watch.events(2)) == [
-        Event("put", KeyValue(key, b"v", kv.create_revision, revision, 2, new)),
-        Event("delete", KeyValue(key, mod_revision=deleted.revision)),
+        WatchEvent("put", KeyValue(key, b"v", kv.create_revision, revision, 2, new)),
+        WatchEvent("delete", KeyValue(key, mod_revision=deleted.revision)),
     ]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from etcdleader._election.queue import prefix_end
-from etcdleader._etcd.api import DeleteRange, EtcdApi, Event, KeyValue, Operation, Put, WatchCreated, WatchEvents
+from etcdleader._etcd.api import DeleteRange, EtcdApi, KeyValue, Operation, Put, WatchCreated, WatchEvent, WatchEvents
 from tests.contract.watching import TIMEOUT, Recorder
 from tests.contract.world import World
 
@@ -41,9 +41,9 @@ async def test_events_carry_the_key_as_it_became(world: World, prefix: bytes) ->
     second = await _do(world.other, Put(prefix + b"k", b"2"))
     third = await _do(world.other, DeleteRange(prefix + b"k"))
     assert await watch.events(3) == [
-        Event("put", KeyValue(prefix + b"k", b"1", first, first, 1, 0)),
-        Event("put", KeyValue(prefix + b"k", b"2", first, second, 2, 0)),
-        Event("delete", KeyValue(prefix + b"k", mod_revision=third)),
+        WatchEvent("put", KeyValue(prefix + b"k", b"1", first, first, 1, 0)),
+        WatchEvent("put", KeyValue(prefix + b"k", b"2", first, second, 2, 0)),
+        WatchEvent("delete", KeyValue(prefix + b"k", mod_revision=third)),
     ]
 
 

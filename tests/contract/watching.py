@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from etcdleader._etcd.api import EtcdApi, Event, WatchCanceled, WatchCreated, WatchEvents, WatchHandle, WatchMessage
+from etcdleader._etcd.api import (
+    EtcdApi,
+    WatchCanceled,
+    WatchCreated,
+    WatchEvent,
+    WatchEvents,
+    WatchHandle,
+    WatchMessage,
+)
 
 TIMEOUT = 20.0
 """Seconds for what should take none; generous, because the machine may be busy."""
@@ -40,7 +48,7 @@ class Recorder:
         assert not first.resumed
         return first.revision
 
-    async def events(self, count: int) -> Sequence[Event]:
+    async def events(self, count: int) -> Sequence[WatchEvent]:
         """Wait until so many events have come; returns all there are."""
         await self.until(lambda: len(self._events()) >= count)
         return self._events()
@@ -52,9 +60,9 @@ class Recorder:
         assert isinstance(last, WatchCanceled)
         return last
 
-    def batches(self) -> list[tuple[Event, ...]]:
+    def batches(self) -> list[tuple[WatchEvent, ...]]:
         """The events, as they came together."""
         return [message.events for message in self.messages if isinstance(message, WatchEvents)]
 
-    def _events(self) -> list[Event]:
+    def _events(self) -> list[WatchEvent]:
         return [event for batch in self.batches() for event in batch]

@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import pytest
 
-from etcdleader._etcd.balancer import EndpointBalancer
+from etcdleader._etcd.endpoint_selector import EndpointSelector
 
 NEVER = -math.inf
 
 
 def test_a_report_about_an_endpoint_that_was_left_already_changes_nothing() -> None:
     """Many callers find out at the same time that a member does not answer."""
-    balancer = EndpointBalancer(3)
+    balancer = EndpointSelector(3)
     assert balancer.switch(0, 10.0, NEVER)
     assert not balancer.switch(0, 10.0, NEVER)
     assert balancer.number == 1
@@ -24,7 +24,7 @@ def test_a_report_about_an_endpoint_that_was_left_already_changes_nothing() -> N
 
 def test_each_endpoint_is_tried_at_once_and_then_one_a_second() -> None:
     """In an outage the many that fail must not open a connection each."""
-    balancer = EndpointBalancer(3)
+    balancer = EndpointSelector(3)
     for number in range(2):
         balancer.opened(10.0)
         assert balancer.switch(number, 10.0, NEVER)
@@ -36,7 +36,7 @@ def test_each_endpoint_is_tried_at_once_and_then_one_a_second() -> None:
 
 
 def test_an_answer_makes_the_others_worth_a_try_at_once() -> None:
-    balancer = EndpointBalancer(2)
+    balancer = EndpointSelector(2)
     balancer.opened(10.0)
     assert balancer.switch(0, 10.0, NEVER)
     balancer.opened(10.0)
@@ -48,18 +48,18 @@ def test_an_answer_makes_the_others_worth_a_try_at_once() -> None:
 @pytest.mark.parametrize(("silent", "leaves"), [(0.0, False), (0.09, False), (0.11, True), (math.inf, True)])
 def test_the_only_endpoint_is_left_if_it_is_silent(silent: float, *, leaves: bool) -> None:
     """What it has not answered in time is late, not lost, while anything comes from it."""
-    balancer = EndpointBalancer(1)
+    balancer = EndpointSelector(1)
     assert balancer.switch(0, 10.0, 10.0 - silent) is leaves
 
 
 def test_one_of_several_is_left_though_it_talks() -> None:
-    balancer = EndpointBalancer(2)
+    balancer = EndpointSelector(2)
     assert balancer.switch(0, 10.0, 10.0)
 
 
 def test_the_only_endpoint_is_left_though_it_talks_if_it_answers_no_call_for_a_second() -> None:
     """A stream may bring events, or nothing but empty frames, where every call is lost."""
-    balancer = EndpointBalancer(1)
+    balancer = EndpointSelector(1)
     balancer.opened(0.0)
     assert not balancer.switch(0, 10.0, 10.0)
     balancer.answered()  # an event of a watch
@@ -71,7 +71,7 @@ def test_the_only_endpoint_is_left_though_it_talks_if_it_answers_no_call_for_a_s
 
 
 def test_an_answered_call_keeps_the_only_endpoint() -> None:
-    balancer = EndpointBalancer(1)
+    balancer = EndpointSelector(1)
     for second in range(10, 20):
         assert not balancer.switch(0, float(second), float(second))
         balancer.answered_call()
@@ -114,7 +114,7 @@ SITUATIONS = [
     # The only one is all there are, and one of several is left at its first failure.
     if one[:2] != ("one", "not all") and (one[0], one[4]) != ("several", "for a second")
 ]
-INPUTS: dict[str, tuple[Callable[[EndpointBalancer], object], dict[str, str]]] = {
+INPUTS: dict[str, tuple[Callable[[EndpointSelector], object], dict[str, str]]] = {
     # What happens, and what is another one by that.
     "nothing": (lambda balancer: None, {}),
     "a connection is opened": (lambda balancer: balancer.opened(NOW), {"opened": "now"}),
@@ -134,8 +134,8 @@ def decision(situation: Situation) -> bool:
     return found
 
 
-def balancer_in(situation: Situation) -> EndpointBalancer:
-    balancer = EndpointBalancer(1 if situation.endpoints == "one" else 3)
+def balancer_in(situation: Situation) -> EndpointSelector:
+    balancer = EndpointSelector(1 if situation.endpoints == "one" else 3)
     balancer.opened(0.0)
     if situation.failing == "for a second":
         assert not balancer.switch(0, NOW - 1, NOW - 1)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etcdleader._lease.lease_clock import LeaseClock, RenewalResult, Timing, check_renewal, loss_reason_at
+from etcdleader._lease.lease_deadline import LeaseDeadline, RenewalResult, Timing, check_renewal, loss_reason_at
 from etcdleader.config import Config
 from etcdleader.model import LossReason
 
@@ -19,7 +19,7 @@ def test_a_lease_is_timed_by_the_settings_of_the_same_names() -> None:
 
 def test_a_lease_is_valid_until_the_send_time_plus_ttl_minus_margin() -> None:
     """Rule 2: etcd counts from some moment after the request left, so only the send time is safe."""
-    clock = LeaseClock(sent_at=100, ttl=10, margin=2)
+    clock = LeaseDeadline(sent_at=100, ttl=10, margin=2)
 
     assert clock.is_valid(107.999)
     assert clock.remaining(100) == 8
@@ -28,7 +28,7 @@ def test_a_lease_is_valid_until_the_send_time_plus_ttl_minus_margin() -> None:
 
 def test_a_confirmation_past_the_deadline_extends_nothing() -> None:
     """It may have been sent in time: the process was stopped in between, and was seen not to believe."""
-    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+    clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     assert not clock.confirm(sent_at=8, ttl=10, now=9)
     assert clock.deadline == 9
@@ -36,7 +36,7 @@ def test_a_confirmation_past_the_deadline_extends_nothing() -> None:
 
 
 def test_a_lease_clock_read_past_its_deadline_is_never_valid_again() -> None:
-    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+    clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
     assert not clock.is_valid(9.5)
 
     assert not clock.is_valid(5)
@@ -45,7 +45,7 @@ def test_a_lease_clock_read_past_its_deadline_is_never_valid_again() -> None:
 
 
 def test_a_confirmation_that_was_overtaken_does_not_shorten_the_lease() -> None:
-    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+    clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     assert clock.confirm(sent_at=5, ttl=10, now=6)
     assert clock.confirm(sent_at=3, ttl=10, now=7)
@@ -64,7 +64,7 @@ def test_a_confirmation_that_was_overtaken_does_not_shorten_the_lease() -> None:
 )
 def test_once_invalid_never_valid_again(steps: list[tuple[float, float, float, str]], margin: float) -> None:
     """Whatever is confirmed, moved and asked in whatever order, with time going on."""
-    clock = LeaseClock(0, 10, margin)
+    clock = LeaseDeadline(0, 10, margin)
     now = 0.0
     over = False
     for passed, ago, ttl, step in steps:
@@ -87,7 +87,7 @@ def test_once_invalid_never_valid_again(steps: list[tuple[float, float, float, s
 
 def test_a_cap_shortens_the_trust_at_once_and_nothing_extends_it() -> None:
     """Rule 8: while it is unknown on which of two leases the key is, the earlier deadline counts."""
-    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+    clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(7)
     assert clock.deadline == 7
@@ -97,7 +97,7 @@ def test_a_cap_shortens_the_trust_at_once_and_nothing_extends_it() -> None:
 
 
 def test_a_cap_behind_the_deadline_changes_nothing_but_what_may_extend_it() -> None:
-    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+    clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(12)
     assert clock.deadline == 9
@@ -106,7 +106,7 @@ def test_a_cap_behind_the_deadline_changes_nothing_but_what_may_extend_it() -> N
 
 
 def test_without_its_cap_a_clock_is_as_it_was() -> None:
-    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+    clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(7)
     clock.cap(6)
@@ -118,7 +118,7 @@ def test_without_its_cap_a_clock_is_as_it_was() -> None:
 
 def test_a_key_that_has_moved_is_trusted_by_the_new_lease_alone() -> None:
     """Also when that ends sooner."""
-    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+    clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(8)
     assert clock.moved(sent_at=3, ttl=6, now=4)
@@ -128,7 +128,7 @@ def test_a_key_that_has_moved_is_trusted_by_the_new_lease_alone() -> None:
 
 
 def test_a_move_that_is_answered_past_the_deadline_revives_nothing() -> None:
-    clock = LeaseClock(sent_at=0, ttl=10, margin=1)
+    clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(7)
     assert not clock.moved(sent_at=5, ttl=10, now=7)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etcdleader._election.queue import QueuePosition, Rank, candidate_key, election_prefix, prefix_end
-from etcdleader._etcd.api import Event, KeyValue
+from etcdleader._etcd.api import KeyValue, WatchEvent
 from etcdleader._lease.leased_key import LeasedKey
 
 OWN = LeasedKey(b"jobs/b", b"me", create_revision=20, lease_id=0xB)
@@ -15,12 +15,12 @@ FIRST = KeyValue(b"jobs/0", b"first", create_revision=5, mod_revision=5, version
 MINE = KeyValue(b"jobs/b", b"me", create_revision=20, mod_revision=20, version=1, lease=0xB)
 
 
-def deleted(key: bytes, revision: int) -> Event:
-    return Event("delete", KeyValue(key, mod_revision=revision))
+def deleted(key: bytes, revision: int) -> WatchEvent:
+    return WatchEvent("delete", KeyValue(key, mod_revision=revision))
 
 
-def put(kv: KeyValue, revision: int) -> Event:
-    return Event("put", kv._replace(mod_revision=revision, version=kv.version + 1))
+def put(kv: KeyValue, revision: int) -> WatchEvent:
+    return WatchEvent("put", kv._replace(mod_revision=revision, version=kv.version + 1))
 
 
 def test_keys_are_named_as_etcd_go_names_them() -> None:
@@ -109,12 +109,12 @@ def test_a_read_without_our_key_or_with_a_changed_one_is_a_loss() -> None:
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> tuple[list[KeyValue], list[list[Event]]]:
+def histories(draw: st.DrawFn) -> tuple[list[KeyValue], list[list[WatchEvent]]]:
     """A queue that we have just joined, then single deletions and joins, a revision each."""
     size = draw(st.integers(0, 4))
     queue = [KeyValue(f"jobs/{n}".encode(), b"x", n + 1, n + 1, 1, n + 1) for n in range(size)]
     standing = [*queue, MINE]
-    revisions: list[list[Event]] = []
+    revisions: list[list[WatchEvent]] = []
     revision = MINE.create_revision
     for _ in range(draw(st.integers(0, 8))):
         revision += 1
@@ -127,12 +127,12 @@ def histories(draw: st.DrawFn) -> tuple[list[KeyValue], list[list[Event]]]:
         else:
             new = KeyValue(f"jobs/n{revision}".encode(), b"x", revision, revision, 1, revision)
             standing = [*standing, new]
-            revisions.append([Event("put", new)])
+            revisions.append([WatchEvent("put", new)])
     return queue, revisions
 
 
 @given(histories())
-def test_a_queue_position_that_shows_leader_is_first(history: tuple[list[KeyValue], list[list[Event]]]) -> None:
+def test_a_queue_position_that_shows_leader_is_first(history: tuple[list[KeyValue], list[list[WatchEvent]]]) -> None:
     """Played against the true queue: LEADER and not stale means that nobody is ahead and our key stands."""
     queue, revisions = history
     place = QueuePosition(MINE.create_revision, len(queue), queue[-1].key if queue else None)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from etcdleader._election.queue import QueuePosition
-from etcdleader._etcd.api import Event, KeyValue
+from etcdleader._etcd.api import KeyValue, WatchEvent
 from etcdleader._lease.leased_key import LeasedKey
 
 OWN = LeasedKey(b"jobs/b", b"me", create_revision=20, lease_id=0xB)
@@ -33,7 +33,7 @@ STATES: dict[str, QueuePosition] = {
 
 
 def event(kind: Any, kv: KeyValue, revision: int = 30) -> Input:
-    one = Event(kind, kv._replace(mod_revision=revision, version=kv.version + 1))
+    one = WatchEvent(kind, kv._replace(mod_revision=revision, version=kv.version + 1))
     return lambda place: place.apply(OWN, [one])
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from etcdleader._lease.raft_terms import LeaseTerm, RaftTerms
+from etcdleader._lease.raft_terms import RaftTermAtGrant, RaftTerms
 
 
 def known(*terms: int) -> RaftTerms:
@@ -13,10 +13,10 @@ def known(*terms: int) -> RaftTerms:
 def test_the_term_of_a_lease_is_the_highest_that_was_received_before_its_grant() -> None:
     terms = known(4, 6, 5)
 
-    assert terms.latest == LeaseTerm(0, 6)
+    assert terms.latest == RaftTermAtGrant(0, 6)
     assert terms.received(7)
     assert not terms.received(7)
-    assert terms.latest == LeaseTerm(0, 7)
+    assert terms.latest == RaftTermAtGrant(0, 7)
 
 
 def test_zero_is_no_term() -> None:

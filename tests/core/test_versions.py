@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from etcdleader._etcd.versions import known_defects, survives_given_up_reads
+from etcdleader._etcd.versions import known_defects, survives_cancelled_reads
 
 
 @pytest.mark.parametrize("version", ["3.5.1", "3.5.32", "3.6.0", "3.6.13", "3.7.0", "3.7.0-rc.1"])
@@ -35,9 +35,9 @@ def test_no_defects_are_reported_of_other_versions(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["3.4.23", "3.5.7", "3.5.30", "3.6.0", "3.7.1"])
 def test_reads_may_be_cancelled_on_versions_where_that_is_safe(version: str) -> None:
-    assert survives_given_up_reads(version)
+    assert survives_cancelled_reads(version)
 
 
 @pytest.mark.parametrize("version", ["3.4.22", "3.5.0", "3.5.1", "3.5.6", "3.3.27", "2.3.8", "", "unknown"])
 def test_reads_are_not_given_up_where_that_may_end_a_member(version: str) -> None:
-    assert not survives_given_up_reads(version)
+    assert not survives_cancelled_reads(version)

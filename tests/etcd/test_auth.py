@@ -16,7 +16,7 @@ import pytest
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdRefusedError, LeaderRecord, LossReason
 from etcdleader._etcd.auth import Authenticator
 from etcdleader._etcd.client import EtcdClient
-from etcdleader._lease import connection as connections
+from etcdleader._lease import shared_connection as connections
 from etcdleader.testing import EtcdServer
 from etcdleader.testing._etcd_binary import find_etcd, supports
 from tests.etcd.certificates import jwt_key

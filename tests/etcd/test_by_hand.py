@@ -22,7 +22,7 @@ from etcdleader import (
     Term,
 )
 from etcdleader._etcd.client import EtcdClient
-from etcdleader._lease import connection as connections
+from etcdleader._lease import shared_connection as connections
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio

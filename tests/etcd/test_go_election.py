@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, Term
-from etcdleader._lease import connection as connections
+from etcdleader._lease import shared_connection as connections
 from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio

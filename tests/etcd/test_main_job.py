@@ -15,7 +15,7 @@ from anyio.abc import Process
 from anyio.streams.text import TextReceiveStream
 
 from etcdleader import Config, EtcdLeaderManager, LeaderManager, LeadershipLostError, LeaderStatus, LossReason, Term
-from etcdleader._lease import connection as connections
+from etcdleader._lease import shared_connection as connections
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 

@@ -25,7 +25,7 @@ from etcdleader import (
 from etcdleader._etcd import endpoint
 from etcdleader._etcd.rpcs import Rpc
 from etcdleader._etcd.stream import Http2Stream
-from etcdleader._lease import connection as connections
+from etcdleader._lease import shared_connection as connections
 from etcdleader._runtime.clock import boottime
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer

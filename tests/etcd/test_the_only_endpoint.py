@@ -64,7 +64,7 @@ async def test_a_late_call_costs_no_watch_while_the_only_endpoint_sends_data(
     endpoint.last_received_at += 3600  # it goes on talking, however slow this machine is
     broken.clear()
     with caplog.at_level(logging.WARNING, logger="etcdleader"):
-        api.report_endpoint_failure(api.endpoint)
+        api.report_endpoint_failure(api.endpoint_number)
         await api.range(Range(election_key.encode()), timeout=30)
     assert api._open() is endpoint
     assert broken == []

@@ -9,7 +9,7 @@ import pytest
 
 from etcdleader._etcd.api import Compare, DeleteRange, EtcdApi, Put, Range
 from etcdleader._etcd.client import new_client
-from etcdleader._lease.lease_clock import RenewalResult, check_renewal
+from etcdleader._lease.lease_deadline import RenewalResult, check_renewal
 from etcdleader._lease.leased_key import LeasedKey
 from etcdleader.errors import EtcdLeaderError
 from etcdleader.testing import EtcdServer

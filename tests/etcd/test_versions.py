@@ -48,14 +48,14 @@ async def test_reads_go_through_the_log_of_an_etcd_that_others_would_end(
     monkeypatch: pytest.MonkeyPatch, survives: bool
 ) -> None:
     """And of one that is known to survive them, they do not."""
-    monkeypatch.setattr(version_monitor, "survives_given_up_reads", lambda version: survives)
+    monkeypatch.setattr(version_monitor, "survives_cancelled_reads", lambda version: survives)
     async with EtcdServer() as server:  # of its own: nobody else may write
         endpoint = server.endpoints[0]
         api = new_client(EtcdConfig(endpoints=[endpoint, endpoint.replace("127.0.0.1", "localhost")]))
         assert await entries(api) == READS  # nothing is known yet
         await api.member_status(timeout=30)
         assert await entries(api) == (0 if survives else READS)
-        api.report_endpoint_failure(api.endpoint)
+        api.report_endpoint_failure(api.endpoint_number)
         assert await entries(api) == READS  # nor of another member
         await api.aclose()
 

@@ -31,10 +31,10 @@ _ATTEMPTS = 6
 _TRUST = """\
 def trust(self, sent_at, answer):
     now = self.now()
-    if not self.trusted.confirm(sent_at, answer.ttl, now):
+    if not self.trusted_deadline.confirm(sent_at, answer.ttl, now):
         self.invalidate(LossReason.EXPIRED)
         return
-    self._kept.confirm(sent_at, answer.ttl, now)
+    self._kept_deadline.confirm(sent_at, answer.ttl, now)
     self._schedule.succeeded()
     self._confirmed_at = now
     if self._on_tick is not None:
@@ -130,7 +130,7 @@ BUGS = (
             Change(within="_confirm", pattern=r" if header\.member_id == \S+ else 0", replacement=""),
             # The read goes through raft's log as well: it would be a proposal, one entry late. So would reads of several keys,
             # for up to a minute after a switch of the endpoint.
-            Change(within="_confirm", pattern=r", \(NOTHING,\)", replacement=""),
+            Change(within="_confirm", pattern=r", \(EMPTY_TXN,\)", replacement=""),
             Change(within="EtcdClient.txn", pattern=r"through_log = .+", replacement="through_log = False"),
         ),
         rows=("A19",),

@@ -17,8 +17,8 @@ import pytest
 from dynaconf import Dynaconf
 
 from etcdleader import must_new_leader_manager_from_config as must
-from etcdleader._managers.etcd import EtcdLeaderManager
-from etcdleader._managers.noop import NoopLeaderManager
+from etcdleader._managers.etcd_manager import EtcdLeaderManager
+from etcdleader._managers.noop_manager import NoopLeaderManager
 from etcdleader.config import Config, EtcdConfig
 from etcdleader.errors import ConfigError
 from tests.helpers.paths import ROOT

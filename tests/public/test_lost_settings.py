@@ -10,7 +10,7 @@ import pytest
 from dynaconf import Dynaconf
 
 from etcdleader import must_new_leader_manager_from_config as must
-from etcdleader._managers.etcd import EtcdLeaderManager
+from etcdleader._managers.etcd_manager import EtcdLeaderManager
 from etcdleader.errors import ConfigError
 
 SECRET = "hunter2"

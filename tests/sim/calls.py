@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from etcdleader._etcd.api import NOTHING, Range
+from etcdleader._etcd.api import EMPTY_TXN, Range
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 
@@ -30,7 +30,7 @@ def is_confirming_read(call: Call) -> bool:
         return False
     compare, success, failure = call.arguments
     reads = all(isinstance(operation, Range) and not operation.range_end for operation in success)
-    return not compare and reads and failure == (NOTHING,)
+    return not compare and reads and failure == (EMPTY_TXN,)
 
 
 def is_proposal(call: Call) -> bool:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from etcdleader import EtcdLeaderManager
-from etcdleader._etcd.api import KeepAliveAnswers
+from etcdleader._etcd.api import KeepAliveResponses
 from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.world import make
@@ -37,9 +37,9 @@ def leave_out(client: FakeClient, lease_id: int) -> None:
     """From now on, let no keep-alive of this lease go out, and nobody wait for its answer."""
     send = client.lease_keep_alive
 
-    async def send_the_others(lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
+    async def send_the_others(lease_ids: Sequence[int], *, timeout: float) -> KeepAliveResponses:
         others = [one for one in lease_ids if one != lease_id]
-        return await send(others, timeout=timeout) if others else KeepAliveAnswers()
+        return await send(others, timeout=timeout) if others else KeepAliveResponses()
 
     client.lease_keep_alive = send_the_others  # type: ignore[method-assign]
 

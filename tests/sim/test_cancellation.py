@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from etcdleader import EtcdLeaderManager, LeaderManager, LeaderStatus, Term
-from etcdleader._lease import connection as connections
+from etcdleader._lease import shared_connection as connections
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock, virtual_backend
 from tests.helpers.slow_work import work_until_cancelled

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from etcdleader import LeadershipLostError, LossReason
-from etcdleader._etcd.api import Compares, KeepAliveAnswers, Operations, TxnResult
+from etcdleader._etcd.api import Compares, KeepAliveResponses, Operations, TxnResult
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
@@ -28,7 +28,7 @@ class DeafClient(FakeClient):
         self.hanging = 0
         self.let_go = anyio.Event()
 
-    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveResponses:
         await self._may_hang("keep-alive")
         return await super().lease_keep_alive(lease_ids, timeout=timeout)
 

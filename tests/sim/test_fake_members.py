@@ -110,14 +110,14 @@ async def test_a_client_leaves_a_dead_member_when_a_stream_breaks_or_it_is_switc
         client = etcd.client()
         got = watch_k(client)
         await anyio.sleep(0.1)
-        left = client.endpoint
+        left = client.endpoint_number
         etcd.members[0].kill()
         await anyio.sleep(1)
         assert [type(message) for message in got[1:]] == [WatchBroken, WatchCreated]
         assert (await client.range(Range(b"k"), timeout=5)).header.member_id == etcd.members[1].member_id
         client.report_endpoint_failure(left)  # the news of somebody late
         assert client.member is etcd.members[1]
-        client.report_endpoint_failure(client.endpoint)
+        client.report_endpoint_failure(client.endpoint_number)
         started = anyio.current_time()
         with pytest.raises(EtcdUnavailableError, match="refused"):
             await client.range(Range(b"k"), timeout=5)

@@ -10,7 +10,7 @@ import pytest
 from etcdleader._etcd.api import Compare, DeleteRange, EtcdApi, Header, Put, Range, RangeResult
 from etcdleader._etcd.messages import WatchCreateRequest
 from etcdleader._etcd.rpcs import WATCH
-from etcdleader._etcd.stream import StreamUse
+from etcdleader._etcd.stream import StreamCallbacks
 from etcdleader.errors import EtcdUnavailableError
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing._endpoint import FakeEndpoint
@@ -94,7 +94,7 @@ async def test_a_watch_reports_the_old_term_after_a_catch_up_by_snapshot_and_the
     async with FakeEtcd(members=3) as etcd:
         member = etcd.members[0]
         terms: list[int] = []
-        use = StreamUse(
+        use = StreamCallbacks(
             check=lambda message: None,
             on_message=lambda message: terms.append(message.header.raft_term),
             on_end=lambda error: None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etcdleader._election.admin import Candidate, find_elections, read_queue
-from etcdleader._lease.connection import acquire_connection
+from etcdleader._lease.shared_connection import acquire_connection
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.moving import moved

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from etcdleader import EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError, LeaderRecord
-from etcdleader._lease import connection as connections
+from etcdleader._lease import shared_connection as connections
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import CallKind, FakeClient
 from etcdleader.testing.virtual_time import VirtualClock
@@ -204,7 +204,7 @@ async def test_a_lagging_member_never_takes_it_back(clock: VirtualClock) -> None
                 await anyio.sleep(0.05)
                 member = etcd.members[number % 3]
                 member.lag()
-                client.report_endpoint_failure(client.endpoint)
+                client.report_endpoint_failure(client.endpoint_number)
                 etcd.delete(record.key)
                 await anyio.sleep(0.05)
                 member.recover()

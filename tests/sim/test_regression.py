@@ -205,7 +205,7 @@ async def move_to_a_lagging_member(etcd: FakeEtcd, client: FakeClient, *, watche
     await write_more(etcd)
     if not watches:
         client.stall_watches()
-    client.report_endpoint_failure(client.endpoint)
+    client.report_endpoint_failure(client.endpoint_number)
     assert client.member is behind
     assert behind.revision < etcd.revision
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from etcdleader import EtcdLeaderManager, EtcdUnavailableError, LossReason, Term
-from etcdleader._etcd.api import KeepAlive, KeepAliveAnswers
+from etcdleader._etcd.api import KeepAlive, KeepAliveResponses
 from etcdleader._etcd.lease_stream import KeepAliveStream
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call, FakeClient
@@ -43,7 +43,7 @@ class WiredClient(FakeClient):
         self.opener = Opener()
         self._keep_alives = KeepAliveStream(self.opener)
 
-    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveResponses:
         return await self._keep_alives.send(lease_ids, timeout)
 
     async def reaches_etcd(self, lease_id: int) -> KeepAlive:
@@ -95,7 +95,7 @@ async def test_an_old_deletion_of_a_reused_name_elects_no_candidate(clock: Virtu
         def move(call: Call) -> None:
             if call.kind == "txn" and call.stage == "after":
                 etcd.hooks.remove(move)
-                client.report_endpoint_failure(client.endpoint)
+                client.report_endpoint_failure(client.endpoint_number)
 
         etcd.hooks.append(move)
         client.delay("watch", request=0.1)  # so that it is the lagging member which creates it

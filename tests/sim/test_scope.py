@@ -19,7 +19,7 @@ from etcdleader import (
     NotLeaderError,
     Term,
 )
-from etcdleader._lease import connection as connections
+from etcdleader._lease import shared_connection as connections
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock

@@ -13,7 +13,7 @@ from etcdleader._etcd.api import (
     Compares,
     Header,
     KeepAlive,
-    KeepAliveAnswers,
+    KeepAliveResponses,
     KeyValue,
     LeaseGranted,
     Operation,
@@ -22,7 +22,7 @@ from etcdleader._etcd.api import (
     RangeResult,
     TxnResult,
 )
-from etcdleader._lease.lease_clock import Timing
+from etcdleader._lease.lease_deadline import Timing
 from etcdleader._lease.leased_key import LeasedKey
 from etcdleader._lease.raft_terms import RaftTerms
 from etcdleader._lease.renewer import LeaseRenewer
@@ -69,10 +69,10 @@ class AllIsWell:
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
         return LeaseGranted(lease_id, ttl, HEADER)
 
-    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveResponses:
         self.rounds.append((anyio.current_time(), len(lease_ids)))
         await anyio.sleep(0.002)
-        return KeepAliveAnswers({one: KeepAlive(one, int(TIMING.lease), HEADER) for one in lease_ids})
+        return KeepAliveResponses({one: KeepAlive(one, int(TIMING.lease), HEADER) for one in lease_ids})
 
     async def learn_raft_term(self, key: bytes, *, timeout: float) -> None:
         self.raft_terms.received(HEADER.raft_term)

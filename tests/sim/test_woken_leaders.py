@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from etcdleader import EtcdUnavailableError
-from etcdleader._etcd.api import KeepAliveAnswers
+from etcdleader._etcd.api import KeepAliveResponses
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
@@ -127,7 +127,7 @@ async def test_a_read_that_another_member_answers_confirms_nothing(clock: Virtua
 
         def switch(call: Call) -> None:
             if is_proposal(call) and call.stage == "after":
-                client.report_endpoint_failure(client.endpoint)
+                client.report_endpoint_failure(client.endpoint_number)
 
         async with leading(client, clock) as (manager, term):
             etcd.hooks.append(switch)
@@ -145,13 +145,13 @@ async def test_a_time_to_live_of_zero_that_the_read_contradicts_costs_nothing(
     send = client.lease_keep_alive
     calls = 0
 
-    async def keep_alive(lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
+    async def keep_alive(lease_ids: Sequence[int], *, timeout: float) -> KeepAliveResponses:
         nonlocal calls
         calls += 1
         answers = await send(lease_ids, timeout=timeout)
         if calls > 1:
             return answers
-        return KeepAliveAnswers({lease: answer._replace(ttl=0) for lease, answer in answers.items()})
+        return KeepAliveResponses({lease: answer._replace(ttl=0) for lease, answer in answers.items()})
 
     monkeypatch.setattr(client, "lease_keep_alive", keep_alive)
     async with leading(client, clock) as (manager, term):

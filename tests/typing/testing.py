@@ -12,7 +12,7 @@ from typing import Any, Literal, assert_type
 import anyio
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, EtcdUnavailableError
-from etcdleader._etcd.api import Event, Range
+from etcdleader._etcd.api import Range, WatchEvent
 from etcdleader.testing import EtcdServer, EtcdServerError, FakeEtcd
 from etcdleader.testing.etcd_server import EtcdMember
 from etcdleader.testing.fake_etcd import Call, CallKind, FakeClient, FakeMember, Revision, Snapshot
@@ -90,7 +90,7 @@ async def fake() -> None:
 
 
 def commit_hook(commit: Revision) -> None:
-    assert_type(commit.events, tuple[Event, ...])
+    assert_type(commit.events, tuple[WatchEvent, ...])
 
 
 def see(etcd: FakeEtcd) -> None:
@@ -159,7 +159,7 @@ async def call(etcd: FakeEtcd | FakeClient) -> None:
     assert_type((await etcd.member_status(timeout=1)).version, str)
     assert_type((await etcd.txn([], [], timeout=1)).succeeded, bool)
     etcd.watch(b"jobs/", b"jobs0", sink=print, timeout=1).close()
-    etcd.report_endpoint_failure(etcd.endpoint)
+    etcd.report_endpoint_failure(etcd.endpoint_number)
     assert_type(await etcd.member_raft_term(b"key", timeout=1), int)
     etcd.on_version(print)
     etcd.on_header(print)

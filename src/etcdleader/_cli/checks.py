@@ -19,7 +19,7 @@ from .._election.queue import candidate_key, election_prefix, prefix_end
 from .._etcd.api import EtcdApi, MemberStatus, Put, Range, WatchBroken, WatchCanceled, WatchMessage
 from .._etcd.error_mapping import InvalidAuthTokenError
 from .._etcd.versions import known_defects
-from .._lease.connection import Connection
+from .._lease.shared_connection import SharedConnection
 from .._values.addresses import is_loopback
 from ..config import MIN_RECOMMENDED_LEASE, Config, EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError
@@ -240,7 +240,7 @@ async def _check_access(etcd: EtcdConfig, report: Report, timeout: float) -> Non
         report(Finding("authentication", serious, "off: etcd accepts every client", advice))
 
 
-async def _check_permissions(connection: Connection, name: str, report: Report, timeout: float) -> bool:
+async def _check_permissions(connection: SharedConnection, name: str, report: Report, timeout: float) -> bool:
     """Check the permissions that a candidate needs. Return whether the queue may be read.
 
     etcd checks the permissions for both branches of a transaction, whichever it takes. A transaction without conditions
@@ -290,7 +290,7 @@ async def _watch(api: EtcdApi, prefix: bytes, timeout: float) -> None:
         raise errors[0]
 
 
-async def _check_queue(connection: Connection, name: str, report: Report, timeout: float) -> None:
+async def _check_queue(connection: SharedConnection, name: str, report: Report, timeout: float) -> None:
     try:
         queue = await read_queue(connection, name, timeout=timeout)
     except EtcdLeaderError as error:
@@ -308,7 +308,7 @@ async def _check_queue(connection: Connection, name: str, report: Report, timeou
     report(Finding("queue", "problem" if for_ever else "warning", f"{said}; anomalies: {keys}", advice))
 
 
-async def _check_lease(connection: Connection, config: Config, report: Report, timeout: float) -> None:
+async def _check_lease(connection: SharedConnection, config: Config, report: Report, timeout: float) -> None:
     lease_id = secrets.randbelow(2**63 - 1) + 1
     try:
         least = (await connection.lease_grant(1, lease_id, timeout=timeout)).ttl

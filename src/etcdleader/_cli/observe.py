@@ -128,7 +128,7 @@ def _reader_gone() -> bool:
 async def _tell_changes(
     config: EtcdConfig, name: str, line: Callable[[LeaderRecord | None], str], timeout: float
 ) -> None:
-    from .._managers.etcd import EtcdLeaderManager
+    from .._managers.etcd_manager import EtcdLeaderManager
     from .._runtime.threads import run_in_thread
     from ..config import Config
 

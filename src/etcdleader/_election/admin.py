@@ -24,7 +24,7 @@ from .._etcd.api import (
     RangeResult,
     WatchMessage,
 )
-from .._lease.connection import Connection, acquire_connection
+from .._lease.shared_connection import SharedConnection, acquire_connection
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .queue import election_prefix, prefix_end
@@ -90,7 +90,7 @@ class Queue:
 
 
 @asynccontextmanager
-async def connected(config: EtcdConfig, *, timeout: float | None) -> AsyncIterator[Connection]:
+async def connected(config: EtcdConfig, *, timeout: float | None) -> AsyncIterator[SharedConnection]:
     """Return a context manager for a connection to the first member that responds.
 
     Args:
@@ -113,7 +113,7 @@ async def _find_member(api: EtcdApi, members: int, timeout: float) -> None:
     member that is down.
     """
     for left in range(members, 0, -1):
-        used = api.endpoint
+        used = api.endpoint_number
         try:
             await api.range(Range(ANY_KEY, keys_only=True), timeout=timeout / members)
         except EtcdLeaderError as error:
@@ -133,7 +133,7 @@ def open_api(config: EtcdConfig) -> EtcdApi:
     return new_client(config)
 
 
-async def read_queue(connection: Connection, election: str, *, timeout: float, most: int | None = None) -> Queue:
+async def read_queue(connection: SharedConnection, election: str, *, timeout: float, most: int | None = None) -> Queue:
     """Return the queue, with the remaining seconds of each lease.
 
     Args:
@@ -207,7 +207,7 @@ async def _with_lease(api: EtcdApi, candidate: Candidate, timeout: float) -> Can
     return replace(candidate, lease_ttl=lease.granted_ttl, lease_left=lease.ttl)
 
 
-async def find_elections(connection: Connection, prefix: str, *, timeout: float) -> list[str]:
+async def find_elections(connection: SharedConnection, prefix: str, *, timeout: float) -> list[str]:
     """Return the names of the elections under a prefix; ``""`` for all.
 
     An election is found if at least one of its keys is named as election libraries name keys. Without such a key, its
@@ -228,7 +228,7 @@ async def find_elections(connection: Connection, prefix: str, *, timeout: float)
         begin = result.kvs[-1].key + b"\0"
 
 
-async def _elections_of(connection: Connection, keys: Sequence[bytes], timeout: float) -> set[bytes]:
+async def _elections_of(connection: SharedConnection, keys: Sequence[bytes], timeout: float) -> set[bytes]:
     """Return the elections in which one of these keys may be a candidate key."""
     result = await connection.txn([], [Range(key) for key in keys], timeout=timeout)
     found: set[bytes] = set()
@@ -297,7 +297,7 @@ def _stands(candidate: Candidate) -> list[Compare]:
     return [Compare(candidate.key, "create", candidate.token)]
 
 
-async def ask_to_step_down(connection: Connection, leader: Candidate, *, timeout: float) -> bool:
+async def ask_to_step_down(connection: SharedConnection, leader: Candidate, *, timeout: float) -> bool:
     """Put the leader's key without a change, to which an etcdleader responds by resigning.
 
     Return False, and put nothing, if the key of this candidacy no longer exists.
@@ -306,12 +306,12 @@ async def ask_to_step_down(connection: Connection, leader: Candidate, *, timeout
     return (await connection.txn(_stands(leader), [touch], timeout=timeout)).succeeded
 
 
-async def delete_key(connection: Connection, leader: Candidate, *, timeout: float) -> bool:
+async def delete_key(connection: SharedConnection, leader: Candidate, *, timeout: float) -> bool:
     """Delete the leader's key. Return False, and delete nothing, if the key of this candidacy no longer exists."""
     return (await connection.txn(_stands(leader), [DeleteRange(leader.key)], timeout=timeout)).succeeded
 
 
-async def wait_until_gone(connection: Connection, leader: Candidate, *, timeout: float) -> None:
+async def wait_until_gone(connection: SharedConnection, leader: Candidate, *, timeout: float) -> None:
     """Wait until a read shows that the key of this candidacy no longer exists.
 
     ``timeout`` limits each call, in seconds. The whole wait has no limit.

@@ -27,9 +27,9 @@ from .._etcd.api import (
     WatchMessage,
 )
 from .._lease.backoff import Backoff
-from .._lease.connection import Connection
 from .._lease.leased_key import LeasedKey
 from .._lease.session import Session
+from .._lease.shared_connection import SharedConnection
 from .._runtime.events import Event
 from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LossReason
@@ -73,7 +73,7 @@ class Candidacy:
         "session",
     )
 
-    def __init__(self, connection: Connection, context: ElectionContext) -> None:
+    def __init__(self, connection: SharedConnection, context: ElectionContext) -> None:
         self._connection = connection
         self._context = context
         self._listener = context.listener
@@ -165,7 +165,7 @@ class Candidacy:
             raise self._over(LossReason.EXPIRED)
         compare, success, failure = join_request(self._prefix, self.key, self.session.own.value, self.session.lease_id)
         try:
-            result = await self._connection.turns.run(
+            result = await self._connection.call_limiter.run(
                 lambda: self._connection.txn(compare, success, failure, timeout=self._retry)
             )
         except LeaseNotFoundError as error:
@@ -186,7 +186,7 @@ class Candidacy:
     async def _find_own(self) -> bool:
         try:
             own = Range(self.key)
-            found = await self._connection.turns.run(lambda: self._connection.range(own, timeout=self._retry))
+            found = await self._connection.call_limiter.run(lambda: self._connection.range(own, timeout=self._retry))
         except EtcdRegressedError:
             raise
         except EtcdLeaderError as error:
@@ -316,7 +316,7 @@ class Candidacy:
         if self._position.lost:
             self.session.invalidate(LossReason.DELETED)
             return
-        self.session.set_may_lead(self._position.rank is not Rank.WAITING)
+        self.session.set_near_front(self._position.rank is not Rank.WAITING)
         self._listener.queued(self._position.position)
         self._listener.blocked(self._position.blocker)
         if self._position.asked_to_resign:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from .._lease.connection import Connection
-from .._lease.lease_clock import Timing
+from .._lease.lease_deadline import Timing
+from .._lease.shared_connection import SharedConnection
 from .._runtime.clock import Clock
-from .listener import Listener
+from .election_listener import Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +30,4 @@ class ElectionContext:
     timing: Timing
     clock: Clock
     listener: Listener
-    connect: Callable[[], AbstractAsyncContextManager[Connection]]
+    connect: Callable[[], AbstractAsyncContextManager[SharedConnection]]

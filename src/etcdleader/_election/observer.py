@@ -20,10 +20,10 @@ from .._etcd.api import (
     WatchMessage,
 )
 from .._lease.backoff import Backoff
-from .._lease.connection import Connection
+from .._lease.shared_connection import SharedConnection
 from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LeaderRecord
-from .listener import Listener
+from .election_listener import Listener
 from .queue import election_prefix, prefix_end
 from .watched_range import WatchedRange
 
@@ -47,7 +47,9 @@ def _same_leader(one: LeaderRecord | None, other: LeaderRecord | None) -> bool:
     return replace(one, lease_id=other.lease_id) == other
 
 
-async def read_queue(connection: Connection, election_key: str, *, limit: int, timeout: float) -> list[LeaderRecord]:
+async def read_records(
+    connection: SharedConnection, election_key: str, *, limit: int, timeout: float
+) -> list[LeaderRecord]:
     """Return the first ``limit`` candidates in order, or all if it is 0. The first one leads.
 
     Raises:
@@ -70,7 +72,7 @@ class Observer:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: SharedConnection,
         election_key: str,
         retry: float,
         listener: Listener,

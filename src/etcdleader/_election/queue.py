@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from .._lease.leased_key import LeasedKey
 
 if TYPE_CHECKING:
-    from .._etcd.api import Event, KeyValue
+    from .._etcd.api import KeyValue, WatchEvent
 
 
 def election_prefix(election_key: str) -> bytes:
@@ -80,7 +80,7 @@ class QueuePosition:
         """The keys in front of our key whose deletion matters to us: the predecessor and the blocker."""
         return tuple(dict.fromkeys(key for key in (self.predecessor, self.blocker) if key is not None))
 
-    def apply(self, own: LeasedKey, events: Sequence[Event]) -> QueuePosition:
+    def apply(self, own: LeasedKey, events: Sequence[WatchEvent]) -> QueuePosition:
         """Return the position after these events, which must be whole revisions.
 
         Events up to the revision of the read change nothing. A lagging member may deliver them late.

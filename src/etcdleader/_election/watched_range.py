@@ -10,7 +10,7 @@ import anyio
 from .._etcd.api import EtcdApi, WatchBroken, WatchCanceled, WatchCreated, WatchHandle, WatchMessage, WatchSink
 from .._lease.backoff import Backoff
 from ..errors import EtcdLeaderError
-from .listener import WatchListener
+from .election_listener import WatchListener
 
 
 class WatchedRange:

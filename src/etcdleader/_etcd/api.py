@@ -119,7 +119,7 @@ Operation: TypeAlias = Range | Put | DeleteRange | Txn
 Compares: TypeAlias = Sequence[Compare]
 Operations: TypeAlias = Sequence[Operation]
 
-NOTHING = Txn((), (), ())
+EMPTY_TXN = Txn((), (), ())
 """An operation that changes nothing and has no result. It must be the last one of its branch.
 
 If either branch of a Txn of reads contains it, etcd does not treat the Txn as read-only, and proposes it to raft."""
@@ -176,7 +176,7 @@ class KeepAlive(NamedTuple):
     header: Header
 
 
-class KeepAliveAnswers(dict[int, KeepAlive]):
+class KeepAliveResponses(dict[int, KeepAlive]):
     """The responses to keep-alives, by lease.
 
     Attributes:
@@ -206,7 +206,7 @@ class MemberStatus(NamedTuple):
     header: Header
 
 
-class Event(NamedTuple):
+class WatchEvent(NamedTuple):
     """One change of one key."""
 
     type: Literal["put", "delete"]
@@ -227,7 +227,7 @@ class WatchCreated(NamedTuple):
 class WatchEvents(NamedTuple):
     """A message of events in order of revision. A revision is never split over two messages."""
 
-    events: tuple[Event, ...]
+    events: tuple[WatchEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +301,7 @@ class EtcdApi(Txns, Protocol):
         """
         ...
 
-    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveResponses:
         """Send one keep-alive for each lease, back to back on one stream, and collect the responses.
 
         A response is credited to the oldest unanswered keep-alive of its lease on that stream. A lease must not be in two
@@ -351,7 +351,7 @@ class EtcdApi(Txns, Protocol):
         ...
 
     @property
-    def endpoint(self) -> int:
+    def endpoint_number(self) -> int:
         """The endpoint in use, as a number that rises with each switch."""
         ...
 

@@ -17,10 +17,10 @@ from .._runtime.tasks import loop_scheduler
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import (
-    NOTHING,
+    EMPTY_TXN,
     Compares,
     Header,
-    KeepAliveAnswers,
+    KeepAliveResponses,
     LeaseGranted,
     LeaseTimeToLive,
     MemberStatus,
@@ -33,9 +33,9 @@ from .api import (
     WatchSink,
 )
 from .auth import MAX_LOGINS, Authenticator, ClientToken
-from .balancer import EndpointBalancer
 from .connect_policy import ConnectPolicy
 from .endpoint import Endpoint, open_endpoint
+from .endpoint_selector import EndpointSelector
 from .error_mapping import ClusterIdMismatchError, GoingAwayError, InvalidAuthTokenError
 from .lease_stream import KeepAliveStream, OpenStream
 from .messages import (
@@ -59,7 +59,7 @@ from .rpcs import (
     Q,
     Rpc,
 )
-from .stream import Stream, StreamUse
+from .stream import RpcStream, StreamCallbacks
 from .tls import ClientContexts
 from .version_monitor import VersionMonitor
 from .watch_stream import WatchStream
@@ -88,7 +88,7 @@ def new_client(client: EtcdConfig | Any) -> EtcdClient:
 
         return EtcdClient(
             dial_member,
-            EndpointBalancer(len(endpoints)),
+            EndpointSelector(len(endpoints)),
             Authenticator(client.user, client.password, several=len(endpoints) > 1),
         )
 
@@ -111,7 +111,7 @@ class EtcdClient:
     def __init__(
         self,
         dial: Callable[[int], Endpoint],
-        balancer: EndpointBalancer | None,
+        balancer: EndpointSelector | None,
         login: Authenticator,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -134,7 +134,7 @@ class EtcdClient:
         self._closed = False
         self._on_header: Callable[[Header], None] = _ignore
         self._process = process_id()
-        self._versions = VersionMonitor(self._ask_version, lambda: self.endpoint)
+        self._versions = VersionMonitor(self._ask_version, lambda: self.endpoint_number)
         self._keep_alives = KeepAliveStream(self._stream_opener(LEASE_KEEP_ALIVE))
         self._watches = WatchStream(self._stream_opener(WATCH), self._log_out, self._outdated)
 
@@ -146,7 +146,7 @@ class EtcdClient:
     async def lease_revoke(self, lease_id: int, *, timeout: float) -> Header:
         return (await self._call(LEASE_REVOKE, LeaseRevokeRequest(lease_id), timeout)).header
 
-    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveAnswers:
+    async def lease_keep_alive(self, lease_ids: Sequence[int], *, timeout: float) -> KeepAliveResponses:
         answers = await self._keep_alives.send(lease_ids, timeout)
         errors = {id(error): error for error in answers.errors.values()}
         if not answers and len(errors) == 1:
@@ -157,7 +157,7 @@ class EtcdClient:
         return await self._call(LEASE_TIME_TO_LIVE, LeaseTimeToLiveRequest(lease_id, keys), timeout)
 
     async def member_status(self, *, timeout: float) -> MemberStatus:
-        endpoint = self.endpoint
+        endpoint = self.endpoint_number
         status = await self._call(STATUS, StatusRequest(), timeout)
         self._versions.learned(endpoint, status.version)
         return status
@@ -179,7 +179,7 @@ class EtcdClient:
         def request() -> Txn:
             # An older etcd exits if a read-only transaction is cancelled while it reads. A raft proposal cannot be cancelled.
             through_log = reads and not self._versions.cancelled_reads_are_safe()
-            return Txn(compare, success, (*failure, NOTHING) if through_log else failure)
+            return Txn(compare, success, (*failure, EMPTY_TXN) if through_log else failure)
 
         return await self._call(TXN, request, timeout)
 
@@ -191,7 +191,7 @@ class EtcdClient:
         return self._watches.add(key, range_end, start_revision, sink, timeout)
 
     @property
-    def endpoint(self) -> int:
+    def endpoint_number(self) -> int:
         return 0 if self._balancer is None else self._balancer.number
 
     def report_endpoint_failure(self, used: int) -> None:
@@ -246,7 +246,7 @@ class EtcdClient:
         if self._endpoint is None:
             if self._balancer is not None:
                 self._balancer.opened(self._clock())
-            self._endpoint = self._dial(self.endpoint)
+            self._endpoint = self._dial(self.endpoint_number)
         return self._endpoint
 
     async def _ask_version(self, timeout: float) -> str:
@@ -314,9 +314,9 @@ class EtcdClient:
     def _stream_opener(self, rpc: Rpc[Any, Any]) -> OpenStream:
         async def open_stream(
             on_message: Callable[[Any], None], on_end: Callable[[EtcdLeaderError], None], timeout: float
-        ) -> Stream:
+        ) -> RpcStream:
             while True:
-                endpoint, number = self._open(), self.endpoint
+                endpoint, number = self._open(), self.endpoint_number
                 metadata = await self._authenticator.metadata(endpoint, timeout)
                 if endpoint is not self._endpoint:
                     continue  # the client has left it in the meantime
@@ -337,7 +337,7 @@ class EtcdClient:
                         self._failed(number, error)
 
                 check = functools.partial(self._check_cluster_id, endpoint)
-                use = StreamUse(check, on_message, ended, loop_scheduler())
+                use = StreamCallbacks(check, on_message, ended, loop_scheduler())
                 try:
                     stream = await endpoint.open_stream(rpc, metadata, use, _CONNECTING * timeout)
                 except EtcdLeaderError as error:

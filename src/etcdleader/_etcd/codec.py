@@ -7,7 +7,6 @@ from typing import Any
 from .api import (
     Compare,
     DeleteRangeResult,
-    Event,
     Header,
     KeepAlive,
     KeyValue,
@@ -22,9 +21,10 @@ from .api import (
     Result,
     Txn,
     TxnResult,
+    WatchEvent,
 )
 from .etcd3_messages import etcdrpc
-from .message_size import FLAT, TXN, check_field_count
+from .field_limit import FLAT, TXN, check_field_count
 from .messages import (
     AuthenticateRequest,
     AuthenticateResponse,
@@ -205,8 +205,8 @@ def _key_value(message: Any) -> KeyValue:
     )
 
 
-def _event(message: Any) -> Event:
-    return Event("put" if message.type == 0 else "delete", _key_value(message.kv))
+def _event(message: Any) -> WatchEvent:
+    return WatchEvent("put" if message.type == 0 else "delete", _key_value(message.kv))
 
 
 def _range(request: Range) -> Any:
@@ -253,7 +253,7 @@ def _txn_result(message: Any, of: Header) -> TxnResult:
 
 
 def _is_empty_txn(response: Any) -> bool:
-    """Return whether this is the result of ``NOTHING``, which makes a read go through raft's log."""
+    """Return whether this is the result of ``EMPTY_TXN``, which makes a read go through raft's log."""
     return response.WhichOneof("response") == "response_txn" and not response.response_txn.responses
 
 

@@ -17,9 +17,9 @@ from .._runtime.tasks import spawn_system_task
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .connect_policy import ConnectPolicy
-from .error_mapping import NoTlsError, error_from_status, going_away
+from .error_mapping import TlsHandshakeError, error_from_status, going_away
 from .rpcs import A, Q, Rpc
-from .stream import Http2Stream, Stream, StreamUse
+from .stream import Http2Stream, RpcStream, StreamCallbacks
 from .tls import ClientContexts
 from .tls_diagnosis import TlsDiagnosis
 
@@ -56,7 +56,9 @@ class Endpoint(ABC):
         """
 
     @abstractmethod
-    async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
+    async def open_stream(
+        self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamCallbacks, timeout: float
+    ) -> RpcStream:
         """Open a stream. ``timeout`` bounds connecting, if there is no connection yet.
 
         Raises:
@@ -164,12 +166,14 @@ class Http2Endpoint(Endpoint):
         if self._tls_diagnosis is not None:
             with anyio.CancelScope(deadline=deadline):  # the lowest anyio has no move_on_at
                 if (reason := await self._tls_diagnosis.reason()) is not None:
-                    error = NoTlsError(reason)
-        if isinstance(error, NoTlsError):
+                    error = TlsHandshakeError(reason)
+        if isinstance(error, TlsHandshakeError):
             self.last_received_at = -math.inf  # earlier data is no reason to keep this endpoint
         return error
 
-    async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
+    async def open_stream(
+        self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamCallbacks, timeout: float
+    ) -> RpcStream:
         connection = await self._connection(anyio.current_time() + timeout)
         try:
             return Http2Stream(rpc, metadata, use, self.name, self._error, connection)

@@ -85,7 +85,7 @@ class GoingAwayError(EtcdUnavailableError):
     """
 
 
-class NoTlsError(EtcdRefusedError):
+class TlsHandshakeError(EtcdRefusedError):
     """The error of a TLS mismatch: of certificates, of names, or because only one side uses TLS."""
 
     retry_other_endpoint = True
@@ -136,7 +136,7 @@ def error_from_status(code: str, details: str | None, endpoint: str) -> EtcdLead
         # gRPC reports a failed handshake like a server that is down.
         if code == "UNAVAILABLE" and any(words in lower for words in _TLS):
             reason = next((f"{meaning}: " for words, meaning in _TLS_REASONS.items() if words in lower), "")
-            return NoTlsError(f"no TLS connection: {reason}{text}")
+            return TlsHandshakeError(f"no TLS connection: {reason}{text}")
         if code == "DEADLINE_EXCEEDED":
             return EtcdUnavailableError(f"{endpoint} did not respond in time")
         return EtcdUnavailableError(f"{endpoint}: {code}: {text}")

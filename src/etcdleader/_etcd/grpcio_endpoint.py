@@ -17,7 +17,7 @@ from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .endpoint import Endpoint
 from .error_mapping import error_from_status
 from .rpcs import A, Q, Rpc
-from .stream import HAS_LEADER, Stream, StreamUse
+from .stream import HAS_LEADER, RpcStream, StreamCallbacks
 
 _INBOX = 1000
 """Maximum number of messages that wait for the event loop."""
@@ -78,7 +78,9 @@ class GrpcioEndpoint(Endpoint):
         while self._over:
             self._over.popleft().set()
 
-    async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
+    async def open_stream(
+        self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamCallbacks, timeout: float
+    ) -> RpcStream:
         del timeout  # the channel connects automatically
         return GrpcioStream(rpc, metadata, use, self, self._channel)
 
@@ -94,11 +96,11 @@ class GrpcioEndpoint(Endpoint):
         """Return immediately: each stream reports its own end."""
 
 
-class GrpcioStream(Stream):
+class GrpcioStream(RpcStream):
     """A stream on a grpcio channel, read by its own thread."""
 
     def __init__(
-        self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, endpoint: Endpoint, channel: Any
+        self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamCallbacks, endpoint: Endpoint, channel: Any
     ) -> None:
         """Open the stream.
 

@@ -19,13 +19,13 @@ import anyio
 
 from .._runtime.events import Event
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
-from .api import KeepAlive, KeepAliveAnswers
+from .api import KeepAlive, KeepAliveResponses
 from .auth import MAX_LOGINS
 from .error_mapping import GoingAwayError, InvalidAuthTokenError
 from .messages import LeaseKeepAliveRequest
-from .stream import Stream
+from .stream import RpcStream
 
-OpenStream = Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None], float], Awaitable[Stream]]
+OpenStream = Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None], float], Awaitable[RpcStream]]
 """``await open_stream(on_message, on_end, timeout)``."""
 
 
@@ -42,7 +42,7 @@ class _Batch:
     """
 
     waiting: dict[int, None]
-    answers: KeepAliveAnswers = field(default_factory=KeepAliveAnswers)
+    answers: KeepAliveResponses = field(default_factory=KeepAliveResponses)
     over: Event = field(default_factory=Event)
     logins: int = 0
     moved: bool = False
@@ -59,12 +59,12 @@ class KeepAliveStream:
 
     def __init__(self, open_stream: OpenStream) -> None:
         self._open_stream = open_stream
-        self._stream: Stream | None = None
+        self._stream: RpcStream | None = None
         self._opening = anyio.Lock()
         self._batches: dict[int, _Batch] = {}
         """The batch of each lease that waits for a response, in sending order."""
 
-    async def send(self, lease_ids: Sequence[int], timeout: float) -> KeepAliveAnswers:
+    async def send(self, lease_ids: Sequence[int], timeout: float) -> KeepAliveResponses:
         """Send one keep-alive for each lease, back to back. Return a response or an error for each."""
         this = _Batch(dict.fromkeys(lease_ids))
         try:
@@ -88,7 +88,7 @@ class KeepAliveStream:
             stream.send(*map(LeaseKeepAliveRequest, this.waiting))
             await this.over.wait()
 
-    async def _opened(self, timeout: float) -> Stream:
+    async def _opened(self, timeout: float) -> RpcStream:
         if self._stream is None:
             async with self._opening:
                 if self._stream is None:
@@ -110,7 +110,7 @@ class KeepAliveStream:
             self._stream.end(error)
 
     @property
-    def stream(self) -> Stream | None:
+    def stream(self) -> RpcStream | None:
         """The stream, while it is open."""
         return self._stream
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .api import Event, Header
+from .api import Header, WatchEvent
 
 ALL_WATCHES = -1
 """The watch id that etcd names in the response to a progress request."""
@@ -103,7 +103,7 @@ class WatchResponse(NamedTuple):
     canceled: bool = False
     compact_revision: int = 0
     cancel_reason: str = ""
-    events: Sequence[Event] = ()
+    events: Sequence[WatchEvent] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ HAS_LEADER = ("hasleader", "true")
 
 
 @dataclass(frozen=True, slots=True)
-class StreamUse:
+class StreamCallbacks:
     """The callbacks of a stream.
 
     Attributes:
@@ -36,7 +36,7 @@ class StreamUse:
     call_soon: CallSoon
 
 
-class Stream(ABC):
+class RpcStream(ABC):
     """A stream that is open until it breaks or is ended. It delivers no message after that.
 
     Attributes:
@@ -46,7 +46,7 @@ class Stream(ABC):
 
     ended: anyio.Event
 
-    def __init__(self, metadata: Metadata, use: StreamUse) -> None:
+    def __init__(self, metadata: Metadata, use: StreamCallbacks) -> None:
         self.metadata = metadata
         self._use = use
         self._open = True
@@ -82,14 +82,14 @@ class Stream(ABC):
         self.end(failure)
 
 
-class Http2Stream(Stream):
+class Http2Stream(RpcStream):
     """A stream on etcdleader's own HTTP/2 connection."""
 
     def __init__(
         self,
         rpc: Rpc[Any, Any],
         metadata: Metadata,
-        use: StreamUse,
+        use: StreamCallbacks,
         endpoint: str,
         error_of: Callable[[Status], EtcdLeaderError],
         connection: Connection,

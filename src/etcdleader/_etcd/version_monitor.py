@@ -10,7 +10,7 @@ import anyio
 from .._runtime.events import Event
 from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdRefusedError
-from .versions import survives_given_up_reads
+from .versions import survives_cancelled_reads
 
 _DELAY = 5.0
 """Seconds from the first response to the version request, and between two attempts. It is also an attempt's timeout."""
@@ -53,7 +53,7 @@ class VersionMonitor:
 
     def learned(self, endpoint: int, version: str) -> None:
         """Record the version of the member that was in use as ``endpoint``."""
-        if survives_given_up_reads(version):
+        if survives_cancelled_reads(version):
             self._survives(endpoint)
 
     def _survives(self, endpoint: int) -> None:

@@ -32,7 +32,7 @@ def known_defects(version: str) -> str | None:
     return f"etcd {version} has known defects in watches, leases and authentication: upgrade to {fixed} or later"
 
 
-def survives_given_up_reads(version: str) -> bool:
+def survives_cancelled_reads(version: str) -> bool:
     """Return whether this etcd survives the cancellation of a read-only transaction. False if that is not known.
 
     The process of another etcd crashes if the transaction is cancelled while it reads. A timeout or the client's exit

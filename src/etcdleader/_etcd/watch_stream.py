@@ -39,7 +39,7 @@ from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import WatchBroken, WatchCanceled, WatchCreated, WatchEvents, WatchMessage, WatchSink
 from .error_mapping import GoingAwayError, InvalidAuthTokenError, error_from_cancel_reason
 from .messages import ALL_WATCHES, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchResponse
-from .stream import Stream
+from .stream import RpcStream
 
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
@@ -93,7 +93,7 @@ class WatchStream:
 
     def __init__(
         self,
-        open_stream: Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None], float], Awaitable[Stream]],
+        open_stream: Callable[[Callable[[Any], None], Callable[[EtcdLeaderError], None], float], Awaitable[RpcStream]],
         refused: Callable[[], None],
         outdated: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -104,7 +104,7 @@ class WatchStream:
         self._timeouts = MinCounter()
         self._by_id: dict[int, _Watch] = {}
         self._pending_creates: deque[_Watch] = deque()
-        self._stream: Stream | None = None
+        self._stream: RpcStream | None = None
         self._error: EtcdLeaderError | None = None
         self._changed = Event()
         self._next_check_at = math.inf
@@ -151,7 +151,7 @@ class WatchStream:
             self._stream.end(error)
 
     @property
-    def stream(self) -> Stream | None:
+    def stream(self) -> RpcStream | None:
         """The stream, while it is open."""
         return self._stream
 
@@ -255,7 +255,7 @@ class WatchStream:
 
     # The stream
 
-    def _create(self, watch: _Watch, stream: Stream) -> None:
+    def _create(self, watch: _Watch, stream: RpcStream) -> None:
         watch.server_id = None
         watch.requested_at = anyio.current_time()
         self._pending_creates.append(watch)
@@ -264,7 +264,7 @@ class WatchStream:
         stream.send(WatchCreateRequest(watch.key, watch.range_end, start, self._last_id))
 
     @staticmethod
-    def _cancel_on_server(server_id: int, stream: Stream) -> None:
+    def _cancel_on_server(server_id: int, stream: RpcStream) -> None:
         stream.send(WatchCancelRequest(server_id))
 
     def _on_end(self, error: EtcdLeaderError) -> None:

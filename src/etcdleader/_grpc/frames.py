@@ -64,7 +64,7 @@ class H2Codec:
         self.max_concurrent_streams = _STREAMS
         self.has_more = False
         self._inbound_window_size = window
-        self._low = window - window // 2  # a smaller window is extended by a WINDOW_UPDATE
+        self._low_window = window - window // 2  # a smaller window is extended by a WINDOW_UPDATE
         self._next_stream_id = 1
         self._streams: dict[int, _Stream] = {}
         self._unsent: dict[int, _Stream] = {}  # the streams with data to send
@@ -72,13 +72,13 @@ class H2Codec:
         self._initial_window_size = _WINDOW
         self._max_frame_size = _FRAME
         self._inbound_window = window
-        self._narrow: dict[int, _Stream] = {}  # the streams whose inbound windows are low
+        self._low_windows: dict[int, _Stream] = {}  # the streams whose inbound windows are low
         self._received = bytearray()
         self._block: tuple[int, bool] | None = None
         self._fragments = bytearray()
         self._block_frames = 0
         self._useless_frames = self._acknowledgements = self._pings = 0
-        self._wider_since = self._settings_received = self._peer_settings_known = False
+        self._windows_grew = self._settings_received = self._peer_settings_known = False
         self._header_decoder = HeaderDecoder()
         self.output = bytearray(_PREFACE)
         settings = ((_ENABLE_PUSH, 0), (_INITIAL_WINDOW, window), (_HEADER_LIST_SIZE, limits.HEADER_LIST))
@@ -92,7 +92,7 @@ class H2Codec:
     @property
     def has_output(self) -> bool:
         """True if ``data_to_send`` has bytes to return."""
-        return bool(self.output) or bool(self._narrow) or self._inbound_window < self._low
+        return bool(self.output) or bool(self._low_windows) or self._inbound_window < self._low_window
 
     def data_to_send(self) -> bytes:
         """Return the bytes to send now.
@@ -100,14 +100,14 @@ class H2Codec:
         WINDOW_UPDATEs for received data are added here, and not before. So a peer that reads nothing can send at most
         one window.
         """
-        if self._inbound_window < self._low:
+        if self._inbound_window < self._low_window:
             self._send_window_update(0, self._inbound_window_size - self._inbound_window)
             self._inbound_window = self._inbound_window_size
-        if self._narrow:
-            for stream_id, stream in self._narrow.items():
+        if self._low_windows:
+            for stream_id, stream in self._low_windows.items():
                 self._send_window_update(stream_id, self._inbound_window_size - stream.inbound_window)
                 stream.inbound_window = self._inbound_window_size
-            self._narrow.clear()
+            self._low_windows.clear()
         data, self.output = bytes(self.output), bytearray()
         self._acknowledgements = 0
         self._send_what_fits()
@@ -148,7 +148,7 @@ class H2Codec:
     def _discard(self, stream_id: int) -> None:
         self._streams.pop(stream_id, None)
         self._unsent.pop(stream_id, None)
-        self._narrow.pop(stream_id, None)
+        self._low_windows.pop(stream_id, None)
 
     def end_stream(self, stream_id: int) -> None:
         """End our half of a stream that the peer has ended."""
@@ -186,7 +186,7 @@ class H2Codec:
 
     def _send_what_fits(self) -> None:
         """Move data to ``output`` as far as the peer's windows allow."""
-        self._wider_since = False
+        self._windows_grew = False
         for stream_id, stream in list(self._unsent.items()):
             self._fill_from(stream_id, stream)
 
@@ -246,7 +246,7 @@ class H2Codec:
                 yield from self._on_frame(kind, flags, stream_id, payload)
         finally:
             del came[:at]
-            if self._wider_since:
+            if self._windows_grew:
                 self._send_what_fits()  # once, even if several frames have extended windows
 
     def _describe_peer(self, came: bytearray) -> str:
@@ -327,8 +327,8 @@ class H2Codec:
         if stream.inbound_window < 0:
             raise ProtocolError("more data than the window of the stream allows")
         ended = bool(flags & _END_STREAM)
-        if stream.inbound_window < self._low and not ended:
-            self._narrow[stream_id] = stream
+        if stream.inbound_window < self._low_window and not ended:
+            self._low_windows[stream_id] = stream
         data = _unpadded(flags, payload) if flags & _PADDED else payload
         if data or ended:
             self._useless_frames -= _REFUND
@@ -378,7 +378,7 @@ class H2Codec:
             elif name == _MAX_STREAMS:
                 self.max_concurrent_streams = value
         self._acknowledge(_SETTINGS, b"")
-        self._wider_since = True
+        self._windows_grew = True
 
     def _on_window_update(self, stream_id: int, payload: bytes) -> None:
         by = int.from_bytes(payload, "big") & _LAST_STREAM
@@ -389,7 +389,7 @@ class H2Codec:
             stream.outbound_window_offset += by
             window = self._initial_window_size + stream.outbound_window_offset
         self._expect(len(payload) == 4, by > 0, window <= _LARGEST_WINDOW)
-        self._wider_since = True
+        self._windows_grew = True
 
 
 def _unpadded(flags: int, payload: bytes) -> bytes:

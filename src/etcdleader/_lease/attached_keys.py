@@ -15,8 +15,8 @@ from .._etcd.api import Compare, LeaseNotFoundError, Put, Range, RangeResult, Tx
 from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from .backoff import Backoff
-from .connection import Connection
-from .listener import LeaseListener
+from .lease_listener import LeaseListener
+from .shared_connection import SharedConnection
 
 MAX_ATTACHED = 100
 """Keys on one lease. When the lease ends, etcd deletes them in one revision, which watchers receive as one."""
@@ -29,7 +29,7 @@ class AttachedKeys:
 
     __slots__ = ("_connection", "_lease_id", "_listener", "_ours", "_retry", "_scope", "leases")
 
-    def __init__(self, connection: Connection, listener: LeaseListener, retry: float) -> None:
+    def __init__(self, connection: SharedConnection, listener: LeaseListener, retry: float) -> None:
         self._connection = connection
         self._listener = listener
         self._retry = retry
@@ -109,7 +109,9 @@ class AttachedKeys:
             for key, lease in zip(keys, leases, strict=True)
         ]
         try:
-            result = await self._connection.turns.run(lambda: self._connection.txn((), moves, timeout=self._retry))
+            result = await self._connection.call_limiter.run(
+                lambda: self._connection.txn((), moves, timeout=self._retry)
+            )
         except EtcdRefusedError as error:
             if len(keys) > 1:
                 # etcd refuses the whole Txn if the user may not write one of its keys, so send each key alone.

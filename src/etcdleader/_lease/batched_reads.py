@@ -46,15 +46,15 @@ class BatchedReads:
     by one event-loop iteration only.
     """
 
-    def __init__(self, read: ReadTogether, turns: FairLimiter) -> None:
+    def __init__(self, read: ReadTogether, call_limiter: FairLimiter) -> None:
         """Send no read yet.
 
         Args:
             read: Sends the requests of one transaction.
-            turns: Limits the concurrent calls.
+            call_limiter: Limits the concurrent calls.
         """
         self._read = read
-        self._turns = turns
+        self._call_limiter = call_limiter
         self._batches = FairLimiter(_AT_A_TIME)
         self._gathering: dict[float, _Batch] = {}
         """The open batches by timeout, so that no read waits longer than its own timeout."""
@@ -70,7 +70,7 @@ class BatchedReads:
             if batch is None or len(batch.requests) + len(requests) > _MOST:
                 batch, first = _Batch(requests), 0
                 if await self._goes_alone(batch, timeout):
-                    return await self._turns.run(partial(self._read, requests, timeout))
+                    return await self._call_limiter.run(partial(self._read, requests, timeout))
             else:
                 first = len(batch.requests)
                 batch.requests += requests
@@ -79,7 +79,7 @@ class BatchedReads:
                 return batch.result._replace(results=batch.result.results[first : first + len(requests)])
             if isinstance(batch.error, EtcdRefusedError):
                 # etcd refuses the whole Txn if the user may not read one of its keys. The other readers must not fail.
-                return await self._turns.run(partial(self._read, requests, timeout))
+                return await self._call_limiter.run(partial(self._read, requests, timeout))
             if batch.error is not None:
                 raise copy(batch.error)  # one copy for each reader: they raise it in different tasks
             # The reader that was to send this batch was cancelled: start again.
@@ -96,7 +96,7 @@ class BatchedReads:
         except BaseException:
             self._is_over(batch, timeout)
             raise
-        if len(batch.requests) == count and self._turns.available_tokens > 0:
+        if len(batch.requests) == count and self._call_limiter.available_tokens > 0:
             self._close(batch, timeout)
             return True
         spawn_system_task(
@@ -107,7 +107,7 @@ class BatchedReads:
     async def _send(self, batch: _Batch, timeout: float) -> None:
         leave = partial(self._leave, batch, timeout)
         try:
-            batch.result = await self._batches.run(lambda: self._turns.run(leave))
+            batch.result = await self._batches.run(lambda: self._call_limiter.run(leave))
         except EtcdLeaderError as error:
             batch.error = error
         except Exception as error:  # noqa: BLE001 - no caller awaits this task: the readers receive the error

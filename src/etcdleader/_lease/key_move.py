@@ -21,18 +21,18 @@ from .._runtime.events import Event
 from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LossReason
 from .backoff import Backoff
-from .connection import Connection
 from .key_owner import KeyOwner
 from .lease import Lease
-from .lease_clock import LeaseClock, Timing
+from .lease_deadline import LeaseDeadline, Timing
 from .leased_key import LeasedKey
+from .shared_connection import SharedConnection
 
 
 class MovingSession(Protocol):
     """The part of a session that a move uses."""
 
     own: LeasedKey
-    trusted: LeaseClock
+    trusted_deadline: LeaseDeadline
     timing: Timing
     owner: KeyOwner
     loss_reason: LossReason | None
@@ -64,7 +64,7 @@ class KeyMove:
 
     __slots__ = ("_backoff", "_connection", "_new_lease", "_session", "ended", "lease")
 
-    def __init__(self, session: MovingSession, connection: Connection, new_lease: Callable[[], Lease]) -> None:
+    def __init__(self, session: MovingSession, connection: SharedConnection, new_lease: Callable[[], Lease]) -> None:
         self._session = session
         self._connection = connection
         self._new_lease = new_lease
@@ -115,7 +115,7 @@ class KeyMove:
         session, lease = self._session, self.lease
         own = session.own
         session.own = own.moving(lease.lease_id)
-        session.trusted.cap(lease.sent_at + lease.ttl - session.timing.margin)
+        session.trusted_deadline.cap(lease.sent_at + lease.ttl - session.timing.margin)
         return Txn(
             [
                 Compare(own.key, "create", own.create_revision),
@@ -157,7 +157,7 @@ class KeyMove:
         session = self._session
         if not self.is_over:
             session.own = session.own.moving(0)
-            session.trusted.uncap()
+            session.trusted_deadline.uncap()
             self.lease = self._new_lease()
             self.start_later()
 

@@ -31,7 +31,7 @@ _REST = 1.0
 _CLOSING = 1.0
 
 
-class MovableKey(Protocol):
+class PendingMove(Protocol):
     """The move of one key, as the connection's mover uses it."""
 
     @property
@@ -83,7 +83,7 @@ class MovableKey(Protocol):
 
 
 class _Connection(Txns, Protocol):
-    turns: FairLimiter
+    call_limiter: FairLimiter
 
 
 class KeyMover:
@@ -91,13 +91,13 @@ class KeyMover:
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
-        self._agenda: Deadlines[MovableKey] = Deadlines()
-        self._under_way: dict[MovableKey, None] = {}
+        self._agenda: Deadlines[PendingMove] = Deadlines()
+        self._under_way: dict[PendingMove, None] = {}
         self._wake = Event()
         self._scope: anyio.CancelScope | None = None
         self._ended = Event()
 
-    def schedule(self, key: MovableKey, after: float) -> None:
+    def schedule(self, key: PendingMove, after: float) -> None:
         """Start the move of ``key`` after ``after`` seconds, unless it is in progress."""
         if key in self._under_way:
             return
@@ -107,7 +107,7 @@ class KeyMover:
             self._scope = anyio.CancelScope()
             spawn_system_task(self._run, "etcdleader moves", self._ended.set)
 
-    def discard(self, key: MovableKey) -> None:
+    def discard(self, key: PendingMove) -> None:
         """Cancel the scheduled move of ``key``. A move in progress continues."""
         self._agenda.discard(key)
 
@@ -136,7 +136,7 @@ class KeyMover:
     def _start_due(self, group: TaskGroup) -> float | None:
         """Start the due moves. Return the seconds until the next one is due, or None if none is scheduled."""
         now = anyio.current_time()
-        granted: dict[float, list[MovableKey]] = {}
+        granted: dict[float, list[PendingMove]] = {}
         while (next_at := self._agenda.next()) is not None and next_at <= now:
             count = 0
             while count < _MOST and (key := self._agenda.pop(now + _TOGETHER)) is not None:
@@ -154,7 +154,7 @@ class KeyMover:
                 group.start_soon(ki_protected(self._move), together[first : first + _MOST])
         return None if next_at is None else next_at - now
 
-    async def _grant(self, key: MovableKey) -> None:
+    async def _grant(self, key: PendingMove) -> None:
         """Request the grant of one lease in a task for this key only, so that a slow grant delays no other key."""
         granted = False
         try:
@@ -168,8 +168,8 @@ class KeyMover:
         else:
             key.start_later()
 
-    async def _move(self, keys: Sequence[MovableKey]) -> None:
-        answers: dict[MovableKey, TxnResult | Exception] = {}
+    async def _move(self, keys: Sequence[PendingMove]) -> None:
+        answers: dict[PendingMove, TxnResult | Exception] = {}
         try:
             answers = await self._send(keys)
         except Exception as error:  # noqa: BLE001 - no caller awaits this task: the keys receive the error
@@ -181,9 +181,9 @@ class KeyMover:
         for key, answer in answers.items():
             self._take_in(key, answer)
 
-    async def _send(self, keys: Sequence[MovableKey]) -> dict[MovableKey, TxnResult | Exception]:
+    async def _send(self, keys: Sequence[PendingMove]) -> dict[PendingMove, TxnResult | Exception]:
         """Send one Txn that moves all these keys. Return the response or the error for each key."""
-        sent: list[MovableKey] = []
+        sent: list[PendingMove] = []
 
         async def send() -> TxnResult | None:
             # While the call waited for a slot, the read of a renewal may have shown that some keys have moved.
@@ -194,14 +194,14 @@ class KeyMover:
             return await self._connection.txn((), txns, timeout=keys[0].retry) if txns else None
 
         try:
-            result = await self._connection.turns.run(send)
+            result = await self._connection.call_limiter.run(send)
         except (LeaseNotFoundError, EtcdRefusedError) as error:
             if len(sent) == 1:
                 return {sent[0]: error}
             # etcd refuses the whole Txn because of one key, so each key is sent again alone.
-            answers: dict[MovableKey, TxnResult | Exception] = {}
+            answers: dict[PendingMove, TxnResult | Exception] = {}
 
-            async def send_alone(key: MovableKey) -> None:
+            async def send_alone(key: PendingMove) -> None:
                 answers.update(await self._send([key]))
 
             async with anyio.create_task_group() as group:
@@ -215,7 +215,7 @@ class KeyMover:
         results = [result] if len(sent) == 1 else result.results
         return {key: one for key, one in zip(sent, results, strict=True) if isinstance(one, TxnResult)}
 
-    def _take_in(self, key: MovableKey, answer: TxnResult | Exception) -> None:
+    def _take_in(self, key: PendingMove, answer: TxnResult | Exception) -> None:
         try:
             match answer:
                 case TxnResult():

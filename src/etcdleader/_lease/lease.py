@@ -12,8 +12,8 @@ from .._etcd.api import LeaseExistsError, LeaseNotFoundError
 from .._runtime.tasks import ki_protected
 from ..errors import EtcdLeaderError
 from .backoff import Backoff
-from .connection import Connection
-from .raft_terms import LeaseTerm
+from .raft_terms import RaftTermAtGrant
+from .shared_connection import SharedConnection
 
 
 class Lease:
@@ -29,7 +29,7 @@ class Lease:
     __slots__ = ("_asked", "_connection", "_failed", "_now", "lease_id", "sent_at", "term", "ttl")
 
     def __init__(
-        self, connection: Connection, now: Callable[[], float], failed: Callable[[EtcdLeaderError], None]
+        self, connection: SharedConnection, now: Callable[[], float], failed: Callable[[EtcdLeaderError], None]
     ) -> None:
         self._connection = connection
         self._now = now
@@ -37,12 +37,12 @@ class Lease:
         self._asked = False
         """True if a grant with this id was sent and has no response. etcd may have applied it, or may still apply it."""
         self.lease_id = 0
-        self.term = LeaseTerm(0, 0)
+        self.term = RaftTermAtGrant(0, 0)
         self.sent_at = -math.inf
         self.ttl = 0
 
     @classmethod
-    def known(cls, connection: Connection, failed: Callable[[EtcdLeaderError], None], lease_id: int) -> Lease:
+    def known(cls, connection: SharedConnection, failed: Callable[[EtcdLeaderError], None], lease_id: int) -> Lease:
         """Return a handle to an existing lease, to revoke it."""
         lease = cls(connection, lambda: -math.inf, failed)
         lease.lease_id = lease_id
@@ -64,7 +64,7 @@ class Lease:
         if not self._asked:
             self.lease_id = random.SystemRandom().randrange(1, 1 << 63)
         try:
-            await self._connection.turns.run(lambda: self._grant(seconds, key, timeout))
+            await self._connection.call_limiter.run(lambda: self._grant(seconds, key, timeout))
         except LeaseExistsError:
             # After a lost response, the lease is ours, with an unknown grant time. At the first attempt, it is another
             # client's.
@@ -117,7 +117,7 @@ class Lease:
                 return
 
 
-async def revoke(leases: Sequence[Lease], connection: Connection, retry: float) -> None:
+async def revoke(leases: Sequence[Lease], connection: SharedConnection, retry: float) -> None:
     """Revoke leases, which deletes their keys. A lease expires if etcd receives no revocation within ``retry`` seconds.
 
     If many calls wait for a slot of the limiter, the seconds count from the last success of another call. The function is
@@ -125,12 +125,12 @@ async def revoke(leases: Sequence[Lease], connection: Connection, retry: float) 
     """
     if not leases:
         return
-    begun, turns = anyio.current_time(), connection.turns
+    begun, limiter = anyio.current_time(), connection.call_limiter
     with anyio.CancelScope(shield=True) as scope:
-        if await turns.acquire(retry):
+        if await limiter.acquire(retry):
             answered = False
             try:
-                scope.deadline = max(begun, turns.progress_at) + retry
+                scope.deadline = max(begun, limiter.progress_at) + retry
                 # Half of the time for each attempt, so that one lost response does not leave the key in etcd.
                 if len(leases) == 1:
                     await leases[0].revoke(retry / 2, retry)
@@ -140,4 +140,4 @@ async def revoke(leases: Sequence[Lease], connection: Connection, retry: float) 
                             group.start_soon(ki_protected(lease.revoke), retry / 2, retry)
                 answered = True
             finally:
-                turns.release(succeeded=answered)
+                limiter.release(succeeded=answered)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class LeaseTerm(NamedTuple):
+class RaftTermAtGrant(NamedTuple):
     """The raft term under which a lease is trusted.
 
     Attributes:
@@ -32,7 +32,7 @@ class RaftTerms:
     __slots__ = ("latest",)
 
     def __init__(self) -> None:
-        self.latest = LeaseTerm(0, 0)
+        self.latest = RaftTermAtGrant(0, 0)
         """The term for a lease whose grant is sent now."""
 
     @property
@@ -53,12 +53,12 @@ class RaftTerms:
         The deadline of an earlier lease is not extended any more.
         """
         if raft_term < self.known:
-            self.latest = LeaseTerm(self.latest.history + 1, raft_term)
+            self.latest = RaftTermAtGrant(self.latest.history + 1, raft_term)
 
-    def is_outdated(self, term: LeaseTerm) -> bool:
+    def is_outdated(self, term: RaftTermAtGrant) -> bool:
         """Return whether a lease of this term must be replaced, because etcd has elected another leader since."""
         return term != self.latest
 
-    def of(self, term: LeaseTerm) -> int:
+    def of(self, term: RaftTermAtGrant) -> int:
         """Return a lease's raft term for comparison with other terms; 0 if the lease is from another history."""
         return term.raft_term if term.history == self.latest.history else 0

@@ -18,11 +18,11 @@ from typing import Protocol, TypeAlias
 import anyio
 
 from .._etcd.api import (
-    NOTHING,
+    EMPTY_TXN,
     EtcdApi,
     Header,
     KeepAlive,
-    KeepAliveAnswers,
+    KeepAliveResponses,
     KeyValue,
     Range,
     RangeResult,
@@ -213,7 +213,7 @@ class RenewalRound:
             for _ in range(_ATTEMPTS):
                 if not left:
                     break
-                used = self._connection.api.endpoint
+                used = self._connection.api.endpoint_number
                 left = await self._attempt(left)
                 # The cause may be the current member, so the next attempt goes to another endpoint. The second attempt
                 # starts at once, because it succeeds after most failures.
@@ -243,7 +243,7 @@ class RenewalRound:
         sent_at = {ids[lease]: lease.clock.now() for lease in leases}
         unanswered: EtcdLeaderError = EtcdUnavailableError(f"etcd did not answer a keep-alive within {timeout:g} s")
         self._first_unanswered = None
-        answers = KeepAliveAnswers()
+        answers = KeepAliveResponses()
         try:
             answers = await self._connection.api.lease_keep_alive(list(sent_at), timeout=timeout)
         except EtcdLeaderError as error:
@@ -305,7 +305,7 @@ class RenewalRound:
         keys = [tuple(lease.keys()) for lease, _ in some]
         operations = [Range(key) for of_one in keys for key in of_one]
         try:
-            result = await self._connection.txn((), operations, (NOTHING,), timeout=evidence.time_left())
+            result = await self._connection.txn((), operations, (EMPTY_TXN,), timeout=evidence.time_left())
         except EtcdLeaderError as error:
             if isinstance(error, EtcdRefusedError) and len(some) > 1:
                 # etcd refuses the whole Txn if the user may not read one of its keys. The other leases must not fail.

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from .backoff import Backoff
-from .lease_clock import Timing
+from .lease_deadline import Timing
 
 _CALLS_OF_A_MOVE = 2.2
 """The time that a move may need, in units of ``retry``: one call without a response, then a LeaseGrant and a Txn."""

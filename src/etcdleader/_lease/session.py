@@ -17,14 +17,14 @@ from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, Etcd
 from ..model import LossReason
 from .attached_keys import AttachedKeys
 from .backoff import Backoff
-from .connection import Connection
 from .key_move import KeyMove
 from .key_owner import KeyOwner
 from .lease import Lease, revoke
-from .lease_clock import LeaseClock, RenewalResult, Timing, check_renewal, describe_unconfirmed, loss_reason_at
+from .lease_deadline import LeaseDeadline, RenewalResult, Timing, check_renewal, describe_unconfirmed, loss_reason_at
+from .lease_listener import LeaseListener
 from .leased_key import LeasedKey
-from .listener import LeaseListener
 from .renewal_schedule import RenewalSchedule
+from .shared_connection import SharedConnection
 
 _TICK = 1.0
 """The longest time in seconds between two checks of a watched deadline. The loop's own clock stops during suspend."""
@@ -39,7 +39,7 @@ class Session:
         own: The key on the lease, which belongs to ``owner``.
         timing: The durations of the lease.
         listener: Receives the session's reports.
-        trusted: The deadline until which the session may lead.
+        trusted_deadline: The deadline until which the session may lead.
         loss_reason: The reason why the session is lost; None if it is not lost.
         error: The error that caused the loss, if any.
         on_lost: Called once, when the session is lost.
@@ -47,14 +47,14 @@ class Session:
     """
 
     __slots__ = (
-        "_also_read", "_attached", "_confirmed_at", "_connection", "_kept", "_last_error", "_lease",
-        "_may_lead", "_move", "_on_tick", "_readable", "_schedule", "_ticked_at", "clock", "error", "listener",
-        "loss_reason", "now", "on_lost", "on_moved", "own", "owner", "timing", "trusted",
+        "_also_read", "_attached", "_confirmed_at", "_connection", "_kept_deadline", "_last_error", "_lease",
+        "_move", "_near_front", "_on_tick", "_readable", "_schedule", "_ticked_at", "clock", "error",
+        "listener", "loss_reason", "now", "on_lost", "on_moved", "own", "owner", "timing", "trusted_deadline",
     )  # fmt: skip
 
     def __init__(
         self,
-        connection: Connection,
+        connection: SharedConnection,
         timing: Timing,
         *,
         clock: Clock,
@@ -80,9 +80,9 @@ class Session:
         self._lease = self._new_lease()
         self._move: KeyMove | None = None
         """The scheduled or running move; None if there is none."""
-        self.trusted = LeaseClock(-math.inf, 0, 0)
-        self._kept = LeaseClock(-math.inf, 0, 0)
-        self._may_lead = False
+        self.trusted_deadline = LeaseDeadline(-math.inf, 0, 0)
+        self._kept_deadline = LeaseDeadline(-math.inf, 0, 0)
+        self._near_front = False
         self._also_read: bytes | None = None
         self._attached: AttachedKeys | None = None
         self._schedule = RenewalSchedule(timing, random.uniform)
@@ -98,25 +98,25 @@ class Session:
 
     def is_valid(self) -> bool:
         """Return whether the session is valid now. Any thread may call this."""
-        return self.loss_reason is None and self.trusted.is_valid(self.now())
+        return self.loss_reason is None and self.trusted_deadline.is_valid(self.now())
 
     def lease_remaining(self) -> float:
         """Return the seconds until the deadline of the lease, even if the session was lost for another reason."""
-        return self.trusted.remaining(self.now())
+        return self.trusted_deadline.remaining(self.now())
 
     def age(self) -> float | None:
         """Return the seconds since the last confirmed request was sent; None if there is none."""
-        return None if math.isinf(sent_at := self._session_clock.sent_at) else self.now() - sent_at
+        return None if math.isinf(sent_at := self._session_deadline.sent_at) else self.now() - sent_at
 
     def check_expiry(self) -> None:
         """End the session if its deadline has passed."""
-        if self._session_clock.remaining(self.now()) <= 0:
+        if self._session_deadline.remaining(self.now()) <= 0:
             self.invalidate(LossReason.EXPIRED)
 
     def invalidate(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
         """Mark the session as lost, permanently. Past the deadline, the reason is EXPIRED. No-op if it is lost already."""
         if self.loss_reason is None:
-            self.loss_reason, self.error = loss_reason_at(reason, self._session_clock.remaining(self.now())), error
+            self.loss_reason, self.error = loss_reason_at(reason, self._session_deadline.remaining(self.now())), error
             if (
                 self.loss_reason is LossReason.EXPIRED
                 and (late := self._connection.renewer.blocked_for(self)) > self._tick
@@ -128,9 +128,9 @@ class Session:
             self._connection.renewer.check_soon(self)
 
     @property
-    def _session_clock(self) -> LeaseClock:
+    def _session_deadline(self) -> LeaseDeadline:
         """The clock whose deadline ends the session: *trusted* for a leader, *kept* for a waiting candidate."""
-        return self._kept if self._on_tick is None else self.trusted
+        return self._kept_deadline if self._on_tick is None else self.trusted_deadline
 
     # Grant, renewal and release
 
@@ -139,7 +139,7 @@ class Session:
         backoff = Backoff(self.timing.retry, random.uniform)
         while not await self.request_grant(self._lease):  # noqa: ASYNC110 - a grant is polled: etcd sends no event
             await anyio.sleep(backoff.next())
-        self.trusted, self._kept = self._clock_of(self._lease), self._clock_of(self._lease)
+        self.trusted_deadline, self._kept_deadline = self._deadline_of(self._lease), self._deadline_of(self._lease)
 
     def _new_lease(self) -> Lease:
         return Lease(self._connection, self.now, self.on_move_error)
@@ -148,14 +148,14 @@ class Session:
         """Request a grant of this lease once. Return whether etcd has granted it."""
         return await lease.grant(self.timing.lease, self._readable, self.timing.retry)
 
-    def _clock_of(self, lease: Lease) -> LeaseClock:
-        return LeaseClock(lease.sent_at, lease.ttl, self.timing.margin)
+    def _deadline_of(self, lease: Lease) -> LeaseDeadline:
+        return LeaseDeadline(lease.sent_at, lease.ttl, self.timing.margin)
 
     def keep_alive(self) -> None:
         """Renew the lease from now on. Each renewal confirms that our key is in etcd and on this lease."""
         self._connection.renewer.add(self)
 
-    def watch_deadline(self, on_tick: Callable[[float], None]) -> None:
+    def start_leading(self, on_tick: Callable[[float], None]) -> None:
         """Lead from now on. Call ``on_tick`` with the remaining seconds at each change of the deadline and at each check."""
         self._on_tick = on_tick
         self._connection.renewer.watch_clock(self, self._tick)
@@ -164,11 +164,11 @@ class Session:
         """Read this key with each renewal as well, and report its absence: a watch may have missed the DELETE."""
         self._also_read = key
 
-    def set_may_lead(self, may: bool) -> None:  # noqa: FBT001 - a setter
+    def set_near_front(self, may: bool) -> None:  # noqa: FBT001 - a setter
         """Record whether the key is first or second in its queue. Only then does it move when etcd elects a leader."""
-        if may and not self._may_lead:
+        if may and not self._near_front:
             self._move_if_outdated()
-        self._may_lead = may
+        self._near_front = may
 
     def drain(self) -> None:
         """Renew for at most one more ``lease``, so that work which ignores cancellation cannot hold the key forever."""
@@ -231,12 +231,12 @@ class Session:
     def check(self) -> float:
         """Act on a deadline that has passed and on a later raft term. Return the seconds until the next check."""
         now = self.now()
-        if (remaining := self._session_clock.remaining(now)) <= 0:
+        if (remaining := self._session_deadline.remaining(now)) <= 0:
             self.invalidate(LossReason.EXPIRED)
         if self._schedule.is_over(now):
             if self._move is not None:
                 self._move.give_up()  # the work had one more ``lease`` to end, and has not ended
-        elif self._may_lead:
+        elif self._near_front:
             self._move_if_outdated()
         if self._on_tick is None:
             return max(remaining, _TICK)
@@ -255,8 +255,8 @@ class Session:
 
     def due_in(self) -> float | None:
         """Return the seconds until the next renewal; None if there will be none."""
-        over = self.loss_reason is not None or self._session_clock.remaining(now := self.now()) <= 0
-        return None if over else self._schedule.due_in(self._kept.sent_at, now)
+        over = self.loss_reason is not None or self._session_deadline.remaining(now := self.now()) <= 0
+        return None if over else self._schedule.due_in(self._kept_deadline.sent_at, now)
 
     def can_renew_early(self) -> bool:
         """Return whether the next renewal may start a little early, in one round with others."""
@@ -295,12 +295,12 @@ class Session:
             self.on_error(EtcdUnavailableError(describe_unconfirmed(answer.ttl, read_term, known_term)))
             return False
         now = self.now()
-        remaining = self.trusted.remaining(now)
-        if not self._kept.confirm(sent_at, answer.ttl, now):
+        remaining = self.trusted_deadline.remaining(now)
+        if not self._kept_deadline.confirm(sent_at, answer.ttl, now):
             self.invalidate(LossReason.EXPIRED)
             return True
         if verdict is RenewalResult.CONFIRMED:
-            if not self.trusted.confirm(sent_at, answer.ttl, now) and self._on_tick is not None:
+            if not self.trusted_deadline.confirm(sent_at, answer.ttl, now) and self._on_tick is not None:
                 self.invalidate(LossReason.EXPIRED)
                 return True
             self._confirmed_at = now
@@ -317,7 +317,7 @@ class Session:
         if self._on_tick is not None:
             # Report the new deadline at once and not at the next check, so that work continues past the old deadline.
             self._ticked_at = now
-            self._on_tick(self.trusted.remaining(now))
+            self._on_tick(self.trusted_deadline.remaining(now))
 
     def on_error(self, error: EtcdLeaderError) -> None:
         """Report a failed attempt. The session stays valid until its deadline."""
@@ -378,10 +378,10 @@ class Session:
         """Record that the key is on this lease. ``read`` has the ranges of the move's Txn; empty without its response."""
         self.own, self._lease, self._move = self.own.moved(), lease, None
         now = self.now()
-        self._kept = self._clock_of(lease)
+        self._kept_deadline = self._deadline_of(lease)
         if self._on_tick is None:
-            self.trusted = self._clock_of(lease)  # no term relies on the old deadline yet
-        elif not self.trusted.moved(lease.sent_at, lease.ttl, now):
+            self.trusted_deadline = self._deadline_of(lease)  # no term relies on the old deadline yet
+        elif not self.trusted_deadline.moved(lease.sent_at, lease.ttl, now):
             self.invalidate(LossReason.EXPIRED)
             return
         self._confirmed_at = lease.sent_at

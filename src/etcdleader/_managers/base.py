@@ -23,12 +23,9 @@ from ..manager import T, Work
 from ..metrics import GuardedMetrics, Metrics, NullMetrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
-from .callbacks import (
-    called_from,
-    capture_errors,
-    unrequested_cancellation,
-)
+from .callbacks import capture_errors, unrequested_cancellation
 from .campaign import Campaign, busy
+from .reentrancy import runs_on_behalf_of
 from .reporter import Reporter
 from .serving import ServingManager
 from .term_scope import TermScope
@@ -146,7 +143,7 @@ class BaseManager(ServingManager):
                 self._reporter.on_trouble = lambda error: self._run_error_callbacks(group, campaign, error)
                 group.start_soon(ki_protected(self._contend_shielded), campaign)
                 try:
-                    await campaign.joined.wait()
+                    await campaign.queued.wait()
                     if not campaign.failures:
                         task_status.started()
                     await campaign.contending_done.wait()
@@ -175,7 +172,7 @@ class BaseManager(ServingManager):
                 with capture_errors(campaign.fail):
                     await self._contend(campaign)
             finally:
-                campaign.joined.set()
+                campaign.queued.set()
                 campaign.contending_done.set()
 
     def _stop_campaign(self, campaign: Campaign) -> None:
@@ -214,7 +211,7 @@ class BaseManager(ServingManager):
 
     @staticmethod
     def _called_from_inside(campaign: Campaign | None, scope: TermScope | None) -> bool:
-        return called_from(campaign) or (scope is not None and not scope.joined and called_from(scope))
+        return runs_on_behalf_of(campaign) or (scope is not None and not scope.work_ended and runs_on_behalf_of(scope))
 
     def __asynccontextmanager__(self) -> AbstractAsyncContextManager[Self, bool | None]:
         return CampaignBlock(

@@ -18,8 +18,9 @@ import anyio.lowlevel
 from .._runtime.tasks import call_soon_on
 from ..errors import EtcdLeaderError, LeadershipLostError, NotLeaderError
 from ..model import LossReason, Term
-from .callbacks import capture_errors, loss_errors, run_in_scope_of, split_cancellation
+from .callbacks import capture_errors, loss_errors, split_cancellation
 from .campaign import Campaign
+from .reentrancy import on_behalf_of
 from .term_scope import TermScope
 
 M = TypeVar("M")
@@ -113,7 +114,7 @@ class LeadingBlock(AbstractAsyncContextManager[Term, None]):
         self._cancel_scope.__enter__()
         self._stack = stack = ExitStack()
         stack.enter_context(scope.work(self._cancel_scope, anyio.current_time()))
-        stack.enter_context(run_in_scope_of(scope))
+        stack.enter_context(on_behalf_of(scope))
         return scope.term
 
     async def __aexit__(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -131,32 +128,3 @@ def _unrequested(cancellation: BaseException) -> EtcdLeaderError:
     )
     error.__cause__ = cancellation
     return error
-
-
-@dataclass(slots=True)
-class _Frame:
-    """Marks code that runs on behalf of a term or a campaign. ``active`` is True while the block runs."""
-
-    of: object
-    active: bool = True
-
-
-_frames: ContextVar[tuple[_Frame, ...]] = ContextVar("etcdleader_frames", default=())
-
-
-@contextmanager
-def run_in_scope_of(of: object) -> Iterator[None]:
-    """Run the block on behalf of a term or a campaign. Tasks that it starts are included, until the block is left."""
-    frame = _Frame(of)
-    token = _frames.set((*_frames.get(), frame))
-    try:
-        yield
-    finally:
-        frame.active = False
-        with suppress(ValueError):  # if the block is left in another task than the one that entered it
-            _frames.reset(token)
-
-
-def called_from(of: object) -> bool:
-    """Return True if this code runs on behalf of ``of``. It must not wait for the end of ``of``, which waits for it."""
-    return any(frame.active and frame.of is of for frame in _frames.get())

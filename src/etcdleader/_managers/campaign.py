@@ -31,7 +31,7 @@ class Campaign:
         stopping: True once the end was requested.
         result: The result of the work.
         failures: The exceptions of callbacks and work.
-        joined: Set when the candidate is in the queue for the first time, or the campaign ends.
+        queued: Set when the candidate is in the queue for the first time, or the campaign ends.
         contending_done: Set when only callbacks for errors still run.
         finished: Set when the campaign has ended.
     """
@@ -42,8 +42,8 @@ class Campaign:
         "contending_done",
         "failures",
         "finished",
-        "joined",
         "loop",
+        "queued",
         "result",
         "stopping",
         "work",
@@ -57,7 +57,7 @@ class Campaign:
         self.stopping = False
         self.result: Any = None
         self.failures: list[BaseException] = []
-        self.joined = Event()
+        self.queued = Event()
         self.contending_done = Event()
         self.finished = Event()
         self._on_failure = on_failure

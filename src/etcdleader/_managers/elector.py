@@ -18,8 +18,8 @@ from .._election.context import ElectionContext
 from .._election.queue import election_prefix
 from .._etcd.api import Compare, Put
 from .._lease.backoff import Backoff
-from .._lease.connection import Connection
 from .._lease.session import Session
+from .._lease.shared_connection import SharedConnection
 from .._runtime.fork import process_id
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, LeadershipLostError
 from ..model import LossReason, Term
@@ -66,7 +66,7 @@ class Elector:
         self._serve = serve
         self._released = released
 
-    async def run(self, connection: Connection) -> None:
+    async def run(self, connection: SharedConnection) -> None:
         """Run one candidacy after the other, until the end of the campaign is requested.
 
         Raises:
@@ -109,7 +109,7 @@ class Elector:
         with self._campaign.interruptible():
             try:
                 await candidacy.join()
-                self._campaign.joined.set()
+                self._campaign.queued.set()
                 await candidacy.wait_until_first()
             except CandidacyOverError as over:
                 self._reporter.candidacy_lost(over.reason)
@@ -157,7 +157,7 @@ class Leadership:
         )
         self._session.on_lost = self._on_lost
         self._session.on_moved = self._on_moved
-        self._session.watch_deadline(self._on_tick)
+        self._session.start_leading(self._on_tick)
 
     def overrun_in(self) -> float | None:
         """Return ``TermScope.overrun_in`` for this lease. The watchdog's thread calls this, too."""

@@ -15,7 +15,7 @@ from ..config import MIN_RECOMMENDED_LEASE, Config
 from ..errors import EtcdLeaderError
 from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
-from .liveness import Liveness
+from .campaign_health import CampaignHealth
 from .outages import Input, News, Outages
 from .overrun import OverrunError
 from .waiters import Waiters
@@ -62,14 +62,14 @@ class Reporter(Waiters):
     on_resign_request: Callable[[], None] = _ignore
     _counts: Any = field(default_factory=_Counts)  # for type checkers, the fields of ElectionStatistics are read-only
     _outages: Outages = field(default_factory=Outages)
-    _liveness: Liveness = field(init=False)
+    _liveness: CampaignHealth = field(init=False)
     _warned_of_token: bool = False
     _blocked_by: bytes | None = None
     _warned_of_key: bytes | None = None
     _leader_known: bool | None = None
 
     def __post_init__(self, clock: Callable[[], float]) -> None:
-        self._liveness = Liveness(self._config, clock)
+        self._liveness = CampaignHealth(self._config, clock)
         self._metrics.emit(Metrics.leader_known, None)  # discards the value of a parent process from before the fork
 
     @property
@@ -101,7 +101,7 @@ class Reporter(Waiters):
         """
         self._change_status(LeaderStatus.ELECTED)
         self._counts.terms += 1
-        self._liveness.heard(renewal=True)
+        self._liveness.record_activity(renewal=True)
         self._metrics.emit(Metrics.elected, term)
         self._set_leader(known=True)
         _logger.info("%s leads %r with token %d", term.identity, term.election, term.token, extra=_facts(term))
@@ -128,7 +128,7 @@ class Reporter(Waiters):
         self._change_status(LeaderStatus.OUSTED)
         reason = term.loss_reason or LossReason.EXPIRED
         self._counts.losses[reason] = self._counts.losses.get(reason, 0) + 1
-        self._liveness.heard()
+        self._liveness.record_activity()
         self._metrics.emit(Metrics.ousted, term, reason, drain)
         self.changed()
 
@@ -201,7 +201,7 @@ class Reporter(Waiters):
 
     def etcd_answered(self) -> None:
         """Report that a call succeeded. The outage is over, unless renewals fail or a watch is missing."""
-        self._liveness.heard()
+        self._liveness.record_activity()
         self._report_recovery(self._outages.take(Input.ANSWERED))
 
     def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
@@ -215,7 +215,7 @@ class Reporter(Waiters):
 
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
         """Warn once per outage, and log one ERROR when less than a third of the lease is left."""
-        self._liveness.heard(renewal=True)
+        self._liveness.record_activity(renewal=True)
         self._counts.renewal_failures += 1
         self._metrics.emit(Metrics.renewal_failed, remaining)
         self._count_error(error)
@@ -225,7 +225,7 @@ class Reporter(Waiters):
 
     def renewed(self, duration: float, remaining: float) -> None:
         """Report that a renewal was confirmed. The outage is over, unless a watch is missing."""
-        self._liveness.heard(renewal=True)
+        self._liveness.record_activity(renewal=True)
         counts = self._counts
         counts.renewals += 1
         if self.status is LeaderStatus.ELECTED:
@@ -243,7 +243,7 @@ class Reporter(Waiters):
 
     def lease_moved(self, lease_id: int) -> None:
         """Report that the candidate key has moved to another lease."""
-        self._liveness.heard(renewal=True)
+        self._liveness.record_activity(renewal=True)
         self._counts.lease_moves += 1
         self._metrics.emit(Metrics.lease_moved, lease_id)
         _logger.info("%s moved its key to lease %x: etcd has elected another leader", self._name, lease_id)
@@ -254,7 +254,7 @@ class Reporter(Waiters):
         waiting = self.status is not LeaderStatus.ELECTED
         if position is None:
             self._blocked_by = None  # the next candidacy may be behind the same key, which has been logged
-        self._liveness.heard(renewal=waiting)
+        self._liveness.record_activity(renewal=waiting)
         if waiting:
             # Behind another candidate there is a leader. At position 0 there is none until this candidate has won.
             self._set_leader(known=bool(position))
@@ -286,11 +286,11 @@ class Reporter(Waiters):
 
     def candidacy_ended(self) -> None:
         """Record that the candidacy has ended. Its failed renewals do not count for the next one."""
-        self._liveness.heard()
+        self._liveness.record_activity()
         self._outages.take(Input.CANDIDACY_ENDED)
 
     def _count_error(self, error: EtcdLeaderError) -> None:
-        self._liveness.heard()
+        self._liveness.record_activity()
         self._counts.etcd_errors += 1
         self._metrics.emit(Metrics.etcd_failed, error)
 

@@ -15,15 +15,9 @@ from ..config import Config
 from ..errors import EtcdLeaderError
 from ..manager import ErrorCallback, LeaderManager, T, TermCallback
 from ..model import LossReason, Term
-from .callbacks import (
-    call,
-    capture_errors,
-    failures_in_term,
-    loss_errors,
-    run_in_scope_of,
-    unrequested_cancellation,
-)
+from .callbacks import call, capture_errors, failures_in_term, loss_errors, unrequested_cancellation
 from .campaign import Campaign
+from .reentrancy import on_behalf_of
 from .reporter import Reporter
 from .term_scope import TermScope
 
@@ -147,12 +141,12 @@ class ServingManager(LeaderManager):
         return failures_in_term(scope, lambda error: self._on_exception(campaign, scope, error, tell=tell))
 
     async def _call_on_elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
-        with run_in_scope_of(scope):
+        with on_behalf_of(scope):
             async with self._failures(campaign, scope):
                 await call(callback, self, scope.term)
 
     async def _run_work(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
-        with run_in_scope_of(scope):
+        with on_behalf_of(scope):
             async with self._failures(campaign, scope):
                 result = await work(scope.term)
                 if scope.term.is_valid():
@@ -175,7 +169,7 @@ class ServingManager(LeaderManager):
             campaign.fail(unrequested_cancellation("an on_ousted callback"))
 
     async def _call_on_ousted(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
-        with run_in_scope_of(campaign):
+        with on_behalf_of(campaign):
             async with self._failures(campaign, scope):
                 await call(callback, self, scope.term)
 
@@ -190,7 +184,7 @@ class ServingManager(LeaderManager):
             group.start_soon(self._call_on_error, campaign, callback, error)
 
     async def _call_on_error(self, campaign: Campaign, callback: ErrorCallback, error: EtcdLeaderError) -> None:
-        with run_in_scope_of(campaign):
+        with on_behalf_of(campaign):
             # An error that the loss causes is not passed to on_error again: the callback might raise forever.
             async with self._failures(campaign, self._scope, tell=False):
                 await call(callback, self, error)

@@ -10,7 +10,7 @@ from types import TracebackType
 import anyio
 import anyio.lowlevel
 
-from .._lease.lease_clock import loss_reason_at
+from .._lease.lease_deadline import loss_reason_at
 from .._runtime.events import Event
 from ..model import LossReason, Term
 
@@ -25,7 +25,7 @@ class TermScope:
         term: The term.
         confirm: Returns when etcd has confirmed the term, when the term is over, or after ``retry``. It must be awaited
             on the campaign's loop.
-        joined: True once the work has ended.
+        work_ended: True once the work has ended.
         released: Set when leadership was released.
         overrun_reported: True once an overrun was reported.
         closed_at: The time of the end by the manager's clock; None while the term lasts.
@@ -40,10 +40,10 @@ class TermScope:
         "_scopes",
         "closed_at",
         "confirm",
-        "joined",
         "overrun_reported",
         "released",
         "term",
+        "work_ended",
     )
 
     def __init__(
@@ -57,7 +57,7 @@ class TermScope:
     ) -> None:
         self.term = term
         self.confirm = confirm
-        self.joined = False
+        self.work_ended = False
         self.released = Event()
         self.overrun_reported = False
         self.closed_at: float | None = None
@@ -103,7 +103,7 @@ class TermScope:
         Work is an overrun half a margin after the lease's deadline, or after leadership was lost, if that is earlier.
         The watchdog's thread calls this, too.
         """
-        if self.joined:
+        if self.work_ended:
             return None
         now = self._clock()
         return min(lease_remaining, self._leadership_lost_at - now) + self._margin / 2
@@ -168,7 +168,7 @@ class TermScope:
                 await self._left.wait()
             except anyio.get_cancelled_exc_class() as error:
                 interruption = error
-        self.joined = True
+        self.work_ended = True
         if interruption is not None:
             raise interruption
 

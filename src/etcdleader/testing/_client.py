@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import anyio
 
 from .._etcd.auth import Authenticator
-from .._etcd.balancer import EndpointBalancer
 from .._etcd.client import EtcdClient
 from .._etcd.endpoint import Endpoint
+from .._etcd.endpoint_selector import EndpointSelector
 from ..errors import EtcdUnavailableError
 from ._calls import CallKind
 from ._cluster import Cluster
@@ -36,7 +36,7 @@ class FakeClient(FaultyNetwork, EtcdClient):
         EtcdClient.__init__(
             self,
             self._dial_member,
-            EndpointBalancer(len(endpoints)),
+            EndpointSelector(len(endpoints)),
             Authenticator(None, None),
             clock=anyio.current_time,
         )
@@ -59,7 +59,7 @@ class FakeClient(FaultyNetwork, EtcdClient):
     @property
     def member(self) -> FakeMember:
         """The member that it sends requests to now."""
-        return self.endpoints[self.endpoint % len(self.endpoints)]
+        return self.endpoints[self.endpoint_number % len(self.endpoints)]
 
     def count(self, kind: CallKind) -> None:
         """Count a request that is being sent."""
@@ -73,7 +73,7 @@ class FakeClient(FaultyNetwork, EtcdClient):
         self._watches.break_(error)
 
     def report_endpoint_failure(self, used: int) -> None:
-        before = self.endpoint
+        before = self.endpoint_number
         super().report_endpoint_failure(used)
-        if self.endpoint != before:
+        if self.endpoint_number != before:
             self.count("report_endpoint_failure")

@@ -10,7 +10,7 @@ import anyio
 
 from .._etcd.endpoint import Endpoint
 from .._etcd.rpcs import WATCH, A, Q, Rpc
-from .._etcd.stream import Stream, StreamUse
+from .._etcd.stream import RpcStream, StreamCallbacks
 from .._grpc.framing import Metadata
 from ..errors import EtcdUnavailableError
 from ._calls import Call, arguments_of, kind_of
@@ -110,7 +110,9 @@ class FakeEndpoint(Endpoint):
             raise fault.error
         return value
 
-    async def open_stream(self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamUse, timeout: float) -> Stream:
+    async def open_stream(
+        self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamCallbacks, timeout: float
+    ) -> RpcStream:
         del timeout
         self._member.check_up()
         watches = rpc is WATCH

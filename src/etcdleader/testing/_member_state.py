@@ -13,7 +13,7 @@ from ._store import Revision
 from ._watches import Watches
 
 if TYPE_CHECKING:
-    from .._etcd.stream import Stream
+    from .._etcd.stream import RpcStream
 
 
 class State(Enum):
@@ -38,7 +38,7 @@ class MemberState:
     def __init__(self, cluster: Cluster, member_id: int) -> None:
         self.member_id = member_id
         self.watches = Watches()
-        self.streams: dict[Stream, None] = {}
+        self.streams: dict[RpcStream, None] = {}
         self._cluster = cluster
         self._state = State.UP
         self._revision = 0

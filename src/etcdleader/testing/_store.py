@@ -24,7 +24,7 @@ class Revision:
 
     revision: int
     time: float
-    events: tuple[api.Event, ...]
+    events: tuple[api.WatchEvent, ...]
 
 
 def in_range(found: bytes, key: bytes, range_end: bytes) -> bool:
@@ -50,7 +50,7 @@ class Store:
         self.keys: dict[bytes, api.KeyValue] = {}
         self.history: list[Revision] = []
         self._on_lease: dict[int, set[bytes]] = {}
-        self._events: list[api.Event] = []
+        self._events: list[api.WatchEvent] = []
 
     def copy(self) -> Store:
         """Return an independent copy of the keys and the history."""
@@ -122,7 +122,7 @@ class Store:
     ) -> list[api.Result]:
         results: list[api.Result] = []
         for index, operation in enumerate(operations):
-            if operation == api.NOTHING:
+            if operation == api.EMPTY_TXN:
                 continue  # it has no result
             match operation:
                 case api.Txn():
@@ -180,12 +180,12 @@ class Store:
         if kv.lease:
             self._on_lease.setdefault(kv.lease, set()).add(kv.key)
         self.keys[put.key] = kv
-        self._events.append(api.Event("put", kv))
+        self._events.append(api.WatchEvent("put", kv))
 
     def _delete(self, keys: Sequence[bytes]) -> None:
         for key in keys:
             self._detach(self.keys.pop(key))
-            self._events.append(api.Event("delete", api.KeyValue(key, mod_revision=self._next)))
+            self._events.append(api.WatchEvent("delete", api.KeyValue(key, mod_revision=self._next)))
 
     def _detach(self, kv: api.KeyValue) -> None:
         if kv.lease:

@@ -18,7 +18,7 @@ from .._etcd.messages import (
     WatchProgressRequest,
     WatchResponse,
 )
-from .._etcd.stream import Stream, StreamUse
+from .._etcd.stream import RpcStream, StreamCallbacks
 from .._grpc.framing import Metadata
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from ._calls import Call, arguments_of, kind_of
@@ -32,7 +32,7 @@ class _End(NamedTuple):
     error: EtcdLeaderError
 
 
-class FakeStream(Stream):
+class FakeStream(RpcStream):
     """A stream of keep-alives or of watches between one client and one member.
 
     Each direction keeps its order, so a delayed message delays those behind it. If a message is lost on the watch
@@ -42,7 +42,7 @@ class FakeStream(Stream):
     def __init__(
         self,
         metadata: Metadata,
-        use: StreamUse,
+        use: StreamCallbacks,
         client: str,
         network: FaultyNetwork,
         cluster: Cluster,

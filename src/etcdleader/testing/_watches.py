@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .._etcd.api import Event, WatchCanceled, WatchCreated, WatchEvents, WatchMessage
+from .._etcd.api import WatchCanceled, WatchCreated, WatchEvent, WatchEvents, WatchMessage
 from ..errors import EtcdUnavailableError
 from ._store import Revision, Store, in_range
 
@@ -82,7 +82,7 @@ class Watches:
 
     def notify(self, commit: Revision) -> None:
         """Send the events of one commit to the watches that have caught up, one message for each watch."""
-        events: dict[ServerWatch, list[Event]] = {}
+        events: dict[ServerWatch, list[WatchEvent]] = {}
         for event in commit.events:
             for watch in self._concerned(event):
                 if watch.synced and commit.revision >= watch.next_revision:
@@ -112,13 +112,13 @@ class Watches:
         for on_this_key in self._on_one_key.values():
             yield from on_this_key
 
-    def _concerned(self, event: Event) -> Iterator[ServerWatch]:
+    def _concerned(self, event: WatchEvent) -> Iterator[ServerWatch]:
         key = event.kv.key
         yield from self._on_one_key.get(key, ())
         yield from (watch for watch in self._on_a_range if in_range(key, watch.key, watch.range_end))
 
 
-def _concerning(watch: ServerWatch, commits: Sequence[Revision], last: int) -> tuple[Event, ...]:
+def _concerning(watch: ServerWatch, commits: Sequence[Revision], last: int) -> tuple[WatchEvent, ...]:
     return tuple(
         event
         for commit in commits

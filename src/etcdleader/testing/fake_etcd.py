@@ -78,9 +78,9 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         self.aclose = plain.aclose
 
     @property
-    def endpoint(self) -> int:
+    def endpoint_number(self) -> int:
         """The number of the endpoint in use, as the port requires it."""
-        return self._plain.endpoint
+        return self._plain.endpoint_number
 
     def _empty_lessor(self) -> Lessor:
         return Lessor(self._minimum_ttl, self._election_timeout)

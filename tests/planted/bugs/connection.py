@@ -185,7 +185,7 @@ _HOSTILE_PEER = (
         "each frame that opens a window is a round of all calls that wait",
         "connection",
         within="_on_window_update",
-        pattern=r"self\._wider_since = True",
+        pattern=r"self\._windows_grew = True",
         replacement="self._send_what_fits()",
         test="test_a_flood_costs_no_more_where_many_calls_wait_for_the_peer",
     ),

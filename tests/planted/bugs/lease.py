@@ -10,8 +10,8 @@ COUNTED_FROM_THE_ANSWER = Bug(
     "the lease is counted from the response",
     "deadline",
     within="on_response",
-    pattern=r"trusted\.confirm\(sent_at,",
-    replacement="trusted.confirm(now,",
+    pattern=r"trusted_deadline\.confirm\(sent_at,",
+    replacement="trusted_deadline.confirm(now,",
     test="test_a_lease_is_valid_from_the_send_time_however_late_the_response",
 )
 
@@ -39,7 +39,7 @@ _DEADLINE = (
     Bug(
         "no margin",
         "deadline",
-        within="LeaseClock",
+        within="LeaseDeadline",
         pattern=r"(= \w+ \+ ttl) - margin",
         replacement=r"\g<1>",
         test="test_a_lease_is_valid_until_the_send_time_plus_ttl_minus_margin",

@@ -116,7 +116,7 @@ for key in sent:
     Bug(
         "renewals extend the deadline while the move is unanswered",
         "move",
-        within="LeaseClock.confirm",
+        within="LeaseDeadline.confirm",
         pattern=r"if self\._uncapped is None:",
         replacement="if True:",
         test="test_a_cap_shortens_the_trust_at_once_and_nothing_extends_it",
@@ -125,8 +125,8 @@ for key in sent:
         "the deadline of a moved key is that of its old lease",
         "move",
         within="on_moved_to",
-        pattern=r"trusted\.moved\(.+\)",
-        replacement="trusted.is_valid(now)",
+        pattern=r"trusted_deadline\.moved\(.+\)",
+        replacement="trusted_deadline.is_valid(now)",
         test="test_a_leader_is_trusted_by_the_lease_that_its_key_has_moved_to",
     ),
     Bug(
@@ -148,9 +148,9 @@ for key in sent:
     Bug(
         "a candidate far back ends with the trust in its lease",
         "move",
-        within="_session_clock",
+        within="_session_deadline",
         pattern=r"return .+",
-        replacement="return self.trusted",
+        replacement="return self.trusted_deadline",
         test="test_the_next_in_line_moves_too_and_those_behind_it_do_not",
     ),
     Bug(

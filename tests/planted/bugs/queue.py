@@ -13,8 +13,8 @@ ONE_FOR_ALL = Bug(
     pattern=r"(\w+) = \[_only\(.+\]",
     replacement="""\\g<0>
 if settled and \\g<1>[0] is None:
-    lease.trusted.confirm(evidence.sent_at[answer.lease_id], answer.ttl, lease.now())
-    lease._kept.confirm(evidence.sent_at[answer.lease_id], answer.ttl, lease.now())
+    lease.trusted_deadline.confirm(evidence.sent_at[answer.lease_id], answer.ttl, lease.now())
+    lease._kept_deadline.confirm(evidence.sent_at[answer.lease_id], answer.ttl, lease.now())
     settled.append(lease)
     continue""",
     test="test_a_key_that_is_gone_is_not_confirmed_by_existing_keys_of_the_same_read",

@@ -90,7 +90,7 @@ _ONE_WAY_OUT = (
         "one way out",
         within="_serve_term",
         pattern=r"await (\w+)\.join\(\)",
-        replacement=r"\g<1>.joined = True",
+        replacement=r"\g<1>.work_ended = True",
         test="test_leadership_is_not_released_before_a_leading_block_has_ended",
     ),
     Bug(

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import anyio
 
-from ..._managers.etcd import EtcdLeaderManager
-from ..._managers.noop import NoopLeaderManager
+from ..._managers.etcd_manager import EtcdLeaderManager
+from ..._managers.noop_manager import NoopLeaderManager
 from ..._values.exit_codes import ExitCode
 from ...errors import EtcdRegressedError
 from .runner import Plan, Runner

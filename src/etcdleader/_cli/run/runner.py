@@ -16,8 +16,8 @@ from typing import NoReturn
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from ..._managers.etcd import EtcdLeaderManager
-from ..._managers.noop import NoopLeaderManager
+from ..._managers.etcd_manager import EtcdLeaderManager
+from ..._managers.noop_manager import NoopLeaderManager
 from ..._runtime.tasks import ki_protected
 from ..._values.exit_codes import ExitCode
 from ...errors import EtcdLeaderError, EtcdRefusedError

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..._managers.etcd import EtcdLeaderManager
-from ..._managers.noop import NoopLeaderManager
+from ..._managers.etcd_manager import EtcdLeaderManager
+from ..._managers.noop_manager import NoopLeaderManager
 from ..._settings.known import PREFIX, RESERVED, SECRETS
 from ..._settings.resolve import Purpose, Resolved, resolve
 from ..._settings.sources import Overrides

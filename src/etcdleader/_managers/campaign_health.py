@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .term_scope import TermScope
 
 
-class Liveness:
+class CampaignHealth:
     """Records the activity of a campaign, and judges the health from it.
 
     Only the event loop writes the fields. Any thread may read them without a lock, because each field is read once.
@@ -24,7 +24,7 @@ class Liveness:
         campaigning: True while a campaign runs.
     """
 
-    __slots__ = ("_clock", "_config", "_failure", "_heard_at", "_renewals_heard_at", "_since", "campaigning")
+    __slots__ = ("_active_at", "_clock", "_config", "_failure", "_renewals_active_at", "_since", "campaigning")
 
     def __init__(self, config: Config, clock: Callable[[], float]) -> None:
         self._config = config
@@ -32,14 +32,14 @@ class Liveness:
         self.campaigning = False
         self._failure: BaseException | None = None
         self._since = datetime.now(UTC)
-        self._heard_at = self._renewals_heard_at = -math.inf
+        self._active_at = self._renewals_active_at = -math.inf
 
     # Events
 
     def campaign_begins(self) -> None:
         """Record that a campaign begins."""
         self.campaigning, self._failure, self._since = True, None, datetime.now(UTC)
-        self.heard(renewal=True)
+        self.record_activity(renewal=True)
 
     def campaign_ends(self) -> None:
         """Record that the campaign has ended."""
@@ -53,11 +53,11 @@ class Liveness:
         """Record the exception that ends the campaign. The first one counts."""
         self._failure = self._failure or error
 
-    def heard(self, *, renewal: bool = False) -> None:
+    def record_activity(self, *, renewal: bool = False) -> None:
         """Record that the event loop runs. With ``renewal``, a renewal was attempted, or none is due yet."""
-        self._heard_at = self._clock()
+        self._active_at = self._clock()
         if renewal:
-            self._renewals_heard_at = self._heard_at
+            self._renewals_active_at = self._active_at
 
     # Judgement
 
@@ -74,9 +74,9 @@ class Liveness:
         """
         if not self.campaigning:
             return self._after()
-        if scope is not None and not scope.joined:
+        if scope is not None and not scope.work_ended:
             return self._in_term(scope, renewals_fail=renewals_fail)
-        silence = self._clock() - self._heard_at
+        silence = self._clock() - self._active_at
         if silence > 2 * self._config.lease:
             return _wedged(f"its event loop has shown no activity for {silence:.0f} s", silence)
         if scope is not None:
@@ -98,7 +98,7 @@ class Liveness:
         left = scope.overrun_in(lease_remaining)
         if left is not None and left <= 0:
             return _wedged(f"work of the term with token {term.token} still runs past the end of its lease", -left)
-        silence = self._clock() - self._renewals_heard_at
+        silence = self._clock() - self._renewals_active_at
         if silence > self._config.renew + 2 * self._config.retry and math.isfinite(lease_remaining):
             return _wedged(
                 f"no renewal was tried for {silence:.0f} s in the term with token {term.token}: "

@@ -51,7 +51,7 @@ class NoopLeaderManager(BaseManager):
         if not self._logged:
             self._logged = True
             _logger.info("election for %r is off: this process leads whenever it campaigns", self._election_key)
-        campaign.joined.set()
+        campaign.queued.set()
         backoff = Backoff(self._config.retry, random.uniform)
         while not campaign.stopping:
             scope = self._open_term()

@@ -34,7 +34,7 @@ class Timing:
         return cls(*(getattr(config, each.name) for each in fields(cls)))
 
 
-class LeaseClock:
+class LeaseDeadline:
     """The deadline of a lease: ``sent_at + ttl - margin`` of the last request that counted.
 
     The deadline counts from the time when the request was sent, not from its response. The TTL starts at some moment

@@ -16,7 +16,7 @@ _PATIENCE = 1.0
 events, or a proxy, show that the connection is alive, but not that the member responds to calls."""
 
 
-class EndpointBalancer:
+class EndpointSelector:
     """A selector of endpoints: one of several at a time, in round-robin order.
 
     All times are seconds on one monotonic clock.

@@ -22,7 +22,7 @@ from .campaign import Campaign
 # factory call at import, a command line, or a parent process that forks does not use it.
 if TYPE_CHECKING:
     from .._etcd.api import EtcdApi
-    from .._lease.connection import Connection
+    from .._lease.shared_connection import SharedConnection
     from .elector import Elector
 
 
@@ -84,8 +84,8 @@ class EtcdLeaderManager(BaseManager):
         session = None if elector is None else elector.session
         return None if session is None else session.age()
 
-    def _connect(self) -> AbstractAsyncContextManager[Connection]:
-        from .._lease.connection import acquire_connection
+    def _connect(self) -> AbstractAsyncContextManager[SharedConnection]:
+        from .._lease.shared_connection import acquire_connection
 
         client = self._client
         if self._is_port:
@@ -109,10 +109,10 @@ class EtcdLeaderManager(BaseManager):
         return await self._read_queue(limit=0)
 
     async def _read_queue(self, *, limit: int) -> list[LeaderRecord]:
-        from .._election.observer import read_queue
+        from .._election.observer import read_records
 
         async with self._connect() as connection:
-            return await read_queue(connection, self._election_key, limit=limit, timeout=self._config.retry)
+            return await read_records(connection, self._election_key, limit=limit, timeout=self._config.retry)
 
     @asynccontextmanager
     async def observe(self) -> AsyncGenerator[AsyncIterator[LeaderRecord | None], None]:
@@ -143,7 +143,7 @@ class EtcdLeaderManager(BaseManager):
 
     async def _contend(self, campaign: Campaign) -> None:
         from .._election.context import ElectionContext
-        from .._lease.lease_clock import Timing
+        from .._lease.lease_deadline import Timing
         from .elector import Elector
 
         config = self._config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .._lease.listener import LeaseListener
+from .._lease.lease_listener import LeaseListener
 from ..errors import EtcdLeaderError
 
 

@@ -43,7 +43,7 @@ _CLOSING = 1.0
 """Seconds within which the renewals must end when the connection closes."""
 
 
-class Connection:
+class SharedConnection:
     """The connection to etcd that the managers of one event loop share.
 
     It calls the port, checks the revision of each linearizable response, and runs the renewals and the moves.
@@ -53,8 +53,8 @@ class Connection:
         raft_terms: The highest raft term received.
         renewer: Renews the leases.
         mover: Moves keys to other leases.
-        turns: Limits the concurrent calls. Renewals do not count.
-        reads: Batches linearizable reads, within the limit of ``turns``.
+        call_limiter: Limits the concurrent calls. Renewals do not count.
+        reads: Batches linearizable reads, within the limit of ``call_limiter``.
     """
 
     def __init__(self, api: EtcdApi, *, owned: bool) -> None:
@@ -62,9 +62,9 @@ class Connection:
         self.revisions = Watermark()
         self.raft_terms = RaftTerms()
         self.renewer = LeaseRenewer(self)
-        self.turns = FairLimiter(_AT_A_TIME)
+        self.call_limiter = FairLimiter(_AT_A_TIME)
         self.mover = KeyMover(self)
-        self.reads = BatchedReads(lambda requests, timeout: self.txn((), requests, timeout=timeout), self.turns)
+        self.reads = BatchedReads(lambda requests, timeout: self.txn((), requests, timeout=timeout), self.call_limiter)
         self.users = 0
         self._owned = owned
         self._process = process_id()
@@ -125,7 +125,7 @@ class Connection:
 
     async def _call(self, call: Awaitable[T]) -> T:
         """Await a call. If the failure may be limited to one member, the next call goes to another endpoint."""
-        used = self.api.endpoint
+        used = self.api.endpoint_number
         try:
             return await call
         except EtcdLeaderError as error:
@@ -158,7 +158,7 @@ class Connection:
 
 _Key = tuple[tuple[int, int], anyio.lowlevel.EventLoopToken, Hashable]
 
-_pool: dict[_Key, Connection] = {}
+_pool: dict[_Key, SharedConnection] = {}
 _parents: list[object] = []
 """The connections that a forked child inherited. They are kept alive and never used.
 
@@ -193,12 +193,12 @@ class acquire_connection:  # noqa: N801 - it is used like a function
         self._open_api = open_api
         self._owned = owned
 
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> SharedConnection:
         """Return the connection."""
         self._pool_key = place = (process_id(), anyio.lowlevel.current_token(), self._key)
         connection = _pool.get(place)
         if connection is None:
-            connection = _pool[place] = Connection(self._open_api(), owned=self._owned)
+            connection = _pool[place] = SharedConnection(self._open_api(), owned=self._owned)
             connection.start()
         connection.users += 1
         self._connection = connection
