@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from etcdleader import Config, Term
+from etcdleader import Config, EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError, Term
 from etcdleader._managers.reporter import Reporter
 from etcdleader.metrics import GuardedMetrics
 from etcdleader.model import LeaderStatus, LossReason
@@ -58,3 +58,16 @@ def test_a_term_begins_where_there_is_none_and_ends_where_there_is_one(
         with pytest.raises(RuntimeError, match=f"is {before.name} cannot become {after.name}"):
             report()
         assert reporter.status is before
+
+
+def test_errors_after_a_campaign_reach_no_callback_of_it() -> None:
+    """A connection may report an error while it closes. The task group of the callbacks has ended by then."""
+    reported: list[EtcdLeaderError] = []
+    reporter = Reporter("a#1", Config(), GuardedMetrics(), time.monotonic)
+    reporter.campaign_begins()
+    reporter.on_trouble = reported.append
+    reporter.etcd_failed(first := EtcdUnavailableError("no response"))
+    assert reported == [first]
+    reporter.campaign_ends()
+    reporter.etcd_failed(EtcdRefusedError("permission denied"))
+    assert reported == [first]

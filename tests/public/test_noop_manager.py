@@ -309,6 +309,6 @@ async def test_it_is_healthy_for_as_long_as_it_leads(anyio_backend: str, monkeyp
     manager = NoopLeaderManager()
     async with manager:
         await manager.wait_elected()
-        monkeypatch.setattr(manager._reporter._liveness, "_clock", lambda: time.monotonic() + 3600)
+        monkeypatch.setattr(manager._reporter._health, "_clock", lambda: time.monotonic() + 3600)
         health = manager.health()
         assert (health.state, health.live, health.ready) == (HealthState.LEADING, True, True)

@@ -62,14 +62,14 @@ class Reporter(Waiters):
     on_resign_request: Callable[[], None] = _ignore
     _counts: Any = field(default_factory=_Counts)  # for type checkers, the fields of ElectionStatistics are read-only
     _outages: Outages = field(default_factory=Outages)
-    _liveness: CampaignHealth = field(init=False)
+    _health: CampaignHealth = field(init=False)
     _warned_of_token: bool = False
     _blocked_by: bytes | None = None
     _warned_of_key: bytes | None = None
     _leader_known: bool | None = None
 
     def __post_init__(self, clock: Callable[[], float]) -> None:
-        self._liveness = CampaignHealth(self._config, clock)
+        self._health = CampaignHealth(self._config, clock)
         self._metrics.emit(Metrics.leader_known, None)  # discards the value of a parent process from before the fork
 
     @property
@@ -81,14 +81,14 @@ class Reporter(Waiters):
 
     def campaign_begins(self) -> None:
         """Record that a campaign begins."""
-        self._liveness.campaign_begins()
+        self._health.campaign_begins()
         self._set_leader(known=False)
         self.changed()
 
     def campaign_ends(self) -> None:
         """Record that the campaign has ended. Callbacks for errors are no longer called."""
         self.on_trouble = _ignore
-        self._liveness.campaign_ends()
+        self._health.campaign_ends()
         self._set_leader(known=None)
 
     # Terms
@@ -101,7 +101,7 @@ class Reporter(Waiters):
         """
         self._change_status(LeaderStatus.ELECTED)
         self._counts.terms += 1
-        self._liveness.record_activity(renewal=True)
+        self._health.record_activity(renewal=True)
         self._metrics.emit(Metrics.elected, term)
         self._set_leader(known=True)
         _logger.info("%s leads %r with token %d", term.identity, term.election, term.token, extra=_facts(term))
@@ -110,7 +110,7 @@ class Reporter(Waiters):
     def ending(self, term: Term) -> None:
         """Report that a term is over and that its work is being cancelled."""
         reason = term.loss_reason or LossReason.EXPIRED
-        self._liveness.term_ends()
+        self._health.term_ends()
         self._set_leader(known=False)
         _logger.info(
             "%s lost leadership of %r (token %d): %s",
@@ -128,7 +128,7 @@ class Reporter(Waiters):
         self._change_status(LeaderStatus.OUSTED)
         reason = term.loss_reason or LossReason.EXPIRED
         self._counts.losses[reason] = self._counts.losses.get(reason, 0) + 1
-        self._liveness.record_activity()
+        self._health.record_activity()
         self._metrics.emit(Metrics.ousted, term, reason, drain)
         self.changed()
 
@@ -189,7 +189,7 @@ class Reporter(Waiters):
 
     def failed(self, error: BaseException) -> None:
         """Log the exception that ends the campaign, even if no task receives it."""
-        self._liveness.failed(error)
+        self._health.failed(error)
         _logger.error("campaign of %s ends with %s: %s", self._name, type(error).__name__, error)
 
     # Listener
@@ -201,7 +201,7 @@ class Reporter(Waiters):
 
     def etcd_answered(self) -> None:
         """Report that a call succeeded. The outage is over, unless renewals fail or a watch is missing."""
-        self._liveness.record_activity()
+        self._health.record_activity()
         self._report_recovery(self._outages.take(Input.ANSWERED))
 
     def watch_failed(self, watcher: object, error: EtcdLeaderError) -> None:
@@ -211,11 +211,11 @@ class Reporter(Waiters):
 
     def watch_recovered(self, watcher: object) -> None:
         """Report that ``watcher`` has its watch, or no longer needs one."""
-        self._report_recovery(self._outages.watch_back(watcher, campaigning=self._liveness.campaigning))
+        self._report_recovery(self._outages.watch_back(watcher, campaigning=self._health.campaigning))
 
     def renewal_failed(self, error: EtcdLeaderError, remaining: float) -> None:
         """Warn once per outage, and log one ERROR when less than a third of the lease is left."""
-        self._liveness.record_activity(renewal=True)
+        self._health.record_activity(renewal=True)
         self._counts.renewal_failures += 1
         self._metrics.emit(Metrics.renewal_failed, remaining)
         self._count_error(error)
@@ -225,7 +225,7 @@ class Reporter(Waiters):
 
     def renewed(self, duration: float, remaining: float) -> None:
         """Report that a renewal was confirmed. The outage is over, unless a watch is missing."""
-        self._liveness.record_activity(renewal=True)
+        self._health.record_activity(renewal=True)
         counts = self._counts
         counts.renewals += 1
         if self.status is LeaderStatus.ELECTED:
@@ -243,7 +243,7 @@ class Reporter(Waiters):
 
     def lease_moved(self, lease_id: int) -> None:
         """Report that the candidate key has moved to another lease."""
-        self._liveness.record_activity(renewal=True)
+        self._health.record_activity(renewal=True)
         self._counts.lease_moves += 1
         self._metrics.emit(Metrics.lease_moved, lease_id)
         _logger.info("%s moved its key to lease %x: etcd has elected another leader", self._name, lease_id)
@@ -254,7 +254,7 @@ class Reporter(Waiters):
         waiting = self.status is not LeaderStatus.ELECTED
         if position is None:
             self._blocked_by = None  # the next candidacy may be behind the same key, which has been logged
-        self._liveness.record_activity(renewal=waiting)
+        self._health.record_activity(renewal=waiting)
         if waiting:
             # Behind another candidate there is a leader. At position 0 there is none until this candidate has won.
             self._set_leader(known=bool(position))
@@ -286,11 +286,11 @@ class Reporter(Waiters):
 
     def candidacy_ended(self) -> None:
         """Record that the candidacy has ended. Its failed renewals do not count for the next one."""
-        self._liveness.record_activity()
+        self._health.record_activity()
         self._outages.take(Input.CANDIDACY_ENDED)
 
     def _count_error(self, error: EtcdLeaderError) -> None:
-        self._liveness.record_activity()
+        self._health.record_activity()
         self._counts.etcd_errors += 1
         self._metrics.emit(Metrics.etcd_failed, error)
 
@@ -320,7 +320,7 @@ class Reporter(Waiters):
         Args:
             scope: The scope of the term whose leadership has not been released yet, if there is one.
         """
-        return self._liveness.health(
+        return self._health.health(
             scope,
             position=self._counts.queue_position,
             blocked_by=self._blocked_by,
