@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +16,8 @@ from etcdleader.metrics import GuardedMetrics
 from etcdleader.model import LeaderStatus, LossReason
 
 INIT, ELECTED, OUSTED = LeaderStatus
+HOOKS = [each.name for each in fields(Reporter) if each.name.startswith("on_") and each.name != "on_resign_request"]
+"""The hooks of one campaign. A request to resign may come before and after it, and does nothing then."""
 
 
 def unused(*_: object, **__: object) -> Any:
@@ -71,3 +74,13 @@ def test_errors_after_a_campaign_reach_no_callback_of_it() -> None:
     reporter.campaign_ends()
     reporter.etcd_failed(EtcdRefusedError("permission denied"))
     assert reported == [first]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_of_a_campaign_is_reset_at_its_end(hook: str) -> None:
+    reporter = Reporter("a#1", Config(), GuardedMetrics(), time.monotonic)
+    default = getattr(reporter, hook)
+    reporter.campaign_begins()
+    setattr(reporter, hook, unused)
+    reporter.campaign_ends()
+    assert getattr(reporter, hook) is default
