@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import anyio
-
-from .._election.admin import ANY_KEY, connected, gather, open_api, read_queue
+from .._election.admin import ANY_KEY, connected, gather, read_queue
 from .._election.queue import candidate_key, election_prefix, prefix_end
-from .._etcd.api import EtcdApi, MemberStatus, Put, Range, WatchBroken, WatchCanceled, WatchMessage
+from .._etcd.api import MemberStatus, Put, Range
 from .._etcd.error_mapping import InvalidAuthTokenError
 from .._etcd.versions import known_defects
 from .._lease.shared_connection import SharedConnection
@@ -25,7 +22,9 @@ from ..config import MIN_RECOMMENDED_LEASE, Config, EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from .findings import Finding, Level, Report
 from .proxy_check import check_proxies
-from .timing_checks import check_pings, check_round_trip
+from .timing_checks import check_pings, check_round_trip, try_watch
+
+_SEE_REFUSALS = "see docs/security.md, 'When something is refused'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +39,16 @@ class _Answer:
 def check_clock() -> Finding:
     """Check the clock that measures leases."""
     if not hasattr(time, "CLOCK_BOOTTIME"):
-        return Finding(
-            "clock",
-            "warning",
-            "this system has no CLOCK_BOOTTIME, so the clock may stop while the machine is suspended",
-            "do not suspend machines that lead, and let the target of each write check the token",
-        )
+        what = "this system has no CLOCK_BOOTTIME, so the clock may stop while the machine is suspended"
+        advice = "do not suspend machines that lead, and let the target of each write check the token"
+        return Finding("clock", "warning", what, advice)
     readings = [time.clock_gettime(time.CLOCK_BOOTTIME) for _ in range(1000)]
     if readings != sorted(readings):
-        return Finding(
-            "clock",
-            "problem",
-            "CLOCK_BOOTTIME went backwards",
-            "the kernel or the hypervisor is broken: run no candidate on this machine",
-        )
+        advice = "the kernel or the hypervisor is broken: run no candidate on this machine"
+        return Finding("clock", "problem", "CLOCK_BOOTTIME went backwards", advice)
     slept = readings[-1] - time.clock_gettime(time.CLOCK_MONOTONIC)
-    return Finding(
-        "clock",
-        "ok",
-        "CLOCK_BOOTTIME exists and runs forwards"
-        + (f" (this machine was suspended for {slept:.0f} s since its start)" if slept > 1 else "")
-        + "; wall clocks do not matter",
-    )
+    suspended = f" (this machine was suspended for {slept:.0f} s since its start)" if slept > 1 else ""
+    return Finding("clock", "ok", f"CLOCK_BOOTTIME exists and runs forwards{suspended}; wall clocks do not matter")
 
 
 async def check_etcd(
@@ -78,29 +65,30 @@ async def check_etcd(
         hold: The seconds for which a stream is held open; 0 to skip that check.
     """
     answers = await gather(etcd.endpoints, lambda endpoint: _ask(etcd, endpoint, timeout))
-    _check_members(answers, report)
+    for answer in answers:
+        report(_check_member(answer, alone=len(answers) == 1))
+    report(_check_cluster(answers))
     good = [answer.endpoint for answer in answers if answer.error is None]
     if not good:
         report(Finding("the rest", "skipped", "no endpoint answers a read"))
         return
     etcd = _at(etcd, *good)
     await check_proxies(etcd, report, timeout)
-    await _check_access(etcd, report, timeout)
+    near = all(is_loopback(endpoint) for endpoint in etcd.endpoints)
+    report(_check_encryption(etcd, near=near))
+    report(await _check_authentication(etcd, timeout, near=near))
     async with connected(etcd, timeout=timeout) as connection:
         if name is None:
-            report(
-                Finding(
-                    "election",
-                    "skipped",
-                    "no NAME was given",
-                    "give NAME to check the permissions and the queue of an election",
-                )
-            )
-        elif await _check_permissions(connection, name, report, timeout):
-            await _check_queue(connection, name, report, timeout)
-        await _check_lease(connection, config, report, timeout)
-        await check_round_trip(connection.api, config, name, report, timeout)
-        await check_pings(connection.api, name, report, timeout, hold)
+            advice = "give NAME to check the permissions and the queue of an election"
+            report(Finding("election", "skipped", "no NAME was given", advice))
+        else:
+            refused = await _refused_actions(connection, name, timeout)
+            report(_check_permissions(name, refused))
+            if "read" not in refused:
+                report(await _check_queue(connection, name, timeout))
+        report(await _check_lease(connection, config, timeout))
+        report(await check_round_trip(connection.api, config, name, timeout))
+        report(await check_pings(connection.api, name, timeout, hold))
 
 
 def _at(etcd: EtcdConfig, *endpoints: str) -> EtcdConfig:
@@ -109,81 +97,54 @@ def _at(etcd: EtcdConfig, *endpoints: str) -> EtcdConfig:
     return replace(etcd, endpoints=tuple(scheme + endpoint.removeprefix("https://") for endpoint in endpoints))
 
 
-@asynccontextmanager
-async def _opened(etcd: EtcdConfig) -> AsyncIterator[EtcdApi]:
-    api = open_api(etcd)
-    try:
-        yield api
-    finally:
-        with anyio.CancelScope(shield=True):
-            await api.aclose()
-
-
 async def _ask(etcd: EtcdConfig, endpoint: str, timeout: float) -> _Answer:
     """Request the status of one member and a read, over a separate connection. A read succeeds only with a quorum."""
     status, asked = None, False
     try:
-        async with _opened(_at(etcd, endpoint)) as api:
+        async with connected(_at(etcd, endpoint), timeout=None) as connection:
             try:
-                status = await api.member_status(timeout=timeout)
+                status = await connection.api.member_status(timeout=timeout)
             except EtcdRefusedError as error:
                 if type(error) not in (EtcdRefusedError, InvalidAuthTokenError):
                     raise  # the login or the connection was refused, and not the status request
             asked = True
-            await api.range(Range(ANY_KEY, keys_only=True), timeout=timeout)
+            await connection.api.range(Range(ANY_KEY, keys_only=True), timeout=timeout)
     except EtcdLeaderError as error:
         # etcd checks permissions after the consensus on the read, so a refusal also proves a quorum.
         return _Answer(endpoint, status, None if asked and isinstance(error, EtcdRefusedError) else error)
     return _Answer(endpoint, status, None)
 
 
-def _check_members(answers: list[_Answer], report: Report) -> None:
-    for answer in answers:
-        check = f"endpoint {answer.endpoint}"
-        if answer.status is None and answer.error is None:
-            what = "responds; its version is not checked, because etcd reports its status to root only"
-            report(Finding(check, "ok", what))
-        elif answer.status is None:
-            refused = isinstance(answer.error, EtcdRefusedError)
-            advice = (
-                "see docs/security.md, 'When something is refused'"
-                if refused
-                else "check that the member is running and reachable"
-            )
-            # An unreachable member is no problem for the election while another one responds.
-            level: Level = "problem" if refused or len(answers) == 1 else "warning"
-            report(Finding(check, level, str(answer.error), advice))
-        elif answer.error is not None:
-            advice = "check the member's log and the network between the members"
-            report(Finding(check, "problem", f"responds, but cannot read: {answer.error}", advice))
-        else:
-            header = answer.status.header
-            what = f"etcd {answer.status.version}, member {header.member_id:x} of cluster {header.cluster_id:x}"
-            defects = known_defects(answer.status.version)
-            if defects is None:
-                report(Finding(check, "ok", what))
-            else:
-                report(Finding(check, "warning", f"{what}; {defects}", "upgrade etcd"))
+def _check_member(answer: _Answer, *, alone: bool) -> Finding:
+    check, status, error = f"endpoint {answer.endpoint}", answer.status, answer.error
+    if status is None and error is None:
+        what = "responds; its version is not checked, because etcd reports its status to root only"
+        return Finding(check, "ok", what)
+    if status is None:
+        if isinstance(error, EtcdRefusedError):
+            return Finding(check, "problem", str(error), _SEE_REFUSALS)
+        # An unreachable member is no problem for the election while another one responds.
+        level: Level = "problem" if alone else "warning"
+        return Finding(check, level, str(error), "check that the member is running and reachable")
+    if error is not None:
+        advice = "check the member's log and the network between the members"
+        return Finding(check, "problem", f"responds, but cannot read: {error}", advice)
+    what = f"etcd {status.version}, member {status.header.member_id:x} of cluster {status.header.cluster_id:x}"
+    defects = known_defects(status.version)
+    if defects is None:
+        return Finding(check, "ok", what)
+    return Finding(check, "warning", f"{what}; {defects}", "upgrade etcd")
+
+
+def _check_cluster(answers: Sequence[_Answer]) -> Finding:
     statuses = [answer.status for answer in answers if answer.status is not None]
-    if statuses:
-        _check_cluster(statuses, report)
-    elif any(answer.error is None for answer in answers):
-        report(Finding("cluster", "skipped", "etcd reports the status of its members to root only"))
-    elif all(isinstance(answer.error, EtcdRefusedError) for answer in answers):
-        advice = "see docs/security.md, 'When something is refused'"
-        report(Finding("cluster", "problem", "each endpoint responds, but refuses", advice))
-    else:
-        report(
-            Finding(
-                "cluster",
-                "problem",
-                "no endpoint responds",
-                "check that etcd is running and reachable: without it, leadership ends within one lease",
-            )
-        )
-
-
-def _check_cluster(statuses: list[MemberStatus], report: Report) -> None:
+    if not statuses:
+        if any(answer.error is None for answer in answers):
+            return Finding("cluster", "skipped", "etcd reports the status of its members to root only")
+        if all(isinstance(answer.error, EtcdRefusedError) for answer in answers):
+            return Finding("cluster", "problem", "each endpoint responds, but refuses", _SEE_REFUSALS)
+        advice = "check that etcd is running and reachable: without it, leadership ends within one lease"
+        return Finding("cluster", "problem", "no endpoint responds", advice)
     clusters = {status.header.cluster_id for status in statuses}
     leaders = {status.leader for status in statuses}
     terms = sorted({status.header.raft_term for status in statuses})
@@ -191,57 +152,48 @@ def _check_cluster(statuses: list[MemberStatus], report: Report) -> None:
     if len(clusters) > 1:
         listed = ", ".join(f"{cluster:x}" for cluster in sorted(clusters))
         advice = "set the members of one cluster only: two clusters would elect two leaders"
-        report(Finding("cluster", "problem", f"the endpoints belong to several clusters: {listed}", advice))
-    elif 0 in leaders:
+        return Finding("cluster", "problem", f"the endpoints belong to several clusters: {listed}", advice)
+    if 0 in leaders:
         advice = "check the members: more than half must be running and reach each other"
-        report(Finding("cluster", "problem", f"a member reports that etcd has no leader ({said})", advice))
-    elif len(leaders) > 1 or len(terms) > 1:
+        return Finding("cluster", "problem", f"a member reports that etcd has no leader ({said})", advice)
+    if len(leaders) > 1 or len(terms) > 1:
+        what = f"members disagree about etcd's leader, as during an election in etcd: {said}"
         advice = "run this again; if this finding stays, check etcd's log and the latency of its disks"
-        report(
-            Finding(
-                "cluster",
-                "warning",
-                f"members disagree about etcd's leader, as during an election in etcd: {said}",
-                advice,
-            )
-        )
-    else:
-        report(Finding("cluster", "ok", f"one, with {said}"))
+        return Finding("cluster", "warning", what, advice)
+    return Finding("cluster", "ok", f"one, with {said}")
 
 
-async def _check_access(etcd: EtcdConfig, report: Report, timeout: float) -> None:
-    """Check encryption and authentication, by a connection without user and certificate."""
-    near = all(is_loopback(endpoint) for endpoint in etcd.endpoints)
-    serious: Level = "ok" if near else "warning"
+def _check_encryption(etcd: EtcdConfig, *, near: bool) -> Finding:
     if etcd.tls:
-        report(Finding("encryption", "ok", "TLS"))
-    else:
-        advice = "" if near else "use https endpoints and ca_cert (docs/security.md)"
-        report(Finding("encryption", serious, "none" + (", within this machine" if near else ""), advice))
+        return Finding("encryption", "ok", "TLS")
+    if near:
+        return Finding("encryption", "ok", "none, within this machine")
+    return Finding("encryption", "warning", "none", "use https endpoints and ca_cert (docs/security.md)")
+
+
+async def _check_authentication(etcd: EtcdConfig, timeout: float, *, near: bool) -> Finding:
+    """Check that etcd refuses a connection without user and certificate."""
     stranger = replace(etcd, user=None, password=None, cert=None, key=None)
-    who = f"user {etcd.user!r}" if etcd.user else "the user of the certificate" if etcd.cert else "no user"
     try:
-        async with _opened(stranger) as api:
-            await api.range(Range(ANY_KEY, keys_only=True), timeout=timeout)
+        async with connected(stranger, timeout=None) as connection:
+            await connection.api.range(Range(ANY_KEY, keys_only=True), timeout=timeout)
     except EtcdRefusedError:
         if etcd.user or etcd.cert:
-            report(Finding("authentication", "ok", f"required; the client is {who}"))
-        else:
-            advice = "set etcd.user and etcd.password, or etcd.cert and etcd.key of a user"
-            report(Finding("authentication", "problem", "required, but no user is set", advice))
+            who = f"user {etcd.user!r}" if etcd.user else "the user of the certificate"
+            return Finding("authentication", "ok", f"required; the client is {who}")
+        advice = "set etcd.user and etcd.password, or etcd.cert and etcd.key of a user"
+        return Finding("authentication", "problem", "required, but no user is set", advice)
     except EtcdLeaderError as error:
-        report(Finding("authentication", "skipped", f"the check failed: {error}"))
-    else:
-        advice = (
-            ""
-            if near
-            else "enable it: every client that reaches etcd can lead, and depose a leader. See docs/security.md"
-        )
-        report(Finding("authentication", serious, "off: etcd accepts every client", advice))
+        return Finding("authentication", "skipped", f"the check failed: {error}")
+    what = "off: etcd accepts every client"
+    if near:
+        return Finding("authentication", "ok", what)
+    advice = "enable it: every client that reaches etcd can lead, and depose a leader. See docs/security.md"
+    return Finding("authentication", "warning", what, advice)
 
 
-async def _check_permissions(connection: SharedConnection, name: str, report: Report, timeout: float) -> bool:
-    """Check the permissions that a candidate needs. Return whether the queue may be read.
+async def _refused_actions(connection: SharedConnection, name: str, timeout: float) -> dict[str, EtcdLeaderError]:
+    """Try the actions of a candidate. Return the errors, by action.
 
     etcd checks the permissions for both branches of a transaction, whichever it takes. A transaction without conditions
     always takes its first branch. So etcd checks the put in the other branch, and does not perform it.
@@ -251,7 +203,7 @@ async def _check_permissions(connection: SharedConnection, name: str, report: Re
     tries: dict[str, Callable[[], Any]] = {
         "read": lambda: connection.range(Range(prefix, prefix_end(prefix), limit=1, keys_only=True), timeout=timeout),
         "write": lambda: connection.txn([], [], [Put(key)], timeout=timeout),
-        "watch": lambda: _watch(connection.api, prefix, timeout),
+        "watch": lambda: try_watch(connection.api, prefix, prefix_end(prefix), timeout=timeout),
     }
     refused: dict[str, EtcdLeaderError] = {}
     for what, attempt in tries.items():
@@ -259,76 +211,49 @@ async def _check_permissions(connection: SharedConnection, name: str, report: Re
             await attempt()
         except EtcdLeaderError as error:
             refused[what] = error
-    if refused:
-        said = "; ".join(f"{what}: {error}" for what, error in refused.items())
-        advice = (
-            f"etcdctl role grant-permission ROLE readwrite --prefix '{name}/' (docs/security.md). If etcd has no space: "
-            "compact, defragment, disarm the alarm"
-        )
-        report(Finding("permissions", "problem", f"refused under {name}/: {said}", advice))
-    else:
-        report(Finding("permissions", "ok", f"read, write and watch under {name}/"))
-    return "read" not in refused
+    return refused
 
 
-async def _watch(api: EtcdApi, prefix: bytes, timeout: float) -> None:
-    over = anyio.Event()
-    errors: list[EtcdLeaderError] = []
-
-    def sink(message: WatchMessage) -> None:
-        if isinstance(message, WatchCanceled | WatchBroken):
-            errors.append(message.error)
-        over.set()
-
-    handle = api.watch(prefix, prefix_end(prefix), sink=sink, timeout=timeout)
-    try:
-        with anyio.move_on_after(timeout):
-            await over.wait()
-    finally:
-        handle.close()
-    if errors:
-        raise errors[0]
+def _check_permissions(name: str, refused: Mapping[str, EtcdLeaderError]) -> Finding:
+    if not refused:
+        return Finding("permissions", "ok", f"read, write and watch under {name}/")
+    said = "; ".join(f"{what}: {error}" for what, error in refused.items())
+    advice = (
+        f"etcdctl role grant-permission ROLE readwrite --prefix '{name}/' (docs/security.md). If etcd has no space: "
+        "compact, defragment, disarm the alarm"
+    )
+    return Finding("permissions", "problem", f"refused under {name}/: {said}", advice)
 
 
-async def _check_queue(connection: SharedConnection, name: str, report: Report, timeout: float) -> None:
+async def _check_queue(connection: SharedConnection, name: str, timeout: float) -> Finding:
     try:
         queue = await read_queue(connection, name, timeout=timeout)
     except EtcdLeaderError as error:
-        report(Finding("queue", "problem", str(error)))
-        return
+        return Finding("queue", "problem", str(error))
     odd = [candidate for candidate in queue.candidates if candidate.anomalies]
     leader = queue.leader
     said = "there is no leader" if leader is None else f"{leader.identity} leads, {len(queue.candidates) - 1} waiting"
     if not odd:
-        report(Finding("queue", "ok", said))
-        return
+        return Finding("queue", "ok", said)
     for_ever = any(not candidate.lease_id for candidate in odd)
     keys = "; ".join(f"{each.key.decode(errors='replace')} {', '.join(each.anomalies)}" for each in odd[:5])
     advice = f"etcdleader status {name} shows them. Delete those that no client uses (etcdctl del KEY)"
-    report(Finding("queue", "problem" if for_ever else "warning", f"{said}; anomalies: {keys}", advice))
+    return Finding("queue", "problem" if for_ever else "warning", f"{said}; anomalies: {keys}", advice)
 
 
-async def _check_lease(connection: SharedConnection, config: Config, report: Report, timeout: float) -> None:
+async def _check_lease(connection: SharedConnection, config: Config, timeout: float) -> Finding:
     lease_id = secrets.randbelow(2**63 - 1) + 1
     try:
         least = (await connection.lease_grant(1, lease_id, timeout=timeout)).ttl
         await connection.lease_revoke(lease_id, timeout=timeout)
     except EtcdLeaderError as error:
-        report(
-            Finding(
-                "lease",
-                "problem",
-                f"a lease cannot be granted and revoked: {error}",
-                "check that this user may grant leases",
-            )
-        )
-        return
+        what = f"a lease cannot be granted and revoked: {error}"
+        return Finding("lease", "problem", what, "check that this user may grant leases")
     said = f"etcd grants and revokes leases; for a request of 1 s it grants {least} s"
     if config.lease < least:
         advice = f"set lease to at least {least}s: etcd grants no shorter lease (1.5 times its election timeout)"
-        report(Finding("lease", "warning", f"{said}, more than lease = {config.lease:g} s", advice))
-    elif config.lease < MIN_RECOMMENDED_LEASE:
+        return Finding("lease", "warning", f"{said}, more than lease = {config.lease:g} s", advice)
+    if config.lease < MIN_RECOMMENDED_LEASE:
         advice = f"set lease to at least {MIN_RECOMMENDED_LEASE:g}s: a change of etcd's leader can end leadership on a shorter one"
-        report(Finding("lease", "warning", f"{said}; lease = {config.lease:g} s is short", advice))
-    else:
-        report(Finding("lease", "ok", f"{said}, its minimum"))
+        return Finding("lease", "warning", f"{said}; lease = {config.lease:g} s is short", advice)
+    return Finding("lease", "ok", f"{said}, its minimum")

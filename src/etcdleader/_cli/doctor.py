@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ from .options import (
     duration_option,
     examples,
 )
-from .output import clean, console
+from .output import clean, console, write_json
 
 if TYPE_CHECKING:
     from .check_config import Setting
@@ -33,6 +34,7 @@ EPILOG = examples(
     "etcdleader doctor --endpoint etcd-1:2379 --strict --json",
 )
 
+_CORRECT = "correct the setting; etcdleader check-config checks the settings without etcd"
 _STYLES = {"ok": "green", "skipped": "dim", "warning": "yellow", "problem": "bold red"}
 
 
@@ -83,50 +85,28 @@ def doctor(
         without = read.no_section if section is None and read.etcd is not None else None
         for problem in read.problems:
             if problem != without:
-                report(
-                    Finding(
-                        "settings",
-                        "problem",
-                        problem,
-                        "correct the setting; etcdleader check-config checks the settings without etcd",
-                    )
-                )
+                report(Finding("settings", "problem", problem, _CORRECT))
         if without is not None:
-            report(
-                Finding("settings", "skipped", f"there is no [{DEFAULT_SECTION}] table; the checks use the defaults")
-            )
+            what = f"there is no [{DEFAULT_SECTION}] table; the checks use the defaults"
+            report(Finding("settings", "skipped", what))
         elif not read.problems:
             report(Finding("settings", "ok", _origins(settings_of(read))))
         report(check_clock())
         if read.etcd is None:
-            report(
-                Finding("etcd", "skipped", "no endpoints are set", "set etcd.endpoints, or use --endpoint HOST:PORT")
-            )
+            advice = "set etcd.endpoints, or use --endpoint HOST:PORT"
+            report(Finding("etcd", "skipped", "no endpoints are set", advice))
         else:
-            etcd, config = read.etcd, read.config or Config()
-
-            async def examine() -> None:
-                await check_etcd(
-                    etcd, config, name or read.election_key or None, report, timeout=timeout, hold=hold or 0.0
-                )
-
+            checks = partial(check_etcd, timeout=timeout, hold=hold or 0.0)
             try:
-                anyio.run(examine)
+                anyio.run(checks, read.etcd, read.config or Config(), name or read.election_key or None, report)
             except EtcdLeaderError as error:
-                report(
-                    Finding(
-                        "the rest", "problem", f"etcd stopped responding during the checks: {error}", "run this again"
-                    )
-                )
+                what = f"etcd stopped responding during the checks: {error}"
+                report(Finding("the rest", "problem", what, "run this again"))
         problems = sum(finding.level == "problem" for finding in findings)
         warnings = sum(finding.level == "warning" for finding in findings)
         failed = problems > 0 or (strict and warnings > 0)
         if as_json:
-            listed = [
-                {"check": each.check, "level": each.level, "what": each.what, "advice": each.advice}
-                for each in findings
-            ]
-            print(json.dumps({"ok": not failed, "findings": listed}, indent=2))
+            write_json({"ok": not failed, "findings": [asdict(finding) for finding in findings]})
         else:
             screen.print(f"{_count(problems, 'problem')}, {_count(warnings, 'warning')}.")
     raise typer.Exit(ExitCode.NO if failed else ExitCode.OK)

@@ -27,13 +27,8 @@ async def check_proxies(etcd: EtcdConfig, report: Report, timeout: float) -> Non
         what = f"etcd's grpc-proxy is at {', '.join(proxies)}; it answers keep-alives itself, and is not supported"
         report(Finding("proxy", "problem", what, "set the members of the cluster as endpoints"))
     elif silent:
-        report(
-            Finding(
-                "proxy",
-                "skipped",
-                f"{', '.join(silent)} did not respond to the request that identifies etcd's grpc-proxy",
-            )
-        )
+        what = f"{', '.join(silent)} did not respond to the request that identifies etcd's grpc-proxy"
+        report(Finding("proxy", "skipped", what))
     else:
         report(Finding("proxy", "ok", "no endpoint is etcd's grpc-proxy"))
 
