@@ -103,7 +103,11 @@ class _Site:
         try:
             page, _, name = path.removeprefix("/").partition("/")
             if page == "metrics" and not name and self._registry is not None:
-                return self._metrics(self._registry, accept)
+                # A registry exists only if prometheus_client is installed.
+                from prometheus_client.exposition import choose_encoder
+
+                encode, content_type = choose_encoder(accept)
+                return _Answer(200, encode(self._registry), content_type)
             return self._about(page, name.rstrip("/"))
         except Exception:
             _logger.exception("no answer to %r %r", method, path)
@@ -129,14 +133,6 @@ class _Site:
         else:
             good = all(health.ready for health in healths.values())
         return _json(200 if good else 503, {election: _health(health) for election, health in healths.items()})
-
-    @staticmethod
-    def _metrics(registry: CollectorRegistry, accept: str) -> _Answer:
-        # A registry exists only if prometheus_client is installed.
-        from prometheus_client.exposition import choose_encoder
-
-        encode, content_type = choose_encoder(accept)
-        return _Answer(200, encode(registry), content_type)
 
 
 def _json(status: int, content: Mapping[str, object]) -> _Answer:

@@ -24,7 +24,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -38,6 +38,8 @@ from .model import HealthState, LeaderStatus, LossReason, Term
 
 __all__ = ("PrometheusMetrics",)
 
+F = TypeVar("F", GaugeMetricFamily, CounterMetricFamily)
+
 _CALLS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds. A renewal is a keep-alive, a proposal and a read: milliseconds in one place, some hundred between continents."""
 _SECONDS_LEFT = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 120.0, 300.0)
@@ -50,13 +52,8 @@ _KINDS: tuple[tuple[type[EtcdLeaderError], str], ...] = (
     (EtcdLeaderError, "other"),
 )
 
-
-def _least(numbers: Iterable[float | None]) -> float | None:
-    return min((number for number in numbers if number is not None), default=None)
-
-
 _DURATIONS = ("lease", "retry", "renew", "margin")
-_GAUGES: tuple[tuple[str, str, Callable[[LeaderManager], Any], Callable[[Iterable[Any]], float | None]], ...] = (
+_GAUGES: tuple[tuple[str, str, Callable[[LeaderManager], Any], Callable[[list[Any]], float]], ...] = (
     ("is_leader", "1 while this process leads, by its own clock.", lambda each: each.is_leader(), sum),
     (
         "token",
@@ -68,23 +65,23 @@ _GAUGES: tuple[tuple[str, str, Callable[[LeaderManager], Any], Callable[[Iterabl
         "lease_remaining_seconds",
         "Seconds until the term is over if no renewal is confirmed; missing without a term.",
         lambda each: (term := each.term) and term.remaining(),
-        _least,
+        min,
     ),
     (
         "min_remaining_seconds",
         "The fewest seconds left of the leader's lease at a renewal, since the start of the process.",
         lambda each: each.statistics().min_remaining,
-        _least,
+        min,
     ),
     (
         "queue_position",
         "0 for the leader, 1 for the next in line; missing outside the queue.",
         lambda each: each.statistics().queue_position,
-        _least,
+        min,
     ),
     *((f"{name}_seconds", "As configured.", attrgetter(f"config.{name}"), min) for name in _DURATIONS),
 )
-"""Name, documentation, the value of one manager, and how the values of several managers of an election are combined."""
+"""Name, documentation, the value of one manager or None, and how the values of an election's managers are combined."""
 
 
 class PrometheusMetrics(NullMetrics):
@@ -179,10 +176,8 @@ class _Counted(NullMetrics):
         self.manager = weakref.ref(manager)
         self.leader_is_known: bool | None = None
         self._clock = clock
-        self._leaderless: tuple[float, float | None] = (
-            0.0,
-            None,
-        )  # one value, so that each thread reads a consistent pair
+        # One value, so that each thread reads a consistent pair.
+        self._leaderless: tuple[float, float | None] = (0.0, None)
         self._told = 0.0
         # All label values are created now: a rate needs a zero to start from.
         self._terms = metrics.terms.labels(election)
@@ -253,43 +248,31 @@ class _AtScrape(Collector):
         return self._families(elections)
 
     def _families(self, elections: dict[str, list[tuple[_Counted, LeaderManager]]]) -> Iterator[Metric]:
-        managers = {name: [manager for _, manager in pairs] for name, pairs in elections.items()}
         for name, documentation, value, combine in _GAUGES:
-            family = GaugeMetricFamily(f"{self._namespace}_{name}", documentation, labels=("election",))
-            for election, those in managers.items():
-                if (number := combine(map(value, those))) is not None:
-                    family.add_metric((election,), number)
-            yield family
-        yield self._health(managers)
-        yield from self._leaders_known(elections)
-
-    def _health(self, managers: dict[str, list[LeaderManager]]) -> GaugeMetricFamily:
-        family = GaugeMetricFamily(
-            f"{self._namespace}_health",
-            "How many managers of this process are in each state.",
-            labels=("election", "state"),
-        )
-        for election, those in managers.items():
-            states = [manager.health().state for manager in those]
-            for state in HealthState:
-                family.add_metric((election, state.value), states.count(state))
-        return family
-
-    def _leaders_known(self, elections: dict[str, list[tuple[_Counted, LeaderManager]]]) -> Iterator[Metric]:
-        known = GaugeMetricFamily(
-            f"{self._namespace}_leader_known",
+            gauge = self._new(GaugeMetricFamily, name, documentation)
+            for election, pairs in elections.items():
+                numbers = [number for _, manager in pairs if (number := value(manager)) is not None]
+                if numbers:
+                    gauge.add_metric((election,), combine(numbers))
+            yield gauge
+        health = self._new(GaugeMetricFamily, "health", "How many managers of this process are in each state.", "state")
+        known = self._new(
+            GaugeMetricFamily,
+            "leader_known",
             "1 while this candidate leads, or is queued behind another one; missing while it does not campaign.",
-            labels=("election",),
         )
-        leaderless = CounterMetricFamily(
-            f"{self._namespace}_leaderless_seconds",
-            "How long this process campaigned without a known leader.",
-            labels=("election",),
+        leaderless = self._new(
+            CounterMetricFamily, "leaderless_seconds", "How long this process campaigned without a known leader."
         )
         for election, pairs in elections.items():
+            states = [manager.health().state for _, manager in pairs]
+            for state in HealthState:
+                health.add_metric((election, state.value), states.count(state))
             views = [counted.leader_is_known for counted, _ in pairs if counted.leader_is_known is not None]
             if views:
                 known.add_metric((election,), any(views))
             leaderless.add_metric((election,), max(counted.leaderless() for counted, _ in pairs))
-        yield known
-        yield leaderless
+        yield from (health, known, leaderless)
+
+    def _new(self, kind: type[F], name: str, documentation: str, *labels: str) -> F:
+        return kind(f"{self._namespace}_{name}", documentation, labels=("election", *labels))
