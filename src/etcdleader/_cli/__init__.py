@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-from .streams import reopen_closed_streams
+from .std_streams import reopen_closed_streams
 
 __all__ = ("main",)
 
