@@ -8,8 +8,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -63,7 +62,6 @@ def observe(
     with exit_on_error():
         config = etcd_config(settings, endpoint)
         screen = console()
-        live = watch and screen.is_terminal
 
         def line(leader: LeaderRecord | None) -> str:
             if as_json:
@@ -72,14 +70,12 @@ def observe(
                 _print_change(screen, None if leader is None else (leader.identity, leader.token))
             return captured.get()
 
-        async def follow() -> None:
-            if live:
-                await _show_queue(config, name, screen, timeout)
-            else:
-                await _tell_changes(config, name, line, timeout)
-
         import anyio
 
+        if watch and screen.is_terminal:
+            follow = partial(_show_queue, config, name, screen, timeout)
+        else:
+            follow = partial(_tell_changes, config, name, line, timeout)
         code = anyio.run(_until_ended, follow)
     raise typer.Exit(code)
 
@@ -145,61 +141,38 @@ async def _tell_changes(
 
 
 async def _show_queue(config: EtcdConfig, name: str, screen: Console, timeout: float) -> None:
-    from rich.live import Live
-
-    async with _reading(config, name, timeout) as read:
-        with Live(console=screen, auto_refresh=False, vertical_overflow="ellipsis") as live:
-            told = None
-            queue: Queue | None = None
-            since = time.monotonic()
-            while True:
-                result = await read()
-                if isinstance(result, Exception):
-                    caption = f"etcd has not responded for {time.monotonic() - since:.0f} s: {clean(str(result))}"
-                else:
-                    queue, since, caption = result, time.monotonic(), "Ctrl-C to end"
-                    leader = None if queue.leader is None else (queue.leader.identity, queue.leader.token)
-                    if (leader,) != told:
-                        told = (leader,)
-                        _print_change(screen, leader)
-                if queue is not None:
-                    live.update(queue_table(queue, screen, most=_MOST_SHOWN, caption=caption), refresh=True)
-                else:
-                    live.update(caption, refresh=True)
-
-
-@asynccontextmanager
-async def _reading(
-    config: EtcdConfig, name: str, timeout: float
-) -> AsyncIterator[Callable[[], Awaitable[Queue | Exception]]]:
-    """Return a context manager for a function that reads the queue.
-
-    The first call reads at once. Later calls wait for a change, or for the time after which the leases are read again.
-    """
     import anyio
+    from rich.live import Live
 
     from .._election.admin import Changes, connected, read_queue
     from .._election.queue import election_prefix, prefix_end
     from ..errors import EtcdUnavailableError
 
     prefix = election_prefix(name)
-    begun = False
+    told = None
+    queue: Queue | None = None
+    since = time.monotonic()
     async with connected(config, timeout=None) as connection:
-        with Changes(connection.api, prefix, prefix_end(prefix), timeout=timeout) as changes:
-
-            async def read() -> Queue | Exception:
-                nonlocal begun
-                if begun:
-                    with anyio.move_on_after(_REFRESH):
-                        await anyio.sleep(_BETWEEN_READS)
-                        await changes.wait()
-                begun = True
+        with (
+            Changes(connection.api, prefix, prefix_end(prefix), timeout=timeout) as changes,
+            Live(console=screen, auto_refresh=False, vertical_overflow="ellipsis") as live,
+        ):
+            while True:
                 try:
-                    return await read_queue(connection, name, timeout=timeout, most=_MOST_SHOWN)
+                    queue = await read_queue(connection, name, timeout=timeout, most=_MOST_SHOWN)
                 except EtcdUnavailableError as error:
-                    return error
-
-            yield read
+                    caption = f"etcd has not responded for {time.monotonic() - since:.0f} s: {clean(str(error))}"
+                else:
+                    since, caption = time.monotonic(), "Ctrl-C to end"
+                    leader = None if queue.leader is None else (queue.leader.identity, queue.leader.token)
+                    if (leader,) != told:
+                        told = (leader,)
+                        _print_change(screen, leader)
+                shown = caption if queue is None else queue_table(queue, screen, most=_MOST_SHOWN, caption=caption)
+                live.update(shown, refresh=True)
+                with anyio.move_on_after(_REFRESH):  # after that time, the leases are read again
+                    await anyio.sleep(_BETWEEN_READS)
+                    await changes.wait()
 
 
 def _now() -> str:
