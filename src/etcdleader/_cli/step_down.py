@@ -35,11 +35,11 @@ _FORCED = (
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    before: Candidate | None
-    how: str | None
+    before: Candidate | None = None
+    how: str | None = None
     """``resigned``, ``deleted``, or ``gone`` if it had left before the request; None if it still leads."""
-    seconds: float
-    after: Candidate | None
+    seconds: float = 0
+    after: Candidate | None = None
 
 
 def step_down(
@@ -71,13 +71,10 @@ def step_down(
 
     with exit_on_error():
         config = etcd_config(settings, endpoint)
-        if force:
-            leader = anyio.run(_leader, config, name)
-            if leader is not None and not yes:
-                _confirm(name, leader)
-            outcome = anyio.run(_delete, config, name, leader)
-        else:
-            outcome = anyio.run(_ask, config, name, timeout)
+        leader = anyio.run(_leader, config, name) if force else None
+        if leader is not None and not yes:
+            _confirm(name, leader)
+        outcome = _Outcome() if force and leader is None else anyio.run(_depose, config, name, timeout, leader)
         if as_json:
             write_json(_json(name, outcome))
         elif outcome.how is not None:
@@ -112,30 +109,22 @@ async def _leader(config: EtcdConfig, name: str) -> Candidate | None:
         return (await read_queue(connection, name, timeout=_CALL, most=1)).leader
 
 
-async def _delete(config: EtcdConfig, name: str, leader: Candidate | None) -> _Outcome:
-    from .._election.admin import connected, delete_key
-
-    if leader is None:
-        return _Outcome(None, None, 0, None)
-    began_at = time.monotonic()
-    async with connected(config, timeout=_CALL) as connection:
-        deleted = await delete_key(connection, leader, timeout=_CALL)
-    after = await _leader(config, name)
-    return _Outcome(leader, "deleted" if deleted else "gone", time.monotonic() - began_at, after)
-
-
-async def _ask(config: EtcdConfig, name: str, timeout: float) -> _Outcome:
+async def _depose(config: EtcdConfig, name: str, timeout: float, forced: Candidate | None) -> _Outcome:
+    """Delete the key of ``forced``. If that is None, request that the leader step down, and wait for ``timeout`` seconds."""
     import anyio
 
-    from .._election.admin import ask_to_step_down, connected, read_queue, wait_until_gone
+    from .._election.admin import ask_to_step_down, connected, delete_key, read_queue, wait_until_gone
 
     began_at = time.monotonic()
     async with connected(config, timeout=_CALL) as connection:
-        leader = (await read_queue(connection, name, timeout=_CALL, most=1)).leader
+        leader = forced or (await read_queue(connection, name, timeout=_CALL, most=1)).leader
         if leader is None:
-            return _Outcome(None, None, 0, None)
+            return _Outcome()
         how: str | None = "gone"
-        if await ask_to_step_down(connection, leader, timeout=_CALL):
+        if forced is not None:
+            if await delete_key(connection, leader, timeout=_CALL):
+                how = "deleted"
+        elif await ask_to_step_down(connection, leader, timeout=_CALL):
             how = None
             with anyio.move_on_after(timeout):
                 await wait_until_gone(connection, leader, timeout=_CALL)
