@@ -12,17 +12,11 @@ import rich  # noqa: F401 - reports a missing rich at once; its parts are loaded
 import typer
 
 from .._values.exit_codes import ExitCode
-from .check_config import EPILOG as CHECK_CONFIG_EXAMPLES
 from .check_config import check_config
-from .doctor import EPILOG as DOCTOR_EXAMPLES
 from .doctor import doctor
-from .observe import EPILOG as OBSERVE_EXAMPLES
 from .observe import observe
-from .options import paragraphs
 from .run.command import CONTEXT, EPILOG, HELP, run
-from .status import EPILOG as STATUS_EXAMPLES
 from .status import status
-from .step_down import EPILOG as STEP_DOWN_EXAMPLES
 from .step_down import step_down
 
 # Keep Python's own tracebacks. Typer's tracebacks show the values of variables, and so possibly a password.
@@ -76,11 +70,8 @@ def demo() -> None:
 
 
 app.command(context_settings=CONTEXT, help=HELP, epilog=EPILOG)(run)
-app.command(help=paragraphs(status), epilog=STATUS_EXAMPLES)(status)
-app.command(help=paragraphs(observe), epilog=OBSERVE_EXAMPLES)(observe)
-app.command(help=paragraphs(step_down), epilog=STEP_DOWN_EXAMPLES)(step_down)
-app.command(help=paragraphs(check_config), epilog=CHECK_CONFIG_EXAMPLES)(check_config)
-app.command(help=paragraphs(doctor), epilog=DOCTOR_EXAMPLES)(doctor)
+for command in (status, observe, step_down, check_config, doctor):
+    app.command(**vars(command)["help_options"])(command)
 
 
 def _end(number: int, _frame: FrameType | None) -> NoReturn:

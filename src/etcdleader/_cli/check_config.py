@@ -17,12 +17,6 @@ from .output import clean, console, print_whole, write_json
 
 if TYPE_CHECKING:
     from .._settings.resolve import Resolved
-    from ..config import Config
-
-EPILOG = examples(
-    "etcdleader check-config",
-    "etcdleader check-config --settings /etc/jobs/settings.toml --section sync.election",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +28,10 @@ class Setting:
     origin: str
 
 
+@examples(
+    "etcdleader check-config",
+    "etcdleader check-config --settings /etc/jobs/settings.toml --section sync.election",
+)
 def check_config(
     settings: SettingsOption = None,
     section: SectionOption = None,
@@ -101,11 +99,6 @@ def _shown(name: str, value: object) -> str:
     return str(value)
 
 
-def _budget(config: Config) -> str:
-    needed = config.renew + 2 * config.retry + config.margin
-    return f"renew + 2 * retry + margin = {needed:g}s, of a lease of {config.lease:g}s"
-
-
 def _print(read: Resolved) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -116,9 +109,12 @@ def _print(read: Resolved) -> None:
         style = "dim" if setting.origin == "default" else ""
         table.add_row(*(Text(clean(text)) for text in (setting.name, setting.value, setting.origin)), style=style)
     print_whole(screen, table)
-    assert read.config is not None
-    screen.print(Text(f"\n{_budget(read.config)}"), soft_wrap=True)
-    if not read.config.enabled:
+    config = read.config
+    assert config is not None
+    needed = config.renew + 2 * config.retry + config.margin
+    budget = f"\nrenew + 2 * retry + margin = {needed:g}s, of a lease of {config.lease:g}s"
+    screen.print(Text(budget), soft_wrap=True)
+    if not config.enabled:
         screen.print(
             Text("Election is off: each process with these settings leads, without an election."), style="yellow"
         )

@@ -28,16 +28,15 @@ from .output import clean, console, write_json
 if TYPE_CHECKING:
     from .check_config import Setting
 
-EPILOG = examples(
-    "etcdleader doctor jobs/nightly",
-    "etcdleader doctor jobs/nightly --hold 60s",
-    "etcdleader doctor --endpoint etcd-1:2379 --strict --json",
-)
-
 _CORRECT = "correct the setting; etcdleader check-config checks the settings without etcd"
 _STYLES = {"ok": "green", "skipped": "dim", "warning": "yellow", "problem": "bold red"}
 
 
+@examples(
+    "etcdleader doctor jobs/nightly",
+    "etcdleader doctor jobs/nightly --hold 60s",
+    "etcdleader doctor --endpoint etcd-1:2379 --strict --json",
+)
 def doctor(
     name: OptionalNameArgument = None,
     timeout: TimeoutOption = "5s",

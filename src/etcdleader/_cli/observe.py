@@ -28,12 +28,6 @@ if TYPE_CHECKING:
     from ..config import EtcdConfig
     from ..model import LeaderRecord
 
-EPILOG = examples(
-    "etcdleader observe jobs/nightly",
-    "etcdleader observe jobs/nightly --watch",
-    "etcdleader observe jobs/nightly --json | while read -r line; do ...; done",
-)
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LOOK_AT_READER = 0.5
 _REFRESH = 1.0
@@ -41,6 +35,11 @@ _BETWEEN_READS = 0.05
 _MOST_SHOWN = 20
 
 
+@examples(
+    "etcdleader observe jobs/nightly",
+    "etcdleader observe jobs/nightly --watch",
+    "etcdleader observe jobs/nightly --json | while read -r line; do ...; done",
+)
 def observe(
     name: NameArgument,
     watch: Annotated[bool, typer.Option("--watch", help="On a terminal, also show the queue as a live table.")] = False,  # noqa: FBT002

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -90,14 +90,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for progra
 TimeoutOption = Annotated[Any, duration_option('Timeout of each call to etcd: "5s", "500ms".', "--timeout")]
 
 
-def examples(*lines: str) -> str:
-    """Return the examples at the end of a command's help."""
-    return "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+Command: TypeAlias = Callable[..., None]
 
 
-def paragraphs(command: Callable[..., object]) -> str:
-    """Return a command's docstring without the line breaks inside its paragraphs, because typer keeps them."""
-    return "\n\n".join(" ".join(part.split()) for part in (command.__doc__ or "").split("\n\n"))
+def examples(*lines: str) -> Callable[[Command], Command]:
+    """Give a command its help: its docstring without the line breaks inside paragraphs, which typer keeps, and examples."""
+
+    def give(command: Command) -> Command:
+        help_text = "\n\n".join(" ".join(part.split()) for part in (command.__doc__ or "").split("\n\n"))
+        epilog = "\n\n".join(["Examples:", *(f"  {line}" for line in lines)])
+        vars(command)["help_options"] = {"help": help_text, "epilog": epilog}
+        return command
+
+    return give
 
 
 def etcd_config(settings: Path | None, endpoints: Sequence[str] | None) -> EtcdConfig:

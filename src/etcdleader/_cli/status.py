@@ -26,13 +26,12 @@ if TYPE_CHECKING:
     from .._election.admin import Candidate, Queue
     from ..config import EtcdConfig
 
-EPILOG = examples(
+
+@examples(
     "etcdleader status jobs/nightly",
     "etcdleader status --prefix jobs/",
     "etcdleader status jobs/nightly --json | jq -r .leader.identity",
 )
-
-
 def status(
     name: OptionalNameArgument = None,
     prefix: Annotated[

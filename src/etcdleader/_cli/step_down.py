@@ -20,12 +20,6 @@ if TYPE_CHECKING:
     from .._election.admin import Candidate
     from ..config import EtcdConfig
 
-EPILOG = examples(
-    "etcdleader step-down jobs/nightly",
-    "etcdleader step-down jobs/nightly --timeout 5m",
-    "etcdleader step-down jobs/nightly --force --yes",
-)
-
 _CALL = 5.0
 _FORCED = (
     "Its work may still run: etcdleader watches its own key and stops, but Go's election library does not. "
@@ -42,6 +36,11 @@ class _Outcome:
     after: Candidate | None = None
 
 
+@examples(
+    "etcdleader step-down jobs/nightly",
+    "etcdleader step-down jobs/nightly --timeout 5m",
+    "etcdleader step-down jobs/nightly --force --yes",
+)
 def step_down(
     name: NameArgument,
     timeout: Annotated[
