@@ -19,7 +19,7 @@ from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 
 from etcdleader import Config, EtcdLeaderManager
-from etcdleader._cli.demo.command import play
+from etcdleader._cli.demo.scenes import play
 from etcdleader._cli.observe import _print_change
 from etcdleader._cli.status import queue_table
 from etcdleader._election.admin import connected, read_queue

@@ -55,7 +55,7 @@ def demo() -> None:
     from rich.console import Console
 
     from ..testing import EtcdServerError
-    from .demo.command import DemoError, play
+    from .demo.scenes import DemoError, play
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)  # cleans up the terminal and the temporary folder

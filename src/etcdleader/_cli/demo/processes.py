@@ -29,12 +29,12 @@ class Report:
         facts: The event's values.
     """
 
-    who: Candidate
+    who: CandidateProcess
     event: str
     facts: Mapping[str, Any]
 
 
-class Candidate:
+class CandidateProcess:
     """A process that campaigns, and its last reported state.
 
     Attributes:
@@ -124,12 +124,12 @@ class Candidate:
 @contextmanager
 def candidates(
     names: Sequence[str], endpoint: str, election_key: str, reports: queue.SimpleQueue[Report]
-) -> Iterator[list[Candidate]]:
+) -> Iterator[list[CandidateProcess]]:
     """Start candidates, and kill all of them at the end."""
     with ExitStack() as stack:
         cast = []
         for name in names:
-            candidate = Candidate(name, endpoint, election_key, reports)
+            candidate = CandidateProcess(name, endpoint, election_key, reports)
             stack.callback(candidate.close)
             cast.append(candidate)
         yield cast

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 
-from .processes import Candidate
+from .processes import CandidateProcess
 
 
 class Screen:
@@ -42,7 +42,7 @@ class Screen:
         self._console.print(table)
 
     @contextmanager
-    def live(self, cast: Sequence[Candidate]) -> Iterator[Self]:
+    def live(self, cast: Sequence[CandidateProcess]) -> Iterator[Self]:
         """Show the live table of candidates during the block. Without a terminal, show nothing."""
         if not self.interactive:
             yield self
@@ -51,7 +51,7 @@ class Screen:
             yield self
 
 
-def _state_of(cast: Sequence[Candidate]) -> Table:
+def _state_of(cast: Sequence[CandidateProcess]) -> Table:
     table = Table(
         "candidate", "process", Column("state", min_width=28), Column("token", min_width=5), "lease valid for"
     )

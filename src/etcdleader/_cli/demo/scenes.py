@@ -14,7 +14,7 @@ from rich.console import Console
 from ...errors import EtcdLeaderError
 from ...testing import EtcdServer
 from .candidate import LEASE, RENEW
-from .processes import Candidate, Report, candidates
+from .processes import CandidateProcess, Report, candidates
 from .screen import Screen
 
 _NAMES = ("alice", "bob", "carol")
@@ -32,7 +32,7 @@ class DemoError(EtcdLeaderError):
 class _Reign:
     """A term. Its values remain after the candidate's process has died."""
 
-    who: Candidate
+    who: CandidateProcess
     token: int
     key: str
     lease_id: int
@@ -67,7 +67,7 @@ class _Play:
     def __init__(
         self,
         screen: Screen,
-        cast: Sequence[Candidate],
+        cast: Sequence[CandidateProcess],
         reports: queue.SimpleQueue[Report],
         endpoint: str,
         ends_at: float,
