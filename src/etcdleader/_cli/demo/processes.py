@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,28 +34,42 @@ class Report:
     facts: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Reign:
+    """A term. Its values remain after the candidate's process has died.
+
+    Attributes:
+        ``who``: The candidate.
+        token: The token of the term. ``key`` and ``lease_id`` are that term's.
+        since: The time of the election, on a clock that all processes of a machine share (``time.monotonic``).
+    """
+
+    who: CandidateProcess
+    token: int
+    key: str
+    lease_id: int
+    since: float
+
+
 class CandidateProcess:
     """A process that campaigns, and its last reported state.
 
     Attributes:
         name: The candidate's name.
-        leads: Whether it leads, by its last report.
+        reign: Its term while it leads, by its last report.
         killed: Whether the demo has killed it.
         place: The position in the queue, 0 for the leader; None while it is not in the queue.
         remaining: The seconds for which its lease is valid, by its last report.
-        token: The token of its last term; 0 before the first. ``key``, ``lease_id`` and ``elected_at`` are that term's.
-        resigned_at: The time of its last resignation, on the clock of ``elected_at`` (``time.monotonic``).
+        resigned_at: The time of its last resignation, on the clock of ``Reign.since``.
     """
 
     def __init__(self, name: str, endpoint: str, election_key: str, reports: queue.SimpleQueue[Report]) -> None:
         self.name = name
-        self.leads = False
+        self.reign: Reign | None = None
         self.killed = False
         self.place: int | None = None
         self.remaining: float | None = None
-        self.token = self.lease_id = 0
-        self.key = ""
-        self.elected_at = self.resigned_at = 0.0
+        self.resigned_at = 0.0
         self._reports = reports
         self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
         # -P: modules in the working directory are not imported.
@@ -86,7 +100,7 @@ class CandidateProcess:
     def kill(self) -> None:
         """Send SIGKILL, and wait until the process is dead."""
         _children.kill(self._process)
-        self.leads, self.killed, self.place, self.remaining = False, True, None, None
+        self.reign, self.killed, self.place, self.remaining = None, True, None, None
 
     def close(self) -> None:
         """Kill the process, unless it is dead, and close the pipe to it."""
@@ -98,13 +112,12 @@ class CandidateProcess:
         """Update the state from a report."""
         facts = report.facts
         if report.event == "elected":
-            self.leads, self.place = True, 0
-            self.token, self.key, self.lease_id = facts["token"], facts["key"], facts["lease_id"]
-            self.elected_at = facts["at"]
+            self.reign = Reign(self, facts["token"], facts["key"], facts["lease_id"], facts["at"])
+            self.place = 0
         elif report.event == "resigning":
             self.resigned_at = facts["at"]
         elif report.event == "ousted":
-            self.leads, self.place, self.remaining = False, None, None
+            self.reign = self.place = self.remaining = None
         elif report.event == "place":
             self.place, self.remaining = facts["place"], facts["remaining"]
 
@@ -127,9 +140,4 @@ def candidates(
 ) -> Iterator[list[CandidateProcess]]:
     """Start candidates, and kill all of them at the end."""
     with ExitStack() as stack:
-        cast = []
-        for name in names:
-            candidate = CandidateProcess(name, endpoint, election_key, reports)
-            stack.callback(candidate.close)
-            cast.append(candidate)
-        yield cast
+        yield [stack.enter_context(closing(CandidateProcess(name, endpoint, election_key, reports))) for name in names]

@@ -14,7 +14,7 @@ from rich.console import Console
 from ...errors import EtcdLeaderError
 from ...testing import EtcdServer
 from .candidate import LEASE, RENEW
-from .processes import CandidateProcess, Report, candidates
+from .processes import CandidateProcess, Reign, Report, candidates
 from .screen import Screen
 
 _NAMES = ("alice", "bob", "carol")
@@ -26,17 +26,6 @@ _READING_TIME = 3.0
 
 class DemoError(EtcdLeaderError):
     """A failure of the demo: an expected event did not happen."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Reign:
-    """A term. Its values remain after the candidate's process has died."""
-
-    who: CandidateProcess
-    token: int
-    key: str
-    lease_id: int
-    since: float
 
 
 def play(console: Console) -> None:
@@ -63,20 +52,13 @@ def play(console: Console) -> None:
         _Play(screen, cast, reports, etcd.endpoints[0], ends_at).perform()
 
 
+@dataclass(frozen=True, slots=True)
 class _Play:
-    def __init__(
-        self,
-        screen: Screen,
-        cast: Sequence[CandidateProcess],
-        reports: queue.SimpleQueue[Report],
-        endpoint: str,
-        ends_at: float,
-    ) -> None:
-        self._screen = screen
-        self._cast = cast
-        self._reports = reports
-        self._endpoint = endpoint
-        self._ends_at = ends_at
+    _screen: Screen
+    _cast: Sequence[CandidateProcess]
+    _reports: queue.SimpleQueue[Report]
+    _endpoint: str
+    _ends_at: float
 
     def perform(self) -> None:
         screen = self._screen
@@ -123,13 +105,12 @@ class _Play:
         )
         screen.say(f"One late write was tried, with token {first.token}, and etcd refused it.")
 
-    def _reign(self, after: _Reign | None = None) -> _Reign:
+    def _reign(self, after: Reign | None = None) -> Reign:
         """Wait for a leader other than the previous one, and return its term."""
-        before = None if after is None else after.who
         while True:
             for candidate in self._cast:
-                if candidate.leads and candidate is not before:
-                    reign = _Reign(candidate, candidate.token, candidate.key, candidate.lease_id, candidate.elected_at)
+                reign = candidate.reign
+                if reign is not None and (after is None or candidate is not after.who):
                     if after is not None and reign.token <= after.token:
                         raise DemoError(f"token {reign.token} followed token {after.token}: tokens must increase")
                     return reign
@@ -158,7 +139,7 @@ class _Play:
             raise DemoError(f"the process of {report.who.name} ended unexpectedly.\n{report.who.last_words}")
         report.who.take(report)
 
-    def _write(self, reign: _Reign) -> bool:
+    def _write(self, reign: Reign) -> bool:
         """Send a write with the term's token. Return whether etcd accepted it."""
         # Imported late, so that the first line of the demo does not wait for gRPC.
         from ...etcd3 import etcd3, guard_compares

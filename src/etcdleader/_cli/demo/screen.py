@@ -59,8 +59,8 @@ def _state_of(cast: Sequence[CandidateProcess]) -> Table:
         token, left, style = "", "", ""
         if candidate.killed:
             state, style = "killed", "red"
-        elif candidate.leads:
-            state, style, token = "leads", "bold green", str(candidate.token)
+        elif candidate.reign is not None:
+            state, style, token = "leads", "bold green", str(candidate.reign.token)
             left = f"{candidate.remaining:.1f} s" if candidate.remaining is not None else ""
         elif candidate.place is not None:
             state = f"waits, number {candidate.place} in the queue"
