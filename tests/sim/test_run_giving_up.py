@@ -34,7 +34,7 @@ async def give_up(
         ends.append((status, anyio.current_time() - began_at))
 
     manager = make(client, clock)
-    limits = Limits(grace=1, lead=0, after=0.25)
+    limits = Limits(grace=1, sigterm_before_deadline=0, sigkill_after_deadline=0.25)
     plan = Plan(command=["false"], limits=limits, nowait=nowait, wait=wait, endpoints=endpoints)
     end(await Runner(manager, plan, end).run())
     return ends[0]

@@ -32,15 +32,15 @@ class Limits:
 
     Attributes:
         grace: The seconds between SIGTERM and SIGKILL, if the lease allows them.
-        lead: The seconds from SIGTERM to the deadline if no renewal is confirmed.
-        after: The seconds from the deadline, or from the loss of leadership, to SIGKILL.
+        sigterm_before_deadline: The seconds from SIGTERM to the deadline if no renewal is confirmed.
+        sigkill_after_deadline: The seconds from the deadline, or from the loss of leadership, to SIGKILL.
         ignored: The signals that this process ignored at its start.
         json_errors: Whether the supervisor writes its errors as JSON lines.
     """
 
     grace: float
-    lead: float
-    after: float
+    sigterm_before_deadline: float
+    sigkill_after_deadline: float
     ignored: Collection[int] = field(default=())
     json_errors: bool = False
 
@@ -90,8 +90,8 @@ class Child:
             "group": os.getpgrp(),
             "deadline": deadline,
             "grace": limits.grace,
-            "lead": limits.lead,
-            "after": limits.after,
+            "sigterm_before_deadline": limits.sigterm_before_deadline,
+            "sigkill_after_deadline": limits.sigkill_after_deadline,
             "terminal": self.has_terminal,
             "ignored": list(limits.ignored),
             "json": limits.json_errors,
@@ -133,7 +133,8 @@ class Child:
 
     def is_overdue(self) -> bool:
         """Return whether the supervisor is late with SIGKILL. Then it does not run, for example because it is stopped."""
-        return boottime() >= min(self._kill_at, self._deadline + self._limits.after) + self._limits.after
+        after = self._limits.sigkill_after_deadline
+        return boottime() >= min(self._kill_at, self._deadline + after) + after
 
     def kill(self) -> None:
         """Kill the supervisor. Its children become children of this process, which then kills them."""

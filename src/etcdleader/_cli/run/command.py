@@ -182,10 +182,14 @@ def run(
         read = resolve_run(election, settings, section, Overrides(given, endpoint, enabled=True))
         manager = make_manager(read)
         facts.update(election=manager.election_key, identity=manager.identity)
-        lead, after = seconds_to_end(manager, grace)
         plan = Plan(
             command=command,
-            limits=Limits(grace, lead, after, ignored_signals(), json_errors=log_format is LogFormat.JSON),
+            limits=Limits(
+                grace,
+                *seconds_to_end(manager, grace),
+                ignored=ignored_signals(),
+                json_errors=log_format is LogFormat.JSON,
+            ),
             restart=restart,
             nowait=nowait,
             wait=wait,

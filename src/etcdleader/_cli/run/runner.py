@@ -301,7 +301,7 @@ class Runner(NullMetrics):
 
     async def _bring_to_an_end(self, term: Term, child: Child) -> None:
         """End the command. Keep the lease, if possible, until all processes of the command have ended."""
-        after = self._plan.limits.after
+        after = self._plan.limits.sigkill_after_deadline
         seat_lost = term.loss_reason in _SEAT_LOST
         child.end(boottime() + after if seat_lost else None)
         while not child.over.is_set():

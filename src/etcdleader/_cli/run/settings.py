@@ -61,9 +61,9 @@ def seconds_to_end(manager: EtcdLeaderManager | NoopLeaderManager, grace: float)
     one lost response costs no leadership.
     """
     config = manager.config
-    after = config.margin / 4
+    sigkill_after_deadline = config.margin / 4
     spare = config.lease - (config.renew + 2 * config.retry + config.margin)
-    return max(0.0, min(grace - after, spare)), after
+    return max(0.0, min(grace - sigkill_after_deadline, spare)), sigkill_after_deadline
 
 
 def command_environment(variables: Mapping[str, str], term: Term) -> dict[str, str]:

@@ -176,8 +176,8 @@ class Supervisor:
     Args:
         channel: The socket to the wrapper. Messages are JSON objects, one a line.
         orders: ``wrapper`` and ``group``, the wrapper's pid and process group. ``deadline``, until which the lease is valid
-            by ``boottime``. Seconds: ``grace`` between SIGTERM and SIGKILL, ``lead`` from SIGTERM to the deadline, ``after``
-            from the deadline to SIGKILL. ``terminal``: the command gets the foreground. ``ignored``: signals that it
+            by ``boottime``. Seconds: ``grace`` between SIGTERM and SIGKILL, ``sigterm_before_deadline``,
+            ``sigkill_after_deadline``. ``terminal``: the command gets the foreground. ``ignored``: signals that it
             ignores. ``json``: errors are JSON lines. ``not_executable`` and ``not_found``: exit statuses.
         command: The program and its arguments.
     """
@@ -187,8 +187,8 @@ class Supervisor:
         self._wrapper: int = orders["wrapper"]
         self._deadline: float = orders["deadline"]
         self._grace: float = orders["grace"]
-        self._lead: float = orders["lead"]
-        self._after: float = orders["after"]
+        self._sigterm_before_deadline: float = orders["sigterm_before_deadline"]
+        self._sigkill_after_deadline: float = orders["sigkill_after_deadline"]
         self._ignored = frozenset(orders["ignored"])
         self._json: bool = orders["json"]
         self._not_executable: int = orders["not_executable"]
@@ -339,10 +339,10 @@ class Supervisor:
     def _due(self) -> float:
         """Return the time of the next action."""
         if self._why is None:
-            return self._deadline - self._lead
+            return self._deadline - self._sigterm_before_deadline
         if math.isfinite(self._killed_at):
             return self._killed_at + _KILL_AGAIN
-        return min(self._kill_at, self._deadline + self._after)
+        return min(self._kill_at, self._deadline + self._sigkill_after_deadline)
 
     def _look(self) -> None:
         """Receive messages, then do what is due. A message may have arrived while this process was stopped."""
