@@ -10,15 +10,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from stat import S_ISFIFO
 from typing import Any
 
 import anyio
 
-from ..._values.exit_codes import ExitCode
 from . import supervisor as _supervisor
 from .supervisor import boottime, descendants, signal_all
 
@@ -41,7 +41,7 @@ class Limits:
     grace: float
     sigterm_before_deadline: float
     sigkill_after_deadline: float
-    ignored: Collection[int] = field(default=())
+    ignored: Sequence[int] = ()
     json_errors: bool = False
 
 
@@ -85,24 +85,12 @@ class Child:
         self.has_terminal = _terminal_is_for_the_command()
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)  # noqa: FBT003 - the stdlib's signature
-        orders = {
-            "wrapper": os.getpid(),
-            "group": os.getpgrp(),
-            "deadline": deadline,
-            "grace": limits.grace,
-            "sigterm_before_deadline": limits.sigterm_before_deadline,
-            "sigkill_after_deadline": limits.sigkill_after_deadline,
-            "terminal": self.has_terminal,
-            "ignored": list(limits.ignored),
-            "json": limits.json_errors,
-            "not_executable": ExitCode.NOT_EXECUTABLE,
-            "not_found": ExitCode.NOT_FOUND,
-        }
+        orders = {"wrapper": os.getpid(), "group": os.getpgrp(), "deadline": deadline, "terminal": self.has_terminal}
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603 - the user gives the command to run
                 [
                     *(sys.executable, "-I", "-S", *_supervisor_program()),
-                    *(str(theirs.fileno()), json.dumps(orders), *command),
+                    *(str(theirs.fileno()), json.dumps(orders | asdict(limits)), *command),
                 ],
                 env=dict(environment),
                 pass_fds=(theirs.fileno(),),
@@ -142,13 +130,12 @@ class Child:
 
     def _tell(self, **message: object) -> None:
         self._unsent += json.dumps(message).encode() + b"\n"
-        with suppress(BlockingIOError):
-            try:
-                self._unsent = self._unsent[self._channel.send(self._unsent) :]
-            except OSError as error:
-                if isinstance(error, BlockingIOError):
-                    raise
-                self._unsent = b""  # the supervisor has ended; listen() detects that
+        try:
+            self._unsent = self._unsent[self._channel.send(self._unsent) :]
+        except BlockingIOError:
+            pass  # sent before the next message
+        except OSError:
+            self._unsent = b""  # the supervisor has ended; listen() detects that
 
     # Messages from the supervisor
 
@@ -214,17 +201,6 @@ def _supervisor_program() -> list[str]:
 def _terminal_is_for_the_command() -> bool:
     """Return whether the command gets the terminal's foreground. In a pipeline, the other end may need it."""
     try:
-        if not os.isatty(0) or _is_pipe(1):
-            return False
-        return os.tcgetpgrp(0) != 0
-    except OSError:
-        return False
-
-
-def _is_pipe(fd: int) -> bool:
-    from stat import S_ISFIFO
-
-    try:
-        return S_ISFIFO(os.fstat(fd).st_mode)
+        return os.isatty(0) and not S_ISFIFO(os.fstat(1).st_mode) and os.tcgetpgrp(0) != 0
     except OSError:
         return False

@@ -20,10 +20,10 @@ __all__ = ("conduct", "ignored_signals")
 _logger = logging.getLogger("etcdleader.run")
 
 
-def ignored_signals() -> frozenset[int]:
+def ignored_signals() -> list[int]:
     """Return the signals that this process ignored at its start, such as SIGHUP under ``nohup``. The command ignores them."""
     ignored = {number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN}
-    return frozenset(ignored - {signal.SIGPIPE, signal.SIGXFSZ})  # Python itself ignores these
+    return sorted(ignored - {signal.SIGPIPE, signal.SIGXFSZ})  # Python itself ignores these
 
 
 def conduct(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan, http: tuple[str, int] | None) -> int:

@@ -24,6 +24,7 @@ import termios
 import time
 from collections.abc import Collection
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 LINUX = sys.platform.startswith("linux")
@@ -40,6 +41,8 @@ _IGNORED = (
 )
 """Signals that are meant for the command, or for the wrapper."""
 _PARENT_DIED = signal.SIGUSR2
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+"""The exit statuses of ``ExitCode``, which this script cannot import."""
 
 
 def boottime() -> float:
@@ -176,27 +179,20 @@ class Supervisor:
     Args:
         channel: The socket to the wrapper. Messages are JSON objects, one a line.
         orders: ``wrapper`` and ``group``, the wrapper's pid and process group. ``deadline``, until which the lease is valid
-            by ``boottime``. Seconds: ``grace`` between SIGTERM and SIGKILL, ``sigterm_before_deadline``,
-            ``sigkill_after_deadline``. ``terminal``: the command gets the foreground. ``ignored``: signals that it
-            ignores. ``json``: errors are JSON lines. ``not_executable`` and ``not_found``: exit statuses.
+            by ``boottime``. ``terminal``: the command gets the foreground. The others are the fields of ``child.Limits``.
         command: The program and its arguments.
     """
 
-    def __init__(self, channel: socket.socket, orders: dict[str, Any], command: list[str]) -> None:
+    def __init__(self, channel: socket.socket, orders: SimpleNamespace, command: list[str]) -> None:
         self._channel: socket.socket | None = channel
-        self._wrapper: int = orders["wrapper"]
-        self._deadline: float = orders["deadline"]
-        self._grace: float = orders["grace"]
-        self._sigterm_before_deadline: float = orders["sigterm_before_deadline"]
-        self._sigkill_after_deadline: float = orders["sigkill_after_deadline"]
-        self._ignored = frozenset(orders["ignored"])
-        self._json: bool = orders["json"]
-        self._not_executable: int = orders["not_executable"]
-        self._not_found: int = orders["not_found"]
+        self._orders = orders
+        self._deadline: float = orders.deadline
+        self._sigterm_before_deadline: float = orders.sigterm_before_deadline
+        self._sigkill_after_deadline: float = orders.sigkill_after_deadline
         self._command = command
         self._terminal: _Terminal | None = None
         with suppress(OSError, termios.error):
-            self._terminal = _Terminal(orders["group"]) if orders["terminal"] else None
+            self._terminal = _Terminal(orders.group) if orders.terminal else None
         self._heard = b""
         self._pid = 0
         self._status: int | None = None
@@ -246,7 +242,7 @@ class Supervisor:
             try:
                 self._become_command(supervisor)
             finally:
-                os._exit(self._not_executable)
+                os._exit(_NOT_EXECUTABLE)
         with suppress(OSError):
             os.setpgid(self._pid, self._pid)  # parent and child both do this; one of them is first
         self._tell(pid=self._pid)
@@ -256,7 +252,7 @@ class Supervisor:
         if self._terminal is not None:
             self._terminal.lend(os.getpid())
         for number in (*_IGNORED, _PARENT_DIED, signal.SIGCHLD):
-            signal.signal(number, signal.SIG_IGN if number in self._ignored else signal.SIG_DFL)
+            signal.signal(number, signal.SIG_IGN if number in self._orders.ignored else signal.SIG_DFL)
         # If this process is killed, the kernel kills the command. The wrapper finds the processes that it has forked.
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() == supervisor:
@@ -264,11 +260,11 @@ class Supervisor:
                 os.execvp(self._command[0], self._command)  # noqa: S606 - no shell is wanted
             except OSError as error:
                 os.write(2, self._refusal(f"{self._command[0]}: {error.strerror}").encode(errors="replace"))
-                os._exit(self._not_found if isinstance(error, FileNotFoundError) else self._not_executable)
+                os._exit(_NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE)
 
     def _refusal(self, text: str) -> str:
         """Return a line of the log, in the wrapper's format."""
-        if not self._json:
+        if not self._orders.json_errors:
             return f"etcdleader: error: {text}\n"
         line = {"time": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()), "level": "error"}
         line |= {"logger": "etcdleader.run", "message": text}
@@ -304,7 +300,7 @@ class Supervisor:
         if self._why is not None:
             return
         self._why = why
-        self._kill_at = min(self._kill_at, boottime() + self._grace)
+        self._kill_at = min(self._kill_at, boottime() + self._orders.grace)
         self._tell(ending=why)
         if self._pid == 0:
             self._status, self._alone = -signal.SIGTERM, True  # the command was never started
@@ -347,7 +343,7 @@ class Supervisor:
     def _look(self) -> None:
         """Receive messages, then do what is due. A message may have arrived while this process was stopped."""
         self._hear()
-        if os.getppid() != self._wrapper:
+        if os.getppid() != self._orders.wrapper:
             self._end("orphaned")
         if boottime() >= self._due() and self._why is None:
             self._end("deadline")
@@ -396,4 +392,5 @@ class Supervisor:
 
 if __name__ == "__main__":
     os.set_inheritable(int(sys.argv[1]), False)  # noqa: FBT003 - the stdlib's signature
-    Supervisor(socket.socket(fileno=int(sys.argv[1])), json.loads(sys.argv[2]), sys.argv[3:]).run()
+    told = SimpleNamespace(**json.loads(sys.argv[2]))
+    Supervisor(socket.socket(fileno=int(sys.argv[1])), told, sys.argv[3:]).run()
