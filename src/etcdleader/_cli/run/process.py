@@ -37,8 +37,7 @@ def conduct(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan, http: tu
     # The command has the terminal. A write to stderr must not stop this process.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     try:
-        serving = nullcontext() if http is None else _serving(manager, *http)
-        with serving:
+        with nullcontext() if http is None else _serving(manager, *http):
             return _outcome(manager, plan)
     except OSError as error:
         _logger.error("--http cannot be served: %s", error)  # noqa: TRY400 - a traceback adds nothing
@@ -59,14 +58,11 @@ def _outcome(manager: EtcdLeaderManager | NoopLeaderManager, plan: Plan) -> int:
 def _serving(manager: EtcdLeaderManager | NoopLeaderManager, host: str, port: int) -> AbstractContextManager[object]:
     from ...health import serve
 
-    registry = None
     try:
         from prometheus_client import REGISTRY
 
         from ...prometheus import PrometheusMetrics
     except ModuleNotFoundError:
-        pass
-    else:
-        PrometheusMetrics().attach(manager)
-        registry = REGISTRY
-    return serve(manager, host, port, registry=registry)
+        return serve(manager, host, port)
+    PrometheusMetrics().attach(manager)
+    return serve(manager, host, port, registry=REGISTRY)
