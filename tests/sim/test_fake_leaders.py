@@ -111,7 +111,7 @@ async def test_a_leader_that_wakes_up_without_an_election_leads_on_and_expires_w
 
 
 async def test_a_leader_that_wakes_up_after_an_election_revokes_leases_that_its_successor_renewed() -> None:
-    """It expired them in its own books, and proposes the revocations before it learns of its successor (etcd#15247)."""
+    """It expired them in its own lessor, and proposes the revocations before it learns of its successor (etcd#15247)."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         leader = leader_of(etcd)
@@ -137,7 +137,7 @@ async def test_a_leader_that_wakes_up_after_an_election_revokes_leases_that_its_
         assert b"k" in etcd.keys(), "it is a follower from now on"
 
 
-async def test_a_lease_that_the_leader_renewed_before_it_froze_is_in_its_books_with_that_renewal() -> None:
+async def test_a_lease_that_the_leader_renewed_before_it_froze_is_in_its_lessor_with_that_renewal() -> None:
     """So a woken leader revokes nothing before the TTL of a renewal in its own term is over."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
@@ -170,7 +170,7 @@ async def test_a_lease_that_was_expired_but_not_yet_revoked_is_revoked_although_
         assert not etcd.leases()
 
 
-async def test_a_deposed_leader_revokes_by_its_books_when_it_recovers_except_for_what_it_renewed_itself() -> None:
+async def test_a_deposed_leader_revokes_by_its_lessor_when_it_recovers_except_for_what_it_renewed_itself() -> None:
     async with FakeEtcd(members=2) as etcd:
         old, new = (etcd.client(endpoints=[member]) for member in etcd.members)
         for lease_id in (7, 8):
@@ -225,7 +225,7 @@ async def test_revocations_of_a_woken_leader_wait_for_a_leader_and_are_spread_by
     assert len(set(await spread(1))) == 3
 
 
-async def test_a_leader_that_was_killed_has_no_books_left() -> None:
+async def test_a_leader_that_was_killed_has_no_stale_lessor_left() -> None:
     async with FakeEtcd(members=2) as etcd:
         client = etcd.client()
         leader = leader_of(etcd)
@@ -240,7 +240,7 @@ async def test_a_leader_that_was_killed_has_no_books_left() -> None:
         assert 7 in etcd.leases()
 
 
-async def test_revocations_by_old_books_do_not_reach_a_restored_backup() -> None:
+async def test_revocations_by_a_stale_lessor_do_not_reach_a_restored_backup() -> None:
     async with FakeEtcd(members=2) as etcd:
         leader = leader_of(etcd)
         etcd.grant(7, 2)

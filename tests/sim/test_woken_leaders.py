@@ -26,7 +26,7 @@ BELIEVED = CONFIG.lease - CONFIG.margin
 
 @pytest.mark.parametrize("watches", ["working", "silent"])
 async def test_a_former_leader_of_etcd_that_wakes_up_costs_no_leadership(clock: VirtualClock, watches: str) -> None:
-    """It revokes what has expired in its books: leases that were renewed for long with its successor."""
+    """It revokes what has expired in its stale lessor: leases that were renewed for long with its successor."""
     async with FakeEtcd(members=3) as etcd:
         client, behind = etcd.client(), etcd.client("behind")
         async with leaders(client, clock, 30) as managers, leaders_to_be(behind, clock, 30):

@@ -8,7 +8,7 @@ from pathlib import Path
 from etcdleader.testing import EtcdServerError
 from etcdleader.testing._etcd_binary import find_etcd, version_of
 from etcdleader.testing._etcd_builder import NoGoError, built_etcd
-from etcdleader.testing._go import find_gos
+from etcdleader.testing._go_toolchain import find_gos
 from tests.versions.listed import NEWEST
 
 __all__ = ("choose", "choose_built")

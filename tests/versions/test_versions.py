@@ -18,7 +18,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty one, on a machine without Go."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    monkeypatch.setattr("etcdleader.testing._go.find_spec", lambda name: None)
+    monkeypatch.setattr("etcdleader.testing._go_toolchain.find_spec", lambda name: None)
     for name in ("ETCD_BINARY", "ETCD_TEST_VERSION"):
         monkeypatch.setenv(name, "")
     return tmp_path / "etcdleader" / "etcd"

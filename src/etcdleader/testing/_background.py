@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 
 from ..errors import EtcdUnavailableError
 from ._calls import Call, Hook
-from ._signal import Signal
+from ._notification import Notification
 
 
 class Background(ABC):
@@ -26,7 +26,7 @@ class Background(ABC):
     def __init__(self) -> None:
         self.hooks: list[Hook] = []
         self.failure: Exception | None = None
-        self.changed = Signal()
+        self.changed = Notification()
         self._group: TaskGroup | None = None
 
     @abstractmethod

@@ -24,9 +24,9 @@ from .._etcd.api import (
 from ..errors import EtcdRefusedError, EtcdUnavailableError
 from ._background import Background
 from ._calls import CallKind
-from ._leadership import Electable, Leadership
 from ._lessor import Lessor
-from ._signal import Signal
+from ._notification import Notification
+from ._raft_leadership import Electable, RaftLeadership
 from ._store import MAX_TXN_OPS, Revision, Store
 
 _EXPIRY_PERIOD = 0.5
@@ -73,7 +73,7 @@ class Cluster(Background):
         super().__init__()
         self.store = Store()
         self.lessor = lessor
-        self.leadership = Leadership()
+        self.leadership = RaftLeadership()
         self.members: tuple[Replica, ...] = ()
         self.cluster_id = 0xC1
         self.no_space = False
@@ -85,7 +85,7 @@ class Cluster(Background):
         self.calls: Counter[CallKind] = Counter()
         self.commit_hooks: list[Callable[[Revision], None]] = []
         self._next_expiry = math.inf
-        self._expires_sooner = Signal()
+        self._expires_sooner = Notification()
 
     def begin(self, members: Sequence[Replica]) -> None:
         """Record the members, and make one of them the leader."""
@@ -268,7 +268,7 @@ class Cluster(Background):
         self._expires_sooner.send()  # it wakes the loop, even if leases expire later or do not expire
         self.changed.send()
 
-    def leaders_books(self) -> Lessor:
+    def leaders_lessor(self) -> Lessor:
         """Return a copy of the leader's leases, with all its renewals."""
         return (self.unapplied_lessor or self.lessor).copy()
 

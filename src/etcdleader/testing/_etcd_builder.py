@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ._go import EtcdBuildError, NoGoError, find_gos, go_build
+from ._go_toolchain import EtcdBuildError, NoGoError, find_gos, go_build
 
 __all__ = ("EtcdBuildError", "NoGoError", "build_etcd", "built_etcd", "normal_version")
 

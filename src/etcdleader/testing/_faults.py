@@ -12,7 +12,7 @@ import anyio
 
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from ._calls import CallKind
-from ._signal import Signal
+from ._notification import Notification
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class FaultyNetwork:
         self.partitioned = False
         self.stalled = False
         self.silenced = 0
-        self.changed = Signal()
+        self.changed = Notification()
         self.calls: Counter[CallKind] = Counter()
         self._random = rng
         self._faults: list[Fault] = []

@@ -15,7 +15,7 @@ from ..errors import EtcdUnavailableError
 from ._cluster import Cluster
 from ._lessor import Lessor
 from ._member_state import MemberState, State
-from ._old_books import revoke_by
+from ._stale_lessor import revoke_expired
 
 T = TypeVar("T")
 
@@ -56,7 +56,7 @@ class FakeMember(MemberState):
         When it recovers, it revokes leases by mistake, as a frozen leader does (:meth:`freeze`).
         """
         self._cluster.leadership.take_for(self)
-        self._books = self._cluster.leaders_books()
+        self._stale_lessor = self._cluster.leaders_lessor()
         self._enter(State.DEPOSED)
         self._cluster.elect()
 
@@ -69,8 +69,8 @@ class FakeMember(MemberState):
         them. Leases that were granted after it froze are not in its lessor. It is a follower by then. The revocations
         follow within 50 ms, at random times from the seed.
         """
-        if self._cluster.leadership.is_of(self) and self._books is None:
-            self._books = self._cluster.leaders_books()
+        if self._cluster.leadership.is_of(self) and self._stale_lessor is None:
+            self._stale_lessor = self._cluster.leaders_lessor()
         self._enter(State.FROZEN)
 
     def kill(self) -> None:
@@ -78,7 +78,7 @@ class FakeMember(MemberState):
 
         If it is etcd's leader, nothing is committed and no lease expires until another is elected.
         """
-        self._books = None
+        self._stale_lessor = None
         self._enter(State.DOWN)
         self._break_streams()
 
@@ -90,9 +90,9 @@ class FakeMember(MemberState):
                 :attr:`raft_term`, or has 0 if it was killed, until it applies an entry. Any client's write is an entry,
                 even if it changes nothing. The writes that wait for this member fail.
         """
-        killed, books = self._state is State.DOWN, self._books
+        killed, stale_lessor = self._state is State.DOWN, self._stale_lessor
         missed = self._cluster.store.since(self.revision + 1)
-        self._state, self._books = State.UP, None
+        self._state, self._stale_lessor = State.UP, None
         if not by_snapshot:
             self._raft_term = self._cluster.raft_term
         else:
@@ -102,8 +102,8 @@ class FakeMember(MemberState):
             self.watches.notify(commit)
         if self._cluster.leadership.is_of(self) and killed:
             self._cluster.elect()
-        elif not self._cluster.leadership.is_of(self) and books is not None:
-            revoke_by(books, self._cluster)
+        elif not self._cluster.leadership.is_of(self) and stale_lessor is not None:
+            revoke_expired(stale_lessor, self._cluster)
         self._cluster.look_at_the_leader()
 
     def restart(self, *, by_snapshot: bool = False) -> None:
@@ -183,7 +183,7 @@ class FakeMember(MemberState):
 
     async def keep_alive(self, lease_id: int) -> KeepAlive:
         """Renew a lease, without consensus, at the member that this one considers the leader."""
-        await self._until(lambda: not self.frozen and (self._books is not None or self._cluster.has_leader))
+        await self._until(lambda: not self.frozen and (self._stale_lessor is not None or self._cluster.has_leader))
         await self._until(lambda: self._cluster.fast_lease_keep_alive or self._cluster.unapplied_lessor is None)
         header = self.header()
         # An expired lease is never renewed: the response waits for its revocation, or for another leader.
@@ -194,7 +194,7 @@ class FakeMember(MemberState):
 
     async def time_to_live(self, lease_id: int, *, keys: bool) -> LeaseTimeToLive:
         """Return a lease's remaining TTL, and its keys if they are requested."""
-        await self._until(lambda: not self.frozen and (self._books is not None or self._cluster.has_leader))
+        await self._until(lambda: not self.frozen and (self._stale_lessor is not None or self._cluster.has_leader))
         lessor = self._its_lessor()
         if lease_id not in lessor:
             return LeaseTimeToLive(lease_id, -1, 0, (), self.header())
@@ -207,7 +207,7 @@ class FakeMember(MemberState):
         )
 
     def _its_lessor(self) -> Lessor:
-        return self._books or self._cluster.unapplied_lessor or self._cluster.lessor
+        return self._stale_lessor or self._cluster.unapplied_lessor or self._cluster.lessor
 
     def _expired(self, lease_id: int) -> bool:
         lessor = self._its_lessor()

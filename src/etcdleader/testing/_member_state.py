@@ -43,7 +43,7 @@ class MemberState:
         self._state = State.UP
         self._revision = 0
         self._raft_term = cluster.raft_term
-        self._books: Lessor | None = None
+        self._stale_lessor: Lessor | None = None
         """Its leases at the moment when it was cut off or frozen as the leader."""
         self._snapshots = 0
         """The number of times that it has caught up by snapshot."""
@@ -65,7 +65,7 @@ class MemberState:
 
     def start_over(self) -> None:
         """Break all connections and recover, with the cluster's data."""
-        self._state, self._books = State.UP, None
+        self._state, self._stale_lessor = State.UP, None
         self._raft_term = self._cluster.raft_term
         self._break_streams()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import anyio
 
 
-class Signal:
+class Notification:
     """An event that can be sent repeatedly. Each time it wakes all waiting tasks."""
 
     def __init__(self) -> None:

@@ -25,7 +25,7 @@ class Electable(Protocol):
         ...
 
 
-class Leadership:
+class RaftLeadership:
     """etcd's own leader.
 
     A leader that is frozen or down remains the leader: nothing is committed until it recovers or another member is
