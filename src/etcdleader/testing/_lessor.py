@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from copy import deepcopy
+from dataclasses import dataclass
 
 
 @dataclass(slots=True)
@@ -25,9 +26,7 @@ class Lessor:
 
     def copy(self) -> Lessor:
         """Return an independent copy of the leases, such as for a deposed leader or a snapshot."""
-        copy = Lessor(self._minimum_ttl, self._election_timeout)
-        copy._leases = {lease_id: replace(lease) for lease_id, lease in self._leases.items()}
-        return copy
+        return deepcopy(self)
 
     def __contains__(self, lease_id: int) -> bool:
         return lease_id in self._leases

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import operator
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from .._etcd import api
 from ..errors import EtcdRefusedError
 
 MAX_TXN_OPS = 128
 """etcd's default of ``--max-txn-ops``."""
+_COMPARED = {
+    "create": "create_revision",
+    "mod": "mod_revision",
+    "version": "version",
+    "lease": "lease",
+    "value": "value",
+}
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    ">": operator.gt,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +51,7 @@ def in_range(found: bytes, key: bytes, range_end: bytes) -> bool:
     return key <= found and (range_end == b"\0" or found < range_end)
 
 
+@dataclass(eq=False, repr=False)
 class Store:
     """A multi-version key-value store like etcd's. A new store is at revision 1.
 
@@ -44,21 +62,17 @@ class Store:
         history: Every commit since revision 1, even if it was compacted, for tests.
     """
 
-    def __init__(self) -> None:
-        self.revision = 1
-        self.compacted = 0
-        self.keys: dict[bytes, api.KeyValue] = {}
-        self.history: list[Revision] = []
-        self._on_lease: dict[int, set[bytes]] = {}
-        self._events: list[api.WatchEvent] = []
+    revision: int = 1
+    compacted: int = 0
+    keys: dict[bytes, api.KeyValue] = field(default_factory=dict)
+    history: list[Revision] = field(default_factory=list)
+    _on_lease: defaultdict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
+    _events: list[api.WatchEvent] = field(default_factory=list)
 
     def copy(self) -> Store:
         """Return an independent copy of the keys and the history."""
-        copy = Store()
-        copy.revision, copy.compacted = self.revision, self.compacted
-        copy.keys, copy.history = dict(self.keys), list(self.history)
-        copy._on_lease = {lease: set(keys) for lease, keys in self._on_lease.items()}
-        return copy
+        keys, history = dict(self.keys), list(self.history)
+        return replace(self, keys=keys, history=history, _on_lease=deepcopy(self._on_lease), _events=[])
 
     def since(self, revision: int) -> Sequence[Revision]:
         """Return the commits from ``revision`` on."""
@@ -71,19 +85,11 @@ class Store:
     def holds(self, compare: api.Compare) -> bool:
         """Return whether a condition holds now."""
         kv = self.keys.get(compare.key)
-        if compare.target == "value":
-            if kv is None:
-                return False  # for every comparison: etcd does not distinguish a missing value from an empty one
-            return _compare(kv.value, compare)
-        if kv is None:
-            return _compare(0, compare)
-        found = {
-            "create": kv.create_revision,
-            "mod": kv.mod_revision,
-            "version": kv.version,
-            "lease": kv.lease,
-        }[compare.target]
-        return _compare(found, compare)
+        if kv is None and compare.target == "value":
+            return False  # for every comparison: etcd does not distinguish a missing value from an empty one
+        found = getattr(kv or api.KeyValue(compare.key), _COMPARED[compare.target])
+        assert isinstance(compare.value, type(found))
+        return _COMPARISONS[compare.result](found, compare.value)
 
     def check(self, operations: api.Operations, lease_exists: Callable[[int], bool]) -> None:
         """Raise an error if an operation cannot be done, before any of them changes anything.
@@ -143,6 +149,7 @@ class Store:
     def delete_keys_on(self, lease_id: int, now: float) -> None:
         """Delete the keys of a lease, in one revision. If it has no keys, there is no new revision."""
         self._delete(self.keys_on(lease_id))
+        self._on_lease.pop(lease_id, None)
         self._commit(now)
 
     def _find(self, key: bytes, range_end: bytes) -> list[api.KeyValue]:
@@ -166,33 +173,22 @@ class Store:
         return api.RangeResult(tuple(kvs), count, header(self._next if self._events else self.revision))
 
     def _put(self, put: api.Put) -> None:
-        old = self.keys.get(put.key)
-        kv = api.KeyValue(
-            put.key,
-            value=old.value if old is not None and put.ignore_value else put.value,
-            create_revision=self._next if old is None else old.create_revision,
+        old = self.keys.get(put.key) or api.KeyValue(put.key, put.value, create_revision=self._next, lease=put.lease)
+        kv = old._replace(
+            value=old.value if put.ignore_value else put.value,
             mod_revision=self._next,
-            version=1 if old is None else old.version + 1,
-            lease=old.lease if old is not None and put.ignore_lease else put.lease,
+            version=old.version + 1,
+            lease=old.lease if put.ignore_lease else put.lease,
         )
-        if old is not None:
-            self._detach(old)
-        if kv.lease:
-            self._on_lease.setdefault(kv.lease, set()).add(kv.key)
+        self._on_lease[old.lease].discard(kv.key)
+        self._on_lease[kv.lease].add(kv.key)
         self.keys[put.key] = kv
         self._events.append(api.WatchEvent("put", kv))
 
     def _delete(self, keys: Sequence[bytes]) -> None:
         for key in keys:
-            self._detach(self.keys.pop(key))
+            self._on_lease[self.keys.pop(key).lease].remove(key)
             self._events.append(api.WatchEvent("delete", api.KeyValue(key, mod_revision=self._next)))
-
-    def _detach(self, kv: api.KeyValue) -> None:
-        if kv.lease:
-            keys = self._on_lease[kv.lease]
-            keys.remove(kv.key)
-            if not keys:
-                del self._on_lease[kv.lease]
 
     @property
     def _next(self) -> int:
@@ -203,14 +199,3 @@ class Store:
             self.revision += 1
             self.history.append(Revision(self.revision, now, tuple(self._events)))
             self._events = []
-
-
-def _compare(found: int | bytes, compare: api.Compare) -> bool:
-    wanted = compare.value
-    if isinstance(found, bytes):
-        assert isinstance(wanted, bytes)
-        order = (found > wanted) - (found < wanted)
-    else:
-        assert isinstance(wanted, int)
-        order = (found > wanted) - (found < wanted)
-    return {"=": order == 0, "!=": order != 0, "<": order < 0, ">": order > 0}[compare.result]
