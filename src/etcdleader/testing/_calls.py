@@ -6,17 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from .._etcd import messages
 from .._etcd.api import Range, Txn
-from .._etcd.messages import (
-    LeaseGrantRequest,
-    LeaseKeepAliveRequest,
-    LeaseRevokeRequest,
-    LeaseTimeToLiveRequest,
-    RaftTermRequest,
-    StatusRequest,
-    WatchCreateRequest,
-    WatchProgressRequest,
-)
 
 CallKind: TypeAlias = Literal[
     "lease_grant",
@@ -34,17 +25,20 @@ CallKind: TypeAlias = Literal[
 """The names of the port's calls. A transaction that is one read without a condition is sent as a ``range``."""
 
 _KINDS: dict[type, CallKind] = {
-    LeaseGrantRequest: "lease_grant",
-    LeaseRevokeRequest: "lease_revoke",
-    LeaseKeepAliveRequest: "lease_keep_alive",
-    LeaseTimeToLiveRequest: "lease_time_to_live",
-    RaftTermRequest: "member_raft_term",
-    StatusRequest: "member_status",
+    messages.LeaseGrantRequest: "lease_grant",
+    messages.LeaseRevokeRequest: "lease_revoke",
+    messages.LeaseKeepAliveRequest: "lease_keep_alive",
+    messages.LeaseTimeToLiveRequest: "lease_time_to_live",
+    messages.RaftTermRequest: "member_raft_term",
+    messages.StatusRequest: "member_status",
     Range: "range",
     Txn: "txn",
-    WatchCreateRequest: "watch",
-    WatchProgressRequest: "watch_progress",
+    messages.WatchCreateRequest: "watch",
+    messages.WatchProgressRequest: "watch_progress",
 }
+
+_POSITIONAL = {messages.WatchCreateRequest: 3, messages.LeaseTimeToLiveRequest: 1}
+"""The requests whose later fields are not positional arguments of the port, and the number of those that are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +69,4 @@ def kind_of(request: Any) -> CallKind:
 
 def arguments_of(request: Any) -> tuple[Any, ...]:
     """Return the arguments that the port received for this request."""
-    if isinstance(request, Range):
-        return (request,)
-    if isinstance(request, Txn | WatchCreateRequest):
-        return tuple(request)[:3]
-    if isinstance(request, LeaseTimeToLiveRequest):
-        return (request.lease_id,)
-    return tuple(request)
+    return (request,) if isinstance(request, Range) else tuple(request)[: _POSITIONAL.get(type(request))]
