@@ -9,8 +9,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
 
 from ..errors import EtcdLeaderError
 from . import _children
@@ -153,19 +153,11 @@ class EtcdMember:
             time.sleep(_POLL)
 
     def _is_healthy(self) -> bool:
-        try:
-            return bool(self._ask_for_health()["health"] == "true")
-        except (OSError, http.client.HTTPException, ValueError):
-            return False
-
-    def _ask_for_health(self) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(self._monitor, timeout=1.0)
-        try:
+        unhealthy = suppress(OSError, http.client.HTTPException, ValueError)
+        with unhealthy, closing(http.client.HTTPConnection(self._monitor, timeout=1.0)) as connection:
             connection.request("GET", "/health")
-            answer: dict[str, Any] = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-        return answer
+            return bool(json.loads(connection.getresponse().read())["health"] == "true")
+        return False
 
     def _running_process(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:

@@ -13,8 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 import anyio
 import anyio.from_thread
@@ -32,6 +31,7 @@ __all__ = ("EtcdMember", "EtcdServer", "EtcdServerError")
 # outgoing connection can occupy its port.
 _PORTS = range(15000, 32000)
 _ATTEMPTS = 10
+_Path: TypeAlias = str | os.PathLike[str]
 _ABSTRACT = sys.platform == "linux"
 """True if a socket can have an abstract name, which is not in the file system and ends with its process."""
 
@@ -180,18 +180,14 @@ class EtcdServer:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     async def __aenter__(self) -> Self:
         await anyio.to_thread.run_sync(self._start, anyio.from_thread.check_cancelled)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
 
@@ -257,30 +253,24 @@ class EtcdServer:
             name = f"m{number}"
             home = folder / name
             home.mkdir(parents=True, mode=0o700)
-            options = {
-                "--name": name,
-                "--data-dir": str(home / "data"),
-                "--listen-client-urls": f"{scheme}://{client}",
-                "--advertise-client-urls": f"{scheme}://{client}",
-                "--listen-peer-urls": peer,
-                "--initial-advertise-peer-urls": peer,
-                "--initial-cluster": cluster,
-                "--initial-cluster-token": token,
-            }
-            if monitor != client:
-                options["--listen-metrics-urls"] = f"http://{monitor}"
-            given = [part for option in options.items() for part in option]
-            command = [str(binary), *given, *sync, *self._tls, *self._extra_args]
+            data, log, timeout = home / "data", home / "etcd.log", self._start_timeout
+            command = [
+                str(binary),
+                f"--name={name}",
+                f"--data-dir={data}",
+                f"--listen-client-urls={scheme}://{client}",
+                f"--advertise-client-urls={scheme}://{client}",
+                f"--listen-peer-urls={peer}",
+                f"--initial-advertise-peer-urls={peer}",
+                f"--initial-cluster={cluster}",
+                f"--initial-cluster-token={token}",
+                *([f"--listen-metrics-urls=http://{monitor}"] if monitor != client else ()),
+                *sync,
+                *self._tls,
+                *self._extra_args,
+            ]
             members.append(
-                EtcdMember(
-                    name,
-                    client,
-                    command,
-                    data_dir=home / "data",
-                    log=home / "etcd.log",
-                    monitor=monitor,
-                    start_timeout=self._start_timeout,
-                )
+                EtcdMember(name, client, command, data_dir=data, log=log, monitor=monitor, start_timeout=timeout)
             )
         return tuple(members)
 
@@ -301,9 +291,7 @@ class EtcdServer:
         return True
 
 
-def _tls_options(
-    cert: str | os.PathLike[str] | None, key: str | os.PathLike[str] | None, client_ca: str | os.PathLike[str] | None
-) -> list[str]:
+def _tls_options(cert: _Path | None, key: _Path | None, client_ca: _Path | None) -> list[str]:
     files = {"--cert-file": cert, "--key-file": key, "--trusted-ca-file": client_ca}
     options = [f"{name}={Path(path).absolute()}" for name, path in files.items() if path is not None]
     return options if client_ca is None else [*options, "--client-cert-auth=true"]
