@@ -9,8 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from etcdleader import EtcdUnavailableError
-from etcdleader._etcd.api import WatchCanceled
+from etcdleader._etcd.messages import WatchResponse
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.world import CONFIG, make
@@ -23,12 +22,12 @@ FEW = 3 * SECONDS / CONFIG.retry
 
 def cancel_watches(etcd: FakeEtcd, compact_revision: int) -> None:
     """Cancel those that are created."""
-    message = WatchCanceled(EtcdUnavailableError("cancelled"), compact_revision)
     for member in etcd.members:
         streams: list[Any] = list(member.streams)
         for stream in streams:
             for number, watch in list(stream._watches.items()):
-                stream._answer(stream._response(number, message), 0.0)
+                response = WatchResponse(member.header(), number, canceled=True, cancel_reason="cancelled")
+                stream._answer_from_watch(response._replace(compact_revision=compact_revision))
                 member.watches.close(watch)
 
 

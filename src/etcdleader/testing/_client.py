@@ -64,7 +64,7 @@ class FakeClient(FaultyNetwork, EtcdClient):
     def count(self, kind: CallKind) -> None:
         """Count a request that is being sent."""
         super().count(kind)
-        self.cluster.calls[kind] += 1
+        self.cluster.controls.calls[kind] += 1
 
     def break_streams(self) -> None:
         """Break the watch stream and the keep-alive stream, and lose their messages in transit. Watches are resumed."""

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 import anyio
+from anyio.abc import TaskGroup
 
-from .._etcd.api import (
-    Compare,
-    Header,
-    LeaseExistsError,
-    LeaseNotFoundError,
-    Operation,
-    Put,
-    Txn,
-    TxnResult,
-)
+from .._etcd.api import Header, LeaseExistsError, LeaseNotFoundError, Operation, Put, Range, Txn, TxnResult
 from ..errors import EtcdRefusedError, EtcdUnavailableError
 from ._background import Background
-from ._calls import CallKind
+from ._controls import Controls
 from ._lessor import Lessor
 from ._notification import Notification
 from ._raft_leadership import Electable, RaftLeadership
@@ -58,32 +49,22 @@ class Cluster(Background):
     """The state that raft replicates.
 
     Attributes:
+        controls: What the test sets and observes.
         leadership: The member that leads, and its term.
-        version: The version that members report.
-        no_space: The alarm NOSPACE is raised: puts and grants are refused.
-        fast_lease_keep_alive: etcd's leader renews a lease while its lessor has it, as etcd 3.7 does by default
-            (``FastLeaseKeepAlive``). Otherwise a keep-alive waits until all committed entries are applied.
-        woken_leaders_revoke: A former leader that wakes up revokes the leases that have expired in its stale lessor
-            (etcd#15247).
         unapplied_lessor: The leader's leases at the moment when it stopped applying committed entries. None while it
             applies them.
     """
 
-    def __init__(self, lessor: Lessor, seed: int) -> None:
+    def __init__(self, controls: Controls, lessor: Lessor, seed: int) -> None:
         super().__init__()
+        self.controls = controls
         self.store = Store()
         self.lessor = lessor
         self.leadership = RaftLeadership()
         self.members: tuple[Replica, ...] = ()
         self.cluster_id = 0xC1
-        self.no_space = False
-        self.fast_lease_keep_alive = True
-        self.woken_leaders_revoke = True
         self.unapplied_lessor: Lessor | None = None
-        self.version = "3.7.3"
         self.random = random.Random(seed)  # noqa: S311 - chance, not secrecy
-        self.calls: Counter[CallKind] = Counter()
-        self.commit_hooks: list[Callable[[Revision], None]] = []
         self._next_expiry = math.inf
         self._expires_sooner = Notification()
 
@@ -104,8 +85,11 @@ class Cluster(Background):
 
     # Its tasks
 
-    def loops(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
-        return (self._expire, self._catch_up)
+    def start(self, group: TaskGroup) -> None:
+        """Start the background tasks in this task group."""
+        super().start(group)
+        self.spawn(self._expire)
+        self.spawn(self._catch_up)
 
     async def _expire(self) -> None:
         """Revoke expired leases, every half second.
@@ -149,8 +133,12 @@ class Cluster(Background):
             self._expires_sooner.send()
         return granted
 
-    def revoke(self, lease_id: int) -> None:
+    def revoke(self, lease_id: int, *, halfway: bool = False) -> None:
         """Revoke a lease and delete its keys, in one revision.
+
+        Args:
+            lease_id: The lease.
+            halfway: Only delete its keys. The lease can still be renewed (etcd#14758).
 
         Raises:
             LeaseNotFoundError: There is no such lease.
@@ -158,15 +146,8 @@ class Cluster(Background):
         self._enter()
         if lease_id not in self.lessor:
             raise LeaseNotFoundError("etcdserver: requested lease not found")
-        self.lessor.revoke(lease_id)
-        with self._committing():
-            self.store.delete_keys_on(lease_id, anyio.current_time())
-
-    def delete_keys_on(self, lease_id: int) -> None:
-        """Delete the keys of a lease, which can still be renewed: the first half of a revocation (etcd#14758)."""
-        self._enter()
-        if lease_id not in self.lessor:
-            raise LeaseNotFoundError("etcdserver: requested lease not found")
+        if not halfway:
+            self.lessor.revoke(lease_id)
         with self._committing():
             self.store.delete_keys_on(lease_id, anyio.current_time())
 
@@ -180,23 +161,12 @@ class Cluster(Background):
         self.unapplied_lessor = None
         self.changed.send()
 
-    def txn(
-        self,
-        compare: Sequence[Compare],
-        success: Sequence[Operation],
-        failure: Sequence[Operation],
-        header: Callable[[int], Header],
-        *,
-        proposed: bool,
-    ) -> TxnResult:
+    def txn(self, txn: Txn, header: Callable[[int], Header]) -> TxnResult:
         """Run a transaction and return its result.
 
         Args:
-            compare: The conditions.
-            success: The operations to run if all conditions hold.
-            failure: The operations to run otherwise.
+            txn: The transaction.
             header: Returns the header of a response at a revision.
-            proposed: The transaction is an entry of raft's log, even if it changes nothing. A read is not.
 
         Raises:
             LeaseNotFoundError: A put names a lease that does not exist; nothing was changed.
@@ -204,14 +174,14 @@ class Cluster(Background):
                 key that does not exist.
             EtcdUnavailableError: The alarm NOSPACE is raised.
         """
-        if max(len(compare), len(success), len(failure)) > MAX_TXN_OPS:
+        if max(map(len, txn)) > MAX_TXN_OPS:
             raise EtcdRefusedError("etcdserver: too many operations in txn request")
-        if any(isinstance(operation, Put) for operation in _flattened((*success, *failure))):
+        if any(isinstance(operation, Put) for operation in _flattened(txn)):
             self._need_space()
-        if proposed:
+        if is_proposed(txn):
             self._enter()
-        succeeded = all(self.store.holds(one) for one in compare)
-        operations = success if succeeded else failure
+        succeeded = all(self.store.holds(one) for one in txn.compare)
+        operations = txn.success if succeeded else txn.failure
         self.store.check(operations, self.lessor.__contains__)
         with self._committing():
             results = self.store.apply(operations, anyio.current_time(), header)
@@ -228,14 +198,14 @@ class Cluster(Background):
         before = self.store.revision
         yield
         for commit in self.store.since(before + 1):
-            for hook in list(self.commit_hooks):
+            for hook in list(self.controls.commit_hooks):
                 hook(commit)
             for member in self.members:
                 member.applied(commit)
         self.changed.send()
 
     def _need_space(self) -> None:
-        if self.no_space:
+        if self.controls.no_space:
             raise EtcdUnavailableError("etcdserver: mvcc: database space exceeded")
 
     def compact(self, revision: int) -> None:
@@ -282,10 +252,18 @@ class Cluster(Background):
         self.look_at_the_leader()
 
 
-def _flattened(operations: Sequence[Operation]) -> Iterator[Operation]:
-    for one in operations:
+def is_proposed(txn: Txn) -> bool:
+    """Return whether a transaction is an entry of raft's log, even if it changes nothing. A read is not.
+
+    etcd decides by both branches, not by the one that will run or by what it will change.
+    """
+    return not all(isinstance(one, Range) for one in (*txn.success, *txn.failure))
+
+
+def _flattened(txn: Txn) -> Iterator[Operation]:
+    for one in (*txn.success, *txn.failure):
         if isinstance(one, Txn):
-            yield from _flattened((*one.success, *one.failure))
+            yield from _flattened(one)
         else:
             yield one
 

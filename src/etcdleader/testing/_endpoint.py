@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +12,10 @@ from .._etcd.rpcs import WATCH, A, Q, Rpc
 from .._etcd.stream import RpcStream, StreamCallbacks
 from .._grpc.framing import Metadata
 from ..errors import EtcdUnavailableError
-from ._calls import Call, arguments_of, kind_of
+from ._calls import kind_of
 from ._cluster import Cluster
-from ._faults import Fault, FaultyNetwork
+from ._faults import FaultyNetwork
+from ._link import Link
 from ._member import FakeMember
 from ._stream import FakeStream
 
@@ -29,12 +29,8 @@ class _Answer:
     value: Any = None
     error: Exception | None = None
 
-    def fail(self, error: Exception) -> None:
-        self.error = error
-        self.came.set()
-
-    def succeed(self, value: Any) -> None:
-        self.value = value
+    def arrive(self, value: Any, error: Exception | None = None) -> None:
+        self.value, self.error = value, error
         self.came.set()
 
 
@@ -52,20 +48,17 @@ class FakeEndpoint(Endpoint):
         """
         self.name = repr(member)
         self.clock = anyio.current_time
-        self._client = name
-        self._network = network
-        self._cluster = cluster
-        self._member = member
+        self._link = Link(name, network, cluster, member)
         # A dict, because the iteration order of a set differs from run to run.
         self._waiting: dict[_Answer, None] = {}
 
     async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
         del metadata
-        self._network.count(kind_of(request))
+        self._link.network.count(kind_of(request))
         answer = _Answer()
         self._waiting[answer] = None
         try:
-            self._cluster.spawn(self._carry, request, answer)
+            self._link.cluster.spawn(self._carry, request, answer)
             with anyio.move_on_after(timeout):
                 await answer.came.wait()
         finally:
@@ -80,52 +73,34 @@ class FakeEndpoint(Endpoint):
 
     async def _carry(self, request: Any, answer: _Answer) -> None:
         """Deliver one request to etcd and its response to the caller, even if the caller has given up."""
-        network, fault = self._network, self._network.fault_for(kind_of(request))
+        network = self._link.network
+        fault = network.fault_for(kind_of(request))
         held_up = not await network.arrival(anyio.current_time() + network.one_way() + fault.request_delay)
         if fault.lose == "request" or (held_up and answer.given_up):
             return
-        outcome: Callable[[], None]
+        value, failure = None, None
         try:
-            value = await self._serve(request, fault)
+            value = await self._link.serve(request, fault)
         except Exception as error:  # noqa: BLE001 - a hook's exception, such as an AssertionError, goes to the caller
             failure = error
-            outcome = lambda: answer.fail(failure)  # noqa: E731
-        else:
-            outcome = lambda: answer.succeed(value)  # noqa: E731
         if fault.lose != "answer":
             await network.arrival(anyio.current_time() + network.one_way() + fault.answer_delay)
             self.on_data()
-            outcome()
-
-    async def _serve(self, request: Any, fault: Fault) -> Any:
-        """Let the member process a request, and call the hooks before and after."""
-        self._member.check_up()
-        kind, arguments = kind_of(request), arguments_of(request)
-        await self._cluster.tell_hooks(Call(self._client, kind, "before", arguments))
-        if fault.error is not None and not fault.applied:
-            raise fault.error
-        value = await self._member.handle(request)
-        await self._cluster.tell_hooks(Call(self._client, kind, "after", arguments))
-        if fault.error is not None:
-            raise fault.error
-        return value
+            answer.arrive(value, failure)
 
     async def open_stream(
         self, rpc: Rpc[Any, Any], metadata: Metadata, use: StreamCallbacks, timeout: float
     ) -> RpcStream:
         del timeout
-        self._member.check_up()
-        watches = rpc is WATCH
-        return FakeStream(
-            metadata, use, self._client, self._network, self._cluster, self._member, self.on_data, watches=watches
-        )
+        self._link.member.check_up()
+        return FakeStream(metadata, use, self._link, self.on_data, watches=rpc is WATCH)
 
     def drain(self) -> None:
         """Do nothing: calls in progress continue, and there is no connection to close."""
 
     def close(self) -> None:
         for answer in list(self._waiting):
-            answer.fail(EtcdUnavailableError("the connection was closed"))
+            answer.arrive(None, EtcdUnavailableError("the connection was closed"))
 
     async def wait_closed(self) -> None:
         """Return at once: an endpoint has no task. The cluster runs the requests in transit."""

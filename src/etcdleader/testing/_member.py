@@ -12,7 +12,7 @@ import anyio.lowlevel
 from .._etcd import messages
 from .._etcd.api import KeepAlive, LeaseGranted, LeaseTimeToLive, MemberStatus, Range, RangeResult, Txn, TxnResult
 from ..errors import EtcdUnavailableError
-from ._cluster import Cluster
+from ._cluster import Cluster, is_proposed
 from ._lessor import Lessor
 from ._member_state import MemberState, State
 from ._stale_lessor import revoke_expired
@@ -119,28 +119,27 @@ class FakeMember(MemberState):
 
     def status(self) -> MemberStatus:
         """Return the response to a status request."""
-        return MemberStatus(self._cluster.version, self._cluster.leadership.leader_id, self.header())
+        return MemberStatus(self._cluster.controls.version, self._cluster.leadership.leader_id, self.header())
 
     async def handle(self, request: Any) -> Any:
-        """Process one unary request and return its response."""
+        """Process one request, which creates no watch, and return its response."""
         cluster = self._cluster
         match request:
             case Range():
-                return await self.read(lambda: cluster.txn((), (request,), (), self.header, proposed=False).results[0])
-            case Txn(compare, success, failure):
-                # etcd decides by both branches, not by the one that will run or by what it will change.
-                proposed = not all(isinstance(one, Range) for one in (*success, *failure))
-                return await (self.write if proposed else self.read)(
-                    lambda: cluster.txn(compare, success, failure, self.header, proposed=proposed)
-                )
+                return await self.read(lambda: cluster.txn(Txn((), (request,), ()), self.header).results[0])
+            case Txn():
+                run = self.write if is_proposed(request) else self.read
+                return await run(lambda: cluster.txn(request, self.header))
             case messages.LeaseGrantRequest(ttl, lease_id):
                 return await self.write(lambda: LeaseGranted(lease_id, cluster.grant(lease_id, ttl), self.header()))
             case messages.LeaseRevokeRequest(lease_id):
                 return await self.write(lambda: self._revoked(lease_id))
+            case messages.LeaseKeepAliveRequest(lease_id):
+                return await self.keep_alive(lease_id)
             case messages.LeaseTimeToLiveRequest(lease_id, keys):
                 return await self.time_to_live(lease_id, keys=keys)
             case messages.RaftTermRequest():
-                await self._until(lambda: not self.frozen)
+                await self.until_awake()
                 return messages.RaftTermResponse(self.header())
             case messages.StatusRequest():
                 await anyio.lowlevel.checkpoint()
@@ -166,7 +165,7 @@ class FakeMember(MemberState):
 
     async def write(self, change: Callable[[], Any]) -> Any:
         """Commit a change, and return its response once this member has applied it."""
-        await self._until(lambda: not self.frozen)
+        await self.until_awake()
         if self._state is State.DEPOSED:
             await self._until(lambda: self._state is not State.DEPOSED)
             raise EtcdUnavailableError("etcdserver: request timed out, possibly due to previous leader failure")
@@ -184,7 +183,9 @@ class FakeMember(MemberState):
     async def keep_alive(self, lease_id: int) -> KeepAlive:
         """Renew a lease, without consensus, at the member that this one considers the leader."""
         await self._until(lambda: not self.frozen and (self._stale_lessor is not None or self._cluster.has_leader))
-        await self._until(lambda: self._cluster.fast_lease_keep_alive or self._cluster.unapplied_lessor is None)
+        await self._until(
+            lambda: self._cluster.controls.fast_lease_keep_alive or self._cluster.unapplied_lessor is None
+        )
         header = self.header()
         # An expired lease is never renewed: the response waits for its revocation, or for another leader.
         await self._until(lambda: not self._expired(lease_id))

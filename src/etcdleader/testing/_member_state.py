@@ -37,7 +37,7 @@ class MemberState:
 
     def __init__(self, cluster: Cluster, member_id: int) -> None:
         self.member_id = member_id
-        self.watches = Watches()
+        self.watches = Watches(self.header)
         self.streams: dict[RpcStream, None] = {}
         self._cluster = cluster
         self._state = State.UP
@@ -71,7 +71,7 @@ class MemberState:
 
     def catch_up(self) -> None:
         """Serve the watches that began in the past, up to the revision that this member has applied."""
-        self.watches.catch_up(self._cluster.store, self.revision)
+        self.watches.catch_up(self._cluster.store)
 
     def _enter(self, state: State) -> None:
         self._revision, self._state = self.revision, state

@@ -18,7 +18,7 @@ def revoke_expired(stale_lessor: Lessor, cluster: Cluster) -> None:
     The member has not received its successor's renewals. It proposes the revocations before it detects that it has
     lost the leadership. The cluster commits each of them at a random time from the seed.
     """
-    doomed = stale_lessor.expired(anyio.current_time()) if cluster.woken_leaders_revoke else []
+    doomed = stale_lessor.expired(anyio.current_time()) if cluster.controls.woken_leaders_revoke else []
     if doomed:
         moments = sorted(anyio.current_time() + cluster.random.uniform(0, _LONGEST) for _ in doomed)
         cluster.spawn(_revoke, cluster, cluster.store, list(zip(moments, doomed, strict=True)))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from .._etcd.api import WatchCanceled, WatchCreated, WatchEvents, WatchMessage
 from .._etcd.messages import (
     ALL_WATCHES,
     LeaseKeepAliveRequest,
@@ -21,10 +20,9 @@ from .._etcd.messages import (
 from .._etcd.stream import RpcStream, StreamCallbacks
 from .._grpc.framing import Metadata
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
-from ._calls import Call, arguments_of, kind_of
-from ._cluster import Cluster
-from ._faults import NO_FAULT, Fault, FaultyNetwork
-from ._member import FakeMember
+from ._calls import kind_of
+from ._faults import NO_FAULT, Fault
+from ._link import Link
 from ._watches import ServerWatch
 
 
@@ -40,34 +38,25 @@ class FakeStream(RpcStream):
     """
 
     def __init__(
-        self,
-        metadata: Metadata,
-        use: StreamCallbacks,
-        client: str,
-        network: FaultyNetwork,
-        cluster: Cluster,
-        member: FakeMember,
-        heard: Callable[[], None],
-        *,
-        watches: bool,
+        self, metadata: Metadata, use: StreamCallbacks, link: Link, heard: Callable[[], None], *, watches: bool
     ) -> None:
         super().__init__(metadata, use)
         self.ended = anyio.Event()
-        self._client = client
-        self._network = network
-        self._cluster = cluster
-        self._member = member
+        self._link = link
+        self._network = link.network
+        self._cluster = link.cluster
+        self._member = link.member
         self._heard = heard
         self._up: deque[tuple[float, Any, Fault]] = deque()
         self._down: deque[tuple[float, Any]] = deque()
         self._watches: dict[int, ServerWatch] = {}
         self._is_of_watches = watches
-        self._silenced = network.silenced
+        self._silenced = link.network.silenced
         self._deaf = self._mute = False
         """True if the member receives nothing more; true if the client receives nothing more."""
-        cluster.spawn(self._serve)
-        cluster.spawn(self._deliver)
-        member.streams[self] = None
+        link.cluster.spawn(self._serve)
+        link.cluster.spawn(self._deliver)
+        link.member.streams[self] = None
 
     def send(self, *requests: Any) -> None:
         """Send messages after the earlier ones."""
@@ -110,65 +99,47 @@ class FakeStream(RpcStream):
             except EtcdLeaderError as error:
                 # The server ends the stream. The end arrives after earlier responses, and later requests are ignored.
                 self._deaf = True
-                self._answer(_End(error), 0.0)
+                self._answer(_End(error))
                 self._mute = True
             except Exception as error:  # noqa: BLE001 - a hook's exception is raised again when the fake is left
                 self._cluster.failure = error
                 self.end(EtcdUnavailableError(f"a hook failed: {error!r}"))
 
     async def _receive(self, request: Any, fault: Fault) -> None:
-        if isinstance(request, LeaseKeepAliveRequest):
-            if not self._deaf:
-                await self._keep_alive(request, fault)
+        if self._deaf:
             return
-        self._deaf |= fault.lose == "request"
+        if isinstance(request, LeaseKeepAliveRequest):
+            if fault.lose != "request":
+                response = await self._link.serve(request, fault)
+                if fault.lose != "answer":
+                    self._answer(response, fault.answer_delay)
+            return
+        self._deaf = fault.lose == "request"
         if self._deaf or not self._open:
             return
         if isinstance(request, WatchCreateRequest):
             await self._create(request, fault)
         elif isinstance(request, WatchProgressRequest):
             await self._report_progress(fault)
-        else:
-            self._cancel(request.watch_id)
-
-    async def _keep_alive(self, request: LeaseKeepAliveRequest, fault: Fault) -> None:
-        if fault.lose == "request":
-            return
-        self._member.check_up()
-        await self._tell_hooks(request, "before")
-        if fault.error is not None and not fault.applied:
-            raise fault.error
-        response = await self._member.keep_alive(request.lease_id)
-        await self._tell_hooks(request, "after")
-        if fault.error is not None:
-            raise fault.error
-        if fault.lose != "answer":
-            self._answer(response, fault.answer_delay)
+        elif (watch := self._watches.pop(request.watch_id, None)) is not None:
+            self._member.watches.close(watch)
+            self._answer(WatchResponse(self._member.header(), request.watch_id, canceled=True))
 
     async def _create(self, request: WatchCreateRequest, fault: Fault) -> None:
         await self._member.until_awake()
-        await self._tell_hooks(request, "before")
+        await self._link.tell_hooks(request, "before")
         if isinstance(fault.error, EtcdRefusedError):
             # As in etcd, the id of a refused watch has no meaning.
             header, reason = self._member.header(), str(fault.error)
-            self._answer(WatchResponse(header, 0, created=True, canceled=True, cancel_reason=reason), 0.0)
+            self._answer(WatchResponse(header, 0, created=True, canceled=True, cancel_reason=reason))
             return
         if fault.error is not None:
             raise fault.error
         if not self._open:
             return
         self._mute |= fault.lose == "answer"
-        delay = fault.answer_delay
-
-        def send(message: WatchMessage) -> None:
-            nonlocal delay
-            late, delay = delay, 0.0  # the created response may be delayed, and delays the later messages
-            self._answer(self._response(request.watch_id, message), late)
-
-        watches = self._member.watches
-        self._watches[request.watch_id] = watches.open(
-            request.key, request.range_end, request.start_revision, send, revision=self._member.revision
-        )
+        self._watches[request.watch_id] = self._member.watches.open(request, self._answer_from_watch)
+        self._answer(WatchResponse(self._member.header(), request.watch_id, created=True), fault.answer_delay)
         self._cluster.changed.send()
 
     async def _report_progress(self, fault: Fault) -> None:
@@ -178,35 +149,17 @@ class FakeStream(RpcStream):
             raise fault.error
         self._mute |= fault.lose == "answer"
         revision, watches = self._member.revision, self._watches.values()
-        if watches and all(watch.synced and watch.start_revision <= revision for watch in watches):
+        if watches and all(watch.synced and watch.request.start_revision <= revision for watch in watches):
             self._answer(WatchResponse(self._member.header(), ALL_WATCHES), fault.answer_delay)
 
-    def _cancel(self, watch_id: int) -> None:
-        if (watch := self._watches.pop(watch_id, None)) is not None:
-            self._member.watches.close(watch)
-            self._answer(WatchResponse(self._member.header(), watch_id, canceled=True), 0.0)
-
-    def _response(self, watch_id: int, message: WatchMessage) -> WatchResponse:
-        if isinstance(message, WatchCreated):
-            return WatchResponse(self._member.header(message.revision), watch_id, created=True)
-        if isinstance(message, WatchEvents):
-            return WatchResponse(self._member.header(), watch_id, events=message.events)
-        assert isinstance(message, WatchCanceled)
-        self._watches.pop(watch_id, None)
-        return WatchResponse(
-            self._member.header(),
-            watch_id,
-            canceled=True,
-            compact_revision=message.compact_revision,
-            cancel_reason=str(message.error),
-        )
-
-    async def _tell_hooks(self, request: Any, stage: Any) -> None:
-        await self._cluster.tell_hooks(Call(self._client, kind_of(request), stage, arguments_of(request)))
+    def _answer_from_watch(self, response: WatchResponse) -> None:
+        if response.canceled:
+            self._watches.pop(response.watch_id, None)
+        self._answer(response)
 
     # To the client
 
-    def _answer(self, message: Any, delay: float) -> None:
+    def _answer(self, message: Any, delay: float = 0.0) -> None:
         if self._open and not self._mute:
             at = anyio.current_time() + self._network.one_way() + delay
             self._down.append((max(at, self._down[-1][0] if self._down else -math.inf), message))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
 import anyio
 
-from .._etcd.api import DeleteRange, DeleteRangeResult, KeyValue, Put, TxnResult
-from ._calls import Call, CallKind, Hook
+from .._etcd.api import DeleteRange, DeleteRangeResult, KeyValue, Put, Txn, TxnResult
+from ._calls import Call, CallKind
 from ._client import FakeClient
 from ._cluster import Cluster
+from ._controls import Controls
 from ._lessor import Lessor
 from ._member import FakeMember
 from ._store import Revision, Store
@@ -29,7 +29,7 @@ class Snapshot:
     lessor: Lessor
 
 
-class FakeEtcd(anyio.AsyncContextManagerMixin):
+class FakeEtcd(Controls, anyio.AsyncContextManagerMixin):
     """A small etcd for tests, on any event loop. On virtual time, an hour of it takes a moment.
 
     ::
@@ -52,9 +52,9 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
             election_timeout: etcd's election timeout, in seconds. A new etcd leader adds it to every lease.
             seed: The seed of all random values, such as latencies.
         """
-        self._minimum_ttl = minimum_ttl
-        self._election_timeout = election_timeout
-        self._cluster = Cluster(self._empty_lessor(), seed)
+        super().__init__()
+        self._empty = Lessor(minimum_ttl, election_timeout)
+        self._cluster = Cluster(self, self._empty.copy(), seed)
         self._members = tuple(FakeMember(self._cluster, 0xA0 + number) for number in range(members))
         self._cluster.begin(self._members)
         self._clients: list[FakeClient] = []
@@ -81,9 +81,6 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
     def endpoint_number(self) -> int:
         """The number of the endpoint in use, as the port requires it."""
         return self._plain.endpoint_number
-
-    def _empty_lessor(self) -> Lessor:
-        return Lessor(self._minimum_ttl, self._election_timeout)
 
     @asynccontextmanager
     async def __asynccontextmanager__(self) -> AsyncGenerator[Self, None]:
@@ -141,25 +138,6 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
     def members(self) -> tuple[FakeMember, ...]:
         """The members. A client uses its first one until it switches."""
         return self._members
-
-    @property
-    def hooks(self) -> list[Hook]:
-        """Functions, plain or async, that are called with each request.
-
-        They are called twice: when etcd has received the request, and when it has been done. A hook's exception is
-        raised in the call. For a request on a stream, it is raised when the fake is left.
-        """
-        return self._cluster.hooks
-
-    @property
-    def commit_hooks(self) -> list[Callable[[Revision], None]]:
-        """Functions that are called with each commit, before any client can have received it. They must not raise."""
-        return self._cluster.commit_hooks
-
-    @property
-    def calls(self) -> Counter[CallKind]:
-        """The number of requests that all clients have sent, by kind."""
-        return self._cluster.calls
 
     # State, for tests
 
@@ -237,49 +215,9 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         """Compact the history before ``revision``, by default before the last commit."""
         self._cluster.compact(self.revision if revision is None else revision)
 
-    @property
-    def version(self) -> str:
-        """The version that the members report."""
-        return self._cluster.version
-
-    @version.setter
-    def version(self, version: str) -> None:
-        self._cluster.version = version
-
-    @property
-    def no_space(self) -> bool:
-        """True while the alarm NOSPACE is raised: puts and grants fail. Reads, keep-alives and revocations work."""
-        return self._cluster.no_space
-
-    @no_space.setter
-    def no_space(self, raised: bool) -> None:
-        self._cluster.no_space = raised
-
-    @property
-    def fast_lease_keep_alive(self) -> bool:
-        """True if etcd answers keep-alives before it has applied all committed entries, as etcd 3.7 does by default."""
-        return self._cluster.fast_lease_keep_alive
-
-    @fast_lease_keep_alive.setter
-    def fast_lease_keep_alive(self, on: bool) -> None:
-        self._cluster.fast_lease_keep_alive = on
-
-    @property
-    def woken_leaders_revoke(self) -> bool:
-        """True if a former leader, frozen or deposed, revokes the leases that have expired in its stale lessor.
-
-        It does so when it recovers. True at first, as in every current etcd (etcd#15247). The releases 3.5.13 to 3.5.15
-        do not do it. :meth:`FakeMember.freeze` describes which leases it revokes.
-        """
-        return self._cluster.woken_leaders_revoke
-
-    @woken_leaders_revoke.setter
-    def woken_leaders_revoke(self, on: bool) -> None:
-        self._cluster.woken_leaders_revoke = on
-
     def revoke_halfway(self, lease_id: int) -> None:
         """Delete the keys of a lease, which can still be renewed, as in the middle of a revocation (etcd#14758)."""
-        self._cluster.delete_keys_on(lease_id)
+        self._cluster.revoke(lease_id, halfway=True)
 
     def apply_no_more(self) -> None:
         """Let etcd's leader commit entries without applying them, until :meth:`apply` or another leader.
@@ -328,16 +266,13 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
 
     def restore(self, snapshot: Snapshot, *, raft_term: int = 2, cluster_id: int | None = None) -> None:
         """Restore a backup: the revision and the raft term go back. The backup's leases exist with their full TTL."""
-        self._go_back(snapshot.store.copy(), snapshot.lessor.copy(), raft_term, cluster_id)
+        if cluster_id is not None:
+            self._cluster.cluster_id = cluster_id
+        self._cluster.replace(snapshot.store.copy(), snapshot.lessor.copy(), raft_term=raft_term)
 
     def wipe(self, *, raft_term: int = 2, cluster_id: int | None = None) -> None:
         """Delete all data and restart. Like a real etcd, it keeps its ids, unless a cluster id is given."""
-        self._go_back(Store(), self._empty_lessor(), raft_term, cluster_id)
-
-    def _go_back(self, store: Store, lessor: Lessor, raft_term: int, cluster_id: int | None) -> None:
-        if cluster_id is not None:
-            self._cluster.cluster_id = cluster_id
-        self._cluster.replace(store, lessor, raft_term=raft_term)
+        self.restore(Snapshot(Store(), self._empty), raft_term=raft_term, cluster_id=cluster_id)
 
     def _delete(self, delete: DeleteRange) -> int:
         result = self._do(delete).results[0]
@@ -345,7 +280,7 @@ class FakeEtcd(anyio.AsyncContextManagerMixin):
         return result.deleted
 
     def _do(self, operation: Put | DeleteRange) -> TxnResult:
-        return self._cluster.txn((), (operation,), (), self.members[0].header, proposed=True)
+        return self._cluster.txn(Txn((), (operation,), ()), self.members[0].header)
 
 
 def _bytes(text: str | bytes) -> bytes:
