@@ -7,9 +7,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from anyio import AsyncContextManagerMixin
 from anyio.abc import TaskStatus
 
 from .config import Config
@@ -28,7 +28,7 @@ Work = Callable[[Term], Awaitable[T]]
 """``await work(term)``."""
 
 
-class LeaderManager(AsyncContextManagerMixin, ABC):
+class LeaderManager(ABC):
     """Campaigns in one election, and runs work only while it leads.
 
     A manager can be created at any time, including at import. It opens nothing and needs no event loop before the first
@@ -47,7 +47,18 @@ class LeaderManager(AsyncContextManagerMixin, ABC):
     """
 
     @abstractmethod
-    def __asynccontextmanager__(self) -> AbstractAsyncContextManager[Self, bool | None]: ...
+    async def __aenter__(self) -> Self:
+        """Campaign in the background.
+
+        Raises:
+            BusyResourceError: A campaign is running already.
+        """
+
+    @abstractmethod
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        """Stop the campaign. If it has failed, raise its error."""
 
     # The current state: no waiting, no I/O
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Any, Self
 
 import anyio
@@ -42,6 +43,8 @@ class BaseManager(ServingManager):
         self._election_key = election_key
         self._clock = clock
         self._metrics = GuardedMetrics()
+        self._blocks: list[CampaignBlock[Self]] = []
+        """The blocks ``async with manager`` that were entered: one, or more if a forked child enters one in its parent's."""
         self._reset()
         self.add_metrics(metrics or NullMetrics())
 
@@ -213,13 +216,21 @@ class BaseManager(ServingManager):
     def _called_from_inside(campaign: Campaign | None, scope: TermScope | None) -> bool:
         return runs_on_behalf_of(campaign) or (scope is not None and not scope.work_ended and runs_on_behalf_of(scope))
 
-    def __asynccontextmanager__(self) -> AbstractAsyncContextManager[Self, bool | None]:
-        return CampaignBlock(
+    async def __aenter__(self) -> Self:
+        block = CampaignBlock(
             self,
             lambda: self._begin(None),
             lambda campaign: self._run_campaign(campaign, anyio.TASK_STATUS_IGNORED),
             self._stop_campaign,
         )
+        await block.__aenter__()
+        self._blocks.append(block)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self._blocks.pop().__aexit__(kind, error, traceback)
 
     # Waiting for a term
 
