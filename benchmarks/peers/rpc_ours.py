@@ -56,7 +56,7 @@ class OurCodec:
             else:
                 headers.update(event.headers)
             if event.stream_ended:
-                self._frames.end_stream(event.stream_id)
+                self._frames.finish_stream(event.stream_id)
                 del self._streams[event.stream_id]
                 assert status_of({}, headers).code == "OK"
                 yield event.stream_id, [], True

@@ -221,7 +221,7 @@ class LeaderManager(ABC):
     ) -> Callable[[LeaderManager, EtcdLeaderError], T]:
         """Register ``callback(manager, error)`` for errors from etcd, once per kind and outage, and return it.
 
-        It also receives each error that work or another callback raised because its term was over.
+        It also receives each overrun, and each error that work or another callback raised because its term was over.
         """
 
     @abstractmethod

@@ -60,7 +60,7 @@ async def test_a_message_that_cannot_be_processed_ends_its_stream_and_not_the_pr
     with anyio.fail_after(30):
         await ended.wait()
         calls[0].messages.put(None)
-        await stream.ended.wait()
+        await stream.closed.wait()
     assert got == ["good"]
     (error,) = ends
     assert "could not be processed: BadMessage()" in str(error)
@@ -105,7 +105,7 @@ async def test_messages_that_the_loop_has_not_taken_do_not_pile_up(
             while len(got) < 200:
                 await anyio.sleep(0.001)
         calls[0].messages.put(None)
-        await stream.ended.wait()
+        await stream.closed.wait()
     assert len(got) == (0 if ends else 200)
 
 
@@ -140,6 +140,6 @@ async def test_a_flood_of_messages_leaves_the_loop_to_others_and_all_come_before
         while not ended.is_set():
             await anyio.lowlevel.checkpoint()
             most, before = max(most, len(got) - before), len(got)
-        await stream.ended.wait()
+        await stream.closed.wait()
     assert len(got) == 5_000
     assert 0 < most <= 2 * grpcio_endpoint._AT_A_TIME

@@ -372,7 +372,7 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
     stream.end(why)
     calls[0].messages.put("too late")
     calls[0].messages.put(None)
-    await stream.ended.wait()
+    await stream.closed.wait()
     assert got == ["in time"]
     assert ends == [why]
     assert calls[0].cancelled

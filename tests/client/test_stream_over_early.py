@@ -33,7 +33,7 @@ class AnsweringStream(RpcStream):
 
     def __init__(self, use: StreamCallbacks) -> None:
         super().__init__((), use)
-        self.ended = anyio.Event()
+        self.closed = anyio.Event()
 
     def send(self, *requests: Any) -> None:
         for request in requests:
@@ -47,7 +47,7 @@ class AnsweringStream(RpcStream):
             self._take(message)
 
     def _hang_up(self) -> None:
-        self.ended.set()
+        self.closed.set()
 
 
 class Member:

@@ -80,7 +80,7 @@ def test_once_invalid_never_valid_again(steps: list[tuple[float, float, float, s
             elif step == "confirm":
                 believed = clock.confirm(sent_at, ttl, now)
             else:
-                believed = clock.moved(sent_at, ttl, now)
+                believed = clock.replace(sent_at, ttl, now)
             assert not (over and believed)
             over = over or not believed
 
@@ -121,7 +121,7 @@ def test_a_key_that_has_moved_is_trusted_by_the_new_lease_alone() -> None:
     clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(8)
-    assert clock.moved(sent_at=3, ttl=6, now=4)
+    assert clock.replace(sent_at=3, ttl=6, now=4)
     assert clock.deadline == 8
     assert clock.confirm(sent_at=5, ttl=6, now=6)
     assert clock.deadline == 10
@@ -131,16 +131,16 @@ def test_a_move_that_is_answered_past_the_deadline_revives_nothing() -> None:
     clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(7)
-    assert not clock.moved(sent_at=5, ttl=10, now=7)
+    assert not clock.replace(sent_at=5, ttl=10, now=7)
     assert not clock.is_valid(0)
 
 
 FINE: Mapping[str, int | bool] = {
     "ttl": 10,
     "key_is_ours": True,
-    "lease_term": 7,
-    "read_term": 7,
-    "known_term": 7,
+    "lease_raft_term": 7,
+    "read_raft_term": 7,
+    "known_raft_term": 7,
 }
 
 
@@ -148,27 +148,27 @@ FINE: Mapping[str, int | bool] = {
     ("case", "verdict"),
     [
         ({}, RenewalResult.CONFIRMED),
-        ({"known_term": 3}, RenewalResult.CONFIRMED),
+        ({"known_raft_term": 3}, RenewalResult.CONFIRMED),
         # etcd has elected another leader since: whoever led before may still revoke what it remembers.
-        ({"read_term": 8}, RenewalResult.KEPT),
-        ({"read_term": 8, "known_term": 8}, RenewalResult.KEPT),
+        ({"read_raft_term": 8}, RenewalResult.KEPT),
+        ({"read_raft_term": 8, "known_raft_term": 8}, RenewalResult.KEPT),
         # No term was known when the lease was asked for, or it is of another history.
-        ({"lease_term": 0}, RenewalResult.KEPT),
+        ({"lease_raft_term": 0}, RenewalResult.KEPT),
         # 0 is no term, so two of them do not agree.
-        ({"read_term": 0}, RenewalResult.UNCONFIRMED),
-        ({"read_term": 0, "lease_term": 0, "known_term": 0}, RenewalResult.UNCONFIRMED),
+        ({"read_raft_term": 0}, RenewalResult.UNCONFIRMED),
+        ({"read_raft_term": 0, "lease_raft_term": 0, "known_raft_term": 0}, RenewalResult.UNCONFIRMED),
         # A term that is over, or another history.
-        ({"known_term": 8}, RenewalResult.UNCONFIRMED),
-        ({"read_term": 6}, RenewalResult.UNCONFIRMED),
+        ({"known_raft_term": 8}, RenewalResult.UNCONFIRMED),
+        ({"read_raft_term": 6}, RenewalResult.UNCONFIRMED),
         # A leader of an earlier term does not know a newer lease. Only a read says that the key is gone.
         ({"ttl": 0}, RenewalResult.UNCONFIRMED),
         ({"ttl": -1}, RenewalResult.UNCONFIRMED),
-        ({"ttl": 0, "read_term": 8}, RenewalResult.UNCONFIRMED),
+        ({"ttl": 0, "read_raft_term": 8}, RenewalResult.UNCONFIRMED),
         ({"ttl": 0, "key_is_ours": False}, RenewalResult.KEY_LOST),
         ({"key_is_ours": False}, RenewalResult.KEY_LOST),
         # A linearizable read that does not show the key is the truth, in whatever term.
-        ({"key_is_ours": False, "read_term": 6}, RenewalResult.KEY_LOST),
-        ({"key_is_ours": False, "read_term": 0}, RenewalResult.KEY_LOST),
+        ({"key_is_ours": False, "read_raft_term": 6}, RenewalResult.KEY_LOST),
+        ({"key_is_ours": False, "read_raft_term": 0}, RenewalResult.KEY_LOST),
     ],
 )
 def test_a_renewal_counts_only_in_the_raft_term_of_its_lease_and_with_an_existing_key(
@@ -180,9 +180,9 @@ def test_a_renewal_counts_only_in_the_raft_term_of_its_lease_and_with_an_existin
         check_renewal(
             ttl=int(arguments["ttl"]),
             key_is_ours=bool(arguments["key_is_ours"]),
-            lease_term=int(arguments["lease_term"]),
-            read_term=int(arguments["read_term"]),
-            known_term=int(arguments["known_term"]),
+            lease_raft_term=int(arguments["lease_raft_term"]),
+            read_raft_term=int(arguments["read_raft_term"]),
+            known_raft_term=int(arguments["known_raft_term"]),
         )
         is verdict
     )

@@ -158,7 +158,7 @@ def test_a_queue_position_that_shows_leader_is_first(history: tuple[list[KeyValu
 # The own key moves to another lease.
 
 MOVING = OWN.moving(9)
-MOVED = MOVING.moved()
+MOVED = MOVING.on_new_lease()
 
 
 def test_the_put_of_our_own_move_is_no_request_to_step_down() -> None:

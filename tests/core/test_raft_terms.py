@@ -36,7 +36,7 @@ def test_a_later_term_outdates_the_leases_from_before_and_a_lower_one_none() -> 
     assert not terms.is_outdated(lease)
     terms.received(5)
     assert terms.is_outdated(lease)
-    assert terms.of(lease) == 4
+    assert terms.comparable_raft_term(lease) == 4
 
 
 def test_a_lease_that_was_granted_before_any_term_was_known_is_outdated_by_the_first() -> None:
@@ -55,10 +55,10 @@ def test_another_history_outdates_every_lease_also_one_of_the_same_number() -> N
     terms.history_was_replaced(3)
     assert terms.known == 3
     assert terms.is_outdated(lease)
-    assert terms.of(lease) == 0
+    assert terms.comparable_raft_term(lease) == 0
     for term in (4, 5):
         terms.received(term)
-    assert terms.of(lease) == 0
+    assert terms.comparable_raft_term(lease) == 0
     assert terms.is_outdated(lease)
 
 

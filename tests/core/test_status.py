@@ -68,7 +68,7 @@ def test_errors_after_a_campaign_reach_no_callback_of_it() -> None:
     reported: list[EtcdLeaderError] = []
     reporter = Reporter("a#1", Config(), GuardedMetrics(), time.monotonic)
     reporter.campaign_begins()
-    reporter.on_trouble = reported.append
+    reporter.on_error = reported.append
     reporter.etcd_failed(first := EtcdUnavailableError("no response"))
     assert reported == [first]
     reporter.campaign_ends()

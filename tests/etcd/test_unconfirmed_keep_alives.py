@@ -65,8 +65,8 @@ async def renewed(holder: EtcdApi, own: LeasedKey) -> tuple[RenewalResult, int]:
     verdict = check_renewal(
         ttl=answer.ttl,
         key_is_ours=own.matches(read.kvs[0] if read.kvs else None),
-        lease_term=answer.header.raft_term,
-        read_term=read.header.raft_term,
-        known_term=answer.header.raft_term,
+        lease_raft_term=answer.header.raft_term,
+        read_raft_term=read.header.raft_term,
+        known_raft_term=answer.header.raft_term,
     )
     return verdict, answer.ttl

@@ -141,7 +141,7 @@ async def test_an_error_on_another_loop_is_reported_on_the_campaigns_loop(loop: 
             seen.append((anyio.lowlevel.current_token(), str(error)))
             await anyio.to_thread.run_sync(partial(anyio.from_thread.run_sync, told.set, token=here))
 
-        thread.manager._reporter.on_trouble(EtcdLeaderError("trouble"))
+        thread.manager._reporter.on_error(EtcdLeaderError("trouble"))
         with anyio.fail_after(30):
             await told.wait()
     assert seen == [(thread.token, "trouble")]

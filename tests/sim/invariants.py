@@ -11,7 +11,7 @@ import anyio
 
 from etcdleader import EtcdLeaderManager, LeaderManager, Term
 from etcdleader.testing import FakeEtcd
-from etcdleader.testing._store import Revision
+from etcdleader.testing._store import Commit
 from etcdleader.testing.fake_etcd import Call
 from tests.sim.world import ELECTION, Oldest, oldest_keys
 
@@ -84,7 +84,7 @@ class InvariantChecker:
     def _at_a_request(self, call: Call) -> None:
         self.look()
 
-    def _at_a_commit(self, commit: Revision) -> None:
+    def _at_a_commit(self, commit: Commit) -> None:
         if any(event.kv.key.rpartition(b"/")[0] == self.election.encode() for event in commit.events):
             self.look()
 

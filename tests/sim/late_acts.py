@@ -32,4 +32,4 @@ async def nothing(term: Term) -> None:
 
 def provoke(manager: LeaderManager, term: Term) -> None:
     assert isinstance(manager, EtcdLeaderManager)
-    manager._reporter.on_trouble(EtcdLeaderError("trouble"))
+    manager._reporter.on_error(EtcdLeaderError("trouble"))

@@ -108,25 +108,25 @@ async def test_a_smaller_capacity_revokes_no_slot_and_admits_no_caller_before_on
 ) -> None:
     limiter = FairLimiter(3)
     for _ in range(3):
-        assert limiter.acquire_nowait()
+        assert limiter.try_acquire()
     limiter.total_tokens = 1
     assert limiter.available_tokens == -2
     for free in (False, False, True):
         limiter.release()
-        assert limiter.acquire_nowait() is free
+        assert limiter.try_acquire() is free
     assert limiter.borrowed_tokens == 1
 
 
 async def test_a_token_that_is_on_its_way_to_a_waiter_is_not_given_to_another(anyio_backend: object) -> None:
     limiter = FairLimiter(1)
-    assert limiter.acquire_nowait()
+    assert limiter.try_acquire()
     async with anyio.create_task_group() as group:
         group.start_soon(limiter.acquire)
         await settled()
         assert limiter.waiting == 1
         limiter.release()
         assert limiter.waiting == 0
-        assert not limiter.acquire_nowait()
+        assert not limiter.try_acquire()
     assert limiter.borrowed_tokens == 1
 
 

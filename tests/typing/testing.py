@@ -15,7 +15,7 @@ from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, E
 from etcdleader._etcd.api import Range, WatchEvent
 from etcdleader.testing import EtcdServer, EtcdServerError, FakeEtcd
 from etcdleader.testing.etcd_server import EtcdMember
-from etcdleader.testing.fake_etcd import Call, CallKind, FakeClient, FakeMember, Revision, Snapshot
+from etcdleader.testing.fake_etcd import Call, CallKind, Commit, FakeClient, FakeMember, Snapshot
 from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, VirtualClock, VirtualTimeLoop, virtual_backend
 
 config = Config(enabled=True)
@@ -89,7 +89,7 @@ async def fake() -> None:
         etcd.commit_hooks.append(commit_hook)
 
 
-def commit_hook(commit: Revision) -> None:
+def commit_hook(commit: Commit) -> None:
     assert_type(commit.events, tuple[WatchEvent, ...])
 
 
@@ -97,7 +97,7 @@ def see(etcd: FakeEtcd) -> None:
     assert_type((etcd.revision, etcd.raft_term), tuple[int, int])
     assert_type(etcd.leader, FakeMember | None)
     assert_type(etcd.calls, Counter[CallKind])
-    assert_type(etcd.history, Sequence[Revision])
+    assert_type(etcd.history, Sequence[Commit])
     assert_type([(commit.revision, commit.time) for commit in etcd.history], list[tuple[int, float]])
     assert_type([event.kv.key for commit in etcd.history for event in commit.events], list[bytes])
     assert_type([kv.value for kv in etcd.keys().values()], list[bytes])
@@ -220,7 +220,7 @@ def ail(member: FakeMember) -> None:
     assert_type((member.frozen, member.is_well, member.is_running), tuple[bool, bool, bool])
 
 
-async def serve(member: FakeMember, commit: Revision) -> None:
+async def serve(member: FakeMember, commit: Commit) -> None:
     """What the fake's own parts call."""
     member.check_up()
     member.applied(commit)

@@ -125,7 +125,7 @@ class EtcdClient:
             clock: The balancer's monotonic clock. The event loop's clock is not available in the callbacks of a stream.
         """
         self._dial = dial
-        self._balancer = balancer
+        self._selector = balancer
         self._authenticator = login
         login.on_header = self._logged_in
         self._clock = clock
@@ -192,17 +192,17 @@ class EtcdClient:
 
     @property
     def endpoint_number(self) -> int:
-        return 0 if self._balancer is None else self._balancer.number
+        return 0 if self._selector is None else self._selector.number
 
     def report_endpoint_failure(self, used: int) -> None:
         self._switch(used, None)
 
     def _switch(self, used: int, going_away: GoingAwayError | None) -> None:
-        if self._balancer is None or self._closed:
+        if self._selector is None or self._closed:
             return
         left = self._endpoint
         last_received_at = -math.inf if left is None else left.last_received_at
-        if not self._balancer.switch(used, self._clock(), last_received_at):
+        if not self._selector.switch(used, self._clock(), last_received_at):
             return
         self._endpoint = None
         if left is not None:
@@ -229,7 +229,7 @@ class EtcdClient:
             self._endpoint.close()
         with anyio.move_on_after(_CLOSING):
             for stream in streams:
-                await stream.ended.wait()
+                await stream.closed.wait()
             if self._endpoint is not None:
                 await self._endpoint.wait_closed()
             await self._versions.wait_closed()
@@ -244,8 +244,8 @@ class EtcdClient:
                 "the connection belongs to another process: this process was forked while it was in use"
             )
         if self._endpoint is None:
-            if self._balancer is not None:
-                self._balancer.opened(self._clock())
+            if self._selector is not None:
+                self._selector.opened(self._clock())
             self._endpoint = self._dial(self.endpoint_number)
         return self._endpoint
 
@@ -279,8 +279,8 @@ class EtcdClient:
             else:
                 if (stranger := self._check_cluster_id(endpoint, answer)) is not None:
                     raise stranger
-                if self._balancer is not None:
-                    self._balancer.answered_call()
+                if self._selector is not None:
+                    self._selector.answered_call()
                 self._versions.answered()
                 return answer
 
@@ -297,8 +297,8 @@ class EtcdClient:
                 f"{endpoint.name} belongs to cluster {cluster_id:x}, but earlier responses came from cluster "
                 f"{self._cluster_id:x}: check the endpoints"
             )
-        if endpoint is self._endpoint and self._balancer is not None:
-            self._balancer.answered()
+        if endpoint is self._endpoint and self._selector is not None:
+            self._selector.answered()
         self._on_header(answer.header)
         return None
 

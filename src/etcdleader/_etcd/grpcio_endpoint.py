@@ -108,7 +108,7 @@ class GrpcioStream(RpcStream):
             EtcdUnavailableError: The channel was closed.
         """
         super().__init__(metadata, use)
-        self.ended = anyio.Event()
+        self.closed = anyio.Event()
         self._endpoint = endpoint.name
         self._heard = endpoint.on_data
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -176,4 +176,4 @@ class GrpcioStream(RpcStream):
             self._use.call_soon(self._finish, error)  # after the messages that arrived before the end
             return
         self.end(error)
-        self.ended.set()
+        self.closed.set()

@@ -45,7 +45,7 @@ class _Batch:
     answers: KeepAliveResponses = field(default_factory=KeepAliveResponses)
     over: Event = field(default_factory=Event)
     logins: int = 0
-    moved: bool = False
+    was_resent: bool = False
 
     def fail(self, error: EtcdLeaderError) -> None:
         """Fail all leases that have no response."""
@@ -141,8 +141,8 @@ class KeepAliveStream:
         for this in waiting:
             if isinstance(error, InvalidAuthTokenError) and this.logins < MAX_LOGINS:
                 this.logins += 1
-            elif isinstance(error, GoingAwayError) and not this.moved:
-                this.moved = True
+            elif isinstance(error, GoingAwayError) and not this.was_resent:
+                this.was_resent = True
             elif type(error) is not EtcdRefusedError:
                 this.fail(error)
             this.over.set()

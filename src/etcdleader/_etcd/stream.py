@@ -41,10 +41,10 @@ class RpcStream(ABC):
 
     Attributes:
         metadata: The metadata that it was opened with.
-        ended: Set when its thread or connection has ended.
+        closed: Set when the thread or connection that it uses has ended, which may be long after the stream's end.
     """
 
-    ended: anyio.Event
+    closed: anyio.Event
 
     def __init__(self, metadata: Metadata, use: StreamCallbacks) -> None:
         self.metadata = metadata
@@ -108,7 +108,7 @@ class Http2Stream(RpcStream):
             RpcError: The member allows no more streams.
         """
         super().__init__(metadata, use)
-        self.ended = connection.ended
+        self.closed = connection.ended
         self._endpoint = endpoint
         self._error_of = error_of
         self._rpc = rpc

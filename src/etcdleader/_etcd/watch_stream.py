@@ -74,7 +74,7 @@ class _Watch:
     timeout: float
     owner: WatchStream
     server_id: int | None = None
-    requested_at: float = 0.0
+    create_waits_since: float = 0.0
     created: bool = False
     closed: bool = False
 
@@ -127,7 +127,7 @@ class WatchStream:
         self._timeouts.add(timeout)
         if self._stream is not None:
             self._create(watch, self._stream)
-            if watch.requested_at + timeout < self._next_check_at:
+            if watch.create_waits_since + timeout < self._next_check_at:
                 self._wake()
         if not self._running:
             self._running = True
@@ -221,7 +221,7 @@ class WatchStream:
 
     def _response_due_at(self) -> float:
         if self._pending_creates:
-            return self._pending_creates[0].requested_at + self._pending_creates[0].timeout
+            return self._pending_creates[0].create_waits_since + self._pending_creates[0].timeout
         return self._idle_since + self._idle_timeout() if self._by_id else math.inf
 
     def _idle_timeout(self) -> float:
@@ -257,7 +257,7 @@ class WatchStream:
 
     def _create(self, watch: _Watch, stream: RpcStream) -> None:
         watch.server_id = None
-        watch.requested_at = anyio.current_time()
+        watch.create_waits_since = anyio.current_time()
         self._pending_creates.append(watch)
         self._last_id += 1
         start = max(watch.next_revision - 1, 1) if watch.created else watch.next_revision
@@ -304,8 +304,8 @@ class WatchStream:
             # Hundreds of watches may have been requested at once. While responses arrive, etcd is processing them, and a new
             # stream would only make etcd start again.
             first = self._pending_creates[0]
-            first.requested_at = anyio.current_time()
-            if first.requested_at + first.timeout < self._next_check_at:
+            first.create_waits_since = anyio.current_time()
+            if first.create_waits_since + first.timeout < self._next_check_at:
                 self._wake()
         if message.canceled:
             # Refused. Its watch_id has no meaning: etcd 3.5 sends the id of another watch.

@@ -106,7 +106,7 @@ class Connection:
             RpcError: The call failed, or no response arrived in time.
         """
         left = timeout
-        if not self._calls.acquire_nowait():
+        if not self._calls.try_acquire():
             deadline = anyio.current_time() + timeout
             if not await self._calls.acquire(timeout):
                 raise RpcError(Status("UNAVAILABLE", self._no_room("call")))
@@ -368,7 +368,7 @@ class Connection:
             how = status_of(exchange.headers, exchange.trailers)
             if exchange.is_call:
                 # A peer may refuse a request before all of it was sent. Then the rest is not sent.
-                self._codec.end_stream(stream_id)
+                self._codec.finish_stream(stream_id)
                 self._remove(stream_id)
                 exchange.on_close(how)
             else:

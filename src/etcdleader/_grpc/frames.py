@@ -150,7 +150,7 @@ class H2Codec:
         self._unsent.pop(stream_id, None)
         self._low_windows.pop(stream_id, None)
 
-    def end_stream(self, stream_id: int) -> None:
+    def finish_stream(self, stream_id: int) -> None:
         """End our half of a stream that the peer has ended."""
         stream = self._streams.get(stream_id)
         if stream is None or (stream.end_after and not stream.unsent):

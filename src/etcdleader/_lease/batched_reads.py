@@ -69,7 +69,7 @@ class BatchedReads:
             batch = self._gathering.get(timeout)
             if batch is None or len(batch.requests) + len(requests) > _MOST:
                 batch, first = _Batch(requests), 0
-                if await self._goes_alone(batch, timeout):
+                if await self._gather(batch, timeout):
                     return await self._call_limiter.run(partial(self._read, requests, timeout))
             else:
                 first = len(batch.requests)
@@ -84,8 +84,8 @@ class BatchedReads:
                 raise copy(batch.error)  # one copy for each reader: they raise it in different tasks
             # The reader that was to send this batch was cancelled: start again.
 
-    async def _goes_alone(self, batch: _Batch, timeout: float) -> bool:
-        """Return True if no other read has joined in this event-loop iteration and a slot is free.
+    async def _gather(self, batch: _Batch, timeout: float) -> bool:
+        """Gather reads for one event-loop iteration. Return True if no other has joined and the caller must send its own.
 
         Otherwise, start a task that sends the batch. If one of its readers is cancelled, the others are still served.
         """
@@ -94,18 +94,18 @@ class BatchedReads:
         try:
             await anyio.lowlevel.checkpoint()
         except BaseException:
-            self._is_over(batch, timeout)
+            self._finish(batch, timeout)
             raise
         if len(batch.requests) == count and self._call_limiter.available_tokens > 0:
             self._close(batch, timeout)
             return True
         spawn_system_task(
-            partial(self._send, batch, timeout), "etcdleader reads", partial(self._is_over, batch, timeout)
+            partial(self._send, batch, timeout), "etcdleader reads", partial(self._finish, batch, timeout)
         )
         return False
 
     async def _send(self, batch: _Batch, timeout: float) -> None:
-        leave = partial(self._leave, batch, timeout)
+        leave = partial(self._close_and_read, batch, timeout)
         try:
             batch.result = await self._batches.run(lambda: self._call_limiter.run(leave))
         except EtcdLeaderError as error:
@@ -113,7 +113,7 @@ class BatchedReads:
         except Exception as error:  # noqa: BLE001 - no caller awaits this task: the readers receive the error
             batch.error = EtcdUnavailableError(f"a read failed unexpectedly: {error!r}")
 
-    async def _leave(self, batch: _Batch, timeout: float) -> TxnResult:
+    async def _close_and_read(self, batch: _Batch, timeout: float) -> TxnResult:
         self._close(batch, timeout)
         return await self._read(batch.requests, timeout)
 
@@ -121,6 +121,6 @@ class BatchedReads:
         if self._gathering.get(timeout) is batch:
             del self._gathering[timeout]
 
-    def _is_over(self, batch: _Batch, timeout: float) -> None:
+    def _finish(self, batch: _Batch, timeout: float) -> None:
         self._close(batch, timeout)
         batch.over.set()

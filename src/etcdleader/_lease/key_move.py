@@ -47,7 +47,7 @@ class MovingSession(Protocol):
     def on_move_error(self, error: EtcdLeaderError) -> None:
         """Receive the error of a failed call."""
 
-    def on_renewer_crash(self, error: EtcdLeaderError) -> None:
+    def on_internal_error(self, error: EtcdLeaderError) -> None:
         """End the session, because the client's own code has failed."""
 
     def on_moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
@@ -76,7 +76,7 @@ class KeyMove:
         """Schedule the next attempt after ``after`` seconds."""
         self._connection.mover.schedule(self, after)
 
-    def give_up(self) -> None:
+    def end(self) -> None:
         """Send no further request. etcd may still apply a request in flight."""
         self._connection.mover.discard(self)
         self.ended.set()
@@ -150,7 +150,7 @@ class KeyMove:
     def succeeded(self, mod_revision: int, read: Sequence[Result] = ()) -> None:
         """Complete the move: the key is on the new lease."""
         self._session.on_moved_to(self.lease, mod_revision, read)
-        self.give_up()
+        self.end()
 
     def on_lease_not_found(self) -> None:
         """Replace the new lease, which no longer exists. etcd cannot apply any copy of the Txn."""
@@ -171,9 +171,9 @@ class KeyMove:
         """End the session, because the cluster's revision went back."""
         self._session.invalidate(LossReason.REGRESSED, error)
 
-    def on_mover_crash(self, error: EtcdLeaderError) -> None:
+    def on_internal_error(self, error: EtcdLeaderError) -> None:
         """End the session, because the client's own code has failed during the move."""
-        self._session.on_renewer_crash(error)
+        self._session.on_internal_error(error)
 
     def start_later(self) -> None:
         """Schedule the next attempt after a pause."""

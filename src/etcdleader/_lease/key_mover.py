@@ -19,7 +19,7 @@ from .._runtime.events import Event
 from .._runtime.limiter import FairLimiter
 from .._runtime.tasks import ki_protected, spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
-from .deadlines import Deadlines
+from .timer_queue import TimerQueue
 
 _MOST = 64
 """Keys in one Txn. etcd allows 128 operations (``--max-txn-ops``) in the outer Txn and any one nested Txn together."""
@@ -77,7 +77,7 @@ class PendingMove(Protocol):
         """End the session, because the cluster's revision went back."""
         ...
 
-    def on_mover_crash(self, error: EtcdLeaderError) -> None:
+    def on_internal_error(self, error: EtcdLeaderError) -> None:
         """End the session, because the client's own code has failed during the move."""
         ...
 
@@ -91,25 +91,25 @@ class KeyMover:
 
     def __init__(self, connection: _Connection) -> None:
         self._connection = connection
-        self._agenda: Deadlines[PendingMove] = Deadlines()
-        self._under_way: dict[PendingMove, None] = {}
+        self._scheduled: TimerQueue[PendingMove] = TimerQueue()
+        self._in_progress: dict[PendingMove, None] = {}
         self._wake = Event()
         self._scope: anyio.CancelScope | None = None
         self._ended = Event()
 
-    def schedule(self, key: PendingMove, after: float) -> None:
-        """Start the move of ``key`` after ``after`` seconds, unless it is in progress."""
-        if key in self._under_way:
+    def schedule(self, move: PendingMove, after: float) -> None:
+        """Start ``move`` after ``after`` seconds, unless it is in progress."""
+        if move in self._in_progress:
             return
-        self._agenda.set(key, anyio.current_time() + after)
+        self._scheduled.set(move, anyio.current_time() + after)
         self._wake.set()
         if self._scope is None:
             self._scope = anyio.CancelScope()
             spawn_system_task(self._run, "etcdleader moves", self._ended.set)
 
-    def discard(self, key: PendingMove) -> None:
-        """Cancel the scheduled move of ``key``. A move in progress continues."""
-        self._agenda.discard(key)
+    def discard(self, move: PendingMove) -> None:
+        """Cancel ``move`` if it is scheduled. A move in progress continues."""
+        self._scheduled.discard(move)
 
     async def aclose(self) -> None:
         """Cancel all moves, and wait until their task has ended."""
@@ -137,61 +137,61 @@ class KeyMover:
         """Start the due moves. Return the seconds until the next one is due, or None if none is scheduled."""
         now = anyio.current_time()
         granted: dict[float, list[PendingMove]] = {}
-        while (next_at := self._agenda.next()) is not None and next_at <= now:
+        while (next_at := self._scheduled.next()) is not None and next_at <= now:
             count = 0
-            while count < _MOST and (key := self._agenda.pop(now + _TOGETHER)) is not None:
+            while count < _MOST and (move := self._scheduled.pop(now + _TOGETHER)) is not None:
                 count += 1
-                if key.is_over:
+                if move.is_over:
                     continue
-                self._under_way[key] = None
-                if key.is_granted:
+                self._in_progress[move] = None
+                if move.is_granted:
                     # One Txn for each timeout, so that no key waits longer than its own timeout.
-                    granted.setdefault(key.retry, []).append(key)
+                    granted.setdefault(move.retry, []).append(move)
                 else:
-                    group.start_soon(ki_protected(self._grant), key)
+                    group.start_soon(ki_protected(self._grant), move)
         for together in granted.values():
             for first in range(0, len(together), _MOST):
                 group.start_soon(ki_protected(self._move), together[first : first + _MOST])
         return None if next_at is None else next_at - now
 
-    async def _grant(self, key: PendingMove) -> None:
+    async def _grant(self, move: PendingMove) -> None:
         """Request the grant of one lease in a task for this key only, so that a slow grant delays no other key."""
         granted = False
         try:
-            granted = await key.grant()
+            granted = await move.grant()
         except Exception as error:  # noqa: BLE001 - no caller awaits this task
-            self._take_in(key, error)
+            self._on_result(move, error)
         finally:
-            self._under_way.pop(key, None)
+            self._in_progress.pop(move, None)
         if granted:
-            self.schedule(key, _GATHER)
+            self.schedule(move, _GATHER)
         else:
-            key.start_later()
+            move.start_later()
 
-    async def _move(self, keys: Sequence[PendingMove]) -> None:
+    async def _move(self, moves: Sequence[PendingMove]) -> None:
         answers: dict[PendingMove, TxnResult | Exception] = {}
         try:
-            answers = await self._send(keys)
+            answers = await self._send(moves)
         except Exception as error:  # noqa: BLE001 - no caller awaits this task: the keys receive the error
-            answers = dict.fromkeys(keys, error)
+            answers = dict.fromkeys(moves, error)
         finally:
             # This precedes the processing of the answers, because each may schedule the next attempt.
-            for key in keys:
-                self._under_way.pop(key, None)
-        for key, answer in answers.items():
-            self._take_in(key, answer)
+            for move in moves:
+                self._in_progress.pop(move, None)
+        for move, answer in answers.items():
+            self._on_result(move, answer)
 
-    async def _send(self, keys: Sequence[PendingMove]) -> dict[PendingMove, TxnResult | Exception]:
+    async def _send(self, moves: Sequence[PendingMove]) -> dict[PendingMove, TxnResult | Exception]:
         """Send one Txn that moves all these keys. Return the response or the error for each key."""
         sent: list[PendingMove] = []
 
         async def send() -> TxnResult | None:
             # While the call waited for a slot, the read of a renewal may have shown that some keys have moved.
-            sent[:] = [key for key in keys if not key.is_over]
-            txns = [key.txn() for key in sent]
+            sent[:] = [move for move in moves if not move.is_over]
+            txns = [move.txn() for move in sent]
             if len(txns) == 1:
-                return await self._connection.txn(*txns[0], timeout=keys[0].retry)
-            return await self._connection.txn((), txns, timeout=keys[0].retry) if txns else None
+                return await self._connection.txn(*txns[0], timeout=moves[0].retry)
+            return await self._connection.txn((), txns, timeout=moves[0].retry) if txns else None
 
         try:
             result = await self._connection.call_limiter.run(send)
@@ -201,37 +201,37 @@ class KeyMover:
             # etcd refuses the whole Txn because of one key, so each key is sent again alone.
             answers: dict[PendingMove, TxnResult | Exception] = {}
 
-            async def send_alone(key: PendingMove) -> None:
-                answers.update(await self._send([key]))
+            async def send_alone(move: PendingMove) -> None:
+                answers.update(await self._send([move]))
 
             async with anyio.create_task_group() as group:
-                for key in sent:
-                    group.start_soon(ki_protected(send_alone), key)
+                for move in sent:
+                    group.start_soon(ki_protected(send_alone), move)
             return answers
         except EtcdLeaderError as error:
             return dict.fromkeys(sent, error)
         if result is None:
             return {}
         results = [result] if len(sent) == 1 else result.results
-        return {key: one for key, one in zip(sent, results, strict=True) if isinstance(one, TxnResult)}
+        return {move: one for move, one in zip(sent, results, strict=True) if isinstance(one, TxnResult)}
 
-    def _take_in(self, key: PendingMove, answer: TxnResult | Exception) -> None:
+    def _on_result(self, move: PendingMove, answer: TxnResult | Exception) -> None:
         try:
             match answer:
                 case TxnResult():
-                    key.on_response(answer)
+                    move.on_response(answer)
                 case LeaseNotFoundError():
-                    key.on_lease_not_found()
+                    move.on_lease_not_found()
                 case EtcdRegressedError():
-                    key.on_regression(answer)
+                    move.on_regression(answer)
                 case EtcdLeaderError():
-                    key.on_error(answer)
+                    move.on_error(answer)
                 case _:
-                    key.on_mover_crash(
+                    move.on_internal_error(
                         EtcdUnavailableError(f"moving the key to another lease failed unexpectedly: {answer!r}")
                     )
         except Exception as error:  # noqa: BLE001 - it must not end the moves of other keys
             with suppress(Exception):
-                key.on_mover_crash(
+                move.on_internal_error(
                     EtcdUnavailableError(f"moving the key to another lease failed unexpectedly: {error!r}")
                 )

@@ -26,7 +26,7 @@ class Lease:
         ttl: The TTL that etcd granted, in seconds; 0 before a successful response.
     """
 
-    __slots__ = ("_asked", "_connection", "_failed", "_now", "lease_id", "sent_at", "term", "ttl")
+    __slots__ = ("_asked", "_connection", "_failed", "_now", "lease_id", "raft_term_at_grant", "sent_at", "ttl")
 
     def __init__(
         self, connection: SharedConnection, now: Callable[[], float], failed: Callable[[EtcdLeaderError], None]
@@ -37,7 +37,7 @@ class Lease:
         self._asked = False
         """True if a grant with this id was sent and has no response. etcd may have applied it, or may still apply it."""
         self.lease_id = 0
-        self.term = RaftTermAtGrant(0, 0)
+        self.raft_term_at_grant = RaftTermAtGrant(0, 0)
         self.sent_at = -math.inf
         self.ttl = 0
 
@@ -91,7 +91,7 @@ class Lease:
             self._asked = exists
             raise
         self._asked = False
-        self.term, self.sent_at, self.ttl = term, sent_at, granted.ttl
+        self.raft_term_at_grant, self.sent_at, self.ttl = term, sent_at, granted.ttl
 
     async def revoke(self, timeout: float, longest_pause: float) -> None:
         """Revoke the lease, which deletes its keys. Retry until etcd no longer has it.

@@ -98,7 +98,7 @@ class LeaseDeadline:
         if self._uncapped is not None:
             self.deadline, self._uncapped = self._uncapped, None
 
-    def moved(self, sent_at: float, ttl: float, now: float) -> bool:
+    def replace(self, sent_at: float, ttl: float, now: float) -> bool:
         """Set the deadline of the lease to which the key has moved. Return False if the old deadline has passed.
 
         Args:
@@ -127,7 +127,9 @@ class RenewalResult(Enum):
     KEY_LOST = "key lost"
 
 
-def check_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: int, known_term: int) -> RenewalResult:
+def check_renewal(
+    *, ttl: int, key_is_ours: bool, lease_raft_term: int, read_raft_term: int, known_raft_term: int
+) -> RenewalResult:
     """Decide whether a renewal counts.
 
     etcd responds to keep-alives without consensus. A deposed leader of etcd that has not noticed its deposition
@@ -140,16 +142,16 @@ def check_renewal(*, ttl: int, key_is_ours: bool, lease_term: int, read_term: in
             of etcd responds with 0 for a lease of which it has no record, so only the read decides.
         key_is_ours: True if the read showed the key with its create_revision, on this lease or on the one to which it
             moves.
-        lease_term: The raft term under which the lease is trusted; 0 if there is none.
-        read_term: The raft_term of the linearizable read, which was sent after a response to the proposal. 0 if the member
+        lease_raft_term: The raft term under which the lease is trusted; 0 if there is none.
+        read_raft_term: The raft_term of the linearizable read, which was sent after a response to the proposal. 0 if the member
             reports none, or if another member has responded to the proposal.
-        known_term: The highest raft_term known before the proposal was sent.
+        known_raft_term: The highest raft_term known before the proposal was sent.
     """
     if not key_is_ours:
         return RenewalResult.KEY_LOST
-    if ttl <= 0 or read_term == 0 or read_term < known_term:
+    if ttl <= 0 or read_raft_term == 0 or read_raft_term < known_raft_term:
         return RenewalResult.UNCONFIRMED
-    return RenewalResult.CONFIRMED if read_term == lease_term else RenewalResult.KEPT
+    return RenewalResult.CONFIRMED if read_raft_term == lease_raft_term else RenewalResult.KEPT
 
 
 def loss_reason_at(seen: LossReason, remaining: float) -> LossReason:
@@ -163,10 +165,10 @@ def loss_reason_at(seen: LossReason, remaining: float) -> LossReason:
     return LossReason.EXPIRED if ends_by_itself and remaining <= 0 else seen
 
 
-def describe_unconfirmed(ttl: int, read_term: int, known_term: int) -> str:
+def describe_unconfirmed(ttl: int, read_raft_term: int, known_raft_term: int) -> str:
     """Describe why a renewal is ``UNCONFIRMED``."""
     if ttl <= 0:
         return "etcd responded to a keep-alive with TTL 0, but the lease's key still exists"
-    if not read_term:
+    if not read_raft_term:
         return "a keep-alive was not confirmed by a single etcd member that reported its raft term"
-    return f"a keep-alive was confirmed in raft term {read_term}, which is below the known raft term {known_term}"
+    return f"a keep-alive was confirmed in raft term {read_raft_term}, which is below the known raft term {known_raft_term}"

@@ -23,7 +23,7 @@ class LeaseListener(Protocol):
         """Receive the key's new lease, after etcd has elected another leader."""
 
     def renewed(self, duration: float, remaining: float) -> None:
-        """Receive a confirmed renewal.
+        """Receive a renewal that counts: confirmed for a leader, or that keeps the lease of a waiting candidate.
 
         Args:
             duration: The seconds from sending the renewal to its confirmation.

@@ -46,7 +46,7 @@ class LeasedKey:
         """Return the key while a Txn without a response moves it to this lease. 0 means that there is no such Txn."""
         return replace(self, moving_to=lease_id)
 
-    def moved(self) -> LeasedKey:
+    def on_new_lease(self) -> LeasedKey:
         """Return the key on the lease to which it was moving."""
         return replace(self, lease_id=self.moving_to, moving_to=0, moves=self.moves + 1)
 

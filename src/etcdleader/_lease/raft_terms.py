@@ -59,6 +59,6 @@ class RaftTerms:
         """Return whether a lease of this term must be replaced, because etcd has elected another leader since."""
         return term != self.latest
 
-    def of(self, term: RaftTermAtGrant) -> int:
+    def comparable_raft_term(self, term: RaftTermAtGrant) -> int:
         """Return a lease's raft term for comparison with other terms; 0 if the lease is from another history."""
         return term.raft_term if term.history == self.latest.history else 0

@@ -102,16 +102,22 @@ class Renewable(Protocol):
         ...
 
     def on_response(
-        self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], *, read_term: int, known_term: int
+        self,
+        sent_at: float,
+        answer: KeepAlive,
+        read: Sequence[KeyValue | None],
+        *,
+        read_raft_term: int,
+        known_raft_term: int,
     ) -> bool:
-        """Process the responses to a keep-alive and to the read after it. Return False if the renewal is unconfirmed.
+        """Process the responses to a keep-alive and to the read after it. Return False if the lease must be renewed again.
 
         Args:
             sent_at: The time when the keep-alive was sent.
             answer: The response to the keep-alive.
             read: The keys as the read showed them; None for a key that does not exist.
-            read_term: The raft_term of the read; 0 if another member has responded to the proposal.
-            known_term: The highest raft_term known before the proposal was sent.
+            read_raft_term: The raft_term of the read; 0 if another member has responded to the proposal.
+            known_raft_term: The highest raft_term known before the proposal was sent.
         """
         ...
 
@@ -127,7 +133,7 @@ class Renewable(Protocol):
         """End the session, because the cluster's revision went back."""
         ...
 
-    def on_renewer_crash(self, error: EtcdLeaderError) -> None:
+    def on_internal_error(self, error: EtcdLeaderError) -> None:
         """End the session, because the client's own code has failed."""
         ...
 
@@ -141,14 +147,14 @@ class _Evidence:
 
     Attributes:
         sent_at: The time when each keep-alive was sent, by lease id.
-        known_term: The highest raft_term known before the proposal was sent.
+        known_raft_term: The highest raft_term known before the proposal was sent.
         give_up_at: The end of the attempt, in seconds on the event loop's clock.
         unconfirmed: The leases that were not renewed.
         member_id: The member that has responded to the proposal.
     """
 
     sent_at: Mapping[int, float]
-    known_term: int
+    known_raft_term: int
     give_up_at: float
     unconfirmed: list[Renewable]
     member_id: int = 0
@@ -168,7 +174,7 @@ class RenewalRound:
     __slots__ = (
         "_connection",
         "_first_unanswered",
-        "_is_due",
+        "_is_to_be_renewed",
         "_leases",
         "_release",
         "_retry_other_endpoint",
@@ -194,7 +200,7 @@ class RenewalRound:
         """
         self._connection = connection
         self._leases = leases
-        self._is_due = wanted
+        self._is_to_be_renewed = wanted
         self._release = release
         self._retry_other_endpoint = False
         self._first_unanswered: Renewable | None = None
@@ -231,7 +237,7 @@ class RenewalRound:
             self._release(self, self._leases)
 
     def _still_due(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
-        return [lease for lease in leases if self._is_due(lease)]
+        return [lease for lease in leases if self._is_to_be_renewed(lease)]
 
     async def _attempt(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
         """Try once to renew the leases, within the shortest ``retry``. Return those that must be renewed still."""
@@ -315,16 +321,16 @@ class RenewalRound:
                 return
             self._fail([lease for lease, _ in some], error, evidence)
             return
-        header, known_term = result.header, evidence.known_term
+        header, known_raft_term = result.header, evidence.known_raft_term
         # A member other than that of the proposal may not have applied an entry of the current term.
-        read_term = header.raft_term if header.member_id == evidence.member_id else 0
-        if 0 < read_term < known_term:
-            self._connection.history_was_replaced(read_term)
+        read_raft_term = header.raft_term if header.member_id == evidence.member_id else 0
+        if 0 < read_raft_term < known_raft_term:
+            self._connection.history_was_replaced(read_raft_term)
         found, settled = iter(result.results), []
         for (lease, answer), of_one in zip(some, keys, strict=True):
             read = [_only(next(found)) for _ in of_one]
             sent_at = evidence.sent_at[answer.lease_id]
-            if lease.on_response(sent_at, answer, read, read_term=read_term, known_term=known_term):
+            if lease.on_response(sent_at, answer, read, read_raft_term=read_raft_term, known_raft_term=known_raft_term):
                 settled.append(lease)
             else:
                 self._retry_other_endpoint = True

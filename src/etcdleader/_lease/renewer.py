@@ -19,8 +19,8 @@ from .._runtime.events import Event
 from .._runtime.min_counter import MinCounter
 from .._runtime.tasks import ki_protected
 from ..errors import EtcdUnavailableError
-from .deadlines import Deadlines
 from .renewal_round import MAX_KEYS_PER_READ, Renewable, RenewalConnection, RenewalRound
+from .timer_queue import TimerQueue
 
 _SHORTEST_PAUSE = 0.001
 """Seconds. On a clock slower than the loop's, each sleep ends too early, and the remaining time shrinks toward zero."""
@@ -51,7 +51,7 @@ class _ClockUse:
     late: float = 0.0
     """Seconds by which the last reading was late."""
 
-    def moved(self, now: float, pause: float) -> bool:
+    def read_and_compare(self, now: float, pause: float) -> bool:
         """Read the clock. Return whether it has moved relative to the loop's clock.
 
         Args:
@@ -76,7 +76,7 @@ class LeaseRenewer:
     def __init__(self, connection: RenewalConnection) -> None:
         self._connection = connection
         self._leases: dict[Renewable, RenewalRound | None] = {}
-        self._deadlines: Deadlines[Renewable] = Deadlines()
+        self._next_checks: TimerQueue[Renewable] = TimerQueue()
         self._clocks: dict[Clock, _ClockUse] = {}
         self._ticks: dict[Renewable, float] = {}
         self._distinct_ticks = MinCounter()
@@ -103,7 +103,7 @@ class LeaseRenewer:
         """Stop renewing and checking ``lease``."""
         if lease in self._leases:
             del self._leases[lease]
-            self._deadlines.discard(lease)
+            self._next_checks.discard(lease)
             use = self._clocks[lease.clock]
             use.users -= 1
             if not use.users:
@@ -120,7 +120,7 @@ class LeaseRenewer:
             self._ticks[lease] = every
             self._distinct_ticks.add(every)
             # Leave the check to the task, because the caller is still in the middle of a change.
-            self._deadlines.set(lease, -math.inf)
+            self._next_checks.set(lease, -math.inf)
             if anyio.current_time() + every < self._sleeps_until:
                 self._wake.set()
 
@@ -146,13 +146,13 @@ class LeaseRenewer:
     def check_soon(self, lease: Renewable) -> None:
         """Wake the task to check ``lease`` now, earlier than planned."""
         if lease in self._leases:
-            self._deadlines.set(lease, -math.inf)
+            self._next_checks.set(lease, -math.inf)
             self._wake.set()
 
     def check_all_soon(self) -> None:
         """Wake the task to check every lease now."""
         for lease in self._leases:
-            self._deadlines.set(lease, -math.inf)
+            self._next_checks.set(lease, -math.inf)
         self._wake.set()
 
     async def renew_now(self, lease: Renewable) -> None:
@@ -182,7 +182,7 @@ class LeaseRenewer:
             except Exception as error:  # noqa: BLE001 - no caller awaits this task: the leases receive the error
                 failure = EtcdUnavailableError(f"renewing leases failed unexpectedly: {error!r}")
                 for lease in list(self._leases):
-                    lease.on_renewer_crash(failure)
+                    lease.on_internal_error(failure)
                 await anyio.sleep(_REST)
 
     async def _run(self) -> None:
@@ -202,7 +202,7 @@ class LeaseRenewer:
         now = anyio.current_time()
         self._compare_clocks(now)
         due: dict[Renewable, float] = {}
-        while len(due) < MAX_KEYS_PER_READ and (lease := self._deadlines.pop(now)) is not None:
+        while len(due) < MAX_KEYS_PER_READ and (lease := self._next_checks.pop(now)) is not None:
             if (pause := self._check(lease, now)) is not None:
                 due[lease] = pause
         if due:
@@ -211,7 +211,7 @@ class LeaseRenewer:
                 if lease in self._leases:
                     due[lease] = pause
             self._start_round(group, due)
-        next_look = self._deadlines.next()
+        next_look = self._next_checks.next()
         if next_look is None:
             return self._tick
         return min(self._tick, max(next_look - now, _PACE if due else _SHORTEST_PAUSE))
@@ -228,7 +228,7 @@ class LeaseRenewer:
             if due_in <= 0:
                 return pause
             pause = min(pause, due_in)
-        self._deadlines.set(lease, when := now + pause)
+        self._next_checks.set(lease, when := now + pause)
         if when < self._sleeps_until:
             self._wake.set()
         return None
@@ -237,8 +237,8 @@ class LeaseRenewer:
         """Return up to ``most`` leases that are due soon. They join this round, which saves a later one."""
         found: list[Renewable] = []
         left: list[tuple[Renewable, float]] = []
-        while len(found) < most and len(left) < most and (when := self._deadlines.next()) is not None:
-            lease = self._deadlines.pop(when)
+        while len(found) < most and len(left) < most and (when := self._next_checks.next()) is not None:
+            lease = self._next_checks.pop(when)
             assert lease is not None
             if self._leases[lease] is None and lease.can_renew_early():
                 found.append(lease)
@@ -247,23 +247,23 @@ class LeaseRenewer:
                 if when > now:
                     break  # the leases after it are due even later
         for lease, when in left:
-            self._deadlines.set(lease, when)
+            self._next_checks.set(lease, when)
         return found
 
     def _compare_clocks(self, now: float) -> None:
-        moved = {clock for clock, use in self._clocks.items() if use.moved(now, self._pause)}
+        moved = {clock for clock, use in self._clocks.items() if use.read_and_compare(now, self._pause)}
         if moved:
             for lease in self._leases:
                 if lease.clock in moved:
-                    self._deadlines.set(lease, -math.inf)
+                    self._next_checks.set(lease, -math.inf)
 
     def _start_round(self, group: TaskGroup, leases: Mapping[Renewable, float]) -> RenewalRound:
         """Start a round. The values are the seconds until the next check of each lease."""
-        this = RenewalRound(self._connection, list(leases), wanted=self._is_due, release=self._release)
+        this = RenewalRound(self._connection, list(leases), wanted=self._is_to_be_renewed, release=self._release)
         now = anyio.current_time()
         for lease, pause in leases.items():
             self._leases[lease] = this
-            self._deadlines.set(lease, now + pause)
+            self._next_checks.set(lease, now + pause)
         group.start_soon(ki_protected(this.run))
         return this
 
@@ -277,6 +277,6 @@ class LeaseRenewer:
                     self.check_soon(lease)
         this.notify()
 
-    def _is_due(self, lease: Renewable) -> bool:
+    def _is_to_be_renewed(self, lease: Renewable) -> bool:
         """Return whether the lease must still be renewed."""
         return lease in self._leases and lease.due_in() is not None

@@ -53,15 +53,9 @@ class Session:
     )  # fmt: skip
 
     def __init__(
-        self,
-        connection: SharedConnection,
-        timing: Timing,
-        *,
-        clock: Clock,
-        listener: LeaseListener,
-        owner: KeyOwner,
-        readable: bytes,
-    ) -> None:
+        self, connection: SharedConnection, timing: Timing,
+        *, clock: Clock, listener: LeaseListener, owner: KeyOwner, readable: bytes,
+    ) -> None:  # fmt: skip
         """Send no request yet. ``readable`` is a key that the user may read, even if it does not exist."""
         self._connection = connection
         self.timing = timing
@@ -129,7 +123,7 @@ class Session:
 
     @property
     def _session_deadline(self) -> LeaseDeadline:
-        """The clock whose deadline ends the session: *trusted* for a leader, *kept* for a waiting candidate."""
+        """The deadline that ends the session: *trusted* for a leader, *kept* for a waiting candidate."""
         return self._kept_deadline if self._on_tick is None else self.trusted_deadline
 
     # Grant, renewal and release
@@ -170,7 +164,7 @@ class Session:
             self._move_if_outdated()
         self._near_front = may
 
-    def drain(self) -> None:
+    def limit_renewals(self) -> None:
         """Renew for at most one more ``lease``, so that work which ignores cancellation cannot hold the key forever."""
         self._schedule.end_at(self.now() + self.timing.lease)
 
@@ -208,7 +202,7 @@ class Session:
         leases = [self._lease]
         if self._move is not None:
             # The move's Txn may be in flight, so the key may be on either lease.
-            self._move.give_up()
+            self._move.end()
             leases.append(self._move.lease)
         if self._attached is not None:
             self._attached.stop()
@@ -235,7 +229,7 @@ class Session:
             self.invalidate(LossReason.EXPIRED)
         if self._schedule.is_over(now):
             if self._move is not None:
-                self._move.give_up()  # the work had one more ``lease`` to end, and has not ended
+                self._move.end()  # the work had one more ``lease`` to end, and has not ended
         elif self._near_front:
             self._move_if_outdated()
         if self._on_tick is None:
@@ -268,9 +262,15 @@ class Session:
         return (self.own.key,) if self._also_read is None else (self.own.key, self._also_read)
 
     def on_response(
-        self, sent_at: float, answer: KeepAlive, read: Sequence[KeyValue | None], *, read_term: int, known_term: int
+        self,
+        sent_at: float,
+        answer: KeepAlive,
+        read: Sequence[KeyValue | None],
+        *,
+        read_raft_term: int,
+        known_raft_term: int,
     ) -> bool:
-        """Process the responses to a keep-alive and to the read after it. Return False if the renewal is unconfirmed."""
+        """Process the responses to a keep-alive and to the read after it. Return False if the lease must be renewed again."""
         kv = read[0]
         if answer.lease_id != self.lease_id and kv is not None:
             return True  # the key has moved meanwhile, so the old lease no longer matters
@@ -284,15 +284,15 @@ class Session:
         verdict = check_renewal(
             ttl=answer.ttl,
             key_is_ours=ours,
-            lease_term=self._connection.raft_terms.of(self._lease.term),
-            read_term=read_term,
-            known_term=known_term,
+            lease_raft_term=self._connection.raft_terms.comparable_raft_term(self._lease.raft_term_at_grant),
+            read_raft_term=read_raft_term,
+            known_raft_term=known_raft_term,
         )
         if verdict is RenewalResult.KEY_LOST:
             self.invalidate(LossReason.REVOKED if answer.ttl <= 0 else LossReason.DELETED)
             return True
         if verdict is RenewalResult.UNCONFIRMED:
-            self.on_error(EtcdUnavailableError(describe_unconfirmed(answer.ttl, read_term, known_term)))
+            self.on_error(EtcdUnavailableError(describe_unconfirmed(answer.ttl, read_raft_term, known_raft_term)))
             return False
         now = self.now()
         remaining = self.trusted_deadline.remaining(now)
@@ -328,7 +328,7 @@ class Session:
         """Wait for the back-off before the next attempt."""
         self._schedule.postpone(self.now())
 
-    def on_renewer_crash(self, error: EtcdLeaderError) -> None:
+    def on_internal_error(self, error: EtcdLeaderError) -> None:
         """End the session, because the renewals have failed unexpectedly and its deadline was not checked."""
         self.on_error(error)
         self.invalidate(LossReason.EXPIRED, error)
@@ -347,7 +347,7 @@ class Session:
             self._move.start(after)
 
     def _move_if_outdated(self) -> None:
-        if self._move is None and self._connection.raft_terms.is_outdated(self._lease.term):
+        if self._move is None and self._connection.raft_terms.is_outdated(self._lease.raft_term_at_grant):
             self.start_move(self._schedule.draw_move_delay(self.lease_remaining()))
 
     @property
@@ -371,17 +371,16 @@ class Session:
 
     def on_move_error(self, error: EtcdLeaderError) -> None:
         """Report a failed call for a lease or a move. For a leader, report it like a failed renewal."""
-        report = self.listener.etcd_failed if self._on_tick is None or self.loss_reason is not None else self.on_error
-        report(error)
+        (self.listener.etcd_failed if self._on_tick is None or self.loss_reason is not None else self.on_error)(error)
 
     def on_moved_to(self, lease: Lease, mod_revision: int, read: Sequence[Result]) -> None:
         """Record that the key is on this lease. ``read`` has the ranges of the move's Txn; empty without its response."""
-        self.own, self._lease, self._move = self.own.moved(), lease, None
+        self.own, self._lease, self._move = self.own.on_new_lease(), lease, None
         now = self.now()
         self._kept_deadline = self._deadline_of(lease)
         if self._on_tick is None:
             self.trusted_deadline = self._deadline_of(lease)  # no term relies on the old deadline yet
-        elif not self.trusted_deadline.moved(lease.sent_at, lease.ttl, now):
+        elif not self.trusted_deadline.replace(lease.sent_at, lease.ttl, now):
             self.invalidate(LossReason.EXPIRED)
             return
         self._confirmed_at = lease.sent_at

@@ -1,7 +1,7 @@
 """The connection to etcd that managers share: pooled, checks revisions, renews leases and moves keys.
 
-Users with an equal client share one connection per event loop and process. It has one channel, one stream of each kind
-and one ticker. The pool opens a connection for its first user and closes it when the last user leaves.
+Users with an equal client share one connection per event loop and process. It has one watch stream, one keep-alive stream
+and one task that renews leases. The pool opens a connection for its first user and closes it when the last user leaves.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ class BaseManager(ServingManager):
         cancelled = False
         try:
             async with anyio.create_task_group() as group:
-                self._reporter.on_trouble = lambda error: self._run_error_callbacks(group, campaign, error)
+                self._reporter.on_error = lambda error: self._run_error_callbacks(group, campaign, error)
                 group.start_soon(ki_protected(self._contend_shielded), campaign)
                 try:
                     await campaign.queued.wait()

@@ -239,7 +239,7 @@ class Leadership:
             await self._session.renew_now()
 
     def _on_close(self) -> None:
-        self._session.drain()
+        self._session.limit_renewals()
         self._reporter.ending(self.scope.term)
 
     def _on_lost(self) -> None:

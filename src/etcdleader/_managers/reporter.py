@@ -49,7 +49,8 @@ class Reporter(Waiters):
 
     Attributes:
         status: The manager's status.
-        on_trouble: Called with an error, once per kind of error and outage. The manager runs ``on_error`` callbacks.
+        on_error: Called with each error that ``on_error`` callbacks receive: those of etcd once per kind and outage, and each
+            overrun and late error of work.
         on_resign_request: Called when an operator asks the leader to step down.
     """
 
@@ -58,7 +59,7 @@ class Reporter(Waiters):
     _metrics: GuardedMetrics
     clock: InitVar[Callable[[], float]]
     status: LeaderStatus = LeaderStatus.INIT
-    on_trouble: Callable[[EtcdLeaderError], None] = _ignore
+    on_error: Callable[[EtcdLeaderError], None] = _ignore
     on_resign_request: Callable[[], None] = _ignore
     _counts: Any = field(default_factory=_Counts)  # for type checkers, the fields of ElectionStatistics are read-only
     _outages: Outages = field(default_factory=Outages)
@@ -87,7 +88,7 @@ class Reporter(Waiters):
 
     def campaign_ends(self) -> None:
         """Record that the campaign has ended. Callbacks for errors are no longer called."""
-        self.on_trouble = _ignore
+        self.on_error = _ignore
         self._health.campaign_ends()
         self._set_leader(known=None)
 
@@ -143,17 +144,17 @@ class Reporter(Waiters):
         self._metrics.emit(Metrics.overrun, term)
         error = OverrunError(term)
         _logger.error("%s", error, extra={"election": term.election, "token": term.token})
-        self.on_trouble(error)
+        self.on_error(error)
 
     def raised_late(self, term: Term, error: EtcdLeaderError, *, tell: bool) -> None:
-        """Log an error in work or a callback that the end of its term caused. ``tell``: also call ``on_trouble``."""
+        """Log an error in work or a callback that the end of its term caused. ``tell``: also call ``on_error``."""
         _logger.warning(
             "work or a callback of %s for %r (token %d) raised %s after the end of its term: %s",
             *(term.identity, term.election, term.token, type(error).__name__, error),
             extra=_facts(term),
         )
         if tell:
-            self.on_trouble(error)
+            self.on_error(error)
 
     def short_lease(self, lease: float) -> None:
         """Warn that the lease is shorter than ``MIN_RECOMMENDED_LEASE``, which is allowed."""
@@ -295,11 +296,11 @@ class Reporter(Waiters):
         self._metrics.emit(Metrics.etcd_failed, error)
 
     def _report_trouble(self, news: Sequence[News], error: EtcdLeaderError, remaining: float | None = None) -> None:
-        """Log what is news, and call ``on_trouble``. ``remaining``: seconds left of the lease, if a renewal failed."""
+        """Log what is news, and call ``on_error``. ``remaining``: seconds left of the lease, if a renewal failed."""
         if News.KIND in news:
             if remaining is None:
                 _logger.warning("%s: etcd request failed: %s", self._name, error)
-            self.on_trouble(error)
+            self.on_error(error)
         if News.RENEWALS_FAIL in news:
             _logger.warning("renewals of %s began to fail, %.1f s left: %s", self._name, remaining, error)
         if News.CRITICAL in news:

@@ -51,7 +51,7 @@ class FairLimiter:
         """The number of callers that wait for a token."""
         return len(self._waiting)
 
-    def acquire_nowait(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take a token if one is free, and return whether it did. While a token is free, no caller waits."""
         if self.borrowed_tokens >= self._total_tokens:
             return False
@@ -64,7 +64,7 @@ class FairLimiter:
         The time is counted from the beginning of the wait, or from ``progress_at`` if that is later. After True, the
         caller must call ``release``.
         """
-        if self.acquire_nowait():
+        if self.try_acquire():
             return True
         begun = anyio.current_time()
         turn = Event()
@@ -106,6 +106,6 @@ class FairLimiter:
         self._wake_waiters()
 
     def _wake_waiters(self) -> None:
-        while self._waiting and self.acquire_nowait():
+        while self._waiting and self.try_acquire():
             turn, _ = self._waiting.popitem(last=False)
             turn.set()

@@ -18,7 +18,7 @@ from ._controls import Controls
 from ._lessor import Lessor
 from ._notification import Notification
 from ._raft_leadership import Electable, RaftLeadership
-from ._store import MAX_TXN_OPS, Revision, Store
+from ._store import MAX_TXN_OPS, Commit, Store
 
 _EXPIRY_PERIOD = 0.5
 _CATCH_UP_PERIOD = 0.1
@@ -30,7 +30,7 @@ class Replica(Electable, Protocol):
     def entry_applied(self) -> None:
         """Apply one more entry of raft's log, and adopt its term."""
 
-    def applied(self, commit: Revision) -> None:
+    def applied(self, commit: Commit) -> None:
         """Apply a commit."""
 
     def start_over(self) -> None:
@@ -124,7 +124,7 @@ class Cluster(Background):
             EtcdUnavailableError: The alarm NOSPACE is raised.
         """
         self._need_space()
-        self._enter()
+        self._append_entry()
         if lease_id in self.lessor:
             raise LeaseExistsError("etcdserver: lease already exists")
         now = anyio.current_time()
@@ -143,7 +143,7 @@ class Cluster(Background):
         Raises:
             LeaseNotFoundError: There is no such lease.
         """
-        self._enter()
+        self._append_entry()
         if lease_id not in self.lessor:
             raise LeaseNotFoundError("etcdserver: requested lease not found")
         if not halfway:
@@ -179,7 +179,7 @@ class Cluster(Background):
         if any(isinstance(operation, Put) for operation in _flattened(txn)):
             self._need_space()
         if is_proposed(txn):
-            self._enter()
+            self._append_entry()
         succeeded = all(self.store.holds(one) for one in txn.compare)
         operations = txn.success if succeeded else txn.failure
         self.store.check(operations, self.lessor.__contains__)
@@ -187,7 +187,7 @@ class Cluster(Background):
             results = self.store.apply(operations, anyio.current_time(), header)
         return TxnResult(succeeded, tuple(results), header(self.store.revision))
 
-    def _enter(self) -> None:
+    def _append_entry(self) -> None:
         """Let the members apply one more entry of raft's log."""
         for member in self.members:
             member.entry_applied()
@@ -223,7 +223,7 @@ class Cluster(Background):
             ValueError: The chosen member has a fault.
         """
         self.leadership.elect(self.members, chosen)
-        self._enter()  # A new leader's empty entry.
+        self._append_entry()  # A new leader's empty entry.
         self.unapplied_lessor = None
         self.lessor.promote(anyio.current_time())
         self.look_at_the_leader()

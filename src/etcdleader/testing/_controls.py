@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ._calls import CallKind, Hook
-from ._store import Revision
+from ._store import Commit
 
 
 class Controls:
@@ -16,10 +16,11 @@ class Controls:
         self.hooks: list[Hook] = []
         """Functions, plain or async, that are called with each request.
 
-        They are called twice: when etcd has received the request, and when it has been done. A hook's exception is
-        raised in the call. For a request on a stream, it is raised when the fake is left.
+        They are called when etcd has received the request, and again when it has been done. For the creation of a watch
+        they are called once, before it. For the cancellation of a watch and a progress request they are not called. A
+        hook's exception is raised in the call. For a request on a stream, it is raised when the fake is left.
         """
-        self.commit_hooks: list[Callable[[Revision], None]] = []
+        self.commit_hooks: list[Callable[[Commit], None]] = []
         """Functions that are called with each commit, before any client can have received it. They must not raise."""
         self.calls: Counter[CallKind] = Counter()
         """The number of requests that all clients have sent, by kind."""

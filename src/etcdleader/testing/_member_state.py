@@ -9,7 +9,7 @@ from .._etcd.api import Header
 from ..errors import EtcdUnavailableError
 from ._cluster import Cluster
 from ._lessor import Lessor
-from ._store import Revision
+from ._store import Commit
 from ._watches import Watches
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class MemberState:
         if self.is_well:
             self._raft_term = self._cluster.raft_term
 
-    def applied(self, commit: Revision) -> None:
+    def applied(self, commit: Commit) -> None:
         """Apply a commit, unless the member has a fault."""
         if self.is_well:
             self.watches.notify(commit)

@@ -30,7 +30,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Revision:
+class Commit:
     """One commit.
 
     Attributes:
@@ -65,7 +65,7 @@ class Store:
     revision: int = 1
     compacted: int = 0
     keys: dict[bytes, api.KeyValue] = field(default_factory=dict)
-    history: list[Revision] = field(default_factory=list)
+    history: list[Commit] = field(default_factory=list)
     _on_lease: defaultdict[int, set[bytes]] = field(default_factory=lambda: defaultdict(set))
     _events: list[api.WatchEvent] = field(default_factory=list)
 
@@ -74,7 +74,7 @@ class Store:
         keys, history = dict(self.keys), list(self.history)
         return replace(self, keys=keys, history=history, _on_lease=deepcopy(self._on_lease), _events=[])
 
-    def since(self, revision: int) -> Sequence[Revision]:
+    def since(self, revision: int) -> Sequence[Commit]:
         """Return the commits from ``revision`` on."""
         return self.history[max(revision - 2, 0) :]
 
@@ -197,5 +197,5 @@ class Store:
     def _commit(self, now: float) -> None:
         if self._events:
             self.revision += 1
-            self.history.append(Revision(self.revision, now, tuple(self._events)))
+            self.history.append(Commit(self.revision, now, tuple(self._events)))
             self._events = []

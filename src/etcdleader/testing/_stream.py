@@ -41,7 +41,7 @@ class FakeStream(RpcStream):
         self, metadata: Metadata, use: StreamCallbacks, link: Link, heard: Callable[[], None], *, watches: bool
     ) -> None:
         super().__init__(metadata, use)
-        self.ended = anyio.Event()
+        self.closed = anyio.Event()
         self._link = link
         self._network = link.network
         self._cluster = link.cluster
@@ -75,7 +75,7 @@ class FakeStream(RpcStream):
         super()._failed(error)
 
     def _hang_up(self) -> None:
-        self.ended.set()
+        self.closed.set()
         self._member.streams.pop(self, None)
         for watch in self._watches.values():
             self._member.watches.close(watch)

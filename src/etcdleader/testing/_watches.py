@@ -9,7 +9,7 @@ from itertools import chain
 
 from .._etcd.api import Header, WatchEvent
 from .._etcd.messages import WatchCreateRequest, WatchResponse
-from ._store import Revision, Store, in_range
+from ._store import Commit, Store, in_range
 
 
 @dataclass(eq=False, slots=True)
@@ -69,7 +69,7 @@ class Watches:
         if not watches and watches is not self._on_a_range:
             del self._on_one_key[watch.key]
 
-    def notify(self, commit: Revision) -> None:
+    def notify(self, commit: Commit) -> None:
         """Send the events of one commit to the watches that have caught up, one message for each watch."""
         events: defaultdict[ServerWatch, list[WatchEvent]] = defaultdict(list)
         for event in commit.events:

@@ -16,9 +16,9 @@ from ._cluster import Cluster
 from ._controls import Controls
 from ._lessor import Lessor
 from ._member import FakeMember
-from ._store import Revision, Store
+from ._store import Commit, Store
 
-__all__ = ("Call", "CallKind", "FakeClient", "FakeEtcd", "FakeMember", "Revision", "Snapshot")
+__all__ = ("Call", "CallKind", "Commit", "FakeClient", "FakeEtcd", "FakeMember", "Snapshot")
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class FakeEtcd(Controls, anyio.AsyncContextManagerMixin):
         return next((member for member in self._members if self._cluster.leadership.is_of(member)), None)
 
     @property
-    def history(self) -> Sequence[Revision]:
+    def history(self) -> Sequence[Commit]:
         """Every commit, even if it was compacted. After a restore, the commits of the backup and all later ones."""
         return tuple(self._cluster.store.history)
 

@@ -143,7 +143,7 @@ _CONFIRMED_RENEWAL = (
         replacement="""\
 if answer.ttl <= 0:
     for one in leases:
-        one.on_renewer_crash(unanswered)
+        one.on_internal_error(unanswered)
 \\g<0>""",
         test="test_leases_that_are_gone_take_none_of_their_round_along",
     ),

@@ -12,14 +12,14 @@ _TERM = (
         "raft term",
         within="check_renewal",
         pattern=r"CONFIRMED if \w+ == \w+ else",
-        replacement="CONFIRMED if lease_term else",
+        replacement="CONFIRMED if lease_raft_term else",
         test="test_a_renewal_under_a_later_raft_term_extends_nothing",
     ),
     Bug(
         "the term of a lease is that of the response to its grant",
         "raft term",
         within="Lease._grant",
-        pattern=r"(self\.term, self\.sent_at, self\.ttl) = term,",
+        pattern=r"(self\.raft_term_at_grant, self\.sent_at, self\.ttl) = term,",
         replacement=r"\g<1> = self._connection.raft_terms.latest,",
         test="test_the_term_of_a_lease_is_not_taken_from_the_answer_to_its_grant",
     ),
@@ -54,7 +54,7 @@ _TERM = (
         pattern=r"(answered)\.append\(.+\)",
         replacement="""\
 if answer.ttl <= 0:
-    lease.on_renewer_crash(unanswered)
+    lease.on_internal_error(unanswered)
     continue
 \\g<0>""",
         test="test_a_time_to_live_of_zero_that_the_read_contradicts",
@@ -125,7 +125,7 @@ for key in sent:
         "the deadline of a moved key is that of its old lease",
         "move",
         within="on_moved_to",
-        pattern=r"trusted_deadline\.moved\(.+\)",
+        pattern=r"trusted_deadline\.replace\(.+\)",
         replacement="trusted_deadline.is_valid(now)",
         test="test_a_leader_is_trusted_by_the_lease_that_its_key_has_moved_to",
     ),
@@ -133,7 +133,7 @@ for key in sent:
         "a move that a renewal finds done is sent once more",
         "move",
         within="KeyMove.succeeded",
-        pattern=r"self\.give_up\(\)",
+        pattern=r"self\.end\(\)",
         replacement="pass",
         test="test_a_move_that_a_renewal_finds_done_is_not_sent_again",
     ),
@@ -157,7 +157,7 @@ for key in sent:
         "a grant that fails ends the move",
         "move",
         within="KeyMover._grant",
-        pattern=r"key\.start_later\(\)",
+        pattern=r"move\.start_later\(\)",
         replacement="pass",
         test="test_a_grant_that_fails_is_requested_again",
     ),

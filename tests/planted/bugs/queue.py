@@ -65,7 +65,7 @@ _OWN_KEY = (
     Bug(
         "a reader that comes after the read was sent gets data older than its call",
         "own key",
-        within="_goes_alone",
+        within="_gather",
         pattern=r" \S+\._close\(.+\)",
         replacement="",
         test="test_a_reader_that_comes_after_the_read_was_sent_gets_a_newer_one",

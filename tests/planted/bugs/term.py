@@ -53,7 +53,7 @@ _OVERRUN = (
     Bug(
         "renewals go on for as long as the work runs",
         "overrun",
-        within="drain",
+        within="limit_renewals",
         pattern=r"self\._schedule\.end_at\(.+\)",
         replacement="pass",
         test="test_renewals_end_one_lease_after_the_cancellation",
@@ -96,7 +96,7 @@ _ONE_WAY_OUT = (
     Bug(
         "the lease is not renewed while the work cleans up",
         "one way out",
-        within="drain",
+        within="limit_renewals",
         pattern=r"\((\S+\(\)) \+ .+\)",
         replacement=r"(\g<1>)",
         test="test_each_way_out_releases_last",

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Deadlines(Generic[T]):
+class TimerQueue(Generic[T]):
     """The deadlines of hashable items, at most one for each item. Each operation takes logarithmic time."""
 
     def __init__(self) -> None:

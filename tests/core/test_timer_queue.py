@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from etcdleader._lease.deadlines import Deadlines
+from etcdleader._lease.timer_queue import TimerQueue
 
 
 def test_what_is_due_comes_in_the_order_of_its_time_and_what_is_not_stays() -> None:
-    agenda: Deadlines[str] = Deadlines()
+    agenda: TimerQueue[str] = TimerQueue()
     for thing, when in (("c", 3.0), ("a", 1.0), ("b", 2.0), ("d", 9.0)):
         agenda.set(thing, when)
     assert agenda.next() == 1.0
@@ -17,7 +17,7 @@ def test_what_is_due_comes_in_the_order_of_its_time_and_what_is_not_stays() -> N
 
 
 def test_an_entry_that_is_set_again_is_due_once_at_its_new_time() -> None:
-    agenda: Deadlines[str] = Deadlines()
+    agenda: TimerQueue[str] = TimerQueue()
     agenda.set("a", 1.0)
     agenda.set("b", 2.0)
     agenda.set("a", 3.0)
@@ -29,7 +29,7 @@ def test_an_entry_that_is_set_again_is_due_once_at_its_new_time() -> None:
 
 
 def test_what_was_dropped_does_not_come_until_it_is_put_again() -> None:
-    agenda: Deadlines[str] = Deadlines()
+    agenda: TimerQueue[str] = TimerQueue()
     agenda.set("a", 1.0)
     agenda.discard("a")
     agenda.discard("never there")
@@ -40,7 +40,7 @@ def test_what_was_dropped_does_not_come_until_it_is_put_again() -> None:
 
 
 def test_things_of_one_time_come_in_the_order_in_which_they_were_put() -> None:
-    agenda: Deadlines[object] = Deadlines()
+    agenda: TimerQueue[object] = TimerQueue()
     things = [object() for _ in range(20)]
     for thing in things:
         agenda.set(thing, 1.0)
@@ -48,7 +48,7 @@ def test_things_of_one_time_come_in_the_order_in_which_they_were_put() -> None:
 
 
 def test_many_changes_of_a_hundred_things_take_the_room_of_a_hundred() -> None:
-    agenda: Deadlines[int] = Deadlines()
+    agenda: TimerQueue[int] = TimerQueue()
     chance = random.Random(7)
     times: dict[int, float] = {}
     for _ in range(100_000):
