@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         LeadershipLostError,
         NotLeaderError,
     )
-    from .factory import must_new_leader_manager_from_config
+    from .factory import from_settings, must_new_leader_manager_from_config
     from .manager import LeaderManager
     from .model import ElectionStatistics, LeaderRecord, LeaderStatus, LossReason, Term
 
@@ -67,6 +67,7 @@ __all__ = (
     "NoopLeaderManager",
     "NotLeaderError",
     "Term",
+    "from_settings",
     "must_new_leader_manager_from_config",
 )
 
@@ -88,6 +89,7 @@ _HOMES = {
     "NoopLeaderManager": "_managers.noop_manager",
     "NotLeaderError": "errors",
     "Term": "model",
+    "from_settings": "factory",
     "must_new_leader_manager_from_config": "factory",
 }
 _MODULES = {"config", "errors", "factory", "fencing", "health", "manager", "metrics", "model", "testing"}

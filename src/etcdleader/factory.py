@@ -11,7 +11,7 @@ from ._managers.etcd_manager import EtcdLeaderManager
 from ._managers.noop_manager import NoopLeaderManager
 from .manager import LeaderManager
 
-__all__ = ("must_new_leader_manager_from_config",)
+__all__ = ("from_settings", "must_new_leader_manager_from_config")
 
 _logger = logging.getLogger("etcdleader")
 
@@ -60,3 +60,7 @@ def must_new_leader_manager_from_config(
     if not config.enabled:
         return NoopLeaderManager(config, read.election_key)
     return EtcdLeaderManager(client if etcd is None else etcd, config, read.election_key)
+
+
+from_settings = must_new_leader_manager_from_config
+"""The same function, by its Python name."""

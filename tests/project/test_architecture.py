@@ -219,7 +219,8 @@ def test_the_public_names_are_those_of_the_design() -> None:
     """Adding one is a decision, and so is taking one away."""
     assert set(etcdleader.__all__) == {
         *("Config", "EtcdConfig", "LeaderStatus", "LossReason", "Term", "LeaderRecord", "ElectionStatistics"),
-        *("LeaderManager", "EtcdLeaderManager", "NoopLeaderManager", "must_new_leader_manager_from_config"),
+        *("LeaderManager", "EtcdLeaderManager", "NoopLeaderManager"),
+        *("must_new_leader_manager_from_config", "from_settings"),
         *("EtcdLeaderError", "ConfigError", "NotLeaderError", "LeadershipLostError"),
         *("EtcdUnavailableError", "EtcdRefusedError", "EtcdRegressedError"),
     }

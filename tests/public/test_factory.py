@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from dynaconf import Dynaconf
 
+import etcdleader
 from etcdleader import must_new_leader_manager_from_config as must
 from etcdleader._managers.etcd_manager import EtcdLeaderManager
 from etcdleader._managers.noop_manager import NoopLeaderManager
@@ -299,33 +300,6 @@ def test_one_line_reports_the_settings_read_and_their_sources(
         assert part in line
 
 
-# The sample
-
-
-def test_the_sample_has_every_setting_with_its_default() -> None:
-    """It is the documentation; only enabled has no default."""
-    sample = tomllib.loads((ROOT / "config/settings.toml").read_text(encoding="utf-8"))
-    config = Config(**sample["leader"])
-    assert config == Config(enabled=True)
-    assert EtcdConfig(**sample["etcd"]) == EtcdConfig("127.0.0.1:2379")
-    assert isinstance(must("jobs", settings=ROOT / "config/settings.toml"), EtcdLeaderManager)
-
-
-def test_what_is_a_comment_in_the_sample_is_a_setting_too() -> None:
-    """Whoever takes the # away must get what it says."""
-    lines = (ROOT / "config/settings.toml").read_text(encoding="utf-8").splitlines()
-    assignment = tuple(
-        f"# {name} = " for name in ("margin", "election_key", "user", "password", "ca_cert", "cert", "key")
-    )
-    text = "\n".join(line.removeprefix("# ") if line.startswith(assignment) else line for line in lines)
-    full = tomllib.loads(text)
-    assert {*full["leader"]} == {*Config.__slots__, "election_key"}
-    assert {*full["etcd"]} == {*EtcdConfig.__slots__}
-    assert full["leader"].pop("election_key")
-    assert Config(**full["leader"]) == Config(enabled=True)
-    EtcdConfig(**full["etcd"])
-
-
 # Weight
 
 
@@ -394,3 +368,9 @@ def test_wrong_etcd_settings_are_reported_even_if_enabled_is_wrong() -> None:
     assert problems(
         "jobs", settings={"leader": {"enabled": False, "lease": "1x"}, "etcd": {"endpoints": ["nope"]}}
     ) == (problems("jobs", settings={"leader": {"enabled": False, "lease": "1x"}}))
+
+
+def test_the_function_has_a_python_name() -> None:
+    """One function: what a tool or a reader learns of one name holds for the other."""
+    assert etcdleader.from_settings is must
+    assert etcdleader.factory.from_settings is must

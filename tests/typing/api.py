@@ -31,6 +31,7 @@ from etcdleader import (
     NoopLeaderManager,
     NotLeaderError,
     Term,
+    from_settings,
     must_new_leader_manager_from_config,
 )
 from etcdleader.config import MIN_RECOMMENDED_LEASE, Duration, validate_election_key
@@ -83,6 +84,9 @@ assert_type(must_new_leader_manager_from_config(), LeaderManager)
 must_new_leader_manager_from_config("jobs/nightly", settings={"leader": {"enabled": False}}, section="leader")
 must_new_leader_manager_from_config("jobs/nightly", client=etcd, settings="conf/app.toml", section="sync.election")
 must_new_leader_manager_from_config(settings=Path("conf/app.toml"))
+assert_type(
+    from_settings("jobs/nightly", client=etcd, settings="conf/app.toml", section="sync.election"), LeaderManager
+)
 
 assert_type(manager.config, Config)
 assert_type(manager.election_key, str)
