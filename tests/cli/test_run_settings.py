@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+import inspect
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from etcdleader import Config
+from etcdleader._cli.run.command import setting_options
 from etcdleader._cli.run.settings import make_manager, resolve_run
 from etcdleader._settings.known import option_of
 from etcdleader._settings.sources import Overrides
@@ -82,5 +87,32 @@ def test_each_setting_with_a_help_text_is_an_option(tmp_path: Path) -> None:
     assert {"id", "lease", "retry", "renew", "margin"} <= helped.keys()
     shown = " ".join(run("--help", cwd=tmp_path).stdout.replace("│", " ").split())
     for name, text in helped.items():
-        kind = "DURATION" if kinds(Config)[name] is Kind.DURATION else "TEXT"
-        assert f"{option_of(name)} {kind} {text}" in shown
+        words = {Kind.DURATION: " DURATION", Kind.FLAG: f" --no-{option_of(name)[2:]}"}.get(
+            kinds(Config)[name], " TEXT"
+        )
+        assert f"{option_of(name)}{words} {text}" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [([], None), (["--loud-voice"], True), (["--no-loud-voice"], False), (["--loud-voice", "--text=x"], True)],
+)
+def test_a_flag_with_a_help_text_takes_no_word(words: list[str], given: bool | None) -> None:
+    """As an option with a text it would take the next word, which may be the command."""
+
+    @dataclass
+    class New:
+        loud_voice: bool = field(metadata={"help": "Be loud."})
+        text: str = field(metadata={"help": "Any text."})
+
+    received: list[object] = []
+
+    def command(command: list[str], **options: Any) -> None:
+        received.extend((command, options["loud_voice"]))
+
+    own, _ = inspect.signature(command, eval_str=True).parameters.values()
+    vars(command)["__signature__"] = inspect.Signature([own, *setting_options(New)])
+    app = typer.Typer()
+    app.command()(command)
+    done = CliRunner().invoke(app, [*words, "true", "x"])
+    assert (done.exit_code, received) == (0, [["true", "x"], given]), done.output

@@ -71,27 +71,31 @@ def _log_error(text: str) -> None:
     _logger.error("%s", text)
 
 
+def setting_options(config: type) -> list[Parameter]:
+    """Return one option for each setting that has a help text. A flag becomes ``--name/--no-name``."""
+    metavars = {Kind.DURATION: "DURATION", Kind.FLAG: None}
+    options = []
+    for setting in fields(config):
+        if "help" not in setting.metadata:
+            continue
+        kind, name = kinds(config)[setting.name], option_of(setting.name)
+        option = typer.Option(
+            f"{name}/--no-{name.removeprefix('--')}" if kind is Kind.FLAG else name,
+            metavar=metavars.get(kind, "TEXT"),
+            show_default=False,
+            help=setting.metadata["help"],
+            rich_help_panel="Settings",
+        )
+        taken: Any = bool | None if kind is Kind.FLAG else str | None
+        options.append(
+            Parameter(setting.name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[taken, option])
+        )
+    return options
+
+
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Replace the ``**`` parameter of a command by one option for each setting of an election that has a help text."""
-    options = [
-        Parameter(
-            setting.name,
-            Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                str | None,
-                typer.Option(
-                    option_of(setting.name),
-                    metavar="DURATION" if kinds(Config)[setting.name] is Kind.DURATION else "TEXT",
-                    show_default=False,
-                    help=setting.metadata["help"],
-                    rich_help_panel="Settings",
-                ),
-            ],
-        )
-        for setting in fields(Config)
-        if "help" in setting.metadata
-    ]
+    options = setting_options(Config)
     signature = inspect.signature(command, eval_str=True)
     own = [each for each in signature.parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
     for name in {each.name for each in own} & {each.name for each in options}:
@@ -155,7 +159,7 @@ def run(
     settings: SettingsOption = None,
     section: SectionOption = None,
     endpoint: EndpointOption = None,
-    **given: str | None,
+    **given: str | bool | None,
 ) -> None:
     """Run a command only while this process leads an election."""
     if nowait and wait is not None:
