@@ -29,8 +29,8 @@ def must_new_leader_manager_from_config(
     event loop nor etcd. The process may fork afterwards. One INFO line has the settings and their origins.
 
     Without ``settings`` these are read, relative to the working directory, later ones over earlier ones:
-    ``settings.toml``, ``.secrets.toml``, ``config/settings.toml``, ``config/.secrets.toml``, ``.env``, and environment
-    variables such as ``ETCDLEADER_LEADER__LEASE=30s``. In names, case makes no difference, and ``-`` equals ``_``.
+    ``settings.toml``, ``settings.local.toml``, ``.secrets.toml``, the same three under ``config/``, ``.env``, and
+    environment variables such as ``ETCDLEADER_LEADER__LEASE=30s``. In names, case makes no difference, and ``-`` equals ``_``.
     Tables are merged, lists replace each other, and missing settings have their defaults. ``enabled`` must be set. If
     election is on, ``etcd.endpoints`` must be set, too. So no process leads, and no password is sent, by accident.
 

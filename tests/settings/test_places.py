@@ -16,8 +16,10 @@ def test_each_place_is_read_and_the_later_wins(monkeypatch: pytest.MonkeyPatch) 
     """What all share lies in files, what is secret in others, and what is special to a machine in variables."""
     places: list[tuple[str, str]] = [
         ("settings", "settings.toml"),
+        ("settings.local", "settings.local.toml"),
         ("_secrets", ".secrets.toml"),
         ("config__settings", "config/settings.toml"),
+        ("config__settings.local", "config/settings.local.toml"),
         ("config___secrets", "config/.secrets.toml"),
     ]
     for number, (name, path) in enumerate(places):
@@ -39,7 +41,6 @@ def test_each_place_is_read_and_the_later_wins(monkeypatch: pytest.MonkeyPatch) 
 def test_only_the_working_directory_is_searched(cwd: Path) -> None:
     """dynaconf searches upwards, from the script's directory too: another program's file must not decide who leads."""
     assert leader() == {}
-    (cwd / "settings.local.toml").write_text("[leader]\nid = 'local'\n")
     (cwd / "settings.yaml").write_text("leader: {id: yaml}\n")
     (cwd / "dynaconf_hooks.py").write_text("raise SystemExit('a hook was run')")
     (cwd / "config" / "deeper").mkdir(parents=True)

@@ -15,10 +15,9 @@ from tests.settings.reading import etcd, leader, write
     ("text", "value"),
     [
         *((text, text) for text in ("0123", "123", "1_000", "0x10", "1e5", "1.50", "true", "2024-01-01", "07:30:00")),
-        *((text, text) for text in ("@none", "@int 5", "@format {env[HOME]}", "@jinja {{ x }}", "@merge a=b", "@del")),
         *((text, text) for text in ("", "None", "a=b", "a,b", "[1]", "[x", "{a = 1}", "{", "pa$$'\"x", '"', "'a")),
-        *((f'"{text}"', text) for text in ("0123", "@none", "[1]", "a b")),
-        *((f"'{text}'", text) for text in ("0123", "@none", "[1]", "a b")),
+        *((f'"{text}"', text) for text in ("0123", "[1]", "a b")),
+        *((f"'{text}'", text) for text in ("0123", "[1]", "a b")),
     ],
 )
 @pytest.mark.parametrize("setting", ["PASSWORD", "USER", "CERT"])
@@ -40,7 +39,7 @@ def test_a_variable_is_taken_as_it_is_written(
         ("[::1]:2379", "[::1]:2379"),
         ("[::1]:2379,[::2]:2379", "[::1]:2379,[::2]:2379"),
         ('"a:1,b:2"', "a:1,b:2"),
-        ('["@merge", "dynaconf_merge"]', ["@merge", "dynaconf_merge"]),
+        ('["a:1", "dynaconf_merge"]', ["a:1", "dynaconf_merge"]),
     ],
 )
 def test_endpoints_in_a_variable_are_a_list_or_have_commas(
@@ -85,18 +84,17 @@ def test_the_text_of_a_file_is_taken_literally() -> None:
         "leader.id" = "dotted"
         leader__id = "underscored"
         ENV_FOR_DYNACONF = "production"
-        [default.leader]
-        id = "default"
         [production.leader]
         id = "production"
         [leader]
         dynaconf_merge = true
-        id = "@format {env[HOME]}"
-        election_key = "@jinja {{ 1 }}"
-        lease = "@int 5"
+        id = "{env[HOME]} {{ 1 }}"
+        [etcd]
+        password = "@int 5"
         """
     )
-    assert leader() == {"id": "@format {env[HOME]}", "election_key": "@jinja {{ 1 }}", "lease": "@int 5"}
+    assert leader() == {"id": "{env[HOME]} {{ 1 }}"}
+    assert etcd() == {"password": "@int 5"}
 
 
 @pytest.mark.parametrize(
@@ -135,8 +133,12 @@ def test_options_of_dynaconf_in_the_environment_are_for_others(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are the application's, for its own settings."""
-    write(settings="[leader]\nid = '@int 5'\n[default.leader]\nid = 'default'\n", other="[leader]\nid = 'other'\n")
+    write(
+        settings="[leader]\nid = 'x'\n[production.leader]\nid = 'y'\n[etcd]\npassword = '@int 5'\n",
+        other="[leader]\nid = 'other'\n",
+    )
     Path("other.env").write_text("ETCDLEADER_LEADER__ID=other\n")
     monkeypatch.setenv(name, value)
     monkeypatch.setenv("ETCDLEADER_LEADER__LEASE", "5s")
-    assert leader() == {"id": "@int 5", "lease": "5s"}
+    assert leader() == {"id": "x", "lease": "5s"}
+    assert etcd() == {"password": "@int 5"}

@@ -61,7 +61,7 @@ SettingsOption = Annotated[
         "--settings",
         metavar="FILE",
         show_default=False,
-        help="Read only this TOML file. By default, the command reads settings.toml, .secrets.toml, the same files under "
+        help="Read only this TOML file. By default, the command reads settings.toml, settings.local.toml, .secrets.toml, the same files under "
         "config/, .env, and variables ETCDLEADER_...",
     ),
 ]

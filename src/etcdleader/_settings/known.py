@@ -27,6 +27,30 @@ TELLING = frozenset(LEADER) - {each.name for each in fields(Config) if each.meta
 """A table with one of these settings is probably that of an election."""
 
 
+ENVIRONMENTS_OF_ALL = frozenset({"default", "global"})
+"""dynaconf's names for the environments that each process reads."""
+ENVIRONMENTS = ENVIRONMENTS_OF_ALL.union(
+    ("development", "dev", "local", "production", "prod", "qa", "stage", "staging", "test", "testing")
+)
+"""Usual names of dynaconf's environments."""
+CASTS = frozenset({
+    "bool", "capitalize", "casefold", "comment", "del", "empty", "float", "format", "get", "insert", "int", "jinja", "json",
+    "lower", "lstrip", "merge", "merge_unique", "none", "note", "null", "read_file", "reset", "rstrip", "split", "str",
+    "strip", "swapcase", "title", "upper",
+})  # fmt: skip
+"""The words that are commands in dynaconf if a text begins with ``@`` and one of them."""
+
+
+def cast_in(value: object) -> str | None:
+    """Return the cast of dynaconf with which a text, or a text in a list, begins; None if there is none."""
+    for text in value if isinstance(value, list | tuple) else (value,):
+        if isinstance(text, str) and text.lstrip().startswith("@"):
+            word = text.split(maxsplit=1)[0]
+            if word[1:] in CASTS:
+                return word
+    return None
+
+
 def option_of(setting: str) -> str:
     """Return the option of the command line that gives a setting of an election."""
     return f"--{setting.replace('_', '-')}"

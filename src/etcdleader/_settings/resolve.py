@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from .._values.problems import Problem
 from ..config import Config, EtcdConfig, validate_election_key
 from ..errors import ConfigError
 from .sources import Overrides, Settings, read_settings
@@ -144,6 +145,8 @@ def _election_key(leader: Section, given: str | None, problems: list[str], remed
         if remedy is not None and leader.exists and leader.values.get("enabled") is not False:
             problems.append(f"election_key is missing: {remedy} or as {leader.name}.election_key")
         return ""
+    if given is None and "election_key" in leader.casts:
+        return ""
     try:
         validate_election_key(key)
     except ConfigError as error:
@@ -174,5 +177,9 @@ def _made(section: Section, make: Callable[..., _T], values: Mapping[str, Any], 
     try:
         return make(**values)
     except ConfigError as error:
-        problems += map(section.explain, error.problems)
+        problems += [
+            section.explain(problem)
+            for problem in error.problems
+            if not (isinstance(problem, Problem) and section.casts.intersection(problem.settings))
+        ]
         return None

@@ -15,11 +15,27 @@ from typing import Any
 
 from .._values.problems import Problem
 from ..errors import ConfigError
-from .known import ETCD, LEADER, PREFIX, RESERVED, SCALARS, TELLING, option_of
+from .around import hints
+from .known import (
+    ENVIRONMENTS,
+    ENVIRONMENTS_OF_ALL,
+    ETCD,
+    LEADER,
+    PREFIX,
+    RESERVED,
+    SCALARS,
+    TELLING,
+    option_of,
+)
 from .owners import refuse_if_written_by_others
-from .tables import Section, Tree, lay, meant_variable, normal
+from .tables import Section, Tree, lay, meant_variable, normal, table_at
 
-_FILES = ("settings.toml", ".secrets.toml", "config/settings.toml", "config/.secrets.toml")
+_FILES = tuple(
+    f"{folder}{name}"
+    for folder in ("", "config/")
+    for name in ("settings.toml", "settings.local.toml", ".secrets.toml")
+)
+_ENVIRONMENTS_ARE = "dynaconf's environments are read only through an object of the application"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +77,18 @@ class Settings:
         self.unreadable: list[str] = []
         self._tree: Tree = {}
         self._others: list[tuple[str, Mapping[Any, object], str]] = []
+        self._around_here = False
+        self._may_lack_environments = False
         if not all(self.leader.path) or self.leader.path == self.etcd.path:
             raise ConfigError(Problem.of("section", section, 'must be the name of a table, such as "leader"'))
 
     def no_section(self) -> str:
         """Return the problem text for a missing election table, with a likely misspelling."""
         meant = self.misspelled()
-        return self.nowhere(f"there is no [{self.leader.name}] section" + (f"; did you mean {meant}?" if meant else ""))
+        problem = f"there is no [{self.leader.name}] section" + (f"; did you mean {meant}?" if meant else "")
+        if meant and f".{self.leader.name}]" in meant:
+            problem += f" {_ENVIRONMENTS_ARE}: settings=Dynaconf(environments=True, ...)"
+        return self.nowhere(problem)
 
     def misspelled(self) -> str | None:
         """Return the table that has settings of an election and almost the section's name; None if there is none."""
@@ -76,14 +97,20 @@ class Settings:
         for name, table, origin in self._others:
             if get_close_matches(normal(name), self.leader.path[:1]) and _is_an_elections(table[name]):
                 return f"[{name}] in {origin}"
+            if normal(name) in ENVIRONMENTS and _is_an_elections(table_at(table[name], self.leader.path)):
+                return f"[{name}.{self.leader.name}] in {origin}"
         return None
 
     def nowhere(self, missing: str) -> str:
         """Return the problem that a setting is missing in all places that were searched."""
-        return f"{missing}; looked in {', '.join(self.places)}"
+        found = list(hints(_FILES)) if self._around_here else []
+        if self._may_lack_environments:
+            found.append("the tables of environments are read if it is a Dynaconf(environments=True, ...)")
+        return "; ".join([f"{missing}; looked in {', '.join(self.places)}", *found])
 
     def read_around_here(self) -> None:
         """Read the files and variables of this process, relative to its working directory only."""
+        self._around_here = True
         for name in _FILES:
             self._read_file(Path(name), self._lay_toml, found=True)
         self._read_file(Path(".env"), self._lay_dotenv, found=True)
@@ -105,9 +132,12 @@ class Settings:
         """Read an application's object through ``keys`` and ``get``: attributes such as ``store`` are dynaconf's."""
         origin = "the given Dynaconf settings"
         self.places.append(origin)
+        self.leader.evaluated = self.etcd.evaluated = True
         try:
             # Other keys are not read: their values may be lazy and fail.
-            self._lay({key: settings.get(key) for key in list(settings.keys()) if self._matters(key)}, origin)
+            keys = list(settings.keys())
+            self._may_lack_environments = any(normal(key) in ENVIRONMENTS_OF_ALL for key in keys)
+            self._lay({key: settings.get(key) for key in keys if self._matters(key)}, origin)
         except Exception as error:  # noqa: BLE001 - the first access runs validators, casts and file reads
             # Its text is left out: that of a validator contains the value.
             self.unreadable.append(f"{origin}: {type(error).__name__} while reading; see settings.as_dict()")
@@ -126,6 +156,17 @@ class Settings:
             lay(self.leader.tables({"enabled": True}), "the command", self._tree, over=False)
         for section in (self.leader, self.etcd):
             section.take(self._tree)
+
+    def _refuse_environment(self, name: object, table: object, origin: str) -> None:
+        """Report a table that every process reads if dynaconf reads environments, and that is not read here."""
+        for section in (self.leader, self.etcd):
+            for written, value in table.items() if isinstance(table, Mapping) else ():
+                if normal(written) == section.path[0] and table_at({written: value}, section.path) is not None:
+                    files = f'settings_files=["{origin}"]' if origin.endswith(".toml") else "..."
+                    self.unreadable.append(
+                        f"{origin}: [{name}.{written}] is an environment's table. {_ENVIRONMENTS_ARE}: "
+                        f"write [{written}], or pass settings=Dynaconf(environments=True, {files})"
+                    )
 
     def _read_file(self, path: Path, lay_file: Callable[[Path], None], *, found: bool) -> None:
         """Read a file if it exists, and record the result. ``found``: the file was found, not named."""
@@ -173,7 +214,11 @@ class Settings:
         return normal(name) in {self.leader.path[0], self.etcd.path[0]}
 
     def _lay(self, table: Mapping[Any, object], origin: str) -> None:
-        self._others += [(name, table, origin) for name in table if not self._matters(name)]
+        others = [name for name in table if not self._matters(name)]
+        self._others += [(name, table, origin) for name in others]
+        for name in others:
+            if normal(name) in ENVIRONMENTS_OF_ALL:
+                self._refuse_environment(name, table[name], origin)
         lay({name: table[name] for name in table if self._matters(name)}, origin, self._tree)
 
 
@@ -229,7 +274,7 @@ def _toml(path: Path) -> Mapping[str, object]:
     The file is read by dynaconf's parser, but not by its loader. The loader differs in these ways:
 
     - It searches parent directories for files.
-    - It reads other files beside this one: ``settings.local.toml``, ``dynaconf_hooks.py`` and includes.
+    - It reads other files beside this one: ``dynaconf_hooks.py`` and includes.
     - It takes options from variables ``..._FOR_DYNACONF``.
     - It interprets strings with ``@``, keys with dots, and tables that are named after an environment.
     - It keeps only one of two tables whose names differ in case.
@@ -241,7 +286,7 @@ def _toml(path: Path) -> Mapping[str, object]:
     from dynaconf.vendor import tomllib
 
     if path.suffix != ".toml":
-        raise ValueError("is not a .toml file; read others with a Dynaconf of your own, and give that as settings")
+        raise ValueError(f'is not a .toml file: pass settings=Dynaconf(settings_files=["{path}"]) to read it')
     with path.open("rb") as file:
         if file.read(len(BOM_UTF8)) == BOM_UTF8:
             raise ValueError("begins with a byte order mark, which TOML does not have: save it as UTF-8 without")

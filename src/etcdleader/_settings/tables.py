@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from .._values.kinds import Kind
 from .._values.problems import Problem
+from .known import SECRETS, cast_in
 
 _FLAG_WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 _MARKERS = frozenset({"dynaconf_merge", "dynaconf_merge_unique"})
@@ -53,6 +54,15 @@ def lay(table: Mapping[Any, object], origin: str, tree: Tree, *, over: bool = Tr
                 tree[name] = found
 
 
+def table_at(table: object, path: tuple[str, ...]) -> object:
+    """Return what a table has at a path of normalized names; None if there is nothing."""
+    for part in path:
+        if not isinstance(table, Mapping):
+            return None
+        table = next((value for name, value in table.items() if normal(name) == part), None)
+    return table
+
+
 def _differs(below: Tree | _Found | None, value: object, origin: str) -> bool:
     """Return True if the same source gave another value before. The source of a variable is its name."""
     return isinstance(below, _Found) and normal(below.origin) == normal(origin) and below.value != value
@@ -68,6 +78,8 @@ class Section:
         exists: True if there is such a table.
         values: The settings of the table. Each is converted to its type if the conversion is unambiguous.
         problems: The problems of the table and its settings.
+        evaluated: True if dynaconf has applied the casts in the values, as it does for an application's object.
+        casts: The settings whose values have a cast that was not applied. Their problems are reported already.
     """
 
     def __init__(self, name: str, known: Mapping[str, Kind]) -> None:
@@ -77,6 +89,8 @@ class Section:
         self.exists = False
         self.values: dict[str, Any] = {}
         self.problems: list[str] = []
+        self.evaluated = False
+        self.casts: set[str] = set()
         self._origins: dict[str, str] = {}
 
     @property
@@ -114,6 +128,12 @@ class Section:
             if found.ambiguous:
                 told = "has two values in one place, under two spellings of its name: keep one"
                 self.problems.append(f"{self.name}.{setting}: {told}{_from(found)}")
+            if setting not in SECRETS and not self.evaluated and (cast := cast_in(found.value)):
+                advice = "write the value itself, or pass settings=Dynaconf(...), which applies casts"
+                self.problems.append(
+                    f"{self.name}.{setting}: {cast} is a cast of dynaconf, and is not applied here: {advice}{_from(found)}"
+                )
+                self.casts.add(setting)
             self.values[setting] = _typed(self.known[setting], found.value)
             self._origins[setting] = found.origin
         elif setting in self.known:
