@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
 import pytest
 
-from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdRefusedError, LeaderRecord, LossReason
+from etcdleader import Config, EtcdRefusedError, LeaderRecord, LossReason
 from etcdleader._etcd.auth import Authenticator
 from etcdleader._etcd.client import EtcdClient
 from etcdleader._lease import shared_connection as connections
 from etcdleader.testing import EtcdServer
-from etcdleader.testing._etcd_binary import find_etcd, supports
 from tests.etcd.certificates import jwt_key
+from tests.etcd.operators import (
+    OPTIONS,
+    OTHER_PASSWORD,
+    PASSWORD,
+    PATIENCE,
+    SHORT_LIVED,
+    Life,
+    Operator,
+    operating,
+    until,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -27,92 +35,6 @@ LONG = Config(enabled=True, id="auth", lease=60, renew=0.25, retry=1)
 LAZY = Config(enabled=True, id="auth", lease=60, renew=20, retry=1)
 """Here only the watch can be what noticed."""
 SHORT = Config(enabled=True, id="auth", lease=4, renew=0.5, retry=0.5, margin=1)
-PATIENCE = 30
-PASSWORD = "canary-7f1b-right"
-OTHER_PASSWORD = "canary-7f1b-other"
-OPTIONS = ["--heartbeat-interval=20", "--election-timeout=200", "--bcrypt-cost=4"]
-SHORT_LIVED = ["--auth-token-ttl=1"] if supports(find_etcd(), "--auth-token-ttl") else []
-
-
-class Operator:
-    """Somebody with etcdctl and, once there are users, root's password; and one who knows the managers' connection."""
-
-    def __init__(self, server: EtcdServer, election_key: str) -> None:
-        self.server = server
-        self.user = f"user-{election_key.rpartition('/')[2]}"
-        self.role = f"role-{self.user}"
-        self._election_key = election_key
-
-    async def __call__(self, *arguments: str, stdin: str = "") -> str:
-        environment = {"ETCDCTL_API": "3", "ETCDCTL_USER": "root:root", "ETCDCTL_ENDPOINTS": self.server.endpoints[0]}
-        command = [str(self.server.etcdctl), *arguments]
-        with anyio.fail_after(PATIENCE):
-            done = await anyio.run_process(command, input=stdin.encode(), env={**os.environ, **environment})
-        return done.stdout.decode()
-
-    async def switch(self, way: str) -> None:
-        await self("auth", way)
-
-    async def add_user(self, kind: str = "readwrite") -> None:
-        """One who may do ``kind`` in the election, and nothing else."""
-        await self("user", "add", self.user, "--interactive=false", stdin=PASSWORD)
-        await self("role", "add", self.role)
-        await self("user", "grant-role", self.user, self.role)
-        await self.permit(kind)
-
-    async def permit(self, kind: str = "readwrite") -> None:
-        await self("role", "grant-permission", self.role, kind, "--prefix", f"{self._election_key}/")
-
-    async def forbid(self) -> None:
-        await self("role", "revoke-permission", self.role, "--prefix", f"{self._election_key}/")
-
-    async def change_password(self, password: str) -> None:
-        await self("user", "passwd", self.user, "--interactive=false", stdin=password)
-
-    def manager(
-        self, config: Config, password: str | None = PASSWORD, election_key: str | None = None
-    ) -> EtcdLeaderManager:
-        user = None if password is None else self.user
-        client = EtcdConfig(endpoints=self.server.endpoints, user=user, password=password)
-        return EtcdLeaderManager(client, config, election_key or self._election_key)
-
-
-class Life:
-    """What a manager's callbacks were told."""
-
-    def __init__(self, manager: EtcdLeaderManager) -> None:
-        self.manager = manager
-        self.errors: list[Exception] = []
-        self.tokens: list[int] = []
-        self.lost: list[LossReason | None] = []
-        manager.on_elected(lambda manager, term: self.tokens.append(term.token))
-        manager.on_ousted(lambda manager, term: self.lost.append(term.loss_reason))
-        manager.on_error(self._told)
-
-    def _told(self, manager: object, error: Exception) -> None:
-        # An answer that did not come in time says nothing of authentication: the machine may be busy.
-        if isinstance(error, EtcdRefusedError):
-            self.errors.append(error)
-
-    async def renewed(self, times: int = 1) -> None:
-        wanted = self.manager.statistics().renewals + times
-        await until(lambda: self.manager.statistics().renewals >= wanted)
-
-    async def in_trouble(self) -> None:
-        wanted = self.manager.statistics().renewal_failures + 2
-        await until(lambda: self.manager.statistics().renewal_failures >= wanted)
-
-    def refused(self) -> EtcdRefusedError:
-        """The one error that there was."""
-        (error,) = self.errors
-        assert isinstance(error, EtcdRefusedError)
-        return error
-
-
-async def until(holds: Callable[[], Any]) -> None:
-    with anyio.fail_after(PATIENCE):
-        while not holds():
-            await anyio.sleep(0.005)
 
 
 def watches() -> int:
@@ -156,16 +78,6 @@ def server(request: pytest.FixtureRequest) -> EtcdServer:
         pytest.skip("simple tokens of this etcd live for five minutes")
     found: EtcdServer = request.getfixturevalue(f"{request.param}_server")
     return found
-
-
-@asynccontextmanager
-async def operating(server: EtcdServer, election_key: str) -> AsyncIterator[Operator]:
-    operator = Operator(server, election_key)
-    if "root" not in await operator("user", "list"):
-        await operator("user", "add", "root", "--interactive=false", stdin="root")
-        await operator("user", "grant-role", "root", "root")
-    await operator.switch("enable")
-    yield operator
 
 
 @pytest.fixture
