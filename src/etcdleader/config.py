@@ -19,7 +19,7 @@ Duration: TypeAlias = float | str | timedelta
 """Seconds, a Go duration string such as ``"1m30s"``, or a ``timedelta``."""
 
 FilePath: TypeAlias = str
-"""The path of a PEM file."""
+"""The path of a file: of PEM, or of a password."""
 
 MIN_RECOMMENDED_LEASE = 5.0
 """Seconds. A shorter lease can be lost whenever etcd elects another leader."""
@@ -177,6 +177,7 @@ class EtcdConfig:
         endpoints: The members of one cluster, each as ``host:port`` or ``https://host:port``. Any of them may be used.
         user: The user that logs in, or None without a login.
         password: The user's password. It is not shown.
+        password_file: Path of a file with the user's password, which is read at each login. None: ``password`` is used.
         ca_cert: Path of the CA certificates (PEM) that verify etcd's certificate. None: with TLS, the system's.
         cert: Path of the client's certificate (PEM).
         key: Path of the client's key (PEM).
@@ -187,6 +188,7 @@ class EtcdConfig:
     endpoints: tuple[str, ...]
     user: str | None
     password: str | None = field(repr=False)
+    password_file: FilePath | None
     ca_cert: FilePath | None
     cert: FilePath | None
     key: FilePath | None
@@ -202,6 +204,7 @@ class EtcdConfig:
         cert: str | _PathLike | None = None,
         key: str | _PathLike | None = None,
         *,
+        password_file: str | _PathLike | None = None,
         allow_plaintext_password: bool = False,
         max_recv_bytes: int = 2**24,
     ) -> None:
@@ -210,11 +213,13 @@ class EtcdConfig:
         Args:
             endpoints: ``host:port``, ``[v6]:port`` or ``http(s)://host:port`` each; one string may hold several, with
                 commas between them. ``https`` in one of them, or ``ca_cert``, means TLS for all.
-            user: With ``password``, or neither.
+            user: With ``password`` or ``password_file``, or none of them.
             password: With ``user``, or neither.
             ca_cert: A path.
             cert: A path; with ``key``, or neither.
             key: A path; with ``cert``, or neither.
+            password_file: A path, instead of ``password``. The file has the password in one line. It is read at each
+                login, so a changed password takes effect without a restart.
             allow_plaintext_password: Send the password without TLS. By default that is done to this machine only.
             max_recv_bytes: From 1 MiB to 2 GiB. A longer message is refused, and its call or stream fails. A message
                 that lists a queue grows by some hundred bytes with each candidate.
@@ -232,21 +237,23 @@ class EtcdConfig:
             for name in _of_kind(Kind.TEXT, EtcdConfig)
             if values[name] is not None and not _is_text(values[name])
         ]
-        for name, other in (("user", "password"), ("password", "user"), ("cert", "key"), ("key", "cert")):
+        for name, other in (("password", "user"), ("password_file", "user"), ("cert", "key"), ("key", "cert")):
             if values[name] is not None and values[other] is None:
                 problems.append(Problem(f"{name} without {other}: give both or neither", name))
+        problems += _check_secret(values)
         for name in _of_kind(Kind.FLAG, EtcdConfig):
             _check_flag(name, values[name], problems)
         _check_size("max_recv_bytes", max_recv_bytes, problems)
         _fill(self, values)
         if user is not None and not self.tls and allow_plaintext_password is False:
             exposed = [endpoint for endpoint in self.endpoints if not is_loopback(endpoint)]
+            secret = "password" if password_file is None else "password_file: the password"
             if exposed and not any("endpoints" in problem.settings for problem in problems):
                 problems.append(
                     Problem(
-                        f"password would be sent to {', '.join(exposed)} without TLS: use https endpoints or ca_cert, "
+                        f"{secret} would be sent to {', '.join(exposed)} without TLS: use https endpoints or ca_cert, "
                         "or set allow_plaintext_password = true",
-                        *("password", "endpoints"),
+                        *(secret.partition(":")[0], "endpoints"),
                     )
                 )
         if problems:
@@ -258,12 +265,23 @@ class EtcdConfig:
         return self.ca_cert is not None or any(endpoint.startswith("https://") for endpoint in self.endpoints)
 
 
+def _check_secret(values: Mapping[str, object]) -> list[Problem]:
+    """Return the problem of a user without a secret, or with two."""
+    given = [name for name in ("password", "password_file") if values[name] is not None]
+    if len(given) == 2:
+        return [Problem("password together with password_file: set one of them", *given)]
+    if values["user"] is not None and not given:
+        return [Problem("user without password: set password or password_file, or no user", "user")]
+    return []
+
+
 def _checked_path(name: str, value: object, problems: list[Problem]) -> str | None:
     path = value.__fspath__() if isinstance(value, _PathLike) else value
     if path is None or (isinstance(path, str) and path.isprintable() and path and "-----BEGIN" not in path):
         return path
     # The value is not shown: it may be the key itself.
-    problems.append(Problem(f"{name}: must be the path of a PEM file (not what is in it)", name))
+    kind = "file" if name == "password_file" else "PEM file"
+    problems.append(Problem(f"{name}: must be the path of a {kind} (not what is in it)", name))
     return ""  # present, though wrong: otherwise its other half would be a second problem
 
 

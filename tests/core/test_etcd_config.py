@@ -120,6 +120,10 @@ def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
     [
         ({"user": "u"}, "user without password"),
         ({"password": SECRET}, "password without user"),
+        ({"password_file": "/f"}, "password_file without user"),
+        ({"user": "u", "password": SECRET, "password_file": "/f"}, "password together with password_file"),
+        ({"user": "u", "password_file": ""}, "password_file: must be the path of a file"),
+        ({"user": "u", "password_file": f"{SECRET}\n"}, "password_file: must be the path of a file"),
         ({"cert": "c"}, "cert without key"),
         ({"key": "k"}, "key without cert"),
         ({"user": "", "password": SECRET}, "user: must be"),
@@ -153,14 +157,16 @@ def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -
         ("etcd:1", {"ca_cert": "ca.pem"}, True),
         ("127.0.0.1:1,localhost:1,[::1]:1,127.8.8.8:1", {}, True),
         ("localhost.:1", {}, True),
+        ("etcd:1", {"password": None, "password_file": "/f"}, False),
+        ("https://etcd:1", {"password": None, "password_file": "/f"}, True),
     ],
 )
 def test_a_password_leaves_the_machine_only_over_tls(endpoints: str, kwargs: Any, *, allowed: bool) -> None:
     """Or where somebody has said that the network may read it."""
     if allowed:
-        EtcdConfig(endpoints, "u", SECRET, **kwargs)
+        EtcdConfig(endpoints, "u", **{"password": SECRET} | kwargs)
     else:
-        (problem,) = problems(EtcdConfig, endpoints, "u", SECRET, **kwargs)
+        (problem,) = problems(EtcdConfig, endpoints, "u", **{"password": SECRET} | kwargs)
         assert "without TLS" in problem
 
 

@@ -71,6 +71,10 @@ def test_a_number_where_a_text_is_meant_is_that_text() -> None:
     assert etcd({"etcd": {"password": True, "user": 1.5}}) == {"password": True, "user": 1.5}
 
 
+def test_a_password_file_may_have_a_name_of_digits() -> None:
+    assert etcd({"etcd": {"password_file": "1"}}) == {"password_file": "1"}
+
+
 def test_none_means_not_set() -> None:
     """It is how a mapping, or YAML, writes that something is not set."""
     assert leader({"leader": {"margin": None, "lease": 5}}) == {"lease": 5}

@@ -61,11 +61,13 @@ etcd = EtcdConfig(
     ca_cert="ca.pem",
     cert="cert.pem",
     key="key.pem",
+    password_file=None,
     allow_plaintext_password=False,
     max_recv_bytes=2**24,
 )
 assert_type(etcd.endpoints, tuple[str, ...])
-assert_type((etcd.user, etcd.password), tuple[str | None, str | None])
+assert_type((etcd.user, etcd.password, etcd.password_file), tuple[str | None, str | None, str | None])
+EtcdConfig("127.0.0.1:2379", user="jobs", password_file=Path("/run/secrets/etcd-password"))
 assert_type((etcd.ca_cert, etcd.cert, etcd.key), tuple[str | None, str | None, str | None])
 assert_type((etcd.tls, etcd.allow_plaintext_password, etcd.max_recv_bytes), tuple[bool, bool, int])
 assert_type({etcd: 1}, dict[EtcdConfig, int])

@@ -173,7 +173,7 @@ def _check_encryption(etcd: EtcdConfig, *, near: bool) -> Finding:
 
 async def _check_authentication(etcd: EtcdConfig, timeout: float, *, near: bool) -> Finding:
     """Check that etcd refuses a connection without user and certificate."""
-    stranger = replace(etcd, user=None, password=None, cert=None, key=None)
+    stranger = replace(etcd, user=None, password=None, password_file=None, cert=None, key=None)
     try:
         async with connected(stranger, timeout=None) as connection:
             await connection.api.range(Range(ANY_KEY, keys_only=True), timeout=timeout)

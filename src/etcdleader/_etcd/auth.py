@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,13 @@ import anyio
 import anyio.lowlevel
 
 from .._grpc import Metadata
+from .._runtime.threads import run_in_thread
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .api import Header
 from .endpoint import Endpoint
 from .error_mapping import AuthenticationFailedError
 from .messages import AuthenticateRequest
+from .password_file import read_password
 from .rpcs import AUTHENTICATE
 
 _LONGEST_TOKEN = 2**16
@@ -26,17 +29,21 @@ the earlier tokens."""
 class Authenticator:
     """The login of a configured user. It runs once at a time, and again when etcd no longer accepts the token."""
 
-    def __init__(self, user: str | None, password: str | None, *, several: bool = False) -> None:
+    def __init__(
+        self, user: str | None, password: str | None, *, password_file: str | None = None, several: bool = False
+    ) -> None:
         """Make no request yet.
 
         Args:
             user: The user, or None to make calls without a token.
-            password: The user's password.
+            password: The user's password, or None to read it from ``password_file``.
+            password_file: The path of a file with the password, which is read at each login.
             several: Whether there is more than one endpoint.
         """
         self._several = several
         self._user = user
         self._password = password
+        self._password_file = password_file
         self._metadata: Metadata | None = None if user else ()
         self._lock = anyio.Lock()
         self._failures = 0
@@ -49,7 +56,7 @@ class Authenticator:
 
         Raises:
             EtcdUnavailableError: There was no response in time.
-            EtcdRefusedError: Wrong user or password.
+            EtcdRefusedError: Wrong user or password, or the password file cannot be used.
         """
         if self._metadata is not None:
             return self._metadata
@@ -74,8 +81,7 @@ class Authenticator:
 
     async def _authenticate(self, endpoint: Endpoint, timeout: float) -> Metadata:
         assert self._user is not None
-        assert self._password is not None
-        request = AuthenticateRequest(self._user, self._password)
+        request = AuthenticateRequest(self._user, await self._current_password())
         try:
             answer = await endpoint.call(AUTHENTICATE, request, (), timeout)
         except EtcdRefusedError as error:
@@ -83,14 +89,22 @@ class Authenticator:
                 # If it is enabled later, etcd refuses calls without a token, and this method runs again.
                 return ()
             # This member may be configured differently from the others, or belong to another cluster.
+            source = f" with password_file = {self._password_file!r}" if self._password is None else ""
             raise AuthenticationFailedError(
-                f"user {self._user!r} cannot log in to {endpoint.name}: {error}", elsewhere=self._several
+                f"user {self._user!r} cannot log in to {endpoint.name}{source}: {error}", elsewhere=self._several
             ) from error
         if len(answer.token) > _LONGEST_TOKEN:
             raise EtcdUnavailableError(f"{endpoint.name}: a token of {len(answer.token)} characters is too long")
         if self.on_header is not None:
             self.on_header(answer.header)
         return (("token", answer.token),)
+
+    async def _current_password(self) -> str:
+        if self._password is not None:
+            return self._password
+        assert self._password_file is not None
+        # In a thread, because the file may be on a network file system.
+        return await run_in_thread(functools.partial(read_password, self._password_file), "etcdleader password")
 
     def is_current(self, metadata: Metadata) -> bool:
         """Return whether a call made now would send this metadata."""

@@ -89,7 +89,7 @@ def new_client(client: EtcdConfig | Any) -> EtcdClient:
         return EtcdClient(
             dial_member,
             EndpointSelector(len(endpoints)),
-            Authenticator(client.user, client.password, several=len(endpoints) > 1),
+            Authenticator(client.user, client.password, password_file=client.password_file, several=len(endpoints) > 1),
         )
 
     def dial(number: int) -> Endpoint:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from .._etcd.password_file import read_password
 from .._values.problems import Problem
 from ..config import Config, EtcdConfig, validate_election_key
-from ..errors import ConfigError
+from ..errors import ConfigError, EtcdRefusedError
 from .sources import Overrides, Settings, read_settings
 from .tables import Section
 
@@ -159,7 +160,13 @@ def _etcd_config(read: Settings, enabled: object, problems: list[str], remedy: s
     etcd = read.etcd
     problems += etcd.problems
     if "endpoints" in etcd.values:
-        return _made(etcd, EtcdConfig, etcd.values, problems)
+        config = _made(etcd, EtcdConfig, etcd.values, problems)
+        if config is not None and config.password_file is not None:
+            try:
+                read_password(config.password_file)  # it is read at each login; a process without it must not start
+            except EtcdRefusedError as error:
+                problems.append(etcd.explain(Problem(str(error), "password_file")))
+        return config
     # Endpoints are needed only if election is on. After a read error, that may be unknown.
     if enabled is True and not read.unreadable:
         missing = 'etcd.endpoints is missing: say where etcd is, such as ["127.0.0.1:2379"]'
