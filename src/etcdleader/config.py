@@ -174,7 +174,8 @@ class EtcdConfig:
     """The addresses and credentials of one etcd cluster. Hashable: managers with equal values share a connection.
 
     Attributes:
-        endpoints: The members of one cluster, each as ``host:port`` or ``https://host:port``. Any of them may be used.
+        endpoints: The members of one cluster, each as ``host:port``, ``https://host:port`` or ``unix:/path``. Any of them
+            may be used.
         user: The user that logs in, or None without a login.
         password: The user's password. It is not shown.
         password_file: Path of a file with the user's password, which is read at each login. None: ``password`` is used.
@@ -211,8 +212,9 @@ class EtcdConfig:
         """Check and store the settings. No file is opened: files are read when a connection is opened.
 
         Args:
-            endpoints: ``host:port``, ``[v6]:port`` or ``http(s)://host:port`` each; one string may hold several, with
-                commas between them. ``https`` in one of them, or ``ca_cert``, means TLS for all.
+            endpoints: ``host:port``, ``[v6]:port``, ``http(s)://host:port`` or ``unix:/path`` each; one string may hold
+                several, with commas between them. ``https`` in one of them, or ``ca_cert``, means TLS for all, except
+                for unix sockets.
             user: With ``password`` or ``password_file``, or none of them.
             password: With ``user``, or neither.
             ca_cert: A path.
@@ -261,7 +263,7 @@ class EtcdConfig:
 
     @property
     def tls(self) -> bool:
-        """True if connections are encrypted: all of them or none."""
+        """True if connections are encrypted: all of them or none. Connections to unix sockets never are."""
         return self.ca_cert is not None or any(endpoint.startswith("https://") for endpoint in self.endpoints)
 
 

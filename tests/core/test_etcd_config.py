@@ -26,6 +26,10 @@ from tests.core.refusals import SECRET, problems
         (["http://[0:0:0:0:0:0:0:1]:2379"], ("[::1]:2379",)),
         (["a:1", "http://a:1", "A:1", "b:1"], ("a:1", "b:1")),
         (["etcd_1.svc:65535"], ("etcd_1.svc:65535",)),
+        ("unix:/run/Etcd@1.sock", ("unix:/run/Etcd@1.sock",)),
+        ("unix:///run/etcd.sock, UNIX:/run/etcd.sock", ("unix:/run/etcd.sock",)),
+        (["unix:/a,b"], ("unix:/a,b",)),
+        (["unix:1", "srv:2379"], ("unix:1", "srv:2379")),
     ],
 )
 def test_an_endpoint_has_one_spelling(given_: Any, kept: tuple[str, ...]) -> None:
@@ -38,7 +42,17 @@ def test_an_endpoint_has_one_spelling(given_: Any, kept: tuple[str, ...]) -> Non
     [
         *("", " ", "a", "a:", ":2379", "a:0", "a:65536", "a:-1", "a:x", "a:2379x", "a:٢٣٧٩", "a:123456"),
         *("::1:2379", "[::1]", "[::1", "[nope]:1", "[127.0.0.1]:1", "a b:1", "a:1/v3", "a:1?x", "a:1#x", "a\n:1"),
-        *("ftp://a:1", "unix:///var/run/etcd", "://a:1", "https://", "http://a", "https//a:1"),
+        *("ftp://a:1", "://a:1", "https://", "http://a", "https//a:1"),
+        *(
+            "unix:",
+            "unix:/",
+            "unix:a.sock",
+            "unix://run/etcd",
+            "unix:/a/",
+            "unix:/a\nb",
+            "unix:/a\0",
+            f"unix:/{'x' * 107}",
+        ),
         *(None, 2379, b"a:1", ("a", 2379)),
     ],
     ids=repr,
@@ -108,6 +122,8 @@ def test_a_password_in_an_endpoint_is_refused_and_not_shown(endpoints: Any) -> N
         ({"endpoints": "a:1,https://b:1"}, True),
         ({"endpoints": "http://a:1", "ca_cert": "ca.pem"}, True),
         ({"endpoints": "a:1", "ca_cert": "ca.pem"}, True),
+        ({"endpoints": "unix:/a"}, False),
+        ({"endpoints": "unix:/a,https://b:1"}, True),
     ],
 )
 def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
@@ -157,6 +173,8 @@ def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -
         ("etcd:1", {"ca_cert": "ca.pem"}, True),
         ("127.0.0.1:1,localhost:1,[::1]:1,127.8.8.8:1", {}, True),
         ("localhost.:1", {}, True),
+        ("unix:/run/etcd.sock", {}, True),
+        ("unix:/run/etcd.sock,etcd:1", {}, False),
         ("etcd:1", {"password": None, "password_file": "/f"}, False),
         ("https://etcd:1", {"password": None, "password_file": "/f"}, True),
     ],

@@ -17,7 +17,7 @@ from .._etcd.api import MemberStatus, Put, Range
 from .._etcd.error_mapping import InvalidAuthTokenError
 from .._etcd.versions import known_defects
 from .._lease.shared_connection import SharedConnection
-from .._values.addresses import is_loopback
+from .._values.addresses import is_loopback, needs_tls
 from ..config import MIN_RECOMMENDED_LEASE, Config, EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from .findings import Finding, Level, Report
@@ -93,8 +93,11 @@ async def check_etcd(
 
 def _at(etcd: EtcdConfig, *endpoints: str) -> EtcdConfig:
     """Return the configuration with these endpoints only. TLS stays: one https endpoint requires TLS for all."""
-    scheme = "https://" if etcd.tls else ""
-    return replace(etcd, endpoints=tuple(scheme + endpoint.removeprefix("https://") for endpoint in endpoints))
+
+    def with_scheme(endpoint: str) -> str:
+        return f"https://{endpoint.removeprefix('https://')}" if needs_tls(endpoint, tls=etcd.tls) else endpoint
+
+    return replace(etcd, endpoints=tuple(map(with_scheme, endpoints)))
 
 
 async def _ask(etcd: EtcdConfig, endpoint: str, timeout: float) -> _Answer:

@@ -9,6 +9,7 @@ import anyio
 from anyio.abc import ByteStream
 
 from .._etcd.tls import client_context
+from .._values.addresses import needs_tls, unix_path
 from ..config import EtcdConfig
 from .findings import Finding, Report
 
@@ -35,12 +36,12 @@ async def check_proxies(etcd: EtcdConfig, report: Report, timeout: float) -> Non
 
 async def _is_grpc_proxy(etcd: EtcdConfig, endpoint: str, timeout: float) -> bool | None:
     """Return whether the endpoint serves the page of a grpc-proxy; None if it did not respond."""
-    address = endpoint.removeprefix("https://")
     answer = b""
     with anyio.move_on_after(timeout):
         try:
-            async with await _connect(etcd, address) as stream:
-                await stream.send(f"GET {_PAGE} HTTP/1.0\r\nHost: {address}\r\n\r\n".encode())
+            async with await _connect(etcd, endpoint) as stream:
+                host = "localhost" if unix_path(endpoint) is not None else endpoint.removeprefix("https://")
+                await stream.send(f"GET {_PAGE} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
                 while len(answer) < _ENOUGH:
                     answer += await stream.receive()
         except _NOT_FOUND_OUT:
@@ -51,10 +52,12 @@ async def _is_grpc_proxy(etcd: EtcdConfig, endpoint: str, timeout: float) -> boo
     return re.match(rb"HTTP/1\.[01] 200 ", answer) is not None and b"# HELP " in answer
 
 
-async def _connect(etcd: EtcdConfig, address: str) -> ByteStream:
-    host, _, port = address.rpartition(":")
+async def _connect(etcd: EtcdConfig, endpoint: str) -> ByteStream:
+    if (path := unix_path(endpoint)) is not None:
+        return await anyio.connect_unix(path)
+    host, _, port = endpoint.removeprefix("https://").rpartition(":")
     host = host.strip("[]")
-    if not etcd.tls:
+    if not needs_tls(endpoint, tls=etcd.tls):
         return await anyio.connect_tcp(host, int(port))
     context: ssl.SSLContext = client_context(etcd)
     context.set_alpn_protocols(["http/1.1"])

@@ -14,6 +14,7 @@ import anyio
 from .._grpc import Connection, Metadata, RpcError, Status
 from .._runtime.events import Event
 from .._runtime.tasks import spawn_system_task
+from .._values.addresses import needs_tls, unix_path
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .connect_policy import ConnectPolicy
@@ -109,7 +110,10 @@ class Http2Endpoint(Endpoint):
         self._config = config
         self._policy = policy
         self._contexts = contexts
-        self._tls_diagnosis: TlsDiagnosis | None = TlsDiagnosis(name.removeprefix("https://"), config, self._contexts)
+        self._tls = needs_tls(name, tls=config.tls)
+        self._tls_diagnosis: TlsDiagnosis | None = None
+        if unix_path(name) is None:
+            self._tls_diagnosis = TlsDiagnosis(name.removeprefix("https://"), config, self._contexts)
         self._connections: list[Connection] = []
         """All connections that have not ended. The last one is the newest; the earlier ones complete their calls."""
         self._attempt: _Attempt | None = None
@@ -250,7 +254,7 @@ class Http2Endpoint(Endpoint):
             max_recv_bytes=self._config.max_recv_bytes,
         )
         try:
-            await connection.connect(self._contexts.get if self._config.tls else None)
+            await connection.connect(self._contexts.get if self._tls else None)
         except OSError as error:
             unavailable = self._error(Status("UNAVAILABLE", str(error)))
             raise await self._explain(unavailable, deadline) from error
@@ -292,6 +296,6 @@ def open_endpoint(endpoint: str, config: EtcdConfig, policy: ConnectPolicy, cont
     Raises:
         EtcdRefusedError: A certificate cannot be used.
     """
-    if config.tls:
+    if needs_tls(endpoint, tls=config.tls):
         contexts.check()
     return Http2Endpoint(endpoint, config, policy, contexts)

@@ -11,8 +11,10 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from .._runtime.events import running_trio
+from .framing import LOCAL_AUTHORITY
 from .tcp import connect_tcp
 from .transport import CONNECTION_LOST, HUNG_UP, Transport
+from .unix import connect_unix, unix_path
 
 Tls = Callable[[], Awaitable[ssl.SSLContext]]
 """A function that returns a connection's SSL context. It is called once the peer has accepted the TCP connection."""
@@ -21,7 +23,7 @@ Tls = Callable[[], Awaitable[ssl.SSLContext]]
 async def connect(
     authority: str, tls: Tls | None, take: Callable[[], bytes], received: Callable[[bytes], bool]
 ) -> Transport:
-    """Connect to ``host:port``, with TLS if ``tls`` is given.
+    """Connect to ``host:port`` or ``unix:/path``, with TLS if ``tls`` is given.
 
     Args:
         authority: The peer. An IPv6 address is in brackets.
@@ -32,11 +34,15 @@ async def connect(
     Raises:
         OSError: No address of the host accepts a connection, or TLS fails (``ssl.SSLError``).
     """
-    host, _, port = authority.rpartition(":")
-    host = host.strip("[]")
     transport = _transport()(take, received)
+    path = unix_path(authority)
     try:
-        connected = await connect_tcp(host, int(port))
+        if path is not None:
+            host, connected = LOCAL_AUTHORITY, await connect_unix(path)
+        else:
+            host, _, port = authority.rpartition(":")
+            host = host.strip("[]")
+            connected = await connect_tcp(host, int(port))
         try:
             context = None if tls is None else await tls()
         except BaseException:

@@ -53,7 +53,7 @@ class Connection:
         """Create a connection that is not open yet.
 
         Args:
-            authority: The peer, as ``host:port``. An IPv6 address is in brackets.
+            authority: The peer, as ``host:port`` or ``unix:/path``. An IPv6 address is in brackets.
             user_agent: The value of the ``user-agent`` header.
             ping_interval: Seconds between pings while a call or a stream is open. A peer that sends nothing for the
                 same time after a ping is considered dead. Servers close a connection that pings too often.

@@ -60,13 +60,17 @@ class RpcError(Exception):
         self.status = status
 
 
+LOCAL_AUTHORITY = "localhost"
+"""The host name of a peer at a unix socket, as gRPC's libraries send it."""
+
+
 class RequestHeaders:
     """The encoded headers of requests. They are cached for each method and metadata."""
 
     def __init__(self, scheme: str, authority: str, user_agent: str) -> None:
-        """Create the headers of a connection to ``host:port``. The scheme is ``http`` or ``https``."""
+        """Create the headers of a connection to ``host:port`` or ``unix:/path``. The scheme is ``http`` or ``https``."""
         self._scheme = scheme
-        self._authority = authority
+        self._authority = LOCAL_AUTHORITY if authority.startswith("unix:") else authority
         self._user_agent = user_agent
         self._kept: dict[tuple[str, Metadata], bytes] = {}
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute, SocketStream, UNIXSocketStream
 from anyio.streams.tls import TLSStream
 
 from .._runtime.events import Event
 from .transport import HUNG_UP, Transport
+from .unix import is_unix
 
 _READ = 2**16
 
@@ -62,7 +63,8 @@ async def stream_over(connected: socket.socket, name: str, context: ssl.SSLConte
         OSError: The peer has closed the connection, or TLS fails (``ssl.SSLError``).
     """
     try:
-        stream = await SocketStream.from_socket(connected)
+        kind = UNIXSocketStream if is_unix(connected) else SocketStream
+        stream: ByteStream = await kind.from_socket(connected)
     except ValueError as error:  # anyio asks for the peer's address, and there is none once the peer has reset it
         connected.close()
         raise ConnectionError(HUNG_UP) from error

@@ -12,6 +12,7 @@ from .._runtime.events import Event
 from .._runtime.tasks import system_task_context
 from . import limits
 from .transport import Transport
+from .unix import is_unix
 
 _LATER = 0.01
 """Seconds. Before they pass, a request is likely to be sent, together with the bytes that no caller waits for."""
@@ -43,7 +44,10 @@ class AsyncioTransport(Transport, asyncio.Protocol):
         async def attach() -> None:
             nonlocal left
             mine, left = left, None
-            await loop.create_connection(lambda: self, sock=mine, **options)
+            if is_unix(connected):
+                await loop.create_unix_connection(lambda: self, sock=mine, **options)
+            else:
+                await loop.create_connection(lambda: self, sock=mine, **options)
 
         try:
             # In a separate context, because the loop will call the protocol's methods in it.

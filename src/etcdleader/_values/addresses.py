@@ -7,10 +7,16 @@ import re
 _HOST = re.compile(r"[^\s/?#@:\[\],\\]+")
 _AFTER_PORT = re.compile(r":[0-9]+[/?#]")
 _PORT = re.compile(r"[0-9]{1,5}")
+_UNIX = "unix:"
+_LONGEST_UNIX_PATH = 107
+"""Bytes. Linux's limit on the path of a socket."""
 
 
 def normalize_endpoint(endpoint: object) -> str:
-    """Return an endpoint as ``host:port`` or ``https://host:port``, in lower case. ``http://`` is removed.
+    """Return an endpoint in normal form, one of these. ``http://`` is removed. A host is in lower case.
+
+    - ``host:port`` or ``https://host:port``
+    - ``unix:/path``, from ``unix:///path`` too
 
     Raises:
         ValueError: The endpoint is invalid. The message describes a valid one. It does not quote the endpoint, which
@@ -18,11 +24,19 @@ def normalize_endpoint(endpoint: object) -> str:
     """
     if not isinstance(endpoint, str):
         raise ValueError("must be host:port")  # noqa: TRY004 - a wrong setting, of any type
-    scheme, separator, address = endpoint.strip().lower().rpartition("://")
+    endpoint = endpoint.strip()
+    kind, separator, rest = endpoint.partition(":")
+    if kind.lower() + separator == _UNIX and not rest.isdecimal():  # a host may have the name unix
+        return _normalize_unix(rest)
+    return _normalize_tcp(endpoint.lower())
+
+
+def _normalize_tcp(endpoint: str) -> str:
+    scheme, separator, address = endpoint.rpartition("://")
     if "@" in address:
         raise ValueError("must not contain a user or password: use the settings user and password")
     if scheme not in (("http", "https") if separator else ("",)):
-        raise ValueError("must be host:port, http://host:port or https://host:port")
+        raise ValueError("must be host:port, http://host:port, https://host:port or unix:/path")
     address = address.removesuffix("/")
     if "," in address:
         raise ValueError("must be one address: give several as a list, or as one string with commas")
@@ -32,6 +46,15 @@ def normalize_endpoint(endpoint: object) -> str:
     if not separator or not _PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
         raise ValueError('must have a port from 1 to 65535, such as "127.0.0.1:2379"')
     return f"{'https://' if scheme == 'https' else ''}{_normalize_host(host)}:{int(port)}"
+
+
+def _normalize_unix(path: str) -> str:
+    path = path.removeprefix("//")
+    if not path.startswith("/") or path.endswith("/") or not path.isprintable():
+        raise ValueError('must have the absolute path of a socket, such as "unix:/run/etcd/client.sock"')
+    if len(path.encode()) > _LONGEST_UNIX_PATH:
+        raise ValueError(f"must have a path of at most {_LONGEST_UNIX_PATH} bytes: a socket cannot have a longer one")
+    return f"{_UNIX}/{path.lstrip('/')}"
 
 
 def _normalize_host(host: str) -> str:
@@ -49,8 +72,25 @@ def _normalize_host(host: str) -> str:
     return host
 
 
+def unix_path(endpoint: str) -> str | None:
+    """Return the path of a unix socket, from an endpoint in normal form; None for any other endpoint."""
+    return endpoint.removeprefix(_UNIX) if endpoint.startswith(_UNIX) else None
+
+
+def needs_tls(endpoint: str, *, tls: bool) -> bool:
+    """Return whether connections to an endpoint in normal form use TLS.
+
+    Args:
+        endpoint: A member's address.
+        tls: The configuration's TLS setting. A unix socket does not leave the machine, and never uses TLS.
+    """
+    return unix_path(endpoint) is None and (tls or endpoint.startswith("https://"))
+
+
 def is_loopback(endpoint: str) -> bool:
-    """Return whether an endpoint in normal form is on this machine's loopback interface."""
+    """Return whether an endpoint in normal form is on this machine's loopback interface, or a unix socket."""
+    if unix_path(endpoint) is not None:
+        return True
     from ipaddress import ip_address
 
     host = endpoint.removeprefix("https://").rpartition(":")[0].strip("[]").removesuffix(".")
