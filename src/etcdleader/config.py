@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from ._values.addresses import is_loopback, normalize_endpoint
+from ._values.addresses import is_loopback, normalize_endpoint, srv_domain
 from ._values.durations import parse_duration
 from ._values.kinds import Kind, kinds
 from ._values.problems import Problem
@@ -174,8 +174,8 @@ class EtcdConfig:
     """The addresses and credentials of one etcd cluster. Hashable: managers with equal values share a connection.
 
     Attributes:
-        endpoints: The members of one cluster, each as ``host:port``, ``https://host:port`` or ``unix:/path``. Any of them
-            may be used.
+        endpoints: The members of one cluster, each as ``host:port``, ``https://host:port`` or ``unix:/path``; or
+            ``srv:domain`` for the members in the SRV records of a domain. Any of them may be used.
         user: The user that logs in, or None without a login.
         password: The user's password. It is not shown.
         password_file: Path of a file with the user's password, which is read at each login. None: ``password`` is used.
@@ -212,9 +212,9 @@ class EtcdConfig:
         """Check and store the settings. No file is opened: files are read when a connection is opened.
 
         Args:
-            endpoints: ``host:port``, ``[v6]:port``, ``http(s)://host:port`` or ``unix:/path`` each; one string may hold
-                several, with commas between them. ``https`` in one of them, or ``ca_cert``, means TLS for all, except
-                for unix sockets.
+            endpoints: ``host:port``, ``[v6]:port``, ``http(s)://host:port``, ``unix:/path`` or ``srv:domain`` each; one
+                string may hold several, with commas between them. ``https`` in one of them, or ``ca_cert``, means TLS
+                for all, except for unix sockets. ``srv:domain`` needs the extra ``etcdleader[srv]``.
             user: With ``password`` or ``password_file``, or none of them.
             password: With ``user``, or neither.
             ca_cert: A path.
@@ -248,7 +248,9 @@ class EtcdConfig:
         _check_size("max_recv_bytes", max_recv_bytes, problems)
         _fill(self, values)
         if user is not None and not self.tls and allow_plaintext_password is False:
-            exposed = [endpoint for endpoint in self.endpoints if not is_loopback(endpoint)]
+            # A lookup shows whether the members of a domain use TLS. It is checked then.
+            addresses = [endpoint for endpoint in self.endpoints if srv_domain(endpoint) is None]
+            exposed = [endpoint for endpoint in addresses if not is_loopback(endpoint)]
             secret = "password" if password_file is None else "password_file: the password"
             if exposed and not any("endpoints" in problem.settings for problem in problems):
                 problems.append(
@@ -263,7 +265,10 @@ class EtcdConfig:
 
     @property
     def tls(self) -> bool:
-        """True if connections are encrypted: all of them or none. Connections to unix sockets never are."""
+        """True if connections are encrypted: all of them or none.
+
+        Connections to unix sockets never are. Those to members of a domain are if its SRV records are for TLS.
+        """
         return self.ca_cert is not None or any(endpoint.startswith("https://") for endpoint in self.endpoints)
 
 
@@ -302,10 +307,21 @@ def _checked_endpoints(endpoints: object, problems: list[Problem]) -> tuple[str,
     checked: dict[str, None] = {}  # keeps the order, without duplicates
     for part in parts:
         try:
-            checked[normalize_endpoint(part)] = None
+            endpoint = normalize_endpoint(part)
         except ValueError as error:
             problems.append(Problem.of("endpoints", "***" if secret else part, str(error)))
+            continue
+        if srv_domain(endpoint) is not None and not _has_dnspython():
+            missing = "needs the package dnspython: pip install 'etcdleader[srv]'"
+            problems.append(Problem.of("endpoints", endpoint, missing))
+        checked[endpoint] = None
     return tuple(checked)
+
+
+def _has_dnspython() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("dns") is not None  # found, not loaded
 
 
 def validate_election_key(election_key: str) -> None:

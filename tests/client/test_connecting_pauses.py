@@ -89,7 +89,7 @@ class Network:
 def network(monkeypatch: pytest.MonkeyPatch) -> Network:
     network = Network()
     monkeypatch.setattr(endpoints, "Connection", network.connection())
-    monkeypatch.setattr(endpoints, "TlsDiagnosis", lambda *_: Silent())
+    monkeypatch.setattr(endpoints, "TlsDiagnosis", lambda *_, **__: Silent())
     return network
 
 

@@ -57,6 +57,15 @@ def test_one_of_several_is_left_though_it_talks() -> None:
     assert balancer.switch(0, 10.0, 10.0)
 
 
+def test_an_endpoint_that_stands_for_several_members_is_left_as_one_of_several() -> None:
+    """A lookup in DNS has shown them."""
+    balancer = EndpointSelector(1)
+    balancer.found(3)
+    assert balancer.switch(0, 10.0, 10.0)
+    balancer.found(1)
+    assert not balancer.switch(1, 20.0, 20.0)
+
+
 def test_the_only_endpoint_is_left_though_it_talks_if_it_answers_no_call_for_a_second() -> None:
     """A stream may bring events, or nothing but empty frames, where every call is lost."""
     balancer = EndpointSelector(1)

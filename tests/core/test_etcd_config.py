@@ -30,6 +30,7 @@ from tests.core.refusals import SECRET, problems
         ("unix:///run/etcd.sock, UNIX:/run/etcd.sock", ("unix:/run/etcd.sock",)),
         (["unix:/a,b"], ("unix:/a,b",)),
         (["unix:1", "srv:2379"], ("unix:1", "srv:2379")),
+        ("srv:Example.Org., SRV:_x.example.org", ("srv:example.org", "srv:_x.example.org")),
     ],
 )
 def test_an_endpoint_has_one_spelling(given_: Any, kept: tuple[str, ...]) -> None:
@@ -53,6 +54,7 @@ def test_an_endpoint_has_one_spelling(given_: Any, kept: tuple[str, ...]) -> Non
             "unix:/a\0",
             f"unix:/{'x' * 107}",
         ),
+        *("srv:", "srv://example.org", "srv:example.org:2379", "srv:a/b", "srv:a@b", "srv:-", "srv:a..b", "srv:a b"),
         *(None, 2379, b"a:1", ("a", 2379)),
     ],
     ids=repr,
@@ -123,6 +125,7 @@ def test_a_password_in_an_endpoint_is_refused_and_not_shown(endpoints: Any) -> N
         ({"endpoints": "http://a:1", "ca_cert": "ca.pem"}, True),
         ({"endpoints": "a:1", "ca_cert": "ca.pem"}, True),
         ({"endpoints": "unix:/a"}, False),
+        ({"endpoints": "srv:example.org"}, False),
         ({"endpoints": "unix:/a,https://b:1"}, True),
     ],
 )
@@ -174,6 +177,8 @@ def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -
         ("127.0.0.1:1,localhost:1,[::1]:1,127.8.8.8:1", {}, True),
         ("localhost.:1", {}, True),
         ("unix:/run/etcd.sock", {}, True),
+        ("srv:example.org", {}, True),
+        ("srv:example.org,etcd:1", {}, False),
         ("unix:/run/etcd.sock,etcd:1", {}, False),
         ("etcd:1", {"password": None, "password_file": "/f"}, False),
         ("https://etcd:1", {"password": None, "password_file": "/f"}, True),

@@ -22,6 +22,7 @@ from ..config import MIN_RECOMMENDED_LEASE, Config, EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from .findings import Finding, Level, Report
 from .proxy_check import check_proxies
+from .srv_check import with_members
 from .timing_checks import check_pings, check_round_trip, try_watch
 
 _SEE_REFUSALS = "see docs/security.md, 'When something is refused'"
@@ -64,7 +65,12 @@ async def check_etcd(
         timeout: The timeout of each call, in seconds.
         hold: The seconds for which a stream is held open; 0 to skip that check.
     """
-    answers = await gather(etcd.endpoints, lambda endpoint: _ask(etcd, endpoint, timeout))
+    found = await with_members(etcd, report)
+    if found is None:
+        report(Finding("the rest", "skipped", "no member is known"))
+        return
+    etcd = found
+    answers = await gather(etcd.endpoints, lambda endpoint: _ask(found, endpoint, timeout))
     for answer in answers:
         report(_check_member(answer, alone=len(answers) == 1))
     report(_check_cluster(answers))

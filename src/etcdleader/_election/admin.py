@@ -25,6 +25,7 @@ from .._etcd.api import (
     WatchMessage,
 )
 from .._lease.shared_connection import SharedConnection, acquire_connection
+from .._values.addresses import most_tries
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from .queue import election_prefix, prefix_end
@@ -102,7 +103,7 @@ async def connected(config: EtcdConfig, *, timeout: float | None) -> AsyncIterat
     """
     async with acquire_connection(config, lambda: open_api(config), owned=True) as connection:
         if timeout is not None:
-            await _find_member(connection.api, len(config.endpoints), timeout)
+            await _find_member(connection.api, most_tries(config.endpoints), timeout)
         yield connection
 
 

@@ -14,6 +14,7 @@ import anyio
 from .._grpc import Metadata
 from .._runtime.fork import process_id
 from .._runtime.tasks import loop_scheduler
+from .._values.addresses import most_tries
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .api import (
@@ -59,6 +60,7 @@ from .rpcs import (
     Q,
     Rpc,
 )
+from .srv import srv_members
 from .stream import RpcStream, StreamCallbacks
 from .tls import ClientContexts
 from .version_monitor import VersionMonitor
@@ -82,14 +84,20 @@ def new_client(client: EtcdConfig | Any) -> EtcdClient:
         contexts = ClientContexts(client)
         policies = [ConnectPolicy(random.uniform) for _ in endpoints]
 
+        selector = EndpointSelector(len(endpoints))
+        domains = srv_members(client, selector.found)
+
         def dial_member(number: int) -> Endpoint:
             place = number % len(endpoints)
-            return open_endpoint(endpoints[place], client, policies[place], contexts)
+            endpoint = endpoints[place]
+            return open_endpoint(endpoint, client, policies[place], contexts, domains.get(endpoint))
 
         return EtcdClient(
             dial_member,
-            EndpointSelector(len(endpoints)),
-            Authenticator(client.user, client.password, password_file=client.password_file, several=len(endpoints) > 1),
+            selector,
+            Authenticator(
+                client.user, client.password, password_file=client.password_file, several=most_tries(endpoints) > 1
+            ),
         )
 
     def dial(number: int) -> Endpoint:

@@ -20,6 +20,7 @@ from ..errors import EtcdLeaderError, EtcdUnavailableError
 from .connect_policy import ConnectPolicy
 from .error_mapping import TlsHandshakeError, error_from_status, going_away
 from .rpcs import A, Q, Rpc
+from .srv import SrvMembers
 from .stream import Http2Stream, RpcStream, StreamCallbacks
 from .tls import ClientContexts
 from .tls_diagnosis import TlsDiagnosis
@@ -97,23 +98,32 @@ class _Attempt:
 class Http2Endpoint(Endpoint):
     """A member reached over etcdleader's own HTTP/2 connection, without grpcio."""
 
-    def __init__(self, name: str, config: EtcdConfig, policy: ConnectPolicy, contexts: ClientContexts) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: EtcdConfig,
+        policy: ConnectPolicy,
+        contexts: ClientContexts,
+        members: SrvMembers | None = None,
+    ) -> None:
         """Open no connection yet.
 
         Args:
-            name: The member's address.
+            name: The member's address, or a domain with SRV records.
             config: The client's configuration.
             policy: The member's back-off and ping interval.
             contexts: The client's TLS contexts.
+            members: The members of the domain. Each connection is made to the next of them.
         """
         self.name = name
+        self._members = members
         self._config = config
         self._policy = policy
         self._contexts = contexts
-        self._tls = needs_tls(name, tls=config.tls)
+        self._tls = False
         self._tls_diagnosis: TlsDiagnosis | None = None
-        if unix_path(name) is None:
-            self._tls_diagnosis = TlsDiagnosis(name.removeprefix("https://"), config, self._contexts)
+        if members is None:
+            self._locate(name)
         self._connections: list[Connection] = []
         """All connections that have not ended. The last one is the newest; the earlier ones complete their calls."""
         self._attempt: _Attempt | None = None
@@ -243,7 +253,18 @@ class Http2Endpoint(Endpoint):
             raise EtcdUnavailableError(f"{self.name}: the connection was closed")
         return self._connections[-1] if self._connections and self._connections[-1].is_open else None
 
+    def _locate(self, name: str) -> None:
+        """Record the address of the member for the next connection."""
+        self.name = name
+        self._tls = needs_tls(name, tls=self._config.tls)
+        self._tls_diagnosis = None
+        if unix_path(name) is None:
+            address = name.removeprefix("https://")
+            self._tls_diagnosis = TlsDiagnosis(address, self._config, self._contexts, tls=self._tls)
+
     async def _connect(self, deadline: float) -> Connection:
+        if self._members is not None:
+            self._locate(await self._members.next())
         connection = Connection(
             self.name.removeprefix("https://"),
             user_agent=_USER_AGENT,
@@ -290,12 +311,18 @@ class Http2Endpoint(Endpoint):
             await connection.wait_closed()
 
 
-def open_endpoint(endpoint: str, config: EtcdConfig, policy: ConnectPolicy, contexts: ClientContexts) -> Http2Endpoint:
-    """Return an endpoint without connecting to it.
+def open_endpoint(
+    endpoint: str,
+    config: EtcdConfig,
+    policy: ConnectPolicy,
+    contexts: ClientContexts,
+    members: SrvMembers | None = None,
+) -> Http2Endpoint:
+    """Return an endpoint without connecting to it. ``members`` are those of a domain with SRV records.
 
     Raises:
         EtcdRefusedError: A certificate cannot be used.
     """
     if needs_tls(endpoint, tls=config.tls):
         contexts.check()
-    return Http2Endpoint(endpoint, config, policy, contexts)
+    return Http2Endpoint(endpoint, config, policy, contexts, members)

@@ -32,6 +32,10 @@ class EndpointSelector:
         self._failed_switches = 0
         self._failing_since = math.inf
 
+    def found(self, members: int) -> None:
+        """Record the number of members that the endpoints stand for, which a lookup in DNS has shown."""
+        self._others = members - 1
+
     def opened(self, now: float) -> None:
         """Record that a connection to the endpoint is about to be opened."""
         self._opened_at = now

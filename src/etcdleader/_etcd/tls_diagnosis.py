@@ -38,13 +38,16 @@ class TlsDiagnosis:
     if only one of the two sides uses TLS. The diagnosis runs when a connection fails, and only once for each endpoint.
     """
 
-    def __init__(self, address: str, config: EtcdConfig, contexts: ClientContexts | None = None) -> None:
+    def __init__(
+        self, address: str, config: EtcdConfig, contexts: ClientContexts | None = None, *, tls: bool | None = None
+    ) -> None:
         host, _, port = address.rpartition(":")
         self._contexts = contexts or ClientContexts(config)
         self._name = address
         self._host = host.strip("[]")
         self._port = int(port)
         self._config = config
+        self._tls = config.tls if tls is None else tls
         self._once = anyio.Lock()
         self._asked = False
         self._reason: str | None = None
@@ -54,7 +57,7 @@ class TlsDiagnosis:
         async with self._once:
             if not self._asked:
                 with anyio.move_on_after(_HANDSHAKE):
-                    self._reason = await (self._with_tls() if self._config.tls else self._without_tls())
+                    self._reason = await (self._with_tls() if self._tls else self._without_tls())
                     self._asked = True
         return self._reason
 

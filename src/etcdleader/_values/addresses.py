@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 
 _HOST = re.compile(r"[^\s/?#@:\[\],\\]+")
+_DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?")
 _AFTER_PORT = re.compile(r":[0-9]+[/?#]")
 _PORT = re.compile(r"[0-9]{1,5}")
-_UNIX = "unix:"
+_UNIX, _SRV = "unix:", "srv:"
 _LONGEST_UNIX_PATH = 107
 """Bytes. Linux's limit on the path of a socket."""
+MOST_SRV_TRIES = 3
+"""The number of members that a command expects behind one name of SRV records."""
 
 
 def normalize_endpoint(endpoint: object) -> str:
@@ -17,6 +20,7 @@ def normalize_endpoint(endpoint: object) -> str:
 
     - ``host:port`` or ``https://host:port``
     - ``unix:/path``, from ``unix:///path`` too
+    - ``srv:domain``
 
     Raises:
         ValueError: The endpoint is invalid. The message describes a valid one. It does not quote the endpoint, which
@@ -26,8 +30,11 @@ def normalize_endpoint(endpoint: object) -> str:
         raise ValueError("must be host:port")  # noqa: TRY004 - a wrong setting, of any type
     endpoint = endpoint.strip()
     kind, separator, rest = endpoint.partition(":")
-    if kind.lower() + separator == _UNIX and not rest.isdecimal():  # a host may have the name unix
-        return _normalize_unix(rest)
+    if not rest.isdecimal():  # a host may have the name unix or srv
+        if (kind := kind.lower() + separator) == _UNIX:
+            return _normalize_unix(rest)
+        if kind == _SRV:
+            return _normalize_srv(rest.lower())
     return _normalize_tcp(endpoint.lower())
 
 
@@ -36,7 +43,7 @@ def _normalize_tcp(endpoint: str) -> str:
     if "@" in address:
         raise ValueError("must not contain a user or password: use the settings user and password")
     if scheme not in (("http", "https") if separator else ("",)):
-        raise ValueError("must be host:port, http://host:port, https://host:port or unix:/path")
+        raise ValueError("must be host:port, http://host:port, https://host:port, unix:/path or srv:domain")
     address = address.removesuffix("/")
     if "," in address:
         raise ValueError("must be one address: give several as a list, or as one string with commas")
@@ -55,6 +62,12 @@ def _normalize_unix(path: str) -> str:
     if len(path.encode()) > _LONGEST_UNIX_PATH:
         raise ValueError(f"must have a path of at most {_LONGEST_UNIX_PATH} bytes: a socket cannot have a longer one")
     return f"{_UNIX}/{path.lstrip('/')}"
+
+
+def _normalize_srv(domain: str) -> str:
+    if not _DOMAIN.fullmatch(domain) or ".." in domain:
+        raise ValueError('must be srv: and a domain, without a port, such as "srv:example.org"')
+    return f"{_SRV}{domain.removesuffix('.')}"
 
 
 def _normalize_host(host: str) -> str:
@@ -77,11 +90,16 @@ def unix_path(endpoint: str) -> str | None:
     return endpoint.removeprefix(_UNIX) if endpoint.startswith(_UNIX) else None
 
 
+def srv_domain(endpoint: str) -> str | None:
+    """Return the domain with SRV records, from an endpoint in normal form; None for any other endpoint."""
+    return endpoint.removeprefix(_SRV) if endpoint.startswith(_SRV) else None
+
+
 def needs_tls(endpoint: str, *, tls: bool) -> bool:
     """Return whether connections to an endpoint in normal form use TLS.
 
     Args:
-        endpoint: A member's address.
+        endpoint: A member's address, and no domain with SRV records.
         tls: The configuration's TLS setting. A unix socket does not leave the machine, and never uses TLS.
     """
     return unix_path(endpoint) is None and (tls or endpoint.startswith("https://"))
@@ -98,3 +116,8 @@ def is_loopback(endpoint: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def most_tries(endpoints: tuple[str, ...]) -> int:
+    """Return how many members to try before all are considered down. A domain counts as several members."""
+    return sum(1 if srv_domain(endpoint) is None else MOST_SRV_TRIES for endpoint in endpoints)

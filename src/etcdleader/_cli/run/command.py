@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from ..._settings.known import option_of
+from ..._values.addresses import most_tries
 from ..._values.exit_codes import ExitCode
 from ..._values.kinds import Kind, kinds
 from ...config import Config
@@ -198,6 +199,6 @@ def run(
             nowait=nowait,
             wait=wait,
             on_lost=on_lost,
-            endpoints=1 if read.etcd is None else len(read.etcd.endpoints),
+            endpoints=1 if read.etcd is None else most_tries(read.etcd.endpoints),
         )
         raise typer.Exit(conduct(manager, plan, http))
