@@ -39,6 +39,7 @@ RULES = (
     "views",
     "sparing etcd",
     "connection",
+    "secrets",
 )
 """What docs/design.md promises, in its words."""
 
