@@ -9,7 +9,7 @@ from typing import Any
 
 from ._managers.etcd_manager import EtcdLeaderManager
 from ._managers.noop_manager import NoopLeaderManager
-from .manager import LeaderManager
+from .manager import LeaderManager, Metrics
 
 __all__ = ("from_settings", "must_new_leader_manager_from_config")
 
@@ -22,6 +22,7 @@ def must_new_leader_manager_from_config(
     client: Any = None,
     settings: Mapping[str, Any] | str | os.PathLike[str] | Any | None = None,
     section: str = "leader",
+    metrics: Metrics | None = None,
 ) -> LeaderManager:
     """Make the manager that the settings describe, or raise.
 
@@ -39,6 +40,7 @@ def must_new_leader_manager_from_config(
         client: The way to etcd, as for :class:`EtcdLeaderManager`. By default it comes from the ``[etcd]`` table.
         settings: A ``Dynaconf`` object, a mapping, or the path of a TOML file. Then no other source is read.
         section: The table of this election's settings; may be dotted, as in ``"sync.election"``.
+        metrics: Receives the events of this manager. Add each further object by ``manager.add_metrics()``.
 
     Returns:
         A :class:`NoopLeaderManager` if ``enabled`` is false, otherwise an :class:`EtcdLeaderManager`.
@@ -46,7 +48,7 @@ def must_new_leader_manager_from_config(
     Raises:
         ConfigError: The section or one of its two required settings is missing, or a setting is wrong. One
             error lists all problems, each with the value, its origin and the remedy. Secrets are not shown.
-        TypeError: ``client`` or ``settings`` has none of the above types.
+        TypeError: ``client``, ``settings`` or ``metrics`` has none of the above types.
     """
     # Imported here, because it imports the readers of files. A program that makes its managers itself does not need them.
     from ._settings.resolve import Purpose, resolve
@@ -57,9 +59,14 @@ def must_new_leader_manager_from_config(
     _logger.info(
         "election for %r: %s%s, from %s", read.election_key, config, f", {etcd}" if etcd else "", ", ".join(origins)
     )
-    if not config.enabled:
-        return NoopLeaderManager(config, read.election_key)
-    return EtcdLeaderManager(client if etcd is None else etcd, config, read.election_key)
+    manager: LeaderManager
+    if config.enabled:
+        manager = EtcdLeaderManager(client if etcd is None else etcd, config, read.election_key)
+    else:
+        manager = NoopLeaderManager(config, read.election_key)
+    if metrics is not None:
+        manager.add_metrics(metrics)
+    return manager
 
 
 from_settings = must_new_leader_manager_from_config

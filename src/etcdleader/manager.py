@@ -228,7 +228,10 @@ class LeaderManager(ABC):
     def add_metrics(self, metrics: Metrics) -> None:
         """Report each later event to ``metrics``, too. Call it before the campaign: earlier events are not repeated.
 
+        A second call with the same object has no effect.
+
         Raises:
+            TypeError: ``metrics`` is not an object with the methods of ``Metrics``.
             Exception: The exception that ``metrics.bind(manager)`` raised. Nothing is added then.
         """
 

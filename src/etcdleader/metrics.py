@@ -30,15 +30,28 @@ class GuardedMetrics:
     The first exception of each is logged. All of them are still called.
     """
 
-    __slots__ = ("_complained", "_receivers")
+    __slots__ = ("_added", "_complained", "_receivers")
 
     def __init__(self) -> None:
+        self._added: tuple[Metrics, ...] = ()
         self._receivers: tuple[Metrics, ...] = ()
         self._complained: tuple[int, ...] = ()
 
     def add(self, metrics: Metrics, manager: LeaderManager) -> None:
-        """Call these metrics, too, from now on. An exception of their ``bind`` is raised."""
-        self._receivers = (*self._receivers, metrics.bind(manager))
+        """Call these metrics, too, from now on. An object that was added before is not added again.
+
+        Raises:
+            TypeError: ``metrics`` has no method ``bind``, or is a class.
+            Exception: The exception that ``metrics.bind(manager)`` raised. Nothing is added then.
+        """
+        if isinstance(metrics, type) or not callable(getattr(metrics, "bind", None)):
+            raise TypeError(
+                f"metrics must be an object with the methods of etcdleader.metrics.Metrics, not {metrics!r}. "
+                "Add each further one by manager.add_metrics()"
+            )
+        if not any(metrics is added for added in self._added):
+            self._receivers = (*self._receivers, metrics.bind(manager))
+            self._added = (*self._added, metrics)
 
     def emit(self, event: Callable[Concatenate[Metrics, P], None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call one method of all metrics.

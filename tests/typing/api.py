@@ -89,6 +89,7 @@ must_new_leader_manager_from_config(settings=Path("conf/app.toml"))
 assert_type(
     from_settings("jobs/nightly", client=etcd, settings="conf/app.toml", section="sync.election"), LeaderManager
 )
+must_new_leader_manager_from_config("jobs/nightly", metrics=NullMetrics())
 
 assert_type(manager.config, Config)
 assert_type(manager.election_key, str)

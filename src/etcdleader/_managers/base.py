@@ -21,7 +21,7 @@ from .._runtime.tasks import ki_protected
 from ..config import Config
 from ..errors import NotLeaderError
 from ..manager import T, Work
-from ..metrics import GuardedMetrics, Metrics, NullMetrics
+from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
 from .callbacks import capture_errors, unrequested_cancellation
@@ -46,7 +46,8 @@ class BaseManager(ServingManager):
         self._blocks: list[CampaignBlock[Self]] = []
         """The blocks ``async with manager`` that were entered: one, or more if a forked child enters one in its parent's."""
         self._reset()
-        self.add_metrics(metrics or NullMetrics())
+        if metrics is not None:
+            self.add_metrics(metrics)
 
     def _reset(self) -> None:
         """Initialize the state. Called again in a forked child.
