@@ -144,7 +144,7 @@ $(VENV)/demo.stamp: $(VENV)/made.stamp pyproject.toml
 
 $(VENV)/dev.stamp: $(VENV)/made.stamp pyproject.toml constraints.txt
 	@echo 'Installing etcdleader, its extras and the tools of its developers into $(VENV) ...'
-	@$(INSTALL) --editable '.[cli,embedded,prometheus,srv,trio]' --group dev
+	@$(INSTALL) --editable '.[cli,embedded,opentelemetry,prometheus,srv,trio]' --group dev
 	@touch $@ $(VENV)/demo.stamp
 
 $(VENV)/bench.stamp: $(VENV)/dev.stamp

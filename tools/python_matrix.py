@@ -21,8 +21,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ENTRIES = {"3.11-lowest": ("3.11", True), "3.12-newest": ("3.12", False), "3.13-newest": ("3.13", False)}
 """The Python of each entry, and whether its dependencies are the lowest that pyproject.toml allows."""
-EXTRAS = ("cli", "embedded", "prometheus", "srv", "trio")
-TOOLS = ("h2", "hypothesis", "hyperframe", "pytest>=9", "pytest-xdist", "PyYAML", "trustme", "uvloop")
+EXTRAS = ("cli", "embedded", "opentelemetry", "prometheus", "srv", "trio")
+TOOLS = (
+    "h2",
+    "hypothesis",
+    "hyperframe",
+    "opentelemetry-sdk",
+    "pytest>=9",
+    "pytest-xdist",
+    "PyYAML",
+    "trustme",
+    "uvloop",
+)
 FOLDERS = ("core", "runtime", "grpc", "client", "settings", "contract", "public")
 SLICE = (
     "candidacy",

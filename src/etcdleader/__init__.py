@@ -19,6 +19,7 @@ that. To follow one candidacy, start at ``_election.candidacy``.
 - ``factory``: makes a manager from settings.
 - ``health``: health over HTTP, for load balancers and probes.
 - ``prometheus``: metrics for Prometheus.
+- ``opentelemetry``: metrics for OpenTelemetry.
 - ``fencing``: refuses late writes by their tokens.
 - ``etcd3``: the package etcd3, under any version of protobuf.
 - ``testing``: a fake etcd, real etcds and virtual time, for tests.

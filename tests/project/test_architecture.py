@@ -19,9 +19,11 @@ import pytest
 import etcdleader
 from tests.helpers.paths import ROOT
 
-HEAVY = ("asyncio", "dns", "dynaconf", "etcd3", "google.protobuf", "grpc", "prometheus_client", "rich", "trio", "typer")
+HEAVY = (
+    "asyncio", "dns", "dynaconf", "etcd3", "google.protobuf", "grpc", "opentelemetry", "prometheus_client", "rich", "trio", "typer",
+)  # fmt: skip
 LONGEST_FILE = 400
-OPTIONAL = ("pytest_plugin", "prometheus")  # they need what their extra brings
+OPTIONAL = ("pytest_plugin", "prometheus", "opentelemetry")  # they need what their extra brings
 
 
 def run(script: str) -> str:
@@ -72,7 +74,9 @@ def test_managers_are_made_without_a_loop_a_connection_or_a_heavy_import(script:
     assert json.loads(found) == [[], [], 1]
 
 
-@pytest.mark.parametrize("module", ["asyncio", "trio", "dns", "dynaconf", "typer", "rich", "prometheus_client"])
+@pytest.mark.parametrize(
+    "module", ["asyncio", "trio", "dns", "dynaconf", "typer", "rich", "prometheus_client", "opentelemetry"]
+)
 def test_the_library_works_without(module: str) -> None:
     """What is optional, or loaded late, is not needed to begin with."""
     run(f"import sys\nsys.modules[{module!r}] = None\nimport etcdleader\netcdleader.NoopLeaderManager()")

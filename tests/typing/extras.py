@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, assert_type
 
 import anyio
+from opentelemetry.metrics import get_meter_provider
 from prometheus_client import CollectorRegistry
 
 from etcdleader import (
@@ -26,6 +27,7 @@ from etcdleader.etcd3 import Lease, etcd3, guard_compares
 from etcdleader.fencing import FencedError, Gate, fence_compares, fence_operations, fenced_transaction
 from etcdleader.health import Health, HealthServer, HealthState, asgi_app, serve
 from etcdleader.metrics import GuardedMetrics, Metrics, NullMetrics
+from etcdleader.opentelemetry import OpenTelemetryMetrics
 from etcdleader.prometheus import PrometheusMetrics
 
 # etcd3
@@ -83,6 +85,8 @@ def watch(manager: LeaderManager, config: Config) -> None:
     metrics = PrometheusMetrics(registry, namespace="jobs", drain_buckets=[0.1, 1, 10])
     metrics.attach(manager)
     EtcdLeaderManager(EtcdConfig("127.0.0.1:2379"), config, "jobs/nightly", metrics=metrics)
+    manager.add_metrics(OpenTelemetryMetrics())
+    manager.add_metrics(OpenTelemetryMetrics(get_meter_provider(), clock=lambda: 0.0))
     asgi_app(manager)
     asgi_app([manager], registry=registry)
     with serve(manager, "127.0.0.1", 0, registry=registry) as server:
