@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
 import etcdleader
 from etcdleader import EtcdLeaderError, errors
+from etcdleader._managers import facts
 from etcdleader.metrics import Metrics
 from tests.helpers.paths import ROOT
 from tools.code_pictures import PAGE, with_rooms
@@ -56,9 +55,10 @@ def test_every_event_is_emitted() -> None:
 
 
 def test_the_documentation_lists_every_kind_of_error() -> None:
-    """It is the value of a label, on which alerts depend."""
-    prometheus = pytest.importorskip("etcdleader.prometheus")
+    """It is the value of a label and of an attribute, on which alerts depend."""
     page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
     (row,) = re.findall(r"^\| `etcdleader_etcd_errors_total` .+$", page, re.MULTILINE)
-    for _, kind in prometheus._KINDS:
+    (attribute,) = re.findall(r"^- `error.type` is .+$", page, re.MULTILINE)
+    for _, kind in facts.KINDS:
         assert f"`{kind}`" in row
+        assert f"`{kind}`" in attribute.replace("_OTHER", "other")

@@ -6,7 +6,6 @@ import gc
 import re
 import subprocess
 import threading
-import time
 
 import anyio
 import pytest
@@ -193,26 +192,3 @@ async def test_a_scrape_needs_no_event_loop(anyio_backend: str) -> None:
         thread.join(30)  # blocks the loop, on purpose
         await anyio.lowlevel.checkpoint()
     assert re.search(rb'^etcdleader_is_leader\{election="off"\} 1.0$', scraped[0], re.MULTILINE)
-
-
-def test_the_time_without_a_leader_never_goes_back_while_it_is_read() -> None:
-    """To Prometheus a counter that falls is a restart, and a rate of many years."""
-    metrics, manager = managed(CollectorRegistry())
-    counted = metrics.bind(manager)
-    read: list[float] = []
-    done = threading.Event()
-
-    def look() -> None:
-        while not done.is_set():
-            read.append(counted.leaderless())
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    end = time.monotonic() + 0.3
-    while time.monotonic() < end:
-        counted.leader_known(False)
-        counted.leader_known(True)
-    done.set()
-    thread.join()
-    assert len(read) > 100
-    assert read == sorted(read)
