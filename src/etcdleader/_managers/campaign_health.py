@@ -38,8 +38,9 @@ class CampaignHealth:
 
     def campaign_begins(self) -> None:
         """Record that a campaign begins."""
-        self.campaigning, self._failure, self._since = True, None, datetime.now(UTC)
+        # First: a thread that reads while it campaigns with the last campaign's activity would report it as wedged.
         self.record_activity(renewal=True)
+        self.campaigning, self._failure, self._since = True, None, datetime.now(UTC)
 
     def campaign_ends(self) -> None:
         """Record that the campaign has ended."""
