@@ -6,6 +6,7 @@ end in the same way, whether cancelled, stopped or failed. The end of a term is 
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +17,7 @@ import anyio
 import anyio.lowlevel
 from anyio.abc import TaskStatus
 
-from .._runtime.fork import process_id
+from .._runtime.fork import AtFork, on_fork, process_id
 from .._runtime.tasks import ki_protected
 from ..config import Config
 from ..errors import NotLeaderError
@@ -30,6 +31,17 @@ from .reentrancy import runs_on_behalf_of
 from .reporter import Reporter
 from .serving import ServingManager
 from .term_scope import TermScope
+
+_resetting = threading.RLock()
+"""Held while a manager is reset. Other threads wait, so that they use none of the state that the reset replaces."""
+
+
+def _forked() -> None:
+    global _resetting  # noqa: PLW0603 - one per process
+    _resetting = threading.RLock()  # a thread that no longer exists may have held it
+
+
+on_fork(AtFork.MANAGERS, _forked)
 
 
 class BaseManager(ServingManager):
@@ -45,6 +57,7 @@ class BaseManager(ServingManager):
         self._metrics = GuardedMetrics()
         self._blocks: list[CampaignBlock[Self]] = []
         """The blocks ``async with manager`` that were entered: one, or more if a forked child enters one in its parent's."""
+        self._process = self._process_of_reset = process_id()
         self._reset()
         if metrics is not None:
             self.add_metrics(metrics)
@@ -54,7 +67,6 @@ class BaseManager(ServingManager):
 
         The child is another candidate: it has a new identity, and no lease, key or term.
         """
-        self._process = process_id()
         self._identity = self._draw_identity()
         self._campaign: Campaign | None = None
         self._scope: TermScope | None = None
@@ -62,8 +74,15 @@ class BaseManager(ServingManager):
         self._reporter.on_resign_request = self._request_resign
 
     def _reset_after_fork(self) -> None:
-        if self._process != process_id():
-            self._reset()
+        process = process_id()
+        if self._process != process:
+            # Another thread may be the first to use the manager in this process, such as one that collects metrics.
+            with _resetting:
+                # The reset calls metrics, which may read the manager.
+                if process not in (self._process, self._process_of_reset):
+                    self._process_of_reset = process
+                    self._reset()
+                    self._process = process
 
     @abstractmethod
     def _draw_identity(self) -> str:

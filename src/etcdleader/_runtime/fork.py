@@ -16,6 +16,8 @@ class AtFork(IntEnum):
     """It detaches its inherited sockets, so that it sends nothing in the parent's name."""
     CONNECTIONS = 2
     """It discards the shared connections, and with them the parent's leases."""
+    MANAGERS = 3
+    """It replaces the lock of the threads that reset managers."""
 
 
 _this = (os.getpid(), 0)
