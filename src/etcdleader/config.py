@@ -13,7 +13,7 @@ from ._values.kinds import Kind, kinds
 from ._values.problems import Problem
 from .errors import ConfigError
 
-__all__ = ("MIN_RECOMMENDED_LEASE", "Config", "Duration", "EtcdConfig", "validate_election_key")
+__all__ = ("MIN_RECOMMENDED_LEASE", "Config", "Duration", "EtcdConfig", "validate_advertised", "validate_election_key")
 
 Duration: TypeAlias = float | str | timedelta
 """Seconds, a Go duration string such as ``"1m30s"``, or a ``timedelta``."""
@@ -28,6 +28,8 @@ _LONGEST_LEASE = 9e9
 """etcd's limit on a TTL, in seconds."""
 _LEAST_BYTES, _MOST_BYTES = 2**20, 2**31
 """The bounds of ``max_recv_bytes``: etcd allows requests of 1.5 MiB, and protobuf messages of 2 GiB."""
+_LONGEST_ADVERTISED = 1024
+"""Bytes. Each read of a queue has the values of all its candidates."""
 _ROUNDING = 1 + 1e-9
 """0.6 + 0.2 + 0.3 may come out above 1.1."""
 # The metadata of a field. `common`: other libraries and programs have settings of this name, too. `help`: the help of the
@@ -47,6 +49,8 @@ class Config:
         renew: The interval from a confirmed renewal to the start of the next one.
         margin: The safety margin: leadership ends this long before the lease can end in etcd.
         exit_on_overrun: End the process if work ignores its cancellation past the deadline.
+        advertise: The text that the candidate advertises in etcd, such as its address; ``{host}`` and ``{pid}`` in it are
+            replaced. None: nothing.
     """
 
     enabled: bool
@@ -56,6 +60,11 @@ class Config:
     renew: float = field(metadata={"help": "Interval between renewals."})
     margin: float = field(metadata={**_COMMON, "help": "Safety margin: leadership ends this long before the lease."})
     exit_on_overrun: bool
+    advertise: str | None = field(
+        metadata={
+            "help": "Text for other programs, such as an address; {host} and {pid} in it are replaced.",
+        }
+    )
 
     def __init__(
         self,
@@ -67,6 +76,7 @@ class Config:
         renew: Duration = 15,
         margin: Duration | None = None,
         exit_on_overrun: bool = False,
+        advertise: str | None = None,
     ) -> None:
         """Check and store the settings.
 
@@ -78,6 +88,7 @@ class Config:
             renew: Positive.
             margin: Positive. By default 5 % of the lease, at least 1 s, at most a quarter of the lease.
             exit_on_overrun: End the process if work ignores its cancellation past the deadline.
+            advertise: Not empty, without control characters, and at most 1024 bytes in UTF-8.
 
         Raises:
             ConfigError: One or more settings are not valid; it names each.
@@ -97,6 +108,8 @@ class Config:
             problems.append(Problem.of("id", id, "must be a name, without control characters"))
         for name in _of_kind(Kind.FLAG, Config):
             _check_flag(name, values[name], problems)
+        if advertise is not None:
+            problems += _check_advertised(advertise)
         if problems:
             raise ConfigError(*problems)
         _fill(self, {**values, **seconds})
@@ -147,6 +160,16 @@ def _is_text(value: object) -> bool:
 def _check_flag(name: str, value: object, problems: list[Problem]) -> None:
     if not isinstance(value, bool):
         problems.append(Problem.of(name, value, "must be true or false"))
+
+
+def _check_advertised(value: object) -> list[Problem]:
+    if not _is_text(value) or not str(value).strip() or not str(value).isprintable():
+        what = "must be text, not empty and without control characters"
+    elif (length := len(str(value).encode())) > _LONGEST_ADVERTISED:
+        what = f"has {length} bytes, and must have at most {_LONGEST_ADVERTISED}"
+    else:
+        return []
+    return [Problem.of("advertise", value, what)]
 
 
 def _check_size(name: str, value: object, problems: list[Problem]) -> None:
@@ -346,6 +369,16 @@ def validate_election_key(election_key: str) -> None:
         what = "must not begin or end with an invisible character: that would be another election"
     if what is not None:
         raise ConfigError(Problem.of("election_key", election_key, what))
+
+
+def validate_advertised(value: str) -> None:
+    """Check that a candidate can advertise this text.
+
+    Raises:
+        ConfigError: The text is empty, contains control characters, or has more than 1024 bytes in UTF-8.
+    """
+    if problems := _check_advertised(value):
+        raise ConfigError(*problems)
 
 
 def _is_invisible(character: str) -> bool:

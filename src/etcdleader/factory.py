@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ._managers.etcd_manager import EtcdLeaderManager
@@ -23,6 +24,7 @@ def must_new_leader_manager_from_config(
     settings: Mapping[str, Any] | str | os.PathLike[str] | Any | None = None,
     section: str = "leader",
     metrics: Metrics | None = None,
+    advertise: str | None = None,
 ) -> LeaderManager:
     """Make the manager that the settings describe, or raise.
 
@@ -41,6 +43,7 @@ def must_new_leader_manager_from_config(
         settings: A ``Dynaconf`` object, a mapping, or the path of a TOML file. Then no other source is read.
         section: The table of this election's settings; may be dotted, as in ``"sync.election"``.
         metrics: Receives the events of this manager. Add each further object by ``manager.add_metrics()``.
+        advertise: The text that the candidate advertises, such as its address. By default the section's ``advertise``.
 
     Returns:
         A :class:`NoopLeaderManager` if ``enabled`` is false, otherwise an :class:`EtcdLeaderManager`.
@@ -55,6 +58,8 @@ def must_new_leader_manager_from_config(
 
     read = resolve(settings, section, election_key, purpose=Purpose(needs_etcd=client is None))
     config, etcd = read.checked(), read.etcd
+    if advertise is not None:
+        config = replace(config, advertise=advertise)
     origins = dict.fromkeys(origin for each in read.sections for origin in each.origins)
     _logger.info(
         "election for %r: %s%s, from %s", read.election_key, config, f", {etcd}" if etcd else "", ", ".join(origins)

@@ -152,6 +152,7 @@ def _status(manager: LeaderManager) -> dict[str, object]:
     remaining = None if term is None else term.remaining()
     return {
         "identity": manager.identity,
+        "advertised": manager.advertised,
         "is_leader": term is not None,
         "status": manager.status.name,
         "health": _health(manager.health()),
@@ -165,8 +166,23 @@ def _status(manager: LeaderManager) -> dict[str, object]:
             "elected_at": term.elected_at.isoformat(timespec="milliseconds"),
             "remaining": round(remaining, 3) if math.isfinite(remaining) else None,
         },
+        "known_leader": _known_leader(manager),
         "statistics": asdict(statistics)
         | {"losses": {reason.value: count for reason, count in statistics.losses.items()}},
+    }
+
+
+def _known_leader(manager: LeaderManager) -> dict[str, object] | None:
+    leader, received_at = manager.known_leader, manager.known_leader_at
+    if leader is None:
+        return None
+    return {
+        "identity": leader.identity,
+        "advertised": leader.advertised,
+        "token": leader.token,
+        "key": leader.key,
+        "lease_id": f"{leader.lease_id:x}",
+        "received_at": None if received_at is None else received_at.isoformat(timespec="milliseconds"),
     }
 
 

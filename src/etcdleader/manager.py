@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
@@ -40,8 +41,8 @@ class LeaderManager(ABC):
 
     Ctrl-C and cancellation release leadership. No signal handlers are installed.
 
-    ``is_leader()``, ``term``, ``status``, ``statistics()`` and ``health()`` can be called from any thread. ``stop()``,
-    ``resign()``, ``extend()``, ``wait_elected()`` and ``leading()`` belong to the campaign's event loop, and so do a term's
+    ``is_leader()``, ``term``, ``status``, ``known_leader``, ``statistics()`` and ``health()`` can be called from any thread. ``stop()``,
+    ``resign()``, ``advertise()``, ``extend()``, ``wait_elected()`` and ``leading()`` belong to the campaign's event loop, and so do a term's
     ``transaction()`` and ``attach()``. On another loop they raise RuntimeError at once. In a thread, call ``anyio.from_thread.run(manager.stop, token=token)``. The token is the one
     that ``anyio.lowlevel.current_token()`` returned on the campaign's loop.
     """
@@ -94,6 +95,25 @@ class LeaderManager(ABC):
         A process can stop for any length of time between this check and the action that follows it. Only the term's token,
         checked by the target of the write, closes that gap.
         """
+
+    @property
+    @abstractmethod
+    def known_leader(self) -> LeaderRecord | None:
+        """The leader that this manager received last, from a read, a watch or ``observe()``. No I/O, from any thread.
+
+        None if it received that there is no leader, or received nothing so far. A candidate behind the next in line watches
+        its predecessor only. So this may be out of date: see ``known_leader_at``, or await ``leader()``.
+        """
+
+    @property
+    @abstractmethod
+    def known_leader_at(self) -> datetime | None:
+        """The time at which ``known_leader`` was received last, by the wall clock, in UTC. None: nothing was received."""
+
+    @property
+    @abstractmethod
+    def advertised(self) -> str | None:
+        """The text that this candidate advertises: that of the last ``advertise()``, otherwise that of the setting."""
 
     @abstractmethod
     def statistics(self) -> ElectionStatistics:
@@ -185,6 +205,21 @@ class LeaderManager(ABC):
         """Give up leadership, and join the back of the queue after ``retry`` seconds. Does nothing unless leading.
 
         Returns after the release. Called from the term's own work or from a callback, it requests the release and returns.
+        """
+
+    @abstractmethod
+    async def advertise(self, value: str | None) -> None:
+        """Advertise a text, such as the address of this process, as ``LeaderRecord.advertised``. None removes it.
+
+        While the candidate is in the queue, it returns once etcd has the text. Otherwise, the text is used when the candidate
+        joins. A forked child begins with the setting ``advertise`` again. Every user of etcd with read permission for the queue can read the text.
+
+        Raises:
+            ConfigError: The text is empty, contains control characters, or has more than 1024 bytes in UTF-8. The text from
+                before stays.
+            EtcdUnavailableError: etcd did not confirm the text within ``retry``. etcd may have it, now or later. Call this
+                again; at the latest, the next candidacy uses the text.
+            EtcdRefusedError: etcd refused the write. The next candidacy uses the text.
         """
 
     @abstractmethod

@@ -159,17 +159,20 @@ class LeaderRecord:
     """A candidate key as etcd has it, written by any client.
 
     Attributes:
-        identity: The value, decoded as UTF-8 with errors replaced.
+        identity: The candidate's identity. For a candidate of another library, it is the value of the key, decoded as UTF-8
+            with errors replaced.
         token: The create_revision: the candidate's fencing token as leader.
         key: The key.
         lease_id: The lease that the key is attached to. 0 means no lease: the key exists until a client deletes it. The lease
             changes when etcd elects another leader. ``observe()`` does not report such a change, so this id may be outdated.
+        advertised: The value that the candidate advertises, such as its address; None if there is none.
     """
 
     identity: str
     token: int
     key: str
     lease_id: int
+    advertised: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -48,6 +49,15 @@ def test_names_of_elections_and_candidates_are_whole_on_a_terminal_of_any_width(
         assert re.search(
             rf"^ *(leader|1) +{re.escape(each.identity)} +123456 .* 7587862394878123 *$", shown(screen), re.MULTILINE
         )
+
+
+def test_advertised_values_have_a_column_if_there_are_any() -> None:
+    screen = terminal(200)
+    first, second = QUEUES[0].candidates
+    queue = replace(QUEUES[0], candidates=(first, replace(second, advertised="http://10.0.0.1\x1b[31m")))
+    print_whole(screen, queue_table(queue, screen))
+    assert re.search(r" advertised *$", shown(screen), re.MULTILINE)
+    assert re.search(r"7988 .* http://10\.0\.0\.1\\x1b\[31m *$", shown(screen), re.MULTILINE)
 
 
 def test_a_live_table_folds_names_and_cuts_none() -> None:

@@ -21,14 +21,13 @@ from tests.core.refusals import SECRET, problems
 
 
 def test_the_defaults_are_those_of_go() -> None:
-    """The words and the numbers are the Go package's; only margin is added."""
-    assert dataclasses.asdict(Config()) == {
+    """The words and the numbers are the Go package's, and two are added."""
+    assert dataclasses.asdict(Config()) == {"margin": 3.0, "advertise": None} | {
         "enabled": False,
         "id": "leader",
         "lease": 60.0,
         "retry": 5.0,
         "renew": 15.0,
-        "margin": 3.0,
         "exit_on_overrun": False,
     }
 
@@ -141,7 +140,8 @@ def test_a_flag_is_a_flag(name: str, value: object) -> None:
 
 def test_all_wrong_values_are_reported_at_once() -> None:
     """Nobody wants to start a program five times to learn of five mistakes."""
-    found = problems(Config, enabled="x", id="", lease=0, retry="x", renew=-1, margin=[], exit_on_overrun=2)
+    wrong = {"enabled": "x", "id": "", "lease": 0, "retry": "x", "renew": -1, "margin": [], "exit_on_overrun": 2}
+    found = problems(Config, **wrong, advertise="")
     assert {problem.split(" ")[0] for problem in found} == {field.name for field in dataclasses.fields(Config)}
 
 

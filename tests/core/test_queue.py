@@ -194,6 +194,51 @@ def test_a_read_that_shows_the_move_shows_a_request_before_or_after_it_too() -> 
     assert place.on_read(MOVING, 30, [moved._replace(mod_revision=22, version=3)]).asked_to_resign
 
 
+def test_our_own_new_value_is_no_request_to_step_down_and_a_request_beside_it_is_one() -> None:
+    place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=MINE.mod_revision)
+    updating = OWN.updating(b"new")
+    new = MINE._replace(value=b"new", mod_revision=21, version=2)
+
+    for shown in (place.apply(updating, [WatchEvent("put", new)]), place.on_read(updating, 30, [new])):
+        assert not shown.asked_to_resign
+        assert shown.shows_new_value
+        assert not shown.lost
+    for kv in (new._replace(mod_revision=22, version=3), MINE._replace(mod_revision=21, version=2)):
+        assert place.apply(updating, [WatchEvent("put", kv)]).asked_to_resign
+        assert place.on_read(updating, 30, [kv]).asked_to_resign
+    updated = updating.updated()
+    assert place.on_own_key_updated(21).apply(updated, [WatchEvent("put", new)]) == place
+    assert place.on_own_key_updated(21).apply(updated, [put(new, 22)]).asked_to_resign
+
+
+def test_a_new_value_and_a_move_count_as_one_put_each() -> None:
+    own = OWN.updating(b"new").updated().moving(9).moved().updating(b"newer")
+    place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=23)
+    kv = MINE._replace(value=b"newer", lease=9, mod_revision=24, version=4)
+
+    assert not place.apply(own, [WatchEvent("put", kv)]).asked_to_resign
+    assert place.apply(own, [put(kv, 25)]).asked_to_resign
+
+
+def test_only_an_earlier_state_of_our_key_may_have_an_earlier_value() -> None:
+    own = OWN.updating(b"new").updated()
+
+    assert own.matches(MINE, 21)
+    assert not own.matches(MINE, 20)
+    assert not own.matches(MINE._replace(lease=1), 21)
+    assert not own.matches(MINE._replace(create_revision=19), 21)
+    place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=21)
+    assert place.apply(own, [put(MINE, 22)]).lost, "another client has put the old value"
+
+
+def test_the_next_in_line_receives_the_leaders_puts() -> None:
+    place = QueuePosition(revision=20, position=1, predecessor=BEFORE.key)
+    events = [put(BEFORE, 20), put(BEFORE, 21), put(FIRST, 22), deleted(BEFORE.key, 23)]
+
+    assert [kv.mod_revision for kv in place.leader_puts(events)] == [21]
+    assert not replace(place, position=2).leader_puts(events)
+
+
 def test_a_request_to_step_down_is_reported_once() -> None:
     place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=MINE.mod_revision)
 

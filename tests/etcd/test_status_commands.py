@@ -194,6 +194,7 @@ async def test_observe_prints_an_object_a_line_for_programs_and_ends_by_a_signal
             assert change["election"] == stage.election
             assert change["leader"] == {
                 "identity": record.identity,
+                "advertised": None,
                 "token": record.token,
                 "key": record.key,
                 "lease_id": f"{record.lease_id:x}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import permutations
 
 import pytest
@@ -43,6 +44,30 @@ def test_all_libraries_agree_on_the_leader_and_etcdleader_lists_the_whole_queue(
             if isinstance(library, Ours):
                 assert library.candidates(election) == queues.read(election)
         candidate.resign()
+
+
+@pytest.mark.parametrize("ours", OURS)
+@pytest.mark.parametrize("foreign", [name for name in LIBRARIES if name not in OURS])
+def test_other_libraries_show_an_advertised_value_as_json_and_wait_on(
+    library: Find, queues: QueueReader, election: str, ours: str, foreign: str
+) -> None:
+    leading = library(ours)
+    assert isinstance(leading, Ours)
+    leader = join(queues, election, leading)
+    first = lead(queues, election, leader)
+    successor = join(queues, election, library(foreign))
+    leading.proclaim(leader, "http://größe:1")
+    told = library(foreign).leader(election)
+    assert told is not None
+    assert (told.key, told.token, told.lease) == (first.key, first.token, first.lease)
+    assert json.loads(told.value) == {"id": first.value, "advertise": "http://größe:1"}
+    seen = leading.leader(election)
+    assert seen is not None
+    assert seen.value == f"{first.value} at http://größe:1"
+    assert leader.is_silent(), "our own value is no request to step down"
+    assert successor.is_silent(), "a candidate of another library waits for a DELETE"
+    leader.resign()
+    lead(queues, election, successor)
 
 
 @pytest.mark.parametrize("name", [name for name in LIBRARIES if name not in ETCDCTL])

@@ -210,6 +210,7 @@ async def test_status_shows_everything_except_secrets(anyio_backend: str, manage
         await manager.run(work)
     async with NoopLeaderManager(election_key="led") as led:
         await led.wait_elected()
+        await led.advertise("here")
         got = await ask_app(asgi_app([manager, other, led]), "/status")
     assert SECRET.encode() not in got.body
     elections = got.json()["elections"]
@@ -217,6 +218,11 @@ async def test_status_shows_everything_except_secrets(anyio_backend: str, manage
     assert elections["led"]["term"]["remaining"] is None, "infinite, which JSON has no word for"
     assert elections["jobs/nightly"]["health"]["state"] == "failed"
     assert elections["other"]["identity"] == other.identity
+    assert (elections["other"]["advertised"], elections["other"]["known_leader"]) == (None, None)
+    leader = elections["led"]["known_leader"]
+    assert leader.pop("received_at")
+    assert leader == {"identity": "noop", "advertised": "here", "token": 0, "key": "", "lease_id": "0"}
+    assert elections["led"]["advertised"] == "here"
     assert elections["other"]["statistics"]["queue_position"] is None
     assert elections["other"]["statistics"].keys() == {field.name for field in fields(ElectionStatistics)}
     assert elections["jobs/nightly"]["statistics"]["losses"] == {"failed": 1}

@@ -28,6 +28,7 @@ def test_what_is_a_comment_in_the_sample_is_a_setting_too() -> None:
     assert {*full["leader"]} == {*Config.__slots__, "election_key"}
     assert {*full["etcd"]} == {*EtcdConfig.__slots__}
     assert full["leader"].pop("election_key")
+    assert Config(advertise=full["leader"].pop("advertise")).advertise
     assert Config(**full["leader"]) == Config(enabled=True)
     for other in ("password", "password_file"):
         EtcdConfig(**{name: value for name, value in full["etcd"].items() if name != other})

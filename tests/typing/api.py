@@ -34,7 +34,7 @@ from etcdleader import (
     from_settings,
     must_new_leader_manager_from_config,
 )
-from etcdleader.config import MIN_RECOMMENDED_LEASE, Duration, validate_election_key
+from etcdleader.config import MIN_RECOMMENDED_LEASE, Duration, validate_advertised, validate_election_key
 from etcdleader.etcd3 import etcd3
 from etcdleader.metrics import NullMetrics
 from etcdleader.testing import FakeEtcd
@@ -43,7 +43,7 @@ from etcdleader.testing import FakeEtcd
 
 Config()
 Config(enabled=True, id="{host}-{pid}", lease="1m", retry=5, renew=timedelta(seconds=15), margin=None)
-config = Config(enabled=True, lease=10.5, retry="500ms", renew=2, margin="1s", exit_on_overrun=True)
+config = Config(enabled=True, lease=10.5, retry="500ms", renew=2, margin="1s", exit_on_overrun=True, advertise="a:1")
 assert_type(config.enabled, bool)
 assert_type(config.id, str)
 assert_type(config.lease, float)
@@ -51,6 +51,7 @@ assert_type(config.retry, float)
 assert_type(config.renew, float)
 assert_type(config.margin, float)
 assert_type(config.exit_on_overrun, bool)
+assert_type(config.advertise, str | None)
 
 EtcdConfig("127.0.0.1:2379")
 EtcdConfig(endpoints="10.0.0.1:2379,10.0.0.2:2379")
@@ -75,6 +76,7 @@ assert_type({etcd: 1}, dict[EtcdConfig, int])
 durations: list[Duration] = [1, 1.5, "1m", timedelta(minutes=1)]
 assert_type(config.lease < MIN_RECOMMENDED_LEASE, bool)
 validate_election_key("jobs/nightly")
+validate_advertised("http://10.0.0.1:8000")
 
 # Managers
 
@@ -85,7 +87,7 @@ NoopLeaderManager(config, "jobs/nightly")
 assert_type(must_new_leader_manager_from_config(), LeaderManager)
 must_new_leader_manager_from_config("jobs/nightly", settings={"leader": {"enabled": False}}, section="leader")
 must_new_leader_manager_from_config("jobs/nightly", client=etcd, settings="conf/app.toml", section="sync.election")
-must_new_leader_manager_from_config(settings=Path("conf/app.toml"))
+must_new_leader_manager_from_config(settings=Path("conf/app.toml"), advertise="http://10.0.0.1:8000")
 assert_type(
     from_settings("jobs/nightly", client=etcd, settings="conf/app.toml", section="sync.election"), LeaderManager
 )
@@ -96,6 +98,9 @@ assert_type(manager.election_key, str)
 assert_type(manager.identity, str)
 assert_type(manager.status, LeaderStatus)
 assert_type(manager.term, Term | None)
+assert_type(manager.known_leader, LeaderRecord | None)
+assert_type(manager.known_leader_at, datetime | None)
+assert_type(manager.advertised, str | None)
 assert_type(manager.is_leader(), bool)
 if manager.status is LeaderStatus.ELECTED or manager.status in {LeaderStatus.INIT, LeaderStatus.OUSTED}:
     print(int(manager.status))
@@ -141,6 +146,8 @@ async def campaign(manager: LeaderManager) -> None:
             assert_type(await manager.wait_elected(), Term)
         await manager.stop()
         await manager.resign()
+        await manager.advertise("http://10.0.0.1:8000")
+        await manager.advertise(None)
     assert_type(await manager.extend(), Term)
     await manager.extend(manager.term)
 

@@ -194,6 +194,7 @@ def _json(name: str, leader: LeaderRecord | None) -> dict[str, object]:
         if leader is None
         else {
             "identity": leader.identity,
+            "advertised": leader.advertised,
             "token": leader.token,
             "key": leader.key,
             "lease_id": f"{leader.lease_id:x}" if leader.lease_id else None,

@@ -98,6 +98,7 @@ def candidate_json(candidate: Candidate) -> dict[str, Any]:
     """Return a candidate as JSON values."""
     return {
         "identity": candidate.identity,
+        "advertised": candidate.advertised,
         "token": candidate.token,
         "key": candidate.key.decode(errors="replace"),
         # The same digits as in the key. A number would lose digits in JavaScript.
@@ -126,6 +127,9 @@ def queue_table(queue: Queue, screen: Console, *, most: int | None = None, capti
         # If the width is fixed, as in a live display, names are folded and never cut.
         candidate_column = Column("candidate", overflow="fold")
         table = _table(screen, "", candidate_column, Column("token", justify="right"), "lease left", "lease")
+        advertised = any(candidate.advertised is not None for candidate in queue.candidates[:most])
+        if advertised:
+            table.add_column("advertised", overflow="fold")
         for place, candidate in enumerate(queue.candidates[:most]):
             table.add_row(
                 "leader" if place == 0 else str(place),
@@ -133,6 +137,7 @@ def queue_table(queue: Queue, screen: Console, *, most: int | None = None, capti
                 str(candidate.token),
                 _left(candidate),
                 f"{candidate.lease_id:x}" if candidate.lease_id else "none",
+                *([Text(clean(candidate.advertised or ""))] if advertised else []),
                 style="bold green" if place == 0 else "",
             )
         parts.append(table)

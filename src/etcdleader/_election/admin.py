@@ -28,6 +28,7 @@ from .._lease.shared_connection import SharedConnection, acquire_connection
 from .._values.addresses import most_tries
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+from .candidate_value import decode_value
 from .queue import election_prefix, prefix_end
 from .watched_range import WatchedRange
 
@@ -52,13 +53,14 @@ class Candidate:
     """A key in an election's queue, put by any client.
 
     Attributes:
-        identity: The value of the key, as text.
+        identity: The identity in the value of the key, or the value as text.
         token: The create_revision of the key.
         key: The name of the key.
         lease_id: The lease that the key is on; 0 if there is none.
         lease_ttl: The TTL of the lease in seconds; None without a lease, after its expiry, or if it was not read.
         lease_left: The seconds until the lease expires, unless it is renewed; 0 after its expiry, None if unknown.
         anomalies: The differences from a candidate of a known election library, as texts for operators.
+        advertised: The advertised value; None if there is none.
     """
 
     identity: str
@@ -68,6 +70,7 @@ class Candidate:
     lease_ttl: int | None
     lease_left: int | None
     anomalies: tuple[str, ...]
+    advertised: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +155,16 @@ async def read_queue(connection: SharedConnection, election: str, *, timeout: fl
 
 
 def _candidate(election: str, kv: KeyValue) -> Candidate:
+    identity, advertised = decode_value(kv.value)
     return Candidate(
-        identity=kv.value.decode(errors="replace"),
+        identity=identity,
         token=kv.create_revision,
         key=kv.key,
         lease_id=kv.lease,
         lease_ttl=None,
         lease_left=None,
         anomalies=anomalies(election, kv),
+        advertised=advertised,
     )
 
 

@@ -27,12 +27,14 @@ from .._etcd.api import (
     WatchMessage,
 )
 from .._lease.backoff import Backoff
+from .._lease.key_update import update_value
 from .._lease.leased_key import LeasedKey
 from .._lease.session import Session
 from .._lease.shared_connection import SharedConnection
 from .._runtime.events import Event
-from ..errors import EtcdLeaderError, EtcdRegressedError
+from ..errors import EtcdLeaderError, EtcdRegressedError, EtcdUnavailableError
 from ..model import LossReason
+from .candidate_value import record_of, record_of_own
 from .context import ElectionContext
 from .queue import QueuePosition, Rank, candidate_key, election_prefix, prefix_end
 from .requests import MOST_SHOWN, join_request, newest_up_to
@@ -64,6 +66,7 @@ class Candidacy:
         "_changed",
         "_connection",
         "_context",
+        "_joined",
         "_listener",
         "_position",
         "_prefix",
@@ -92,6 +95,7 @@ class Candidacy:
         self._watched: dict[tuple[bytes, bytes], WatchedRange] = {}
         self._received_meanwhile: list[WatchMessage] | None = None
         self._changed = Event()
+        self._joined = Event()
 
     @property
     def key(self) -> bytes:
@@ -112,13 +116,14 @@ class Candidacy:
         """
         await self.session.open()
         key = candidate_key(self._context.election_key, self.session.lease_id)
-        self.session.own = LeasedKey(key, self._context.identity.encode(), 0, self.session.lease_id)
+        self.session.own = LeasedKey(key, self._context.value(), 0, self.session.lease_id)
         backoff = Backoff(self._retry, random.uniform)
         while not await self._try_join():  # noqa: ASYNC110 - joining is polled: etcd sends no event
             await anyio.sleep(backoff.next())
         self._listener.etcd_answered()
         self.session.keep_alive()
         self._on_position_changed()
+        self._joined.set()
 
     async def wait_until_first(self) -> None:
         """Wait until this candidate leads: its key is the oldest in the queue, and its lease is trusted.
@@ -155,7 +160,16 @@ class Candidacy:
         for watched in self._watched.values():
             watched.close()
         await self.session.close()
+        self._joined.set()
+        self._listener.leader_left(self.key.decode())
         self._listener.queued(None)
+
+    async def update_value(self, value: bytes) -> None:
+        """Put a value on our key as ``key_update.update_value``, after the candidate has joined the queue."""
+        await self._joined.wait_for(self._retry)
+        if not self._joined.is_set():
+            raise EtcdUnavailableError(f"the candidate did not join the queue within {self._retry:g} s: try again")
+        await update_value(self.session, self._connection, value)
 
     # Joining
 
@@ -181,6 +195,8 @@ class Candidacy:
         self._set_create_revision(result.header.revision)
         queue = _range(result.results[1])
         self._position = QueuePosition.joined(result.header.revision, queue.kvs, queue.count)
+        if len(queue.kvs) == queue.count:
+            self._listener.leader_seen(record_of(queue.kvs[-1]))
         return True
 
     async def _find_own(self) -> bool:
@@ -249,6 +265,8 @@ class Candidacy:
         self._listener.etcd_answered()
         found = _range(result.results[0]).kvs
         self._position = self._position.on_read(self.session.own, result.header.revision, found)
+        if 0 < len(found) < MOST_SHOWN:  # otherwise, the leader may be further ahead
+            self._listener.leader_seen(record_of(found[-1]))
         # Messages received during the read may be newer than its result.
         for message in overheard:
             self._apply(message)
@@ -307,16 +325,22 @@ class Candidacy:
         if isinstance(message, WatchCreated):
             self._position = self._position.on_watch_created(message.revision, resumed=message.resumed)
         elif isinstance(message, WatchEvents):
+            for kv in self._position.leader_puts(message.events):
+                self._listener.leader_seen(record_of(kv))
             self._position = self._position.apply(self.session.own, message.events)
         elif isinstance(message, WatchCanceled):
             self._position = replace(self._position, stale=True)
 
     def _on_position_changed(self) -> None:
         """Act on the new position at once, so that the deletion of our key ends the term before any task runs."""
+        if self._position.shows_new_value:
+            self._position = replace(self._position, shows_new_value=False)
+            self.session.own = self.session.own.updated()
         if self._position.lost:
             self.session.invalidate(LossReason.DELETED)
             return
         self.session.set_near_front(self._position.rank is not Rank.WAITING)
+        self._report_own()
         self._listener.queued(self._position.position)
         self._listener.blocked(self._position.blocker)
         if self._position.asked_to_resign:
@@ -344,8 +368,14 @@ class Candidacy:
         self._on_position_changed()
         self._wake()
 
+    def on_key_updated(self, mod_revision: int) -> None:
+        """Process the response to the Txn that has put our new value."""
+        self._position = self._position.on_own_key_updated(mod_revision)
+        self._on_position_changed()
+
     def on_key_read(self, kv: KeyValue) -> None:
         """Process a step-down request that a read shows before the watch delivers it."""
+        self._report_own()
         if kv.mod_revision > self._position.own_mod_revision:
             self._position = self._position.on_own_key(self.session.own, kv)
             self._on_position_changed()
@@ -354,6 +384,10 @@ class Candidacy:
         """Read the queue again, because a renewal found no predecessor: the watch has missed the DELETE."""
         self._position = replace(self._position, stale=True)
         self._wake()
+
+    def _report_own(self) -> None:
+        if self._position.rank is Rank.LEADER:
+            self._listener.leader_seen(record_of_own(self.session.own))
 
     def _wake(self) -> None:
         self._changed.set()

@@ -17,11 +17,12 @@ class ElectionContext:
     """One manager's parameters in one election.
 
     Attributes:
-        identity: The value of the candidate keys.
+        identity: The identity of the candidate.
         election_key: The name of the election.
         timing: The durations of the lease.
         clock: The manager's clock.
         listener: Receives the reports of the candidacies.
+        value: Returns the current value of a new candidate key.
         connect: Returns a context manager that uses the manager's shared connection.
     """
 
@@ -30,4 +31,5 @@ class ElectionContext:
     timing: Timing
     clock: Clock
     listener: Listener
+    value: Callable[[], bytes]
     connect: Callable[[], AbstractAsyncContextManager[SharedConnection]]

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from .._lease.lease_listener import LeaseListener
 from ..errors import EtcdLeaderError
+from ..model import LeaderRecord
 
 
 class WatchListener(Protocol):
@@ -29,6 +30,12 @@ class Listener(LeaseListener, WatchListener, Protocol):
 
     def blocked(self, key: bytes | None) -> None:
         """Receive a key in front of our key that has no lease, or None. It stays in the queue until a client deletes it."""
+
+    def leader_seen(self, leader: LeaderRecord | None) -> None:
+        """Receive the leader as a read or an event shows it; None if there is none."""
+
+    def leader_left(self, key: str) -> None:
+        """Record that the candidate with this key has left the queue. If it was the leader, the leader is unknown."""
 
     def asked_to_resign(self) -> None:
         """Receive an operator's request that the leader step down."""

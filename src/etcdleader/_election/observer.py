@@ -23,21 +23,13 @@ from .._lease.backoff import Backoff
 from .._lease.shared_connection import SharedConnection
 from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LeaderRecord
+from .candidate_value import record_of
 from .election_listener import Listener
 from .queue import election_prefix, prefix_end
 from .watched_range import WatchedRange
 
 _LOOK_AGAIN = 3
 """In units of ``retry``: after this time without a watch message, read again. A candidate needs no such read: it renews."""
-
-
-def _record(kv: KeyValue) -> LeaderRecord:
-    return LeaderRecord(
-        identity=kv.value.decode(errors="replace"),
-        token=kv.create_revision,
-        key=kv.key.decode(errors="replace"),
-        lease_id=kv.lease,
-    )
 
 
 def _same_leader(one: LeaderRecord | None, other: LeaderRecord | None) -> bool:
@@ -61,7 +53,7 @@ async def read_records(
     result = await connection.range(
         Range(prefix, prefix_end(prefix), limit=limit, order="create-ascending"), timeout=timeout
     )
-    return [_record(kv) for kv in result.kvs]
+    return [record_of(kv) for kv in result.kvs]
 
 
 class Observer:
@@ -120,7 +112,7 @@ class Observer:
             await WatchedRange.open_all(self._watched)
             if self._stale or self._changed_at > self._revision:
                 await self._read()
-            state = None if self._leader is None else _record(self._leader)
+            state = None if self._leader is None else record_of(self._leader)
             if not self._started or not _same_leader(state, self._returned):
                 self._started, self._returned = True, state
                 return state
@@ -138,6 +130,7 @@ class Observer:
         # The revision never goes back: the connection has compared it with all that were known before the read.
         self._leader = result.kvs[0] if result.kvs else None
         self._revision = result.header.revision
+        self._listener.leader_seen(None if self._leader is None else record_of(self._leader))
 
     async def _try_read(self) -> RangeResult | None:
         self._stale, self._reading = False, True

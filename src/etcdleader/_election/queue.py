@@ -58,6 +58,7 @@ class QueuePosition:
         own_mod_revision: The last known mod_revision of our key, from a read or an event. A read may show a step-down request that
             no watch has delivered. An event or a read with a lower mod_revision is out of date.
         requests: The number of step-down requests received: the PUTs on our key by other clients.
+        shows_new_value: True if etcd has applied the Txn that puts our new value.
     """
 
     revision: int
@@ -69,6 +70,7 @@ class QueuePosition:
     asked_to_resign: bool = False
     own_mod_revision: int = field(default=0, compare=False)
     requests: int = field(default=0, compare=False)
+    shows_new_value: bool = field(default=False, compare=False)
 
     @property
     def rank(self) -> Rank:
@@ -105,6 +107,13 @@ class QueuePosition:
                 place = place.ahead_changed(kv, deleted=event.type == "delete")
         return place
 
+    def leader_puts(self, events: Sequence[WatchEvent]) -> Sequence[KeyValue]:
+        """Return the PUTs on the leader's key among these events, such as those of its advertised value."""
+        if self.rank is not Rank.NEXT_IN_LINE:
+            return ()
+        puts = (event.kv for event in events if event.type == "put" and event.kv.key == self.predecessor)
+        return [kv for kv in puts if kv.mod_revision > self.revision]
+
     def ahead_changed(self, kv: KeyValue, *, deleted: bool) -> QueuePosition:
         """Return the position after a watched key in front of our key was put, or was deleted without a change of our rank."""
         if not deleted and kv.lease == 0:
@@ -124,14 +133,19 @@ class QueuePosition:
             asked_to_resign=self.asked_to_resign or requests > self.requests,
             requests=requests,
             own_mod_revision=kv.mod_revision,
+            shows_new_value=self.shows_new_value or kv.value == own.new_value,
         )
+
+    def on_own_key_updated(self, mod_revision: int) -> QueuePosition:
+        """Return the position after our new value was put."""
+        return replace(self, own_mod_revision=max(self.own_mod_revision, mod_revision))
 
     def on_own_key_moved(self, mod_revision: int, *, first: bool) -> QueuePosition:
         """Return the position after our key has moved to another lease.
 
         ``first`` means that the move's Txn read no older key. No older key can be created later.
         """
-        place = replace(self, own_mod_revision=max(self.own_mod_revision, mod_revision))
+        place = self.on_own_key_updated(mod_revision)
         return replace(place, position=0, predecessor=None, blocker=None) if first else place
 
     def on_watch_created(self, revision: int, *, resumed: bool) -> QueuePosition:

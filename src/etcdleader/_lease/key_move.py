@@ -138,7 +138,7 @@ class KeyMove:
         found = result.results[0]
         assert isinstance(found, RangeResult)
         kv = found.kvs[0] if found.kvs else None
-        if kv is None or not session.own.matches(kv):
+        if kv is None or not session.own.matches(kv, session.owner.mod_revision):
             session.invalidate(LossReason.DELETED)
             return
         session.owner.on_key_read(kv)

@@ -24,6 +24,9 @@ class KeyOwner(Protocol):
     def on_key_moved(self, mod_revision: int, read: Sequence[Result]) -> None:
         """Record that the key is on another lease. ``read`` is empty if an earlier copy of the Txn has moved the key."""
 
+    def on_key_updated(self, mod_revision: int) -> None:
+        """Record that the key has the session's new value."""
+
     def on_key_read(self, kv: KeyValue) -> None:
         """Receive the key as a read has shown it, with its value and our lease.
 

@@ -274,7 +274,7 @@ class Session:
         kv = read[0]
         if answer.lease_id != self.lease_id and kv is not None:
             return True  # the key has moved meanwhile, so the old lease no longer matters
-        ours = self.own.matches(kv)
+        ours = self.own.matches(kv, self.owner.mod_revision)
         if kv is not None and ours:
             self.owner.on_key_read(kv)
             if kv.lease == self.own.moving_to:

@@ -10,6 +10,7 @@ import threading
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,11 +20,11 @@ from anyio.abc import TaskStatus
 
 from .._runtime.fork import AtFork, on_fork, process_id
 from .._runtime.tasks import ki_protected
-from ..config import Config
+from ..config import Config, validate_advertised
 from ..errors import NotLeaderError
 from ..manager import T, Work
 from ..metrics import GuardedMetrics, Metrics
-from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
+from ..model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
 from .callbacks import capture_errors, unrequested_cancellation
 from .campaign import Campaign, busy
@@ -68,6 +69,7 @@ class BaseManager(ServingManager):
         The child is another candidate: it has a new identity, and no lease, key or term.
         """
         self._identity = self._draw_identity()
+        self._advertised = self._first_advertised()
         self._campaign: Campaign | None = None
         self._scope: TermScope | None = None
         self._reporter = Reporter(self._identity, self._config, self._metrics, self._clock)
@@ -87,6 +89,13 @@ class BaseManager(ServingManager):
     @abstractmethod
     def _draw_identity(self) -> str:
         """Return a new identity for this process."""
+
+    def _first_advertised(self) -> str | None:
+        """Return the value that the settings advertise."""
+        return self._config.advertise
+
+    async def _update_value(self) -> None:
+        """Put the advertised value on the candidate key, if there is one."""
 
     @abstractmethod
     async def _contend(self, campaign: Campaign) -> None:
@@ -120,6 +129,22 @@ class BaseManager(ServingManager):
 
     def is_leader(self) -> bool:
         return self.term is not None
+
+    @property
+    def known_leader(self) -> LeaderRecord | None:
+        self._reset_after_fork()
+        return self._reporter.known_leader[0]
+
+    @property
+    def known_leader_at(self) -> datetime | None:
+        self._reset_after_fork()
+        received_at = self._reporter.known_leader[1]
+        return None if received_at is None else datetime.fromtimestamp(received_at, UTC)
+
+    @property
+    def advertised(self) -> str | None:
+        self._reset_after_fork()
+        return self._advertised
 
     def statistics(self) -> ElectionStatistics:
         self._reset_after_fork()
@@ -227,6 +252,16 @@ class BaseManager(ServingManager):
                 await scope.released.wait()
                 return
         await anyio.lowlevel.checkpoint()
+
+    async def advertise(self, value: str | None) -> None:
+        self._reset_after_fork()
+        if value is not None:
+            validate_advertised(value)
+        if self._campaign is not None:
+            self._campaign.check_loop("advertise", "manager", "value")
+        self._advertised = value
+        await anyio.lowlevel.checkpoint()
+        await self._update_value()
 
     def _request_resign(self) -> None:
         if self._scope is not None:

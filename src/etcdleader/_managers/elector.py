@@ -39,7 +39,7 @@ class Elector:
         session: The lease of the current candidacy. It may be read from any thread.
     """
 
-    __slots__ = ("_campaign", "_context", "_released", "_reporter", "_serve", "session")
+    __slots__ = ("_campaign", "_candidacy", "_context", "_released", "_reporter", "_serve", "_updates", "session")
 
     def __init__(
         self,
@@ -60,6 +60,8 @@ class Elector:
             released: Called when the leadership of such a term was released.
         """
         self.session: Session | None = None
+        self._candidacy: Candidacy | None = None
+        self._updates: anyio.Lock | None = None
         self._campaign = campaign
         self._context = context
         self._reporter = reporter
@@ -82,9 +84,17 @@ class Elector:
             with campaign.interruptible():
                 await anyio.sleep(retry if resigned else backoff.next())
 
+    async def update_value(self, value: bytes) -> None:
+        """Put a value on our candidate key. Return when etcd has it, or when there is no such key."""
+        candidacy = self._candidacy
+        if candidacy is not None:
+            self._updates = self._updates or anyio.Lock()
+            async with self._updates:
+                await candidacy.update_value(value)
+
     async def _run_candidacy(self, candidacy: Candidacy) -> Term | None:
         """Run a candidacy from the grant of its lease to the release. Return its term, or None if it did not win."""
-        self.session = candidacy.session
+        self.session, self._candidacy = candidacy.session, candidacy
         scope: TermScope | None = None
         try:
             if await self._win(candidacy) and not self._campaign.stopping:
@@ -96,7 +106,7 @@ class Elector:
                 # This comes last: before the release, no other candidate's work can begin.
                 await candidacy.release()
             finally:
-                self.session = None
+                self.session = self._candidacy = None
                 self._reporter.candidacy_ended()
                 if scope is not None:
                     self._released(scope)

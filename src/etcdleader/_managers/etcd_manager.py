@@ -72,12 +72,11 @@ class EtcdLeaderManager(BaseManager):
         self._elector: Elector | None = None
 
     def _draw_identity(self) -> str:
-        name = self._config.id.replace("{pid}", str(os.getpid()))
-        if "{host}" in name:
-            import socket
+        return f"{_with_host_and_pid(self._config.id)}#{os.urandom(4).hex()}"
 
-            name = name.replace("{host}", socket.gethostname())
-        return f"{name}#{os.urandom(4).hex()}"
+    def _first_advertised(self) -> str | None:
+        advertised = self._config.advertise
+        return None if advertised is None else _with_host_and_pid(advertised)
 
     def _renewal_age(self) -> float | None:
         elector = self._elector  # each attribute is read once: this may be called from another thread
@@ -111,8 +110,11 @@ class EtcdLeaderManager(BaseManager):
     async def _read_queue(self, *, limit: int) -> list[LeaderRecord]:
         from .._election.observer import read_records
 
+        self._reset_after_fork()
         async with self._connect() as connection:
-            return await read_records(connection, self._election_key, limit=limit, timeout=self._config.retry)
+            queue = await read_records(connection, self._election_key, limit=limit, timeout=self._config.retry)
+        self._reporter.leader_seen(queue[0] if queue else None)
+        return queue
 
     @asynccontextmanager
     async def observe(self) -> AsyncGenerator[AsyncIterator[LeaderRecord | None], None]:
@@ -141,6 +143,15 @@ class EtcdLeaderManager(BaseManager):
             raise LeadershipLostError(current)
         return current
 
+    async def _update_value(self) -> None:
+        if (elector := self._elector) is not None:
+            await elector.update_value(self._candidate_value())
+
+    def _candidate_value(self) -> bytes:
+        from .._election.candidate_value import encode_value
+
+        return encode_value(self._identity, self._advertised)
+
     async def _contend(self, campaign: Campaign) -> None:
         from .._election.context import ElectionContext
         from .._lease.lease_deadline import Timing
@@ -157,6 +168,7 @@ class EtcdLeaderManager(BaseManager):
             timing=Timing.of(config),
             clock=Clock(self._clock),
             listener=self._reporter,
+            value=self._candidate_value,
             connect=self._connect,
         )
         self._elector = elector = Elector(
@@ -171,6 +183,15 @@ class EtcdLeaderManager(BaseManager):
             finally:
                 self._known_revisions = connection.revisions.known()
                 self._elector = None
+
+
+def _with_host_and_pid(text: str) -> str:
+    text = text.replace("{pid}", str(os.getpid()))
+    if "{host}" in text:
+        import socket
+
+        text = text.replace("{host}", socket.gethostname())
+    return text
 
 
 def _is_etcd3_client(client: object) -> bool:

@@ -119,7 +119,18 @@ class NoopLeaderManager(BaseManager):
             yield state
 
     def _record(self) -> LeaderRecord | None:
-        return LeaderRecord(self.identity, 0, "", 0) if self.is_leader() else None
+        return LeaderRecord(self.identity, 0, "", 0, self.advertised) if self.is_leader() else None
+
+    @property
+    def known_leader(self) -> LeaderRecord | None:
+        return self._record()
+
+    @property
+    def known_leader_at(self) -> datetime | None:
+        return datetime.now(UTC) if self.is_leader() else None
+
+    async def _update_value(self) -> None:
+        self._reporter.changed()
 
 
 _never: Callable[[], float | None] = lambda: None  # noqa: E731 - a name for what it means

@@ -6,6 +6,7 @@ Callbacks may run after that.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import InitVar, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from .._etcd.versions import known_defects
 from ..config import MIN_RECOMMENDED_LEASE, Config
 from ..errors import EtcdLeaderError
 from ..metrics import GuardedMetrics, Metrics
-from ..model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
+from ..model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, LossReason, Term
 from .campaign_health import CampaignHealth
 from .outages import Input, News, Outages
 from .overrun import OverrunError
@@ -52,6 +53,8 @@ class Reporter(Waiters):
         on_error: Called with each error that ``on_error`` callbacks receive: those of etcd once per kind and outage, and each
             overrun and late error of work.
         on_resign_request: Called when an operator asks the leader to step down.
+        known_leader: The leader that was received last, and when that was, in seconds since 1970. It is replaced as a whole,
+            because any thread may read it.
     """
 
     _name: str
@@ -68,6 +71,7 @@ class Reporter(Waiters):
     _blocked_by: bytes | None = None
     _warned_of_key: bytes | None = None
     _leader_known: bool | None = None
+    known_leader: tuple[LeaderRecord | None, float | None] = (None, None)
 
     def __post_init__(self, clock: Callable[[], float]) -> None:
         self._health = CampaignHealth(self._config, clock)
@@ -274,6 +278,16 @@ class Reporter(Waiters):
                 *(self._name, key.decode(errors="replace")),
             )
         self._warned_of_key = key
+
+    def leader_seen(self, leader: LeaderRecord | None) -> None:
+        """Store the leader that a read or an event has shown."""
+        self.known_leader = leader, time.time()
+
+    def leader_left(self, key: str) -> None:
+        """Record that this candidate key no longer exists."""
+        leader = self.known_leader[0]
+        if leader is not None and leader.key == key:
+            self.leader_seen(None)
 
     def asked_to_resign(self) -> None:
         """Log that an operator requests a step-down, and resign."""

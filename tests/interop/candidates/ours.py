@@ -27,7 +27,8 @@ def emit(name: str, event: str, **more: Any) -> None:
 def fields(record: LeaderRecord | None) -> dict[str, Any]:
     if record is None:
         return {}
-    return {"key": record.key, "value": record.identity, "token": record.token, "lease": record.lease_id}
+    value = record.identity if record.advertised is None else f"{record.identity} at {record.advertised}"
+    return {"key": record.key, "value": value, "token": record.token, "lease": record.lease_id}
 
 
 class Program:
@@ -62,6 +63,10 @@ class Program:
         """Leave the queue, as the same command does with other libraries."""
         await self._managers.pop(name).stop()
         emit(name, "resigned")
+
+    async def proclaim(self, name: str, value: str) -> None:
+        await self._managers[name].advertise(value)
+        emit(name, "proclaimed")
 
     async def rejoin(self, name: str) -> None:
         await self._managers[name].resign()
