@@ -190,6 +190,44 @@ def test_a_leader_requested_to_step_down_ends_its_command_and_rejoins(
     ]
 
 
+def test_the_command_for_an_election_has_ended_before_the_command_starts(
+    etcd_server: EtcdServer, election_key: str, tmp_path: Path
+) -> None:
+    """In each term, with its variables. Its failure is logged and prevents nothing."""
+    trace = tmp_path / "trace"
+    trace.touch()
+    hook = f'sleep 0.1; echo "elected $ETCDLEADER_TOKEN" >>"{trace}"; sleep 1000 & exit 3'
+    words = ("sh", "-c", f'echo "runs $ETCDLEADER_TOKEN" >>"{trace}"')
+    options = (*LONG, "--grace=100ms", "--restart", "--on-elected", hook)
+    with wrapped("a", etcd_server.endpoints[0], election_key, *words, options=options) as a:
+        assert told(a) == "etcdleader: warning: --on-elected ended with status 3"
+        until(lambda: len(trace.read_text().splitlines()) >= 4)
+    lines = [line.split() for line in trace.read_text().splitlines()]
+    assert [what for what, _ in lines[:4]] == ["elected", "runs"] * 2
+    assert [token for _, token in lines[:3:2]] == [token for _, token in lines[1:4:2]]
+
+
+def test_a_command_for_an_election_is_ended_with_the_leadership(
+    etcd_server: EtcdServer, election_key: str, etcd: Etcd, tmp_path: Path
+) -> None:
+    """It acts for the leader, so it must not outlive the leadership. What is for a loss is done after it."""
+    trace = tmp_path / "trace"
+    trace.touch()
+    hook = f"trap '' TERM; while :; do echo \"alive $ETCDLEADER_TOKEN\" >>'{trace}'; sleep 0.01; done"
+    on_lost = f"echo \"lost $ETCDLEADER_TOKEN\" >>'{trace}'"
+    options = (*LONG, "--grace=200ms", "--on-elected", hook, "--on-lost", on_lost)
+    with wrapped("a", etcd_server.endpoints[0], election_key, "false", options=options) as a:
+        until(lambda: bool(trace.read_text()))
+        until(lambda: "lost" in trace.read_text() or etcd.ask_to_step_down())
+        until(lambda: "lost" in trace.read_text())
+        a.process.send_signal(signal.SIGTERM)
+        assert a.process.wait(timeout=60) == 128 + signal.SIGTERM
+    lines = trace.read_text().splitlines()
+    token = lines[0].split()[1]
+    assert f"lost {token}" in lines
+    assert f"alive {token}" not in lines[lines.index(f"lost {token}") :]
+
+
 def test_a_signal_gives_the_command_for_a_loss_the_grace(
     etcd_server: EtcdServer, election_key: str, etcd: Etcd, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import anyio
 
+from ..._values.exit_codes import ExitCode
 from . import supervisor as _supervisor
 from .supervisor import boottime, descendants, signal_all
 
@@ -63,7 +64,7 @@ class Child:
         environment: Mapping[str, str],
         deadline: float,
         limits: Limits,
-        on_stopped: Callable[[], None],
+        on_stopped: Callable[[], None] | None,
     ) -> None:
         """Start the supervisor, which starts the command. That takes some hundredths of a second.
 
@@ -72,7 +73,8 @@ class Child:
             environment: The environment of the command.
             deadline: The time until which the lease is valid, on the clock of ``boottime``.
             limits: The time limits.
-            on_stopped: Called when any signal has stopped the command.
+            on_stopped: Called when any signal has stopped the command. None: the command gets neither the terminal nor this
+                process's stdin.
         """
         self.over = anyio.Event()
         self.status: int | None = None
@@ -82,7 +84,7 @@ class Child:
         self._deadline = deadline
         self._kill_at = math.inf
         self._unsent = b""
-        self.has_terminal = _terminal_is_for_the_command()
+        self.has_terminal = on_stopped is not None and _terminal_is_for_the_command()
         self._channel, theirs = socket.socketpair()
         self._channel.setblocking(False)  # noqa: FBT003 - the stdlib's signature
         orders = {"wrapper": os.getpid(), "group": os.getpgrp(), "deadline": deadline, "terminal": self.has_terminal}
@@ -93,6 +95,7 @@ class Child:
                     *(str(theirs.fileno()), json.dumps(orders | asdict(limits)), *command),
                 ],
                 env=dict(environment),
+                stdin=subprocess.DEVNULL if on_stopped is None else None,
                 pass_fds=(theirs.fileno(),),
                 process_group=0,
             )
@@ -165,7 +168,8 @@ class Child:
 
     def _take(self, message: dict[str, Any]) -> bool:
         if "stopped" in message:
-            self._on_stopped()
+            if self._on_stopped is not None:
+                self._on_stopped()
         elif "survivors" in message:
             _logger.error("processes of the command survive SIGKILL: %s", message["survivors"])
         elif "ending" in message:
@@ -183,6 +187,13 @@ class Child:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - WNOHANG: it does not block
             await anyio.sleep(_AGAIN)
+
+
+def exit_status(code: int | None) -> int:
+    """Return the exit status as a shell reports it. ``code`` is that of ``Child.status``."""
+    if code is None:
+        return ExitCode.BROKEN
+    return ExitCode.SIGNAL - code if code < 0 else code
 
 
 def _supervisor_program() -> list[str]:

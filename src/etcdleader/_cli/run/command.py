@@ -138,6 +138,14 @@ def run(
             zero=True,
         ),
     ] = "10s",
+    on_elected: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND",
+            show_default=False,
+            help="Shell command to run after this process is elected, before COMMAND starts.",
+        ),
+    ] = None,
     on_lost: Annotated[
         str | None,
         typer.Option(
@@ -198,6 +206,7 @@ def run(
             restart=restart,
             nowait=nowait,
             wait=wait,
+            on_elected=on_elected,
             on_lost=on_lost,
             endpoints=1 if read.etcd is None else most_tries(read.etcd.endpoints),
         )

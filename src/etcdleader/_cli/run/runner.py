@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
@@ -24,7 +24,7 @@ from ...errors import EtcdLeaderError, EtcdRefusedError
 from ...manager import LeaderManager
 from ...metrics import NullMetrics
 from ...model import LossReason, Term
-from .child import Child, Limits
+from .child import Child, Limits, exit_status
 from .settings import command_environment
 from .supervisor import boottime
 
@@ -60,6 +60,7 @@ class Plan:
         restart: Whether to campaign again after the command has ended itself.
         nowait: Whether to end if another candidate leads.
         wait: The seconds to wait for leadership, each time; None for no limit.
+        on_elected: The shell command to run after an election, before ``command``.
         on_lost: The shell command to run after a loss of leadership.
         endpoints: The number of configured endpoints.
     """
@@ -69,6 +70,7 @@ class Plan:
     restart: bool = False
     nowait: bool = False
     wait: float | None = None
+    on_elected: str | None = None
     on_lost: str | None = None
     endpoints: int = 1
 
@@ -114,6 +116,7 @@ class Runner(NullMetrics):
         self._abandon = abandon
         self._plan = plan
         self._child: Child | None = None
+        self._hook: Child | None = None
         self._term: Term | None = None
         self._status: int | None = None
         self._leave_with: int | None = None
@@ -268,22 +271,41 @@ class Runner(NullMetrics):
     def renewed(self, duration: float, remaining: float) -> None:
         """Send the new deadline to the supervisor; an event of ``Metrics``."""
         del duration, remaining
-        if self._child is not None and self._term is not None:
-            self._child.renewed(boottime() + self._term._remaining())  # noqa: SLF001 - the lease's time, even at the end of the term
+        for child in (self._child, self._hook):
+            if child is not None and self._term is not None:
+                child.renewed(boottime() + self._term._remaining())  # noqa: SLF001 - the lease's time, even at the end of the term
 
     async def _lead(self, manager: LeaderManager, term: Term) -> None:
         self._leads = True
         self._changed()
         await self._wait_for_on_lost()
-        deadline = boottime() + term.remaining()
-        if not term.is_valid() or self._leave_with is not None:
+        plan, environment = self._plan, command_environment(os.environ, term)
+        if plan.on_elected is not None and self._may_start(term):
+            await self._run_on_elected(plan.on_elected, environment, term)
+        if not self._may_start(term):
             return
-        environment = command_environment(os.environ, term)
-        plan = self._plan
+        deadline = boottime() + term.remaining()
         child = self._child = Child(plan.command, environment, deadline, plan.limits, self._command_stopped)
         self._term = term
         self._terminated = self._cut_short = False
         _logger.info("%s leads %r with token %d", term.identity, term.election, term.token, extra=_facts(term))
+        await self._supervise(term, child)
+        await manager.resign()
+
+    def _may_start(self, term: Term) -> bool:
+        return term.is_valid() and self._leave_with is None
+
+    async def _run_on_elected(self, command: str, environment: Mapping[str, str], term: Term) -> None:
+        """Run ``--on-elected``, supervised like the command, for at most the time of a lease."""
+        self._term = term
+        words, deadline = ("/bin/sh", "-c", command), boottime() + term.remaining()
+        hook = self._hook = Child(words, environment, deadline, self._plan.limits, None)
+        with anyio.move_on_after(self._manager.config.lease):
+            await self._supervise(term, hook)
+        if hook.status != 0:
+            _logger.warning("--on-elected ended with status %d", exit_status(hook.status))
+
+    async def _supervise(self, term: Term, child: Child) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(ki_protected(self._attend), child)
             try:
@@ -292,7 +314,6 @@ class Runner(NullMetrics):
                 with anyio.CancelScope(shield=True):
                     await self._bring_to_an_end(term, child)
                 raise
-        await manager.resign()
 
     @staticmethod
     async def _attend(child: Child) -> None:
@@ -316,6 +337,7 @@ class Runner(NullMetrics):
     async def _ousted(self, manager: LeaderManager, term: Term) -> None:
         del manager
         child, self._child = self._child, None
+        started, self._hook = child or self._hook, None
         self._term = None
         self._leads = False
         self._changed()
@@ -324,7 +346,7 @@ class Runner(NullMetrics):
             # If the command has the terminal, Ctrl-C reaches only the command. The user means the wrapper, too.
             interrupted = child.has_terminal and child.status in _INTERRUPTED
             if not self._plan.restart or self._leave_with is not None or interrupted:
-                await self._stop(_exit_status(child.status))
+                await self._stop(exit_status(child.status))
             return
         reason = (term.loss_reason or LossReason.EXPIRED).value
         _logger.info(
@@ -332,7 +354,7 @@ class Runner(NullMetrics):
             *(term.identity, term.election, term.token, reason),
             extra=_facts(term, reason=reason),
         )
-        if child is not None and self._plan.on_lost is not None:
+        if started is not None and self._plan.on_lost is not None:
             self._start_on_lost(self._plan.on_lost, {**command_environment(os.environ, term), _REASON: reason})
         if self._leave_with is not None:
             await self._stop(self._leave_with)
@@ -368,17 +390,10 @@ class Runner(NullMetrics):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         if process.returncode:
-            _logger.warning("--on-lost ended with status %d", _exit_status(process.returncode))
+            _logger.warning("--on-lost ended with status %d", exit_status(process.returncode))
 
 
 _REASON = "ETCDLEADER_REASON"
-
-
-def _exit_status(code: int | None) -> int:
-    """Return the exit status as a shell reports it."""
-    if code is None:
-        return ExitCode.BROKEN
-    return ExitCode.SIGNAL - code if code < 0 else code
 
 
 def _facts(term: Term, **more: object) -> dict[str, object]:
