@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Hashable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,11 @@ from ..metrics import Metrics
 from ..model import LeaderRecord, Term
 from .base import BaseManager
 from .campaign import Campaign
+from .connector import borrows_token, check_client, connect
 
 # The etcd client is imported at the first campaign or query. It would take half of the time of `import etcdleader`. A
 # factory call at import, a command line, or a parent process that forks does not use it.
 if TYPE_CHECKING:
-    from .._etcd.api import EtcdApi
     from .._lease.shared_connection import SharedConnection
     from .elector import Elector
 
@@ -59,9 +59,7 @@ class EtcdLeaderManager(BaseManager):
         """
         if not isinstance(config, Config):
             raise TypeError(f"config must be a Config, not {type(config).__name__}")
-        self._is_port = not isinstance(client, EtcdConfig) and not _is_etcd3_client(client)
-        if self._is_port and not _implements_port(client):
-            raise TypeError(f"client must be an EtcdConfig or an etcd3.Etcd3Client, not {type(client).__name__}")
+        check_client(client)
         validate_election_key(election_key)
         self._client: Any = client
         self._known_revisions: Mapping[int, int] = {}
@@ -84,19 +82,7 @@ class EtcdLeaderManager(BaseManager):
         return None if session is None else session.age()
 
     def _connect(self) -> AbstractAsyncContextManager[SharedConnection]:
-        from .._lease.shared_connection import acquire_connection
-
-        client = self._client
-        if self._is_port:
-            return acquire_connection(id(client), lambda: client, owned=False)
-        key: Hashable = client if isinstance(client, EtcdConfig) else id(client)
-
-        def open_client() -> EtcdApi:
-            from .._etcd.client import new_client
-
-            return new_client(client)
-
-        return acquire_connection(key, open_client, owned=True)
+        return connect(self._client)
 
     # Queries
 
@@ -160,7 +146,7 @@ class EtcdLeaderManager(BaseManager):
         config = self._config
         if config.lease < MIN_RECOMMENDED_LEASE:
             self._reporter.short_lease(config.lease)
-        if not self._is_port and getattr(self._client, "metadata", None):
+        if borrows_token(self._client):
             self._reporter.borrowed_token()
         context = ElectionContext(
             identity=self._identity,
@@ -192,14 +178,3 @@ def _with_host_and_pid(text: str) -> str:
 
         text = text.replace("{host}", socket.gethostname())
     return text
-
-
-def _is_etcd3_client(client: object) -> bool:
-    """Return True for an etcd3 client, without importing etcd3: a program with such a client has imported it."""
-    return any(base.__module__.startswith("etcd3.") and base.__name__ == "Etcd3Client" for base in type(client).__mro__)
-
-
-def _implements_port(client: object) -> bool:
-    from .._etcd.api import EtcdApi
-
-    return isinstance(client, EtcdApi)
