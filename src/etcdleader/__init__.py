@@ -21,6 +21,7 @@ that. To follow one candidacy, start at ``_election.candidacy``.
 - ``prometheus``: metrics for Prometheus.
 - ``opentelemetry``: metrics for OpenTelemetry.
 - ``fencing``: refuses late writes by their tokens.
+- ``registration``: an ephemeral key on a confirmed lease.
 - ``etcd3``: the package etcd3, under any version of protobuf.
 - ``testing``: a fake etcd, real etcds and virtual time, for tests.
 - ``_cli``: the command.
@@ -93,7 +94,18 @@ _HOMES = {
     "from_settings": "factory",
     "must_new_leader_manager_from_config": "factory",
 }
-_MODULES = {"config", "errors", "factory", "fencing", "health", "manager", "metrics", "model", "testing"}
+_MODULES = {
+    "config",
+    "errors",
+    "factory",
+    "fencing",
+    "health",
+    "manager",
+    "metrics",
+    "model",
+    "registration",
+    "testing",
+}
 """The public modules, without those that need other packages than the library."""
 
 

@@ -40,6 +40,7 @@ RULES = (
     "sparing etcd",
     "connection",
     "secrets",
+    "registration",
 )
 """What docs/design.md promises, in its words."""
 

@@ -11,10 +11,19 @@ from pathlib import Path
 import pytest
 
 from tests.planted.bug import PACKAGE, RULES, Bug, Forker, find_tests
-from tests.planted.bugs import connection, lease, move, queue, secrets, term, views
+from tests.planted.bugs import connection, lease, move, queue, registration, secrets, term, views
 from tests.planted.change import plant
 
-BUGS = (*lease.BUGS, *move.BUGS, *term.BUGS, *queue.BUGS, *views.BUGS, *connection.BUGS, *secrets.BUGS)
+BUGS = (
+    *lease.BUGS,
+    *move.BUGS,
+    *term.BUGS,
+    *queue.BUGS,
+    *views.BUGS,
+    *connection.BUGS,
+    *registration.BUGS,
+    *secrets.BUGS,
+)
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)

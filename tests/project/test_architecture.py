@@ -137,7 +137,7 @@ def test_the_package_has_these_rooms_and_nothing_private_beside_them() -> None:
     """A private module at the root belongs to no layer that anybody could name."""
     package = ROOT / "src" / "etcdleader"
     rooms = {path.name for path in package.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert rooms - {"testing"} == {
+    assert rooms - {"registration", "testing"} == {
         *("_values", "_runtime", "_grpc", "_etcd", "_lease", "_election", "_managers", "_settings", "_cli"),
     }
     private = {path.name for path in package.glob("_*.py")}

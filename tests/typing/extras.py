@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, assert_type
 
 import anyio
@@ -29,6 +29,8 @@ from etcdleader.health import Health, HealthServer, HealthState, asgi_app, serve
 from etcdleader.metrics import GuardedMetrics, Metrics, NullMetrics
 from etcdleader.opentelemetry import OpenTelemetryMetrics
 from etcdleader.prometheus import PrometheusMetrics
+from etcdleader.registration import Registration, registered
+from etcdleader.testing import FakeEtcd
 
 # etcd3
 
@@ -144,3 +146,19 @@ several = GuardedMetrics()
 several.add(counted, NoopLeaderManager())
 several.emit(Metrics.renewed, 0.01, 12.0)
 kinds: Sequence[Metrics] = [PrometheusMetrics(), NullMetrics()]
+
+
+# Registration
+
+
+async def keep(etcd: FakeEtcd) -> None:
+    async with registered(EtcdConfig("127.0.0.1:2379"), "workers/a", "idle") as registration:
+        assert_type(registration, Registration)
+        assert_type(registration.key, str)
+        assert_type(registration.lease_id, int)
+        assert_type(registration.is_valid(), bool)
+        assert_type(await registration.update("busy"), None)
+        await registration.update(b"busy")
+    registered(etcd, b"workers/a", b"idle", ttl="1m", clock=lambda: 0.0)
+    registered(etcd, "workers/a", "idle", ttl=timedelta(seconds=30))
+    registered(etcd, "workers/a", "idle", ttl=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

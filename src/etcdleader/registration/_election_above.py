@@ -1,0 +1,78 @@
+"""Find an election whose prefix holds a key: every key there is a candidate, and counts in the queue."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import anyio
+
+from .._election.queue import prefix_end
+from .._etcd.api import KeyValue, Range
+from .._lease.backoff import Backoff
+from .._lease.shared_connection import SharedConnection
+from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError
+
+_MOST_READ = 16
+"""The oldest keys of each prefix that are read. In an election, the oldest key is the leader's."""
+_LEASE_NAME = re.compile(rb"[1-9a-f][0-9a-f]{0,15}")
+_IDENTITY = re.compile(rb'#[0-9a-f]{8}(?:"|\Z)')
+
+
+def prefixes_of(key: bytes) -> Iterator[bytes]:
+    """Return the prefixes that end in a slash and contain the key, the longest first."""
+    end = len(key)
+    while (slash := key.rfind(b"/", 1, end)) > 0:
+        if slash + 1 < len(key):
+            yield key[: slash + 1]
+        end = slash
+
+
+def is_candidate(prefix: bytes, kv: KeyValue) -> bool:
+    """Return whether an election library has put this key directly below the prefix.
+
+    It is named after its lease. etcdleader also moves keys to other leases, and they keep their names. Such a key is
+    recognized by its value, an identity. A name that looks like a lease is not enough: applications have such names, too.
+    """
+    name = kv.key.removeprefix(prefix)
+    if not kv.lease:
+        return False
+    if name == b"%x" % kv.lease:
+        return True
+    moved = kv.create_revision < kv.mod_revision and _LEASE_NAME.fullmatch(name) is not None
+    return moved and _IDENTITY.search(kv.value) is not None
+
+
+async def find_election_above(
+    connection: SharedConnection, key: bytes, retry: float, on_error: Callable[[EtcdLeaderError], None]
+) -> str | None:
+    """Return the name of an election whose prefix contains the key; None if no candidate shows one.
+
+    A prefix that the user may not read is skipped. Other errors go to ``on_error``, and the read is repeated.
+
+    Raises:
+        EtcdRegressedError: The cluster's revision went back.
+    """
+    for prefix in prefixes_of(key):
+        found = await _oldest(connection, prefix, retry, on_error)
+        if any(is_candidate(prefix, kv) for kv in found):
+            return prefix[:-1].decode(errors="replace")
+    return None
+
+
+async def _oldest(
+    connection: SharedConnection, prefix: bytes, retry: float, on_error: Callable[[EtcdLeaderError], None]
+) -> Sequence[KeyValue]:
+    request = Range(prefix, prefix_end(prefix), limit=_MOST_READ, order="create-ascending")
+    backoff = Backoff(retry, random.uniform)
+    while True:
+        try:
+            return (await connection.range(request, timeout=retry)).kvs
+        except EtcdRegressedError:
+            raise
+        except EtcdRefusedError:
+            return ()  # no permission for this prefix; a refused login also refuses the put that follows
+        except EtcdLeaderError as error:
+            on_error(error)
+        await anyio.sleep(backoff.next())

@@ -1,0 +1,82 @@
+"""Bugs in the keys that a process registers."""
+
+from __future__ import annotations
+
+from tests.planted.bug import Bug
+
+__all__ = ("BUGS",)
+
+BUGS = (
+    Bug(
+        "a registration is valid until a loss is noticed, whatever the clock says",
+        "registration",
+        within="EphemeralKey.is_valid",
+        pattern=r"self\.session\.is_valid\(\)",
+        replacement="self.session.loss_reason is None",
+        test="test_a_registration_is_not_valid_past_its_deadline",
+    ),
+    Bug(
+        "a lost registration is not put again",
+        "registration",
+        within="Keeper._keep",
+        pattern=r"await anyio\.sleep\(backoff\.next\(\)\)",
+        replacement="await anyio.sleep_forever()",
+        test="test_a_lost_key_is_put_again_with_the_newest_value",
+    ),
+    Bug(
+        "a registration overwrites the key of another client",
+        "registration",
+        within="EphemeralKey.put",
+        pattern=r"\[Compare\(self\._key, \"create\", 0\)\]",
+        replacement="()",
+        test="test_a_key_of_another_client_is_refused_at_once_and_stays",
+    ),
+    Bug(
+        "a registration takes its own key on an earlier lease for another client's",
+        "registration",
+        within="_keep_one",
+        pattern=r"self\._old_leases \|= ",
+        replacement="",
+        test="test_the_key_on_an_earlier_lease_of_this_process_is_replaced",
+    ),
+    Bug(
+        "a registration stays on its lease when etcd elects another leader",
+        "registration",
+        within="EphemeralKey._begin",
+        pattern=r"session\.set_near_front\(True\)",
+        replacement="pass",
+        test="test_the_key_moves_when_etcd_elects_another_leader",
+    ),
+    Bug(
+        "a registration does not see what came before its watch",
+        "registration",
+        within="EphemeralKey._received",
+        pattern=r" or message\.revision > self\._known_revision",
+        replacement="",
+        test="test_a_deletion_before_the_watch_was_created_is_noticed",
+    ),
+    Bug(
+        "an update without a response that was applied is a loss of the registration",
+        "registration",
+        within="EphemeralKey.on_key_read",
+        pattern=r"self\.session\.own = self\.session\.own\.updated\(\)",
+        replacement="pass",
+        test="test_an_update_without_an_answer_is_sent_again",
+    ),
+    Bug(
+        "a refused value is put after the next loss",
+        "registration",
+        within="Keeper.update",
+        pattern=r"self\._value = before",
+        replacement="pass",
+        test="test_a_refused_update_leaves_the_earlier_value",
+    ),
+    Bug(
+        "a registration below an election's prefix becomes a candidate",
+        "registration",
+        within="Keeper._refuse_election",
+        pattern=r"if election is not None:",
+        replacement="if False:",
+        test="test_a_key_below_an_elections_prefix_is_refused",
+    ),
+)
