@@ -167,6 +167,38 @@ class LeaderManager(ABC):
         """
 
     @abstractmethod
+    async def run_once(self, name: str, work: Work[Any]) -> bool:
+        """Campaign, and have ``work(term)`` done once by one of the candidates, for all of them and for all time.
+
+        The first leader does it. When the work has returned, its term's guarded transaction records that in etcd. All
+        others wait, and return when the record exists. A process that starts later returns at once. A failure is not
+        recorded: the exception is raised here, and the next candidate does the work. So does the successor of a leader
+        that was killed or lost its leadership.
+
+        Between the end of the work and the record, a leader can be killed. The next one then repeats the work, so the work
+        must be able to run twice. Never do two processes run it at the same time, as in ``run``.
+
+        The record is the key ``<election key>@done/<name>``, and stays in etcd. To have the work done again, delete it:
+        ``etcdctl del jobs@done/v42``. The user needs readwrite for the prefix ``<election key>@done/``.
+
+        With election switched off, there is no record: each call does the work and returns True.
+
+        Args:
+            name: The name of the work in this election, such as a release. Text without control characters.
+            work: As for ``run``. Its result is not used.
+
+        Returns:
+            True if this process did the work. False if it was done before, or elsewhere.
+
+        Raises:
+            ValueError: The name is not valid.
+            NotLeaderError: ``stop()`` was called before the work was done.
+            EtcdRefusedError: The user may not read or write the record. The work did not begin, or is not recorded.
+            anyio.BusyResourceError: This manager is already campaigning.
+            Exception: As for ``run``.
+        """
+
+    @abstractmethod
     async def wait_elected(self) -> Term:
         """Wait for a valid term and return it. The campaign may begin later.
 

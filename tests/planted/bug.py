@@ -41,6 +41,7 @@ RULES = (
     "connection",
     "secrets",
     "registration",
+    "once",
 )
 """What docs/design.md promises, in its words."""
 

@@ -11,19 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.planted.bug import PACKAGE, RULES, Bug, Forker, find_tests
-from tests.planted.bugs import connection, lease, move, queue, registration, secrets, term, views
+from tests.planted.bugs import connection, lease, move, once, queue, registration, secrets, term, views
 from tests.planted.change import plant
 
-BUGS = (
-    *lease.BUGS,
-    *move.BUGS,
-    *term.BUGS,
-    *queue.BUGS,
-    *views.BUGS,
-    *connection.BUGS,
-    *registration.BUGS,
-    *secrets.BUGS,
-)
+MODULES = (lease, move, term, queue, views, connection, registration, once, secrets)
+BUGS = tuple(bug for module in MODULES for bug in module.BUGS)
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)

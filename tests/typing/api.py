@@ -169,6 +169,7 @@ async def block(manager: LeaderManager, on_etcd: EtcdLeaderManager, switched_off
 
 async def run(manager: LeaderManager) -> None:
     assert_type(await manager.run(work), str | None)
+    assert_type(await manager.run_once("v42", work), bool)
 
     async def count(term: Term) -> int:
         return term.token

@@ -34,6 +34,11 @@ def guard_compares(key: str, create_revision: int, lease_id: int) -> list[Any]:
     return [transactions.Create(key) == create_revision, Lease(key) == lease_id]
 
 
+def put(key: bytes, value: bytes) -> Any:
+    """Return an etcd3 operation that puts a key."""
+    return transactions.Put(key, value)
+
+
 def keys_put_by(operations: Sequence[Any]) -> list[bytes]:
     """Return the keys that these etcd3 operations put.
 

@@ -28,6 +28,7 @@ from ..model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, Loss
 from .blocks import CampaignBlock, LeadingBlock
 from .callbacks import capture_errors, unrequested_cancellation
 from .campaign import Campaign, busy
+from .once import Once, validate_name
 from .reentrancy import runs_on_behalf_of
 from .reporter import Reporter
 from .serving import ServingManager
@@ -175,6 +176,14 @@ class BaseManager(ServingManager):
         await self._run_campaign(campaign, anyio.TASK_STATUS_IGNORED)
         result: T | None = campaign.result
         return result
+
+    async def run_once(self, name: str, work: Work[Any]) -> bool:
+        validate_name(name)
+        campaign = self._begin(Once(name, work))
+        await self._run_campaign(campaign, anyio.TASK_STATUS_IGNORED)
+        if campaign.result is None:
+            raise NotLeaderError(f"{self._identity} was stopped before {name!r} was done for {self._election_key!r}")
+        return bool(campaign.result)
 
     def _begin(self, work: Callable[[Term], Awaitable[Any]] | None) -> Campaign:
         self._reset_after_fork()

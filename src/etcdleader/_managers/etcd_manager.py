@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from ..model import LeaderRecord, Term
 from .base import BaseManager
 from .campaign import Campaign
 from .connector import borrows_token, check_client, connect
+from .once import Once
 
 # The etcd client is imported at the first campaign or query. It would take half of the time of `import etcdleader`. A
 # factory call at import, a command line, or a parent process that forks does not use it.
@@ -165,10 +166,21 @@ class EtcdLeaderManager(BaseManager):
             connection.revisions.learn(self._known_revisions)
             connection.api.on_version(self._reporter.etcd_version)
             try:
-                await elector.run(connection)
+                if isinstance(campaign.work, Once):
+                    await self._contend_once(campaign, campaign.work, connection, lambda: elector.run(connection))
+                else:
+                    await elector.run(connection)
             finally:
                 self._known_revisions = connection.revisions.known()
                 self._elector = None
+
+    async def _contend_once(
+        self, campaign: Campaign, once: Once, connection: SharedConnection, contend: Callable[[], Awaitable[None]]
+    ) -> None:
+        from .done_record import DoneRecord
+
+        retry, reporter = self._config.retry, self._reporter
+        await DoneRecord(connection, campaign, once, self._election_key, retry=retry, reporter=reporter).run(contend)
 
 
 def _with_host_and_pid(text: str) -> str:
