@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar, overload
 
 from anyio.abc import TaskStatus
 
@@ -25,8 +25,8 @@ TermCallback = Callable[["LeaderManager", Term], Any]
 """``callback(manager, term)``, plain or async. If it returns an awaitable, that is awaited."""
 ErrorCallback = Callable[["LeaderManager", EtcdLeaderError], Any]
 """``callback(manager, error)``, plain or async. If it returns an awaitable, that is awaited."""
-Work = Callable[[Term], Awaitable[T]]
-"""``await work(term)``."""
+Work = Callable[[Term], Awaitable[T]] | Callable[[Term], T]
+"""``work(term)``: an async function, or a plain one, which runs in its own worker thread."""
 
 
 class LeaderManager(ABC):
@@ -149,9 +149,20 @@ class LeaderManager(ABC):
             Exception: The exception that a callback raised, after the release of leadership.
         """
 
+    @overload
+    async def run(self, work: Callable[[Term], Awaitable[T]]) -> T | None: ...
+
+    @overload
+    async def run(self, work: Callable[[Term], T]) -> T | None: ...
+
     @abstractmethod
-    async def run(self, work: Work[T]) -> T | None:
-        """Campaign, and run ``await work(term)`` in each term. A loss cancels the work, and the campaign continues.
+    async def run(self, work: Callable[[Term], Any]) -> Any:
+        """Campaign, and run ``work(term)`` in each term. A loss cancels the work, and the campaign continues.
+
+        An async function runs on the event loop. A plain function runs in its own worker thread. No cancellation
+        reaches a thread: the function must return soon after ``term.wait(seconds)`` or ``term.is_valid()`` has returned
+        False. Leadership is released after it has returned. If it returns an awaitable, that is awaited on the event loop.
+        The thread has a copy of the context variables. In it, ``anyio.from_thread.run(manager.stop)`` requests the end.
 
         The work is done only if it returns while its term is valid. If it returns after a loss, the campaign continues. It
         also continues if the work raises NotLeaderError or FencedError after the end of its term; ``on_error`` receives
@@ -161,6 +172,7 @@ class LeaderManager(ABC):
             The result of the work, after resigning. None after ``stop()``.
 
         Raises:
+            TypeError: ``work`` cannot be called with one argument, or is not a function but a coroutine object.
             anyio.BusyResourceError: This manager is already campaigning.
             EtcdLeaderError: The work or a callback raised asyncio's CancelledError without a cancellation request.
             Exception: The exception that the work or a callback raised, after resigning.
@@ -272,6 +284,9 @@ class LeaderManager(ABC):
         Async callbacks run concurrently, beside the renewals, and are cancelled when the term ends. A plain callback runs on
         the event loop and must return promptly. A callback that raises ends the campaign with that exception. Errors that
         the end of the term causes are excepted, as in ``run``.
+
+        Raises:
+            TypeError: ``callback`` cannot be called with two arguments.
         """
 
     @abstractmethod
@@ -280,6 +295,9 @@ class LeaderManager(ABC):
 
         The callbacks run concurrently, and may take ``retry`` seconds in all. A callback that raises ends the campaign with
         that exception.
+
+        Raises:
+            TypeError: ``callback`` cannot be called with two arguments.
         """
 
     @abstractmethod

@@ -76,6 +76,7 @@ class Term:
     loss_reason: LossReason | None = None
     _lease_is_valid: Callable[[], bool] = field(repr=False)
     _remaining: Callable[[], float] = field(repr=False)
+    _wait: Callable[[float], bool] = field(repr=False)
     _guard: Callable[[], list[Any]] = field(repr=False)
     _transact: _Transact = field(repr=False)
     _attach: Callable[[bytes, bytes], Awaitable[None]] = field(repr=False)
@@ -93,6 +94,24 @@ class Term:
         if not self.is_valid():
             return min(0.0, self._remaining())
         return self._remaining()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep in a thread, for as long as the term lasts.
+
+        It is for work that is a plain function: ``while term.wait(10): ...``. Any number of threads may wait. A thread of a
+        process that was frozen returns when the process continues.
+
+        Args:
+            seconds: The time to sleep, in seconds. ``math.inf`` waits for the end of the term.
+
+        Returns:
+            True after ``seconds``. False as soon as the term is over; at once if it is over already.
+
+        Raises:
+            ValueError: ``seconds`` is negative or not a number.
+            RuntimeError: An event loop runs in this thread. Use ``await anyio.sleep(seconds)`` there.
+        """
+        return self._wait(seconds)
 
     def guard(self) -> list[Any]:
         """Return etcd3 compares that hold exactly while the candidate key of this term exists on its lease.

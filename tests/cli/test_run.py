@@ -106,6 +106,7 @@ def a_term() -> Term:
         elected_at=datetime.now(UTC),
         _lease_is_valid=lambda: True,
         _remaining=lambda: 1.0,
+        _wait=lambda seconds: True,
         _guard=list,
         _transact=lambda success, failure: pytest.fail("not here"),
         _attach=lambda key, value: pytest.fail("not here"),

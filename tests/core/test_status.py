@@ -34,6 +34,7 @@ TERM = Term(
     loss_reason=LossReason.RESIGNED,
     _lease_is_valid=unused,
     _remaining=unused,
+    _wait=lambda seconds: True,
     _guard=unused,
     _transact=unused,
     _attach=unused,

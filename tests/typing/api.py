@@ -176,6 +176,14 @@ async def run(manager: LeaderManager) -> None:
 
     assert_type(await manager.run(count), int | None)
 
+    def count_in_a_thread(term: Term) -> int:
+        while term.wait(10.5):
+            print(term.token)
+        return term.token
+
+    assert_type(await manager.run(count_in_a_thread), int | None)
+    assert_type(await manager.run(lambda term: term.key), str | None)
+
 
 # A term
 
@@ -190,6 +198,7 @@ async def use(term: Term) -> None:
     assert_type(term.loss_reason, LossReason | None)
     assert_type(term.is_valid(), bool)
     assert_type(term.remaining(), float)
+    assert_type(term.wait(1), bool)
     compares: Sequence[Any] = [*term.guard()]
     client: Any = etcd3.client(host="etcd-1", port=2379)
     client.transaction(compare=compares, success=[client.transactions.put("report", "done")], failure=[])

@@ -113,6 +113,7 @@ manager.on_elected(lambda manager, term: jobs.start(manager, term))  # noqa: PLW
 kept: list[TermCallback] = [elected, elected_plain, jobs.stop, partial(note, "log")]
 kept_for_errors: list[ErrorCallback] = [failed, failed_async, jobs.note]
 work: Work[str] = jobs.work
+plain_work: Work[str] = lambda term: term.key  # noqa: E731 - that it has the type
 
 
 # Refused

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import anyio
 import anyio.lowlevel
@@ -22,7 +22,7 @@ from .._runtime.fork import AtFork, on_fork, process_id
 from .._runtime.tasks import ki_protected
 from ..config import Config, validate_advertised
 from ..errors import NotLeaderError
-from ..manager import T, Work
+from ..manager import T
 from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
@@ -33,6 +33,7 @@ from .reentrancy import runs_on_behalf_of
 from .reporter import Reporter
 from .serving import ServingManager
 from .term_scope import TermScope
+from .work import check_callable
 
 _resetting = threading.RLock()
 """Held while a manager is reset. Other threads wait, so that they use none of the state that the reset replaces."""
@@ -171,21 +172,28 @@ class BaseManager(ServingManager):
     async def campaign(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         await self._run_campaign(self._begin(None), task_status)
 
-    async def run(self, work: Work[T]) -> T | None:
+    @overload
+    async def run(self, work: Callable[[Term], Awaitable[T]]) -> T | None: ...
+
+    @overload
+    async def run(self, work: Callable[[Term], T]) -> T | None: ...
+
+    async def run(self, work: Callable[[Term], Any]) -> Any:
+        check_callable("run", work, "term")
         campaign = self._begin(work)
         await self._run_campaign(campaign, anyio.TASK_STATUS_IGNORED)
-        result: T | None = campaign.result
-        return result
+        return campaign.result
 
-    async def run_once(self, name: str, work: Work[Any]) -> bool:
+    async def run_once(self, name: str, work: Callable[[Term], Any]) -> bool:
         validate_name(name)
+        check_callable("run_once", work, "term")
         campaign = self._begin(Once(name, work))
         await self._run_campaign(campaign, anyio.TASK_STATUS_IGNORED)
         if campaign.result is None:
             raise NotLeaderError(f"{self._identity} was stopped before {name!r} was done for {self._election_key!r}")
         return bool(campaign.result)
 
-    def _begin(self, work: Callable[[Term], Awaitable[Any]] | None) -> Campaign:
+    def _begin(self, work: Callable[[Term], Any] | None) -> Campaign:
         self._reset_after_fork()
         if self._campaign is not None:
             raise busy(self._identity, self._election_key)

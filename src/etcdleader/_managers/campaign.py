@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -49,9 +49,7 @@ class Campaign:
         "work",
     )
 
-    def __init__(
-        self, work: Callable[[Term], Awaitable[Any]] | None, on_failure: Callable[[BaseException], None]
-    ) -> None:
+    def __init__(self, work: Callable[[Term], Any] | None, on_failure: Callable[[BaseException], None]) -> None:
         self.loop = anyio.lowlevel.current_token()
         self.work = work
         self.stopping = False

@@ -154,6 +154,7 @@ class Leadership:
             elected_at=datetime.now(UTC),
             _lease_is_valid=self._is_valid,
             _remaining=self._session.lease_remaining,
+            _wait=self._wait,
             _guard=self._guard,
             _transact=self._transact,
             _attach=self._attach,
@@ -177,6 +178,9 @@ class Leadership:
 
     def _is_valid(self) -> bool:
         return self._process == process_id() and self._session.is_valid()
+
+    def _wait(self, seconds: float) -> bool:
+        return self.scope.wait(seconds)
 
     def _guard(self) -> list[Any]:
         from .._etcd.etcd3_txn import guard_compares

@@ -66,6 +66,10 @@ class NoopLeaderManager(BaseManager):
 
     def _open_term(self) -> TermScope:
         process = self._process
+
+        def wait(seconds: float) -> bool:
+            return scope.wait(seconds)
+
         term = Term(
             token=0,
             identity=self._identity,
@@ -75,12 +79,14 @@ class NoopLeaderManager(BaseManager):
             elected_at=datetime.now(UTC),
             _lease_is_valid=lambda: process == process_id(),
             _remaining=lambda: math.inf,
+            _wait=wait,
             _guard=list,
             _transact=_refuse,
             _attach=_refuse,
         )
         reporter = self._reporter
-        return TermScope(term, clock=self._clock, margin=self._config.margin, on_close=lambda: reporter.ending(term))
+        scope = TermScope(term, clock=self._clock, margin=self._config.margin, on_close=lambda: reporter.ending(term))
+        return scope
 
     async def extend(self, term: Term | None = None) -> Term:
         await anyio.lowlevel.checkpoint()

@@ -5,10 +5,11 @@ The record of it is a key in etcd. ``done_record`` reads, watches and writes the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..model import Term
+from .work import run_work
 
 
 def validate_name(name: object) -> None:
@@ -59,7 +60,7 @@ class Once:
 
     __slots__ = ("_work", "name", "record", "running")
 
-    def __init__(self, name: str, work: Callable[[Term], Awaitable[Any]]) -> None:
+    def __init__(self, name: str, work: Callable[[Term], Any]) -> None:
         self.name = name
         self._work = work
         self.record: Record | None = None
@@ -72,7 +73,7 @@ class Once:
             return done
         self.running = True
         try:
-            await self._work(term)
+            await run_work(self._work, term)
             # After a loss, work may return as if it was done. If it was, etcd has no way to know.
             if record is not None and term.is_valid():
                 await record.write(term)

@@ -20,6 +20,7 @@ from .campaign import Campaign
 from .reentrancy import on_behalf_of
 from .reporter import Reporter
 from .term_scope import TermScope
+from .work import check_callable, run_work
 
 
 class ServingManager(LeaderManager):
@@ -38,16 +39,19 @@ class ServingManager(LeaderManager):
     # Callbacks
 
     def on_elected(self, callback: Callable[[LeaderManager, Term], T]) -> Callable[[LeaderManager, Term], T]:
+        check_callable("on_elected", callback, "manager", "term")
         self._elected_callbacks.append(callback)
         return callback
 
     def on_ousted(self, callback: Callable[[LeaderManager, Term], T]) -> Callable[[LeaderManager, Term], T]:
+        check_callable("on_ousted", callback, "manager", "term")
         self._ousted_callbacks.append(callback)
         return callback
 
     def on_error(
         self, callback: Callable[[LeaderManager, EtcdLeaderError], T]
     ) -> Callable[[LeaderManager, EtcdLeaderError], T]:
+        check_callable("on_error", callback, "manager", "error")
         self._error_callbacks.append(callback)
         return callback
 
@@ -145,10 +149,10 @@ class ServingManager(LeaderManager):
             async with self._failures(campaign, scope):
                 await call(callback, self, scope.term)
 
-    async def _run_work(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Awaitable[Any]]) -> None:
+    async def _run_work(self, campaign: Campaign, scope: TermScope, work: Callable[[Term], Any]) -> None:
         with on_behalf_of(scope):
             async with self._failures(campaign, scope):
-                result = await work(scope.term)
+                result = await run_work(work, scope.term)
                 if scope.term.is_valid():
                     campaign.result = result
                     campaign.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -11,9 +13,11 @@ import anyio
 import anyio.lowlevel
 
 from .._lease.lease_deadline import loss_reason_at
-from .._runtime.events import Event
+from .._runtime.events import Event, is_loop_thread
 from ..model import LossReason, Term
 
+_LONGEST_WAIT = 1.0
+"""Seconds. A thread's timer may not count the time in which the machine was suspended, but the lease expires in it."""
 _SLACK = 0.001
 """Seconds by which a scope's deadline may be off. Each change sets a timer, and two clocks always differ a little."""
 
@@ -38,6 +42,7 @@ class TermScope:
         "_margin",
         "_on_close",
         "_scopes",
+        "_waiting_threads",
         "closed_at",
         "confirm",
         "overrun_reported",
@@ -67,6 +72,7 @@ class TermScope:
         self._on_close = on_close
         self._scopes: dict[anyio.CancelScope, None] = {}  # in the order of creation, which a set does not keep
         self._left = Event()
+        self._waiting_threads: list[threading.Event] = []
 
     def close(self, reason: LossReason) -> None:
         """End the term: mark it, then cancel its work.
@@ -81,6 +87,8 @@ class TermScope:
         # The cancellation comes before the report, which may fail.
         for scope in list(self._scopes):
             scope.cancel()
+        for waiting in self._waiting_threads.copy():
+            waiting.set()
         self._on_close()
 
     def lease_remaining(self) -> float:
@@ -114,6 +122,28 @@ class TermScope:
         The work of a process that was frozen receives its cancellation late, and needs time to end.
         """
         return self.closed_at is not None and self._clock() - self.closed_at >= self._margin / 2
+
+    def wait(self, seconds: float) -> bool:
+        """Return True after ``seconds``, or False when the term is over. Any other thread than a loop's may call this."""
+        if is_loop_thread():
+            raise RuntimeError(
+                "term.wait() blocks its thread, and an event loop runs in this one: use `await anyio.sleep(seconds)`, "
+                "which the end of the term cancels"
+            )
+        if not seconds >= 0:
+            raise ValueError(f"seconds must be 0 or more, not {seconds!r}")
+        until = time.monotonic() + seconds
+        ended = threading.Event()
+        self._waiting_threads.append(ended)
+        try:
+            # The event is registered before the first check, so that no end is missed.
+            while self.term.is_valid():
+                if (left := until - time.monotonic()) <= 0:
+                    return True
+                ended.wait(min(left, self.term.remaining(), _LONGEST_WAIT))
+            return False
+        finally:
+            self._waiting_threads.remove(ended)
 
     def work(self, scope: anyio.CancelScope, now: float) -> AbstractContextManager[None]:
         """Return a block for work of the term, which is cancelled and awaited when the term ends.

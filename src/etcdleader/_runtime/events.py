@@ -98,3 +98,14 @@ def running_trio() -> Any:
     # While another thread imports trio, the module is incomplete. Its loop does not run here then.
     in_trio_run = getattr(getattr(trio, "lowlevel", None), "in_trio_run", None)
     return trio if in_trio_run is not None and in_trio_run() else None
+
+
+def is_loop_thread() -> bool:
+    """Return whether an event loop runs in this thread, so that a blocking call would stop it."""
+    if running_trio() is not None:
+        return True
+    asyncio = sys.modules.get("asyncio")
+    try:
+        return asyncio is not None and asyncio.get_running_loop() is not None
+    except (AttributeError, RuntimeError):  # no loop, or another thread imports asyncio just now
+        return False
