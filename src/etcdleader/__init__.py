@@ -10,6 +10,7 @@ that. To follow one candidacy, start at ``_election.candidacy``.
 - ``_grpc``: a gRPC client over HTTP/2, without any reference to etcd.
 - ``config``: the settings of an election and of etcd, as valid values.
 - ``_etcd``: the port to etcd (``_etcd.api``) and the client behind it.
+- ``observation``: the contract of observing an election.
 - ``manager``: the contract of a leader manager, and the metrics protocol.
 - ``metrics``: metrics that count nothing, and the fan-out to several metrics.
 - ``_lease``: the shared connection, and a key kept on a confirmed lease over it.
@@ -103,6 +104,7 @@ _MODULES = {
     "manager",
     "metrics",
     "model",
+    "observation",
     "registration",
     "testing",
 }

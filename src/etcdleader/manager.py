@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
@@ -15,7 +14,8 @@ from anyio.abc import TaskStatus
 
 from .config import Config
 from .errors import EtcdLeaderError
-from .model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, LossReason, Term
+from .model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
+from .observation import ElectionObserver
 
 __all__ = ("ErrorCallback", "LeaderManager", "Metrics", "TermCallback", "Work")
 
@@ -29,7 +29,7 @@ Work = Callable[[Term], Awaitable[T]] | Callable[[Term], T]
 """``work(term)``: an async function, or a plain one, which runs in its own worker thread."""
 
 
-class LeaderManager(ABC):
+class LeaderManager(ElectionObserver):
     """Campaigns in one election, and runs work only while it leads.
 
     A manager can be created at any time, including at import. It opens nothing and needs no event loop before the first
@@ -95,20 +95,6 @@ class LeaderManager(ABC):
         A process can stop for any length of time between this check and the action that follows it. Only the term's token,
         checked by the target of the write, closes that gap.
         """
-
-    @property
-    @abstractmethod
-    def known_leader(self) -> LeaderRecord | None:
-        """The leader that this manager received last, from a read, a watch or ``observe()``. No I/O, from any thread.
-
-        None if it received that there is no leader, or received nothing so far. A candidate behind the next in line watches
-        its predecessor only. So this may be out of date: see ``known_leader_at``, or await ``leader()``.
-        """
-
-    @property
-    @abstractmethod
-    def known_leader_at(self) -> datetime | None:
-        """The time at which ``known_leader`` was received last, by the wall clock, in UTC. None: nothing was received."""
 
     @property
     @abstractmethod
@@ -318,33 +304,6 @@ class LeaderManager(ABC):
         Raises:
             TypeError: ``metrics`` is not an object with the methods of ``Metrics``.
             Exception: The exception that ``metrics.bind(manager)`` raised. Nothing is added then.
-        """
-
-    # Observing
-
-    @abstractmethod
-    async def leader(self) -> LeaderRecord | None:
-        """Return the leader from a linearizable read; None if there is none. Needs no campaign.
-
-        Raises:
-            EtcdUnavailableError: etcd did not answer.
-            EtcdRefusedError: etcd refused the read.
-        """
-
-    @abstractmethod
-    async def candidates(self) -> list[LeaderRecord]:
-        """Return the queue in order: the first candidate leads. Needs no campaign.
-
-        Raises:
-            EtcdUnavailableError: etcd did not answer.
-            EtcdRefusedError: etcd refused the read.
-        """
-
-    @abstractmethod
-    def observe(self) -> AbstractAsyncContextManager[AsyncIterator[LeaderRecord | None]]:
-        """Follow the leader: an async iterator of records, with None where there is no leader. Needs no campaign.
-
-        The first item is the current state. Each item is the newest state: never an older one, and never a backlog.
         """
 
 

@@ -212,7 +212,7 @@ def test_our_own_new_value_is_no_request_to_step_down_and_a_request_beside_it_is
 
 
 def test_a_new_value_and_a_move_count_as_one_put_each() -> None:
-    own = OWN.updating(b"new").updated().moving(9).moved().updating(b"newer")
+    own = OWN.updating(b"new").updated().moving(9).on_new_lease().updating(b"newer")
     place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=23)
     kv = MINE._replace(value=b"newer", lease=9, mod_revision=24, version=4)
 

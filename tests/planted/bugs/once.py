@@ -22,10 +22,10 @@ BUGS = (
         "a failure is recorded as done",
         "once",
         within="Once.__call__",
-        pattern=r"await self\._work\(term\)",
+        pattern=r"await run_work\(self\._work, term\)",
         replacement=(
             "try:\n"
-            "    await self._work(term)\n"
+            "    await run_work(self._work, term)\n"
             "except Exception:\n"
             "    if record is not None:\n"
             "        await record.write(term)\n"
