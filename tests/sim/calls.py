@@ -1,4 +1,4 @@
-"""What tests look at among the calls that reach a fake etcd."""
+"""Record and classify the calls that reach a fake etcd."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from etcdleader.testing.fake_etcd import Call
 
 
 class KeepAlives:
-    """When keep-alives reached etcd, and of which lease."""
+    """Records when keep-alives reached etcd, and for which lease."""
 
     def __init__(self, etcd: FakeEtcd) -> None:
         self.seen: list[tuple[float, int]] = []
@@ -25,7 +25,7 @@ class KeepAlives:
 
 
 def is_confirming_read(call: Call) -> bool:
-    """Whether it only reads candidate keys, as what follows a keep-alive and a proposal does."""
+    """Return whether a transaction only reads candidate keys, as the confirming read of a renewal does."""
     if call.kind != "txn":
         return False
     compare, success, failure = call.arguments
@@ -34,10 +34,10 @@ def is_confirming_read(call: Call) -> bool:
 
 
 def is_proposal(call: Call) -> bool:
-    """Whether it changes nothing, as what follows a keep-alive does."""
+    """Return whether a transaction changes nothing, as the proposal of a renewal does."""
     return call.kind == "txn" and any(one.target == "version" and one.result == "<" for one in call.arguments[0])
 
 
 def keys_of(call: Call) -> list[bytes]:
-    """The keys that a confirming read asks for."""
+    """Return the keys that a confirming read requests."""
     return [one.key for one in call.arguments[1]]

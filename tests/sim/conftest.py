@@ -1,4 +1,4 @@
-"""What the tests on virtual time share: here ten minutes pass in milliseconds."""
+"""Fixtures for tests on virtual time, in which ten minutes pass within milliseconds."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any
 
 @pytest.fixture
 async def etcd(anyio_backend: object) -> AsyncIterator[FakeEtcd]:
-    """One member, no latency, no faults."""
+    """Provide an etcd of one member, without latency or faults."""
     async with FakeEtcd() as fake:
         yield fake
 
 
 @pytest.fixture
 async def clock(anyio_backend: object) -> VirtualClock:
-    """The loop's time, until a test moves it apart."""
+    """Provide a clock that follows the loop's time until a test changes it."""
     return VirtualClock()
 
 
 @pytest.fixture
 def seeded(monkeypatch: pytest.MonkeyPatch, anyio_backend: tuple[str, Any]) -> Callable[[int], None]:
-    """Makes all that is drawn in this process depend on a seed."""
+    """Make everything random in this process depend on a seed."""
 
     def seed_all(seed: int) -> None:
         random.seed(seed)

@@ -1,4 +1,4 @@
-"""Many managers at once, each of an election of its own."""
+"""Many managers at once, each in a separate election."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PER_READ = 128
 async def leaders(
     client: FakeClient, clock: VirtualClock, many: int = MANY, *, apart: float = 0
 ) -> AsyncIterator[list[EtcdLeaderManager]]:
-    """So many managers of elections of their own, all of which lead."""
+    """Yield this many managers, each of which leads a separate election."""
     managers = [make(client, clock, election=f"election-{number}") for number in range(many)]
     async with anyio.create_task_group() as group:
         for manager in managers:
@@ -34,7 +34,7 @@ async def leaders(
 
 
 def leave_out(client: FakeClient, lease_id: int) -> None:
-    """From now on, let no keep-alive of this lease go out, and nobody wait for its answer."""
+    """From now on, send no keep-alive of this lease, and make no caller wait for its response."""
     send = client.lease_keep_alive
 
     async def send_the_others(lease_ids: Sequence[int], *, timeout: float) -> KeepAliveResponses:

@@ -1,4 +1,4 @@
-"""Work and callbacks that write or ask for more time when their term is over."""
+"""Work and callbacks that write or call `extend` when their term is over."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Act = Callable[[EtcdLeaderManager, Term], Awaitable[object]]
 
 
 async def write_through_a_gate(manager: EtcdLeaderManager, term: Term) -> None:
-    gate = Gate("report", token=term.token + 1)  # a successor was there
+    gate = Gate("report", token=term.token + 1)  # a successor has written
     with gate.passing(term.token):
         raise AssertionError
 

@@ -1,4 +1,4 @@
-"""etcd's own mistakes in a random schedule: the leases that a woken leader revokes, and raft terms that are too low."""
+"""etcd's own mistakes in a random schedule: leases that a woken leader revokes, and raft terms that are too low."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ("Mistakes",)
 
 
 class Mistakes:
-    """Draws them. Each lasts for a while, and the cluster is well again after it."""
+    """Draws the mistakes. Each lasts for a while, after which the cluster is healthy again."""
 
     def __init__(
         self, etcd: FakeEtcd, rng: random.Random, *, lease: float, election_timeout: float, note: Callable[[str], None]
@@ -23,11 +23,11 @@ class Mistakes:
         """Let some members answer a write under the term of the entry before it.
 
         Args:
-            etcd: Its members make them.
-            rng: Draws them.
+            etcd: The cluster whose members make the mistakes.
+            rng: The source of random numbers.
             lease: The TTL of the candidates' leases.
-            election_timeout: How long the cluster is without a leader at least.
-            note: Takes down what is done.
+            election_timeout: The minimum time for which the cluster is without a leader.
+            note: Records what is done.
         """
         self._etcd = etcd
         self._rng = rng
@@ -38,12 +38,12 @@ class Mistakes:
             member.answers_early = rng.random() < 0.5
 
     def draw(self, group: TaskGroup, client: FakeClient, ended: Callable[[], None]) -> None:
-        """Begin one.
+        """Begin one mistake.
 
         Args:
-            group: Runs it.
-            client: The one that it should harm.
-            ended: Called when the cluster is well again.
+            group: The task group that runs it.
+            client: The client that it should harm.
+            ended: Called when the cluster is healthy again.
         """
         member = client.member
         deed, moments = self._rng.choice((self._wake_a_leader, self._snapshot, self._restart)), self._rng.random()
@@ -57,8 +57,11 @@ class Mistakes:
     async def _wake_a_leader(self, client: FakeClient, member: FakeMember, drawn: float) -> None:
         """Freeze etcd's leader past a TTL, elect another one, and wake it up.
 
-        In half of the cases the client's member catches up by snapshot before that, in half of them the watches are
-        silent at the wake-up, and in half of them etcd is full, so that no key can move to another lease.
+        Three things are drawn independently, each with a chance of one half:
+
+        - The client's member, unless it leads, catches up by snapshot before the wake-up.
+        - The watches are silent at the wake-up.
+        - etcd is full, so that no key can move to another lease.
         """
         leader, rng = self._etcd.leader, self._rng
         if leader is None:
@@ -87,7 +90,7 @@ class Mistakes:
             client.resume_watches()
 
     async def _snapshot(self, client: FakeClient, member: FakeMember, drawn: float) -> None:
-        """Change etcd's leader while the client's member lags, and send that a snapshot."""
+        """Change etcd's leader while the client's member lags, then send that member a snapshot."""
         self._note(f"{member!r} catches up by snapshot")
         member.lag()
         await anyio.sleep(drawn * self._election_timeout)
@@ -96,7 +99,7 @@ class Mistakes:
         member.recover(by_snapshot=True)
 
     async def _restart(self, client: FakeClient, member: FakeMember, drawn: float) -> None:
-        """Restart the client's member, which then knows no term."""
+        """Restart the client's member, which then has no raft term."""
         self._note(f"{member!r} restarts with a snapshot")
         member.restart(by_snapshot=True)
         await anyio.sleep(drawn)

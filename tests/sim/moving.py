@@ -1,4 +1,4 @@
-"""What tests look at when keys move to other leases."""
+"""Record the moves of keys to other leases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ("Seen", "moved", "moves_in")
 
 
 def moves_in(call: Call) -> Iterator[tuple[bytes, int]]:
-    """The keys that a transaction moves, and the leases to which it moves them."""
+    """Return the keys that a transaction moves, each with its new lease."""
     if call.kind != "txn":
         return
     compare, success, _ = call.arguments
@@ -28,7 +28,7 @@ def moves_in(call: Call) -> Iterator[tuple[bytes, int]]:
 
 
 class Seen:
-    """The moves that reached etcd."""
+    """Records the moves that reached etcd."""
 
     def __init__(self, etcd: FakeEtcd) -> None:
         self.moves: list[tuple[bytes, int]] = []
@@ -42,7 +42,7 @@ class Seen:
 
 
 async def moved(etcd: FakeEtcd, term: Term) -> int:
-    """Let etcd elect another leader, and wait until the key of the term has moved; the lease from before."""
+    """Elect another leader of etcd, and wait until the term's key has moved. Return the lease from before."""
     before = term.lease_id
     etcd.change_leader()
     await until(lambda: term.lease_id != before, timeout=CONFIG.renew + CONFIG.lease / 2)

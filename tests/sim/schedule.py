@@ -1,4 +1,4 @@
-"""What may go wrong, drawn by chance: a seed is a schedule."""
+"""Random schedules of faults. A seed determines the schedule."""
 
 from __future__ import annotations
 
@@ -25,20 +25,26 @@ __all__ = ("CONFIG", "ELECTION_TIMEOUT", "ETCDS_MISTAKES", "SLOWEST", "Process",
 
 KINDS: tuple[CallKind | None, ...] = (None, "lease_grant", "txn", "lease_keep_alive", "range", "watch", "lease_revoke")
 CONFIG = Config(enabled=True, id="sim", lease=10, renew=2, retry=3, margin=1)
-"""An answer may be later by more than the margin and still count, so what is counted from it is counted wrongly."""
+"""Seconds.
+
+A response may be late by more than the margin and still count, so a deadline computed from its arrival is wrong.
+"""
 SLOWEST, FASTEST = 0.94, 1.06
-"""Rates of the managers' clocks: the margin is a tenth of the lease."""
+"""Rates of the managers' clocks. The margin is a tenth of the lease."""
 ELECTION_TIMEOUT = 3.0
-"""etcd's own. A member that was deposed may go on acknowledging keep-alives for twice as long, measured."""
+"""etcd's election timeout. A deposed member may acknowledge keep-alives for twice as long (measured)."""
 
 ETCDS_MISTAKES = True
-"""Whether etcd makes its own mistakes in each schedule that does not choose for itself: its former leaders revoke live
-leases when they wake up (etcd#15247), and members report raft terms that are too low, or none."""
+"""True if etcd makes its own mistakes in each schedule that does not decide this itself.
+
+Its former leaders revoke live leases when they wake up (etcd#15247). Members report raft terms that are too low, or
+none.
+"""
 
 
 @dataclass
 class Process:
-    """Managers, of one election or of many, their connection and their clock."""
+    """Managers of one or many elections, their connection and their clock."""
 
     managers: Sequence[EtcdLeaderManager]
     client: FakeClient
@@ -47,18 +53,18 @@ class Process:
 
     @property
     def leads(self) -> bool:
-        """In any election."""
+        """Return whether any of the managers leads."""
         return any(manager.is_leader() for manager in self.managers)
 
 
 @dataclass
 class Schedule:
-    """What happens, drawn from one seed.
+    """The faults of one schedule, drawn from one seed.
 
     Attributes:
         checkers: One for each election.
-        by_hand: Whether keys and leases are touched by hand, too. Where they are not, nobody is ever excused.
-        slowest: The slowest rate that a manager's clock may go at.
+        by_hand: Whether keys and leases are changed by hand, too. If not, no leader is ever excused.
+        slowest: The slowest rate of a manager's clock.
         log: What was done, and when.
         mistakes: Whether etcd makes its own mistakes, too (:data:`ETCDS_MISTAKES`).
     """
@@ -95,11 +101,11 @@ class Schedule:
         }
 
     def how_many_processes(self) -> int:
-        """Who compete."""
+        """Draw the number of competing processes."""
         return self.rng.randint(3, 5)
 
     async def play(self, seconds: float) -> None:
-        """Let it all happen, then let everything be well."""
+        """Inject the faults, then let everything recover."""
         for process in self.processes:
             self._start(process)
         deeds = [self._delay, self._lose, self._fail, self._silence, self._latency, self._clock, self._leave]
@@ -115,14 +121,14 @@ class Schedule:
         while anyio.current_time() < end:
             await anyio.sleep(self.rng.expovariate(1 / 2))
             self.rng.choice(deeds)(self._victim())
-        await anyio.sleep(4 * self.config.lease)  # whatever lasts for a while is over by then
+        await anyio.sleep(4 * self.config.lease)  # every temporary fault is over by then
         for process in self.processes:
             process.client.clear_faults()
             process.client.latency = 0.0
         await self.recover()
 
     async def recover(self) -> None:
-        """Nothing goes wrong any more."""
+        """End all faults."""
         await anyio.sleep(3 * self.config.lease)
 
     def _start(self, process: Process) -> None:
@@ -130,7 +136,7 @@ class Schedule:
             self.group.start_soon(manager.campaign)
 
     def _victim(self) -> Process:
-        """The leader more often than the others: what is done to it matters more."""
+        """Choose a process. The leader is chosen more often, because faults matter more there."""
         leaders = [process for process in self.processes if process.leads]
         return self.rng.choice(leaders if leaders and self.rng.random() < 0.5 else self.processes)
 
@@ -151,7 +157,7 @@ class Schedule:
         begin()
         self.group.start_soon(wait_and_end)
 
-    # Deeds
+    # Faults
 
     def _delay(self, process: Process) -> None:
         kind, rng = self.rng.choice(KINDS), self.rng
@@ -183,7 +189,10 @@ class Schedule:
             self._for_a_while(client.stall_watches, client.resume_watches, 20, f"{client.name}: watches stalled")
 
     def _last_word(self, process: Process) -> None:
-        """Chance alone seldom makes the last renewal before an outage a doubtful one, and only then does it matter."""
+        """Make the last renewal before an outage doubtful.
+
+        Chance alone seldom does that, and only then does it matter.
+        """
         if process.client.partitioned or self._cluster_is_ill:
             return
         deposed = self.rng.random() < 0.5
@@ -193,7 +202,7 @@ class Schedule:
         )
 
     async def _hear_it_late(self, process: Process, drawn: float) -> None:
-        """A keep-alive's answer takes longer than the margin, and is the last that comes through."""
+        """Delay a keep-alive's response by more than the margin, and let no later response through."""
         process.client.latency = 0.0
         late = 1 + drawn * 0.95
         process.client.delay("lease_keep_alive", answer=late)
@@ -202,7 +211,7 @@ class Schedule:
             await self._cut_off(process.client)
 
     async def _hear_it_of_a_deposed_leader(self, process: Process, drawn: float) -> None:
-        """The keep-alive is acknowledged by one that leads no more, the read after it by one that knows who does."""
+        """Let a deposed leader acknowledge the keep-alive, and a member with the new leader answer the read."""
         client, member = process.client, process.client.member
         client.latency = 0.0
         self._cluster_is_ill = True
@@ -322,7 +331,7 @@ class Schedule:
         number = self.rng.randrange(len(deeds) + 2)
         self._note(f"by hand {number} to {kv.create_revision}")
         if number == len(deeds):
-            self.etcd.request_step_down(kv.key)  # which takes nothing away
+            self.etcd.request_step_down(kv.key)  # this removes nothing
         elif number > len(deeds):
             for victim in keys:
                 checker.deed(victim.create_revision)
@@ -332,7 +341,10 @@ class Schedule:
             deeds[number](kv)
 
     def _rob(self, kv: KeyValue) -> None:
-        """Take a key off its lease; it is given back after a while, or it would block the election for good."""
+        """Take a key off its lease, and put it back after a while.
+
+        Otherwise it would block the election permanently.
+        """
         self._for_a_while(
             lambda: self.etcd.put(kv.key, b"thief"),
             lambda: self.etcd.delete(kv.key),

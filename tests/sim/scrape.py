@@ -1,4 +1,4 @@
-"""What Prometheus sees of managers on a fake etcd."""
+"""Scrape the metrics of managers on a fake etcd."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ("Scrape",)
 
 
 class Scrape:
-    """What Prometheus would see of one election."""
+    """Returns what Prometheus would scrape for one election."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""A call whose answer is lost may have been done. No orphan key and no leaked lease may come of that."""
+"""A call whose response is lost may have been applied. That leaves no orphan key and no leaked lease."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS: tuple[CallKind, ...] = ("lease_grant", "txn", "lease_keep_alive", "watch"
 async def test_a_lost_call_leaves_no_orphan_and_no_leaked_lease(
     etcd: FakeEtcd, clock: VirtualClock, kind: CallKind, lost: str
 ) -> None:
-    """Each call of a candidacy, lost before and after it was done, and failed though it was done."""
+    """Each call of a candidacy is lost before and after it is applied, or fails although it was applied."""
     client = etcd.client()
     manager = make(client, clock)
     if lost == "request":
@@ -47,7 +47,7 @@ async def test_a_lost_call_leaves_no_orphan_and_no_leaked_lease(
 
 
 async def test_a_grant_that_was_answered_late_leaves_no_second_lease(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """The repeated grant meets its own first try: "exists already"."""
+    """The repeated grant conflicts with its own first attempt: "already exists"."""
     client = etcd.client()
     client.delay("lease_grant", answer=CONFIG.retry * 3)
     manager = make(client, clock)
@@ -60,7 +60,7 @@ async def test_a_grant_that_was_answered_late_leaves_no_second_lease(etcd: FakeE
 async def test_a_join_that_was_done_late_is_found_and_its_token_is_the_keys(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """The first try of the transaction arrives after it was given up, beside the second."""
+    """The first attempt of the transaction arrives after its timeout, next to the second one."""
     client = etcd.client()
     client.delay("txn", request=CONFIG.retry * 1.05)
     manager = make(client, clock)
@@ -72,7 +72,7 @@ async def test_a_join_that_was_done_late_is_found_and_its_token_is_the_keys(
 
 
 async def test_a_join_that_arrives_after_the_end_finds_its_lease_gone(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """With kept leases a late first try made the key anew in 19 of 30 runs."""
+    """When candidacies reused their lease, a late first attempt created the key again in 19 of 30 runs."""
     client = etcd.client()
     client.delay("txn", request=CONFIG.lease)
     manager = make(client, clock)
@@ -97,7 +97,7 @@ async def test_with_no_space_a_candidate_waits_and_goes_on_when_there_is_some(
         etcd.no_space = False
         with anyio.fail_after(3):
             await manager.wait_elected()
-        # A leader stays one: keep-alives, reads and revocations work without space.
+        # A leader keeps leading: keep-alives, reads and revocations work without space.
         etcd.no_space = True
         await anyio.sleep(60)
         assert manager.is_leader()
@@ -106,14 +106,14 @@ async def test_with_no_space_a_candidate_waits_and_goes_on_when_there_is_some(
 
 
 async def test_a_corrupt_cluster_costs_a_candidate_no_stream_and_no_endpoint(clock: VirtualClock) -> None:
-    """All members refuse alike, and another candidate on the connection would pay for each switch."""
+    """All members refuse alike, and each switch would affect another candidate on the connection."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         leader, candidate = make(client, clock), make(client, clock, "b", election="another")
         recorder = Recorder(candidate)
         async with leader:
             term = await leader.wait_elected()
-            await anyio.sleep(CONFIG.renew + CONFIG.retry)  # both streams stand
+            await anyio.sleep(CONFIG.renew + CONFIG.retry)  # both streams exist
             streams = set(client.member.streams)
             client.fail(
                 "lease_grant", error_from_status("DATA_LOSS", "etcdserver: corrupt cluster", "etcd"), times=math.inf

@@ -1,4 +1,4 @@
-"""Keys of the application on the lease of a term: they go with it, and follow when it moves."""
+"""Attached keys: etcd deletes them with the term's lease, and they follow when the term moves."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lease_of(etcd: FakeEtcd, key: str) -> int | None:
 
 
 def followers(call: Call) -> list[bytes]:
-    """The attached keys that a transaction moves."""
+    """Return the attached keys that a transaction moves."""
     if call.kind != "txn":
         return []
     inner = [one for one in call.arguments[1] if isinstance(one, Txn)]
@@ -59,7 +59,7 @@ async def test_attached_keys_follow_to_the_new_lease(etcd: FakeEtcd, clock: Virt
 async def test_a_key_whose_move_is_not_answered_follows_all_the_same(
     etcd: FakeEtcd, clock: VirtualClock, lost: str
 ) -> None:
-    """For longer than its old lease lasts: that is kept alive."""
+    """The outage lasts longer than the TTL of the old lease, which is kept alive."""
     async with leading(etcd, clock) as (_, term):
         await term.attach("data", "x")
         until_then = clock() + 2 * CONFIG.lease

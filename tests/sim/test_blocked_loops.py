@@ -1,4 +1,4 @@
-"""An event loop that was blocked past the deadline: the lease has run out, whatever is received first afterwards."""
+"""An event loop is blocked past the deadline: the lease has expired, whichever event is received first afterwards."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 def blocked_for(caplog: pytest.LogCaptureFixture) -> list[float]:
-    """The seconds in the warnings about a blocked loop."""
+    """Return the seconds in the warnings about a blocked loop."""
     found = [re.search(r"event loop did not run for at least ([\d.]+) s", record.message) for record in caplog.records]
     return [float(match[1]) for match in found if match is not None]
 
@@ -26,7 +26,7 @@ def blocked_for(caplog: pytest.LogCaptureFixture) -> list[float]:
 async def test_the_deletion_of_the_key_that_is_received_first_is_no_loss_by_others(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The watch wakes the loop together with the ticker, and may come before it."""
+    """The watch wakes the loop together with the ticker, and may run first."""
     async with leading(etcd, clock) as (manager, term):
         await anyio.sleep(0.7)
         clock.advance(CONFIG.lease)
@@ -76,7 +76,7 @@ async def test_a_waiting_candidate_reports_the_same(
 async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_has_lost_its_lease_before(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The response to its join is lost, and it looks for its key when etcd has long deleted that."""
+    """The response to its join is lost. It reads its key long after etcd has deleted it."""
     caplog.set_level(logging.INFO, "etcdleader")
     client = etcd.client("a")
     client.lose_answer("txn")

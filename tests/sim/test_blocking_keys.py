@@ -1,4 +1,4 @@
-"""A key below the election's prefix without a lease: it is a candidate that never leaves, so nobody behind it can lead."""
+"""A key without a lease below the prefix is a candidate that never leaves. No candidate behind it can lead."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_candidate_behind_one_warns_once_and_is_not_ready_until_it_is_de
 async def test_it_is_found_behind_a_leader_too(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Once that leader has gone, nobody would lead."""
+    """After that leader has gone, no candidate would lead."""
     async with leading(etcd, clock):
         etcd.put(BLOCKER, "x")
         waiting, last = make(etcd, clock, "b"), make(etcd, clock, "c")
@@ -80,7 +80,7 @@ async def test_it_is_found_behind_a_leader_too(
 async def test_each_of_many_candidates_behind_one_reports_it(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The candidate right behind the key may be another program's, or its log be out of reach."""
+    """The candidate right behind the key may belong to another program, or its log may be out of reach."""
     etcd.put(BLOCKER, "x")
     managers = [make(etcd, clock, name) for name in "abcdefgh"]
     async with anyio.create_task_group() as group:
@@ -120,7 +120,7 @@ async def test_of_two_keys_without_a_lease_the_second_is_reported_when_the_first
 async def test_a_candidate_that_is_taken_off_its_lease_is_one(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With a lease again, it is none."""
+    """Once it is on a lease again, it no longer blocks the queue."""
     etcd.grant(77, 3600)
     etcd.put(BLOCKER, "another library's", lease=77)
     manager = make(etcd, clock)

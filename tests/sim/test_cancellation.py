@@ -1,4 +1,4 @@
-"""Cancelled or stopped at any moment: no key and no lease is left behind, and every term has been worked through."""
+"""A campaign cancelled or stopped at any moment leaves no key and no lease, and every term is completed."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from tests.sim.world import CONFIG, make, until
 pytestmark = pytest.mark.anyio
 
 STEPS = 80
-"""More than any of these stories takes; each story checks that."""
+"""More steps than any of these scenarios takes; each scenario checks that."""
 
 
 class Boom(Exception):
-    """Of the user."""
+    """An error of the user's code."""
 
 
 class Books:
-    """Whether each term was begun and ended once."""
+    """Records that each term began and ended once."""
 
     def __init__(self, manager: EtcdLeaderManager) -> None:
         self.manager = manager
@@ -52,7 +52,7 @@ class Books:
 
     async def _tell(self, manager: LeaderManager, term: Term) -> None:
         assert self.at_work == []
-        await steps(3)  # which no cancellation cuts short
+        await steps(3)  # no cancellation interrupts this
         self.ended.append(term)
 
     def check(self) -> None:
@@ -84,13 +84,16 @@ ENTRIES: dict[str, Callable[[EtcdLeaderManager], Coroutine[Any, Any, None]]] = {
 
 
 async def steps(count: int) -> None:
-    """Let everybody take so many steps, without time passing."""
+    """Let all tasks take this many steps, without time passing."""
     for _ in range(count):
         await anyio.lowlevel.checkpoint()
 
 
 async def check_gone(etcd: FakeEtcd, *managers: EtcdLeaderManager) -> None:
-    """Of these candidates nothing is left, at once; nor, of a request that was under way, after its time to live."""
+    """Check that these candidates left nothing.
+
+    A request that was in flight may leave a lease until its TTL is over.
+    """
     names = {manager.identity.encode() for manager in managers}
     assert [kv for kv in etcd.keys().values() if kv.value in names] == []
     await anyio.sleep(CONFIG.lease + 1)
@@ -123,7 +126,7 @@ async def test_a_lone_candidate_cancelled_after_any_number_of_steps_leaves_nothi
 async def test_a_waiting_candidate_cancelled_after_any_number_of_steps_leaves_nothing(
     etcd: FakeEtcd, clock: VirtualClock, entry: str
 ) -> None:
-    """From joining behind a leader to waiting, and from the leader's leaving to leading."""
+    """The steps lead from joining behind a leader to waiting, and from the leader's release to leading."""
     queued: list[bool] = []
     won: list[bool] = []
     for leaves in (False, True):
@@ -175,7 +178,7 @@ async def test_a_campaign_cancelled_after_any_number_of_steps_of_its_leaving_lea
 async def test_a_campaign_cancelled_while_messages_are_under_way_leaves_nothing_beyond_the_lease(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """In the network, where a request cannot be called back."""
+    """In the network a request that was sent cannot be cancelled."""
     first, client = etcd.client("a"), etcd.client("b")
     client.latency = 0.1
     for moment in range(0, 300, 3):
@@ -199,7 +202,7 @@ async def test_a_campaign_cancelled_while_messages_are_under_way_leaves_nothing_
 
 @pytest.mark.parametrize("anyio_backend", [pytest.param(virtual_backend("asyncio"), id="virtual-asyncio")])
 async def test_a_tasks_own_cancellation_releases_leadership_too(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """`task.cancel()`, `asyncio.wait_for` and Ctrl-C on asyncio know nothing of scopes."""
+    """`task.cancel()`, `asyncio.wait_for` and Ctrl-C on asyncio ignore cancel scopes."""
     for count in range(STEPS):
         manager = make(etcd, clock)
         books = Books(manager)
@@ -238,7 +241,7 @@ async def test_what_on_ousted_raises_is_not_lost_in_a_cancellation(
 async def test_a_campaign_that_fails_around_a_leading_block_is_raised_as_itself(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """The block is told that leadership was lost; that is what follows from the failure, and no second one."""
+    """The block is cancelled because leadership was lost. That results from the failure, and is no second failure."""
     manager = make(etcd, clock)
 
     @manager.on_elected
@@ -256,7 +259,7 @@ async def test_a_campaign_that_fails_around_a_leading_block_is_raised_as_itself(
 async def test_ctrl_c_cannot_strike_inside_a_renewal_on_trio(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There it is raised in whatever code runs, and in a task of nobody's it would be an "internal error in Trio"."""
+    """trio raises it in whatever code runs. In a system task it would be an "internal error in Trio"."""
     client = etcd.client()
     manager = make(client, clock)
     keep_alive = client.lease_keep_alive
@@ -273,7 +276,7 @@ async def test_ctrl_c_cannot_strike_inside_a_renewal_on_trio(
     assert protected == [True]
 
 
-# stop(): its calls to etcd take at most `retry` in all
+# stop(): its calls to etcd take at most `retry` in total
 
 GONE: dict[str, Callable[[FakeEtcd], object]] = {
     "frozen": lambda etcd: etcd.members[0].freeze(),

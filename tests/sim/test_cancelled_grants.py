@@ -1,4 +1,4 @@
-"""A grant whose caller was cancelled may be done after the revocation that was to take it back."""
+"""A grant whose caller was cancelled may be applied after the revocation that should undo it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_cancelled_grant_that_is_done_late_leaves_no_lease(
     etcd: FakeEtcd, clock: VirtualClock, late: float
 ) -> None:
-    """The revocation overtakes it, finds no lease, and asks again for a while."""
+    """The revocation arrives first and finds no lease. It is repeated for a while."""
     client = etcd.client()
     client.delay("lease_grant", request=0.02 + late)
     async with anyio.create_task_group() as group:

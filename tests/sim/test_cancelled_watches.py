@@ -1,4 +1,4 @@
-"""etcd creates each watch and cancels it at once. A creation is work for etcd, and no evidence that the watch lasts."""
+"""etcd creates each watch and cancels it at once. A created watch is no evidence that it will last."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FEW = 3 * SECONDS / CONFIG.retry
 
 
 def cancel_watches(etcd: FakeEtcd, compact_revision: int) -> None:
-    """Cancel those that are created."""
+    """Cancel the watches that are created."""
     for member in etcd.members:
         streams: list[Any] = list(member.streams)
         for stream in streams:
@@ -73,7 +73,7 @@ async def test_an_observer_creates_a_watch_that_is_cancelled_at_once_with_pauses
 async def test_a_watch_that_has_lasted_and_was_compacted_is_created_again_at_once(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """It fell behind in an outage, for example. Until there is another one, nothing is seen."""
+    """It fell behind in an outage, for example. Until it is created again, no event is received."""
     client = etcd.client()
     async with make(client, clock) as manager:
         await manager.wait_elected()

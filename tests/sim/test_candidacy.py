@@ -1,4 +1,4 @@
-"""What one candidacy leaves behind, and what it may not win on."""
+"""Check what one candidacy leaves behind, and on which leases it must not win."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 async def test_no_term_begins_on_a_lease_that_is_over_even_if_it_was_not_checked_yet(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """The machine wakes from suspend, and the first thing it hears is that its turn has come."""
+    """The machine resumes from suspend, and the first event received is that the candidate is first in the queue."""
     etcd.put(f"{ELECTION}/by-hand", "the leader")
     manager = make(etcd, clock)
     recorder = Recorder(manager)
@@ -33,7 +33,7 @@ async def test_no_term_begins_on_a_lease_that_is_over_even_if_it_was_not_checked
 
 
 async def test_a_grant_whose_answer_was_lost_is_found_and_taken_back(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Its time has begun to run at a moment that nobody knows, so it is not used."""
+    """The start of its TTL is unknown, so the lease is not used."""
     client = etcd.client()
     client.lose_answer("lease_grant")
     manager = make(client, clock)
@@ -46,7 +46,7 @@ async def test_a_grant_whose_answer_was_lost_is_found_and_taken_back(etcd: FakeE
 async def test_a_lease_id_of_a_foreign_lease_is_not_taken_over(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ids are drawn at random, and another client's lease is nothing to revoke."""
+    """Ids are drawn at random. A lease of another client must not be revoked."""
     ids = iter([77, 78])
     monkeypatch.setattr("random.SystemRandom.randrange", lambda self, *bounds: next(ids))
     etcd.grant(77, 60)
@@ -59,7 +59,7 @@ async def test_a_lease_id_of_a_foreign_lease_is_not_taken_over(
 async def test_a_key_taken_off_its_lease_guards_no_write_even_before_its_leader_receives_the_event(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """It keeps its create_revision, so only the lease tells."""
+    """The key keeps its create_revision, so only the lease differs."""
     client = etcd.client()
     async with leading(client, clock) as (manager, term):
         await anyio.sleep(0.1)
@@ -75,7 +75,7 @@ async def test_a_key_taken_off_its_lease_guards_no_write_even_before_its_leader_
 async def test_a_join_that_was_done_though_refused_is_found_when_nothing_can_be_written_any_more(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """etcd 3.5 answers "no space" to the very put that it applied: only reading tells."""
+    """etcd 3.5 answers "no space" to the very put that it applied. Only a read shows the key."""
     client = etcd.client()
     client.fail("txn", EtcdUnavailableError("etcdserver: mvcc: database space exceeded"), applied=True)
 

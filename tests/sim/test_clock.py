@@ -1,6 +1,6 @@
-"""The clock that a lease is believed by: which one it is, how far it may run apart from etcd's, and what a stop does.
+"""The clock of a lease's deadline: which one it is, its drift from etcd's, and the effect of a stopped process.
 
-A manager's clock is injected, so here it runs at a rate of its own, or goes on while the loop's stands still.
+A manager's clock is injected. Here it runs at another rate, or continues while the loop's clock stands still.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ MINUTE = Config(enabled=True, id="sim", lease=60, retry=5, renew=15)
 
 
 async def seconds_of_two_leaders(etcd: FakeEtcd, rate: float, config: Config) -> float:
-    """Cut a leader off whose clock runs at ``rate``; for how long does it still believe when another leads already?"""
+    """Cut off a leader whose clock runs at ``rate``.
+
+    Return for how long it still leads while another candidate leads already.
+    """
     client = etcd.client("cut off")
     first = make(client, VirtualClock(rate), config=config)
     second = make(etcd, VirtualClock(), "successor", config=config)
@@ -44,7 +47,7 @@ async def seconds_of_two_leaders(etcd: FakeEtcd, rate: float, config: Config) ->
 
 @pytest.mark.parametrize("rate", [0.95, 1.0, 1.05, 1.1])
 async def test_a_clock_that_runs_apart_by_less_than_the_margin_is_safe(etcd: FakeEtcd, rate: float) -> None:
-    """A fast one only gives up earlier; a slow one uses the margin up."""
+    """A fast clock only ends the term earlier. A slow clock uses up the margin."""
     assert await seconds_of_two_leaders(etcd, rate, MINUTE) == 0
 
 
@@ -53,14 +56,16 @@ async def test_a_larger_margin_carries_a_slower_clock(etcd: FakeEtcd) -> None:
 
 
 async def test_a_clock_that_runs_apart_by_more_than_the_margin_gives_two_leaders(etcd: FakeEtcd) -> None:
-    """Not promised, and shown, so that the tests above are known to be able to fail: 57 s on a clock that is 10 % slow
-    are 63.3 s of etcd's."""
+    """This is not promised. It shows that the tests above can fail.
+
+    57 s on a clock that is 10 % slow are 63.3 s on etcd's clock.
+    """
     assert await seconds_of_two_leaders(etcd, 0.9, MINUTE) > 2.5
 
 
 @pytest.mark.parametrize("rate", [0.9, 1.1])
 async def test_a_clock_that_runs_apart_costs_a_healthy_leader_nothing(etcd: FakeEtcd, rate: float) -> None:
-    """Every renewal starts anew: only what passes since the last one counts."""
+    """Every renewal sets a new deadline, so only the drift since the last one counts."""
     manager = make(etcd, VirtualClock(rate), config=MINUTE)
     async with manager:
         term = await manager.wait_elected()
@@ -73,8 +78,11 @@ async def test_a_clock_that_runs_apart_costs_a_healthy_leader_nothing(etcd: Fake
 async def test_a_clock_slower_than_the_loops_is_not_read_again_and_again_while_no_time_passes(
     etcd: FakeEtcd, rate: float
 ) -> None:
-    """What is left on it is slept on the loop's clock, and so shrinks from look to look; below what moves the loop's
-    time at all, the next look would find the same. What the clock raises here costs the term."""
+    """The rest is slept on the loop's clock, and so shrinks from check to check.
+
+    Once it is too short to advance the loop's time, the next check would find the same rest. An error from the clock
+    here costs the term.
+    """
     slow = VirtualClock(rate)
     asked: Counter[float] = Counter()
 
@@ -91,13 +99,13 @@ async def test_a_clock_slower_than_the_loops_is_not_read_again_and_again_while_n
         assert 95 <= manager.statistics().renewals <= 100
 
 
-# The loop's clock stands still in suspend, ours does not.
+# The loop's clock stands still in suspend, the manager's clock does not.
 
 
 async def test_a_leader_that_was_suspended_for_less_than_its_lease_renews_within_a_tick(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """The loop's timer for the next renewal has not moved; the ticker notices."""
+    """The loop's timer for the next renewal has not advanced; the ticker notices."""
     async with leading(etcd, clock) as (manager, term):
         await anyio.sleep(0.1)
         clock.advance(8)
@@ -108,7 +116,7 @@ async def test_a_leader_that_was_suspended_for_less_than_its_lease_renews_within
 
 
 async def test_a_suspended_leaders_work_is_cancelled_within_a_tick(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Its scope's own deadline is on the loop's clock, and far away."""
+    """Its scope's deadline is on the loop's clock, and far away."""
     manager = make(etcd, clock)
     async with manager:
         with pytest.raises(LeadershipLostError) as caught:
@@ -124,7 +132,7 @@ async def test_a_suspended_leaders_work_is_cancelled_within_a_tick(etcd: FakeEtc
 async def test_a_candidate_that_was_suspended_past_its_lease_does_not_win_on_it(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """In etcd its key may still stand, and be the first: it is not believed, and a new one takes its place."""
+    """In etcd its key may still exist and be the oldest. It is not trusted, and a new key replaces it."""
     first, second = make(etcd, VirtualClock()), make(etcd, clock, "suspended")
     async with first:
         await first.wait_elected()
@@ -139,7 +147,7 @@ async def test_a_candidate_that_was_suspended_past_its_lease_does_not_win_on_it(
             assert old.encode() not in list(etcd.keys())
 
 
-# The whole process stops.
+# The whole process is stopped.
 
 
 async def test_a_process_that_was_stopped_for_less_than_its_lease_still_leads(
@@ -158,7 +166,7 @@ async def test_a_process_that_was_stopped_for_less_than_its_lease_still_leads(
 async def test_a_process_stopped_past_its_lease_is_not_leader_on_the_first_check_and_does_no_further_work(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """One step may run before the cancellation reaches it, which is why there are tokens; not two."""
+    """One step may run before the cancellation reaches it, which is why tokens exist. A second step does not run."""
     manager = make(etcd, clock)
     steps: list[bool] = []
 
@@ -185,14 +193,14 @@ async def test_a_process_stopped_past_its_lease_is_not_leader_on_the_first_check
         assert (await manager.wait_elected()).token > term.token
 
 
-# The wall clock.
+# The wall clock
 
 
 @pytest.mark.parametrize("years", [-10, 10])
 async def test_a_wall_clock_that_jumps_changes_nothing_but_what_is_shown(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, years: int
 ) -> None:
-    """`elected_at` is for display. Peers end, or extend, their belief when the wall clock steps."""
+    """`elected_at` is for display. In other libraries a step of the wall clock ends or extends leadership."""
     jumped = datetime.now(UTC) + timedelta(days=365 * years)
 
     class Jumping(datetime):
@@ -222,7 +230,7 @@ async def test_by_default_it_is_the_clock_that_counts_suspend(etcd: FakeEtcd, mo
     if not hasattr(time, "CLOCK_BOOTTIME"):
         pytest.skip("no CLOCK_BOOTTIME here")
     manager = EtcdLeaderManager(etcd.client(), CONFIG, ELECTION)
-    # On a machine that never slept the two clocks read the same, so it is made to have slept.
+    # On a machine that never slept the two clocks are equal, so the test simulates a suspend.
     real = time.clock_gettime
     slept = 1e6
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""A call of a renewal that ends neither in its time nor when it is cancelled: nothing else may hang on it."""
+"""A call of a renewal that ignores its timeout and its cancellation delays no other operation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BELIEVED = CONFIG.lease - CONFIG.margin
 
 
 class DeafClient(FakeClient):
-    """Calls of one kind go deaf: they end when the test lets them go, and by nothing else."""
+    """Hangs in calls of one kind until the test releases them."""
 
     def __init__(self, etcd: FakeEtcd) -> None:
         super().__init__("deaf", etcd._cluster, etcd.members)
@@ -35,7 +35,7 @@ class DeafClient(FakeClient):
     async def txn(
         self, compare: Compares, success: Operations, failure: Operations = (), *, timeout: float
     ) -> TxnResult:
-        if not compare:  # a join is no part of a renewal
+        if not compare:  # a join is not part of a renewal
             await self._may_hang("read")
         return await super().txn(compare, success, failure, timeout=timeout)
 
@@ -51,8 +51,10 @@ class DeafClient(FakeClient):
 async def test_a_renewal_that_ignores_cancellation_delays_neither_the_deadline_nor_the_next_term(
     etcd: FakeEtcd, clock: VirtualClock, deaf: str
 ) -> None:
-    """Who waits for a renewal, with a time limit around it, waits for as long as the call likes. Here the deadline is
-    looked after beside it, and so are other leases: also the next one of the same candidate."""
+    """A caller that waits for a renewal with a timeout waits for as long as the call hangs.
+
+    The deadline is checked independently. Other leases are renewed, including the next one of the same candidate.
+    """
     client = DeafClient(etcd)
     first, successor = make(client, clock), make(etcd, VirtualClock(), "successor")
     recorder = Recorder(first)
@@ -92,7 +94,7 @@ async def test_a_renewal_that_ignores_cancellation_delays_neither_the_deadline_n
 async def test_a_renewal_that_ignores_cancellation_does_not_delay_stop(
     etcd: FakeEtcd, clock: VirtualClock, deaf: str
 ) -> None:
-    """Nor the seat: it is given back before the connection, whose last user this is, is closed."""
+    """Leadership is also released before the connection closes. This manager is the connection's last user."""
     client = DeafClient(etcd)
     manager = make(client, clock)
     try:

@@ -1,4 +1,4 @@
-"""The fake itself, its leases, and its travels in time. That it is an etcd is what `tests/contract` shows."""
+"""The fake itself, its leases, and its restores of older states. `tests/contract` compares it with real etcds."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_client_is_the_port(etcd: FakeEtcd) -> None:
-    """Managers take it for what it is by that."""
+    """This is how managers recognise it."""
     assert isinstance(etcd.client(), EtcdApi)
 
 
 async def test_the_fake_is_a_client_itself(etcd: FakeEtcd) -> None:
-    """For tests that need no faults in the network."""
+    """It serves tests that need no network faults."""
     api: EtcdApi = etcd
     assert isinstance(api, EtcdApi)
     await api.txn([], [Put(b"k")], timeout=1)
@@ -38,14 +38,14 @@ async def test_the_fake_is_a_client_itself(etcd: FakeEtcd) -> None:
 
 
 async def test_what_the_body_raises_comes_out_as_itself() -> None:
-    """A failed assertion in a group would hide what failed."""
+    """If a failed assertion were raised in a group, the failure would be hidden."""
     with pytest.raises(ZeroDivisionError):
         async with FakeEtcd():
             _ = 1 / 0
 
 
 async def test_a_fake_that_is_not_open_is_unavailable() -> None:
-    """A manager that outlives it sees an etcd that is gone, not a hang."""
+    """A manager that outlives it receives errors instead of hanging."""
     async with FakeEtcd() as etcd:
         client = etcd.client()
     with pytest.raises(EtcdUnavailableError):
@@ -53,7 +53,7 @@ async def test_a_fake_that_is_not_open_is_unavailable() -> None:
 
 
 async def test_calls_are_counted_as_they_leave(etcd: FakeEtcd) -> None:
-    """The cost of the protocol is stated in requests; a keep-alive is one for each lease."""
+    """The cost of the protocol is stated in requests. A keep-alive is one request for each lease."""
     client = etcd.client()
     etcd.grant(1, 10)
     etcd.grant(2, 10)
@@ -65,7 +65,7 @@ async def test_calls_are_counted_as_they_leave(etcd: FakeEtcd) -> None:
 
 
 async def test_history_has_the_time_of_each_revisions_commit(etcd: FakeEtcd) -> None:
-    """It is the reference that a test holds a manager's belief against."""
+    """A test compares a manager's leadership with this history."""
     await anyio.sleep(3)
     etcd.put("k", "v")
     (commit,) = etcd.history
@@ -87,7 +87,7 @@ async def test_a_commit_hook_runs_before_any_watch_receives_the_commit(etcd: Fak
 
 
 async def test_hooks_act_between_arrival_and_answer(etcd: FakeEtcd) -> None:
-    """Schedules are written with them: this must happen just before, or just after, that."""
+    """Schedules depend on hooks: an action must happen just before or just after a request is applied."""
     client = etcd.client("alice")
     seen: list[tuple[str, str, str, int]] = []
 
@@ -101,7 +101,7 @@ async def test_hooks_act_between_arrival_and_answer(etcd: FakeEtcd) -> None:
 
 
 async def test_what_a_hook_raises_reaches_its_call(etcd: FakeEtcd) -> None:
-    """An assertion in a hook must fail the test, not hang it."""
+    """An assertion in a hook must fail the test, and not hang it."""
 
     def hook(call: Call) -> None:
         assert call.kind == "txn"
@@ -114,7 +114,7 @@ async def test_what_a_hook_raises_reaches_its_call(etcd: FakeEtcd) -> None:
 
 
 async def test_what_a_hook_raises_at_a_message_of_a_stream_is_raised_when_the_fake_is_left() -> None:
-    """A stream carries many calls, and the client knows errors of etcd's only."""
+    """A stream carries many calls, and the client only handles errors from etcd."""
 
     def hook(call: Call) -> None:
         raise AssertionError(call.kind)
@@ -128,7 +128,7 @@ async def test_what_a_hook_raises_at_a_message_of_a_stream_is_raised_when_the_fa
 
 
 async def test_what_a_sink_raises_is_raised_when_the_fake_is_left() -> None:
-    """Nobody waits for a watch, and the error must not be lost."""
+    """No caller waits for a watch, and the error must not be lost."""
 
     def sink(message: WatchMessage) -> None:
         raise ZeroDivisionError
@@ -140,7 +140,7 @@ async def test_what_a_sink_raises_is_raised_when_the_fake_is_left() -> None:
 
 
 async def test_a_lease_expires_within_half_a_second_and_takes_its_keys(etcd: FakeEtcd) -> None:
-    """etcd looks every 500 ms; a seat is free no earlier than its lease's end."""
+    """etcd checks every 500 ms. Leadership is free no earlier than the end of its lease."""
     await anyio.sleep(0.2)
     started = anyio.current_time()
     etcd.grant(7, 10)
@@ -154,7 +154,7 @@ async def test_a_lease_expires_within_half_a_second_and_takes_its_keys(etcd: Fak
 
 
 async def test_a_key_that_was_put_on_another_lease_ends_with_that_lease_alone(etcd: FakeEtcd) -> None:
-    """Whether the leases are revoked or expire: that is how a key outlives its first lease."""
+    """This holds whether the leases are revoked or expire. It is how a key outlives its first lease."""
     for number, end in enumerate(("revoked", "expired")):
         old, new, key = 10 + number, 20 + number, f"k/{number}".encode()
         etcd.grant(old, 10)
@@ -175,7 +175,10 @@ async def test_a_key_that_was_put_on_another_lease_ends_with_that_lease_alone(et
 
 
 async def test_a_new_etcd_leader_gives_each_lease_its_full_time(etcd: FakeEtcd) -> None:
-    """And one election timeout more: renewals are not replicated, so it must assume one just before."""
+    """An election timeout is added.
+
+    Renewals are not replicated, so the leader must assume one just before its election.
+    """
     etcd.grant(7, 10)
     await anyio.sleep(9)
     etcd.change_leader()
@@ -184,7 +187,7 @@ async def test_a_new_etcd_leader_gives_each_lease_its_full_time(etcd: FakeEtcd) 
 
 
 async def test_an_expired_lease_is_not_saved_by_a_keep_alive(etcd: FakeEtcd) -> None:
-    """Its answer waits for the revocation, and then says so."""
+    """The response arrives after the revocation, and reports it."""
     client = etcd.client()
     etcd.grant(7, 2)
     await anyio.sleep(0.2)
@@ -197,7 +200,7 @@ async def test_an_expired_lease_is_not_saved_by_a_keep_alive(etcd: FakeEtcd) -> 
 
 
 async def test_no_lease_expires_while_etcd_has_no_leader(etcd: FakeEtcd) -> None:
-    """A revocation must be agreed on."""
+    """A revocation needs consensus."""
     etcd.grant(7, 2)
     etcd.lose_leader()
     await anyio.sleep(60)
@@ -208,7 +211,7 @@ async def test_no_lease_expires_while_etcd_has_no_leader(etcd: FakeEtcd) -> None
 
 
 async def test_a_restored_backup_takes_revision_and_term_back(etcd: FakeEtcd) -> None:
-    """And brings leases to life that were gone; the watch knows nothing of it."""
+    """It also restores leases that had ended. The watch reports none of this."""
     client = etcd.client()
     etcd.grant(7, 10)
     etcd.put("k/1", lease=7)
@@ -223,7 +226,7 @@ async def test_a_restored_backup_takes_revision_and_term_back(etcd: FakeEtcd) ->
 
 
 async def test_a_wiped_etcd_looks_the_same_but_for_its_revision(etcd: FakeEtcd) -> None:
-    """Cluster id, member id and raft term are those of before: measured."""
+    """Cluster id, member id and raft term stay the same (measured)."""
     client = etcd.client()
     before = (await client.txn([], [Put(b"k")], timeout=1)).header
     etcd.wipe()
@@ -237,7 +240,7 @@ async def test_a_wiped_etcd_looks_the_same_but_for_its_revision(etcd: FakeEtcd) 
 
 
 async def test_a_watch_that_was_left_behind_by_compaction_is_cancelled(etcd: FakeEtcd) -> None:
-    """It cannot go on without a gap."""
+    """It cannot continue without a gap."""
     client = etcd.client()
     got = watch_k(client)
     await anyio.sleep(0.1)
@@ -257,7 +260,7 @@ async def test_a_watch_that_was_left_behind_by_compaction_is_cancelled(etcd: Fak
 
 
 async def test_an_id_that_is_taken_and_a_lease_that_is_gone_are_distinguished(etcd: FakeEtcd) -> None:
-    """Candidates resolve lost answers by these two."""
+    """Candidates use these two errors to resolve lost responses."""
     client = etcd.client()
     etcd.grant(7, 10)
     with pytest.raises(LeaseExistsError):

@@ -53,7 +53,7 @@ async def test_a_member_that_is_not_well_is_not_elected() -> None:
 
 
 async def test_a_member_that_the_fake_does_not_show_leads_where_no_member_can(etcd: FakeEtcd) -> None:
-    """Such a cluster goes on for the clients of the only member once that recovers."""
+    """Such a cluster continues for the clients of its only member once that member recovers."""
     etcd.members[0].freeze()
     etcd.change_leader()
     assert etcd.leader is None
@@ -64,7 +64,7 @@ async def test_a_member_that_the_fake_does_not_show_leads_where_no_member_can(et
 
 @pytest.mark.parametrize("state", ["frozen", "killed"])
 async def test_nothing_is_agreed_on_while_the_leader_is_away(state: str) -> None:
-    """Nor does a lease expire, until another leader is elected."""
+    """No lease expires either, until another leader is elected."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         leader = leader_of(etcd)
@@ -111,7 +111,7 @@ async def test_a_leader_that_wakes_up_without_an_election_leads_on_and_expires_w
 
 
 async def test_a_leader_that_wakes_up_after_an_election_revokes_leases_that_its_successor_renewed() -> None:
-    """It expired them in its own lessor, and proposes the revocations before it learns of its successor (etcd#15247)."""
+    """It expired them in its own lessor, and proposes the revocations before it detects its successor (etcd#15247)."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         leader = leader_of(etcd)
@@ -154,7 +154,7 @@ async def test_a_lease_that_the_leader_renewed_before_it_froze_is_in_its_lessor_
 
 
 async def test_a_lease_that_was_expired_but_not_yet_revoked_is_revoked_although_the_successor_saved_it() -> None:
-    """The list of what to revoke outlives the leadership."""
+    """The list of revocations outlives the leadership."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         await anyio.sleep(0.2)
@@ -199,7 +199,7 @@ async def test_a_stale_leader_reports_a_lease_as_gone_that_was_granted_after_it(
 
 async def test_revocations_of_a_woken_leader_wait_for_a_leader_and_are_spread_by_the_seed() -> None:
     async def moments(seed: int, elect: Callable[[FakeEtcd], None], pause: float) -> list[float]:
-        """Seconds from the wake-up to each revocation."""
+        """Return the seconds from the wake-up to each revocation."""
         async with FakeEtcd(members=2, seed=seed) as etcd:
             leader = leader_of(etcd)
             for lease_id in range(1, 4):
@@ -255,7 +255,7 @@ async def test_revocations_by_a_stale_lessor_do_not_reach_a_restored_backup() ->
 
 
 async def test_the_mistake_can_be_turned_off() -> None:
-    """As in etcd 3.5.13 to 3.5.15."""
+    """etcd 3.5.13 to 3.5.15 behave like this."""
     async with FakeEtcd(members=2) as etcd:
         leader = leader_of(etcd)
         etcd.woken_leaders_revoke = False

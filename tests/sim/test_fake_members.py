@@ -1,4 +1,4 @@
-"""The members of the fake are ill exactly as they are told."""
+"""The members of the fake fail exactly as ordered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_deposed_leader_acknowledges_a_lease_that_is_gone() -> None:
-    """Measured on real etcd, and why a keep-alive alone proves nothing."""
+    """This was measured on real etcd. It is why a keep-alive alone proves nothing."""
     async with FakeEtcd(members=2) as etcd:
         old = etcd.client("old", endpoints=etcd.members[:1])
         new = etcd.client("new", endpoints=etcd.members[1:])
@@ -38,8 +38,11 @@ async def test_a_deposed_leader_acknowledges_a_lease_that_is_gone() -> None:
 
 
 async def test_an_acknowledgement_by_a_deposed_leader_can_outlive_the_lease() -> None:
-    """The measured gap: deposed by transfer, it acknowledged 1.9 s later; etcd let the lease end 0.9 s before the time
-    that the acknowledgement promised."""
+    """The gap was measured on a leader that was deposed by a transfer.
+
+    It acknowledged a keep-alive 1.9 s later. etcd let the lease end 0.9 s before the time that the acknowledgement
+    promised.
+    """
     async with FakeEtcd(members=2, election_timeout=1.0) as etcd:
         old = etcd.client("old", endpoints=etcd.members[:1])
         etcd.grant(7, 10)
@@ -51,7 +54,7 @@ async def test_an_acknowledgement_by_a_deposed_leader_can_outlive_the_lease() ->
 
 
 async def test_writes_to_a_deposed_leader_come_to_nothing() -> None:
-    """Even after it has found out."""
+    """This holds even after it has detected its successor."""
     async with FakeEtcd(members=2) as etcd:
         old = etcd.client("old", endpoints=etcd.members[:1])
         etcd.members[0].depose()
@@ -63,7 +66,7 @@ async def test_writes_to_a_deposed_leader_come_to_nothing() -> None:
 
 
 async def test_a_lagging_member_is_silent_until_it_has_caught_up() -> None:
-    """Its watches come late, its reads wait, its writes are committed before they are answered."""
+    """Its watch events are late, its reads wait, and its writes are committed before they are answered."""
     async with FakeEtcd(members=2) as etcd:
         client = etcd.client(endpoints=etcd.members[1:])
         got = watch_k(client)
@@ -85,7 +88,7 @@ async def test_a_lagging_member_is_silent_until_it_has_caught_up() -> None:
 
 
 async def test_a_frozen_member_sends_nothing(etcd: FakeEtcd) -> None:
-    """As on SIGSTOP: connections stand, nothing comes."""
+    """As with SIGSTOP, connections stay open and nothing is received."""
     client = etcd.client()
     got = watch_k(client)
     etcd.grant(7, 60)
@@ -96,7 +99,7 @@ async def test_a_frozen_member_sends_nothing(etcd: FakeEtcd) -> None:
         await client.lease_keep_alive([7], timeout=5)
     with pytest.raises(EtcdUnavailableError):
         await client.range(Range(b"k"), timeout=5)
-    # It has been given up, and there is no other one to go to.
+    # The client has given up on the member, and there is no other one.
     assert got[0] == WatchCreated(1)
     assert all(isinstance(message, WatchBroken) for message in got[1:])
     etcd.members[0].recover()
@@ -105,7 +108,7 @@ async def test_a_frozen_member_sends_nothing(etcd: FakeEtcd) -> None:
 
 
 async def test_a_client_leaves_a_dead_member_when_a_stream_breaks_or_it_is_switched() -> None:
-    """Whoever finds out first; the streams follow."""
+    """The first caller that detects it switches. The streams follow."""
     async with FakeEtcd(members=2) as etcd:
         client = etcd.client()
         got = watch_k(client)
@@ -115,7 +118,7 @@ async def test_a_client_leaves_a_dead_member_when_a_stream_breaks_or_it_is_switc
         await anyio.sleep(1)
         assert [type(message) for message in got[1:]] == [WatchBroken, WatchCreated]
         assert (await client.range(Range(b"k"), timeout=5)).header.member_id == etcd.members[1].member_id
-        client.report_endpoint_failure(left)  # the news of somebody late
+        client.report_endpoint_failure(left)  # a late report of the same failure
         assert client.member is etcd.members[1]
         client.report_endpoint_failure(client.endpoint_number)
         started = anyio.current_time()
@@ -125,7 +128,7 @@ async def test_a_client_leaves_a_dead_member_when_a_stream_breaks_or_it_is_switc
 
 
 async def test_an_etcd_that_is_down_fails_at_once_and_comes_back_with_its_data(etcd: FakeEtcd) -> None:
-    """Leases get their full time when it does."""
+    """Leases get their full time when it recovers."""
     client = etcd.client()
     got = watch_k(client)
     etcd.grant(7, 10)
@@ -143,7 +146,7 @@ async def test_an_etcd_that_is_down_fails_at_once_and_comes_back_with_its_data(e
 
 
 async def test_calls_wait_while_etcd_has_no_leader(etcd: FakeEtcd) -> None:
-    """Until there is one, or they time out."""
+    """They wait until there is a leader, or until they time out."""
     client = etcd.client()
     etcd.lose_leader()
 

@@ -1,4 +1,4 @@
-"""The network of the fake goes wrong exactly as it is told."""
+"""The network of the fake fails exactly as ordered."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_lost_request_does_nothing_and_a_lost_answer_has_done_it(etcd: FakeEtcd) -> None:
-    """Whoever calls cannot tell the two apart."""
+    """The caller cannot distinguish the two cases."""
     client = etcd.client()
     started = anyio.current_time()
     client.lose_request("txn")
@@ -37,7 +37,7 @@ async def test_a_lost_request_does_nothing_and_a_lost_answer_has_done_it(etcd: F
 
 
 async def test_a_fault_hits_as_many_calls_of_its_kind_as_were_ordered(etcd: FakeEtcd) -> None:
-    """Or a schedule would hit something else than it says."""
+    """Otherwise a schedule would hit other calls than intended."""
     client = etcd.client()
     client.fail("txn", EtcdUnavailableError("first"))
     client.refuse("txn", times=2)
@@ -60,7 +60,7 @@ async def test_an_error_may_come_after_the_deed(etcd: FakeEtcd) -> None:
 
 
 async def test_what_was_sent_stays_sent(etcd: FakeEtcd) -> None:
-    """A caller that gave up does not call its request back."""
+    """A caller that gives up does not cancel its request."""
     client = etcd.client()
     client.delay("txn", request=30)
     with anyio.move_on_after(1):
@@ -72,7 +72,7 @@ async def test_what_was_sent_stays_sent(etcd: FakeEtcd) -> None:
 
 
 async def test_latency_is_paid_each_way(etcd: FakeEtcd) -> None:
-    """A request that takes effect late is another fault than a late answer."""
+    """A request that is applied late is another fault than a late response."""
     client = etcd.client()
     client.latency = 0.5
     started = anyio.current_time()
@@ -82,7 +82,7 @@ async def test_latency_is_paid_each_way(etcd: FakeEtcd) -> None:
 
 
 async def test_a_seed_gives_the_same_latencies_again() -> None:
-    """A schedule that was found must be found again."""
+    """A failing schedule must be reproducible."""
 
     async def run(seed: int) -> list[float]:
         took = []
@@ -99,7 +99,7 @@ async def test_a_seed_gives_the_same_latencies_again() -> None:
 
 
 async def test_a_partition_holds_one_client_and_loses_what_was_given_up(etcd: FakeEtcd) -> None:
-    """The others go on, and a request that its caller gave up does not come out of it late."""
+    """The other clients continue. A request that its caller gave up is not delivered late."""
     alice, bob = etcd.client("alice"), etcd.client("bob")
     alice.partition()
     with pytest.raises(EtcdUnavailableError):
@@ -112,7 +112,7 @@ async def test_a_partition_holds_one_client_and_loses_what_was_given_up(etcd: Fa
 
 
 async def test_no_space_refuses_what_needs_room(etcd: FakeEtcd) -> None:
-    """And nothing else: a leader stays, and can let go."""
+    """All other requests succeed: a leader keeps its lease, and can release it."""
     client = etcd.client()
     await client.lease_grant(10, 7, timeout=1)
     etcd.no_space = True
@@ -126,7 +126,7 @@ async def test_no_space_refuses_what_needs_room(etcd: FakeEtcd) -> None:
 
 
 async def test_a_broken_stream_goes_on_from_the_next_revision(etcd: FakeEtcd) -> None:
-    """Nothing that happened meanwhile is missed, nothing comes twice."""
+    """No event in between is missed, and none is delivered twice."""
     client = etcd.client()
     got = watch_k(client)
     await anyio.sleep(0.1)
@@ -144,7 +144,7 @@ async def test_a_broken_stream_goes_on_from_the_next_revision(etcd: FakeEtcd) ->
 
 
 async def test_a_stalled_watch_is_silent_and_then_brings_it_all(etcd: FakeEtcd) -> None:
-    """While everything else works: only a new stream can notice, if it stands."""
+    """All other calls succeed. Only a new stream, if it can be created, reveals the fault."""
     client = etcd.client()
     got = watch_k(client, timeout=400)
     await anyio.sleep(0.1)
@@ -159,7 +159,7 @@ async def test_a_stalled_watch_is_silent_and_then_brings_it_all(etcd: FakeEtcd) 
 
 
 async def test_a_watch_that_is_not_created_in_time_breaks_its_stream(etcd: FakeEtcd) -> None:
-    """So that it is tried again, until it stands."""
+    """It is then created again, until that succeeds."""
     client = etcd.client()
     client.lose_answer("watch")
     got = watch_k(client, timeout=2)
@@ -182,7 +182,7 @@ async def test_a_refused_watch_is_cancelled(etcd: FakeEtcd) -> None:
 
 
 async def test_a_closed_watch_delivers_no_more_events(etcd: FakeEtcd) -> None:
-    """Also when a message is on its way."""
+    """This holds even if a message is on its way."""
     client = etcd.client()
     client.latency = 1.0
     got: list[WatchMessage] = []
@@ -196,7 +196,7 @@ async def test_a_closed_watch_delivers_no_more_events(etcd: FakeEtcd) -> None:
 
 
 async def test_a_sink_is_never_called_from_insidewatch_k(etcd: FakeEtcd) -> None:
-    """The port says so, and its users have not stored the handle yet."""
+    """The port requires it, because its users have not stored the handle yet."""
     got = watch_k(etcd.client())
     assert got == []
     await anyio.sleep(0.1)
@@ -204,7 +204,7 @@ async def test_a_sink_is_never_called_from_insidewatch_k(etcd: FakeEtcd) -> None
 
 
 async def test_a_keep_alive_that_times_out_ends_the_stream_for_all(etcd: FakeEtcd) -> None:
-    """What it would still bring counts for nothing, whoever waits for it."""
+    """A later response on the stream counts for no lease."""
     client = etcd.client()
     etcd.grant(1, 60)
     etcd.grant(2, 60)
@@ -237,7 +237,7 @@ async def test_a_lease_without_an_answer_is_missing_from_the_rest(etcd: FakeEtcd
 
 
 async def test_a_connection_that_is_closed_ends_its_calls(etcd: FakeEtcd) -> None:
-    """They fail, at once; its watches are silent."""
+    """Calls fail at once, and watches are silent."""
     client = etcd.client()
     client.lose_answer("range")
     got = watch_k(client)
@@ -258,7 +258,7 @@ async def test_a_connection_that_is_closed_ends_its_calls(etcd: FakeEtcd) -> Non
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_the_end_of_a_stream_comes_after_what_was_answered_before(seed: int) -> None:
-    """As on HTTP/2, where the trailers follow the data: so the oldest unanswered lease is the refused one."""
+    """As on HTTP/2, the trailers follow the data. So the oldest unanswered lease is the refused one."""
     async with FakeEtcd(seed=seed) as etcd:
         client = etcd.client()
         client.latency = (0.0, 0.2)
@@ -272,7 +272,7 @@ async def test_the_end_of_a_stream_comes_after_what_was_answered_before(seed: in
 
 
 async def test_what_is_behind_a_failed_keep_alive_on_its_stream_is_not_served(etcd: FakeEtcd) -> None:
-    """etcd closes the stream: whoever trusts an unanswered keep-alive is wrong."""
+    """etcd closes the stream, so an unanswered keep-alive must not be trusted."""
     client = etcd.client()
     for lease_id in (7, 8, 9):
         etcd.grant(lease_id, 10)
@@ -286,7 +286,7 @@ async def test_what_is_behind_a_failed_keep_alive_on_its_stream_is_not_served(et
 
 
 async def test_a_fake_that_was_left_may_be_entered_again() -> None:
-    """Each time it has its data still, and connections of its own."""
+    """Each time it still has its data, and it opens new connections."""
     etcd = FakeEtcd()
     for number in range(2):
         async with etcd:

@@ -1,4 +1,4 @@
-"""Members of the fake report the raft term of the last entry that they applied, which may be an old one, or none."""
+"""Members of the fake report the raft term of the last entry that they applied. It may be an old term, or none."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def read_header(api: EtcdApi) -> Header:
 
 
 async def catch_up_by_snapshot(etcd: FakeEtcd, member: FakeMember) -> None:
-    """Elect another leader while a member lags, which then gets a snapshot."""
+    """Elect another leader while a member lags, which then receives a snapshot."""
     member.lag()
     etcd.put("k/missed")
     etcd.change_leader()
@@ -67,7 +67,7 @@ async def test_a_member_that_caught_up_by_entries_reports_the_term_in_force(ill:
 
 @pytest.mark.parametrize("ill", [FakeMember.lag, FakeMember.freeze])
 async def test_a_member_that_caught_up_by_snapshot_reports_the_old_term(ill: Callable[[FakeMember], None]) -> None:
-    """In keep-alives, linearizable reads and watches alike, for as long as nothing is written."""
+    """Keep-alives, linearizable reads and watches report it alike, for as long as nothing is written."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client(endpoints=etcd.members[:1])
         etcd.grant(LEASE, 60)
@@ -146,7 +146,7 @@ async def test_the_expiry_of_a_lease_is_an_entry_too() -> None:
 
 
 async def test_a_write_that_waited_for_a_member_is_not_answered_after_a_catch_up_by_snapshot() -> None:
-    """The entry itself, which would have triggered the response, never came."""
+    """The entry that would have triggered the response never arrived."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         etcd.members[0].lag()
@@ -188,7 +188,7 @@ async def test_a_member_that_restarts_with_its_log_has_the_term() -> None:
 
 @pytest.mark.parametrize("early", [False, True])
 async def test_a_write_may_be_answered_under_the_term_of_the_entry_before_it(early: bool) -> None:
-    """So the header of a proposal's own response decides nothing; that of a read sent after it does."""
+    """So the header of a proposal's own response proves nothing. The header of a read sent after it does."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         await catch_up_by_snapshot(etcd, etcd.members[0])

@@ -1,4 +1,4 @@
-"""Which elections there are, and whose keys are odd: told from the names and the leases of the keys."""
+"""Find elections, and anomalous keys, by the names and leases of the keys."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def candidate(etcd: FakeEtcd, election: str, lease_id: int) -> None:
 
 
 async def test_an_election_is_found_by_a_key_that_is_named_after_its_lease(etcd: FakeEtcd) -> None:
-    """An answer with keys only does not show the lease."""
+    """A keys-only response does not show the lease."""
     candidate(etcd, "jobs", 0x1F)
     candidate(etcd, "jobs", 0x2F)
     candidate(etcd, "reports/nightly", 0x3F)
@@ -59,7 +59,7 @@ async def test_thousands_are_found_page_by_page_and_in_transactions_of_a_size_th
 async def test_a_key_that_has_moved_to_another_lease_is_not_odd_and_its_election_is_found(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """An operator who took it for a stray key would delete the key of a leader."""
+    """An operator who took it for a stray key would delete a leader's key."""
     async with leading(etcd, clock) as (_, term):
         election, _, name = term.key.rpartition("/")
         await moved(etcd, term)

@@ -1,4 +1,4 @@
-"""A process that is stopped between the look that shows that it has won and the term."""
+"""A process is stopped between the check that shows that it has won, and the beginning of the term."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens in the middle of a move: a hand-over, a freeze, a step-down request that no watch delivers."""
+"""Interrupt a move: by a hand-over, a freeze, or a step-down request that no watch delivers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.anyio
 
 MOMENTS = ("grant before", "grant after", "move before", "move after")
 LOST = 3 * CONFIG.lease
-"""Seconds. A response that takes so long does not arrive."""
+"""Seconds. A response that takes this long does not arrive."""
 
 
 def at(etcd: FakeEtcd, client: str, moment: str, act: Callable[[Call], Awaitable[None]]) -> None:
-    """Call ``act`` once, when a request of a move of this client is at this moment: before or after etcd has applied it."""
+    """Call ``act`` once at this moment of a move of this client: before or after etcd has applied a request."""
     step, stage = moment.split()
 
     async def hook(call: Call) -> None:
@@ -110,7 +110,7 @@ async def test_a_freeze_in_the_middle_of_a_move_that_is_shorter_than_the_trust_c
 async def test_a_request_to_step_down_that_a_read_shows_together_with_the_move_is_not_lost(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """The watch is silent and the move's response is lost: the key's version shows that another client has put it, too."""
+    """The watch is silent and the move's response is lost. The key's version shows that another client put it, too."""
     client = etcd.client("leader")
     async with leading(client, clock) as (_, term):
         client.stall_watches()

@@ -1,4 +1,4 @@
-"""What goes through every shield, or fails where nobody expects it: the seat is not given away under work that runs."""
+"""Cancellations that ignore every shield, and unexpected failures. Leadership is not released while work runs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.anyio
 async def test_cancelling_all_tasks_of_the_loop_does_not_release_under_work_that_cleans_up(
     etcd: FakeEtcd, clock: VirtualClock, times: int, anyio_backend_name: str
 ) -> None:
-    """As shutdown handlers do it; asyncio's own cancellation knows no shields."""
+    """Shutdown handlers do this. asyncio's own cancellation ignores shields."""
     if anyio_backend_name != "asyncio":
-        return  # trio has no such thing
+        return  # trio cannot do this
     manager = make(etcd, clock)
     seen: list[bool] = []
 
@@ -59,7 +59,7 @@ async def test_cancelling_all_tasks_of_the_loop_does_not_release_under_work_that
 async def test_a_log_that_raises_costs_the_term_and_never_gives_two_leaders(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Belief ends before the seat is given back, whatever way leads there."""
+    """The term ends before leadership is released, on every path."""
 
     def fail(record: logging.LogRecord) -> bool:
         if record.getMessage().startswith(f"{first.identity} leads"):
@@ -118,7 +118,7 @@ async def test_watches_that_are_never_created_are_one_outage_while_all_else_work
 async def test_a_task_that_was_started_in_a_block_that_is_left_waits_for_the_end_of_the_work(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """It is not inside any more, so it may wait, and must: work of the term still runs."""
+    """It no longer runs in the block, so it may wait. It must, because work of the term still runs."""
     manager = make(etcd, clock)
     ended: list[str] = []
     left = anyio.Event()
@@ -146,7 +146,7 @@ async def test_a_task_that_was_started_in_a_block_that_is_left_waits_for_the_end
 
 
 async def test_an_observer_leaves_a_frozen_member() -> None:
-    """It renews nothing, so nothing but a question of its own can find that out."""
+    """It renews nothing, so only a request of the observer can detect that."""
     async with FakeEtcd(members=2) as etcd:
         clock: Callable[[], float] = anyio.current_time
         leader = EtcdLeaderManager(etcd.client("a", endpoints=etcd.members[1:]), CONFIG, "jobs", clock=clock)

@@ -1,4 +1,4 @@
-"""Refused writes and calls of ``extend`` after the end of a term: they count as a loss, not as a failure."""
+"""Refused writes and calls of ``extend`` after the end of a term count as a loss, not as a failure."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ LATE: dict[str, tuple[Act, type[EtcdLeaderError]]] = {
 
 
 def after_the_end(manager: EtcdLeaderManager, act: Act) -> Callable[..., Awaitable[None]]:
-    """Return work that acts when its term is over, which its cancellation does not keep it from: it was frozen before."""
+    """Return work that acts when its term is over.
+
+    Its cancellation does not prevent that, because it was frozen before.
+    """
 
     async def work(*arguments: object) -> None:
         term = arguments[-1]
@@ -140,7 +143,7 @@ async def test_any_other_exception_still_ends_the_campaign(
 async def test_the_same_errors_in_a_term_that_goes_on_end_the_campaign(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
-    """There the token is refused although this leader leads, or the error is another election's."""
+    """There the token is refused although this leader leads, or the error comes from another election."""
     manager, other = make(etcd, clock), make(etcd, clock, "b", election="other")
     async with other:
         lost = await other.wait_elected()
@@ -181,7 +184,7 @@ async def test_a_callback_for_errors_that_fails_so_is_not_called_for_that_again(
         etcd.revoke(term.lease_id)
         await until(lambda: manager.statistics().terms == 2)
         group.cancel_scope.cancel()
-    assert calls == 1 + 1  # of the cancellation that ends the test, too
+    assert calls == 1 + 1  # the cancellation that ends the test is logged, too
     assert sum("after the end of its term" in record.message for record in caplog.records) >= 2
 
 
@@ -235,7 +238,7 @@ async def test_two_freezes_leave_three_candidates(etcd: FakeEtcd, clock: Virtual
             assert term is not None
             clocks[managers.index(leader)].advance(CONFIG.lease)
             etcd.revoke(term.lease_id)
-            await until(lambda: gate.token > term.token)  # noqa: B023 - awaited in this round
+            await until(lambda: gate.token > term.token)  # noqa: B023 - awaited in this iteration
         await anyio.sleep(CONFIG.lease)
         assert ended == []
         assert len(await managers[0].candidates()) == 3

@@ -1,4 +1,4 @@
-"""One way out: mark, cancel, join, OUSTED, on_ousted, release. Whatever begins it."""
+"""Every end of a term has the same order: mark, cancel, join, OUSTED, on_ousted, release."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Boom(Exception):
-    """Of the user."""
+    """An error of the user's code."""
 
 
 async def stop(manager: EtcdLeaderManager, group: TaskGroup) -> None:
@@ -59,7 +59,7 @@ WAYS: dict[Way, LossReason] = {
 
 @pytest.mark.parametrize("way", WAYS)
 async def test_each_way_out_releases_last(etcd: FakeEtcd, clock: VirtualClock, way: Way) -> None:
-    """The lease is renewed while the work cleans up, and given back after on_ousted, by one request."""
+    """The lease is renewed while the work cleans up. One request releases it after on_ousted."""
     manager = make(etcd, clock)
     order: list[str] = []
     terms: list[Term] = []
@@ -71,7 +71,7 @@ async def test_each_way_out_releases_last(etcd: FakeEtcd, clock: VirtualClock, w
         finally:
             order.append(f"cancelled, valid: {term.is_valid()}, {manager.status.name}")
             with anyio.CancelScope(shield=True):
-                await anyio.sleep(CONFIG.lease * 0.8)  # past several renewals
+                await anyio.sleep(CONFIG.lease * 0.8)  # longer than several renewals
             order.append("joined")
 
     async def fail_when_told(manager: LeaderManager, term: Term) -> None:
@@ -163,7 +163,7 @@ async def test_stop_while_etcd_never_answered_ends_the_campaign(etcd: FakeEtcd, 
 
 
 async def test_the_next_term_begins_only_when_the_last_ones_work_has_ended(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """A lease that was lost is lost, but two terms' work never runs at once in one manager."""
+    """A lost lease stays lost, but the work of two terms never runs at once in one manager."""
     manager = make(etcd, clock)
     running: list[int] = []
     overlaps: list[object] = []
@@ -182,7 +182,7 @@ async def test_the_next_term_begins_only_when_the_last_ones_work_has_ended(etcd:
             term = await manager.wait_elected()
             await anyio.sleep(1)
             etcd.revoke(term.lease_id)
-            await until(lambda: term.loss_reason is not None)  # noqa: B023 - awaited in this round
+            await until(lambda: term.loss_reason is not None)  # noqa: B023 - awaited in this iteration
     assert overlaps == []
     assert manager.statistics().terms >= 5
 
@@ -202,7 +202,7 @@ async def test_a_resigned_leader_rejoins_at_the_back_after_retry(etcd: FakeEtcd,
 async def test_a_body_that_swallows_cancellation_keeps_leadership_for_one_lease_and_is_then_reported(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Rules 6 and 7: renewed for at most one more lease; then the lease runs out, and nothing is released."""
+    """Rules 6 and 7: the lease is renewed for at most one more lease. Then it expires, and nothing is released."""
     manager = make(etcd, clock)
     errors: list[Any] = []
     manager.on_error(lambda manager, error: errors.append(error))
@@ -232,7 +232,7 @@ async def test_a_body_that_swallows_cancellation_keeps_leadership_for_one_lease_
 async def test_a_stop_at_the_moment_of_the_election_ends_the_campaign(
     etcd: FakeEtcd, clock: VirtualClock, steps: int
 ) -> None:
-    """Too late to interrupt the wait for the turn, and too early for there to be a term."""
+    """It is too late to interrupt the wait for first place, and no term exists yet."""
     etcd.put(f"{ELECTION}/by-hand", "the leader")
     manager = make(etcd, clock)
     async with manager:
@@ -295,7 +295,7 @@ async def test_a_callback_for_errors_that_raises_while_leading_ends_the_term(
 
 
 async def test_work_that_returns_after_its_term_is_over_has_not_done_it(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """``while term.is_valid()`` ends so; the next term does it again."""
+    """``while term.is_valid()`` ends like this. The next term does the work again."""
     manager = make(etcd, clock)
 
     async def work(term: Term) -> int:
@@ -313,7 +313,7 @@ async def test_work_that_returns_after_its_term_is_over_has_not_done_it(etcd: Fa
 async def test_a_leading_block_that_ends_after_its_term_raises_leadership_lost(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Though nothing in it was there to be cancelled."""
+    """No task in it could be cancelled."""
     manager = make(etcd, clock)
     async with manager:
         with pytest.raises(LeadershipLostError) as caught:

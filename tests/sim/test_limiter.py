@@ -1,4 +1,4 @@
-"""A limit on what is under way at a time: first come, first served, with patience, and a capacity that changes."""
+"""A FIFO limiter with a wait limit and a capacity that changes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_cancelled_waiter_costs_no_other_its_turn(anyio_backend: object,
             limiter.release(succeeded=True)
         else:
             first.cancel()
-            limiter.release(succeeded=True)  # and it does not know yet
+            limiter.release(succeeded=True)  # the limiter has not processed that yet
         await settled()
         assert gone == ["second"]
         limiter.release(succeeded=True)

@@ -1,4 +1,4 @@
-"""How a leader finds out that it leads no longer, and how soon."""
+"""Check how, and how soon, a leader detects the loss of its leadership."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def test_what_is_done_to_the_key_by_hand_ends_the_term_at_once(
         await anyio.wait_all_tasks_blocked()
         assert not term.is_valid()
         assert term.loss_reason is LossReason.DELETED
-        etcd.delete(term.key)  # where it is the thief's now, on no lease of ours, it would stand for ever
+        etcd.delete(term.key)  # On another client's key without our lease, it would stay until it is deleted.
         again = await manager.wait_elected()
         assert again.token > term.token
         assert again.lease_id != term.lease_id
@@ -86,7 +86,7 @@ async def test_one_lost_renewal_costs_nothing(etcd: FakeEtcd, clock: VirtualCloc
 async def test_a_leader_suspended_past_its_lease_is_not_leader_on_the_first_check(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """The loop's clock stood still meanwhile; ours has not."""
+    """The loop's clock stood still meanwhile; the manager's clock did not."""
     async with leading(etcd, clock) as (manager, term):
         await anyio.sleep(1)
         clock.advance(20)
@@ -123,7 +123,7 @@ async def test_a_key_that_went_while_the_watch_was_stalled_is_found_by_the_next_
 
 
 async def test_a_cluster_that_went_back_in_time_ends_the_campaign(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Tokens would start again from below: a person has to look."""
+    """Tokens would start again from lower numbers, so an operator must check it."""
     manager = make(etcd, clock)
     etcd.put("other", "x")
     recorder = Recorder(manager)

@@ -1,4 +1,4 @@
-"""Hundreds of elections in one process, on one connection: what they share, and what they do not."""
+"""Hundreds of elections in one process, on one connection: which resources they share, and which they do not."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ async def test_what_is_due_at_once_goes_out_in_rounds_that_fit_into_one_read_eac
         spent = client.calls - before
         assert set(spent) - {"member_status", "range"} == {"lease_keep_alive", "txn", "watch_progress"}
         assert spent["watch_progress"] <= 5 * CONFIG.renew / CONFIG.retry, "one for all watches of the connection"
-        # A round more or less at each end, and each round may come by a tenth too early.
+        # One round more or less at each end. Each round may start a tenth early.
         assert 4 * MANY <= spent["lease_keep_alive"] <= 6 * MANY
         assert spent["txn"] + spent["range"] <= 2 * 6 * (MANY / PER_READ + 1), "a proposal and a read each"
         assert tokens(managers) == led
 
 
 async def test_what_is_due_soon_goes_along_with_what_is_due(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """A hundred leases, a fiftieth of a second apart, are ten rounds in two seconds and not a hundred."""
+    """A hundred leases, a fiftieth of a second apart, are renewed in ten rounds in two seconds, not in a hundred."""
     client = etcd.client()
     async with leaders(client, clock, 100, apart=CONFIG.renew / 100) as managers:
         before, led = client.calls.copy(), tokens(managers)
@@ -63,7 +63,7 @@ async def test_one_key_or_lease_that_is_gone_among_many_ends_its_own_term_though
 
 
 async def test_a_member_that_freezes_in_the_middle_of_a_round_costs_no_leadership(clock: VirtualClock) -> None:
-    """The keep-alives were answered, the reads are not: all are made again, on another member, before any deadline."""
+    """The keep-alives were answered, the reads are not. All are repeated on another member, before any deadline."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         client.latency = 0.02
@@ -71,7 +71,7 @@ async def test_a_member_that_freezes_in_the_middle_of_a_round_costs_no_leadershi
             led = tokens(managers)
             for _ in range(2):
                 answered = client.calls["txn"]
-                await until(lambda: client.calls["txn"] > answered)  # noqa: B023 - waited for in here
+                await until(lambda: client.calls["txn"] > answered)  # noqa: B023 - awaited here
                 member = client.member
                 member.freeze()
                 await anyio.sleep(CONFIG.lease)
@@ -81,7 +81,7 @@ async def test_a_member_that_freezes_in_the_middle_of_a_round_costs_no_leadershi
 
 
 async def test_a_suspended_machine_is_noticed_by_all_within_a_tick(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """The loop's clock stood still, so that nothing was due by it."""
+    """The loop's clock stood still, so none of the loop's timers was due."""
     client = etcd.client()
     ends_at = CONFIG.margin / 2
     managers = [make(client, clock, election=f"election-{number}") for number in range(MANY)]

@@ -26,13 +26,16 @@ SEEDS = range(1)
 SECONDS = 30.0
 CONFIG = Config(enabled=True, id="sim", lease=12, renew=3, retry=2, margin=1)
 LED_AGAIN = CONFIG.lease + ELECTION_TIMEOUT + 2 * CONFIG.retry + 1
-"""Seconds: a lease that nobody renews any more, with the time that a new leader of etcd adds; etcd looks for what has run
-out every half second, and a candidate's next try is at most two attempts away."""
+"""Seconds until an election has a leader again.
+
+An unrenewed lease lasts for its TTL, and a new leader of etcd adds an election timeout. Every half second etcd checks
+for expired leases. A candidate's next attempt is at most two timeouts away.
+"""
 
 
 @dataclass
 class ManySchedule(Schedule):
-    """As one election's, but what is done by hand is done to several at once."""
+    """Like the schedule of one election, but changes by hand hit several elections at once."""
 
     def how_many_processes(self) -> int:
         return self.rng.randint(2, 3)
@@ -50,7 +53,7 @@ class ManySchedule(Schedule):
         await until(lambda: len(self.led()) == len(self.elections), timeout=LED_AGAIN)
 
     def led(self) -> dict[str, int]:
-        """The elections that have a leader, and its token."""
+        """Return the elections that have a leader, and their tokens."""
         return {
             manager.election_key: term.token
             for process in self.processes
@@ -59,7 +62,7 @@ class ManySchedule(Schedule):
         }
 
     async def take_some_away(self, many: int) -> None:
-        """The seats of so many elections: those are led by the next in line, and all others as before."""
+        """End some leaderships. The next in line leads those elections, and the others keep their leaders."""
         before = self.led()
         victims = self.rng.sample(self.elections, many)
         for number, election in enumerate(victims):
@@ -70,7 +73,7 @@ class ManySchedule(Schedule):
         assert all(after[election] > before[election] for election in victims)
 
     def _take_away(self, election: str, *, lease: bool) -> None:
-        """The key of its leader, or the lease."""
+        """Delete its leader's key, or revoke the lease."""
         key, token, lease_id = oldest_keys(self.etcd, election)[election]
         self.checkers[election].deed(token)
         if lease:
@@ -84,7 +87,7 @@ def verdicts(checkers: dict[str, InvariantChecker]) -> list[str]:
 
 
 async def run(seed: int, seconds: float, *, many: int = MANY, victims: int = VICTIMS, slowest: float = SLOWEST) -> None:
-    """Play one seed, and end with the first wrong that is seen."""
+    """Play one seed until its end, or until the first violation."""
     elections = [f"election-{number}" for number in range(many)]
     async with FakeEtcd(members=3, election_timeout=ELECTION_TIMEOUT, seed=seed) as etcd:
         async with anyio.create_task_group() as group:
@@ -118,7 +121,7 @@ async def run(seed: int, seconds: float, *, many: int = MANY, victims: int = VIC
 async def test_no_schedule_gives_any_of_many_elections_two_leaders_and_each_is_led_again(
     seeded: Callable[[int], None], seed: int
 ) -> None:
-    """By hand, too. In the end, when all is well, what is done to some is done to those and to no other."""
+    """Changes by hand are included. After recovery, a change to some elections affects no other election."""
     seeded(seed)
     await run(seed, SECONDS)
 
@@ -127,13 +130,13 @@ async def test_no_schedule_gives_any_of_many_elections_two_leaders_and_each_is_l
 async def test_no_schedule_of_ten_minutes_gives_any_of_twenty_elections_two_leaders(
     seeded: Callable[[int], None], seed: int
 ) -> None:
-    """Fewer, for longer."""
+    """There are fewer elections, and they run for longer."""
     seeded(seed)
     await run(seed, 600, many=20, victims=4)
 
 
 async def test_the_checkers_find_clocks_that_run_apart_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
-    """In whichever of the elections: what cannot be promised is seen to go wrong."""
+    """The violation may be in any election. What is not promised is seen to fail."""
     seeded(0)
     with pytest.raises(ExceptionGroup) as caught:
         await run(0, 1800, many=20, slowest=0.5)

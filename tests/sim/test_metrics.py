@@ -1,4 +1,4 @@
-"""What a manager tells those who watch it: numbers for Prometheus, and how it fares."""
+"""The metrics and the health of a manager."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def scrape(clock: VirtualClock) -> Scrape:
 
 @asynccontextmanager
 async def sampling(manager: LeaderManager) -> AsyncIterator[list[Health]]:
-    """Look at its health ten times per second."""
+    """Sample the manager's health ten times per second."""
     seen: list[Health] = []
 
     async def look() -> None:
@@ -61,7 +61,7 @@ async def test_moves_to_another_lease_are_counted(etcd: FakeEtcd, clock: Virtual
 async def test_the_leader_metric_is_computed_at_scrape_time(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
 ) -> None:
-    """Nothing runs on the event loop between the two looks: a flag would still be up."""
+    """The event loop runs nothing between the two scrapes. A stored flag would still be set."""
     manager = scrape.watching(make(etcd, clock))
     assert scrape("is_leader") == 0
     async with manager:
@@ -126,7 +126,7 @@ async def test_renewals_and_the_least_time_left_are_measured(
 async def test_renewals_of_one_that_waits_leave_the_leaders_numbers_alone(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
 ) -> None:
-    """What is left of a lease that holds no seat is no close call."""
+    """The remaining time of a lease without leadership is not a minimum worth reporting."""
     leader, manager = make(etcd, clock), scrape.watching(make(etcd, clock, "b"))
     async with leader:
         await leader.wait_elected()
@@ -141,7 +141,7 @@ async def test_renewals_of_one_that_waits_leave_the_leaders_numbers_alone(
 async def test_a_follower_counts_the_time_without_a_known_leader(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
 ) -> None:
-    """It knows of one while it stands behind it, which is no longer than its own lease stands."""
+    """It has recorded a leader while its key exists behind the leader's, at most until its own lease ends."""
     leader, client = make(etcd, clock), etcd.client("b")
     manager = scrape.watching(make(client, clock))
     async with leader:
@@ -193,7 +193,7 @@ class Broken(NullMetrics):
 async def test_metrics_that_raise_cost_a_line_in_the_log_and_no_leadership(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """They run amid the renewals: an exception there would end the keeping alive of every lease."""
+    """They run during the renewals. An exception there would end the renewal of every lease."""
     manager = EtcdLeaderManager(etcd.client(), CONFIG, ELECTION, clock=clock, metrics=Broken())
     scrape.watching(manager)
     async with manager:
@@ -211,7 +211,7 @@ async def test_metrics_that_raise_cost_a_line_in_the_log_and_no_leadership(
 
 
 def states(seen: list[Health]) -> list[tuple[HealthState, bool, bool]]:
-    """State, live, ready: each change once."""
+    """Return state, live and ready: each change once."""
     changes: list[tuple[HealthState, bool, bool]] = []
     for health in seen:
         if not changes or changes[-1] != (health.state, health.live, health.ready):
@@ -268,7 +268,7 @@ async def test_work_that_outlives_its_lease_makes_it_wedged_until_it_ends(etcd: 
 async def test_a_leader_whose_loop_is_blocked_is_wedged_before_its_lease_is_over(
     etcd: FakeEtcd, clock: VirtualClock, blocked: float, state: HealthState
 ) -> None:
-    """Between two renewals the loop has nothing to say. When one is long overdue, only another thread can tell."""
+    """Between two renewals the loop reports nothing. Only another thread can detect that a renewal is long overdue."""
     manager = make(etcd, clock)
     async with manager:
         await manager.wait_elected()
@@ -321,7 +321,7 @@ async def test_a_campaign_that_ended_with_an_error_has_failed_until_another_begi
 
 
 async def test_a_leader_cut_off_from_etcd_is_ready_as_long_as_it_leads(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Its work does not need etcd; who depends on it should not be cut off before the lease is over."""
+    """Its work does not need etcd. Its clients should not be cut off before the lease is over."""
     client = etcd.client()
     manager = make(client, clock)
     async with manager:
@@ -340,7 +340,7 @@ async def test_a_leader_cut_off_from_etcd_is_ready_as_long_as_it_leads(etcd: Fak
 
 @pytest.mark.parametrize("outage", ["cut off", "etcd down"])
 async def test_a_standby_without_etcd_is_not_ready_but_lives(etcd: FakeEtcd, clock: VirtualClock, outage: str) -> None:
-    """A restart would not bring etcd back, and all candidates at once would be restarted for it."""
+    """A restart would not restore etcd, and it would restart all candidates at once."""
     leader, client = make(etcd, clock), etcd.client("b")
     manager = make(client, clock)
     lose: Callable[[], None] = client.partition if outage == "cut off" else etcd.stop
@@ -363,7 +363,7 @@ async def test_a_standby_without_etcd_is_not_ready_but_lives(etcd: FakeEtcd, clo
 async def test_no_weather_makes_one_wedged_whose_loop_runs_and_whose_work_obeys(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """A false alarm here restarts leaders in the night."""
+    """A false alarm restarts healthy leaders."""
     client = etcd.client()
     manager, other = make(client, clock), make(etcd, clock, "b")
     async with manager, other, sampling(manager) as seen:

@@ -1,4 +1,4 @@
-"""Several managers of one election in one process: one number speaks for all of them."""
+"""Several managers of one election in one process: one number represents all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def scrape(clock: VirtualClock) -> Scrape:
 async def test_two_managers_of_one_election_are_counted_together(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
 ) -> None:
-    """Two leaders in one process would be seen as 2, like two in two processes."""
+    """Two leaders in one process are shown as 2, like two in two processes."""
     first, second = scrape.watching(make(etcd, clock)), scrape.watching(make(etcd, clock, "b"))
     async with first, second:
         await until(lambda: first.is_leader() or second.is_leader())
@@ -33,7 +33,7 @@ async def test_two_managers_of_one_election_are_counted_together(
 async def test_of_two_that_lead_the_higher_token_and_the_shorter_lease_are_shown(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
 ) -> None:
-    """Two clusters by mistake, which is what an alert on the sum of the leaders is for."""
+    """The managers use two clusters by mistake. An alert on the sum of the leaders detects that."""
     async with FakeEtcd() as other:
         other.put("something", "else")
         behind = VirtualClock()
@@ -74,9 +74,9 @@ async def test_a_leader_that_one_of_them_sees_is_seen(etcd: FakeEtcd, clock: Vir
 
 
 async def test_the_durations_are_shown_as_configured(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:
-    """Alerts reckon with them."""
+    """Alerts compute with them."""
     config = Config(enabled=True, lease=60, renew=15, retry=4, margin=6)
     manager = scrape.watching(make(etcd, clock, config=config))
     shown = {name: scrape(f"{name}_seconds") for name in ("lease", "renew", "retry", "margin")}
     assert shown == {"lease": 60, "renew": 15, "retry": 4, "margin": 6}
-    del manager  # which is counted for only as long as somebody has it
+    del manager  # it is counted only while a manager has it

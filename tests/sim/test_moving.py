@@ -1,4 +1,4 @@
-"""etcd elects another leader: keys move to new leases, and nobody loses anything by it."""
+"""etcd elects another leader: keys move to new leases, and no term ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_the_key_moves_to_another_lease_and_the_term_goes_on(etcd: FakeEtc
         assert term.lease_id != before
         assert manager.term is term
         assert manager.statistics().lease_moves == 1
-        # The old lease is left to expire, and takes nothing along.
+        # The old lease is left to expire, and no key with it.
         await anyio.sleep(2 * CONFIG.lease)
         assert list(etcd.leases()) == [term.lease_id]
         assert term.is_valid()
@@ -36,7 +36,7 @@ async def test_the_key_moves_to_another_lease_and_the_term_goes_on(etcd: FakeEtc
 
 
 async def test_a_renewal_under_a_later_raft_term_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """etcd's leader from before may wake up and revoke what it remembers, however often its successor has renewed it."""
+    """etcd's former leader may wake up and revoke leases in its records, even if its successor has renewed them."""
     client = etcd.client()
     async with leading(client, clock) as (_, term):
         await until(lambda: client.calls["lease_keep_alive"] == 2)
@@ -51,7 +51,7 @@ async def test_a_renewal_under_a_later_raft_term_extends_nothing(etcd: FakeEtcd,
 
 
 async def test_etcd_may_elect_leader_after_leader(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Also in the middle of a move: then the key moves once more."""
+    """If this happens in the middle of a move, the key moves again."""
     client = etcd.client()
     client.latency = 0.05
     async with leading(client, clock) as (manager, term):
@@ -69,7 +69,7 @@ async def test_etcd_may_elect_leader_after_leader(etcd: FakeEtcd, clock: Virtual
 async def test_the_term_of_a_lease_is_not_taken_from_the_answer_to_its_grant(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Another leader may have been elected between the grant and its answer: the one before knows the lease."""
+    """Another leader may be elected between the grant and its response. The former leader has the lease recorded."""
     client = etcd.client()
     client.delay("lease_grant", times=1)
     manager = make(client, clock)
@@ -91,7 +91,10 @@ async def test_the_term_of_a_lease_is_not_taken_from_the_answer_to_its_grant(
 async def test_a_move_without_an_answer_is_made_again_with_the_same_lease(
     etcd: FakeEtcd, clock: VirtualClock, lost: str, times: int
 ) -> None:
-    """Whether it was applied or not. Another lease could be one too many: the first transaction may come yet."""
+    """This holds whether it was applied or not.
+
+    Another lease could be one too many: the first transaction may still arrive.
+    """
     client = etcd.client()
     seen = Seen(etcd)
     held = 0
@@ -131,7 +134,7 @@ async def test_a_grant_that_fails_is_requested_again(etcd: FakeEtcd, clock: Virt
 
 
 async def test_while_a_move_is_not_answered_nothing_extends_the_deadline(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """It was applied, and the term does not know: the deadline is the earlier one of both leases."""
+    """It was applied without the term's knowledge. The deadline is the earlier one of both leases."""
     client = etcd.client()
     async with leading(client, clock) as (_, term):
         await until(lambda: client.calls["lease_keep_alive"] == 2)
@@ -169,7 +172,7 @@ async def test_a_new_lease_that_is_gone_before_the_move_is_replaced(etcd: FakeEt
 
 
 async def test_a_request_to_step_down_just_before_the_move_is_not_lost(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """The watch that would bring it is silent: the move itself notices that the key was put."""
+    """The watch that would deliver it is silent. The move itself detects that the key was put."""
     client = etcd.client()
     async with leading(client, clock) as (_, term):
         client.stall_watches()
@@ -252,7 +255,7 @@ async def test_a_guard_from_before_a_move_is_refused_and_one_from_after_it_holds
 
 
 async def test_a_transaction_of_the_term_survives_a_move_at_any_moment(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """It is done once, under the lease that the key is on then; what is for the end of the term is not done."""
+    """It is applied once, under the lease that the key is on then. The `failure` branch is not applied."""
     client = etcd.client()
     client.latency = 0.05
     done, failed = etcd3.transactions.Put("done", "x"), etcd3.transactions.Put("failed", "x")
@@ -320,7 +323,7 @@ async def test_no_callback_is_called_for_a_move(etcd: FakeEtcd, clock: VirtualCl
 async def test_a_restored_cluster_of_a_lower_raft_term_and_the_same_revision_is_moved_to(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Terms begin anew there. Otherwise none would ever be reached again that counts."""
+    """Raft terms start again there. Otherwise no term that counts would ever be reached again."""
     async with leading(etcd, clock) as (manager, term):
         for _ in range(3):
             await moved(etcd, term)

@@ -1,4 +1,4 @@
-"""etcd elects another leader: what becomes of the candidates that wait, and of hundreds of leaders in a process."""
+"""etcd elects another leader: the effects on waiting candidates, and on hundreds of leaders in one process."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_the_move_itself_elects_a_candidate_whose_predecessor_is_gone(
 
 
 async def test_leaders_of_one_connection_move_together(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """A grant for each, and one transaction for up to sixty-four."""
+    """There is a grant for each, and one transaction for up to sixty-four."""
     client = etcd.client()
     seen = Seen(etcd)
     async with leaders(client, clock, 300) as managers:

@@ -1,4 +1,4 @@
-"""Trouble in the middle of a move: what is lost, late or refused, and what others on the connection notice of it."""
+"""Faults in the middle of a move: losses, delays and refusals, and their effects on others on the connection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_extend_that_meets_a_move_under_way_does_not_fail(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """etcd answers everything; only the answer of the move's Txn is slow."""
+    """etcd answers every request. Only the response to the move's transaction is slow."""
     client = etcd.client()
     async with leading(client, clock) as (manager, term):
         sent = anyio.Event()
@@ -88,7 +88,7 @@ async def test_a_slow_grant_of_one_session_does_not_cost_another_its_leadership(
 
 
 async def test_a_transaction_does_not_do_failure_while_the_term_is_valid(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """The move was applied and its answers are lost."""
+    """The move was applied and its responses are lost."""
     client = etcd.client()
     config = Config(enabled=True, id="x", lease=30, renew=10, retry=2, margin=1)
     done, failed = etcd3.transactions.Put("done", "x"), etcd3.transactions.Put("failed", "x")
@@ -163,7 +163,7 @@ async def test_no_space_in_the_middle_leaves_the_next_in_line_able_to_lead(etcd:
 async def test_one_lost_answer_in_a_late_move_costs_no_leadership(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """renew + 2 retry + margin = lease, the least that is allowed."""
+    """`renew + 2 * retry + margin` equals the lease, the minimum that is allowed."""
     client = etcd.client()
     tight = Config(enabled=True, id="tight", lease=10, renew=7, retry=1, margin=1)
     manager = make(client, clock, config=tight)
@@ -258,7 +258,7 @@ async def test_a_batch_of_which_all_were_lost_sends_nothing(
 async def test_a_bug_in_one_move_costs_one_key_and_no_others(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Now and at the next change of etcd's leader."""
+    """This holds now and at the next change of etcd's leader."""
     client = etcd.client()
     real, times = Reporter.lease_moved, 0
 
@@ -266,7 +266,7 @@ async def test_a_bug_in_one_move_costs_one_key_and_no_others(
         nonlocal times
         times += 1
         if times == 1:
-            raise RuntimeError("a fault of ours")
+            raise RuntimeError("a bug in the library")
         real(self, lease_id)
 
     monkeypatch.setattr(Reporter, "lease_moved", broken)
@@ -283,7 +283,7 @@ async def test_a_bug_in_one_move_costs_one_key_and_no_others(
 async def test_a_lost_move_costs_each_session_its_own_retry_and_no_longer_one(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, elections: tuple[str, str]
 ) -> None:
-    """The next attempt of a hasty session does not wait for a patient one that moves at the same moment."""
+    """The next attempt of a session with a short `retry` does not wait for a session with a long one."""
     client = etcd.client()
     patient = Config(enabled=True, id="patient", lease=60, renew=15, retry=20, margin=1)
     configs = {"long": patient, "short": CONFIG}
@@ -308,7 +308,7 @@ async def test_a_lost_move_costs_each_session_its_own_retry_and_no_longer_one(
 
 
 async def test_work_that_never_ends_is_not_moved_for_ever(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """It keeps its key for one more lease; etcd's leader changes after that."""
+    """It keeps its key for one more lease. etcd's leader changes after that."""
     manager = make(etcd, clock)
     release = anyio.Event()
 
@@ -332,7 +332,7 @@ async def test_work_that_never_ends_is_not_moved_for_ever(etcd: FakeEtcd, clock:
 async def test_moves_that_fail_are_one_outage_that_grows_serious(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Renewals find the lease kept meanwhile, which is no reason to call the outage over."""
+    """Meanwhile renewals find that the lease exists. That does not end the outage."""
     client = etcd.client()
     config = Config(enabled=True, id="x", lease=60, renew=5, retry=2, margin=1)
     manager = make(client, clock, config=config)

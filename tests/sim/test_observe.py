@@ -1,4 +1,4 @@
-"""Following who leads: the state now, each newer one, never an older one and never a backlog."""
+"""Observe the leader: the current state, then each newer one. Never an older one, and never a backlog."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEASE = 77
 
 
 def seat(etcd: FakeEtcd, name: str, value: str | bytes | None = None) -> LeaderRecord:
-    """A foreign candidate's key, put by hand; as its record will be, if the value is text."""
+    """Put a foreign candidate's key by hand. Return the record that an observer reports if the value is text."""
     if LEASE not in etcd.leases():
         etcd.grant(LEASE, 10**6)
     key = f"{ELECTION}/{name}"
@@ -35,7 +35,7 @@ async def next_of(leaders: AsyncIterator[LeaderRecord | None], within: float = 1
 
 
 async def quiet(leaders: AsyncIterator[LeaderRecord | None]) -> bool:
-    """Whether nothing more is told for a long time."""
+    """Return whether the observer yields no further item for a long time."""
     with anyio.move_on_after(100):
         await anext(leaders)
         return False
@@ -103,7 +103,7 @@ async def test_what_happens_behind_the_leader_costs_no_read_of_its_own(etcd: Fak
 
 
 async def test_a_value_that_was_overwritten_is_reported(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """As Go's `Proclaim` does it: the same seat, another name."""
+    """Go's `Proclaim` does this: the leader stays the same and changes its name."""
     old = seat(etcd, "a", "old")
     async with make(etcd, clock).observe() as leaders:
         assert await next_of(leaders) == old
@@ -166,7 +166,7 @@ async def test_a_change_before_the_watch_is_created_is_reported_once_it_is(etcd:
 async def test_a_change_while_the_response_is_in_flight_is_reported_at_once(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """The leader is not known then, so it cannot be told whether a change concerns it."""
+    """The leader is not known then, so it is unclear whether a change concerns it."""
     client = etcd.client()
     first = seat(etcd, "a")
     seat(etcd, "b")
@@ -181,14 +181,14 @@ async def test_a_change_while_the_response_is_in_flight_is_reported_at_once(
 
 
 async def overtake(etcd: FakeEtcd, client: FakeClient, key: str) -> None:
-    """The event is there at 0.2 s, the read reaches etcd at 0.4 s, and its answer will be there at 0.6 s."""
+    """The event arrives at 0.2 s, the read reaches etcd at 0.4 s, and its response arrives at 0.6 s."""
     await anyio.sleep(0.5)
     client.latency = 0
     etcd.delete(key)
 
 
 async def test_a_lagging_member_never_takes_it_back(clock: VirtualClock) -> None:
-    """Its watch brings old events late: no state is told a second time, none after a newer one."""
+    """Its watch delivers old events late. No state is reported twice, and none after a newer one."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         told: list[LeaderRecord | None] = []
@@ -216,7 +216,7 @@ async def test_a_lagging_member_never_takes_it_back(clock: VirtualClock) -> None
 
 
 async def test_a_watch_that_brings_nothing_is_not_trusted_for_long(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """A member that stands still sends no error either: only a question finds it out."""
+    """A member that stands still sends no error either. Only a request detects it."""
     client = etcd.client()
     async with make(client, clock).observe() as leaders:
         assert await next_of(leaders) is None
@@ -227,7 +227,7 @@ async def test_a_watch_that_brings_nothing_is_not_trusted_for_long(etcd: FakeEtc
 
 
 async def test_a_timeout_around_the_next_item_loses_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Neither at the first look, of which it would otherwise say "nobody", nor later."""
+    """A timeout at the first item does not turn it into "no leader". Later timeouts lose nothing either."""
     client = etcd.client()
     client.latency = 0.1
     first = seat(etcd, "a")
@@ -266,7 +266,7 @@ async def test_a_watch_that_is_always_refused_is_requested_with_pauses(etcd: Fak
 async def test_what_an_observer_could_not_see_hides_no_later_outage(
     etcd: FakeEtcd, clock: VirtualClock, kind: CallKind, leaves: bool
 ) -> None:
-    """Its trouble is over when it sees again, and when it looks no longer: what comes after that is told of anew."""
+    """Its outage ends when its watch works again, and when its block is left. A later outage is reported again."""
     client = etcd.client()
     manager = make(client, clock)
     recorder = Recorder(manager)
@@ -312,7 +312,7 @@ async def test_a_cluster_that_went_back_in_time_is_an_error_and_not_a_state(
 
 
 async def test_at_the_end_the_watch_is_closed_and_the_connection_too(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Also where the block fails; a connection that others use stays."""
+    """This holds even if the block fails. A connection that others use stays open."""
     client = etcd.client()
     manager = make(client, clock)
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Work that goes on past the end of its lease, and a loop that is blocked."""
+"""Work that continues past the end of its lease, and a loop that is blocked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BELIEVED = CONFIG.lease - CONFIG.margin
 
 
 class Overruns(NullMetrics):
-    """Counts what it is told."""
+    """Counts the overruns that are reported."""
 
     def __init__(self) -> None:
         self.terms: list[Term] = []
@@ -30,7 +30,7 @@ class Overruns(NullMetrics):
 
 
 def stubborn(manager: LeaderManager, seconds: Callable[[], float]) -> None:
-    """Give the manager work that goes on for so long after its cancellation, but for the first time only."""
+    """Give the manager work that runs on for some seconds after its cancellation, but only the first time."""
 
     @manager.on_elected
     async def work(manager: LeaderManager, term: Term) -> None:
@@ -45,8 +45,10 @@ def stubborn(manager: LeaderManager, seconds: Callable[[], float]) -> None:
 async def test_an_overrun_is_reported_once_everywhere_and_the_lease_is_not_released(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Half a margin after the deadline, in the log, to on_error, in metric and statistics; a revocation while the work
-    runs would hand the seat to somebody else sooner than etcd itself does."""
+    """It is reported half a margin after the deadline: in the log, to on_error, in metric and statistics.
+
+    A revocation while the work runs would make another candidate the leader sooner than etcd itself does.
+    """
     client = etcd.client()
     manager, successor = make(client, clock), make(etcd, clock, "b")
     manager._metrics.add(metrics := Overruns(), manager)
@@ -83,7 +85,7 @@ async def test_an_overrun_is_reported_once_everywhere_and_the_lease_is_not_relea
 
 @pytest.mark.parametrize("way", ["stop", "resign"])
 async def test_renewals_end_one_lease_after_the_cancellation(etcd: FakeEtcd, clock: VirtualClock, way: str) -> None:
-    """So that work which never ends cannot keep the seat for ever."""
+    """So work that never ends cannot keep the leadership forever."""
     manager, successor = make(etcd, clock, "a"), make(etcd, clock, "b")
     stubborn(manager, lambda: 10 * CONFIG.lease)
     async with anyio.create_task_group() as group:
@@ -138,7 +140,7 @@ async def test_a_loop_that_is_blocked_for_less_than_the_deadline_costs_nothing(
 async def test_after_a_loop_was_blocked_past_the_deadline_the_first_check_is_false_and_the_work_is_cancelled(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
-    """No flag that somebody would have had to clear meanwhile."""
+    """There is no flag that another task would have had to clear meanwhile."""
     manager = make(etcd, clock)
     told: list[str] = []
     blocked: list[int] = []
@@ -179,7 +181,7 @@ async def test_after_a_loop_was_blocked_past_the_deadline_the_first_check_is_fal
 async def test_leadership_taken_by_another_makes_an_overrun_half_a_margin_later(
     etcd: FakeEtcd, clock: VirtualClock, act: str
 ) -> None:
-    """Not at the deadline, which lies far ahead: somebody else can lead from that moment on."""
+    """It is not reported at the deadline, which is far away. Another candidate can lead from that moment on."""
     manager = make(etcd, clock)
     manager._metrics.add(metrics := Overruns(), manager)
     stubborn(manager, lambda: CONFIG.lease / 2)
@@ -192,7 +194,7 @@ async def test_leadership_taken_by_another_makes_an_overrun_half_a_margin_later(
             etcd.revoke(term.lease_id)
         taken_at = anyio.current_time()
         await until(lambda: metrics.terms)
-        # The ticker looks every half margin, too.
+        # The ticker also checks every half margin.
         assert CONFIG.margin / 2 <= anyio.current_time() - taken_at <= CONFIG.margin + 0.01
         await manager.stop()
         assert anyio.current_time() - taken_at >= CONFIG.lease / 2

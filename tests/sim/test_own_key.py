@@ -1,4 +1,4 @@
-"""Our own key, while we wait and while we lead: what is done to it by hand or by time, and when we find out."""
+"""Our own key while we wait and while we lead: changes by hand or by expiry, and when we detect them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ Deed = Callable[[FakeEtcd, KeyValue], None]
 
 
 def own(etcd: FakeEtcd, manager: EtcdLeaderManager) -> KeyValue | None:
-    """The key of a manager, by its value."""
+    """Return the key of a manager, found by its value."""
     for kv in etcd.keys().values():
         if kv.value == manager.identity.encode():
             return kv
@@ -75,7 +75,7 @@ def own(etcd: FakeEtcd, manager: EtcdLeaderManager) -> KeyValue | None:
 
 @dataclass
 class Queue:
-    """A leader, and those behind it, each in a place of its own in the network."""
+    """A leader and the candidates behind it, each with its own client in the network."""
 
     managers: list[EtcdLeaderManager]
     clients: list[FakeClient]
@@ -83,7 +83,7 @@ class Queue:
 
 @asynccontextmanager
 async def queue_of(etcd: FakeEtcd, clock: VirtualClock, size: int) -> AsyncIterator[Queue]:
-    """They stand in order, and their watches stand, too."""
+    """Yield a queue in this order, with all watches created."""
     clients = [etcd.client(f"candidate {number}") for number in range(size)]
     managers = [make(client, clock, client.name) for client in clients]
     async with anyio.create_task_group() as group:
@@ -99,7 +99,7 @@ async def queue_of(etcd: FakeEtcd, clock: VirtualClock, size: int) -> AsyncItera
 async def test_a_leader_whose_watch_is_silent_finds_out_by_the_next_renewal(
     etcd: FakeEtcd, clock: VirtualClock, deed: Deed
 ) -> None:
-    """Keep-alives go on succeeding after most of these."""
+    """After most of these changes keep-alives still succeed."""
     async with queue_of(etcd, clock, 1) as queue:
         (manager,), (client,) = queue.managers, queue.clients
         term = await manager.wait_elected()
@@ -131,7 +131,7 @@ async def test_a_leader_whose_watch_works_finds_out_at_once(etcd: FakeEtcd, cloc
 async def test_a_waiting_candidate_whose_key_was_changed_rejoins_and_never_leads_by_the_old_key(
     etcd: FakeEtcd, clock: VirtualClock, deed: Deed, watch: str, place: int
 ) -> None:
-    """Go's election declares such a candidate the leader once its turn comes."""
+    """In Go, such a candidate becomes the leader when it is first in the queue."""
     async with queue_of(etcd, clock, 3) as queue:
         manager, client = queue.managers[place], queue.clients[place]
         old = own(etcd, manager)
@@ -141,7 +141,7 @@ async def test_a_waiting_candidate_whose_key_was_changed_rejoins_and_never_leads
         deed(etcd, old)
         touched = etcd.keys().get(old.key)
         if touched is not None and touched.lease == old.lease:
-            # On our lease it goes with it.
+            # On our lease it is deleted with the lease.
             await until(lambda: old.key not in list(etcd.keys()), timeout=BY_A_RENEWAL)
         else:
             etcd.delete(old.key)
@@ -160,7 +160,7 @@ async def test_a_waiting_candidate_whose_key_was_changed_rejoins_and_never_leads
 async def test_a_waiting_candidates_old_key_in_a_thiefs_hands_blocks_it_as_any_foreign_key_does(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """It is older than the new one, and not ours: foreign keys are not deleted."""
+    """The old key is older than the new one. It is foreign now, and foreign keys are not deleted."""
     async with queue_of(etcd, clock, 2) as queue:
         leader, manager = queue.managers
         old = own(etcd, manager)
@@ -178,7 +178,7 @@ async def test_a_waiting_candidates_old_key_in_a_thiefs_hands_blocks_it_as_any_f
 async def test_a_request_to_step_down_means_nothing_to_a_candidate_that_waits(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Neither now nor when its turn has come."""
+    """It has no effect now, and none when the candidate leads."""
     async with queue_of(etcd, clock, 2) as queue:
         leader, manager = queue.managers
         kv = own(etcd, manager)
@@ -196,7 +196,7 @@ async def test_a_request_to_step_down_means_nothing_to_a_candidate_that_waits(
 async def test_the_same_value_put_on_the_same_lease_is_a_request_to_step_down(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Whoever puts it: nothing but the version has changed."""
+    """Any client may put it. Only the version has changed."""
     async with queue_of(etcd, clock, 1) as queue:
         term = await queue.managers[0].wait_elected()
         kv = etcd.keys()[term.key.encode()]
@@ -205,7 +205,7 @@ async def test_the_same_value_put_on_the_same_lease_is_a_request_to_step_down(
         assert term.loss_reason is LossReason.RESIGNED
 
 
-# Time does it: the lease of a candidate that waits runs out.
+# By expiry: the lease of a waiting candidate ends.
 
 
 @pytest.mark.parametrize("size", [2, 3], ids=["next in line", "third"])
@@ -213,7 +213,10 @@ async def test_the_same_value_put_on_the_same_lease_is_a_request_to_step_down(
 async def test_a_candidate_whose_lease_ended_while_it_was_cut_off_rejoins(
     etcd: FakeEtcd, clock: VirtualClock, first: str, size: int
 ) -> None:
-    """Its key and its predecessor's go, in either order, and it hears of both only later and at once."""
+    """Its key and its predecessor's are deleted, in either order.
+
+    It receives both events only later, at the same time.
+    """
     async with queue_of(etcd, clock, size) as queue:
         manager, client = queue.managers[-1], queue.clients[-1]
         elected: list[Term] = []
@@ -237,7 +240,7 @@ async def test_a_candidate_whose_lease_ended_while_it_was_cut_off_rejoins(
 async def test_a_candidate_that_cannot_renew_gives_its_place_up_before_etcd_does(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Its watch works, and would bring it the predecessor's DELETE; by then it stands on another key."""
+    """Its watch works, and would deliver the predecessor's DELETE. By then it has another key."""
     async with queue_of(etcd, clock, 2) as queue:
         manager, client = queue.managers[1], queue.clients[1]
         old = own(etcd, manager)
@@ -254,7 +257,7 @@ async def test_a_candidate_that_cannot_renew_gives_its_place_up_before_etcd_does
 async def test_a_candidate_cut_off_past_its_lease_does_not_win_by_events_received_afterwards(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Both DELETEs wait in the network until the partition ends."""
+    """Both DELETE events wait in the network until the partition ends."""
     async with queue_of(etcd, clock, 3) as queue:
         manager, client = queue.managers[1], queue.clients[1]
         elected: list[Term] = []
@@ -276,7 +279,7 @@ async def test_a_candidate_cut_off_past_its_lease_does_not_win_by_events_receive
 async def test_a_missed_deletion_of_the_predecessor_is_found_by_the_next_renewal(
     etcd: FakeEtcd, clock: VirtualClock, size: int
 ) -> None:
-    """Its read looks at both keys, so no watch can keep a seat empty for long."""
+    """The read covers both keys, so a silent watch cannot leave an election without a leader for long."""
     async with queue_of(etcd, clock, size) as queue:
         manager, client = queue.managers[-1], queue.clients[-1]
         client.stall_watches()
@@ -292,7 +295,7 @@ async def test_a_missed_deletion_of_the_predecessor_is_found_by_the_next_renewal
 async def test_the_deletion_of_a_predecessor_that_was_waiting_itself_elects_no_candidate(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Only a read tells who is ahead then: here the leader, who leads on."""
+    """Only a read shows the predecessor then: here it is the leader, which still leads."""
     async with queue_of(etcd, clock, 3) as queue:
         leader, between, last = queue.managers
         gone = own(etcd, between)
@@ -306,7 +309,7 @@ async def test_the_deletion_of_a_predecessor_that_was_waiting_itself_elects_no_c
             await last.wait_elected()
 
 
-# The key space around it.
+# The key space around it
 
 
 async def test_when_the_whole_prefix_is_deleted_all_rejoin_and_one_leads(etcd: FakeEtcd, clock: VirtualClock) -> None:
@@ -347,7 +350,7 @@ async def test_elections_whose_names_begin_alike_do_not_meet(etcd: FakeEtcd, clo
 async def test_a_request_to_step_down_that_no_watch_brought_is_found_by_the_read_after_it(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """It came while the leader's watch was broken, so it lies before the read that follows."""
+    """It came while the leader's watch was broken, so its revision is below that of the read that follows."""
     client = etcd.client()
     async with leading(client, clock) as (_, term):
         await anyio.sleep(0.5)
@@ -362,7 +365,7 @@ async def test_a_request_to_step_down_that_no_watch_brought_is_found_by_the_read
 async def test_each_place_in_the_queue_watches_what_it_needs_and_a_leader_goes_on_with_what_it_has(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Where a thousand wait, a change is not to cost watches that nobody needs."""
+    """With a thousand candidates, a change must not recreate watches without need."""
     async with queue_of(etcd, clock, 4) as queue:
         prefix = f"{ELECTION}/".encode()
         keys = [record.key.encode() for record in await queue.managers[0].candidates()]

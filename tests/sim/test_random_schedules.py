@@ -1,6 +1,6 @@
 """Hours of random faults of all kinds at once, with an independent checker.
 
-A seed is a schedule: it draws the faults, the latencies, the pauses of the product and, on trio, the order of tasks.
+A seed determines the faults, the latencies, the pauses of the product and, on trio, the order of tasks.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HOURS = 0.15
 
 @dataclass
 class Record:
-    """What a schedule left behind."""
+    """The results of one schedule."""
 
     checker: InvariantChecker
     log: list[tuple[float, str]]
@@ -67,7 +67,7 @@ async def run(
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_no_schedule_gives_two_leaders(seeded: Callable[[int], None], seed: int) -> None:
-    """In every other one, keys and leases are touched by hand, too."""
+    """Every other schedule also changes keys and leases by hand."""
     seeded(seed)
     by_hand = bool(seed % 2)
     record = await run(seed, 3600 * HOURS, by_hand=by_hand)
@@ -77,7 +77,7 @@ async def test_no_schedule_gives_two_leaders(seeded: Callable[[int], None], seed
 
 
 async def test_the_checker_finds_clocks_that_run_apart_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
-    """What cannot be promised is seen to go wrong, so that silence elsewhere means something."""
+    """The checker detects what is not promised. So the absence of violations elsewhere proves something."""
     seeded(0)
     record = await run(0, 3600 * HOURS, by_hand=False, slowest=0.5)
     assert any("two leaders" in one or "etcd keeps its lease" in one for one in record.checker.verdicts)
@@ -85,7 +85,7 @@ async def test_the_checker_finds_clocks_that_run_apart_by_more_than_the_margin(s
 
 @pytest.mark.parametrize("mistakes", [True, False])
 async def test_etcds_own_mistakes_are_made_only_on_request(seeded: Callable[[int], None], mistakes: bool) -> None:
-    """Whether the election survives them is for the test above."""
+    """The test above checks that the election survives them."""
     seeded(0)
     record = await run(0, 900, by_hand=False, mistakes=mistakes)
     for deed in ("led, lags: True", "silent: True", "catches up by snapshot", "restarts with a snapshot"):
@@ -93,7 +93,7 @@ async def test_etcds_own_mistakes_are_made_only_on_request(seeded: Callable[[int
 
 
 def test_a_seed_is_a_schedule(seeded: Callable[[int], None], anyio_backend: tuple[Any, Any]) -> None:
-    """So that one that fails can be played again."""
+    """So a schedule that fails can be repeated."""
     records = []
     for _ in range(2):
         seeded(7)

@@ -1,4 +1,4 @@
-"""Many candidacies that have to read do so in one transaction, and none pays for another."""
+"""Concurrent reads of many candidacies share one transaction, and no reader delays or fails another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MANY = 192
 
 
 class Etcd:
-    """Answers each read with the key that was asked for, when it is let."""
+    """Answers each read with the requested key, once the test allows it."""
 
     def __init__(self) -> None:
         self.asked: list[list[bytes]] = []
@@ -180,7 +180,7 @@ async def test_when_the_first_reader_is_cancelled_the_others_keep_their_place_in
 
 
 async def test_no_more_than_so_many_transactions_of_reads_are_under_way(anyio_backend: object) -> None:
-    """Each weighs as much as many calls."""
+    """Each of them costs as much as many calls."""
     etcd = Etcd()
     readers = Readers(etcd)
     names = [f"r{number}" for number in range(KEYS_AT_A_TIME // 2 * (BATCHES_AT_A_TIME + 2))]
@@ -225,7 +225,7 @@ async def test_a_key_that_may_not_be_read_fails_only_its_own_reader(anyio_backen
         first, etcd.may_answer = etcd.may_answer, anyio.Event()
         first.set()
         await settled()
-        assert len(etcd.asked) == 4  # none waits for the other's second read
+        assert len(etcd.asked) == 4  # none waits for another reader's second read
         etcd.may_answer.set()
     assert readers.got == own("a", "c")
     assert isinstance(readers.failed.pop("b"), EtcdRefusedError)
@@ -233,7 +233,7 @@ async def test_a_key_that_may_not_be_read_fails_only_its_own_reader(anyio_backen
     assert readers.all_turns_given_back()
 
 
-@pytest.mark.parametrize("error", [EtcdUnavailableError("nobody there"), EtcdRegressedError(7, 9, 3)])
+@pytest.mark.parametrize("error", [EtcdUnavailableError("no response"), EtcdRegressedError(7, 9, 3)])
 async def test_a_read_that_fails_raises_a_separate_error_in_each_reader(
     anyio_backend: object, error: EtcdLeaderError
 ) -> None:
@@ -279,7 +279,7 @@ async def test_no_reader_waits_longer_because_of_another_ones_timeout(anyio_back
 async def test_of_many_candidates_that_begin_at_once_hardly_any_sends_a_separate_read(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Each finds, when its watch stands, that others have written since it joined: it must read once more."""
+    """Once its watch is created, each finds that others have written since it joined, so it must read again."""
     client = etcd.client()
     client.latency = 0.01
     async with leaders(client, clock, MANY) as managers:

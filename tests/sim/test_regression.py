@@ -1,4 +1,4 @@
-"""A cluster that went back in time ends every campaign that can tell; what only looks like it ends none."""
+"""A regression of the cluster ends every campaign that can detect it. Similar events end none."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ GoBack = Callable[[FakeEtcd, Snapshot], None]
 
 
 def wiped(etcd: FakeEtcd, backup: Snapshot) -> None:
-    """It comes up with the same cluster id, member id and raft term."""
+    """Wipe etcd. It restarts with the same cluster id, member id and raft term."""
     etcd.wipe()
 
 
 def restored(etcd: FakeEtcd, backup: Snapshot) -> None:
-    """All keys and leases of the backup live again, with their full time, under a raft term that begins anew."""
+    """Restore a backup. Its keys and leases exist again, with their full time, under a lower raft term."""
     etcd.restore(backup, raft_term=1)
 
 
@@ -39,7 +39,7 @@ both = pytest.mark.parametrize("go_back", [wiped, restored])
 
 
 class Outcome:
-    """How a campaign that runs beside the test has ended."""
+    """Records how a campaign that runs beside the test ends."""
 
     def __init__(self, manager: EtcdLeaderManager) -> None:
         self.manager = manager
@@ -63,7 +63,7 @@ class Outcome:
 
 
 async def write_more(etcd: FakeEtcd) -> Snapshot:
-    """Returns a backup that lacks what everybody has seen since."""
+    """Return a backup that lacks the writes which all managers have seen since."""
     backup = etcd.snapshot()
     for number in range(5):
         etcd.put("elsewhere", str(number))
@@ -76,13 +76,13 @@ async def write_more(etcd: FakeEtcd) -> Snapshot:
 async def test_leader_and_candidates_all_leave(
     etcd: FakeEtcd, clock: VirtualClock, go_back: GoBack, watch: str
 ) -> None:
-    """Each finds out by itself, by the read that follows the broken watch or by its next renewal."""
+    """Each detects it separately: by the read that follows the broken watch, or by its next renewal."""
     clients = [etcd.client(f"candidate {number}") for number in range(3)]
     outcomes = [Outcome(make(client, clock, client.name)) for client in clients]
     async with anyio.create_task_group() as group:
         for number, outcome in enumerate(outcomes):
             group.start_soon(outcome.campaign)
-            await until(lambda: len(etcd.keys()) == number + 1)  # noqa: B023 - awaited in this round
+            await until(lambda: len(etcd.keys()) == number + 1)  # noqa: B023 - awaited in this iteration
         backup = await write_more(etcd)
         known = etcd.revision
         if watch == "is silent":
@@ -91,7 +91,7 @@ async def test_leader_and_candidates_all_leave(
         go_back(etcd, backup)
         found = etcd.revision
         for outcome in outcomes:
-            # A wiped etcd may say first that it has no such lease; then it is the next join that tells.
+            # A wiped etcd may first report that the lease does not exist. Then the next join detects the regression.
             error = await outcome.is_regression(within=CONFIG.renew + CONFIG.retry + 0.1)
             assert error.known >= known > error.found >= found
             assert not outcome.manager.is_leader()
@@ -102,15 +102,16 @@ async def test_leader_and_candidates_all_leave(
 
 
 async def test_the_term_of_a_restored_lease_ends_as_regressed(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Key and lease stand again, as they were: whoever only looks at those leads on, with tokens that go backwards."""
+    """Key and lease exist again, unchanged.
+
+    A leader that only checked those would lead on, with tokens that go backwards.
+    """
     outcome = Outcome(make(etcd, clock))
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.campaign)
         term = await outcome.manager.wait_elected()
         backup = await write_more(etcd)
-        await anyio.sleep(
-            CONFIG.renew / 4
-        )  # the next renewal is not due yet: it is the broken watch that makes it look
+        await anyio.sleep(CONFIG.renew / 4)  # its renewal is not due yet: the watch reads
         restored(etcd, backup)
         assert term.key.encode() in list(etcd.keys())
         await outcome.is_regression(within=1)
@@ -138,7 +139,7 @@ async def test_an_extension_that_meets_a_regression_does_not_extend(etcd: FakeEt
 async def test_a_candidate_that_joins_again_leaves(
     etcd: FakeEtcd, clock: VirtualClock, go_back: GoBack, answer: str
 ) -> None:
-    """It happens between the grant and the join; the join itself is applied, and nothing of it may stay."""
+    """It happens between the grant and the join. The join itself is applied, and its key must not stay."""
     client = etcd.client()
     outcome = Outcome(make(client, clock))
     async with anyio.create_task_group() as group:
@@ -158,7 +159,7 @@ async def test_a_candidate_that_joins_again_leaves(
         etcd.delete(term.key)
         await outcome.is_regression(within=4 * CONFIG.retry)
         assert outcome.recorder.terms == [term]
-    # The backup brought the former key to life again, until its lease ends: nobody keeps that alive.
+    # The backup restored the former key until its lease ends. No client renews that lease.
     assert not etcd.keys().keys() - {b"elsewhere", term.key.encode()}
 
 
@@ -166,7 +167,10 @@ async def test_a_candidate_that_joins_again_leaves(
 async def test_a_manager_remembers_from_one_campaign_to_the_next(
     etcd: FakeEtcd, clock: VirtualClock, go_back: GoBack
 ) -> None:
-    """And again, until a person has looked and the process is started anew: a new one has no memory, and may lead."""
+    """The error is raised until the process is restarted, after an operator has checked.
+
+    A new process has no record, and may lead.
+    """
     manager = make(etcd, clock)
     async with manager:
         await manager.wait_elected()
@@ -184,7 +188,7 @@ async def test_a_manager_remembers_from_one_campaign_to_the_next(
 async def test_managers_that_share_a_connection_share_the_highest_revision_seen(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """One that has just begun has seen nothing itself."""
+    """The manager that has just begun has received no revision itself."""
     client = etcd.client()
     first = Outcome(make(client, clock))
     async with anyio.create_task_group() as group:
@@ -199,7 +203,7 @@ async def test_managers_that_share_a_connection_share_the_highest_revision_seen(
 
 
 async def move_to_a_lagging_member(etcd: FakeEtcd, client: FakeClient, *, watches: bool = True) -> None:
-    """The client has seen what the member that it speaks to now has not."""
+    """Connect the client to a member that has not applied all that the client has received."""
     behind = etcd.members[1]
     behind.lag()
     await write_more(etcd)
@@ -213,8 +217,10 @@ async def move_to_a_lagging_member(etcd: FakeEtcd, client: FakeClient, *, watche
 @pytest.mark.parametrize("place", ["leading", "waiting"])
 @pytest.mark.parametrize("heard", ["watch", "lease_keep_alive"])
 async def test_headers_of_a_lagging_member_are_no_evidence(clock: VirtualClock, place: str, heard: str) -> None:
-    """Its watches and keep-alives say what it has applied, which is less than is known; its reads wait, and say no
-    less."""
+    """Its watches and keep-alives report what it has applied, which is less than the client has seen.
+
+    Its reads wait.
+    """
     async with FakeEtcd(members=2) as etcd:
         client = etcd.client("moved")
         other = make(etcd.client("other", endpoints=etcd.members[:1]), VirtualClock(), "other")
@@ -232,7 +238,8 @@ async def test_headers_of_a_lagging_member_are_no_evidence(clock: VirtualClock, 
             await until(lambda: etcd.calls["watch"] >= 1 + (place == "waiting"))
             await anyio.sleep(0.5)
             etcd.hooks.append(hook)
-            # Else the watch would come first, have it read, and so leave that member before it is due to renew.
+            # Otherwise the watch would deliver first and trigger a read. The client would leave that member before its
+            # renewal is due.
             await move_to_a_lagging_member(etcd, client, watches=heard != "lease_keep_alive")
             await anyio.sleep(3 * CONFIG.lease)
             assert below
@@ -249,7 +256,7 @@ async def test_headers_of_a_lagging_member_are_no_evidence(clock: VirtualClock, 
 
 
 async def test_an_answer_that_a_newer_one_has_overtaken_is_no_regression(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """It is held against what was known when it was asked for, not against what has come in since."""
+    """It is compared with the revision known when its request was sent, not with revisions received since."""
     client = etcd.client()
     manager = make(client, clock)
     answers: list[object] = []
@@ -257,7 +264,7 @@ async def test_an_answer_that_a_newer_one_has_overtaken_is_no_regression(etcd: F
     async def ask() -> None:
         answers.append(await manager.leader())
 
-    async with manager.observe() as leaders:  # so that both ask over one connection
+    async with manager.observe() as leaders:  # so that both use one connection
         await anext(leaders)
         client.delay("range", answer=0.5)
         async with anyio.create_task_group() as group:
@@ -270,7 +277,7 @@ async def test_an_answer_that_a_newer_one_has_overtaken_is_no_regression(etcd: F
 
 
 async def test_a_refusal_common_to_all_members_switches_no_endpoint(clock: VirtualClock) -> None:
-    """Another member would say the same, and going over to it breaks the streams of all who share the connection."""
+    """Another member would respond alike. A switch would break the streams of all users of the connection."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         client.refuse("range")

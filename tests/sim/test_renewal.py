@@ -23,7 +23,7 @@ BELIEVED = CONFIG.lease - CONFIG.margin
 async def test_a_renewal_starts_renew_after_the_sending_of_the_last_one_that_was_confirmed(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Not after its answer: on a slow network renewals would drift apart, and fewer fit into a lease."""
+    """If the response counted, a slow network would spread the renewals, and fewer would fit into a lease."""
     client = etcd.client()
     client.latency = 0.15
     seen = KeepAlives(etcd)
@@ -48,7 +48,7 @@ async def test_a_lease_is_valid_from_the_send_time_however_late_the_response(
 
 
 async def test_a_failed_renewal_is_made_again_at_once_and_costs_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """The next one starts `renew` after the sending of the one that was confirmed."""
+    """The next one starts `renew` after the confirmed one was sent."""
     client = etcd.client()
     seen = KeepAlives(etcd)
     manager = make(client, clock)
@@ -60,15 +60,18 @@ async def test_a_failed_renewal_is_made_again_at_once_and_costs_nothing(etcd: Fa
         assert term.remaining() == pytest.approx(2 + BELIEVED - clock())
         client.lose_answer("lease_keep_alive")
         await anyio.sleep(6)
-        # Sent at 4, given up a `retry` later, confirmed at the second attempt.
+        # Sent at 4, timed out a `retry` later, confirmed at the second attempt.
         assert seen.times(term.lease_id) == [2, 2, 4, 5, 7]
         statistics = manager.statistics()
         assert (statistics.renewals, statistics.renewal_failures) == (3, 2)
 
 
 async def test_renewing_goes_on_until_the_deadline_and_not_beyond(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Two attempts at once, then at most `retry` apart. Past the deadline the lease is not renewed even while its work
-    still ends, though etcd would do it: the seat was counted as lost, and must become free."""
+    """Two attempts are made at once, then at most `retry` apart.
+
+    Past the deadline the lease is not renewed, even while its work still ends. The leadership was counted as lost, and
+    must become free.
+    """
     client = etcd.client()
     seen = KeepAlives(etcd)
     manager = make(client, clock)
@@ -86,7 +89,7 @@ async def test_renewing_goes_on_until_the_deadline_and_not_beyond(etcd: FakeEtcd
         await anyio.sleep(4)
         times = seen.times(term.lease_id)
         assert times[:2] == [2, 2]
-        # The loop's pauses have a floor of a millisecond.
+        # The loop's pauses have a minimum of a millisecond.
         assert max(later - earlier for earlier, later in pairwise(times)) <= CONFIG.retry + 0.002
         assert BELIEVED - CONFIG.retry <= times[-1] < BELIEVED
         assert term.loss_reason is LossReason.EXPIRED
@@ -97,7 +100,7 @@ async def test_renewing_goes_on_until_the_deadline_and_not_beyond(etcd: FakeEtcd
 async def test_a_keep_alive_without_the_proposal_or_the_read_after_it_extends_nothing(
     etcd: FakeEtcd, clock: VirtualClock, step: str, lost: str
 ) -> None:
-    """A leader of etcd's that was deposed answers keep-alives, and neither of these."""
+    """A deposed leader of etcd answers keep-alives, but neither the proposal nor the read."""
     client = etcd.client()
     manager = make(client, clock)
 
@@ -116,7 +119,10 @@ async def test_a_keep_alive_without_the_proposal_or_the_read_after_it_extends_no
 
 
 async def test_a_confirmation_that_comes_past_the_deadline_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Sent in time and answered in time, by etcd's clock; but this process was suspended before it could look."""
+    """It was sent and answered in time by etcd's clock.
+
+    But this process was suspended before it could read the response.
+    """
     manager = make(etcd, clock)
 
     def suspend(call: Call) -> None:
@@ -138,7 +144,7 @@ async def test_a_confirmation_that_comes_past_the_deadline_extends_nothing(etcd:
 
 
 async def test_a_lease_that_etcd_does_not_have_any_more_ends_the_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """With the watch silent, the keep-alive's answer of no time to live is what tells."""
+    """The watch is silent. The keep-alive's response with a TTL of 0 reveals it."""
     client = etcd.client()
     manager = make(client, clock)
     async with manager:
@@ -150,7 +156,7 @@ async def test_a_lease_that_etcd_does_not_have_any_more_ends_the_term(etcd: Fake
 
 
 async def test_a_hundred_extensions_at_once_are_one_keep_alive(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Two on the way at once could not be told apart; the fake would not take them."""
+    """Two requests in flight at once could not be distinguished. The fake would refuse them."""
     client = etcd.client()
     client.latency = 0.1
     manager = make(client, clock)
@@ -167,7 +173,7 @@ async def test_a_hundred_extensions_at_once_are_one_keep_alive(etcd: FakeEtcd, c
                 group.start_soon(extend)
         assert extended == [term] * 100
         assert client.calls["lease_keep_alive"] == before + 1
-        # Those that come while the read is on its way need another: what it shows may be older than they are.
+        # Calls that begin while the read is in flight need another one, because its result may be older than they are.
         async with anyio.create_task_group() as group:
             for number in range(100):
                 group.start_soon(extend)
@@ -177,14 +183,14 @@ async def test_a_hundred_extensions_at_once_are_one_keep_alive(etcd: FakeEtcd, c
 
 
 async def test_an_extension_is_confirmed_by_a_read_sent_after_the_call(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """It promises that the seat was ours at some moment after the call, so an older answer will not do."""
+    """It promises that we were the leader at some moment after the call, so an older response is not enough."""
     client = etcd.client()
     async with leading(client, clock) as (manager, term):
         client.stall_watches()
-        client.delay("txn", times=1)  # of the proposal: none
+        client.delay("txn", times=1)  # the response to the proposal
         client.delay("txn", answer=0.5)
         await until(lambda: client.calls["lease_keep_alive"] == 1)
-        await anyio.sleep(0.1)  # the read was answered with our key standing; its answer is on the way
+        await anyio.sleep(0.1)  # the read was answered while our key existed; its response is in flight
         etcd.delete(term.key)
         with pytest.raises(LeadershipLostError, match="no longer leads"):
             await manager.extend(term)
@@ -211,7 +217,7 @@ async def test_an_extension_without_etcds_response_raises_and_leaves_the_term(
 async def test_the_renewals_of_one_connection_share_their_proposal_and_their_read(
     etcd: FakeEtcd, clock: VirtualClock, number: int, reads: dict[str, int]
 ) -> None:
-    """One keep-alive for each lease, and two transactions for every 128 keys, which is what etcd allows in one."""
+    """They send one keep-alive for each lease, and two transactions for every 128 keys, etcd's limit for one."""
     client = etcd.client()
     managers: list[EtcdLeaderManager] = [make(client, clock, election=f"election-{n}") for n in range(number)]
     async with anyio.create_task_group() as group:

@@ -1,4 +1,4 @@
-"""Leases that are renewed in one round: what becomes of one is not what becomes of the others."""
+"""Leases that are renewed in one round: a failure of one lease does not affect the others."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from tests.sim.world import CONFIG, make, until
 pytestmark = pytest.mark.anyio
 
 PATIENT = Config(enabled=True, id="sim", lease=10, renew=2, retry=3, margin=1)
-"""An attempt may take longer than it is from one renewal to the next."""
+"""An attempt may take longer than the interval between renewals."""
 
 
 async def test_an_extension_does_not_wait_for_a_round_that_is_over_for_its_lease(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """The other lease of the round is tried once more. That attempt confirms nothing of ours."""
+    """The round retries the other lease. That attempt does not confirm our lease."""
     client = etcd.client()
     ours, other = make(client, clock, election="ours"), make(client, clock, election="other")
     async with ours:
         await ours.wait_elected()
         async with other:
             await other.wait_elected()
-            client.delay("lease_keep_alive", times=1)  # of ours: none
+            client.delay("lease_keep_alive", times=1)  # response for our lease: none
             client.lose_answer("lease_keep_alive")
             client.delay("txn", times=3)  # our proposal and read, and the other's proposal: none
             client.delay("txn", answer=0.8)
@@ -54,15 +54,15 @@ async def test_a_round_that_goes_on_for_one_lease_holds_up_no_other(etcd: FakeEt
         async with other:
             await other.wait_elected()
             client.delay("lease_keep_alive", times=1)
-            client.lose_answer("lease_keep_alive", times=2)  # of the other, in both attempts
+            client.lose_answer("lease_keep_alive", times=2)  # response for the other lease: none, in both attempts
             await until(lambda: other.statistics().renewal_failures == 1)
             await anyio.sleep(0.1)
-            # Confirmed late, since the answers of a round are waited for together, and so due at once.
+            # Confirmed late, because the responses of a round are awaited together. So the next renewal is due at once.
             assert seen.times(term.lease_id) == [2, 5]
 
 
 async def test_an_extension_that_waited_past_the_deadline_renews_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """The seat was counted as lost, and must become free, though its work is still ending."""
+    """The leadership was counted as lost and must become free, although its work is still ending."""
     client = etcd.client()
     seen = KeepAlives(etcd)
     manager = make(client, clock)
@@ -104,7 +104,7 @@ async def test_a_clock_need_not_be_hashable(etcd: FakeEtcd) -> None:
 
 
 async def test_a_lease_is_not_renewed_by_the_answers_to_others(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Of hundreds in one round it is the only one that etcd does not answer for."""
+    """Of hundreds in one round it is the only lease without a response from etcd."""
     client = etcd.client()
     async with leaders(client, clock) as managers:
         led = [term for manager in managers if (term := manager.term) is not None]
@@ -166,7 +166,7 @@ def at_keep_alives_of(term: Term, etcd: FakeEtcd, act: Callable[[], Awaitable[No
 async def test_one_lease_that_etcd_refuses_to_renew_costs_no_other_its_leadership(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """The refusal ends the stream, and with it what was under way for the others, each time."""
+    """Each time the refusal ends the stream, with the other leases' requests in flight."""
     client = etcd.client()
     client.latency = 0.005
     async with leaders(client, clock) as managers:
@@ -183,7 +183,7 @@ async def test_one_lease_that_etcd_refuses_to_renew_costs_no_other_its_leadershi
 async def test_one_lease_that_has_run_out_holds_the_others_on_the_stream_up_for_no_longer_than_its_revocation_takes(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """etcd serves a stream in order, and answers for such a lease when it has revoked it: twice a second it does."""
+    """etcd serves a stream in order. It answers for such a lease after revoking it, which it does twice a second."""
     client = etcd.client()
     client.latency = 0.005
     async with leaders(client, clock) as managers:
@@ -205,7 +205,7 @@ async def test_one_lease_that_has_run_out_holds_the_others_on_the_stream_up_for_
 
 
 async def test_one_lease_without_responses_costs_no_other_its_leadership(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """It stands in the way of all behind it on the stream, and again at the next attempt."""
+    """It blocks all leases behind it on the stream, and again at the next attempt."""
     client = etcd.client()
     client.latency = 0.005
     async with leaders(client, clock) as managers:
@@ -219,7 +219,7 @@ async def test_one_lease_without_responses_costs_no_other_its_leadership(etcd: F
 async def test_those_behind_the_first_unanswered_keep_alive_are_renewed_in_the_second_attempt(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """On the new stream, too, they would be behind it."""
+    """They would also be behind it on the new stream."""
     client = etcd.client()
     async with leaders(client, clock, 20) as managers:
         led = [term for manager in managers if (term := manager.term) is not None]
@@ -244,12 +244,12 @@ async def test_those_behind_the_first_unanswered_keep_alive_are_renewed_in_the_s
 async def test_a_slow_round_holds_up_no_lease_of_another_round_and_its_own_no_longer_than_an_attempt(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """It is its read that is slow: keep-alives of all rounds share one stream, which keeps their order."""
+    """Its read is slow. Keep-alives of all rounds share one stream, which keeps their order."""
     client = etcd.client()
     async with leaders(client, clock) as managers:
         led = [term for manager in managers if (term := manager.term) is not None]
         slow = 0.9 * CONFIG.retry
-        victim = led[5].key.encode()  # of the first round
+        victim = led[5].key.encode()  # the read of the first round
         begun = math.inf
 
         async def hold_up(call: Call) -> None:
@@ -270,7 +270,7 @@ async def test_a_slow_round_holds_up_no_lease_of_another_round_and_its_own_no_lo
 
 
 async def test_a_slow_read_holds_up_no_lease_of_another_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Those who wait are confirmed by two keys each, so that one round takes two reads."""
+    """Each waiting candidate is confirmed by two keys, so that one round takes two reads."""
     ahead, client = etcd.client("ahead"), etcd.client("behind")
     async with leaders(ahead, clock, PER_READ), anyio.create_task_group() as group:
         waiting = [make(client, clock, election=f"election-{number}") for number in range(PER_READ)]
@@ -279,7 +279,7 @@ async def test_a_slow_read_holds_up_no_lease_of_another_read(etcd: FakeEtcd, clo
         await until(lambda: all(manager.statistics().queue_position == 1 for manager in waiting))
         await anyio.sleep(0.5)
         reads = client.calls["txn"]
-        client.delay("txn", times=1)  # of the proposal: none
+        client.delay("txn", times=1)  # the response to the proposal: none
         client.delay("txn", answer=0.9 * CONFIG.retry)
         await until(lambda: client.calls["txn"] > reads)
         await anyio.sleep(0.01)

@@ -1,4 +1,4 @@
-"""``etcdleader run`` that gives up: in the time that it was given, and with the status of what is so."""
+"""``etcdleader run`` gives up within its time limit, with the exit status of the actual cause."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DENIED = EtcdRefusedError("etcdserver: permission denied")
 async def give_up(
     client: FakeClient, clock: VirtualClock, *, nowait: bool = False, wait: float | None = None, endpoints: int = 1
 ) -> tuple[int, float]:
-    """Return the exit status, and after how many seconds the process would have ended with it."""
+    """Return the exit status, and after how many seconds the process would have exited."""
     ends: list[tuple[int, float]] = []
     began_at = anyio.current_time()
 
@@ -86,7 +86,7 @@ async def test_one_that_does_not_wait_gives_each_endpoint_one_request(
 
 
 async def test_one_failure_is_no_outage(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """A connection that breaks, or an etcd that elects a leader, costs one request."""
+    """A connection that breaks, or an election of etcd's leader, costs one request."""
     async with leading(etcd, clock):
         client = etcd.client("b")
         client.fail(None, EtcdUnavailableError("connection reset"))
@@ -106,7 +106,7 @@ async def test_the_status_reports_that_another_candidate_leads(
 
 
 async def test_what_was_known_before_etcd_went_away_is_not_claimed(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """The leader may have gone since."""
+    """The leader may have left since."""
     async with leading(etcd, clock):
         client = etcd.client("b")
 

@@ -1,4 +1,4 @@
-"""Schedules that gave two leaders, none, or a key that nobody owns, here or elsewhere. One test tells each of them."""
+"""Schedules that gave two leaders, no leader, or an orphaned key, here or elsewhere. Each test replays one of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_SPACE = EtcdUnavailableError("RESOURCE_EXHAUSTED: etcdserver: mvcc: database 
 
 
 def puts(etcd: FakeEtcd) -> list[bytes]:
-    """Every key of the election that was ever put, in order."""
+    """Return every key of the election that was ever put, in order."""
     return [
         event.kv.key
         for commit in etcd.history
@@ -32,11 +32,11 @@ def puts(etcd: FakeEtcd) -> list[bytes]:
     ]
 
 
-# A late answer to one keep-alive, taken for the answer to another, believed a lease for 2.6 s too long.
+# A late response to one keep-alive was credited to another. The lease was trusted for 2.6 s too long.
 
 
 class WiredClient(FakeClient):
-    """Its keep-alives go through the product's own stream handling, over a wire that the test holds the ends of."""
+    """Sends its keep-alives through the product's stream handling, over a transport that the test controls."""
 
     def __init__(self, etcd: FakeEtcd) -> None:
         super().__init__("wired", etcd._cluster, etcd.members)
@@ -47,13 +47,16 @@ class WiredClient(FakeClient):
         return await self._keep_alives.send(lease_ids, timeout)
 
     async def reaches_etcd(self, lease_id: int) -> KeepAlive:
-        """A keep-alive is applied; returns its answer, which is still on the way."""
+        """Apply a keep-alive. Return its response, which is still in flight."""
         return await self.member.keep_alive(lease_id)
 
 
 async def test_a_late_answer_to_a_lost_keep_alives_elder_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """A is applied and its answer delayed; those after it are lost; A's answer comes when the last one was just sent.
-    Counted from that one's sending, the lease would be believed for seconds after etcd has given the seat away."""
+    """A is applied, and its response is delayed. Later keep-alives are lost.
+
+    A's response arrives just after the last one was sent. Counted from that last sending, the lease would be trusted
+    for seconds after etcd has elected another leader.
+    """
     client = WiredClient(etcd)
     first, second = make(client, clock), make(etcd, VirtualClock(), "successor")
     async with first:
@@ -74,12 +77,15 @@ async def test_a_late_answer_to_a_lost_keep_alives_elder_extends_nothing(etcd: F
             assert term.loss_reason is LossReason.EXPIRED
 
 
-# A name that is used again, on a member that lags.
+# A key name is used again, on a member that lags.
 
 
 async def test_an_old_deletion_of_a_reused_name_elects_no_candidate(clock: VirtualClock) -> None:
-    """Go keeps its lease, and so its key's name, from one candidacy to the next. It resigned and stood again before we
-    joined behind it; the member that our watch is on brings that old DELETE afterwards."""
+    """Go keeps its lease, and so its key's name, from one candidacy to the next.
+
+    Go's candidate resigned and joined again before we joined behind it. The member that serves our watch delivers the
+    old DELETE afterwards.
+    """
     async with FakeEtcd(members=2) as etcd:
         behind = etcd.members[1]
         client = etcd.client("b")
@@ -98,7 +104,7 @@ async def test_an_old_deletion_of_a_reused_name_elects_no_candidate(clock: Virtu
                 client.report_endpoint_failure(client.endpoint_number)
 
         etcd.hooks.append(move)
-        client.delay("watch", request=0.1)  # so that it is the lagging member which creates it
+        client.delay("watch", request=0.1)  # so that the lagging member creates it
         async with manager:
             await until(lambda: len(etcd.keys()) == 2)
             await anyio.sleep(0.5)
@@ -111,13 +117,13 @@ async def test_an_old_deletion_of_a_reused_name_elects_no_candidate(clock: Virtu
                 await manager.wait_elected()
 
 
-# A first try to join that arrives late.
+# A first attempt to join arrives late.
 
 
 async def test_a_join_that_arrives_when_another_candidacy_has_begun_makes_no_key(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Its lease is gone, and nothing can be put on it."""
+    """Its lease has ended, and no key can be put on it."""
     client = etcd.client()
     client.delay("txn", request=30)
     manager = make(client, clock)
@@ -136,8 +142,10 @@ async def test_a_join_that_arrives_when_another_candidacy_has_begun_makes_no_key
 async def test_a_join_that_arrives_while_its_candidacy_ends_makes_a_key_that_goes_with_it(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Our key was deleted by hand, and before we know of it the first try makes it anew: it is not the one we won
-    with, and the revocation takes it along."""
+    """Our key was deleted by hand. Before we detect that, the first attempt creates it again.
+
+    It is not the key that we won with, and the revocation deletes it.
+    """
     client = etcd.client()
     client.latency = 0.1
     client.delay("txn", request=20)
@@ -157,7 +165,7 @@ async def test_a_join_that_arrives_while_its_candidacy_ends_makes_a_key_that_goe
 async def test_a_grant_and_a_join_that_both_arrive_late_last_at_most_a_lease_and_elect_no_candidate(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """The late grant brings the old lease to life again, so the late join finds it. Nobody renews it."""
+    """The late grant creates the old lease again, so the late join finds it. No client renews it."""
     client = etcd.client()
     client.delay("lease_grant", request=20)
     client.delay("txn", request=25)
@@ -178,14 +186,14 @@ async def test_a_grant_and_a_join_that_both_arrive_late_last_at_most_a_lease_and
         assert elected == [first, second]
 
 
-# A watch that broke, or was left behind by a compaction.
+# A watch breaks, or its next revision is compacted.
 
 
 @pytest.mark.parametrize("compacted", [False, True])
 async def test_a_deletion_while_the_watch_was_broken_is_not_missed(
     etcd: FakeEtcd, clock: VirtualClock, *, compacted: bool
 ) -> None:
-    """Neither the predecessor's, nor, once we lead and the watch stands again, our own."""
+    """This holds for the predecessor's deletion, and for our own after we lead and the watch is created again."""
     client = etcd.client()
     first, second = make(etcd, VirtualClock(), "first"), make(client, clock)
     async with first:
@@ -211,7 +219,7 @@ async def test_a_deletion_while_the_watch_was_broken_is_not_missed(
 
 
 async def test_a_deletion_that_overtakes_the_response_of_a_read_is_kept(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """The watch brings it while the answer, which still shows the key, is on the way: the event is the newer."""
+    """The watch delivers it while the response, which still shows the key, is in flight. The event is newer."""
     client = etcd.client()
     first, second = make(etcd, VirtualClock(), "first"), make(client, clock)
     async with first:
@@ -230,7 +238,7 @@ async def test_a_deletion_that_overtakes_the_response_of_a_read_is_kept(etcd: Fa
 
 
 async def test_a_compacted_watch_costs_a_leader_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """It reads, and watches from now on."""
+    """It reads, and watches from the current revision on."""
     client = etcd.client()
     manager = make(client, clock)
     async with manager:
@@ -259,7 +267,7 @@ async def test_a_compacted_watch_costs_a_leader_nothing(etcd: FakeEtcd, clock: V
 async def test_a_join_that_was_applied_but_refused_counts_though_all_later_writes_are_refused(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
-    """Only a read can tell: the alarm is up, and a second put will never come through."""
+    """Only a read shows it: the alarm is raised, and a second put will never be applied."""
     client = etcd.client("b")
     first, manager = make(etcd, VirtualClock(), "first"), make(client, clock)
 
@@ -289,14 +297,14 @@ async def test_a_join_that_was_applied_but_refused_counts_though_all_later_write
         assert not etcd.keys()
 
 
-# Two in one process.
+# Two candidates in one process
 
 
 @pytest.mark.parametrize("connection", ["shared", "one each"])
 async def test_two_electors_of_one_process_and_one_identity_are_two_candidates(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, connection: str
 ) -> None:
-    """The identity is a label: leases, keys and tokens are each one's own."""
+    """The identity is a label. Leases, keys and tokens are separate."""
     monkeypatch.setattr(EtcdLeaderManager, "_draw_identity", lambda _: "sim#abababab")
     shared = etcd.client()
     managers = [make(shared if connection == "shared" else etcd.client(), clock) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""A term's scope, and the campaign around it: what begins when, what ends what, and who is told first."""
+"""A term's scope, and the campaign around it: what begins and ends when, and the order of callbacks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Boom(Exception):
-    """Of the user."""
+    """An error of the user's code."""
 
 
 # Rule 5: the scope
@@ -40,7 +40,7 @@ class Boom(Exception):
 async def test_the_ticker_cancels_the_work_although_the_loops_clock_did_not_advance(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """In suspend it does; the scope's own deadline would come ten seconds late."""
+    """In suspend this happens. The scope's own deadline would come ten seconds late."""
     manager = make(etcd, clock)
     cancelled_at: list[float] = []
 
@@ -64,7 +64,7 @@ async def test_the_ticker_cancels_the_work_although_the_loops_clock_did_not_adva
 async def test_the_loops_deadline_cancels_the_work_where_the_ticker_does_not_run(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
-    """A backstop: a quarter of a margin after the deadline, before the lease can pass on."""
+    """The deadline is a backstop: a quarter of a margin after the lease's deadline, before leadership can change."""
     manager = make(etcd, clock)
     ends: list[float] = []
 
@@ -97,7 +97,7 @@ async def test_the_loops_deadline_cancels_the_work_where_the_ticker_does_not_run
 async def test_on_ousted_is_called_once_per_term_after_the_work_and_before_the_release(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Whatever ends the term, and with work in three places."""
+    """This holds whatever ends the term, and with work in three places."""
     manager = make(etcd, clock)
     at_work: list[object] = []
     ousted: list[Term] = []
@@ -135,7 +135,7 @@ async def test_on_ousted_is_called_once_per_term_after_the_work_and_before_the_r
         group.start_soon(lead)
         group.start_soon(manager.run, work)
         for number, end in enumerate(("delete", "operator", "revoke", "resign", "stop")):
-            await until(lambda: len(elected) == number + 1)  # noqa: B023 - awaited in this round
+            await until(lambda: len(elected) == number + 1)  # noqa: B023 - awaited in this iteration
             await anyio.sleep(0.5)
             term = elected[-1]
             if end == "delete":
@@ -154,7 +154,7 @@ async def test_on_ousted_is_called_once_per_term_after_the_work_and_before_the_r
 
 
 async def test_no_new_candidacy_begins_before_the_old_one_is_closed(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Also where the release takes its time, and the work, and on_ousted."""
+    """This holds even if the release, the work or on_ousted takes long."""
     client = etcd.client()
     client.latency = 0.1
     manager = make(client, clock)
@@ -182,7 +182,7 @@ async def test_no_new_candidacy_begins_before_the_old_one_is_closed(etcd: FakeEt
                 etcd.revoke(term.lease_id)
             else:
                 etcd.delete(term.key)
-            await until(lambda: not term.is_valid())  # noqa: B023 - awaited in this round
+            await until(lambda: not term.is_valid())  # noqa: B023 - awaited in this iteration
         await manager.wait_elected()
     assert order == ["lease_grant", "work ended", "ousted", "lease_revoke"] * 3
 
@@ -284,7 +284,7 @@ LOOPS: tuple[Literal["asyncio", "trio"], ...] = ("asyncio", "trio")
 def test_a_manager_campaigns_on_one_loop_after_another(
     first: Literal["asyncio", "trio"], second: Literal["asyncio", "trio"], waited: bool
 ) -> None:
-    """Also when somebody waited in vain, for a while, before each campaign began."""
+    """This holds even if a caller waited without success, for a while, before each campaign began."""
     managers: list[EtcdLeaderManager] = []
     tokens: list[int] = []
 
@@ -370,7 +370,7 @@ async def test_extend_fails_within_retry_and_the_term_stays(etcd: FakeEtcd, cloc
 
 
 async def test_extend_of_a_key_that_is_gone_raises(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Though the watch has brought nothing."""
+    """This holds even if the watch has delivered nothing."""
     client = etcd.client()
     async with leading(client, clock) as (manager, term):
         await anyio.sleep(0.5)

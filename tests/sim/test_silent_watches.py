@@ -1,4 +1,4 @@
-"""A watch stream that falls silent while all other calls are answered. Renewals would find out, but far later."""
+"""A watch stream falls silent while all other calls are answered. Renewals would detect that, but far later."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from tests.sim.world import Recorder, make, until
 pytestmark = pytest.mark.anyio
 
 CONFIG = Config(enabled=True, id="silent", lease=60, renew=50, retry=2, margin=2)
-"""Renewals are far apart: what is found out earlier, a watch has told."""
+"""Renewals are far apart, so anything detected earlier came from a watch."""
 FOUND = 2 * CONFIG.retry + 0.2
-"""The question after ``retry``, the end of the stream after another, and the next stream."""
+"""The progress request after ``retry``, the end of the stream after another ``retry``, and the next stream."""
 
 
 @pytest.fixture
 async def etcd(anyio_backend: object) -> AsyncIterator[FakeEtcd]:
-    """Three members."""
+    """Provide an etcd of three members."""
     async with FakeEtcd(members=3) as fake:
         yield fake
 
 
 @asynccontextmanager
 async def silenced(client: FakeClient) -> AsyncIterator[None]:
-    """The watch stream falls silent for ever, a moment after it brought something."""
+    """Silence the watch stream permanently, a moment after it has delivered something."""
     await anyio.sleep(1)
     client.silence_watches()
     await anyio.sleep(0.1)
@@ -79,7 +79,7 @@ async def test_a_waiting_candidate_with_a_silent_watch_finds_its_turn_through_a_
 async def test_a_pair_at_rest_requests_progress_once_in_retry_and_keeps_its_streams(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Renewals change no key, so nothing comes by itself."""
+    """Renewals change no key, so no event arrives without a request."""
     client = etcd.client()
     managers = [make(client, clock, name, config=CONFIG) for name in ("a", "b")]
     recorders = [Recorder(manager) for manager in managers]
@@ -97,7 +97,7 @@ async def test_a_pair_at_rest_requests_progress_once_in_retry_and_keeps_its_stre
 
 
 async def test_a_resumed_watch_is_not_taken_for_silent_where_nothing_happens(etcd: FakeEtcd) -> None:
-    """etcd reports no progress while one watch begins at a revision that is still to come: here it never comes."""
+    """etcd reports no progress while a watch begins at a future revision. Here that revision never comes."""
     client = etcd.client()
     etcd.put("k/1")
     got = watch_k(client)
@@ -115,7 +115,7 @@ async def test_a_resumed_watch_is_not_taken_for_silent_where_nothing_happens(etc
 
 
 async def test_a_member_on_which_every_watch_stream_is_silent_is_left(etcd: FakeEtcd) -> None:
-    """One new stream on the same endpoint, then another endpoint."""
+    """The client opens one new stream on the same endpoint, then tries another endpoint."""
     client = etcd.client()
     got = watch_k(client, timeout=2.0)
     for streams in (1, 2):
@@ -132,7 +132,7 @@ async def test_a_member_on_which_every_watch_stream_is_silent_is_left(etcd: Fake
 async def test_a_stalled_network_of_watches_ends_in_no_storm_of_errors_or_streams(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """On no endpoint does a watch bring anything, for ten minutes; leadership stands by its renewals."""
+    """No endpoint delivers a watch event for ten minutes. Renewals keep the leadership."""
     client = etcd.client()
     manager = make(client, clock, config=CONFIG)
     recorder = Recorder(manager)

@@ -1,4 +1,4 @@
-"""Ten thousand leases on one connection: when their keep-alives and reads leave."""
+"""Ten thousand leases on one connection: when their keep-alives and reads are sent."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ HEADER = Header(1, 1, 1, 1)
 
 
 class Silent:
-    """A listener whom nothing interests but what fails."""
+    """A listener that only records failed renewals."""
 
     failures = 0
 
@@ -52,7 +52,7 @@ class Silent:
 
 
 class AllIsWell:
-    """A connection to an etcd that renews every lease, and in which every key stands."""
+    """A connection to an etcd that renews every lease, and in which every key exists."""
 
     endpoint = 0
 
@@ -91,7 +91,7 @@ class AllIsWell:
 
     @asynccontextmanager
     async def leases(self, clock: VirtualClock, many: int) -> AsyncIterator[list[Session]]:
-        """So many, granted at the same moment, kept alive."""
+        """Yield this many leases, granted at the same moment and kept alive."""
         sessions = [
             Session(self, TIMING, clock=Clock(clock), listener=self.listener, owner=self.listener, readable=b"e/")  # type: ignore[arg-type]
             for _ in range(many)
@@ -107,7 +107,7 @@ class AllIsWell:
             group.cancel_scope.cancel()
 
     def busiest(self, window: float) -> int:
-        """The most keep-alives that left within so many seconds."""
+        """Return the highest number of keep-alives that were sent within this many seconds."""
         most = first = inside = 0
         for at, count in self.rounds:
             inside += count
@@ -125,8 +125,10 @@ def _key(operation: Operation) -> KeyValue:
 
 
 async def test_ten_thousand_leases_that_began_together_do_not_leave_in_one_burst(clock: VirtualClock) -> None:
-    """Neither at first nor after a while. They go out in rounds that fit into one read each, one after another, and each
-    lease once in its time."""
+    """This holds at first and later. They are sent in rounds that fit into one read each, one after another.
+
+    Each lease is renewed once per interval.
+    """
     etcd = AllIsWell()
     async with etcd.leases(clock, MANY) as sessions:
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""The token is the create_revision of our own key, however it was found, and whatever else was written meanwhile."""
+"""The token is the create_revision of our key, however the key was found, and whatever else was written meanwhile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 async def test_the_token_of_a_join_without_an_answer_is_its_keys_and_not_the_stores(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Between the put and the read that finds it, others write."""
+    """Other clients write between the put and the read that finds it."""
     client = etcd.client()
     manager = make(client, clock)
     client.lose_answer("txn")
@@ -42,7 +42,7 @@ async def test_the_token_of_a_join_without_an_answer_is_its_keys_and_not_the_sto
 
 
 async def test_the_campaign_ends_though_etcd_has_come_past_what_was_known(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """While the work cleaned up, the restored etcd was written to: the next join alone would not tell any more."""
+    """The restored etcd was written to while the work cleaned up. The next join alone could not detect the restore."""
     manager = make(etcd, clock)
     recorder = Recorder(manager)
 
@@ -64,7 +64,10 @@ async def test_the_campaign_ends_though_etcd_has_come_past_what_was_known(etcd: 
 
 
 async def test_a_terms_own_transactions_do_not_hide_that_etcd_went_back(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Its answers are linearizable: the first one after the restore lies below what the term itself has written."""
+    """Its responses are linearizable.
+
+    The first one after the restore is below the revision that the term itself has written.
+    """
     manager = make(etcd, clock)
     put = etcd3.transactions.Put("register", "x")
     with pytest.raises(EtcdRegressedError):

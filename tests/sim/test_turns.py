@@ -1,4 +1,4 @@
-"""Of thousands who want to ask etcd something, a few do at a time, and the others wait for their turn."""
+"""A few of thousands of callers send requests to etcd at a time, and the others queue."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ async def test_no_more_than_so_many_calls_of_candidacies_are_under_way(etcd: Fak
 async def test_many_managers_that_stop_release_leadership_though_it_takes_longer_than_retry(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """Each waits for etcd's answer to its own call for no longer than that."""
+    """Each waits for etcd's response to its own call for at most that time."""
     client = etcd.client()
     async with leaders(client, clock, MANY) as managers:
-        client.latency = 0.2 * CONFIG.retry  # there, and back
+        client.latency = 0.2 * CONFIG.retry  # request and response
         begun = clock()
         async with anyio.create_task_group() as group:
             for manager in managers:

@@ -1,4 +1,4 @@
-"""A fault of ours in a task that nobody waits for is told, costs the leases it looked after, and nothing else."""
+"""A bug of the library in a background task is reported. It costs the leases that the task renewed, and no others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_renewals_that_break_end_the_term_and_are_restarted(
 async def test_a_keep_alive_that_breaks_costs_an_attempt_and_no_term(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever it raises: that is a fault of ours, for which not all leases of the connection are to pay."""
+    """This holds for any exception. It is a bug of the library, which must not cost all leases of the connection."""
     client = etcd.client()
     manager = make(client, clock)
     recorder = Recorder(manager)
@@ -53,7 +53,7 @@ async def test_a_keep_alive_that_breaks_costs_an_attempt_and_no_term(
 async def test_a_start_that_fails_before_the_candidate_has_joined_raises_there(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """`tg.start` returns when the candidate stands, and never otherwise."""
+    """`tg.start` returns only after the candidate is queued."""
 
     class Boom(Exception):
         pass

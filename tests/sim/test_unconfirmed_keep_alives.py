@@ -1,4 +1,4 @@
-"""Keep-alives that etcd acknowledges though the lease is as good as gone: a read must confirm each."""
+"""etcd acknowledges keep-alives of leases that are about to end, so a read must confirm each renewal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ pytestmark = pytest.mark.anyio
 async def test_a_lease_whose_revocation_is_committed_and_not_applied_is_not_extended_by_a_keep_alive(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """etcd 3.7 acknowledges it by default (FastLeaseKeepAlive). The watch is silent, so only the read tells."""
+    """etcd 3.7 acknowledges it by default (FastLeaseKeepAlive).
+
+    The watch is silent, so only the read shows the loss.
+    """
     client = etcd.client()
     async with make(client, clock) as manager:
         term = await manager.wait_elected()
@@ -50,7 +53,7 @@ async def test_an_etcd_that_waits_until_it_has_applied_acknowledges_no_such_keep
 
 
 async def test_a_renewal_in_the_middle_of_a_revocation_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Every etcd deletes the keys first and forgets the lease then (etcd#14758)."""
+    """Every etcd deletes the keys first and then the lease (etcd#14758)."""
     client = etcd.client()
     async with make(client, clock) as manager:
         term = await manager.wait_elected()

@@ -1,4 +1,4 @@
-"""asyncio's CancelledError that nobody requested: work or a callback awaits a task that other code has cancelled."""
+"""asyncio's CancelledError without a request: work or a callback awaits a task that other code has cancelled."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_a_helper_that_is_cancelled_when_the_term_ends_is_no_failure(
 async def test_a_program_that_cancels_all_its_tasks_gets_no_error_from_the_library(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As asyncio.run does at its end, in the order of a set."""
+    """asyncio.run does this at its end, in the order of a set."""
 
     async def work(term: Term) -> None:
         await anyio.sleep_forever()
@@ -175,7 +175,7 @@ async def test_a_cancelled_task_that_the_block_awaits_comes_out_of_it_as_itself(
 
 @pytest.mark.parametrize("kind", ["etcd", "noop"])
 async def test_terms_that_end_at_once_do_not_spin(etcd: FakeEtcd, clock: VirtualClock, kind: str) -> None:
-    """Neither on etcd nor without it: the first pause of the back-off is between two candidacies."""
+    """This holds with and without etcd. The first pause of the back-off is between two candidacies."""
     manager = make(etcd, clock) if kind == "etcd" else NoopLeaderManager(CONFIG, ELECTION)
 
     @manager.on_elected

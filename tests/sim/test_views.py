@@ -1,4 +1,4 @@
-"""What is seen from outside: the log, on_error, statistics, and what threads see."""
+"""The views from outside: the log, on_error, statistics, and is_leader() in threads."""
 
 from __future__ import annotations
 
@@ -69,8 +69,11 @@ async def test_elected_and_ousted_are_one_info_line_each_with_token_and_reason(
 async def test_an_outage_is_reported_per_outage_and_not_per_attempt(
     etcd: FakeEtcd, clock: VirtualClock, log: pytest.LogCaptureFixture
 ) -> None:
-    """WARNING when renewals begin to fail, with the time left; ERROR once when less than a third of the lease is left;
-    INFO when they are back. on_error once per kind; statistics count each."""
+    """The log has a WARNING when renewals begin to fail, with the time left, and an INFO when they succeed again.
+
+    It has one ERROR when less than a third of the lease is left. on_error is called once per kind; statistics count
+    each.
+    """
     client = etcd.client()
     manager = make(client, clock)
     errors: list[Exception] = []
@@ -82,7 +85,7 @@ async def test_an_outage_is_reported_per_outage_and_not_per_attempt(
             log.clear()
             client.partition()
             await until(lambda: term.remaining() < 0.5)
-            # The watches may be the first to notice, and have a line of their own.
+            # The watches may detect it first, and log separate lines.
             (warning,) = (line for line in lines(log, logging.WARNING) if "etcd request failed" not in line)
             assert "began to fail" in warning
             assert " s left" in warning
@@ -247,7 +250,7 @@ async def test_statistics_have_the_age_of_the_last_renewal_and_the_least_time_le
 
 
 async def test_statistics_follow_the_queue(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """As last seen: the third watches the second only, and is not woken to count."""
+    """The figures are those last seen. The third candidate watches the second only, and is not woken to count."""
     managers = [make(etcd, clock, name) for name in "abc"]
     last = managers[2]
     places: list[int | None] = [last.statistics().queue_position]
@@ -268,8 +271,10 @@ async def test_statistics_follow_the_queue(etcd: FakeEtcd, clock: VirtualClock) 
 
 @contextmanager
 def threads_looking(manager: EtcdLeaderManager, count: int) -> Iterator[tuple[list[int], list[BaseException]]]:
-    """Threads that ask all the time, checking that no token comes back once it was False; how often each has looked,
-    and what was wrong."""
+    """Threads that poll, checking that no token becomes valid again.
+
+    Yields the numbers of polls of each thread, and the violations.
+    """
     looks, wrong, over = [0] * count, list[BaseException](), threading.Event()
 
     def look(number: int) -> None:
@@ -291,7 +296,7 @@ def threads_looking(manager: EtcdLeaderManager, count: int) -> Iterator[tuple[li
                 assert numbers.last_renewal_age is None or numbers.last_renewal_age >= 0
                 repr(manager)
                 looks[number] += 1
-        except BaseException as error:  # noqa: BLE001 - told to the test
+        except BaseException as error:  # noqa: BLE001 - reported to the test
             wrong.append(error)
 
     threads = [threading.Thread(target=look, args=(number,), daemon=True) for number in range(count)]
@@ -311,7 +316,10 @@ def threads_looking(manager: EtcdLeaderManager, count: int) -> Iterator[tuple[li
 async def test_eight_threads_may_call_is_leader_during_elections_and_losses(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """No lock, no torn state, and never True again for a token. Each change is seen by every thread before the next."""
+    """There is no lock, no torn state, and no token that is valid again.
+
+    Every thread sees each change before the next one.
+    """
     manager = make(etcd, clock)
     with threads_looking(manager, 8) as (looks, wrong):
 
@@ -339,7 +347,7 @@ async def test_eight_threads_may_call_is_leader_during_elections_and_losses(
 
 
 class EndsMeanwhile(EtcdLeaderManager):
-    """Its candidacy ends at the worst moment: just after another thread has looked whether there is one."""
+    """Ends its candidacy at the worst moment: just after another thread has checked whether there is one."""
 
     armed = False
 

@@ -1,4 +1,4 @@
-"""Virtual time itself: it passes when everybody waits, and only then."""
+"""Virtual time itself: it passes if all tasks wait, and only then."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _be_slow() -> str:
 
 
 async def test_ten_minutes_take_no_time() -> None:
-    """Otherwise nobody would test what happens in ten minutes."""
+    """So tests can cover ten minutes."""
     started, real = anyio.current_time(), time.monotonic()
     await anyio.sleep(600)
     assert anyio.current_time() - started == pytest.approx(600)
@@ -26,14 +26,14 @@ async def test_ten_minutes_take_no_time() -> None:
 
 
 async def test_a_thread_is_waited_for_when_no_timer_is_set() -> None:
-    """Virtual time must not make a loop spin, or end, because a thread is all there is to wait for."""
+    """Virtual time must not make a loop spin, or end, while it waits for a thread only."""
     before = anyio.current_time()
     assert await anyio.to_thread.run_sync(_be_slow) == "done"
     assert anyio.current_time() == before
 
 
 async def test_a_clock_can_be_moved_apart_from_the_loop(clock: VirtualClock) -> None:
-    """As a suspended machine's boot time is: its loop has slept through."""
+    """A suspended machine's boot time does this: the loop's clock stands still meanwhile."""
     assert clock() == anyio.current_time()
     clock.advance(60)
     await anyio.sleep(1)
@@ -41,7 +41,7 @@ async def test_a_clock_can_be_moved_apart_from_the_loop(clock: VirtualClock) -> 
 
 
 async def test_a_clock_can_run_at_a_rate_of_its_own(clock: VirtualClock) -> None:
-    """Clocks of two machines drift; a change of rate is no step."""
+    """The clocks of two machines drift. A change of rate is no step."""
     started = clock()
     clock.rate = 1.5
     assert clock() == started
@@ -50,5 +50,5 @@ async def test_a_clock_can_run_at_a_rate_of_its_own(clock: VirtualClock) -> None
 
 
 async def test_a_clock_may_be_read_from_a_thread(clock: VirtualClock) -> None:
-    """`is_leader()` may be, and reads it."""
+    """`is_leader()` may be called from a thread, and reads the clock."""
     assert await anyio.to_thread.run_sync(clock) == clock()

@@ -29,7 +29,7 @@ class Handle:
 
 
 class Watches:
-    """Records the watches that are created, and what their owner reports."""
+    """Records the watches that are created, and the reports of their owner."""
 
     def __init__(self) -> None:
         self.sinks: list[WatchSink] = []

@@ -1,4 +1,4 @@
-"""How a candidate comes to lead, and what it costs."""
+"""Check how a candidate is elected, and how many requests that takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_lone_candidate_leads_after_a_grant_and_a_transaction(
     etcd: FakeEtcd, clock: Callable[[], float]
 ) -> None:
-    """The transaction that puts the key reads the queue, too: no third request."""
+    """The transaction that puts the key also reads the queue, so there is no third request."""
     manager = make(etcd, clock)
     async with manager:
         await manager.wait_elected()
@@ -38,7 +38,7 @@ async def test_the_next_in_line_wins_by_the_event_with_no_further_read(
         await first.wait_elected()
         async with second:
             await until(lambda: len(etcd.keys()) == 2)
-            await anyio.sleep(0.5)  # its watch stands
+            await anyio.sleep(0.5)  # its watch exists
             before = Counter(etcd.calls)
             await first.stop()
             term = await second.wait_elected()
@@ -64,13 +64,13 @@ async def test_candidates_lead_in_the_order_in_which_they_joined(etcd: FakeEtcd,
     async with anyio.create_task_group() as group:
         for number, manager in enumerate(managers):
             group.start_soon(stand, manager)
-            await until(lambda: len(etcd.keys()) == number + 1)  # noqa: B023 - awaited in this round
+            await until(lambda: len(etcd.keys()) == number + 1)  # noqa: B023 - awaited in this iteration
     assert order == [manager.identity for manager in managers]
     assert tokens == sorted(tokens)
 
 
 async def test_one_deletion_wakes_one_candidate(etcd: FakeEtcd, clock: Callable[[], float]) -> None:
-    """The third and later watch their predecessor and their own key: no herd comes to read."""
+    """Candidates from the third on watch their predecessor and their own key, so that not all of them read."""
     managers = await queue_up(etcd, clock, 6)
     async with anyio.create_task_group() as group:
         for manager in managers:
@@ -79,7 +79,7 @@ async def test_one_deletion_wakes_one_candidate(etcd: FakeEtcd, clock: Callable[
         before = Counter(etcd.calls)
         await managers[3].stop()
         await anyio.sleep(0.5)
-        # The one behind it reads where it stands now; nobody else does.
+        # The candidate behind it reads its position now. No other candidate does.
         spent = Counter(etcd.calls) - before
         assert spent["range"] == 1
         assert spent["txn"] == 0
@@ -89,8 +89,7 @@ async def test_one_deletion_wakes_one_candidate(etcd: FakeEtcd, clock: Callable[
 async def test_a_candidate_that_waits_watches_itself_first_and_then_its_predecessor(
     etcd: FakeEtcd, clock: Callable[[], float]
 ) -> None:
-    """Always in that order: in the order of a set, which differs from process to process, no seed would show the same
-    schedule again."""
+    """The order is fixed. The order of a set differs between processes, and no seed would repeat the same schedule."""
     managers = await queue_up(etcd, clock, 12)
     watched: dict[str, list[bytes]] = {}
 
@@ -112,7 +111,7 @@ async def test_a_candidate_that_waits_watches_itself_first_and_then_its_predeces
 async def test_a_candidate_that_joined_while_the_leader_left_leads_at_once(
     etcd: FakeEtcd, clock: Callable[[], float]
 ) -> None:
-    """Its watch is late, and the leader's DELETE falls before it: the watch's revision shows the gap."""
+    """Its watch is late, and the leader's DELETE came before it. The watch's revision shows the gap."""
     first, second = await queue_up(etcd, clock, 2)
     async with first:
         leader = await first.wait_elected()
@@ -129,14 +128,14 @@ async def test_a_candidate_that_joined_while_the_leader_left_leads_at_once(
             with anyio.fail_after(2):
                 assert (await second.wait_elected()).token > leader.token
             assert not etcd.hooks
-            # The first one stands again, behind it.
+            # The first one joins again, behind it.
             assert first.term is not leader
 
 
 async def test_a_foreign_key_without_a_lease_blocks_the_queue_as_it_does_in_go(
     etcd: FakeEtcd, clock: Callable[[], float]
 ) -> None:
-    """Every key under the prefix counts, and nobody else's key is ever deleted."""
+    """Every key under the prefix counts, and no foreign key is ever deleted."""
     etcd.put(f"{ELECTION}/by-hand", "somebody")
     manager = make(etcd, clock)
     async with manager:

@@ -1,5 +1,7 @@
-"""The next in line wins by its predecessor's DELETE alone. Here are the cases in which it must not: a read comes first,
-or nobody wins at all."""
+"""The next in line wins by its predecessor's DELETE alone.
+
+These are the cases in which it must not: a read comes first, or no candidate wins.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ class Next:
 
     Attributes:
         own: Its key.
-        read_at: When its reads of the queue had been done.
+        read_at: The times at which its reads of the queue were done.
     """
 
     etcd: FakeEtcd
@@ -37,7 +39,7 @@ class Next:
     read_at: list[float]
 
     def break_the_watch(self, *, compact: bool) -> None:
-        """And have things happen that it does not see."""
+        """Break its watch, and let changes happen that it does not receive."""
         self.client.partition()
         self.client.break_streams()
         for number in range(10):
@@ -70,7 +72,7 @@ async def next_in_line(etcd: FakeEtcd, clock: VirtualClock) -> AsyncIterator[Nex
 async def test_after_a_gap_in_the_watch_the_predecessors_deletion_elects_no_candidate_before_a_read(
     etcd: FakeEtcd, clock: VirtualClock, *, compact: bool
 ) -> None:
-    """The DELETE comes on a watch that stands again, while the answer to the read is still on its way."""
+    """The DELETE arrives on a watch that was created again, while the response to the read is still in flight."""
     async with next_in_line(etcd, clock) as candidate:
         candidate.break_the_watch(compact=compact)
         candidate.client.heal()
@@ -89,7 +91,7 @@ async def test_after_a_gap_in_the_watch_the_predecessors_deletion_elects_no_cand
 async def test_a_candidate_that_lost_its_key_in_a_gap_does_not_win_by_later_events(
     etcd: FakeEtcd, clock: VirtualClock, *, compact: bool
 ) -> None:
-    """Whether its own DELETE is told late or, since it was compacted, never."""
+    """This holds whether its own DELETE is delivered late or, because of a compaction, never."""
     async with next_in_line(etcd, clock) as candidate:
         candidate.client.partition()
         candidate.client.break_streams()
@@ -108,7 +110,7 @@ async def test_a_candidate_that_lost_its_key_in_a_gap_does_not_win_by_later_even
 async def test_a_watch_that_was_created_late_elects_no_candidate_before_a_read(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """It begins now, and what lies between the reading of the queue and that is not known."""
+    """It begins at the current revision. Changes between the read of the queue and that revision are unknown."""
     client = etcd.client("late")
     first, manager = make(etcd, VirtualClock(), "first"), make(client, clock)
     async with first:
@@ -127,7 +129,7 @@ async def test_a_watch_that_was_created_late_elects_no_candidate_before_a_read(
 
 
 async def test_a_candidate_past_its_deadline_does_not_win_by_an_event(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """The machine was suspended, and the DELETE is the first that is heard."""
+    """The machine was suspended, and the DELETE is the first message received."""
     async with next_in_line(etcd, clock) as candidate:
         clock.advance(CONFIG.lease - CONFIG.margin)
         etcd.delete(candidate.leader.key)
@@ -169,7 +171,7 @@ async def test_foreign_keys_that_come_and_go_behind_elect_no_candidate(etcd: Fak
 async def test_a_key_created_again_under_the_predecessors_name_is_queued_behind_ours(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """A name is no place in the queue: the revision of its creation is."""
+    """The order of the queue is that of the revisions of creation, not of names."""
     async with next_in_line(etcd, clock) as candidate:
         candidate.client.stall_watches()
         etcd.delete(candidate.leader.key)

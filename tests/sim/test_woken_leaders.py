@@ -1,4 +1,4 @@
-"""etcd's former leaders wake up and revoke live leases, and members report raft terms that are over (rules 3 and 8)."""
+"""etcd's former leaders wake up and revoke live leases, and members report old raft terms (rules 3 and 8)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BELIEVED = CONFIG.lease - CONFIG.margin
 
 @pytest.mark.parametrize("watches", ["working", "silent"])
 async def test_a_former_leader_of_etcd_that_wakes_up_costs_no_leadership(clock: VirtualClock, watches: str) -> None:
-    """It revokes what has expired in its stale lessor: leases that were renewed for long with its successor."""
+    """It revokes leases that have expired in its stale lessor. Its successor has renewed them for long."""
     async with FakeEtcd(members=3) as etcd:
         client, behind = etcd.client(), etcd.client("behind")
         async with leaders(client, clock, 30) as managers, leaders_to_be(behind, clock, 30):
@@ -71,7 +71,7 @@ class Crowd:
 
 
 async def test_leases_are_revoked_where_their_keys_have_not_moved(clock: VirtualClock) -> None:
-    """Those of candidates far back, which lose their places: so the schedule bites."""
+    """Candidates far back lose their places, which shows that the schedule is effective."""
     async with FakeEtcd(members=3) as etcd:
         managers = [make(etcd, clock, name) for name in "abcd"]
         async with anyio.create_task_group() as group:
@@ -93,12 +93,12 @@ async def test_leases_are_revoked_where_their_keys_have_not_moved(clock: Virtual
 async def test_a_follower_that_caught_up_by_a_snapshot_confirms_nothing_under_its_old_raft_term(
     clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It answers keep-alives and reads with the old term, until it has applied an entry and set that entry's term."""
+    """It answers keep-alives and reads with the old term until it has applied an entry and adopted the entry's term."""
     async with FakeEtcd(members=5) as etcd:
         follower = etcd.members[0]
         follower.answers_early = True
         client = etcd.client(endpoints=[follower])
-        # A move takes its time, so that the former leader would wake up before it.
+        # A move takes time, so that the former leader would wake up before it.
         monkeypatch.setattr(random, "uniform", lambda low, high: high)
         async with leading(client, clock) as (manager, term):
             client.stall_watches()
@@ -140,7 +140,7 @@ async def test_a_read_that_another_member_answers_confirms_nothing(clock: Virtua
 async def test_a_time_to_live_of_zero_that_the_read_contradicts_costs_nothing(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A former leader of etcd says so of a lease that it does not know."""
+    """A former leader of etcd reports it for a lease of which it has no record."""
     client = etcd.client()
     send = client.lease_keep_alive
     calls = 0
@@ -168,7 +168,7 @@ async def test_a_leader_is_trusted_by_the_lease_that_its_key_has_moved_to(etcd: 
 
 
 async def test_a_move_that_a_renewal_finds_done_is_not_sent_again(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """It would put the key once more, which is a request to step down."""
+    """It would put the key again, which is a request to step down."""
     client = etcd.client()
     seen = Seen(etcd)
     held = anyio.Event()

@@ -1,4 +1,4 @@
-"""What work and callbacks may do: hang, raise, return, swallow their cancellation, stop their own campaign."""
+"""Check what work and callbacks may do: hang, raise, return, swallow cancellation, stop their own campaign."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLACES = (*WORKPLACES, "on_ousted", "on_error")
 
 
 class Boom(Exception):
-    """Of the user."""
+    """An error of the user's code."""
 
 
 async def nothing(*arguments: object) -> None:
@@ -42,7 +42,7 @@ async def nothing(*arguments: object) -> None:
 async def campaigning(
     manager: EtcdLeaderManager, place: str, act: Callable[[], Awaitable[object]]
 ) -> AsyncIterator[list[object]]:
-    """Campaign with ``act`` in one place, as ``run`` does; what became of the campaign stands in the list at its end."""
+    """Campaign with ``act`` in one place, as ``run`` does. The outcome of the campaign is appended to the list."""
     ended: list[object] = []
 
     async def work(term: Term) -> None:
@@ -55,7 +55,7 @@ async def campaigning(
                     await act()
                     await nothing()
             except NotLeaderError:
-                # The term was lost, or the campaign has ended: then its end ends this, too.
+                # The term was lost or the campaign has ended. That also ends this.
                 await anyio.sleep(0.1)
 
     async def campaign() -> None:
@@ -76,7 +76,7 @@ async def campaigning(
 
 
 def provoke(etcd: FakeEtcd, client: FakeClient, place: str) -> None:
-    """Make the callbacks of this place run, where being elected is not enough."""
+    """Trigger the callbacks of this place, if being elected is not enough."""
     if place == "on_ousted":
         etcd.revoke(next(iter(etcd.leases())))
     elif place == "on_error":
@@ -84,7 +84,7 @@ def provoke(etcd: FakeEtcd, client: FakeClient, place: str) -> None:
 
 
 async def asking(ask: Callable[[], Awaitable[object]], told: list[str]) -> None:
-    """Ask for it, and tell how that came out; it must have taken no time."""
+    """Call it, and append the outcome. The call must take no time."""
     asked_at = anyio.current_time()
     told.append("asked")
     try:
@@ -102,7 +102,7 @@ async def asking(ask: Callable[[], Awaitable[object]], told: list[str]) -> None:
 async def test_stop_from_inside_requests_it_and_never_waits_for_itself(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
-    """In the work it is cancelled together with it; in the other callbacks it returns at once."""
+    """In the work, the call is cancelled together with the work. In the other callbacks it returns at once."""
     client = etcd.client()
     manager = make(client, clock)
     told: list[str] = []
@@ -153,7 +153,7 @@ async def test_resign_from_inside_requests_it_and_the_candidate_rejoins(
 async def test_called_where_no_cancellation_is_delivered_they_return_at_once(
     etcd: FakeEtcd, clock: VirtualClock, name: str, place: str
 ) -> None:
-    """To wait there would be to wait for oneself, for ever: in a shielded scope, and in clean-up that asks again."""
+    """If they waited, they would wait for themselves forever. The places: a shielded scope, and clean-up code."""
     manager = make(etcd, clock)
     returned: list[float] = []
 
@@ -210,7 +210,7 @@ ENTRIES: dict[str, Callable[[EtcdLeaderManager], Awaitable[Any]]] = {
 async def test_what_a_callback_or_the_work_raises_comes_out_as_itself_after_the_release(
     etcd: FakeEtcd, clock: VirtualClock, entry: str, place: str, error: BaseException
 ) -> None:
-    """Not a copy, not in a group of ours; a group of the user's stays one."""
+    """It is not copied, and not put into a group of the library. A group that the user raised stays one."""
     client = etcd.client()
     manager = make(client, clock)
 
@@ -246,7 +246,7 @@ async def test_what_a_block_raises_comes_out_as_itself_after_the_release(
 async def test_a_group_of_the_works_own_tasks_is_not_wrapped_when_one_of_them_fails_at_the_end(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """On trio such a group holds the cancellation, too, until a scope takes that out."""
+    """On trio such a group also holds the cancellation, until a scope takes that out."""
     manager = make(etcd, clock)
 
     async def fail_when_cancelled() -> None:
@@ -294,7 +294,7 @@ async def test_several_failing_callbacks_are_one_group(etcd: FakeEtcd, clock: Vi
 async def test_leadership_does_not_pass_while_work_runs_on_after_its_cancellation(
     etcd: FakeEtcd, clock: VirtualClock, place: str, way: str, how: str
 ) -> None:
-    """As long as the lease stands: the next in line waits for the work, not for the mark."""
+    """This holds as long as the lease exists: the next in line waits for the work, not for the mark."""
     manager, successor = make(etcd, clock, "a"), make(etcd, clock, "b")
     at_work: list[str] = []
     seen: list[list[str]] = []
@@ -360,7 +360,7 @@ async def test_work_that_hangs_for_ever_is_ended_by_a_loss(etcd: FakeEtcd, clock
             term = await manager.wait_elected()
             await anyio.sleep(1)
             etcd.revoke(term.lease_id)
-            await until(lambda: not term.is_valid(), timeout=1)  # noqa: B023 - awaited in this round
+            await until(lambda: not term.is_valid(), timeout=1)  # noqa: B023 - awaited in this iteration
         await manager.stop()
         await until(lambda: ended)
     assert manager.statistics().losses == {LossReason.DELETED: 3}
@@ -370,7 +370,7 @@ async def test_work_that_hangs_for_ever_is_ended_by_a_loss(etcd: FakeEtcd, clock
 async def test_an_error_of_our_own_in_a_term_ends_the_campaign_and_names_the_term_failed(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, entry: str
 ) -> None:
-    """It came out, and the term had ended as EXPIRED: nobody would have looked for it."""
+    """Without this it was raised while the term ended as EXPIRED, and the cause stayed hidden."""
     manager = make(etcd, clock)
     error = AttributeError("ours")
 

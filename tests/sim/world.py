@@ -1,4 +1,4 @@
-"""Managers on a fake etcd, on virtual time."""
+"""Managers on a fake etcd, in virtual time."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def until(holds: Callable[[], Any], timeout: float = 60, *, step: float = 
 
 
 Oldest = tuple[str, int, int]
-"""A key, its create_revision, its lease."""
+"""A key, its create_revision and its lease."""
 
 
 def oldest_keys(etcd: FakeEtcd, election: str | None = None) -> dict[str, Oldest]:
