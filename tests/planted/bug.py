@@ -1,7 +1,7 @@
-"""A planted bug: one place in the product, broken on purpose in a copy of it, and the test that must notice.
+"""A planted bug: a deliberate mistake in a copy of the package, and the test that must detect it.
 
-The bugs are in the folder ``bugs``, by the rules that they break. To add one: name the rule, quote as little as finds
-the place, write what is wrong there, and name the test that notices.
+The folder ``bugs`` has the bugs, grouped by the rules that they break. To add one, name the rule and the test. Quote
+the shortest text that identifies the place, and write the mistake.
 """
 
 from __future__ import annotations
@@ -43,12 +43,15 @@ RULES = (
     "registration",
     "once",
 )
-"""What docs/design.md promises, in its words."""
+"""The promises of docs/design.md, in its terms."""
 
 _ROOT = Path(__file__).parents[2]
 PACKAGE = _ROOT / "src" / "etcdleader"
 _TIME_LIMIT = 120
-"""Seconds. Far more than any of these tests takes on virtual time; a bug that makes one hang is found by that, too."""
+"""Seconds.
+
+This is far more than any of these tests takes on virtual time. It also ends a test that a bug makes hang.
+"""
 _OPTIONS = (
     "-q",
     "-x",
@@ -56,7 +59,7 @@ _OPTIONS = (
     "--tb=line",
     "--import-mode=importlib",
     "--override-ini=addopts=",
-    # What these bugs' tests do not need, and which takes its time to load or to write.
+    # These tests do not need them, and they take time to load or to write.
     "-pno:cacheprovider",
     "-pno:hypothesispytest",
     "-pno:xdist",
@@ -65,15 +68,15 @@ _OPTIONS = (
 
 
 _BROKEN = re.compile(r"\b(AttributeError|NameError|UnboundLocalError|ImportError|ModuleNotFoundError|SyntaxError)\b")
-"""What a test meets after a renaming that the bug has not followed: any test turns red by it."""
+"""Errors after a renaming that the bug has not followed. They would turn any test red."""
 
 
 @dataclass(frozen=True)
 class Bug(Change):
-    """What somebody might write, or forget.
+    """A plausible mistake in the package.
 
     Attributes:
-        name: What is wrong then.
+        name: The mistake.
         rule: The one of ``RULES`` that it breaks.
         test: The test that turns red: the beginning of its name.
     """
@@ -84,7 +87,7 @@ class Bug(Change):
 
 
 def find_tests(beginning: str, tests: Path = _ROOT / "tests") -> list[str]:
-    """Find the tests whose names begin so, in whatever file they are; returns what pytest is told to run them.
+    """Find the tests whose names begin like this, in any file. Return pytest's arguments to run them.
 
     Raises:
         AssertionError: No file has such a test, or several files have one.
@@ -112,10 +115,10 @@ def _tests(folder: Path) -> list[tuple[Path, list[str]]]:
 
 
 class Forker:
-    """Runs tests, each time in a process of its own that need not load pytest, both loops and gRPC first."""
+    """Runs each test in a forked process, which need not load pytest, both loops and gRPC first."""
 
     def __init__(self) -> None:
-        """Start it."""
+        """Start the process that forks."""
         environment = {**os.environ, "PYTHONPATH": ""}
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__).with_name("forker.py"))],
@@ -127,7 +130,7 @@ class Forker:
         )
 
     def run_tests(self, folder: Path, *tests: str, seconds: float = _TIME_LIMIT) -> subprocess.CompletedProcess[str]:
-        """Run tests on the package in ``folder``; one that hangs has failed."""
+        """Run tests on the package in ``folder``. A test that hangs has failed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         arguments = [*_OPTIONS, *tests]
@@ -141,7 +144,7 @@ class Forker:
         return subprocess.CompletedProcess(arguments, code, said)
 
     def check_that_its_test_turns_red(self, bug: Bug, folder: Path) -> None:
-        """Plant it in ``folder``, and run the test that must notice."""
+        """Plant the bug in ``folder``, and run the test that must detect it."""
         tests = find_tests(bug.test)
         done = self.run_tests(plant(PACKAGE, folder, bug), *tests)
         assert done.returncode == 1, f"{' '.join(tests)} did not notice:\n{done.stdout}"
@@ -150,7 +153,7 @@ class Forker:
         assert wrong is None, f"{bug.name} is no bug but a broken program ({wrong}):\n{done.stdout}"
 
     def close(self) -> None:
-        """End it."""
+        """End the process that forks."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()

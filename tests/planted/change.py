@@ -1,4 +1,4 @@
-"""Changes to a copy of the package. A change names the definition that holds its place, and no file."""
+"""Changes to a copy of the package. A change names the definition that contains its place, and no file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ("Change", "plant")
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A place in the package, and what is put there.
+    """A place in the package, and its replacement.
 
     Attributes:
-        within: The function, method, class or module constant that holds the place, by its bare name. Where the pattern
+        within: The bare name of the function, method, class or module constant that contains the place. If the pattern
             fits in two of the same name, the name of the class or of the outer function comes first, and a dot.
-        pattern: A regular expression that is found exactly once there. White space in it stands for any white space.
+        pattern: A regular expression that matches exactly once there. White space in it matches any white space.
         replacement: As for ``re.sub``. Lines after the first get the indentation of the line on which the place begins.
     """
 
@@ -67,7 +67,7 @@ def _only_place(change: Change, package: Path) -> _Place:
         for name, begin, end in _definitions(text):
             if f".{name}".endswith(f".{change.within}"):
                 held.append(_where(package, path, text, begin, name))
-                # Where a definition holds another one of its name, both bring the same match.
+                # If a definition contains another one of its name, both yield the same match.
                 for match in pattern.finditer(text, begin, end):
                     place = _Place(path, text, match, _where(package, path, text, match.start(), name))
                     found[path, match.start()] = place
@@ -96,12 +96,12 @@ def _changed(change: Change, place: _Place, package: Path) -> str:
     if ast.dump(ast.parse(changed)) == ast.dump(ast.parse(text)):
         raise AssertionError(f"{place}\nmeans the same with {replacement!r} instead")
     if unknown := _unknown(changed, text, package):
-        raise AssertionError(f"{place}\nwith {replacement!r} instead: {package.name} knows no {', '.join(unknown)}")
+        raise AssertionError(f"{place}\nwith {replacement!r} instead: {package.name} has no {', '.join(unknown)}")
     return changed
 
 
 def _unknown(changed: str, text: str, package: Path) -> list[str]:
-    """Find the names that the change uses and the package does not have: they alone turn any test red."""
+    """Find the names that the change uses and the package does not have. They alone would turn any test red."""
     used, bound = _names(ast.parse(changed))
     candidates = used - _names(ast.parse(text))[0] - bound - set(dir(builtins))
     return sorted(
@@ -124,7 +124,7 @@ def _names(tree: ast.Module) -> tuple[set[str], set[str]]:
 
 def _modules(package: Path) -> Iterator[tuple[Path, str]]:
     for path in sorted(package.rglob("*.py")):
-        if path.parent.name != "testing":  # what simulates is no place for a bug of the product
+        if path.parent.name != "testing":  # the simulation is no place for a bug of the product
             yield path, path.read_text(encoding="utf-8")
 
 
@@ -135,7 +135,7 @@ def _where(package: Path, path: Path, text: str, at: int, name: str) -> str:
 
 @functools.cache
 def _definitions(text: str) -> list[tuple[str, int, int]]:
-    """List what a module defines: each qualified name, and where its lines begin and end in the text."""
+    """List the definitions of a module: the qualified name of each, and the begin and end of its lines in the text."""
     lines = [0, *(newline.end() for newline in re.finditer("\n", text)), len(text)]
     found: list[tuple[str, int, int]] = []
 

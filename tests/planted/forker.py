@@ -1,7 +1,7 @@
-"""Runs pytest again and again, each time in a process forked off this one, which has loaded what takes long to load.
+"""Runs pytest repeatedly, each time in a process forked from this one, which has loaded the slow libraries.
 
-Spoken to by lines of JSON, one order and one answer each; see ``Forker`` in ``bug.py``. It never loads the package that is
-tested: each order says where its own copy is.
+It receives orders and sends responses as lines of JSON; see ``Forker`` in ``bug.py``. It never loads the tested
+package: each order names the folder of a copy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 import traceback
 from typing import Any, NoReturn
 
-# For the processes that are forked off.
+# For the forked processes.
 import anyio._backends._asyncio
 import anyio._backends._trio  # noqa: F401
 import grpc  # noqa: F401
@@ -26,7 +26,7 @@ HUNG, BROKEN = -1, 70
 
 
 def _run(order: dict[str, Any]) -> NoReturn:
-    os.setpgid(0, 0)  # what it starts ends with it, should it hang
+    os.setpgid(0, 0)  # the processes that it starts end with it if it hangs
     output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
         os.dup2(output, number)
@@ -36,7 +36,7 @@ def _run(order: dict[str, Any]) -> NoReturn:
     code = BROKEN
     try:
         code = int(pytest.main(order["arguments"]))
-    except BaseException:  # noqa: BLE001 - it must not go on as the process that it was forked off
+    except BaseException:  # noqa: BLE001 - it must not continue as the forking process
         traceback.print_exc()
     finally:
         sys.stdout.flush()

@@ -1,6 +1,6 @@
-"""Each rule is broken on purpose, in a copy of the package, and a test by name must notice.
+"""Each rule is broken on purpose, in a copy of the package, and a named test must detect it.
 
-What this holds to account is the tests: one that passes with the bug in place shows nothing.
+This checks the tests: a test that passes with the bug in place proves nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def test_each_rule_is_broken_at_least_once() -> None:
 
 
 def test_every_bug_that_is_written_is_planted() -> None:
-    """A group that no list names, or a file of them, holds nothing to account."""
+    """A group or a file that no list names would never be planted."""
     written = [
         ast.literal_eval(node.args[0])
         for path in sorted((Path(__file__).parent / "bugs").glob("*.py"))
@@ -40,7 +40,7 @@ def test_every_bug_that_is_written_is_planted() -> None:
 
 
 def test_the_copy_is_what_is_tested_and_without_a_bug_nothing_is_red(tmp_path: Path, forker: Forker) -> None:
-    """Otherwise red would say nothing."""
+    """Otherwise a red test would prove nothing."""
     test = tmp_path / "test_which.py"
     test.write_text(
         "import subprocess, sys\n"

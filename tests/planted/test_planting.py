@@ -1,4 +1,4 @@
-"""How a bug is planted. One that does not fit the code, or whose test is gone, is an error and no success."""
+"""Plant a bug. One that does not fit the code, or whose test does not exist, is an error and no success."""
 
 from __future__ import annotations
 
@@ -162,8 +162,8 @@ def test_a_bug_that_changes_nothing(package: Path) -> None:
 
 @pytest.mark.parametrize("replacement", ["receipt", "messages.receipt", "open(receipt=message)"])
 def test_a_bug_that_names_an_unknown_function_is_refused(package: Path, replacement: str) -> None:
-    """Its test would turn red whatever that looks at."""
-    assert "package knows no receipt" in refused(package, "sink", r"messages\.append.+", replacement)
+    """Its test would turn red whatever it checks."""
+    assert "package has no receipt" in refused(package, "sink", r"messages\.append.+", replacement)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Bugs in how etcd is spoken to: in how much is asked of it at a time, and in the connection itself."""
+"""Bugs in the number of requests that etcd receives, and in the connection itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ("BUGS",)
 
 _SPARING_ETCD = (
     Bug(
-        "each lease is renewed by itself",
+        "each lease is renewed separately",
         "sparing etcd",
         within="_coalesce",
         pattern="while",
@@ -40,7 +40,7 @@ _SPARING_ETCD = (
         test="test_no_more_than_so_many_calls_of_candidacies_are_under_way",
     ),
     Bug(
-        "a turn that comes after a cancellation is lost",
+        "a slot that is granted to a cancelled caller is lost",
         "sparing etcd",
         within="FairLimiter.acquire",
         pattern=r"\S+\.release\(\)",
@@ -48,7 +48,7 @@ _SPARING_ETCD = (
         test="test_a_cancelled_waiter_costs_no_other_its_turn",
     ),
     Bug(
-        "one refused read fails all that shared it",
+        "one refused read fails all readers of its transaction",
         "sparing etcd",
         within="read",
         pattern=r"if isinstance\(.+:",
@@ -56,7 +56,7 @@ _SPARING_ETCD = (
         test="test_a_key_that_may_not_be_read_fails_only_its_own_reader",
     ),
     Bug(
-        "a cancelled read ends the member",
+        "a cancelled read crashes the member",
         "sparing etcd",
         within="txn",
         pattern=r"(through_log = )[^\n]+",
@@ -91,7 +91,7 @@ _CONNECTION = (
         test="test_an_unprocessed_call_is_retried_once_on_a_new_connection",
     ),
     Bug(
-        "a token may be put into header tables on the way",
+        "a token may be put into header tables",
         "connection",
         within="encode_headers",
         pattern=r"= \w+ if secret else",
@@ -182,7 +182,7 @@ _HOSTILE_PEER = (
         test="test_no_more_than_so_many_frames_are_processed_at_a_time",
     ),
     Bug(
-        "each frame that opens a window is a round of all calls that wait",
+        "each frame that opens a window wakes all waiting calls",
         "connection",
         within="_on_window_update",
         pattern=r"self\._windows_grew = True",

@@ -1,4 +1,4 @@
-"""Bugs in how long a lease is believed, and in what renews it."""
+"""Bugs in the deadline of a lease, and in its renewal."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ _CONFIRMED_RENEWAL = (
         test="test_a_lease_whose_revocation_is_committed_and_not_applied",
     ),
     Bug(
-        "in none of many elections a keep-alive needs to be confirmed",
+        "keep-alives of many elections need no confirmation",
         "confirmed renewal",
         within="check_renewal",
         pattern=r"if not \w+:(.|\n)+ else .+",
@@ -112,7 +112,7 @@ _CONFIRMED_RENEWAL = (
         test="test_a_failed_renewal_is_made_again_at_once_and_costs_nothing",
     ),
     Bug(
-        "extend() takes an old confirmation for its own",
+        "extend() accepts an older confirmation",
         "confirmed renewal",
         within="renew_now",
         pattern=r"= not \w+\.reading",
@@ -136,7 +136,7 @@ _CONFIRMED_RENEWAL = (
         test="test_a_lease_is_not_renewed_by_the_answers_to_others",
     ),
     Bug(
-        "a lease that is gone takes its round along",
+        "a lease that is gone fails its whole round",
         "confirmed renewal",
         within="_attempt",
         pattern=r"(answered)\.append\(.+\)",

@@ -40,7 +40,7 @@ _TERM = (
         test="test_a_follower_that_caught_up_by_a_snapshot_confirms_nothing_under_its_old_raft_term",
     ),
     Bug(
-        "any member's read will do",
+        "a read from any member confirms a renewal",
         "raft term",
         within="RenewalRound._confirm",
         pattern=r"if \w+\.member_id == \S+ else 0",
@@ -130,7 +130,7 @@ for key in sent:
         test="test_a_leader_is_trusted_by_the_lease_that_its_key_has_moved_to",
     ),
     Bug(
-        "a move that a renewal finds done is sent once more",
+        "a move that a renewal finds done is sent again",
         "move",
         within="KeyMove.succeeded",
         pattern=r"self\.end\(\)",
@@ -138,7 +138,7 @@ for key in sent:
         test="test_a_move_that_a_renewal_finds_done_is_not_sent_again",
     ),
     Bug(
-        "leaving in the middle of a move revokes only the old lease",
+        "a stop in the middle of a move revokes only the old lease",
         "move",
         within="Session.close",
         pattern=r"leases\.append\(.+\)",
@@ -165,7 +165,7 @@ for key in sent:
 
 _TROUBLE = (
     Bug(
-        "renewals of a kept lease call an outage of moves over",
+        "renewals of a kept lease end an outage of moves",
         "move",
         within="Session.on_response",
         pattern=r"if verdict is RenewalResult\.CONFIRMED or .+:",

@@ -1,4 +1,4 @@
-"""Bugs in how a candidate joins the queue, in what it knows of it, and in the key that it stands by."""
+"""Bugs in how a candidate joins the queue, in its view of the queue, and in its own key."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ _TOKEN = (
         test="test_a_cluster_that_went_back_in_time_ends_the_campaign",
     ),
     Bug(
-        "the campaign goes on after a regression",
+        "the campaign continues after a regression",
         "token",
         within="_run_candidacy",
         pattern=r"if isinstance\(.+:",
@@ -192,7 +192,7 @@ _STATE = (
         test="test_a_candidate_that_joined_while_the_leader_left_leads_at_once",
     ),
     Bug(
-        "a broken watch goes on after the header",
+        "a broken watch resumes after a header's revision",
         "state",
         within="WatchStream._on_events",
         pattern=r"= \S+\.kv\.mod_revision \+",

@@ -1,4 +1,4 @@
-"""Bugs in a term: in what bounds its work, in what ends it, and in the order in which it ends."""
+"""Bugs in a term: in the bounds of its work, in the causes of its end, and in the order in which it ends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ("BUGS",)
 
 _SCOPE = (
     Bug(
-        "a set deadline stays when the clocks move apart",
+        "a scope's deadline is not updated when the clocks drift",
         "scope",
         within="_compare_clocks",
         pattern=r"if \w+:",
@@ -24,7 +24,7 @@ _SCOPE = (
         test="test_the_ticker_cancels_the_work_although_the_loops_clock_did_not_advance",
     ),
     Bug(
-        "no deadline of the loop's behind the ticker",
+        "no loop deadline behind the ticker",
         "scope",
         within="_backstop",
         pattern=r"return .+",
@@ -75,7 +75,7 @@ _OVERRUN = (
         test="test_an_overrun_is_reported_once_everywhere_and_the_lease_is_not_released",
     ),
     Bug(
-        "renewals go on for as long as the work runs",
+        "renewals continue for as long as the work runs",
         "overrun",
         within="limit_renewals",
         pattern=r"self\._schedule\.end_at\(.+\)",
@@ -126,7 +126,7 @@ _ONE_WAY_OUT = (
         test="test_each_way_out_releases_last",
     ),
     Bug(
-        "leaving releases nothing",
+        "the end of a campaign releases nothing",
         "one way out",
         within="Session.close",
         pattern=r"if not .+is_forked:",
@@ -142,7 +142,7 @@ _ONE_WAY_OUT = (
         test="test_stop_is_bounded_when_etcd_is_gone",
     ),
     Bug(
-        "leaving waits for its turn without a limit",
+        "the release waits for a slot without a limit",
         "one way out",
         within="revoke",
         pattern=r"\.acquire\([\w.]+\)",
@@ -244,7 +244,7 @@ _THREADS = (
 
 _FORK = (
     Bug(
-        "a forked child leads as its parent does",
+        "a forked child leads like its parent",
         "fork",
         within="process_id",
         pattern=r"return .+",

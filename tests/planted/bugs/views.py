@@ -1,4 +1,4 @@
-"""Bugs in what others see of an election, and in what keeps late writes out."""
+"""Bugs in the views of an election, and in the fence against late writes."""
 
 from __future__ import annotations
 
