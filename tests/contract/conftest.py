@@ -36,7 +36,7 @@ def anyio_backend(subject: Subject) -> tuple[str, Mapping[str, Any]]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[EtcdServer]:
-    """The etcd of the run. `make test-etcds` holds the contract to every listed version."""
+    """Return the etcd of the run. `make test-etcds` checks the contract on every listed version."""
     with EtcdServer() as server:
         yield server
 
@@ -74,5 +74,5 @@ def api(world: World) -> EtcdApi:
 
 @pytest.fixture
 def prefix() -> bytes:
-    """Keys that nobody else uses: the real etcds serve many tests."""
+    """Return a prefix that no other test uses. The real etcds serve many tests."""
     return f"contract/{uuid.uuid4().hex}/".encode()

@@ -1,4 +1,4 @@
-"""The connection as such: what the election takes for granted, on the fake and on the real one alike."""
+"""The connection as the election requires it, on the fake and on the real etcd alike."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_connection_is_the_port(api: EtcdApi) -> None:
-    """Managers tell it from other clients by that."""
+    """Managers use this to distinguish it from other clients."""
     assert isinstance(api, EtcdApi)
 
 
 async def test_a_cancelled_call_leaves_the_connection_as_it_was(api: EtcdApi, prefix: bytes) -> None:
-    """Whether it was done is not known, but not more than once."""
+    """It is unknown whether the call was applied, but it was applied at most once."""
     for number in range(20):
         with anyio.CancelScope() as scope:
             scope.cancel()
             await api.txn([], [Put(prefix + b"%d" % number)], timeout=TIMEOUT)
-            # An answer may be there before the cancellation, which asyncio delivers a pass of the loop later.
+            # A response may be there before the cancellation, which asyncio delivers an iteration of the loop later.
             await anyio.lowlevel.checkpoint()
         assert scope.cancelled_caught
     result = await api.txn([], [Put(prefix + b"last"), Range(prefix + b"last")], timeout=TIMEOUT)
@@ -38,7 +38,7 @@ async def test_a_cancelled_call_leaves_the_connection_as_it_was(api: EtcdApi, pr
 
 
 async def test_many_calls_run_side_by_side(api: EtcdApi, prefix: bytes) -> None:
-    """Each gets its own answer."""
+    """Each gets its own response."""
     found: dict[int, bytes] = {}
 
     async def put_and_read(number: int) -> None:
@@ -53,7 +53,7 @@ async def test_many_calls_run_side_by_side(api: EtcdApi, prefix: bytes) -> None:
 
 
 async def test_switching_endpoints_costs_a_watch_nothing(world: World, prefix: bytes) -> None:
-    """Nothing is missed and nothing comes twice, whether or not there is another endpoint."""
+    """No event is missed or delivered twice, with or without another endpoint."""
     watch = Recorder(world.api, prefix, prefix_end(prefix))
     await watch.created()
     revisions = []
@@ -65,7 +65,7 @@ async def test_switching_endpoints_costs_a_watch_nothing(world: World, prefix: b
 
 
 async def test_a_connection_that_is_closed_fails_its_calls(world: World, prefix: bytes) -> None:
-    """Also those of a task that has not noticed yet; closing it again does nothing."""
+    """This includes calls of a task that has not noticed yet. Closing it again does nothing."""
     await world.api.range(Range(prefix), timeout=TIMEOUT)
     await world.api.aclose()
     await world.api.aclose()

@@ -1,6 +1,6 @@
-"""etcd's texts that decide what an error means: this etcd has them, and they mean it.
+"""The texts that determine an error's meaning: this etcd has them, and they have this meaning.
 
-Some of these errors cannot be brought about on one healthy member, so the texts are looked for in the program itself.
+Some of these errors cannot be caused on one healthy member, so the texts are searched for in the program itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from etcdleader.testing import EtcdServer
 pytestmark = pytest.mark.etcd
 
 TEXTS = {
-    # etcd's name of it: the statuses that it has had, the text, and what that means.
+    # etcd's name of the error: the statuses it has had, the text, and its meaning.
     "ErrGRPCLeaseNotFound": (["NOT_FOUND"], "etcdserver: requested lease not found", LeaseNotFoundError),
     "ErrGRPCLeaseExist": (["FAILED_PRECONDITION"], "etcdserver: lease already exists", LeaseExistsError),
     "ErrGRPCInvalidAuthToken": (["UNAUTHENTICATED"], "etcdserver: invalid auth token", InvalidAuthTokenError),

@@ -1,4 +1,4 @@
-"""Transactions and reads: what the election takes for granted of etcd, on the fake and on the real one alike."""
+"""Transactions and reads as the election requires them of etcd, on the fake and on the real etcd alike."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _range(result: object) -> RangeResult:
 
 
 async def test_a_range_sees_the_put_before_it_in_its_transaction(api: EtcdApi, prefix: bytes) -> None:
-    """Joining the queue and finding one's place in it is one request because of that."""
+    """So one request joins the queue and returns the position in it."""
     own = prefix + b"own"
     first = await _do(api, Put(prefix + b"first", b"1"))
     result = await api.txn(
@@ -79,7 +79,7 @@ _Sign = Literal["=", "!=", "<", ">"]
 
 @pytest.mark.parametrize("target", ["create", "mod", "version", "lease", "value"])
 async def test_conditions_compare_what_is_stored(api: EtcdApi, prefix: bytes, target: _Target) -> None:
-    """The guard of a term compares two of these, and users may add the others."""
+    """A term's guard compares two of these, and users may add the others."""
     key, lease_id = prefix + b"k", secrets.randbits(62) + 1
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
     await _do(api, Put(key, b"m", lease=lease_id))
@@ -114,7 +114,7 @@ async def test_conditions_compare_what_is_stored(api: EtcdApi, prefix: bytes, ta
 
 @pytest.mark.parametrize("target", ["create", "mod", "version", "lease"])
 async def test_a_missing_key_compares_as_zero(api: EtcdApi, prefix: bytes, target: _Target) -> None:
-    """`create_revision == 0` is how a candidate puts its key only once."""
+    """A candidate puts its key only once, by `create_revision == 0`."""
     for sign, value, holds in (("=", 0, True), ("!=", 0, False), ("<", 1, True), (">", 0, False)):
         result = await api.txn([Compare(prefix + b"none", target, value, sign)], [], timeout=TIMEOUT)  # type: ignore[arg-type]  # they are in a loop
         assert result.succeeded == holds, (sign, value)
@@ -122,7 +122,7 @@ async def test_a_missing_key_compares_as_zero(api: EtcdApi, prefix: bytes, targe
 
 @pytest.mark.parametrize("sign", ["=", "!=", "<", ">"])
 async def test_a_missing_value_fails_each_comparison(api: EtcdApi, prefix: bytes, sign: _Sign) -> None:
-    """etcd cannot tell a missing value from an empty one, and says no."""
+    """etcd cannot distinguish a missing value from an empty one, and refuses."""
     result = await api.txn([Compare(prefix + b"none", "value", b"", sign)], [], timeout=TIMEOUT)
     assert not result.succeeded
 
@@ -136,10 +136,10 @@ async def test_all_conditions_must_hold(api: EtcdApi, prefix: bytes) -> None:
 
 
 async def test_ranges_are_ordered_limited_and_counted(api: EtcdApi, prefix: bytes) -> None:
-    """The queue is read by create_revision, and `count` is of all keys, whatever limit and filter let through."""
+    """The queue is read by create_revision. `count` includes all keys, even if limit and filter exclude some."""
     end = prefix_end(prefix)
     revisions = [(await _do(api, Put(prefix + name, b"v"))).header.revision for name in (b"c", b"a", b"d", b"b")]
-    await _do(api, Put(prefix + b"c", b"again"))  # changes neither its create_revision nor its place
+    await _do(api, Put(prefix + b"c", b"again"))  # changes neither its create_revision nor its position
 
     async def names(request: Range) -> tuple[bytes, int]:
         result = await api.range(request, timeout=TIMEOUT)
@@ -161,14 +161,14 @@ async def test_ranges_are_ordered_limited_and_counted(api: EtcdApi, prefix: byte
 
 
 async def test_a_range_may_leave_the_values_out(api: EtcdApi, prefix: bytes) -> None:
-    """Who only counts the queue need not read it."""
+    """The queue can be counted without reading it."""
     put = await _do(api, Put(prefix + b"k", b"v"))
     result = await api.range(Range(prefix + b"k", keys_only=True), timeout=TIMEOUT)
     assert result.kvs == (KeyValue(prefix + b"k", b"", put.header.revision, put.header.revision, 1, 0),)
 
 
 async def test_of_a_range_with_keys_only_neither_value_nor_lease_can_be_relied_on(api: EtcdApi, prefix: bytes) -> None:
-    """etcd 3.7 leaves the lease out; what else there is, is there everywhere."""
+    """etcd 3.7 leaves the lease out. All other fields are there in every version."""
     lease_id = secrets.randbelow(2**62) + 1
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
     put = await _do(api, Put(prefix + b"k", b"v", lease=lease_id))
@@ -180,7 +180,7 @@ async def test_of_a_range_with_keys_only_neither_value_nor_lease_can_be_relied_o
 
 
 async def test_a_range_inside_a_transaction_is_what_it_is_outside(api: EtcdApi, prefix: bytes) -> None:
-    """Order, limit and filter travel in another message there."""
+    """Order, limit and filter are in another message there."""
     end = prefix_end(prefix)
     for name in (b"b", b"c"):
         await _do(api, Put(prefix + name))
@@ -212,7 +212,7 @@ async def test_a_transaction_that_only_reads_has_one_result_for_each_read_and_co
 
 
 async def test_a_revision_is_counted_for_what_changes_something(api: EtcdApi, prefix: bytes) -> None:
-    """Reads and empty deletes must not look like progress, and several changes at once are one."""
+    """Reads and empty deletes must not look like progress, and several changes at once are one revision."""
     before = (await _do(api, Range(prefix))).header.revision
     nothing = await _do(api, DeleteRange(prefix, prefix_end(prefix)))
     assert nothing.results == (DeleteRangeResult(0),)
@@ -240,14 +240,14 @@ async def test_headers_agree(api: EtcdApi, prefix: bytes) -> None:
 
 
 async def test_a_put_on_a_lease_that_is_not_there_does_nothing(api: EtcdApi, prefix: bytes) -> None:
-    """A late join, after its lease was revoked, must leave no key; nor what stands beside it in the transaction."""
+    """A late join, after its lease was revoked, must leave no key, and nothing else of the transaction."""
     with pytest.raises(LeaseNotFoundError):
         await _do(api, Put(prefix + b"a"), Put(prefix + b"b", lease=secrets.randbits(62) + 1))
     assert (await api.range(Range(prefix, prefix_end(prefix)), timeout=TIMEOUT)).count == 0
 
 
 async def test_a_put_that_ignores_all_changes_nothing_but_the_version(api: EtcdApi, prefix: bytes) -> None:
-    """That is an operator's request to step down."""
+    """This is an operator's request to step down."""
     key, lease_id = prefix + b"k", secrets.randbits(62) + 1
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
     created = (await _do(api, Put(key, b"v", lease=lease_id))).header.revision
@@ -258,14 +258,14 @@ async def test_a_put_that_ignores_all_changes_nothing_but_the_version(api: EtcdA
 
 
 async def test_a_put_that_keeps_what_is_not_there_fails(api: EtcdApi, prefix: bytes) -> None:
-    """Nobody is asked to step down by a key made up for it."""
+    """A request to step down must not create a key."""
     with pytest.raises(EtcdLeaderError):
         await _do(api, Put(prefix + b"k", ignore_value=True, ignore_lease=True))
     assert await _read(api, prefix + b"k") is None
 
 
 async def test_a_put_without_a_lease_takes_the_key_off_its_lease(api: EtcdApi, prefix: bytes) -> None:
-    """Then the revocation leaves it: a leader whose key lost its lease has lost."""
+    """A revocation then spares the key. A leader whose key lost its lease has lost."""
     key, lease_id = prefix + b"k", secrets.randbits(62) + 1
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
     await _do(api, Put(key, b"v", lease=lease_id))
@@ -277,7 +277,7 @@ async def test_a_put_without_a_lease_takes_the_key_off_its_lease(api: EtcdApi, p
 
 
 async def test_a_key_that_comes_back_is_another_one(api: EtcdApi, prefix: bytes) -> None:
-    """Its create_revision is, which is why that is the token."""
+    """Its create_revision is unique, which is why it is the token."""
     key = prefix + b"k"
     first = (await _do(api, Put(key))).header.revision
     await _do(api, DeleteRange(key))
@@ -298,7 +298,7 @@ async def test_128_reads_fit_into_one_transaction_and_no_more(api: EtcdApi, pref
 
 
 async def test_bytes_are_kept_as_they_are(api: EtcdApi, prefix: bytes) -> None:
-    """Other programs' candidates may put anything."""
+    """Candidates of other programs may put any value."""
     value = bytes(range(256))
     await _do(api, Put(prefix + b"\xff\x00", value))
     kv = await _read(api, prefix + b"\xff\x00")

@@ -1,4 +1,4 @@
-"""Leases: what the election takes for granted of etcd, on the fake and on the real one alike."""
+"""Leases as the election requires them of etcd, on the fake and on the real etcd alike."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _new_id() -> int:
 
 
 async def test_a_lease_has_the_requested_id_and_ttl(api: EtcdApi) -> None:
-    """The id is ours, so that a grant whose answer was lost can be taken back."""
+    """The client chooses the id, so that a grant whose response was lost can be revoked."""
     lease_id = (1 << 63) - 1 - secrets.randbits(40)
     granted = await api.lease_grant(60, lease_id, timeout=TIMEOUT)
     assert (granted.lease_id, granted.ttl) == (lease_id, 60)
@@ -27,12 +27,12 @@ async def test_a_lease_has_the_requested_id_and_ttl(api: EtcdApi) -> None:
 
 
 async def test_a_short_lease_is_made_longer(api: EtcdApi) -> None:
-    """So deadlines are counted from what was granted, never from what was asked for."""
+    """So deadlines are computed from the granted TTL, never from the requested one."""
     assert (await api.lease_grant(1, _new_id(), timeout=TIMEOUT)).ttl == 2
 
 
 async def test_an_id_is_granted_once(api: EtcdApi) -> None:
-    """A repeated grant is found out, and the lease stays what it was."""
+    """A repeated grant is detected, and the lease stays unchanged."""
     lease_id = _new_id()
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
     with pytest.raises(LeaseExistsError):
@@ -44,7 +44,7 @@ async def test_an_id_is_granted_once(api: EtcdApi) -> None:
 
 
 async def test_a_grant_changes_no_revision(api: EtcdApi, prefix: bytes) -> None:
-    """Nor does a revocation without keys: neither is a fact about the queue."""
+    """A revocation without keys changes none either. Neither is an event of the queue."""
     before = (await api.range(Range(prefix), timeout=TIMEOUT)).header.revision
     lease_id = _new_id()
     granted = await api.lease_grant(60, lease_id, timeout=TIMEOUT)
@@ -53,7 +53,7 @@ async def test_a_grant_changes_no_revision(api: EtcdApi, prefix: bytes) -> None:
 
 
 async def test_a_revocation_deletes_the_keys_of_the_lease_in_one_revision(api: EtcdApi, prefix: bytes) -> None:
-    """Letting go is one request and one commit; a key beside it stays."""
+    """A release is one request and one commit. A key without the lease stays."""
     lease_id, end = _new_id(), prefix_end(prefix)
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
     await api.txn([], [Put(prefix + b"a", lease=lease_id), Put(prefix + b"b", lease=lease_id)], timeout=TIMEOUT)
@@ -71,7 +71,7 @@ async def test_a_revocation_deletes_the_keys_of_the_lease_in_one_revision(api: E
 
 
 async def test_a_lease_that_is_gone_cannot_be_revoked(api: EtcdApi) -> None:
-    """So a revocation whose answer was lost may be repeated."""
+    """So a revocation whose response was lost may be repeated."""
     lease_id = _new_id()
     with pytest.raises(LeaseNotFoundError):
         await api.lease_revoke(lease_id, timeout=TIMEOUT)
@@ -82,7 +82,7 @@ async def test_a_lease_that_is_gone_cannot_be_revoked(api: EtcdApi) -> None:
 
 
 async def test_many_leases_are_kept_alive_by_one_call(api: EtcdApi) -> None:
-    """Each has its own answer, and one that etcd does not have says so without harm to the others."""
+    """Each has its own response. A lease that etcd does not have is reported without harm to the others."""
     live, gone = [_new_id() for _ in range(50)], _new_id()
     for number, lease_id in enumerate(live):
         await api.lease_grant(60 + number, lease_id, timeout=TIMEOUT)
@@ -110,7 +110,7 @@ async def test_keep_alives_go_on_after_one_of_a_lease_that_is_gone(api: EtcdApi)
 
 
 async def test_two_calls_keep_different_leases_alive_side_by_side(api: EtcdApi) -> None:
-    """They share one stream, and each gets its own answers."""
+    """They share one stream, and each gets its own responses."""
     mine, yours = _new_id(), _new_id()
     await api.lease_grant(60, mine, timeout=TIMEOUT)
     await api.lease_grant(30, yours, timeout=TIMEOUT)
@@ -141,7 +141,7 @@ async def test_a_cancelled_keep_alive_does_not_disturb_the_next(api: EtcdApi) ->
 
 
 async def test_the_remaining_ttl_of_a_lease_can_be_read(api: EtcdApi, prefix: bytes) -> None:
-    """With its keys, if wanted."""
+    """Its keys are listed on request."""
     lease_id = _new_id()
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
     await api.txn([], [Put(prefix + b"b", lease=lease_id), Put(prefix + b"a", lease=lease_id)], timeout=TIMEOUT)
@@ -154,12 +154,12 @@ async def test_the_remaining_ttl_of_a_lease_can_be_read(api: EtcdApi, prefix: by
 
 
 async def test_nothing_is_left_of_a_lease_that_is_gone(api: EtcdApi) -> None:
-    """It is an answer, not an error."""
+    """It is a response, not an error."""
     assert (await api.lease_time_to_live(_new_id(), timeout=TIMEOUT)).ttl == -1
 
 
 async def test_a_lease_without_keep_alives_ends_with_its_key_and_not_too_early(api: EtcdApi, prefix: bytes) -> None:
-    """The whole of mutual exclusion stands on that: not before `sent_at + ttl`."""
+    """Mutual exclusion depends on it: not before `sent_at + ttl`."""
     kept, left = _new_id(), _new_id()
     await api.lease_grant(60, kept, timeout=TIMEOUT)
     sent_at = anyio.current_time()
@@ -174,7 +174,7 @@ async def test_a_lease_without_keep_alives_ends_with_its_key_and_not_too_early(a
 
 
 async def test_a_keep_alive_gives_a_lease_its_whole_time_again(api: EtcdApi, prefix: bytes) -> None:
-    """Counted from when it was sent, at the earliest."""
+    """The TTL counts from the send time, at the earliest."""
     lease_id = _new_id()
     ttl = (await api.lease_grant(2, lease_id, timeout=TIMEOUT)).ttl
     await api.txn([], [Put(prefix + b"k", lease=lease_id)], timeout=TIMEOUT)

@@ -44,7 +44,7 @@ async def _read(api: EtcdApi, key: bytes) -> KeyValue | None:
 
 
 async def _move(api: EtcdApi, kv: KeyValue, lease: int) -> TxnResult:
-    """Put the key as it was read on another lease, if nothing of it has changed; read it otherwise."""
+    """Put the key as it was read on another lease, if it is unchanged. Otherwise read it."""
     return await api.txn(
         [
             Compare(kv.key, "create", kv.create_revision),
@@ -78,7 +78,7 @@ async def test_a_key_moves_to_another_lease_and_stays_the_same_key(api: EtcdApi,
 
 
 async def test_the_old_lease_expires_without_the_key_that_has_moved(api: EtcdApi, prefix: bytes) -> None:
-    """The new one then takes it along."""
+    """It is then deleted with the new lease."""
     old, key = await _grant(api, 2), prefix + b"k"
     kv = await _join(api, key, old)
     new = await _grant(api, 5)
@@ -151,7 +151,7 @@ async def test_a_key_is_not_moved_to_a_lease_that_is_gone(api: EtcdApi, prefix: 
 async def test_a_proposal_that_changes_nothing_leaves_no_revision_and_no_event(
     world: World, prefix: bytes, there: bool
 ) -> None:
-    """No version is below 0, of a key that exists or does not."""
+    """No key has a version below 0, whether it exists or not."""
     lease_id, key = await _grant(world.api), prefix + b"k"
     kv = await _join(world.api, key, lease_id) if there else None
     watch = Recorder(world.other, prefix, prefix_end(prefix))

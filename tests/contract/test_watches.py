@@ -1,6 +1,6 @@
-"""Watches: what the election takes for granted of etcd, on the fake and on the real one alike.
+"""Watches as the election requires them of etcd, on the fake and on the real etcd alike.
 
-That something does *not* come is shown by what would have come after it on the same stream, never by waiting a while.
+To show that an event does *not* arrive, a test waits for a later message on the same stream. It never waits for a time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _seen(events: object) -> list[tuple[str, bytes, int]]:
 
 
 async def test_a_watch_from_now_reports_the_revision_from_which_it_is_complete(world: World, prefix: bytes) -> None:
-    """Equal to the revision of the read before it: there is no gap. That saves a read."""
+    """It equals the revision of the read before it, so there is no gap. That saves a read."""
     before = await _do(world.api, Put(prefix + b"before"))
     watch = Recorder(world.api, prefix, prefix_end(prefix))
     assert await watch.created() == before
@@ -34,7 +34,7 @@ async def test_a_watch_from_now_reports_the_revision_from_which_it_is_complete(w
 
 
 async def test_events_carry_the_key_as_it_became(world: World, prefix: bytes) -> None:
-    """A leader tells by them whether its key is still its own. Of a deleted one, key and revision are left."""
+    """A leader uses them to check that its key is still its own. A DELETE event has the key and the revision only."""
     watch = Recorder(world.api, prefix, prefix_end(prefix))
     await watch.created()
     first = await _do(world.other, Put(prefix + b"k", b"1"))
@@ -48,7 +48,7 @@ async def test_events_carry_the_key_as_it_became(world: World, prefix: bytes) ->
 
 
 async def test_a_watch_on_one_key_brings_that_key_alone(world: World, prefix: bytes) -> None:
-    """A waiting candidate is woken by its predecessor and by nobody else."""
+    """A waiting candidate is woken by its predecessor and by no other candidate."""
     one = Recorder(world.api, prefix + b"k")
     all_ = Recorder(world.api, prefix, prefix_end(prefix))
     await one.created()
@@ -61,7 +61,7 @@ async def test_a_watch_on_one_key_brings_that_key_alone(world: World, prefix: by
 
 
 async def test_a_watch_on_a_prefix_ends_where_the_prefix_ends(world: World, prefix: bytes) -> None:
-    """The election `a` must not hear of the election `ab`."""
+    """The election `a` must not receive events of the election `ab`."""
     watch = Recorder(world.api, prefix, prefix_end(prefix))
     await watch.created()
     await _do(world.other, Put(prefix[:-1]))
@@ -72,7 +72,7 @@ async def test_a_watch_on_a_prefix_ends_where_the_prefix_ends(world: World, pref
 
 
 async def test_a_revision_comes_whole(world: World, prefix: bytes) -> None:
-    """Or a candidate would decide on half of what happened at once."""
+    """Otherwise a candidate would decide on half of a revision."""
     watch = Recorder(world.api, prefix, prefix_end(prefix))
     await watch.created()
     revision = await _do(world.other, *(Put(prefix + str(number).encode()) for number in range(100)))
@@ -82,7 +82,7 @@ async def test_a_revision_comes_whole(world: World, prefix: bytes) -> None:
 
 
 async def test_many_changes_come_in_order(world: World, prefix: bytes) -> None:
-    """None missing, none twice."""
+    """None is missing, and none is delivered twice."""
     watch = Recorder(world.api, prefix, prefix_end(prefix))
     await watch.created()
     revisions = [await _do(world.other, Put(prefix + b"k", str(number).encode())) for number in range(50)]
@@ -90,7 +90,7 @@ async def test_many_changes_come_in_order(world: World, prefix: bytes) -> None:
 
 
 async def test_a_watch_from_the_past_brings_it_first(world: World, prefix: bytes) -> None:
-    """That is how a broken stream is resumed. It stands from just before its first revision on."""
+    """A broken stream is resumed like this. It is created at a revision just before its first event."""
     revisions = [await _do(world.other, Put(prefix + b"k", str(number).encode())) for number in range(5)]
     watch = Recorder(world.api, prefix + b"k", start_revision=revisions[1])
     assert await watch.created() == revisions[1] - 1
@@ -100,7 +100,7 @@ async def test_a_watch_from_the_past_brings_it_first(world: World, prefix: bytes
 
 
 async def test_a_watch_from_the_future_is_silent_until_then(world: World, prefix: bytes) -> None:
-    """So after a restored backup a resumed watch brings nothing: only reads can tell."""
+    """So after a restore a resumed watch delivers nothing: only reads can detect it."""
     now = await _do(world.other, Put(prefix + b"k"))
     watch = Recorder(world.api, prefix + b"k", start_revision=now + 3)
     assert await watch.created() == now + 2
@@ -110,7 +110,7 @@ async def test_a_watch_from_the_future_is_silent_until_then(world: World, prefix
 
 
 async def test_a_watch_from_before_a_compaction_is_cancelled(world: World, prefix: bytes) -> None:
-    """It says up to where, and nothing follows; the other watches of its stream stay."""
+    """The cancellation has the compacted revision, and no message follows. The other watches of the stream stay."""
     first = await _do(world.other, Put(prefix + b"k"))
     await _do(world.other, Put(prefix + b"k"))
     last = await _do(world.other, Put(prefix + b"k"))
@@ -127,7 +127,7 @@ async def test_a_watch_from_before_a_compaction_is_cancelled(world: World, prefi
 
 
 async def test_a_watch_from_the_compacted_revision_itself_is_created(world: World, prefix: bytes) -> None:
-    """Compaction keeps it: right behind us is no reason to read again."""
+    """Compaction keeps it. A revision right behind ours is no reason to read again."""
     await _do(world.other, Put(prefix + b"k", b"1"))
     last = await _do(world.other, Put(prefix + b"k", b"2"))
     world.compact(last)
@@ -136,7 +136,7 @@ async def test_a_watch_from_the_compacted_revision_itself_is_created(world: Worl
 
 
 async def test_a_closed_watch_is_silent(world: World, prefix: bytes) -> None:
-    """At once, and those beside it are not."""
+    """It ends at once, and the other watches do not."""
     closed = Recorder(world.api, prefix + b"k")
     beside = Recorder(world.api, prefix + b"k")
     await closed.created()
@@ -149,7 +149,7 @@ async def test_a_closed_watch_is_silent(world: World, prefix: bytes) -> None:
 
 
 async def test_a_watch_may_be_closed_before_it_is_created(world: World, prefix: bytes) -> None:
-    """A candidate that is cancelled just then does."""
+    """A candidate that is cancelled at that moment does this."""
     closed = Recorder(world.api, prefix + b"k")
     closed.handle.close()
     beside = Recorder(world.api, prefix + b"k")
@@ -160,14 +160,14 @@ async def test_a_watch_may_be_closed_before_it_is_created(world: World, prefix: 
 
 
 async def test_a_sink_is_never_called_from_inside_watch(world: World, prefix: bytes) -> None:
-    """Whoever calls it has not stored the handle yet."""
+    """The caller has not stored the handle yet."""
     watch = Recorder(world.api, prefix)
     assert watch.messages == []
     await watch.created()
 
 
 async def test_a_connection_that_is_closed_ends_its_watches_without_a_word(world: World, prefix: bytes) -> None:
-    """Nobody is left to hear it."""
+    """No receiver is left."""
     watch = Recorder(world.api, prefix + b"k")
     beside = Recorder(world.other, prefix + b"k")
     await watch.created()

@@ -1,4 +1,4 @@
-"""A sink that remembers, and can be waited for."""
+"""A sink that records messages, and that a test can wait for."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from etcdleader._etcd.api import (
 )
 
 TIMEOUT = 20.0
-"""Seconds for what should take none; generous, because the machine may be busy."""
+"""Seconds for an operation that should take none. They are generous, because the machine may be busy."""
 
 
 class Recorder:
-    """Watches, from its making on."""
+    """Watches from its construction on."""
 
     def __init__(self, api: EtcdApi, key: bytes, range_end: bytes = b"", *, start_revision: int = 0) -> None:
         self.messages: list[WatchMessage] = []
@@ -41,7 +41,7 @@ class Recorder:
                 await self._changed.wait()
 
     async def created(self) -> int:
-        """Wait until the watch stands; returns the revision it was created at."""
+        """Wait until the watch exists. Return the revision at which it was created."""
         await self.until(lambda: bool(self.messages))
         first = self.messages[0]
         assert isinstance(first, WatchCreated), first
@@ -49,7 +49,7 @@ class Recorder:
         return first.revision
 
     async def events(self, count: int) -> Sequence[WatchEvent]:
-        """Wait until so many events have come; returns all there are."""
+        """Wait until this many events have arrived. Return all of them."""
         await self.until(lambda: len(self._events()) >= count)
         return self._events()
 
@@ -61,7 +61,7 @@ class Recorder:
         return last
 
     def batches(self) -> list[tuple[WatchEvent, ...]]:
-        """The events, as they came together."""
+        """Return the events in the batches in which they arrived."""
         return [message.events for message in self.messages if isinstance(message, WatchEvents)]
 
     def _events(self) -> list[WatchEvent]:

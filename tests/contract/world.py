@@ -1,4 +1,4 @@
-"""What a test of the contract runs on."""
+"""The environment of a contract test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from etcdleader._etcd.api import EtcdApi
 
 Etcd = Literal["fake", "server", "client"]
-"""The last one is a server, too, reached by the user's client: its streams are gRPC's own."""
+"""The last one is a server, too, reached by the user's client: its streams are grpcio's."""
 Loop = Literal["asyncio", "trio"]
 ETCDS: tuple[Etcd, ...] = ("fake", "server", "client")
 LOOPS: tuple[Loop, ...] = ("asyncio", "trio")
@@ -17,7 +17,7 @@ LOOPS: tuple[Loop, ...] = ("asyncio", "trio")
 
 @dataclass(frozen=True)
 class Subject:
-    """Which etcd, and which event loop."""
+    """An etcd and an event loop."""
 
     etcd: Etcd
     loop: Loop
@@ -29,8 +29,8 @@ class World:
 
     Attributes:
         api: The port.
-        other: Another connection to the same etcd: what somebody else does.
-        compact: Forgets the history before a revision.
+        other: Another connection to the same etcd, for the actions of other clients.
+        compact: Compacts the history before a revision.
     """
 
     api: EtcdApi
