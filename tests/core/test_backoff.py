@@ -33,7 +33,7 @@ def test_a_success_resets_the_backoff() -> None:
 
 @given(st.floats(1e-3, 1e6), st.integers(1, 40))
 def test_a_pause_is_never_zero_and_never_above_the_longest(bound: float, tries: int) -> None:
-    """Zero would be a busy loop; above ``retry`` would break the budget of a renewal."""
+    """Zero would be a busy loop. More than ``retry`` would exceed the time of a renewal."""
     low, high = Backoff(bound, shortest), Backoff(bound, longest)
     for _ in range(tries):
         assert 0 < low.next() <= high.next() <= bound

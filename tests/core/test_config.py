@@ -1,4 +1,4 @@
-"""What may be configured, and what is refused."""
+"""The settings that are accepted, and those that are refused."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_defaults_are_those_of_go() -> None:
 
 
 def test_durations_are_kept_as_seconds() -> None:
-    """Whatever they were given as."""
+    """This holds in whatever form they were given."""
     config = Config(lease="1m30s", retry=timedelta(milliseconds=500), renew=7, margin="2.5s")
     durations = [config.lease, config.retry, config.renew, config.margin]
     assert durations == [90.0, 0.5, 7.0, 2.5]
@@ -44,7 +44,10 @@ def test_durations_are_kept_as_seconds() -> None:
     ("lease", "margin"), [(1, 0.25), (2, 0.5), (3.9, 0.975), (4, 1), (10, 1), (20, 1), (21, 1.05), (60, 3), (3600, 180)]
 )
 def test_the_margin_is_a_twentieth_of_the_lease_within_bounds(lease: float, margin: float) -> None:
-    """At least a second, for timers are late; at most a quarter of the lease, for the rest must be enough to renew."""
+    """It is at least a second, because timers are late.
+
+    It is at most a quarter of the lease, so that the rest is enough to renew.
+    """
     assert Config(lease=lease, retry=0.1, renew=0.1).margin == pytest.approx(margin)
 
 
@@ -53,7 +56,7 @@ def test_the_margin_is_a_twentieth_of_the_lease_within_bounds(lease: float, marg
     "value", [0, -1, "0s", "-5s", timedelta(0), True, math.nan, math.inf, "", "soon", "1m or 5s", [5], 10**400]
 )
 def test_a_duration_that_cannot_be_is_refused_by_its_name(name: str, value: object) -> None:
-    """Go lets a zero pass, and then spins."""
+    """Go accepts a zero, and then spins."""
     kwargs: dict[str, Any] = {name: value}
     (problem,) = problems(Config, **kwargs)
     assert problem.startswith(f"{name} = ")
@@ -70,7 +73,7 @@ def test_a_lease_is_what_etcd_can_grant(lease: float, *, allowed: bool) -> None:
 
 
 def test_one_lost_answer_must_fit_into_the_lease() -> None:
-    """A renewal, a try that times out, and another one that succeeds: all before the deadline."""
+    """A renewal, an attempt that times out, and another one that succeeds must fit before the deadline."""
     assert Config(lease=28, renew=15, retry=5, margin=3).lease == 28
     (problem,) = problems(Config, lease=27.9, renew=15, retry=5, margin=3)
     assert problem.startswith("renew + 2 * retry + margin = 28s: must be at most lease = 27.9s")
@@ -86,14 +89,14 @@ def test_one_lost_answer_must_fit_into_the_lease() -> None:
     ],
 )
 def test_a_sum_that_is_too_long_is_reported_beside_a_wrong_part_of_it(durations: dict[str, Any], told: str) -> None:
-    """Mending the part would only lead to the next error."""
+    """A fix of the part would only lead to the next error."""
     *wrong, last = problems(Config, **durations)
     assert wrong
     assert last.startswith(told)
 
 
 def test_a_sum_that_may_still_fit_is_not_judged() -> None:
-    """Its wrong part may become anything."""
+    """Its wrong part may become any value."""
     assert len(problems(Config, renew="9s", lease="10s", retry="-1s", margin="1s")) == 1
     assert len(problems(Config, renew="70s", lease="0s")) == 1
 
@@ -119,14 +122,14 @@ def test_what_is_allowed_leaves_time_to_lose_one_answer(
 
 @pytest.mark.parametrize("id_", ["", "  ", "a\nb", "a\0", "\x7f", "\x1b[31m", "\ud800", None, 5, b"leader"])
 def test_an_id_that_cannot_be_shown_is_refused(id_: Any) -> None:
-    """It stands in etcd, in logs and on terminals."""
+    """It is stored in etcd, logged and shown on terminals."""
     (problem,) = problems(Config, id=id_)
     assert problem.startswith("id = ")
 
 
 @pytest.mark.parametrize("id_", ["leader", "web-{host}-{pid}", "führer 1", "a/b#c"])
 def test_an_id_is_any_name(id_: str) -> None:
-    """What is replaced in it is replaced later, in the process that campaigns."""
+    """Placeholders are replaced later, in the process that campaigns."""
     assert Config(id=id_).id == id_
 
 
@@ -158,7 +161,7 @@ def test_a_config_error_is_a_value_error_and_an_etcdleader_error_and_can_be_pick
 
 
 def test_a_value_is_shown_only_in_part_when_it_is_long() -> None:
-    """A line of a log is no place for a file that was given by mistake."""
+    """A log line is no place for a file that was given by mistake."""
     assert len(problems(Config, lease="x" * 10_000)[0]) < 300
 
 
@@ -166,7 +169,7 @@ def test_a_value_is_shown_only_in_part_when_it_is_long() -> None:
     "config", [Config(enabled=True, margin=1), EtcdConfig("https://a:1", user="u", password=SECRET)]
 )
 def test_configs_are_values(config: Any) -> None:
-    """Frozen, hashable, equal by content, and copied by any means."""
+    """They are frozen, hashable, equal by content, and copied by any means."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(config, dataclasses.fields(config)[1].name, "other")
     for other in (
@@ -183,7 +186,7 @@ def test_configs_are_values(config: Any) -> None:
 # Election keys
 
 SPACED = ("jobs\n", "jobs\r\n", "jobs ", " jobs", "\tjobs", "jobs\u00a0", "\u2003jobs", "jobs/ ")
-"""As a file has it that ends in a newline, or as it is copied from a page."""
+"""A file adds a newline at its end, and a copied text may have spaces."""
 
 
 INVISIBLE = ("\ufeffjobs", "jobs\u200b", "jobs\x1b", "\x7fjobs", "jobs\u00ad")
@@ -206,6 +209,6 @@ def test_an_election_key_is_any_prefix(key: str) -> None:
     "key", ["", "/", "jobs/", "jobs//", "jobs\0", "\ud800", None, 5, b"jobs", " ", *SPACED, *INVISIBLE]
 )
 def test_an_election_key_that_splits_the_queue_is_refused(key: Any) -> None:
-    """The candidates of "jobs/" would stand in a queue of their own, beside that of "jobs"."""
+    """The candidates of "jobs/" would have a separate queue, beside that of "jobs"."""
     (problem,) = problems(validate_election_key, key)
     assert problem.startswith("election_key = ")

@@ -1,4 +1,4 @@
-"""When a member may be connected to again, and how often it is pinged, decided without a clock."""
+"""The time of the next attempt to connect to a member, and the ping interval, decided without a clock."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_pauses_double_up_to_a_second_and_count_from_the_attempt() -> None:
 
 
 def test_up_to_half_of_a_pause_is_left_to_chance() -> None:
-    """Clients that lost a member at the same moment do not come back at the same moment."""
+    """Clients that lost a member at the same moment do not reconnect at the same moment."""
     drawn: list[tuple[float, float]] = []
 
     def uniform(least: float, most: float) -> float:
@@ -43,7 +43,7 @@ def test_up_to_half_of_a_pause_is_left_to_chance() -> None:
 
 
 def test_responses_for_a_second_end_the_pauses_and_an_attempt_does_not() -> None:
-    """A load balancer without a backend accepts each connection, and closes it. A broken server may answer first."""
+    """A load balancer without a backend accepts each connection, and closes it. A broken server may respond first."""
     policy = ConnectPolicy(longest)
     for _ in range(3):
         policy.attempt(10.0)

@@ -31,7 +31,7 @@ LONGEST = (2**63 - 1) // 10**9  # whole seconds
         *(("0.100000000000000000000h", 360), ("0.830103483285477580700h", 2988.372539827)),
         # A number is seconds, which Go refuses.
         *(("90", 90), ("1.5", 1.5), (".5", 0.5), ("-3", -3), ("010", 10)),
-        # What floats would not give.
+        # Values that floats would not represent.
         *(("1100ms", 1.1), ("300ms", 0.3), ("0.1s0.2s", 0.3)),
     ],
 )
@@ -46,16 +46,16 @@ def test_a_string_means_what_it_means_in_go(text: str, seconds: float) -> None:
         # Go's TestParseDurationErrors, without the bare number.
         *("", "-", "s", ".", "-.", ".s", "+.s", "\x85\x85", "\xffff", "hello \xffff world", "\ufffd", "\ufffdhello"),
         *("9223372036854775810ns", "9223372036854775808us", "9223372036854ms0ns9999h", "3000000h", "-3000000h"),
-        # What the usual package for this takes, or one may hope for.
+        # Forms that the usual Python packages accept, or that a user may expect.
         *("1m or 5s", "1m 5s", " 5s", "5s ", "5 s", "1m,5s", "1d", "1w", "1mo", "1y", "5S", "5M", "5sec", "5 seconds"),
         *("1e3", "1e3s", "0x10", "1_000", "1_0s", "inf", "nan", "-inf", "infinity", "1:30", "true", "None"),
         *("--5s", "+-5s", "5s-3s", "5s+3s", "1..5s", "1.5.5s", "5s\n", "5s\0"),
-        *("\u0665s", "\uff15s", "\u096b", "\u00b2s"),  # digits, but no ASCII ones
+        *("\u0665s", "\uff15s", "\u096b", "\u00b2s"),  # digits outside ASCII
         *("9" * 101, "9" * 5000 + "s", "0" * 100 + "1"),
     ],
 )
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    """A guess at what was meant would be a wrong lease."""
+    """A guess would be a wrong lease."""
     with pytest.raises(ValueError, match="must be a duration"):
         parse_duration(text)
 
@@ -65,7 +65,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
     [(5, 5.0), (0, 0.0), (-2.5, -2.5), (1.5, 1.5), (timedelta(minutes=1, milliseconds=5), 60.005), (LONGEST, LONGEST)],
 )
 def test_numbers_are_seconds(value: object, seconds: float) -> None:
-    """Whatever the type, what comes out is a float."""
+    """The result is a float for every type."""
     parsed = parse_duration(value)
     assert parsed == seconds
     assert type(parsed) is float
@@ -80,13 +80,13 @@ def test_numbers_are_seconds(value: object, seconds: float) -> None:
     ids=repr,
 )
 def test_other_values_are_refused(value: object) -> None:
-    """True is an int in Python, NaN compares as false, and an overflow must not come out as another error."""
+    """True is an int in Python, NaN compares as false, and an overflow must not raise another error."""
     with pytest.raises(ValueError, match="must be a duration"):
         parse_duration(value)
 
 
 def go(nanoseconds: int) -> str:
-    """Go's Duration.String."""
+    """Format like Go's Duration.String."""
     sign, rest = ("-" if nanoseconds < 0 else ""), abs(nanoseconds)
     hours, rest = divmod(rest, 3600 * 10**9)
     minutes, rest = divmod(rest, 60 * 10**9)
@@ -96,7 +96,7 @@ def go(nanoseconds: int) -> str:
 
 @given(st.integers(-(2**63) + 1, 2**63 - 1))
 def test_what_go_writes_is_read_to_the_last_bit(nanoseconds: int) -> None:
-    """A duration that went through Go and back is the nearest float there is."""
+    """A duration that was converted by Go and back is the nearest float."""
     assert parse_duration(go(nanoseconds)) == nanoseconds / 10**9
     assert parse_duration(f"{nanoseconds}ns") == nanoseconds / 10**9
 
@@ -108,7 +108,7 @@ NANOSECONDS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us"
 @example([(10**6, "h"), (10**6, "h"), (562047, "h"), (47, "m"), (16, "s"), (854, "ms"), (775807, "ns")])
 @example([(10**6, "h"), (10**6, "h"), (562047, "h"), (47, "m"), (16, "s"), (854, "ms"), (775808, "ns")])
 def test_parts_add_up(parts: list[tuple[int, str]]) -> None:
-    """In any order, repeated or not, as in Go: each part may be in order, and all of them too much."""
+    """This holds in any order, repeated or not, as in Go. Each part may be valid, and their sum too large."""
     text = "".join(f"{number}{unit}" for number, unit in parts)
     nanoseconds = sum(number * NANOSECONDS[unit] for number, unit in parts)
     if nanoseconds < 2**63:
@@ -120,7 +120,7 @@ def test_parts_add_up(parts: list[tuple[int, str]]) -> None:
 
 @given(st.text(alphabet="0123456789.+-hmsuµn e_", max_size=12))
 def test_text_is_read_or_refused_and_never_breaks_the_parser(text: str) -> None:
-    """Whatever stands there, it is a finite number of seconds or one kind of error."""
+    """Any text is a finite number of seconds or one kind of error."""
     try:
         assert math.isfinite(parse_duration(text))
     except ValueError as error:

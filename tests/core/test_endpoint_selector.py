@@ -1,4 +1,4 @@
-"""When an endpoint is left, decided without a clock or a connection."""
+"""The switch to another endpoint, decided without a clock or a connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NEVER = -math.inf
 
 
 def test_a_report_about_an_endpoint_that_was_left_already_changes_nothing() -> None:
-    """Many callers find out at the same time that a member does not answer."""
+    """Many callers detect at the same time that a member does not respond."""
     balancer = EndpointSelector(3)
     assert balancer.switch(0, 10.0, NEVER)
     assert not balancer.switch(0, 10.0, NEVER)
@@ -23,7 +23,7 @@ def test_a_report_about_an_endpoint_that_was_left_already_changes_nothing() -> N
 
 
 def test_each_endpoint_is_tried_at_once_and_then_one_a_second() -> None:
-    """In an outage the many that fail must not open a connection each."""
+    """In an outage the many callers that fail must not open a connection each."""
     balancer = EndpointSelector(3)
     for number in range(2):
         balancer.opened(10.0)
@@ -47,7 +47,7 @@ def test_an_answer_makes_the_others_worth_a_try_at_once() -> None:
 
 @pytest.mark.parametrize(("silent", "leaves"), [(0.0, False), (0.09, False), (0.11, True), (math.inf, True)])
 def test_the_only_endpoint_is_left_if_it_is_silent(silent: float, *, leaves: bool) -> None:
-    """What it has not answered in time is late, not lost, while anything comes from it."""
+    """While data arrives from it, a missing response is late, not lost."""
     balancer = EndpointSelector(1)
     assert balancer.switch(0, 10.0, 10.0 - silent) is leaves
 
@@ -67,7 +67,7 @@ def test_an_endpoint_that_stands_for_several_members_is_left_as_one_of_several()
 
 
 def test_the_only_endpoint_is_left_though_it_talks_if_it_answers_no_call_for_a_second() -> None:
-    """A stream may bring events, or nothing but empty frames, where every call is lost."""
+    """A stream may deliver events, or only empty frames, while every call is lost."""
     balancer = EndpointSelector(1)
     balancer.opened(0.0)
     assert not balancer.switch(0, 10.0, 10.0)
@@ -87,7 +87,7 @@ def test_an_answered_call_keeps_the_only_endpoint() -> None:
 
 
 class Situation(NamedTuple):
-    """What decides whether an endpoint is left that did not answer as it should."""
+    """The situation that decides whether an endpoint is left after a failure."""
 
     endpoints: str
     tried: str
@@ -100,13 +100,13 @@ KEPT, LEFT = False, True
 ANY = "any"
 NOW = 100.0
 DECISIONS = {
-    # An outage: one attempt to connect in a second.
+    # An outage: one attempt to connect per second.
     Situation("one", ANY, "now", ANY, ANY): KEPT,
     Situation("several", "all in vain", "now", ANY, ANY): KEPT,
-    # There are others.
+    # There are other endpoints.
     Situation("several", "not all", "now", ANY, ANY): LEFT,
     Situation("several", ANY, "a second ago", ANY, ANY): LEFT,
-    # There are none, and something comes from it.
+    # There are none, and data arrives from it.
     Situation("one", ANY, "a second ago", "now", "now"): KEPT,
     Situation("one", ANY, "a second ago", "now", "for a second"): LEFT,
     Situation("one", ANY, "a second ago", "long ago", ANY): LEFT,
@@ -120,11 +120,11 @@ SITUATIONS = [
         ("now", "long ago"),
         ("now", "for a second"),
     )
-    # The only one is all there are, and one of several is left at its first failure.
+    # A single endpoint is the same as all endpoints, and one of several is left at its first failure.
     if one[:2] != ("one", "not all") and (one[0], one[4]) != ("several", "for a second")
 ]
 INPUTS: dict[str, tuple[Callable[[EndpointSelector], object], dict[str, str]]] = {
-    # What happens, and what is another one by that.
+    # The event, and the action with the same effect.
     "nothing": (lambda balancer: None, {}),
     "a connection is opened": (lambda balancer: balancer.opened(NOW), {"opened": "now"}),
     "a message on a stream": (lambda balancer: balancer.answered(), {"tried": "not all"}),

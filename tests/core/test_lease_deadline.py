@@ -27,7 +27,7 @@ def test_a_lease_is_valid_until_the_send_time_plus_ttl_minus_margin() -> None:
 
 
 def test_a_confirmation_past_the_deadline_extends_nothing() -> None:
-    """It may have been sent in time: the process was stopped in between, and was seen not to believe."""
+    """It may have been sent in time. But the process was stopped in between, and its term had visibly ended."""
     clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     assert not clock.confirm(sent_at=8, ttl=10, now=9)
@@ -63,7 +63,7 @@ def test_a_confirmation_that_was_overtaken_does_not_shorten_the_lease() -> None:
     st.floats(0.1, 5),
 )
 def test_once_invalid_never_valid_again(steps: list[tuple[float, float, float, str]], margin: float) -> None:
-    """Whatever is confirmed, moved and asked in whatever order, with time going on."""
+    """This holds for confirmations, moves and checks in any order, while time passes."""
     clock = LeaseDeadline(0, 10, margin)
     now = 0.0
     over = False
@@ -117,7 +117,7 @@ def test_without_its_cap_a_clock_is_as_it_was() -> None:
 
 
 def test_a_key_that_has_moved_is_trusted_by_the_new_lease_alone() -> None:
-    """Also when that ends sooner."""
+    """This holds even if that one ends sooner."""
     clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(8)
@@ -190,7 +190,7 @@ def test_a_renewal_counts_only_in_the_raft_term_of_its_lease_and_with_an_existin
 
 @pytest.mark.parametrize("seen", LossReason)
 def test_past_the_deadline_the_reason_is_that_it_has_passed(seen: LossReason) -> None:
-    """Except for what is worth knowing all the same."""
+    """The exceptions are values that are still useful."""
     assert loss_reason_at(seen, 0.001) is seen
     for remaining in (0.0, -1.0):
         told = seen if seen in {LossReason.FAILED, LossReason.REGRESSED} else LossReason.EXPIRED

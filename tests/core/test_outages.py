@@ -1,4 +1,4 @@
-"""When trouble with etcd is news and when it is over: each state with each input, beside rules in plain flags."""
+"""The begin and end of an outage, as a table: each state with each input, beside rules in plain flags."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATHS: dict[State, tuple[Input, ...]] = {
     State.BLIND_FAILING: (Input.WATCH_FAILED, Input.RENEWAL_FAILED),
     State.BLIND_CRITICAL: (Input.WATCH_FAILED, Input.RENEWAL_FAILED_LATE),
 }
-"""How each state is reached."""
+"""The inputs that lead to each state."""
 ALL_PAIRS = list(itertools.product(State, Input))
 
 
@@ -95,7 +95,7 @@ def test_the_table_has_a_state_for_each_pair() -> None:
 @pytest.mark.parametrize(("state", "happened"), ALL_PAIRS)
 @pytest.mark.parametrize("kind", [EtcdUnavailableError, EtcdRefusedError])
 def test_each_input_in_each_state_follows_the_rules(state: State, happened: Input, kind: Kind) -> None:
-    """With a kind of error that the outage has had, and with one that it has not."""
+    """One test has a kind of error that the outage has had, the other a new one."""
     outages, rules = Outages(), Rules()
     for step in PATHS[state]:
         check_alike(outages, rules, step, kind_of(step))
@@ -118,13 +118,13 @@ def test_nothing_ends_an_outage_while_a_watch_is_missing(state: State, happened:
 
 @pytest.mark.parametrize("state", [state for state in State if state >= State.BLIND])
 def test_a_confirmed_renewal_ends_the_failure_of_renewals_even_while_a_watch_is_missing(state: State) -> None:
-    """Otherwise a candidate whose lease is renewed would stay unready until its watch is back."""
+    """Otherwise a candidate whose lease is renewed would stay unready until its watch is restored."""
     assert TRANSITIONS[Input.RENEWED][state] is State.BLIND
 
 
 @pytest.mark.parametrize("state", [State.FAILING, State.CRITICAL])
 def test_an_answer_does_not_end_an_outage_in_which_renewals_fail(state: State) -> None:
-    """The next candidacy, or a confirmed renewal, does."""
+    """The next candidacy, or a confirmed renewal, ends it."""
     assert TRANSITIONS[Input.ANSWERED][state] is state
     assert TRANSITIONS[Input.RENEWED][state] is State.FINE
     assert TRANSITIONS[Input.ANSWERED][TRANSITIONS[Input.CANDIDACY_ENDED][state]] is State.FINE

@@ -24,7 +24,7 @@ def put(kv: KeyValue, revision: int) -> WatchEvent:
 
 
 def test_keys_are_named_as_etcd_go_names_them() -> None:
-    """Lower-case hex without padding, after the name and a slash, literally."""
+    """It is lower-case hex without padding, after the name and a slash."""
     assert candidate_key("jobs", 0x0A0B) == b"jobs/a0b"
     assert candidate_key("/a//b", 1) == b"/a//b/1"
     assert election_prefix("größe") == "größe/".encode()
@@ -40,14 +40,14 @@ def test_the_predecessors_deletion_elects_the_next_in_line() -> None:
 
 
 def test_events_that_the_read_has_shown_already_change_nothing() -> None:
-    """A lagging member sends them late: an old DELETE of a key that was made anew would elect us wrongly."""
+    """A lagging member sends them late. An old DELETE of a key that was created again would elect us wrongly."""
     place = QueuePosition(revision=20, position=1, predecessor=BEFORE.key)
 
     assert place.apply(OWN, [deleted(BEFORE.key, 20), deleted(OWN.key, 3)]) == place
 
 
 def test_a_deleted_predecessor_that_was_waiting_itself_elects_no_candidate() -> None:
-    """It may have given up while the leader still leads: only a read tells."""
+    """It may have left the queue while the leader still leads. Only a read shows that."""
     place = QueuePosition(revision=20, position=2, predecessor=BEFORE.key)
 
     after = place.apply(OWN, [deleted(BEFORE.key, 21)])
@@ -56,7 +56,7 @@ def test_a_deleted_predecessor_that_was_waiting_itself_elects_no_candidate() -> 
 
 
 def test_own_key_and_predecessor_deleted_in_one_revision_elects_no_candidate() -> None:
-    """A revision is applied whole, in whatever order its events come."""
+    """A revision is applied whole, in whatever order its events arrive."""
     place = QueuePosition(revision=20, position=1, predecessor=BEFORE.key)
 
     for events in ([deleted(BEFORE.key, 21), deleted(OWN.key, 21)], [deleted(OWN.key, 21), deleted(BEFORE.key, 21)]):
@@ -104,13 +104,13 @@ def test_a_read_without_our_key_or_with_a_changed_one_is_a_loss() -> None:
     assert QueuePosition.read(OWN, 30, [], 1).lost
     assert QueuePosition.read(OWN, 30, [BEFORE], 1).lost
     assert QueuePosition.read(OWN, 30, [MINE._replace(lease=0), BEFORE], 1).lost
-    # The foreign key that a hand has put under our name is not ours.
+    # A foreign key that was put by hand under our key's name is not ours.
     assert QueuePosition.read(OWN, 30, [MINE._replace(value=b"thief")], 1).lost
 
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[list[KeyValue], list[list[WatchEvent]]]:
-    """A queue that we have just joined, then single deletions and joins, a revision each."""
+    """Draw a queue that we have just joined, then single deletions and joins, one revision each."""
     size = draw(st.integers(0, 4))
     queue = [KeyValue(f"jobs/{n}".encode(), b"x", n + 1, n + 1, 1, n + 1) for n in range(size)]
     standing = [*queue, MINE]
@@ -118,7 +118,7 @@ def histories(draw: st.DrawFn) -> tuple[list[KeyValue], list[list[WatchEvent]]]:
     revision = MINE.create_revision
     for _ in range(draw(st.integers(0, 8))):
         revision += 1
-        # Drawn as a number, since all that one function draws has one type for the type checker.
+        # Drawn as a number, because a drawing function has a single type for the type checker.
         number = draw(st.integers(0, 2 * len(standing)))
         if number < len(standing):
             gone = standing[number]
@@ -133,7 +133,7 @@ def histories(draw: st.DrawFn) -> tuple[list[KeyValue], list[list[WatchEvent]]]:
 
 @given(histories())
 def test_a_queue_position_that_shows_leader_is_first(history: tuple[list[KeyValue], list[list[WatchEvent]]]) -> None:
-    """Played against the true queue: LEADER and not stale means that nobody is ahead and our key stands."""
+    """Compared with the true queue: LEADER and not stale means that no candidate is ahead and our key exists."""
     queue, revisions = history
     place = QueuePosition(MINE.create_revision, len(queue), queue[-1].key if queue else None)
     true = [*queue, MINE]
@@ -151,7 +151,8 @@ def test_a_queue_position_that_shows_leader_is_first(history: tuple[list[KeyValu
             upto = [kv for kv in true if kv.create_revision <= MINE.create_revision]
             place = QueuePosition.read(OWN, revision, upto[::-1][:3], place.position)
         assert (place.rank is Rank.LEADER) == (true[0] is MINE)
-        # Further back it does not look at those ahead of its predecessor, so it may be next without knowing.
+        # Further back it does not watch the candidates ahead of its predecessor. So it may be next without a record of
+        # it.
         assert place.rank is not Rank.NEXT_IN_LINE or true[1] is MINE
 
 
@@ -170,7 +171,7 @@ def test_the_put_of_our_own_move_is_no_request_to_step_down() -> None:
 
 
 def test_a_put_that_is_older_than_what_is_known_of_our_key_changes_nothing() -> None:
-    """A watch that lags brings a request to step down that the move has shown already, on the lease from before."""
+    """A lagging watch delivers a request to step down that the move has shown already, on the lease from before."""
     place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=25)
 
     assert place.apply(MOVED, [put(MINE, 22), put(MINE._replace(lease=9), 25)]) == place
@@ -186,7 +187,7 @@ def test_a_request_to_step_down_is_one_before_and_after_a_move() -> None:
 
 
 def test_a_read_that_shows_the_move_shows_a_request_before_or_after_it_too() -> None:
-    """It shows the last PUT only; the version counts them all."""
+    """The read shows the last PUT only; the version counts them all."""
     place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=MINE.mod_revision)
     moved = MINE._replace(lease=9, mod_revision=21, version=2)
 
@@ -294,7 +295,7 @@ def test_a_key_without_a_lease_further_ahead_blocks_as_well() -> None:
     ):
         assert (place.predecessor, place.blocker) == (BEFORE.key, FIRST.key)
         assert set(place.watched) == {BEFORE.key, FIRST.key}
-        # Another one may be ahead, too: only a read tells.
+        # Another candidate may be ahead, too: only a read shows it.
         for event in (deleted(FIRST.key, 21), put(FIRST, 21)):
             after = place.apply(OWN, [event])
             assert (after.blocker, after.stale) == (None, True)

@@ -1,4 +1,4 @@
-"""Each position in the queue with each input, as a table. What no cell names must stay as it is."""
+"""Each position in the queue with each input, as a table. Fields that no cell names must stay unchanged."""
 
 from __future__ import annotations
 

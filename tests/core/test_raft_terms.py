@@ -20,7 +20,7 @@ def test_the_term_of_a_lease_is_the_highest_that_was_received_before_its_grant()
 
 
 def test_zero_is_no_term() -> None:
-    """A member says it after a restart, until it applies an entry."""
+    """A member reports it after a restart, until it applies an entry."""
     terms = known(0)
 
     assert terms.latest.raft_term == 0

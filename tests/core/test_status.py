@@ -1,4 +1,4 @@
-"""Which status may follow which."""
+"""The allowed transitions of the status."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ TERM = Term(
 def test_a_term_begins_where_there_is_none_and_ends_where_there_is_one(
     before: LeaderStatus, after: LeaderStatus
 ) -> None:
-    """Two terms at once, or the end of a term that never was: silence would hide a broken manager."""
+    """These are two terms at once, or the end of a term that never began.
+
+    Without an error, a broken manager would go unnoticed.
+    """
     reporter = Reporter("a#1", Config(), GuardedMetrics(), time.monotonic)
     reporter.status = before
 

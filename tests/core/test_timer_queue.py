@@ -1,4 +1,4 @@
-"""The agenda: what is due first comes first, and each thing stands there once."""
+"""A priority queue of deadlines: the earliest comes first, and each item is in it once."""
 
 from __future__ import annotations
 

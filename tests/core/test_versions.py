@@ -1,4 +1,4 @@
-"""Which versions of etcd are warned about, or spared."""
+"""The versions of etcd that cause a warning, or none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_a_version_with_known_defects_is_named_with_those_that_have_none(version
 
 @pytest.mark.parametrize("version", ["3.4.23", "3.4.45", "3.3.27", "2.3.8"])
 def test_a_release_at_its_end_of_life_is_named_as_that(version: str) -> None:
-    """No patch of it is sound: there will be no more."""
+    """No patch of it is safe, and no further patch will be released."""
     warning = known_defects(version)
     assert warning is not None
     assert f"etcd {version} is at its end of life" in warning
@@ -29,7 +29,7 @@ def test_a_release_at_its_end_of_life_is_named_as_that(version: str) -> None:
     ["3.5.33", "3.5.35", "3.6.16", "3.7.1", "3.10.0", "4.0.0", "", "unknown", "3.5", "3." + "9" * 5000 + ".1"],
 )
 def test_no_defects_are_reported_of_other_versions(version: str) -> None:
-    """What cannot be read is no reason to alarm anybody."""
+    """An unreadable version is no reason to warn."""
     assert known_defects(version) is None
 
 

@@ -16,7 +16,7 @@ def test_an_answer_below_what_was_known_before_its_request_is_a_regression() -> 
 
 
 def test_an_answer_that_was_overtaken_by_a_newer_one_is_no_regression() -> None:
-    """Two requests under way at once may come back in any order."""
+    """Two requests in flight at once may be answered in any order."""
     revisions = Watermark()
     known_before = revisions.known()
     revisions.check(1, 100, revisions.known())
