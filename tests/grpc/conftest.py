@@ -1,4 +1,4 @@
-"""The event loops that the tests of this folder run on. It would run as the tests of a package of its own."""
+"""The event loops of the tests in this folder, which also runs alone as the tests of a separate package."""
 
 from __future__ import annotations
 

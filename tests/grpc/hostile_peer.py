@@ -1,6 +1,6 @@
-"""A program that speaks HTTP/2 to one client after another, and floods each of them in the way that its path names.
+"""A program that serves HTTP/2 clients one after another, and floods each in the way that its path names.
 
-It is a process of its own, so that its memory and its CPU are not those of the client. The frames are hyperframe's.
+It is a separate process, so that its memory and its CPU are not the client's. The frames are hyperframe's.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from hyperframe import frame as frames
 __all__ = ("FLOODS",)
 
 MEGABYTES = int(os.environ.get("HOSTILE_MEGABYTES", "40"))
-"""How much is sent at most: several windows."""
+"""The maximum number of bytes that are sent: several windows."""
 _PREFACE = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 _HEADERS = [(":status", "200"), ("content-type", "application/grpc")]
 Flood = Callable[[list[int]], Iterator[bytes]]
-"""Yields what is sent, given the ids of the client's streams."""
+"""Yields the bytes to send, given the ids of the client's streams."""
 
 
 def data(number: int, payload: bytes, *, flags: tuple[str, ...] = ()) -> bytes:
@@ -144,14 +144,14 @@ def several_messages(numbers: list[int]) -> Iterator[bytes]:
 
 
 def tiny_messages(numbers: list[int]) -> Iterator[bytes]:
-    """Nothing is wrong with them. There are many."""
+    """They are valid, and there are many."""
     yield begin(numbers[0])
     for _ in range(100):
         yield data(numbers[0], message(b"")) * 1_000
 
 
 def messages_packed_in_frames(numbers: list[int]) -> Iterator[bytes]:
-    """Nothing is wrong with these either. Each frame has three thousand."""
+    """These are valid, too. Each frame has three thousand."""
     yield begin(numbers[0])
     for _ in range(100):
         yield data(numbers[0], message(b"") * 3_276)
@@ -169,7 +169,7 @@ FLOODS: dict[str, Flood] = {
 
 
 def _requests(peer: socket.socket) -> tuple[str, list[int]]:
-    """Read until as many streams are open as their path says, and return the name in it, and their ids."""
+    """Read until as many streams are open as their path says. Return the name in it, and their ids."""
     decoder, received, numbers = hpack.Decoder(), b"", []
     while len(received) < _PREFACE:
         received += peer.recv(65_536)

@@ -1,4 +1,4 @@
-"""A connection of ours to a server that does what a test says."""
+"""A client connection to a server that the test controls."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ PATIENCE = 60
 
 @dataclass
 class Client:
-    """A connection with one stream on it, and what was received.
+    """A connection with one stream on it, and the received events.
 
     Attributes:
         server: The other side.
-        heard: An entry for each time that something was received.
-        streams: Those that were opened, in order.
+        heard: An entry for each time that data was received.
+        streams: The opened streams, in order.
         number: The id of the last one of them.
     """
 
@@ -41,7 +41,7 @@ class Client:
 
     @property
     def stream(self) -> Stream:
-        """The stream that was opened last."""
+        """Return the stream that was opened last."""
         return self.streams[-1]
 
     def open(self, *metadata: tuple[str, str]) -> Stream:
@@ -52,7 +52,7 @@ class Client:
         return self.stream
 
     async def allow(self, streams: int) -> None:
-        """The server allows so many streams at a time, and the connection knows."""
+        """Let the server allow this many streams at a time, and wait until the connection has received that."""
         self.server.connection.update_settings({h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: streams})
         await self.server.flush()
         while self.connection._codec.max_concurrent_streams != streams:

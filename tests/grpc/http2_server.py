@@ -1,4 +1,4 @@
-"""A gRPC server that does what a test says, on a loopback socket: HTTP/2 by the same library, from its other side."""
+"""A gRPC server that the test controls, on a loopback socket. It uses the same HTTP/2 library as a server."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def framed(message: bytes, *, compressed: bool = False) -> bytes:
 
 
 class Server:
-    """What one connection to it has brought, and what it sends.
+    """What one connection to the server has received, and what it sends.
 
     Attributes:
-        connection: The other side's.
-        headers: Of each stream.
-        data: What has come on each stream.
-        reset: The streams that the client gave up.
-        ended: The streams whose client has said all.
-        generous: Whether what has come is acknowledged, so that more may come.
+        connection: The server's side of the connection.
+        headers: The headers of each stream.
+        data: The data received on each stream.
+        reset: The streams that the client reset.
+        ended: The streams whose client has ended its half.
+        generous: Whether received data is acknowledged, so that more may follow.
     """
 
     def __init__(self, socket: ByteStream) -> None:
@@ -85,7 +85,7 @@ class Server:
                 await self._socket.send(data)
 
     async def send(self, number: int, data: bytes) -> None:
-        """As much as the client's windows let pass, in frames of its size."""
+        """Send as much as the client's windows allow, in frames of its maximum size."""
         self.begin(number)
         at = 0
         while at < len(data):
@@ -98,7 +98,7 @@ class Server:
             await self.flush()
 
     def begin(self, number: int) -> None:
-        """The headers of an answer, once."""
+        """Send the headers of a response, once."""
         if number not in self._begun:
             self._begun.add(number)
             self.connection.send_headers(number, HEADERS)
@@ -109,17 +109,17 @@ class Server:
         await self.flush()
 
     async def answer(self, number: int, message: bytes = b"answer") -> None:
-        """The whole response to a call."""
+        """Send the whole response to a call."""
         await self.send(number, framed(message))
         await self.end(number, *OK)
 
     async def until_there_is(self, number: int, size: int = 0) -> None:
-        """A stream, with so much on it."""
+        """Wait until a stream has this much data."""
         while number not in self.data or len(self.data[number]) < size:
             await self._changed.wait()
 
     async def say_goodbye(self, last: int, code: int = 0, why: bytes = b"") -> None:
-        """GOAWAY, by hand: h2 would take no stream's end after it."""
+        """Send GOAWAY by hand: h2 would allow no end of a stream after it."""
         async with self._writing:
             payload = last.to_bytes(4, "big") + code.to_bytes(4, "big") + why
             await self._socket.send(len(payload).to_bytes(3, "big") + b"\x07\0" + bytes(4) + payload)
@@ -130,7 +130,7 @@ class Server:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[tuple[str, list[Server]]]:
-    """Its address, and the connections that came, in order."""
+    """Yield its address, and the connections in the order of their arrival."""
     servers: list[Server] = []
 
     async def serve(socket: SocketStream) -> None:

@@ -1,4 +1,4 @@
-"""A transport without a peer: a test passes what was received to the connection itself."""
+"""A transport without a peer: a test passes received data to the connection itself."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ("connect_to_nowhere", "frame")
 
 
 class Nowhere(Transport):
-    """A transport that throws away what it is given."""
+    """A transport that discards its data."""
 
     tasks = ()
 
     async def open(self, connected: socket.socket, name: str, context: ssl.SSLContext | None) -> None:
-        """There is nothing to open."""
+        """Do nothing: there is no socket to open."""
 
     def schedule_flush(self) -> None:
         self._data_to_send()

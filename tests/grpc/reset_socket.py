@@ -10,7 +10,7 @@ __all__ = ("reset_socket",)
 
 
 async def reset_socket(host: str, port: int) -> socket.socket:
-    """In the place of ``connect_tcp``: return a connected socket whose peer has reset the connection since."""
+    """Replace ``connect_tcp``: return a connected socket whose peer has reset the connection since."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         one = socket.create_connection(listener.getsockname())
         peer, _ = listener.accept()

@@ -1,4 +1,4 @@
-"""Whatever a peer sends: the codec gives events or ``ProtocolError``, and a connection raises nothing into its loop.
+"""Any bytes from a peer are events or a ``ProtocolError`` for the codec. A connection raises nothing into its loop.
 
 ``make fuzz`` tries more examples.
 """
@@ -34,7 +34,7 @@ ASK = encode_headers(((b":method", b"POST"), (b":scheme", b"http"), (b":path", b
 
 
 def conversation() -> bytes:
-    """What a server sends that answers a call on stream 1 and sends two messages on stream 3, and a ping."""
+    """Return the bytes of a server that answers a call on stream 1, and sends two messages on stream 3 and a ping."""
     server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
     server.initiate_connection()
     client = H2Codec(2**16)
@@ -119,12 +119,12 @@ def test_any_bytes_are_events_or_a_protocol_error(data: bytes, cuts: list[int], 
 
 
 class Outcome:
-    """What became of a connection with a call, as stream 1, and a stream, as stream 3, that received some bytes.
+    """The result of a connection with a call as stream 1 and a stream as stream 3 that received some bytes.
 
     Attributes:
-        broken: How the connection ended by what it received, if it did.
-        result: Of the call.
-        ends: Of the stream.
+        broken: How the received bytes ended the connection, if they did.
+        result: The result of the call.
+        ends: The ends of the stream.
     """
 
     def __init__(self) -> None:
@@ -168,7 +168,7 @@ def test_any_bytes_end_a_connection_at_the_most_and_all_that_is_on_it_once(
 
 
 def test_the_conversation_is_one() -> None:
-    """Else its variations would not get far."""
+    """Otherwise its variations would test little."""
     outcome = Outcome()
     anyio.run(outcome.of, CONVERSATION, [1000])
     assert outcome.result == b"answer"

@@ -1,4 +1,4 @@
-"""How a connection is opened, and with which errors it is not, on asyncio and trio alike."""
+"""Open a connection, or fail with the right error, on asyncio and trio alike."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def client_tls(authority: trustme.CA | None = None) -> Callable[[], Awaitable[ss
 
 
 names: list[str] = []
-"""Those that TLS clients have asked for."""
+"""The server names that TLS clients have requested."""
 
 
 @asynccontextmanager
@@ -92,7 +92,7 @@ async def test_calls_go_through_tls() -> None:
 
 
 async def test_a_final_dot_is_neither_in_sni_nor_in_what_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says that a name is complete. No certificate has it, and TLS forbids it in SNI (RFC 6066, 3)."""
+    """It marks a name as complete. No certificate has it, and TLS forbids it in SNI (RFC 6066, 3)."""
     asked: list[str] = []
 
     async def addresses(host: str, port: int) -> list[tuple[int, Any]]:
@@ -133,7 +133,7 @@ async def test_a_server_that_hangs_up_during_the_handshake_is_an_os_error() -> N
 async def test_a_peer_that_resets_what_it_has_just_accepted_is_an_error_of_the_connection(
     tls: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found by the fault suite: anyio raises ValueError for a socket that is not connected any more."""
+    """Found by the fault suite: anyio raises ValueError for a socket that is no longer connected."""
     monkeypatch.setattr(connect_module, "connect_tcp", reset_socket)
     connection = make_connection("127.0.0.1:1")
     with pytest.raises((OSError, RpcError)):

@@ -1,4 +1,4 @@
-"""Each state of a connection, and each thing that may happen in it."""
+"""Each state of a connection, with each possible event."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def answer(number: int) -> bytes:
 
 
 class Subject:
-    """A connection, and how the calls and streams on it have ended."""
+    """A connection, and the ends of the calls and streams on it."""
 
     def __init__(self, group: anyio.abc.TaskGroup) -> None:
         self.connection = make_connection("server:1")
@@ -105,7 +105,7 @@ INPUTS: dict[str, Input] = {
 
 
 async def idle(one: Subject) -> None:
-    """There is nothing to do."""
+    """Do nothing."""
 
 
 async def opened(one: Subject) -> None:

@@ -1,4 +1,7 @@
-"""HTTP/2's frames without a socket: against h2 as the other side, cut at every place, and by hand where h2 would not do it."""
+"""HTTP/2 frames without a socket, against h2 as the peer.
+
+The data is cut at every place. Frames that h2 would not send are built by hand.
+"""
 
 from __future__ import annotations
 
@@ -385,5 +388,5 @@ def test_a_timeout_is_eight_digits_at_most(seconds: float, header: str) -> None:
 
 @pytest.mark.parametrize("number", ["17", "-1", "", "٣", "1e1", pytest.param("9" * 5000, id="thousands of digits")])
 def test_a_code_that_is_none_is_unknown(number: str) -> None:
-    expected = "INVALID_ARGUMENT" if number == "٣" else "UNKNOWN"  # a digit, if a strange one
+    expected = "INVALID_ARGUMENT" if number == "٣" else "UNKNOWN"  # a digit, but none of a code
     assert status_of({}, {"grpc-status": number}) == Status(expected, "")

@@ -1,4 +1,4 @@
-"""Header blocks are decoded once, as long as they mean the same."""
+"""Equal header blocks are decoded once, as long as their meaning stays the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from etcdleader._grpc.hpack import HeaderDecoder
 
 def test_headers_that_are_known_by_heart_mean_something_else_when_the_table_has_moved_on() -> None:
     unpacker = HeaderDecoder()
-    newest = b"\xbe"  # whatever the table got last
+    newest = b"\xbe"  # the newest entry of the table, whichever it is
     for number in range(3):
         added = b"\x40" + b"\x01a" + b"\x01" + str(number).encode()
         assert unpacker.decode(added) == {"a": str(number)}

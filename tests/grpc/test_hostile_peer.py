@@ -1,7 +1,7 @@
-"""A peer that floods its client: each flood ends a call, a stream or the connection, at a cost that is bounded.
+"""A peer that floods its client: each flood ends a call, a stream or the connection, at a bounded cost.
 
-The cost is memory, and the work in one iteration of the event loop, in function calls: not seconds, which depend on the
-machine. ``make fuzz`` sends more.
+The cost is memory, and the work in one iteration of the event loop, in function calls. It is not measured in seconds,
+which depend on the machine. ``make fuzz`` sends more.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 MOST_MEMORY = 50 * 2**20
 MOST_WORK = 150_000
-"""Function calls. They take less than 0.2 s where a call takes a microsecond, which is slow."""
+"""Function calls. They take less than 0.2 s if a call takes a microsecond, which is slow."""
 _STATM = Path("/proc/self/statm")
 
 
@@ -41,16 +41,16 @@ def peer() -> Iterator[str]:
 
 
 def memory() -> int:
-    """Bytes that this process has in memory, where the system says so."""
+    """Return the resident memory of this process in bytes, if the system reports it."""
     return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if _STATM.exists() else 0
 
 
 class Cost:
-    """What a connection costs.
+    """The cost of a connection.
 
     Attributes:
-        memory: The most bytes beyond those of the beginning.
-        work: The most function calls in one iteration of the event loop.
+        memory: The maximum number of bytes beyond those at the beginning.
+        work: The maximum number of function calls in one iteration of the event loop.
     """
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Cost:
         self._now = 0
 
     def count(self, frame: object, event: str, argument: object) -> None:
-        """Is called by Python for each call of a function."""
+        """Count a function call. Python calls this for each of them."""
         if event in {"call", "c_call"}:
             self._now += 1
 
@@ -69,7 +69,7 @@ class Cost:
             await anyio.lowlevel.checkpoint()
 
     def take_in(self) -> None:
-        """An iteration of the loop has ended."""
+        """Record the end of an iteration of the loop."""
         self.memory = max(self.memory, memory() - self._before)
         self.work, self._now = max(self.work, self._now), 0
 
@@ -117,7 +117,7 @@ STREAMS = {
     "tiny_messages": "UNAVAILABLE: ",
     "messages_packed_in_frames": "UNAVAILABLE: ",
 }
-"""How the first stream ends."""
+"""The end of the first stream."""
 
 
 @pytest.mark.parametrize("flood", FLOODS)
@@ -159,7 +159,7 @@ async def test_a_flood_on_calls_ends_them(peer: str, flood: str) -> None:
 
 
 async def test_a_peer_that_reads_nothing_has_little_waiting_for_it_and_loses_the_stream() -> None:
-    """Its windows are as wide as windows can be."""
+    """Its windows have the maximum size."""
     wide = b"\0\0\6\4\0\0\0\0\0\0\4\x7f\xff\xff\xff" + b"\0\0\4\x08\0\0\0\0\0\x7f\xff\0\0"
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -1,4 +1,4 @@
-"""HTTP/2 for streams, against a server that does what a test says."""
+"""Streams over HTTP/2, against a server that the test controls."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ async def test_messages_go_and_come_in_order_and_whole_however_they_are_cut() ->
 
 async def test_more_than_any_window_goes_and_comes() -> None:
     async with client(max_recv_bytes=2**26) as one:
-        long = bytes(range(256)) * 1200  # four times what may be under way at first
+        long = bytes(range(256)) * 1200  # four times the window at the beginning
         one.stream.send(long)
         one.stream.send(b"short")
         await one.server.until_there_is(one.number, len(long) + 15)
         assert one.server.data[one.number] == framed(long) + framed(b"short")
-        huge = long * 120  # more than may be under way to us
+        huge = long * 120  # more than the window for our side
         async with anyio.create_task_group() as group:
             group.start_soon(one.server.send, one.number, framed(huge) + framed(b"short"))
             assert await one.received(2) == [huge, b"short"]
@@ -67,7 +67,7 @@ async def test_a_peer_that_takes_nothing_holds_up_no_other_stream_and_what_waits
         one.stream.send(long)
         one.stream.send(long)  # more than a stream's window
         await one.server.until_there_is(first, 65_535)
-        # The connection's window is used up by now, too: give that one back alone.
+        # The connection's window is used up by now, too: reopen that one alone.
         one.server.connection.increment_flow_control_window(65_535)
         await one.server.flush()
         one.open()
@@ -117,7 +117,7 @@ async def test_a_stream_that_the_server_resets_ends_alone() -> None:
 
 
 async def test_an_end_and_a_reset_in_one_breath_are_the_end_of_that_stream_only() -> None:
-    """As etcd does it: our half of the stream is open when its own has ended."""
+    """etcd sends this: our half of the stream is open when its own half has ended."""
     async with client() as one:
         one.server.begin(one.number)
         one.server.connection.send_headers(one.number, [("grpc-status", "0")], end_stream=True)
@@ -161,7 +161,7 @@ async def test_a_stream_may_be_closed_by_what_it_brings() -> None:
 
 
 async def test_a_compressed_message_ends_its_stream() -> None:
-    """Nobody asked for it, and without the whole of a stream no part of it can be believed."""
+    """It was not requested, and without all messages of a stream no message of it can be trusted."""
     async with client() as one:
         await one.server.send(one.number, framed(b"one") + framed(b"two", compressed=True) + framed(b"three"))
         assert (await one.end()).code == "INTERNAL"
@@ -181,7 +181,7 @@ async def test_a_server_that_goes_ends_all_streams(how: str) -> None:
             await one.server.flush()
         else:
             async with one.server._writing:
-                await one.server._socket.send(b"\0\0\1\0\0\0\0\0\0x")  # data, on no stream
+                await one.server._socket.send(b"\0\0\1\0\0\0\0\0\0x")  # data on stream 0
         while len(ends) < 2:
             await one.changed.wait()
         assert [end.code for end in ends] == ["UNAVAILABLE", "UNAVAILABLE"]
@@ -211,7 +211,8 @@ async def test_a_connection_that_was_never_made_can_be_closed() -> None:
 
 
 async def test_a_peer_that_is_silent_is_pinged_and_one_that_is_dead_is_noticed() -> None:
-    # Longer than a busy machine lets a process wait: both ends are in this one, and the answer is counted by the clock.
+    # Longer than a busy machine lets a process wait. Both ends are in this process, and the clock counts until the
+    # response.
     async with client(ping_interval=0.5) as one:
         while one.server.pings < 3:
             await anyio.sleep(0.01)
@@ -230,7 +231,7 @@ async def test_no_ping_is_sent_without_a_stream() -> None:
             await anyio.sleep(0.001)
         before = one.server.pings
         await anyio.sleep(0.2)
-        assert one.server.pings <= before + 1  # one may have been under way
+        assert one.server.pings <= before + 1  # one may have been in flight
         assert one.connection.is_open
 
 
@@ -243,14 +244,14 @@ async def test_a_token_is_in_no_table_that_the_two_sides_share() -> None:
 
 
 async def test_a_token_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
-    """The library hpack would write each header that it packs into its own."""
+    """The library hpack would log each header that it encodes."""
     with caplog.at_level(logging.DEBUG):
         assert b"secret" in RequestHeaders("http", "127.0.0.1:1", "tests").encode(PATH, (("token", "secret"),))
         assert "secret" not in caplog.text
 
 
 async def test_a_stream_cancelled_without_any_data_since_it_sent_ends_the_connection() -> None:
-    """The next one would be opened on the same dead connection, for as long as other ways to the member are alive."""
+    """The next one would be opened on the same dead connection, for as long as other ways to the member work."""
     async with client() as one:
         one.open()
         await one.server.until_there_is(one.number)
@@ -262,7 +263,7 @@ async def test_a_stream_cancelled_without_any_data_since_it_sent_ends_the_connec
         assert one.ends == []
         one.streams[0].cancel()
         assert not one.connection.is_open
-        assert (await one.end()).code == "UNAVAILABLE"  # of the other
+        assert (await one.end()).code == "UNAVAILABLE"  # of the other stream
 
 
 async def test_a_stream_that_is_given_up_at_once_costs_the_connection_nothing() -> None:
@@ -272,7 +273,7 @@ async def test_a_stream_that_is_given_up_at_once_costs_the_connection_nothing() 
         assert one.connection.is_open
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio nobody else can cancel it
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on trio no other code can cancel it
 async def test_a_connection_whose_task_is_cancelled_ends_its_streams() -> None:
     async with client() as one:
         for task in asyncio.all_tasks():
@@ -304,7 +305,7 @@ async def test_a_stream_on_a_connection_that_is_closed_is_refused_with_the_reaso
 
 
 async def test_only_data_of_an_open_stream_count_as_received() -> None:
-    """A dead stream may bring empty frames for ever."""
+    """A dead stream may bring empty frames forever."""
     async with client() as one:
         closed = one.number
         one.stream.cancel()

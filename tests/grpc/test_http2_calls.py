@@ -1,4 +1,4 @@
-"""Calls, one request and one answer, against a server that does what a test says."""
+"""Calls with one request and one response, against a server that the test controls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def calls(one: Client, count: int = 1, timeout: float = PATIENCE) -> AsyncIterator[list[bytes | Status]]:
-    """So many under way, asked for in order; their results, as they come: a response, or why there is none."""
+    """Start this many calls in order. Yield their results as they arrive: a response, or the error."""
     results: list[bytes | Status] = []
 
     async def call(number: int) -> None:
@@ -91,7 +91,7 @@ async def test_an_answer_is_one_message_no_less_and_no_more(messages: list[bytes
             await one.server.until_there_is(1)
             for message in messages:
                 await one.server.send(1, framed(message))
-            with suppress(h2.exceptions.StreamClosedError):  # the client has given up the call
+            with suppress(h2.exceptions.StreamClosedError):  # the client has cancelled the call
                 await one.server.end(1, *OK)
         assert results == [result]
         assert one.connection.is_open
@@ -145,7 +145,7 @@ async def test_a_call_after_which_no_data_arrives_ends_the_connection() -> None:
 
 
 async def test_a_cancelled_call_is_no_evidence_against_the_connection() -> None:
-    """Its caller may have had little time, while others have more, and the server may only be slow."""
+    """Its caller may have had a short timeout, while others have a longer one, and the server may only be slow."""
     async with client() as one:
         one.server.deaf = True
         with anyio.move_on_after(3 * http2._SUSPICIOUS):

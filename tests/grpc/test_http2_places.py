@@ -1,4 +1,4 @@
-"""More calls than the peer allows streams: a proxy's hundred, say."""
+"""More calls than the peer allows streams: a proxy's hundred, for example."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_calls_that_wait_for_a_slot_get_one_in_turn_and_cancelled_ones_kee
             while not set(range(0, count, 2)) <= set(ended):
                 for number in sorted(set(one.server.data) - answered):
                     answered.add(number)
-                    with suppress(h2.exceptions.ProtocolError):  # its caller is one of those that have gone away
+                    with suppress(h2.exceptions.ProtocolError):  # its caller is one of the cancelled ones
                         await one.server.answer(number)
                     for scope in (next(leaving, None), next(leaving, None)):
                         if scope is not None:

@@ -1,4 +1,4 @@
-"""What a peer may cost, limit by limit, without a socket."""
+"""The cost that a peer may cause, limit by limit, without a socket."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NOTHING = {
 
 
 def opened() -> H2Codec:
-    """With stream 1 open, and stream 3 closed."""
+    """Return a connection with stream 1 open, and stream 3 closed."""
     frames = greeted(2**24)
     for _ in range(2):
         frames.open_stream(ASK)
@@ -75,7 +75,7 @@ def test_responses_are_no_credit_for_a_flood() -> None:
 
 
 def test_an_idle_connection_may_stay_for_years() -> None:
-    """Its peer answers our pings, and pings us as often."""
+    """Its peer responds to our pings, and sends as many."""
     frames = opened()
     for _ in range(3 * limits.USELESS_FRAMES):
         frames.ping()
@@ -114,7 +114,7 @@ def test_no_more_than_so_many_frames_are_processed_at_a_time() -> None:
 
 @pytest.mark.parametrize("streams", [1, 4], ids=["of the stream", "of the connection"])
 def test_data_beyond_a_window_end_the_connection(streams: int) -> None:
-    """The connection's window is as wide as that of each stream."""
+    """The connection's window is as large as that of each stream."""
     frames = greeted(WINDOW)
     numbers = [frames.open_stream(ASK) for _ in range(streams)]
     taken(frames)
@@ -179,7 +179,7 @@ def test_headers_and_settings_have_limits(data: bytes, text: str) -> None:
 
 
 def calls_of(function: Callable[[], object]) -> int:
-    """How many functions are called in it: a measure of work that is the same on every machine."""
+    """Return the number of function calls in it: a measure of work that is the same on every machine."""
     count = 0
 
     def profile(frame: object, event: str, argument: object) -> None:
@@ -231,7 +231,7 @@ def test_a_frame_with_many_messages_is_processed_alone() -> None:
 
 
 def test_data_are_moved_to_the_output_bit_by_bit_and_all_in_the_end() -> None:
-    """What is not moved yet is dropped with its call."""
+    """Data that has not been moved yet is dropped with its call."""
     frames = opened()
     receive(frames, frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)) + frame(8, 0, 0, b"\x7f\0\0\0"))
     taken(frames)

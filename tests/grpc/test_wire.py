@@ -1,4 +1,4 @@
-"""How a connection is made, on asyncio: what asyncio's own way to do it would forget."""
+"""Connect on asyncio, including cases that asyncio's own method misses."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def listener() -> Iterator[socket.socket]:
 
 @pytest.fixture
 def deaf() -> Iterator[tuple[str, int]]:
-    """The address of a host that answers nothing: its queue is full."""
+    """Return the address of a host that does not respond: its queue is full."""
     with (
         socket.create_server(("127.0.0.1", 0), backlog=0) as server,
         socket.socket() as first,
@@ -59,7 +59,7 @@ async def opened(host: str = "some.where", port: int = 1) -> Transport:
 
 async def closed(one: Transport) -> None:
     await one.aclose()
-    assert one.fileno == -1  # a forked child would have closed whatever has its number now
+    assert one.fileno == -1  # a forked child would have closed the file that has its number now
     with pytest.raises(OSError, match="hung up"):
         await one.tasks[0]()
 
@@ -77,7 +77,7 @@ async def test_another_address_is_tried_when_one_refuses(
 async def test_another_address_is_tried_where_there_is_no_such_family(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As of localhost, which may have an IPv6 address, on a machine without IPv6."""
+    """The addresses of localhost may include an IPv6 address on a machine without IPv6."""
 
     async def of(host: str, port: int) -> list[tuple[int, Any]]:
         return [(12345, ("::1", 1, 0, 0)), (socket.AF_INET, listener.getsockname())]
@@ -125,7 +125,7 @@ async def test_nothing_is_left_of_a_connection_that_is_given_up_at_any_moment(li
         if finished:
             break
     assert finished
-    gc.collect()  # a socket that was forgotten warns now, and warnings are errors
+    gc.collect()  # a leaked socket warns now, and warnings are errors
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -133,7 +133,7 @@ async def test_nothing_is_left_of_a_connection_that_is_given_up_at_any_moment(li
 async def test_the_number_of_a_closed_socket_is_not_taken_for_it_when_another_file_has_it(
     listener: socket.socket, tmp_path: Path
 ) -> None:
-    """With TLS the loop closes a socket before it says so. A forked child would close the other file."""
+    """With TLS the loop closes a socket before it reports that. A forked child would close the other file."""
     with anyio.fail_after(PATIENCE):
         one = await opened(*listener.getsockname())
         number = one.fileno
@@ -147,7 +147,7 @@ async def test_the_number_of_a_closed_socket_is_not_taken_for_it_when_another_fi
 
 
 async def test_what_is_sent_waits_for_no_acknowledgement(listener: socket.socket) -> None:
-    """Else each request would wait 40 ms for that of the one before."""
+    """Otherwise each request would wait 40 ms for the acknowledgement of the one before."""
     with anyio.fail_after(PATIENCE):
         one = await opened(*listener.getsockname())
         with socket.socket(fileno=socket.dup(one.fileno)) as same:
