@@ -1,4 +1,4 @@
-"""Watches of a connection on scripted streams, closed after the test."""
+"""Fixtures: watches of a connection on scripted streams, closed after the test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever etcd sends on its two streams: it gives messages, or the stream ends. Nothing is raised into the loop."""
+"""Any message from etcd on its two streams is delivered, or the stream ends. Nothing is raised into the loop."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_any_answers_on_a_keep_alive_stream_raise_nothing(
 
 
 class _Connection:
-    """One that gives its stream to the test."""
+    """A connection that passes its stream to the test."""
 
     ended = None
 
@@ -98,7 +98,7 @@ class _Connection:
         return self
 
     def cancel(self) -> None:
-        """Nothing more is delivered."""
+        """Deliver no more messages."""
 
 
 @ANY

@@ -1,4 +1,4 @@
-"""How often connections are tried, and what outlives one of them. On virtual time."""
+"""The frequency of connection attempts, and the pauses that outlast a connection. On virtual time."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any
 
 
 class Network:
-    """Connections that come about as the test says.
+    """Connections that succeed or fail as the test orders.
 
     Attributes:
-        attempts: When each was tried, and to which address.
+        attempts: The time and the address of each attempt.
         intervals: The ping interval of each.
-        accepts: Whether a connection comes about. It is lost at its first call.
-        lasts: For how many seconds that takes.
-        answers: Whether something is received on it before.
-        too_many_pings: Whether the member says so then.
+        accepts: Whether a connection is opened. It is lost at its first call.
+        lasts: The seconds until the loss.
+        answers: Whether data is received on it before the loss.
+        too_many_pings: Whether the member reports too many pings with the loss.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Network:
         self.accepts = self.answers = self.too_many_pings = False
         self.lasts = 0.01
 
-    def connection(network) -> type[Any]:  # noqa: N805 - the class below has a self of its own
+    def connection(network) -> type[Any]:  # noqa: N805 - the class below has its own self
         class Connection:
             def __init__(
                 self,
@@ -61,7 +61,7 @@ class Network:
 
             async def connect(self, tls: object) -> None:
                 network.attempts.append((anyio.current_time(), self._authority))
-                await anyio.sleep(0.004)  # without pauses, attempts take time, too: a test of them ends
+                await anyio.sleep(0.004)  # without pauses, attempts also take time, so that a test of them ends
                 if not network.accepts:
                     raise ConnectionRefusedError(111, "refused")
                 self.is_open = True
@@ -99,7 +99,7 @@ class Silent:
 
 
 async def ask_on_and_on(callers: int, seconds: float, *addresses: str) -> list[str]:
-    """Have many callers ask again as soon as they know that they have failed; return the errors."""
+    """Let many callers retry as soon as they fail. Return the errors."""
     client = new_client(EtcdConfig(addresses))
     errors: list[str] = []
 

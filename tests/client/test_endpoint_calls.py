@@ -1,4 +1,4 @@
-"""Calls of an endpoint, which makes the connections, to a server that does what a test says."""
+"""Calls of an endpoint, which makes the connections, to a server that the test controls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Plan = Callable[[Server, int], Any]
 
 @asynccontextmanager
 async def endpoint_to(*plans: Plan) -> AsyncIterator[tuple[Http2Endpoint, list[Server]]]:
-    """``plans`` are followed by the connections, in order; each is told the number of its first stream."""
+    """``plans`` are followed by the connections, in order. Each receives the number of its first stream."""
     with anyio.fail_after(PATIENCE):
         async with serving() as (address, servers), anyio.create_task_group() as group:
             endpoint = endpoint_of(address, EtcdConfig([address], max_recv_bytes=2**20))
@@ -152,7 +152,7 @@ async def test_an_endpoint_that_was_left_ends_the_calls_under_way_first_and_take
 
 
 async def test_connections_that_still_answer_are_closed_with_the_endpoint() -> None:
-    """The one before the newest: it said goodbye, and its last call is under way."""
+    """It is the one before the newest: it sent GOAWAY, and its last call is in flight."""
 
     async def say_goodbye(server: Server, number: int) -> None:
         await server.say_goodbye(number)

@@ -1,4 +1,4 @@
-"""The connection for streams, when it does not come about."""
+"""Failed attempts to open the connection for streams."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def ask(endpoint: Endpoint, how: str, timeout: float = PATIENCE) -> None:
 
 @asynccontextmanager
 async def endpoint_at(serve: Callable[[SocketStream], Awaitable[None]]) -> AsyncIterator[Endpoint]:
-    """One that speaks TLS to whom it finds there."""
+    """Return an endpoint that uses TLS with any peer at this address."""
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, serve)
         address = f"https://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
@@ -111,7 +111,7 @@ async def test_a_call_that_connects_to_an_abandoned_endpoint_does_not_wait_for_i
 async def test_certificates_that_are_replaced_while_they_are_read_are_unavailable_for_now(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They were looked at a moment before, and were right."""
+    """They were checked a moment before, and were valid."""
 
     def replaced(config: EtcdConfig) -> ssl.SSLContext:
         raise ssl.SSLError("half of it is written")
@@ -126,7 +126,7 @@ async def test_certificates_that_are_replaced_while_they_are_read_are_unavailabl
 
 
 async def test_an_attempt_to_connect_outlives_its_first_callers_timeout() -> None:
-    """Else a line that is slower than anybody is patient would never be connected."""
+    """Otherwise a link slower than every caller's timeout would never be connected."""
     slow, patient = 0.4, 0.15
 
     async def serve(socket: SocketStream) -> None:

@@ -1,4 +1,4 @@
-"""A call that goes over to another member while it is being made is made for that member."""
+"""A call that is switched to another member while it is being made is made for that member."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADER = Header(cluster_id=1, member_id=2, revision=3, raft_term=2)
 
 
 class Member:
-    """An endpoint that answers at once, and keeps what it was asked."""
+    """An endpoint that responds at once, and records its requests."""
 
     def __init__(self, name: str, version: str) -> None:
         self.name = name
@@ -42,14 +42,14 @@ class Member:
     close = drain
 
     async def wait_closed(self) -> None:
-        """It has nothing that runs."""
+        """Return at once: it runs no task."""
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through_its_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It was left for the other one while we logged in; what the first would have survived may end the second."""
+    """The client switched to it during the login. A read that is safe on the first member may crash the second."""
     sound, old = Member("sound", "3.5.21"), Member("old", "3.5.1")
     monkeypatch.setattr(product, "open_endpoint", lambda address, *_: {"sound:1": sound, "old:1": old}[address])
     gateway = new_client(EtcdConfig(["sound:1", "old:1"]))
@@ -72,7 +72,7 @@ async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Member]:
-    """The members to which the client connects, as often as it likes."""
+    """Return the members to which the client connects, in order."""
     members: list[Member] = []
 
     def open_endpoint(address: str, *_: object) -> Member:
@@ -97,7 +97,10 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Member]:
 async def test_the_only_endpoint_is_not_left_while_it_talks(
     opened: list[Member], endpoints: list[str], heard: float | None, goes: bool
 ) -> None:
-    """When it is slow because a thousand ask at once, a new connection would have all of their watches to make anew."""
+    """It may be slow because of a thousand concurrent requests.
+
+    A new connection would have to create all their watches again.
+    """
     gateway = new_client(EtcdConfig(endpoints))
     await gateway.member_status(timeout=5)
     if heard is not None:
@@ -110,10 +113,10 @@ async def test_the_only_endpoint_is_not_left_while_it_talks(
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_the_only_endpoint_is_left_when_it_turns_out_to_be_another_clusters(opened: list[Member]) -> None:
-    """Its name may lead home again: that it talks, and how much, is no reason to stay."""
+    """Its name may lead back to the right cluster. That it sends data is no reason to stay."""
     gateway = new_client(EtcdConfig(["one:1"]))
     await gateway.member_status(timeout=5)
-    gateway._cluster_id = 2  # that of home; the member says 1
+    gateway._cluster_id = 2  # that of the right cluster; this member reports 1
     opened[0].last_received_at = time.monotonic() + 60
     with pytest.raises(EtcdLeaderError, match="belongs to cluster 1"):
         await gateway.member_status(timeout=5)

@@ -1,4 +1,4 @@
-"""What each status of gRPC means, and whether it is a reason to leave the endpoint."""
+"""The meaning of each gRPC status, and whether it is a reason to leave the endpoint."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_what_a_peer_writes_cannot_steer_a_terminal_or_forge_a_line(code: str, t
 
 
 def going_away_error(code: str, text: str) -> EtcdLeaderError:
-    """Of a GOAWAY without an error, whose data the peer has chosen."""
+    """Return the error of a GOAWAY without an error code, whose data the peer has chosen."""
     return endpoint_of("one:1", EtcdConfig("one:1"))._error(Status(code, text, graceful=True))
 
 

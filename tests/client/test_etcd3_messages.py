@@ -29,7 +29,7 @@ print("imported")
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A copy of the installed etcd3."""
+    """Return a copy of the installed etcd3."""
     found = find_spec("etcd3")
     assert found is not None
     assert found.submodule_search_locations

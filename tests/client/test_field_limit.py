@@ -1,4 +1,4 @@
-"""A message that would take much more memory than bytes is refused before it is parsed."""
+"""A message that would take much more memory than its bytes is refused before it is parsed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The real stream, with its thread and a scripted call: what a message that cannot be processed does."""
+"""The real stream, with its thread and a scripted call: the effect of a message that cannot be processed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_a_message_that_cannot_be_processed_ends_its_stream_and_not_the_pr
 
     def method(requests: Iterator[Any], metadata: object) -> ScriptedCall:
         calls.append(ScriptedCall(requests, metadata))
-        for message in ("good", "bad", "late"):  # all there before the loop looks
+        for message in ("good", "bad", "late"):  # all there before the loop checks
             calls[0].messages.put(message)
         return calls[0]
 
@@ -68,7 +68,7 @@ async def test_a_message_that_cannot_be_processed_ends_its_stream_and_not_the_pr
 
 
 def block_while(condition: Callable[[], bool]) -> None:
-    """Hold up the event loop."""
+    """Block the event loop."""
     while condition():
         time.sleep(0.001)
 

@@ -1,4 +1,4 @@
-"""The headers of responses reach the listener, whatever call they respond to."""
+"""The headers of responses reach the listener, for every kind of call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Member:
 
 
 async def terms_seen(login: Header) -> list[int]:
-    """Ask once with a user, and return the raft terms that the listener received."""
+    """Send one request with a user. Return the raft terms that the listener received."""
     member: Any = Member(login)
     client = EtcdClient(lambda number: member, None, Authenticator("user", "password"))
     seen: list[int] = []
@@ -46,5 +46,5 @@ async def terms_seen(login: Header) -> list[int]:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_login_brings_a_raft_term_before_the_first_call() -> None:
-    """So that the lease of a user with a password needs no request for it."""
+    """So the lease of a user with a password needs no additional request for it."""
     assert await terms_seen(LOGIN) == [7, 8]

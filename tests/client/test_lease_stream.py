@@ -1,4 +1,7 @@
-"""Keep-alives on a scripted stream: whose answer is whose. On virtual time, since what counts is what comes too late."""
+"""Keep-alives on a scripted stream: which response belongs to which request.
+
+They run on virtual time, because late responses matter.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,7 @@ def answer(lease_id: int, ttl: int = 10, raft_term: int = 2) -> KeepAlive:
 
 
 class Outcome:
-    """What became of a call that runs beside the test."""
+    """Records the outcome of a call that runs beside the test."""
 
     def __init__(self) -> None:
         self.answers: KeepAliveResponses | None = None
@@ -84,7 +87,10 @@ async def test_keep_alives_go_out_back_to_back_and_each_answer_counts_for_its_le
 async def test_a_late_answer_is_never_credited_to_the_next_keep_alive(
     keep_alives: KeepAliveStream, opener: Opener
 ) -> None:
-    """A is delayed, B is lost, A's answer comes after B was sent. Credited to B, it gave 2.6 s of two leaders."""
+    """A is delayed, B is lost, and A's response arrives after B was sent.
+
+    Credited to B, it gave 2.6 s of two leaders.
+    """
     a, b = Outcome(), Outcome()
     await a.of(keep_alives, [7], 1)
     assert a.error is not None
@@ -100,7 +106,7 @@ async def test_a_late_answer_is_never_credited_to_the_next_keep_alive(
 
 
 async def test_a_cancelled_keep_alive_ends_its_stream_likewise(keep_alives: KeepAliveStream, opener: Opener) -> None:
-    """Its answer is still on the way when the next one asks."""
+    """Its response is still in flight when the next request is sent."""
     with anyio.move_on_after(0.5):
         await keep_alives.send([7], 5)
     assert not opener.last.open
@@ -115,7 +121,7 @@ async def test_a_cancelled_keep_alive_ends_its_stream_likewise(keep_alives: Keep
 
 
 async def test_an_unanswered_lease_is_missing_and_ends_the_stream(keep_alives: KeepAliveStream, opener: Opener) -> None:
-    """The others of its call keep what they have got."""
+    """The other leases of its call keep their responses."""
     outcome = Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.of, keep_alives, [7, 8], 1)
@@ -129,7 +135,7 @@ async def test_an_unanswered_lease_is_missing_and_ends_the_stream(keep_alives: K
 async def test_a_stream_that_ends_takes_the_other_calls_on_it_along(
     keep_alives: KeepAliveStream, opener: Opener
 ) -> None:
-    """At once: they need not wait for their own time to run out."""
+    """They end at once, without waiting for their own timeouts."""
     slow, patient = Outcome(), Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(slow.of, keep_alives, [7], 1)
@@ -155,7 +161,7 @@ async def test_calls_at_once_share_one_stream(keep_alives: KeepAliveStream, open
 
 
 async def test_responses_without_a_request_are_dropped(keep_alives: KeepAliveStream, opener: Opener) -> None:
-    """Another lease's, and a second one of ours: each keep-alive has one answer."""
+    """They are another lease's response, and a second one for our lease: each keep-alive has one response."""
     outcome, later = Outcome(), Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.of, keep_alives, [7], 5)
@@ -215,7 +221,7 @@ async def test_a_refused_lease_fails_alone_and_those_behind_it_are_sent_again(
 
 
 async def test_a_refusal_after_an_answer_is_no_time_out(keep_alives: KeepAliveStream, opener: Opener) -> None:
-    """The first lease is answered, the second refused, the third unanswered: each has its own outcome, at once."""
+    """The first lease is answered, the second refused, the third unanswered. Each has its own outcome, at once."""
     outcome = Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.of, keep_alives, [1, 2, 3], 5)
@@ -277,7 +283,7 @@ async def test_each_refused_lease_costs_one_stream_and_no_lease_more(
 
 
 async def test_what_concerns_the_connection_fails_all_that_wait(keep_alives: KeepAliveStream, opener: Opener) -> None:
-    """Another cluster's answer refuses no lease."""
+    """A response from another cluster refuses no lease."""
     outcome = Outcome()
     stranger = ClusterIdMismatchError("it belongs to cluster 1")
     async with anyio.create_task_group() as group:
@@ -289,7 +295,7 @@ async def test_what_concerns_the_connection_fails_all_that_wait(keep_alives: Kee
 
 
 async def test_a_stale_token_is_no_failure_if_a_new_login_helps(keep_alives: KeepAliveStream, opener: Opener) -> None:
-    """All that is unanswered is sent again on a stream with the new token."""
+    """All unanswered requests are sent again on a stream with the new token."""
     first, second = Outcome(), Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(first.of, keep_alives, [7], 5)
@@ -329,7 +335,7 @@ async def test_a_login_that_fails_is_the_error_of_all_that_wait(keep_alives: Kee
 
 
 async def test_opening_a_stream_is_bounded_like_the_rest(keep_alives: KeepAliveStream, opener: Opener) -> None:
-    """A member that accepts connections and says nothing must not hold up the renewals."""
+    """A member that accepts connections and never responds must not delay the renewals."""
     outcome, again = Outcome(), Outcome()
     opener.hanging = True
     await outcome.of(keep_alives, [7], 2)
@@ -343,7 +349,7 @@ async def test_opening_a_stream_is_bounded_like_the_rest(keep_alives: KeepAliveS
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
-    """The real one, with its thread: the rules above stand on this."""
+    """This is the real stream, with its thread. The rules above depend on it."""
     calls: list[ScriptedCall] = []
 
     def method(requests: Iterator[Any], metadata: object) -> ScriptedCall:
@@ -382,7 +388,7 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
 async def test_keep_alives_are_sent_again_when_the_member_goes_away(
     keep_alives: KeepAliveStream, opener: Opener
 ) -> None:
-    for times in (1, 2):  # at the second time, the member counts as one that does not answer
+    for times in (1, 2):  # at the second time, the member counts as one that does not respond
         async with anyio.create_task_group() as group:
             answers: list[KeepAliveResponses] = []
 

@@ -1,4 +1,4 @@
-"""A watch stream on which nothing comes: when it is asked for its progress, and when it is given up. The watches have 5 s."""
+"""A silent watch stream: the time of the progress request, and of the end of the stream. The watches have 5 s."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_what_comes_by_itself_saves_the_question(world: World) -> None:
 
 
 async def test_any_message_answers_the_question(world: World) -> None:
-    """It shows that the stream works, as the report would. etcd drops that one when a watch is behind."""
+    """It shows that the stream works, like a progress report. etcd drops the request if a watch is behind."""
     world.watch()
     await anyio.sleep(0.1)
     world.created(1, revision=5)
@@ -61,7 +61,7 @@ async def test_any_message_answers_the_question(world: World) -> None:
 
 
 async def test_a_silent_stream_is_broken_and_loses_nothing(world: World) -> None:
-    """The report is no evidence of what a watch has brought: where it goes on is decided by events."""
+    """The report is no evidence of what a watch has delivered. Only events determine where it resumes."""
     _, got = world.watch()
     await anyio.sleep(0.1)
     world.created(1, revision=5)
@@ -81,9 +81,9 @@ async def test_a_silent_stream_is_broken_and_loses_nothing(world: World) -> None
 
 
 async def test_the_endpoint_is_left_when_the_next_stream_is_silent_too(world: World) -> None:
-    """The first time it may be that stream alone: calls on the same connection are answered, and others live on it.
+    """The first time it may be this stream alone: calls on the same connection are answered.
 
-    That one is no trouble to speak of. The next stream brings what it has not brought.
+    The first failure is not reported. The next stream delivers the missing events.
     """
     _, got = world.watch()
     for _ in range(2):
@@ -107,7 +107,7 @@ async def test_a_stream_that_reported_progress_has_made_up_for_the_one_before_it
 
 
 async def test_an_etcd_that_never_reports_progress_costs_fewer_and_fewer_streams(world: World) -> None:
-    """A proxy may not pass the question on, or a watch may be behind for long."""
+    """A proxy may not pass the request on, or a watch may be behind for long."""
     _, got = world.watch()
     created = 0
     for _ in range(36_000):

@@ -1,4 +1,4 @@
-"""A stream that is over before it is open: the connection broke while its first bytes were written."""
+"""A stream that ends before it is open: the connection broke while its first bytes were written."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any
 
 
 class AnsweringStream(RpcStream):
-    """Answers what it is sent, soon."""
+    """Responds soon to each message."""
 
     def __init__(self, use: StreamCallbacks) -> None:
         super().__init__((), use)
@@ -51,7 +51,7 @@ class AnsweringStream(RpcStream):
 
 
 class Member:
-    """An endpoint of which the first stream is over before it is open."""
+    """An endpoint whose first stream ends before it is open."""
 
     name = "member"
     last_received_at = -math.inf
@@ -67,12 +67,12 @@ class Member:
         return stream
 
     def drain(self) -> None:
-        """Nothing of it runs."""
+        """Do nothing: no task runs."""
 
     close = drain
 
     async def wait_closed(self) -> None:
-        """Nothing of it runs."""
+        """Return at once: no task runs."""
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def member(monkeypatch: pytest.MonkeyPatch) -> Member:
 
 
 async def test_keep_alives_fail_once_and_the_next_ones_have_a_stream_of_their_own(member: Member) -> None:
-    """Else each one would wait in vain for all its time, on each endpoint, for ever."""
+    """Otherwise each one would wait until its timeout, on each endpoint, forever."""
     client = new_client(EtcdConfig(["one:1", "other:1"]))
     with pytest.raises(EtcdUnavailableError, match="reset"):
         await client.lease_keep_alive([1, 2], timeout=5)

@@ -1,4 +1,4 @@
-"""When the TLS context of a client is made: off the loop, once for the same files, and not before TCP."""
+"""The TLS context of a client is made off the loop, once for the same files, and not before TCP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyn
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The threads in which contexts were made."""
+    """Return the threads in which contexts were made."""
     threads: list[int] = []
     real = tls.client_context
 
@@ -66,7 +66,7 @@ async def test_a_context_is_kept_while_its_files_are_unchanged(tmp_path: Path, m
 async def test_a_context_from_files_that_changed_meanwhile_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two connections may want one at the same time, and the older files may be read last."""
+    """Two connections may request one at the same time, and the older files may be read last."""
     ca = certificate(tmp_path / "ca.pem")
     contexts = ClientContexts(EtcdConfig("https://one:1", ca_cert=ca))
     waits = [threading.Event(), threading.Event()]
@@ -105,7 +105,7 @@ async def test_a_context_from_files_that_changed_meanwhile_is_not_kept(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_what_looks_for_the_reason_leaves_no_thread(scheme: str) -> None:
-    """It looks up the name of the member, too. A fork would lack the thread."""
+    """The diagnosis also resolves the member's name. A forked child would lack the thread."""
 
     async def hang_up(stream: anyio.abc.SocketStream) -> None:
         await stream.aclose()
@@ -153,7 +153,7 @@ async def test_a_member_that_is_down_costs_no_context(made: list[int], anyio_bac
 
 
 async def test_a_client_makes_one_context_for_all_its_connections(made: list[int]) -> None:
-    """The peer accepts connections and closes them. What is wrong with TLS is looked for with the same context."""
+    """The peer accepts connections and closes them. The TLS diagnosis uses the same context."""
 
     async def hang_up(stream: anyio.abc.SocketStream) -> None:
         await stream.aclose()

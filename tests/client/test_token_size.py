@@ -1,4 +1,4 @@
-"""A token goes with each call, so a peer must not choose its size."""
+"""A token is sent with each call, so a peer must not choose its size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Member:
-    """It logs everybody in, with a token of so many characters."""
+    """Accepts every login, with a token of this many characters."""
 
     name = "member:1"
     last_received_at = -math.inf
@@ -36,6 +36,6 @@ async def test_a_token_of_millions_of_characters_is_refused() -> None:
 
 
 async def test_a_long_token_goes_with_each_call() -> None:
-    """As a JWT with many claims."""
+    """For example a JWT with many claims."""
     member: Any = Member(10_000)
     assert await Authenticator("user", "password").metadata(member, 5) == (("token", "t" * 10_000),)

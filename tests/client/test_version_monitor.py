@@ -1,4 +1,4 @@
-"""How the client decides the way of its reads: it learns by itself what the member in use can bear."""
+"""The client decides how to send its reads: it detects the version of the member in use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 READS = [Range(b"a"), Range(b"b")]
 LEARNED = 6.0
-"""Seconds after the first answer by which the version is known."""
+"""Seconds after the first response by which the version is known."""
 
 
 @pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
@@ -34,7 +34,7 @@ async def etcd(anyio_backend: object) -> AsyncIterator[FakeEtcd]:
 
 @pytest.fixture
 def through_the_log(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Of each transaction that reached a member, in order."""
+    """Return for each transaction that reached a member, in order, whether it went through the log."""
     seen: list[bool] = []
     handle = FakeMember.handle
 
@@ -57,7 +57,7 @@ async def read_before_and_after(client: FakeClient) -> None:
 async def test_reads_leave_the_log_when_the_client_has_learned_that_the_member_survives_them(
     etcd: FakeEtcd, through_the_log: list[bool]
 ) -> None:
-    """Nobody else asks for the version: no manager, no log record."""
+    """No other code requests the version: no manager, no log record."""
     client = etcd.client()
     await read_before_and_after(client)
     assert through_the_log == [True, False]
@@ -90,7 +90,7 @@ async def test_the_detected_version_of_one_member_does_not_apply_to_the_next(
 async def test_a_refused_status_proves_the_member_new_enough_and_is_not_requested_again(
     etcd: FakeEtcd, through_the_log: list[bool]
 ) -> None:
-    """Only servers that survive given-up reads ask for permission there."""
+    """Only servers that survive cancelled reads require a permission there."""
     client = etcd.client()
     client.refuse("member_status", times=100)
     await read_before_and_after(client)
@@ -109,7 +109,7 @@ async def test_a_status_that_a_proxy_refuses_proves_nothing(etcd: FakeEtcd, thro
 async def test_a_listener_that_raises_ends_nothing_and_the_next_member_is_still_tried(
     etcd: FakeEtcd, through_the_log: list[bool]
 ) -> None:
-    """It writes a log record, and what the user's own filter or handler raises must not reach the loop."""
+    """It writes a log record. An exception from the user's own filter or handler must not reach the loop."""
 
     def fail(version: str) -> None:
         raise RuntimeError(version)

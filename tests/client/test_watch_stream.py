@@ -1,4 +1,4 @@
-"""Watches on a scripted stream: from where a broken one goes on, and which creation is answered by what."""
+"""Watches on a scripted stream: where a broken one resumes, and which response belongs to which creation."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any
 
 
 async def test_a_broken_watch_goes_on_after_its_last_event_though_the_header_ran_ahead(world: World) -> None:
-    """While etcd catches up, an answer's header is at the store's revision: from there 2,000 events were lost.
+    """While etcd catches up, a response's header is at the store's revision. From there 2,000 events were lost.
 
-    It is created at the last revision that it was told. For one that is to come, etcd would report no progress.
+    It is created at the last revision that it received. For a future one, etcd would report no progress.
     """
     _, got = world.watch(start_revision=3)
     await anyio.sleep(1)
@@ -44,7 +44,7 @@ async def test_a_broken_watch_goes_on_after_its_last_event_though_the_header_ran
 
 
 async def test_a_watch_without_events_goes_on_after_its_creation(world: World) -> None:
-    """Whatever others on the stream have brought, and whatever a progress notification says: only its own events count."""
+    """Events of other watches on the stream and progress notifications do not count: only its own events do."""
     _, got = world.watch(b"quiet")
     world.watch(b"busy")
     await anyio.sleep(1)
@@ -58,7 +58,7 @@ async def test_a_watch_without_events_goes_on_after_its_creation(world: World) -
 
 
 async def test_a_watch_that_was_not_created_yet_begins_at_now_again(world: World) -> None:
-    """And is not called resumed: nothing was promised before."""
+    """It is not called resumed, because nothing was promised before."""
     _, got = world.watch()
     await anyio.sleep(1)
     await world.break_stream()
@@ -68,7 +68,7 @@ async def test_a_watch_that_was_not_created_yet_begins_at_now_again(world: World
 
 
 async def test_events_before_the_resume_point_are_dropped(world: World) -> None:
-    """A member may send again what came before the break."""
+    """A member may send again what was delivered before the break."""
     _, got = world.watch(start_revision=5)
     await anyio.sleep(1)
     world.created(1, revision=4)
@@ -80,7 +80,7 @@ async def test_events_before_the_resume_point_are_dropped(world: World) -> None:
 
 
 async def test_a_resumed_watch_takes_no_later_beginning_from_a_lagging_or_leading_member(world: World) -> None:
-    """The header of the answer to a creation from a revision says nothing about the watch."""
+    """The header of the response to a creation from a revision has no information about the watch."""
     _, got = world.watch()
     await anyio.sleep(1)
     world.created(1, revision=20)
@@ -95,7 +95,7 @@ async def test_a_resumed_watch_takes_no_later_beginning_from_a_lagging_or_leadin
 
 
 async def test_a_compacted_watch_ends_and_is_not_requested_again(world: World) -> None:
-    """Whoever watched must read, and watch anew: between lies a gap."""
+    """The watcher must read, and create a new watch: there is a gap between."""
     _, got = world.watch(start_revision=3)
     world.watch(b"other")
     await anyio.sleep(1)
@@ -112,7 +112,7 @@ async def test_a_compacted_watch_ends_and_is_not_requested_again(world: World) -
 
 
 async def test_a_refused_creation_ends_its_own_watch_and_no_other(world: World) -> None:
-    """etcd 3.5 answers it with the id of somebody else's watch."""
+    """etcd 3.5 answers it with the id of another watch."""
     _, first = world.watch(b"first")
     _, second = world.watch(b"second")
     await anyio.sleep(1)
@@ -128,7 +128,7 @@ async def test_a_refused_creation_ends_its_own_watch_and_no_other(world: World) 
 
 
 async def test_a_refused_token_breaks_the_stream_and_ends_no_watch(world: World) -> None:
-    """It is not the watch's fault: after another login it is asked for once more."""
+    """The watch is not at fault: after another login it is requested again."""
     _, got = world.watch()
     await anyio.sleep(1)
     world.created(0, revision=5, canceled=True, cancel_reason="etcdserver: invalid auth token")
@@ -140,7 +140,7 @@ async def test_a_refused_token_breaks_the_stream_and_ends_no_watch(world: World)
 
 
 async def test_a_creation_that_is_not_answered_in_time_ends_the_stream(world: World) -> None:
-    """Answers to creations have no names, so one that is missing would make the next ones belong to the wrong watch."""
+    """Responses to creations have no names. A missing one would assign the next ones to the wrong watches."""
     _, got = world.watch()
     await anyio.sleep(4)
     world.watch(b"younger")
@@ -199,8 +199,10 @@ async def test_a_watch_may_be_begun_and_closed_without_a_stream(world: World) ->
 
 
 async def test_creations_that_are_answered_one_after_another_do_not_end_the_stream(world: World) -> None:
-    """Hundreds are asked for at once when a stream has broken. So long as answers come, etcd is at it; to begin anew
-    would only make it begin anew, too."""
+    """Hundreds are requested at once when a stream has broken. While responses arrive, etcd is making progress.
+
+    A new stream would only make etcd start from the beginning.
+    """
     got = [world.watch(b"%d" % number)[1] for number in range(40)]
     await anyio.sleep(0.1)
     for number in range(40):
@@ -216,7 +218,7 @@ async def test_a_creation_is_waited_for_no_longer_because_another_one_would_have
     await anyio.sleep(0.2)
     got: list[WatchMessage] = []
     world.watches.add(b"other", b"", 0, got.append, 0.5)
-    await anyio.sleep(0.1)  # the task has seen it, and waits for the answer to the one before it
+    await anyio.sleep(0.1)  # the task has seen it, and waits for the response to the one before
     world.created(1, 7)
     await anyio.sleep(0.4)
     assert got == []
@@ -239,7 +241,7 @@ async def test_a_watch_creation_without_a_request_ends_the_stream(world: World, 
 
 
 async def test_a_second_creation_with_the_same_id_ends_the_stream(world: World) -> None:
-    """Its events could not be told from those of the first watch."""
+    """Its events could not be distinguished from those of the first watch."""
     _, first = world.watch(b"first")
     _, second = world.watch(b"second")
     await anyio.sleep(1)
@@ -275,7 +277,7 @@ async def test_events_that_could_not_be_processed_are_received_again(world: Worl
 
 
 async def test_a_sink_that_raises_at_a_break_ends_no_task(world: World) -> None:
-    """trio ends a program if a task of the loop's own fails."""
+    """trio ends a program if a system task fails."""
 
     def sink(message: WatchMessage) -> None:
         raise ZeroDivisionError
@@ -287,7 +289,7 @@ async def test_a_sink_that_raises_at_a_break_ends_no_task(world: World) -> None:
 
 
 async def test_a_watch_that_is_created_and_then_breaks_is_created_again_once_a_second(world: World) -> None:
-    """As where a proxy cuts each stream. Each creation is work for etcd."""
+    """A proxy that cuts each stream does this. Each creation is work for etcd."""
     world.watch()
     await anyio.sleep(1)
     started = anyio.current_time()
@@ -314,7 +316,7 @@ async def test_a_watch_that_breaks_after_a_while_is_created_again_at_once(world:
 
 
 async def test_a_member_that_goes_away_costs_a_watch_a_new_stream_and_no_message(world: World) -> None:
-    """A planned restart, or a proxy that renews its connections."""
+    """This is a planned restart, or a proxy that renews its connections."""
     _, got = world.watch()
     await anyio.sleep(1)
     world.created(1, revision=5)
@@ -328,7 +330,7 @@ async def test_a_member_that_goes_away_is_reported_if_the_next_stream_fails_too(
     _, got = world.watch()
     await anyio.sleep(1)
     world.created(1, revision=5)
-    for error in (GOING_AWAY, GOING_AWAY):  # the second one comes before anything else
+    for error in (GOING_AWAY, GOING_AWAY):  # the second one comes before any other message
         world.stream.end(error)
         await anyio.sleep(1)
     assert got == [WatchCreated(5), WatchBroken(GOING_AWAY)]

@@ -1,4 +1,4 @@
-"""What is reported of a server that is no etcd, or is reached in the wrong way: the reason, and no advice that is wrong."""
+"""The error for a server that is no etcd, or is reached in the wrong way: the reason, and no wrong advice."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def listening(serve: Serve) -> AsyncIterator[str]:
 
 @contextmanager
 def in_threads(serve: Callable[[socket.socket], None]) -> Iterator[str]:
-    """Serve each connection in a thread: that can look at its first byte before it speaks TLS."""
+    """Serve each connection in a thread, which can inspect its first byte before it uses TLS."""
 
     def accept() -> None:
         with suppress(OSError):  # it was closed
@@ -65,7 +65,7 @@ def in_threads(serve: Callable[[socket.socket], None]) -> Iterator[str]:
 async def error_of(address: str, config: EtcdConfig) -> EtcdLeaderError:
     endpoint = endpoint_of(address, config)
     if not config.tls:
-        endpoint._tls_diagnosis = None  # the test's server knows no TLS at all
+        endpoint._tls_diagnosis = None  # the test's server does not use TLS at all
     try:
         with pytest.raises(EtcdLeaderError) as failed:
             await endpoint.call(RANGE, Range(b"k"), (), 30)
@@ -92,7 +92,7 @@ def ca(authority: trustme.CA, tmp_path: Path) -> Path:
 async def test_a_tls_server_without_http2_is_named_as_that(
     authority: trustme.CA, ca: Path, protocols: list[str], *, talks: bool
 ) -> None:
-    """As nginx without `http2`, or Go's server. To reach it by http:// would be harmful advice."""
+    """Examples are nginx without `http2`, and Go's server. Advice to use http:// would be harmful."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("127.0.0.1").configure_cert(context)
     if protocols:
@@ -115,7 +115,7 @@ async def test_a_tls_server_without_http2_is_named_as_that(
 
 
 def test_the_alert_of_a_server_without_http2_is_named_as_that() -> None:
-    """Go's server sends it if it knows ALPN and no h2."""
+    """Go's server sends it if it supports ALPN without h2."""
     examiner = TlsDiagnosis("one:1", EtcdConfig("https://one:1"))
     assert "does not offer HTTP/2" in examiner._alert("TLSV1_ALERT_NO_APPLICATION_PROTOCOL")
 
@@ -147,7 +147,7 @@ async def test_a_peer_that_hangs_up_during_the_handshake_is_an_error_with_a_text
 async def test_the_diagnosis_of_a_peer_that_resets_what_it_has_just_accepted_finds_no_cause(
     scheme: str, ca: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked for while an error of etcd is being reported, so an error of its own would end the campaign."""
+    """It runs while an error of etcd is being reported, so another error would end the campaign."""
     monkeypatch.setattr(tls_diagnosis, "connect_tcp", reset_socket)
     config = EtcdConfig(f"{scheme}://one:1", ca_cert=ca if scheme == "https" else None)
     assert await TlsDiagnosis("one:1", config).reason() is None

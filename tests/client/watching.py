@@ -41,44 +41,44 @@ class World:
         return self.opener.last
 
     def watch(self, key: bytes = b"k", start_revision: int = 0) -> tuple[Any, list[WatchMessage]]:
-        """A watch, and what it brings."""
+        """Create a watch. Return it, and the list of its messages."""
         got: list[WatchMessage] = []
         return self.watches.add(key, b"", start_revision, got.append, 5.0), got
 
     async def break_stream(self) -> None:
-        """The stream breaks; the next one stands when this returns."""
+        """Break the stream. The next one is open when this returns."""
         before = len(self.opener.streams)
         self.stream.end(RESET)
         await anyio.sleep(2)
         assert len(self.opener.streams) == before + 1
 
     def starts(self) -> list[int]:
-        """From which revisions the creations on the present stream ask to start; 0 is "now"."""
+        """Return the start revisions of the creations on the present stream; 0 is "now"."""
         return [request.start_revision for request in self.stream.sent if isinstance(request, WatchCreateRequest)]
 
     def cancelled(self) -> list[int]:
-        """Which watches etcd was asked to cancel on the present stream."""
+        """Return the watches that the client cancelled on the present stream."""
         return [request.watch_id for request in self.stream.sent if isinstance(request, WatchCancelRequest)]
 
     def asked_for_progress(self) -> int:
-        """How often etcd was asked how far the watches are, on all streams."""
+        """Return the number of progress requests on all streams."""
         return sum(isinstance(request, WatchProgressRequest) for one in self.opener.streams for request in one.sent)
 
     def report_progress(self, revision: int) -> None:
-        """etcd says how far all watches of the stream are."""
+        """Report the progress of all watches of the stream."""
         self.stream.bring(WatchResponse(header(revision), ALL_WATCHES))
 
     def created(self, watch_id: int, revision: int, **more: Any) -> None:
-        """A creation is answered."""
+        """Respond to a creation."""
         self.stream.bring(WatchResponse(header(revision), watch_id, created=True, **more))
 
     def happened(self, watch_id: int, *revisions: int, at: int = 0) -> None:
-        """Events come, by default under the header of the last one; with none it is a progress notification."""
+        """Deliver events, by default under the header of the last one. Without events it is a progress notification."""
         events = [WatchEvent("put", KeyValue(b"k", mod_revision=revision)) for revision in revisions]
         self.stream.bring(WatchResponse(header(at or revisions[-1]), watch_id, events=events))
 
     def canceled(self, watch_id: int, **more: Any) -> None:
-        """etcd ends a watch."""
+        """Let etcd end a watch."""
         self.stream.bring(WatchResponse(header(0), watch_id, canceled=True, **more))
 
 
