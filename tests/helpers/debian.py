@@ -1,6 +1,7 @@
 """HAProxy and promtool from Debian's packages, unpacked into the user's cache directory and not installed.
 
-``python -m tests.helpers.debian`` fetches what the machine lacks; ``make test`` calls it. A test asks :func:`find_program`.
+``python -m tests.helpers.debian`` fetches the programs that the machine lacks; ``make test`` calls it. A test calls
+:func:`find_program`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ __all__ = ("PACKAGES", "fetch", "find_program")
 PACKAGES = {"haproxy": "haproxy", "promtool": "prometheus"}
 """The Debian package of each program."""
 _TIME_LIMIT = 300
-"""Seconds, for one package and what it needs."""
+"""Seconds, for one package and its dependencies."""
 
 
 def find_program(name: str) -> str | None:
-    """Return the path of a program: the installed one, else the fetched one; None if there is neither."""
+    """Return the path of a program: the installed one, otherwise the fetched one. Return None if there is neither."""
     installed = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin")))
     fetched = _folder() / name
     return installed or (str(fetched) if os.access(fetched, os.X_OK) else None)
@@ -32,7 +33,7 @@ def fetch(name: str) -> str:
     """Unpack the package of a program, and the libraries that the machine lacks. Return the path of the program.
 
     Raises:
-        OSError: There is no apt-get, or no package, or the program does not run. The text says which.
+        OSError: There is no apt-get, or no package, or the program does not run. The text names the cause.
     """
     home = _folder()
     home.mkdir(parents=True, exist_ok=True)
@@ -76,7 +77,7 @@ def _missing(package: str) -> list[str]:
     """Return the libraries that a package depends on, directly or through others, and that are not installed."""
     kinds = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
     command = ["apt-cache", "depends", "--recurse", *(f"--no-{kind}" for kind in kinds), package]
-    # A package stands at the beginning of its line, what it depends on is indented, and a virtual one is in brackets.
+    # A package stands at the beginning of its line. Its dependencies are indented, and a virtual one is in brackets.
     wanted = sorted({line for line in _run(command, Path.cwd()).splitlines() if line.startswith("lib")})
     installed = _run(
         ["dpkg-query", "--show", "--showformat=${Package} ${db:Status-Status}\\n"], Path.cwd()
@@ -90,7 +91,7 @@ def _download(folder: Path, packages: list[str]) -> None:
     except OSError:
         if os.geteuid():
             raise
-        _run(["apt-get", "update", "-qq"], folder)  # a fresh machine has no list of packages
+        _run(["apt-get", "update", "-qq"], folder)  # a new machine has no list of packages
         _run(["apt-get", "download", *packages], folder)
     for archive in folder.glob("*.deb"):
         _run(["dpkg", "-x", str(archive), str(folder)], folder)
@@ -117,7 +118,10 @@ def _run(command: list[str], folder: Path) -> str:
 
 
 def main() -> None:
-    """Fetch what the machine lacks. A program that cannot be had is named, and its tests are skipped with that reason."""
+    """Fetch the programs that the machine lacks.
+
+    Name each one that is unavailable; its tests are skipped with that reason.
+    """
     for name, package in PACKAGES.items():
         if find_program(name) is None:
             try:

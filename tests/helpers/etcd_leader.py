@@ -1,4 +1,4 @@
-"""Which member of a real etcd leads."""
+"""Find the member of a real etcd that leads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ("leader_and_others",)
 
 
 async def leader_and_others(etcd: EtcdServer) -> tuple[int, list[int]]:
-    """Return the place of etcd's leader among the endpoints, and the ids of the other members."""
+    """Return the index of etcd's leader among the endpoints, and the ids of the other members."""
     leader, others = None, []
     for number, endpoint in enumerate(etcd.endpoints):
         client = new_client(EtcdConfig(endpoints=[endpoint]))

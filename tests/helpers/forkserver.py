@@ -1,7 +1,7 @@
-"""Runs Python programs, each in a process forked off this one, which has loaded the libraries that take long to load.
+"""Runs Python programs, each in a process forked from this one, which has loaded the slow libraries.
 
-Spoken to by one message and one answer for each, over a socket; see ``Python`` in ``python_process.py``. It never loads
-etcdleader, nor what it makes of etcd3: each program loads the package itself, as its user's would.
+A socket carries one order and one response for each; see ``Python`` in ``python_process.py``. It never loads
+etcdleader, nor etcdleader's version of etcd3: each program loads the package itself, like a user's program.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ LOADED = (
     "anyio._backends._asyncio", "anyio._backends._trio", "dynaconf", "google.protobuf.message_factory", "grpc", "rich.console",
     "rich.live", "rich.table", "tenacity", "trio", "typer",
 )  # fmt: skip
-"""For the processes that are forked off."""
+"""For the forked processes."""
 STATUS = struct.Struct("i")
 _STREAMS = 3
 _LONGEST = 1 << 20
 
 
 def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """The next order, and its files: standard input, output and errors, and where the status is to be told."""
+    """Return the next order and its files: standard input, output and errors, and the file for the exit status."""
     data, ancillary, _, _ = control.recvmsg(_LONGEST, socket.CMSG_SPACE((_STREAMS + 1) * array.array("i").itemsize))
     if not data:
         return None
@@ -44,7 +44,7 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
 
 def _open_streams() -> None:
-    """As an interpreter does when it begins."""
+    """Open the standard streams like a starting interpreter."""
     encoding = sys.stdout.encoding
     sys.stdin = sys.__stdin__ = os.fdopen(0, encoding=encoding, closefd=False)  # type: ignore[misc]
     buffering = 1 if os.isatty(1) or os.environ.get("PYTHONUNBUFFERED") else -1
@@ -53,7 +53,7 @@ def _open_streams() -> None:
 
 
 def _become(order: dict[str, Any], files: list[int]) -> Callable[[], object]:
-    """Take on what an ``execve`` would have given this process; returns what is left to do: the program."""
+    """Apply the settings that an ``execve`` would have given this process. Return the program as a function."""
     if order["start_new_session"]:
         os.setsid()
     os.chdir(order["cwd"])
@@ -81,7 +81,10 @@ def _become(order: dict[str, Any], files: list[int]) -> Callable[[], object]:
 
 
 def serve(control: socket.socket) -> Callable[[], object] | None:
-    """Fork for each order, and tell how each process ended. Returns in those processes; here when nobody asks any more."""
+    """Fork for each order, and report each exit status.
+
+    Return in the forked processes; here, return after the last order.
+    """
     processes = selectors.DefaultSelector()
     processes.register(control, selectors.EVENT_READ)
     while True:

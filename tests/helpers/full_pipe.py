@@ -11,7 +11,7 @@ __all__ = ("full_pipe",)
 
 @contextmanager
 def full_pipe() -> Iterator[tuple[int, int]]:
-    """A pipe that takes nothing more, until it is read."""
+    """Return a pipe that is full until it is read."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):

@@ -1,7 +1,7 @@
-"""Starting Python in a process of its own, without the third of a second in which it loads its libraries.
+"""Start Python in a separate process, without the third of a second that its libraries take to load.
 
-The suite starts more than two hundred programs, and loading gRPC, dynaconf and typer again for each of them would be a good
-part of all that it computes.
+The suite starts more than two hundred programs. Without this, loading gRPC, dynaconf and typer for each would be a good
+part of its run.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ("Python", "run_python")
 
 
 class _Server:
-    """The process that others are forked off. One for each process of the test run."""
+    """The process that forks the others. There is one for each process of the test run."""
 
     def __init__(self) -> None:
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -44,7 +44,7 @@ class _Server:
         atexit.register(self._close)
 
     def fork(self, order: dict[str, Any], files: list[int]) -> int:
-        """Returns the pid."""
+        """Fork, and return the pid."""
         with self._lock:
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))
             self._control.sendmsg([json.dumps(order).encode()], [rights])
@@ -65,11 +65,11 @@ def _for_python(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 class Python(subprocess.Popen[str]):
-    """``subprocess.Popen`` for ``[sys.executable, ("-P",) "-m" or "-c", ...]``, which does not load libraries anew.
+    """``subprocess.Popen`` for ``[sys.executable, ("-P",) "-m" or "-c", ...]``, without loading the libraries again.
 
-    What it runs is nevertheless a process of its own, with the arguments, environment, working directory, streams and
-    session asked for; only ``/proc/<pid>/cmdline`` and ``environ`` are another's, and its parent is not this process.
-    With other variables for the interpreter itself (``PYTHON...``) a new one is started after all.
+    The program is nevertheless a separate process. It has the requested arguments, environment, working directory,
+    streams and session. Only ``/proc/<pid>/cmdline`` and ``environ`` are those of the server, and its parent is not
+    this process. Other variables for the interpreter itself (``PYTHON...``) require a new interpreter.
     """
 
     _status: int | None = None
@@ -110,7 +110,7 @@ class Python(subprocess.Popen[str]):
             return 0, 0
         told = os.read(self._status, STATUS.size)
         os.close(self._status)
-        # Nothing at all, where the server was ended first, as it is with the test run.
+        # It is empty if the server was ended first, as at the end of the test run.
         return self.pid, STATUS.unpack(told)[0] if told else signal.SIGKILL
 
     def _internal_poll(self, _deadstate: int | None = None, **_: object) -> int | None:
@@ -128,7 +128,7 @@ class Python(subprocess.Popen[str]):
 def run_python(
     command: Sequence[str], cwd: Path, env: Mapping[str, str], *, seconds: float
 ) -> subprocess.CompletedProcess[str]:
-    """As ``subprocess.run`` does, with nothing to read and all that it writes as text."""
+    """Run like ``subprocess.run``, with nothing to read and with all output as text."""
     pipe = subprocess.PIPE
     with Python(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True) as process:
         try:

@@ -1,4 +1,4 @@
-"""``etcdleader run`` as a process of its own, with election switched off."""
+"""``etcdleader run`` as a separate process, with election switched off."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProce
 
 
 def run_after(script: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command in an interpreter of its own that a script has changed before."""
+    """Run the command in a separate interpreter that a script has changed before."""
     return subprocess.run(
         [sys.executable, "-c", f"{script}; from etcdleader._cli import main; main()", "run", *words],
         env=OFF,

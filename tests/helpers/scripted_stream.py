@@ -1,4 +1,4 @@
-"""A stream whose answers are given by hand, where the real one has a thread and gRPC."""
+"""A stream whose responses the test gives, instead of a thread and gRPC."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from etcdleader.errors import EtcdLeaderError
 
 
 class ScriptedStream:
-    """What `_etcd.stream.Stream` is to its user: in order, and silent after its end.
+    """Behaves like `_etcd.stream.Stream` for its user: in order, and silent after its end.
 
     Attributes:
-        sent: What was written, in order.
+        sent: The sent messages, in order.
     """
 
     def __init__(self, on_message: Callable[[Any], None], on_end: Callable[[EtcdLeaderError], None]) -> None:
@@ -33,7 +33,7 @@ class ScriptedStream:
             self._on_end(error)
 
     def bring(self, message: Any) -> None:
-        """A message arrives. After the end it is dropped, as the real stream does it."""
+        """Deliver a message. After the end it is dropped, as by the real stream."""
         if self.open:
             self._on_message(message)
 
@@ -42,10 +42,10 @@ class Opener:
     """Opens scripted streams.
 
     Attributes:
-        streams: All that were opened.
+        streams: All opened streams.
         failing: Raised instead of opening one.
-        hanging: Opening one takes for ever.
-        ends: Why streams have ended.
+        hanging: True if opening one never returns.
+        ends: The reasons for which streams have ended.
     """
 
     def __init__(self) -> None:
@@ -72,12 +72,12 @@ class Opener:
 
     @property
     def last(self) -> ScriptedStream:
-        """The stream that was opened last."""
+        """Return the stream that was opened last."""
         return self.streams[-1]
 
 
 class ScriptedCall:
-    """gRPC's side of a stream: yields what it is given, also after it was cancelled."""
+    """gRPC's side of a stream: yields its given messages, even after it was cancelled."""
 
     def __init__(self, requests: Iterator[Any], metadata: object) -> None:
         self.requests = requests

@@ -8,7 +8,7 @@ __all__ = ("work_until_cancelled",)
 
 
 async def work_until_cancelled(cleanup: float) -> None:
-    """Do nothing until it is cancelled, and then clean up for so many seconds."""
+    """Do nothing until it is cancelled, and then clean up for this many seconds."""
     try:
         await anyio.sleep_forever()
     finally:

@@ -1,4 +1,4 @@
-"""The command as somebody types it: in a pipe, or in a terminal of its own."""
+"""The command as a user types it: in a pipe, or in a separate terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's, without what steers the command or its colours."""
+    """Return this process's environment without the variables that affect the command or its colours."""
     steering = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TERM"}
     kept = {name: value for name, value in os.environ.items() if name not in steering}
     return {**{name: value for name, value in kept.items() if not name.startswith("ETCDLEADER_")}, **more}
@@ -37,7 +37,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(*arguments: str, folder: Path, variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run it in a folder, without a terminal, to its end."""
+    """Run the command in a folder, without a terminal, to its end."""
     return run_python(command(*arguments), folder, environment(**(variables or {})), seconds=PATIENCE)
 
 
@@ -45,8 +45,8 @@ class Terminal:
     """The command in a pseudo-terminal of 120 columns.
 
     Attributes:
-        raw: All that it wrote.
-        process: It.
+        raw: All of its output.
+        process: The process of the command.
     """
 
     def __init__(self, *arguments: str, folder: Path, **variables: str) -> None:
@@ -58,7 +58,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What it wrote, without colours and movements."""
+        """Return its output, without colours and cursor movements."""
         return ESCAPES.sub("", self.raw)
 
     def __enter__(self) -> Self:
@@ -87,7 +87,10 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def read_until(self, pattern: str) -> re.Match[str]:
-        """Read until the pattern appears after the one before. Blocks: not for an event loop's thread."""
+        """Read until the pattern appears after the previous one.
+
+        This blocks, so an event loop's thread must not call it.
+        """
         deadline = time.monotonic() + PATIENCE
         while (match := re.compile(pattern).search(self.text, self._seen)) is None:
             assert self._read(deadline), f"no {pattern!r} in:\n{self.text}"
@@ -95,7 +98,7 @@ class Terminal:
         return match
 
     def end(self) -> int:
-        """Read to the end; returns the exit status."""
+        """Read to the end; return the exit status."""
         deadline = time.monotonic() + PATIENCE
         while self._read(deadline):
             pass
@@ -107,7 +110,7 @@ class Terminal:
             return False
         try:
             some = os.read(self._master, 65536)
-        except OSError:  # EIO: nobody has the other side open any more
+        except OSError:  # EIO: no process has the other side open any more
             return False
         self.raw += some.decode(errors="replace")
         return bool(some)

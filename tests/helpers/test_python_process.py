@@ -1,4 +1,4 @@
-"""A program that is forked off lives as one that was started: or else what its test says would hold for it alone."""
+"""A forked program behaves like a started one. Otherwise its tests would hold for forked programs only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ print(json.dumps([
 ]))
 """
 
-# With a locale, or Python sets one; and not all of this process's, whose libraries set more in C than ``os.environ`` knows.
+# With a locale, or Python sets one. And not all of this process's, whose libraries set more in C than is in
+# ``os.environ``.
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if name.startswith("PYTHON")},
     "PATH": os.environ["PATH"],
@@ -35,7 +36,7 @@ ENVIRONMENT = {
 
 
 def both(arguments: list[str], **popen: Any) -> list[tuple[int, str, str]]:
-    """What comes of it forked off, and started as ever."""
+    """Return the results of the program forked, and started as usual."""
     outcomes = []
     for kind in (Python, subprocess.Popen):
         process = kind(

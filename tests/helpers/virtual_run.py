@@ -1,4 +1,4 @@
-"""Running a coroutine function on virtual time, outside pytest's fixtures."""
+"""Run a coroutine function on virtual time, outside pytest's fixtures."""
 
 from __future__ import annotations
 
