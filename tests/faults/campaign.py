@@ -85,11 +85,11 @@ class Campaign:
         self.cluster.kill_all()
         self._journal.close()
 
-    # The election that faults are aimed at
+    # The election that the next fault affects
 
     @property
     def prefix(self) -> str:
-        """The prefix of its candidates' keys."""
+        """Return the prefix of its candidates' keys."""
         return f"{self.options.election}/"
 
     def standing(self, *, avoid: int | None = None) -> list[dict[str, str]]:
@@ -110,7 +110,7 @@ class Campaign:
 
     @property
     def range(self) -> dict[str, str]:
-        """The range of its keys, in the form of a request in etcd's JSON."""
+        """Return the range of its keys, in the form of a request in etcd's JSON."""
         return _range(self.prefix)
 
     def _keys(self, body: dict[str, str], avoid: int | None) -> list[dict[str, str]]:

@@ -143,22 +143,22 @@ class Candidate:
 
     @property
     def pid(self) -> int:
-        """Of its process."""
+        """Return the pid of its process."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def exit_status(self) -> int | None:
-        """Of its process."""
+        """Return the exit status of its process."""
         return None if self._process is None else self._process.poll()
 
     @property
     def last_output(self) -> str:
-        """The end of what its process wrote to stderr: the traceback, if it failed."""
+        """Return the end of its process's stderr: the traceback, if it failed."""
         return self.journals[-1].with_suffix(".stderr").read_text(errors="replace")[-_LAST_OUTPUT:]
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         if self._process is not None:
             _children.kill(self._process)
         self.look()
@@ -170,12 +170,12 @@ class Candidate:
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
     def tell(self, command: str) -> None:
-        """Give it a command, for the election that is talked of."""
+        """Send it a command for the election that faults are aimed at."""
         assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -183,7 +183,7 @@ class Candidate:
             self._process.stdin.flush()
 
     def wait(self, timeout: float) -> bool:
-        """Wait for its end."""
+        """Wait until its process has ended."""
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
@@ -199,12 +199,12 @@ class Candidate:
 
     @property
     def token(self) -> int:
-        """The token with which it leads, by its last report, or 0."""
+        """Return the token with which it leads, by its last report, or 0."""
         return self.tokens.get(self.aim, 0)
 
     @property
     def identity(self) -> str:
-        """Its manager's identity, or empty until it has reported one."""
+        """Return its manager's identity, or an empty string until it has reported one."""
         return self._identities.get(self.aim, "")
 
     def look(self) -> list[dict[str, Any]]:
@@ -222,26 +222,26 @@ class Candidate:
         return lines
 
     def everything(self) -> list[dict[str, Any]]:
-        """All that its present, or last, process has written."""
+        """Return all that its present, or last, process has written."""
         return Tail(self.journals[-1]).read()
 
     # Its network
 
     def link(self, member: int | None = None, **changes: Any) -> float:
-        """Change how it reaches one member, or all; returns the moment when that was done."""
+        """Change its link to one member, or to all. Return the time of the change."""
         for number in range(len(self.endpoints)) if member is None else (member,):
             self._ask({"member": number, **changes})
         return now()
 
     def clear(self) -> None:
-        """Let everything pass again."""
+        """Remove all faults of its links."""
         self.link(
             refuse=False, stall=False, drop_up=False, drop_down=False, drop_watch=False, delay_up=0.0, delay_down=0.0,
             slow_close=0.0,
         )  # fmt: skip
 
     def used_member(self) -> int:
-        """Whom it spoke to last."""
+        """Return the member that it used last."""
         return int(self._ask({"ask": "used"})["used"])
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:

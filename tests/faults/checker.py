@@ -30,7 +30,7 @@ __all__ = ("CHECKS", "Violation", "check", "worst_overlap")
 _RELEASED = ("resigned", "stopped", "failed")
 _TAKEN_AWAY = ("deleted", "revoked")
 _BLINK = 0.02
-"""Seconds by which a bound that is computed, not observed, may be missed."""
+"""Seconds of tolerance for a bound that is computed, not observed."""
 _BUSY = 0.5
 """Seconds that a process with hundreds of elections may need to detect a change in one of them."""
 
@@ -81,7 +81,7 @@ def _overlaps(history: History) -> Iterator[tuple[float, Belief, Belief]]:
             continue
         if last is not None and (belief.era, belief.token) != (last.era, last.token):
             yield last.end - belief.start, last, belief
-        # An operator's deletion is noticed a moment late; S3 bounds that moment.
+        # An operator's deletion is detected a moment late; S3 bounds that moment.
         if belief.token not in deleted and (last is None or belief.end > last.end):
             last = belief
 
@@ -107,7 +107,7 @@ def s2_tokens(history: History) -> Iterator[Violation]:
             yield Violation(
                 "S2", f"{belief.who} and {holders[token]} led with the same token {belief.token}", belief.start
             )
-        # A candidate whose key is taken away at the moment of its win notices both a moment late.
+        # A candidate whose key is taken away at the moment of its win detects both a moment late.
         seat = history.seats.get(token)
         gone = seat.gone_seen if seat is not None and belief.token in deleted else None
         too_late = gone is not None and gone < belief.start <= gone + _BUSY

@@ -30,7 +30,7 @@ _LOG_IN_FOR = ("auth token", "user name is empty", "revision of auth store is ol
 
 
 class OperatorError(Exception):
-    """etcd refused, or did not answer, what the operator asked."""
+    """etcd refused the operator's request, or did not respond."""
 
 
 class Member(EtcdMember):
@@ -95,7 +95,7 @@ class Member(EtcdMember):
 
 
 class Cluster:
-    """The operator speaks JSON over HTTP with etcd's own gateway: a call takes a few milliseconds."""
+    """The operator uses JSON over HTTP with etcd's own gateway: a call takes a few milliseconds."""
 
     def __init__(
         self, network: Network, folder: Path, *, members: int = MEMBERS, version: str | None = None,
@@ -142,7 +142,7 @@ class Cluster:
             member.wait_healthy()
 
     def kill_all(self) -> None:
-        """SIGKILL to all."""
+        """Send SIGKILL to all members."""
         for member in self.members:
             member.kill()
 
@@ -151,7 +151,7 @@ class Cluster:
         return all(member.running and member.healthy() for member in self.members)
 
     def version(self) -> str:
-        """The version that runs."""
+        """Return the running version."""
         return self.members[0].version()
 
     # Replacing, wiping, restoring
@@ -173,7 +173,7 @@ class Cluster:
         self._patiently("cluster/member/add", {"peerURLs": [self._peers[number]]}, avoid=number)
         self.members[number] = self._make(number, "existing")
         self.members[number].launch()
-        # It catches up on the log, and so fills up with whatever has filled the store some time, and raises the alarm.
+        # It catches up on the log, including the writes that once filled the store, and raises the alarm.
         self.members[number].wait_healthy(self._lower_alarms)
 
     def _lower_alarms(self) -> None:
@@ -182,7 +182,10 @@ class Cluster:
                 self.make_space()
 
     def _patiently(self, path: str, body: dict[str, Any], *, avoid: int) -> None:
-        """etcd calls itself unhealthy for five seconds after a change of its connections, and takes no other."""
+        """Retry for a while.
+
+        After a change of its connections, etcd is unhealthy for five seconds and refuses any other change.
+        """
         for _ in range(32):
             try:
                 self.call(path, body, avoid=avoid)
@@ -262,10 +265,10 @@ class Cluster:
         self, path: str, body: dict[str, Any], *, member: int | None = None, avoid: int | None = None,
         timeout: float = 2.0,
     ) -> dict[str, Any]:  # fmt: skip
-        """Ask ``member``, or one after another until one answers.
+        """Send a request to ``member``, or to one member after another until one responds.
 
         Raises:
-            OperatorError: No answer, or a refusal.
+            OperatorError: There is no response, or it is a refusal.
         """
         numbers = [member] if member is not None else [n for n in range(len(self.members)) if n != avoid]
         error = "no member runs"
@@ -286,7 +289,7 @@ class Cluster:
         raise OperatorError(f"{path}: {error}")
 
     def log_in(self, number: int) -> None:
-        """Take a token for the operator's own user, where there is one."""
+        """Get a token for the operator's own user, if there is one."""
         if self._login is not None:
             user, password = self._login
             self._auth = ""
@@ -312,7 +315,7 @@ class Cluster:
             connection.close()
 
     def leader(self) -> int | None:
-        """The number of the raft leader of the highest term, as the members say."""
+        """Return the number of the raft leader of the highest term, as the members report it."""
         found: tuple[int, int] | None = None
         for number, member in enumerate(self.members):
             if not member.running:
@@ -324,7 +327,7 @@ class Cluster:
         return found[1] if found else None
 
     def wait_leader(self, timeout: float = 15.0) -> int:
-        """The same, waiting for there to be one."""
+        """Return the same, and wait until there is one."""
         give_up = time.monotonic() + timeout
         while time.monotonic() < give_up:
             if (number := self.leader()) is not None:
@@ -333,7 +336,7 @@ class Cluster:
         raise OperatorError("etcd has no leader")
 
     def member_id(self, number: int) -> str:
-        """Its id, in decimal."""
+        """Return the member's id, in decimal."""
         return str(self.call("maintenance/status", {}, member=number)["header"]["member_id"])
 
     def follows(self, number: int, leader_id: str) -> bool:
@@ -343,7 +346,7 @@ class Cluster:
         return False
 
     def revision(self) -> int:
-        """Now, linearizably."""
+        """Return the current revision, read linearizably."""
         return int(self.call("kv/range", {"key": b64("revision?")})["header"]["revision"])
 
     def _make(self, number: int, state: str) -> Member:
@@ -383,10 +386,10 @@ def _error(answer: dict[str, Any]) -> str:
 
 
 def b64(text: str) -> str:
-    """As etcd's JSON has bytes."""
+    """Encode bytes for etcd's JSON."""
     return base64.b64encode(text.encode()).decode()
 
 
 def unb64(text: str) -> str:
-    """And back."""
+    """Decode bytes from etcd's JSON."""
     return base64.b64decode(text).decode()

@@ -13,7 +13,7 @@ __all__ = ("Figure", "RowResult", "figures", "kept", "row_results")
 
 _GIVEN_UP = ("resigned", "stopped", "failed")
 _KILLED = 0.1
-"""Seconds of a belief that a killed process may not have recorded. The next fault may be what kills it."""
+"""Seconds of a belief that a killed process may not have recorded. The next fault may kill it."""
 
 
 @dataclass(frozen=True, slots=True)

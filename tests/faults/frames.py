@@ -1,4 +1,4 @@
-"""Just enough of HTTP/2 to see keep-alives pass, and to lose what a member sends on watch streams and nothing else."""
+"""The part of HTTP/2 that shows passing keep-alives, and that drops what a member sends on watch streams."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ _END_STREAM = 1
 _GRPC_PREFIX = 5
 _KEEP_ALIVE = b"\x08"
 _CREATE_REQUEST = b"\x0a"
-"""The first bytes of a LeaseKeepAliveRequest, and of a WatchRequest that creates. Unary calls, which may begin alike,
-end their stream with the same frame."""
+"""The first bytes of a LeaseKeepAliveRequest, and of a WatchRequest that creates a watch.
+
+Unary calls may begin alike, but end their stream with the same frame.
+"""
 
 
 class WatchFilter:
@@ -31,7 +33,7 @@ class WatchFilter:
         self._begun = False
 
     def up(self, data: bytes) -> None:
-        """Learn from what the candidate sends; it passes as it is."""
+        """Inspect the candidate's data, which passes unchanged."""
         self._up += data
         if not self._begun and len(self._up) >= len(_PREFACE):
             self._begun = True
@@ -48,7 +50,7 @@ class WatchFilter:
                 self._sent(stream, payload)
 
     def _sent(self, stream: int, payload: bytes) -> None:
-        """Messages that follow each other closely share frames, and one may begin in one and end in the next."""
+        """Messages sent in quick succession share frames. A message may begin in one frame and end in the next."""
         waiting = self._messages.setdefault(stream, bytearray())
         waiting += payload
         while len(waiting) >= _GRPC_PREFIX:
@@ -87,7 +89,7 @@ def _varint(data: bytes) -> int:
 
 
 def _length(buffer: bytearray) -> int | None:
-    """Of the first frame, if all of it is there."""
+    """Return the length of the first frame, if it is complete."""
     if len(buffer) < _HEADER:
         return None
     length = _HEADER + int.from_bytes(buffer[:3], "big")

@@ -44,7 +44,7 @@ def build_go_candidate(folder: Path) -> Path:
 
 
 class GoCandidate(Candidate):
-    """Behind a proxy like every other candidate, and with a journal of the same form."""
+    """Runs behind a proxy like every other candidate, with a journal of the same form."""
 
     def __init__(self, program: Path, *arguments: Any, **options: Any) -> None:
         self._program = program

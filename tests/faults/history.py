@@ -94,7 +94,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """From ``start`` to ``end`` nothing that this candidate sent could be confirmed by a quorum."""
+    """A time in which no quorum could confirm a request of this candidate."""
 
     subject: str
     start: float
@@ -180,7 +180,7 @@ class History:
 
 
 def read_lines(path: Path) -> Iterable[dict[str, Any]]:
-    """The lines of a journal; a torn last one is left out."""
+    """Yield the lines of a journal, except for an incomplete last one."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             if line.endswith("\n"):
@@ -188,7 +188,7 @@ def read_lines(path: Path) -> Iterable[dict[str, Any]]:
 
 
 def load(lines: Iterable[dict[str, Any]]) -> dict[str, History]:
-    """Put each campaign's history together."""
+    """Assemble the history of each campaign."""
     loaders: dict[str, _Loader] = {}
     for line in lines:
         name = line["campaign"]
@@ -311,7 +311,7 @@ class _Loader:
             return
         seat = Seat(token=line["create"], key=line["key"], lease=line["lease"], put_seen=line["at"], era=era)
         self._history.seats.setdefault((era, seat.token), seat).leases.setdefault(seat.lease, line["at"])
-        # A lease, and so a candidate's key, is made once.
+        # Each lease, and so each candidate's key, is created once.
         if self._created.setdefault((era, seat.key), seat.token) != seat.token and line["mod"] == seat.token:
             at, revision = self._history.corrupted or (line["at"], seat.token)
             lower = min(seat.token, self._created[era, seat.key])
@@ -361,7 +361,7 @@ class _ManyLoader(_Loader):
             whole.faults_of_the_suite.append(_CORRUPTED)
         subjects = {belief.token: belief.subject for part in whole.parts for belief in part.beliefs}
         for part in whole.parts:
-            # What all have in common is there once.
+            # Facts common to all elections are recorded once.
             part.corrupted = whole.corrupted
             part.backends, part.died, part.keep_alives = whole.backends, whole.died, whole.keep_alives
             part.injections = [_as_seen_by(part, injection, subjects) for injection in whole.injections]
@@ -379,7 +379,7 @@ def _election_of(key: str) -> str:
 
 
 def _as_seen_by(part: History, injection: Injection, subjects: Mapping[int, str]) -> Injection:
-    """A fault as one election of many saw it: whom it hit may not have led there."""
+    """Return a fault as one of many elections saw it: the process that it hit may not have led there."""
     token = injection.tokens.get(part.name, 0)
     return replace(
         injection,

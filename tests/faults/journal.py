@@ -16,18 +16,18 @@ __all__ = ("Journal", "Tail", "folded", "now", "unfenced")
 
 
 def now() -> float:
-    """Seconds on the clock that all stamps are taken from."""
+    """Return the seconds on the clock of all timestamps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Journal:
-    """A file to append to, from any thread, that survives SIGKILL."""
+    """A file for appending, from any thread, that survives SIGKILL."""
 
     def __init__(self, path: str | Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def write(self, kind: str, **facts: Any) -> None:
-        """Write one line; it is stamped unless it brings its stamp along."""
+        """Write one line. It gets a timestamp unless it has one."""
         facts.setdefault("at", now())
         os.write(self._file, json.dumps({"kind": kind, **facts}).encode() + b"\n")
 
@@ -37,14 +37,14 @@ class Journal:
 
 
 class Tail:
-    """Reads what a journal has got since it was last asked."""
+    """Reads the new lines of a journal."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
 
     def read(self) -> list[dict[str, Any]]:
-        """The new lines, complete ones only."""
+        """Return the new lines that are complete."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)

@@ -21,11 +21,11 @@ _PATIENCE = 20.0
 
 
 class ManyCampaign(Campaign):
-    """Everything of one campaign with many elections."""
+    """A campaign with many elections."""
 
     @property
     def elections(self) -> tuple[str, ...]:
-        """Their names."""
+        """Return the names of the elections."""
         return self.options.elections
 
     @property
@@ -34,7 +34,7 @@ class ManyCampaign(Campaign):
 
     @property
     def aim(self) -> str:
-        """The election that the next fault is aimed at."""
+        """Return the election that the next fault affects."""
         return self.candidates[0].aim if self.candidates else self.elections[0]
 
     def field(self) -> None:
@@ -42,7 +42,7 @@ class ManyCampaign(Campaign):
         self.take_aim(self.elections[0])
 
     def take_aim(self, name: str) -> None:
-        """Talk of this election from now on."""
+        """Aim at this election from now on."""
         for candidate in self.candidates:
             candidate.aim = name
 

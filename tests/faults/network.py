@@ -25,7 +25,7 @@ _RANGE = "10.213.0."
 
 
 def why_no_namespaces() -> str | None:
-    """Why this process cannot have network namespaces; None if it can."""
+    """Return why this process cannot have network namespaces, or None if it can."""
     if os.geteuid() != 0:
         return "not root"
     if shutil.which("ip") is None:
@@ -90,7 +90,7 @@ class Network:
         return address
 
     def port(self, wanted: int) -> int:
-        """A port to listen on; in a namespace of one's own every one is free."""
+        """Return a port to listen on. In a separate namespace every port is free."""
         return wanted
 
     def command(self, node: str, argv: Sequence[str]) -> list[str]:
@@ -110,14 +110,14 @@ class Network:
         self._run("-n", self._name("hub"), "link", "set", f"v-{node}", "up" if up else "down")
 
     def set_blackhole(self, node: str, to: str, *, on: bool) -> None:
-        """Drop, without a word, what ``node`` sends to the node ``to``: one direction only."""
+        """Drop silently what ``node`` sends to the node ``to``, in this direction only."""
         if ((node, to) in self._holes) is on:
             return
         self._run("-n", self._name(node), "route", "add" if on else "del", "blackhole", f"{self._nodes[to]}/32")
         (self._holes.add if on else self._holes.discard)((node, to))
 
     def heal(self) -> None:
-        """Take away every blackhole."""
+        """Remove every blackhole."""
         for node, to in list(self._holes):
             self.set_blackhole(node, to, on=False)
 
@@ -135,7 +135,7 @@ class Network:
 
 
 class LoopbackNetwork(Network):
-    """Everything on 127.0.0.1: nothing can be cut off, but by the proxies."""
+    """Everything on 127.0.0.1. Only the proxies can cut a connection."""
 
     isolates = False
 

@@ -54,15 +54,15 @@ async def monitor_and_let_go(self):
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A bug, and what brings it to light.
+    """A bug, and the faults that reveal it.
 
     Attributes:
-        changes: What is written otherwise in the package.
+        changes: The changes to the package.
         rows: The faults that provoke it.
-        rules: The invariants of which one, at least, must break.
-        options: What differs from the candidates' usual settings.
-        campaign: Where those faults are injected.
-        candidates: How many there are.
+        rules: The invariants of which at least one must break.
+        options: The differences from the candidates' usual options.
+        campaign: The campaign in which those faults are injected.
+        candidates: The number of candidates.
     """
 
     name: str
@@ -128,8 +128,8 @@ BUGS = (
         (
             Change(within="_propose", pattern=r"for first,", replacement="return answered\n\\g<0>"),
             Change(within="_confirm", pattern=r" if header\.member_id == \S+ else 0", replacement=""),
-            # The read goes through raft's log as well: it would be a proposal, one entry late. So would reads of several keys,
-            # for up to a minute after a switch of the endpoint.
+            # A read through raft's log is also a proposal, one entry late. So are reads of several keys, for up to a
+            # minute after a switch of the endpoint. These two changes remove both.
             Change(within="_confirm", pattern=r", \(EMPTY_TXN,\)", replacement=""),
             Change(within="EtcdClient.txn", pattern=r"through_log = .+", replacement="through_log = False"),
         ),
@@ -150,7 +150,7 @@ def own_package() -> Path:
 
 
 def find(bug: Bug, package: Path, folder: Path, aborted: threading.Event) -> str | None:
-    """Provoke a bug until it is found; returns what was."""
+    """Provoke a bug until it is found. Return the findings."""
     source = plant(package, folder / "src", *bug.changes)
     for attempt in range(_ATTEMPTS):
         lines = run_campaign(

@@ -28,17 +28,17 @@ _RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass
 class Link:
-    """The way to one member.
+    """The connections to one member, and their faults.
 
     Attributes:
         refuse: Connections are reset as soon as they are made.
-        stall: Half open: bytes are taken, and go nowhere; the sockets stay.
-        drop_up: What the candidate sends is lost.
-        drop_down: What the member sends is lost.
-        drop_watch: What the member sends on watch streams is lost, and nothing else.
-        delay_up: Seconds that each byte from the candidate waits.
-        delay_down: Seconds that each byte from the member waits.
-        slow_close: Seconds that a connection which the member closed seems to stay open.
+        stall: Half open: bytes are accepted and discarded; the sockets stay open.
+        drop_up: All data from the candidate is lost.
+        drop_down: All data from the member is lost.
+        drop_watch: Only the member's data on watch streams is lost.
+        delay_up: Seconds by which each byte from the candidate is delayed.
+        delay_down: Seconds by which each byte from the member is delayed.
+        slow_close: Seconds for which a connection that the member closed seems to stay open.
     """
 
     host: str
@@ -56,7 +56,7 @@ class Link:
     connections: set[Connection] = field(default_factory=set)
 
     def set(self, changes: dict[str, Any]) -> None:
-        """Change what is named. Connections that have lost bytes cannot go on after that: they are reset."""
+        """Change the named faults. Connections that have lost bytes cannot continue, and are reset."""
         if changes.pop("reset", False):
             self.reset()
         for name, value in changes.items():
@@ -69,12 +69,12 @@ class Link:
                     connection.abort()
 
     def reset(self) -> None:
-        """RST to both ends of every connection."""
+        """Send RST to both ends of every connection."""
         for connection in list(self.connections):
             connection.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection of the candidate's."""
+        """Serve one connection from the candidate."""
         connection = Connection(self, reader, writer)
         self.connections.add(connection)
         try:
@@ -86,7 +86,7 @@ class Link:
 
 
 class Connection:
-    """Two sockets and what goes between them."""
+    """Two sockets, and the data between them."""
 
     def __init__(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._link = link
@@ -98,7 +98,7 @@ class Connection:
         self._over = False
 
     async def run(self) -> None:
-        """Until either end closes."""
+        """Forward data until either end closes."""
         while self._link.stall and not self._over:
             self.lossy = True
             if not await self._client[0].read(_CHUNK):
@@ -130,7 +130,7 @@ class Connection:
                     self.lossy = True
                     continue
                 if self.lossy and not up:
-                    continue  # a stream with a hole in it is no stream
+                    continue  # A stream cannot continue after a gap.
                 link.spoken = time.monotonic()
                 if up:
                     self._filter.up(data)
@@ -155,7 +155,7 @@ class Connection:
                 await writer.drain()
 
     def abort(self) -> None:
-        """RST."""
+        """Send RST to both ends."""
         if self._over:
             return
         self._over = True

@@ -73,7 +73,7 @@ class Recorder:
         except grpc.RpcError as error:
             self._tokens.pop(channel, None)
             if error.code() == grpc.StatusCode.UNAVAILABLE and (watch := self._streams.get(channel)) is not None:
-                watch.cancel()  # a member that is to end waits for its streams, for seven seconds
+                watch.cancel()  # a member that terminates waits for its streams, for seven seconds
             return
         received = now()
         facts: dict[str, Any] = {"owner": answer.kvs[0].create_revision if answer.kvs else 0}
@@ -96,7 +96,7 @@ class Recorder:
             self._tokens[channel] = [("token", token)]
             return self._tokens[channel]
         except grpc.RpcError:
-            return []  # authentication is off at the moment, or etcd does not answer, which the call will show
+            return []  # Authentication is off now, or etcd does not respond. The call will show it.
 
     # Watches
 

@@ -42,7 +42,7 @@ def change(campaign: Campaign) -> None:
 
 
 def expire_tokens(campaign: Campaign) -> None:
-    """A token's time is renewed only where it is used: on the other members it has run out."""
+    """A token's time is renewed only on the member that uses it. On the others it has expired."""
     holder = campaign.settle()
     campaign.sleep(TOKEN_TTL + 1)
     used = holder.used_member()

@@ -143,7 +143,7 @@ def _wait_successor(campaign: Campaign, members: Sequence[int], raft_term: int) 
 
 
 def _leads(campaign: Campaign, number: int) -> bool:
-    """Return whether this member takes itself for the leader of etcd."""
+    """Return whether this member considers itself the leader of etcd."""
     status = campaign.cluster.call("maintenance/status", {}, member=number, timeout=0.5)
     return bool(status.get("leader") == status["header"]["member_id"])
 

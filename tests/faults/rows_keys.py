@@ -33,7 +33,7 @@ def delete_prefix(campaign: Campaign) -> None:
 
 
 def _first(campaign: Campaign, injection: Injection) -> dict[str, str]:
-    """Return the first key, and record it as taken away before it is."""
+    """Return the first key. Record it as taken away before that happens."""
     first = campaign.standing()[0]
     injection.deleted.append(int(first["create_revision"]))
     return first

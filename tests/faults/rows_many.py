@@ -14,7 +14,7 @@ from tests.faults.rows_members import freeze
 __all__ = ("ROWS",)
 
 _SHARE = 3
-"""One in so many is hit."""
+"""The fraction of elections that is hit: one in this many."""
 
 
 def delete_some_keys(campaign: Campaign) -> None:
@@ -48,7 +48,7 @@ def revoke_behind_stalled_watches(campaign: Campaign) -> None:
 
 
 def freeze_used_member(campaign: Campaign) -> None:
-    """In the middle of a round: with hundreds of leases one is always under way."""
+    """Freeze it in the middle of a round: with hundreds of leases one is always in progress."""
     many, _ = _settled(campaign)
     holder = many.wait_holder()
     used = holder.used_member()
@@ -57,7 +57,7 @@ def freeze_used_member(campaign: Campaign) -> None:
 
 
 def _settled(campaign: Campaign) -> tuple[ManyCampaign, Collection[str]]:
-    """And some of the elections."""
+    """Wait until all elections are led again, and choose some."""
     assert isinstance(campaign, ManyCampaign)
     campaign.settle()
     some = campaign.chance.sample(campaign.elections, max(1, len(campaign.elections) // _SHARE))

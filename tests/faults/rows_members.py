@@ -64,7 +64,7 @@ def freeze_etcd_leader(campaign: Campaign) -> None:
     note = f"m{leader}, the leader of etcd, is frozen for {seconds:g} s{', and watches are silent' if silent else ''}"
     with campaign.injection("A7", note, keeps=True) as injection:
         if silent:
-            # Without its watch a leader would find out at its next renewal that its lease was revoked.
+            # Without its watch a leader would detect only at its next renewal that its lease was revoked.
             for candidate in campaign.candidates:
                 candidate.link(drop_watch=True)
         try:
@@ -76,7 +76,7 @@ def freeze_etcd_leader(campaign: Campaign) -> None:
 
 
 def freeze(campaign: Campaign, injection: Injection, member: int, seconds: float) -> None:
-    """Let a member, which may be the leader of etcd, stand still for a while."""
+    """Freeze a member, which may be the leader of etcd, for a while."""
     with frozen(campaign, injection, member):
         campaign.sleep(seconds)
 
@@ -100,10 +100,10 @@ def frozen(
     finally:
         campaign.cluster.members[member].resume()
     awake()
-    # etcd#15247: a leader that wakes up revokes what has run out by its own clock, though it was renewed with its
-    # successor. Leaders must have moved to other leases by then; S10 holds them to that. Of hundreds it takes seconds, and
-    # what it fails to revoke it tries again when its request has timed out, after seven. A short freeze does it too: what
-    # ran out by that clock may have been renewed by an earlier leader of etcd.
+    # etcd#15247: a leader that wakes up revokes leases that have expired by its own clock. Its successor may have
+    # renewed them. Leaders must have moved to other leases by then, and S10 checks that. Hundreds of revocations take
+    # seconds. A failed one is repeated after its request has timed out, which takes seven seconds. A short freeze has
+    # the same effect, because an earlier leader of etcd may have renewed the expired leases.
     quiet = 9
     gone: set[int] = set()
     quiet_since = woke = time.monotonic()
@@ -153,7 +153,7 @@ def transfer_with_one_way_partition(campaign: Campaign) -> None:
     ) as injection:
         others = [node for node in campaign.cluster.nodes if node != f"m{leader}"]
         try:
-            # It cannot confirm what it does not receive. What it sends still arrives.
+            # It cannot confirm data that it does not receive. What it sends still arrives.
             for node in others:
                 campaign.network.set_blackhole(node, f"m{leader}", on=True)
             with campaign.cut(injection, holder):
@@ -215,7 +215,7 @@ def replace_member(campaign: Campaign) -> None:
 
 
 def _holder_on_leader(campaign: Campaign) -> tuple[Candidate, int]:
-    """Let the holder reach the leader of etcd only, and wait until its renewals go there."""
+    """Let the leading candidate reach the leader of etcd only, and wait until its renewals go there."""
     holder = campaign.settle()
     leader = campaign.cluster.wait_leader()
     campaign.pin(holder, leader)
@@ -246,7 +246,7 @@ def _hand_over(campaign: Campaign, leader: int, target_id: str) -> None:
 
 
 def _lease_of(campaign: Campaign, token: int, *, avoid: int | None = None) -> str:
-    """The lease of the key that was created at this revision; waits for a leader, if need be."""
+    """Return the lease of the key created at this revision. Wait for a leader if there is none."""
     until = time.monotonic() + 6
     while time.monotonic() < until:
         with contextlib.suppress(OperatorError):
@@ -259,7 +259,7 @@ def _lease_of(campaign: Campaign, token: int, *, avoid: int | None = None) -> st
 
 
 def _standing(campaign: Campaign, *, avoid: int | None = None) -> set[int]:
-    """The create_revisions of all keys; waits for a leader, if need be.
+    """Return the create_revisions of all keys. Wait for a leader if there is none.
 
     Raises:
         OperatorError: There is none for too long.
@@ -292,5 +292,5 @@ ROWS = {
     "A17": replace_member,
 }
 KILLS = {"A1", "A2", "A3"}
-"""The rows that kill members at work."""
+"""The rows that kill members under load."""
 NEEDS_NAMESPACES = {"A8", "A9", "A10"}

@@ -1,4 +1,4 @@
-"""Clusters that lose their memory: wiped, restored from a snapshot, restored and raised above what was known."""
+"""Clusters that lose data: wiped, restored from a snapshot, or restored with a revision above all known ones."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _run_on(campaign: Campaign, since: int) -> None:
 
 
 def _end_of_an_era(campaign: Campaign, injection: Injection) -> None:
-    """Start the cluster, and wait until every candidate has ended, as one that sees time go back must."""
+    """Start the cluster, and wait until every candidate has ended, as each must after a regression."""
     campaign.begin_era()
     campaign.cluster.start()
     until = time.monotonic() + campaign.lease + 5

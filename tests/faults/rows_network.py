@@ -54,7 +54,7 @@ def slow_answers(campaign: Campaign) -> None:
     ) as injection:
         holder.link(delay_down=delay)
         campaign.sleep(3 * campaign.options.renew)
-        # Answers under way still arrive: counted from their arrival, they would seem newer than they are.
+        # Responses in flight still arrive. Counted from their arrival, they would seem newer than they are.
         holder.link(drop_up=True)
         with campaign.cut(injection, holder):
             campaign.wait_until_over(holder, injection.token, campaign.lease + 2)

@@ -41,7 +41,7 @@ def upgrade_to_3_6(campaign: Campaign) -> None:
 
 
 def upgrade_to_3_7(campaign: Campaign) -> None:
-    """3.7 cannot replay what 3.5 wrote to the raft log. After a snapshot it need not."""
+    """3.7 cannot replay entries that 3.5 wrote to the raft log. After a snapshot it need not."""
     if _number_on(campaign, MIDDLE) == 3:
         _wait_until_cluster_is_on(campaign, MIDDLE)
         _take_snapshots(campaign)
@@ -105,7 +105,7 @@ def _replace_next(campaign: Campaign, row: str, old: str, new: str) -> None:
         campaign.sleep(down)
         campaign.cluster.start_on(number, new)
         injection.note += f": now {', '.join(member.version() for member in campaign.cluster.members)}"
-        # A renewal that fails is tried again, and the one after it is seen to succeed.
+        # A failed renewal is retried, and the row waits until the one after it has succeeded.
         campaign.sleep(campaign.options.renew + 2 * campaign.options.retry)
     if lost := _lost(campaign, injection):
         campaign.complain(f"{row}: {lost} leaderships were lost: {injection.note}")
@@ -120,7 +120,7 @@ def _lost(campaign: Campaign, injection: Injection) -> int:
 
 
 def _next_leader(campaign: Campaign) -> Candidate:
-    """Let leadership go to each backend in turn: asyncio, trio and etcd's Go client where that is there."""
+    """Let leadership change to each backend in turn: asyncio, trio, and etcd's Go client if it is there."""
     holder = campaign.settle(everybody=True)
     if not campaign.injections:
         return holder

@@ -106,8 +106,11 @@ def _enough(outcome: Outcome) -> bool:
 
 
 def _with(rows: Sequence[str] | None, *, whole: bool = False) -> list[str]:
-    """The campaigns that inject these rows, each in one of them: not what one election shows in hundreds again. Some take
-    two minutes each, so short runs leave them out unless they are named."""
+    """Return the campaigns that inject these rows, each row in one campaign.
+
+    A row of one election is not repeated in hundreds. Some campaigns take two minutes each, so short runs leave them
+    out unless they are named.
+    """
     if rows is None:
         return [name for name in PLANS if whole or name not in IN_WHOLE_RUNS]
     left, names = set(rows), []
@@ -158,7 +161,7 @@ def _run(options: argparse.Namespace, folder: Path, *, isolate: bool) -> _Result
         except KeyboardInterrupt:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
-            print("ending: everything is taken down and removed", flush=True)
+            print("ending: everything is stopped and removed", flush=True)
             results.failed = True
             aborted.set()
             wait(running)

@@ -1,4 +1,4 @@
-"""Which campaigns there are, and in which order their faults come."""
+"""The campaigns, and the order of their faults."""
 
 from __future__ import annotations
 
@@ -67,12 +67,18 @@ _ETCD_ARGS = {
 _CANDIDATES = {"main": 4, "auth": 2, "memory": 2, "many": 3, "five": 2, "upgrade": 3, "upgrade-many": 2}
 _ELECTIONS = {"many": 200, "five": 20, "upgrade-many": 300}
 _MANY_RENEW = 2.0
-"""Seconds. With one, three processes of two hundred leases each and their etcd keep two processors busy by renewals."""
+"""Seconds.
+
+With a lease of one second, three processes of two hundred leases each and their etcd would keep two processors busy
+with renewals.
+"""
 _PACE = 30.0
-"""Hundreds of works are to write some hundred times a second together, not thousands."""
+"""All works together should write some hundred times a second, not thousands of times."""
 _NO_PACE = 10_000.0
-"""A work writes once when its term begins, and then not for minutes: each write would bring the lagging member up to
-date."""
+"""A pace at which each work writes once when its term begins, and then not for minutes.
+
+Each write would bring the lagging member up to date.
+"""
 _FIVE_ROUNDS = 3
 _FIVE_LEASE = 12.0
 """Seconds. etcd must elect another leader, and all keys must move, in the time that a lease has left."""

@@ -1,12 +1,12 @@
-"""A candidate under test: a process on the public interface only, which records when it leads and what it does.
+"""A candidate under test: a process that uses only the public interface, and records its leadership and its work.
 
-It campaigns in one election, or in hundreds at once, as managers of one program do. Its argument is JSON (see
-:class:`tests.faults.candidate.Options`). Commands come on stdin, one a line: an election's name and an action. The actions
-are ``stop`` (of all elections), ``resign``, ``raise``, ``fork``, ``block SECONDS`` and ``swallow SECONDS``.
+It campaigns in one election, or in hundreds at once, like the managers of one program. Its argument is JSON (see
+:class:`tests.faults.candidate.Options`). Commands come on stdin, one a line: an election's name and an action. The
+actions are ``stop`` (of all elections), ``resign``, ``raise``, ``fork``, ``block SECONDS`` and ``swallow SECONDS``.
 
 A thread outside the managers calls ``is_leader()`` every few milliseconds, and takes a timestamp before and after each
-call. A belief lasts from the timestamp after the first True to the timestamp before the last one. So it is never recorded
-as longer than it was, and an overlap that the checker finds was a real one.
+call. A belief lasts from the timestamp after the first True to the timestamp before the last one. So it is never
+recorded as longer than it was, and an overlap that the checker finds was a real one.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Stand:
         return self._token > 0
 
     def _note_renewal(self, term: Term, before: float) -> None:
-        """Write down when the newest confirmed renewal was sent: the deadline is counted from there."""
+        """Record when the newest confirmed renewal was sent. The deadline is counted from there."""
         sent = before + term.remaining() - (self._options["lease"] - self._options["margin"])
         if sent > self._renewed + _SAME_RENEWAL:
             self._renewed = sent
@@ -120,14 +120,14 @@ class Stand:
         self._write("end", statistics=_plain(self.manager.statistics()))
 
     async def stop(self) -> None:
-        """For good."""
+        """Stop permanently."""
         self.stopped = True
         self._write("stopping")
         await self.manager.stop()
         self._write("stopped")
 
     async def obey(self, command: str, seconds: float) -> None:
-        """Do what is asked here; or let the work do it, if it works."""
+        """Execute a command here, or let the work execute it at its next step."""
         if command == "resign":
             self._write("resigning")
             await self.manager.resign()
@@ -146,11 +146,11 @@ class Stand:
                     late.append(last)
                 await self._grant_wish(term)
                 if term.is_valid():
-                    # The very gap that fencing is for: looked, then waited, then wrote.
+                    # Fencing exists for this gap: the work checks, then waits, then writes.
                     await anyio.sleep(_LOOK)
                     os.write(self._shared, f"{term.token} {now():.6f} {self.name}\n".encode())
                 await self._write_fenced(term)
-                # Not in step with the work of hundreds of others that began at the same moment.
+                # The pause is random, so that hundreds of works that began together do not stay in step.
                 await anyio.sleep(self._step * random.uniform(0.5, 1.5))
         finally:
             self._write("work over", token=term.token, last=last, late=late[:1] + late[-1:])
@@ -220,7 +220,7 @@ class Subject:
             begun = now()
             leading = [stand for stand in stands if stand.ask()]
             if leading and begun - told > _STILL_EVERY:
-                # The line applies to all that lead: each was called after this moment.
+                # The line applies to all leaders: each was called after this moment.
                 self._journal.write("still", last=begun)
                 told = begun
             time.sleep(pause)
@@ -263,7 +263,7 @@ def _plain(statistics: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Be a candidate."""
+    """Run a candidate."""
     options = json.loads(sys.argv[1])
     logging.basicConfig(
         filename=Path(options["journal"]).with_suffix(".log"), level=logging.INFO, format="%(created).3f %(message)s"

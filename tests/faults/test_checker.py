@@ -1,4 +1,4 @@
-"""The checker, on histories made by hand: each invariant finds what breaks it, and only that."""
+"""The checker, on handmade histories: each invariant finds its violation, and only that."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def work(token: int, start: float, end: float, subject: str = "c0", reason: str 
 
 
 def good() -> History:
-    """Two terms, one after the other; the first one resigned. Lease 8 s, renewed each second."""
+    """Return two terms, one after the other. The first one resigned. The lease is 8 s, renewed each second."""
     return History(
         lease=8,
         renew=1,
@@ -72,7 +72,7 @@ def test_s1_two_leaders_at_once() -> None:
 
 
 def test_s1_looks_past_a_short_term_in_between() -> None:
-    """The longest belief of all lower tokens counts, not only that of the one just before."""
+    """The longest belief of all lower tokens counts, not only that of the token just before."""
     history = good()
     history.beliefs = [belief(2, 10, 40), belief(3, 11, 12, "c1"), belief(4, 39, 41, "c2")]
     texts = [violation.text for violation in check(history) if violation.rule == "S1"]
@@ -95,7 +95,10 @@ def test_s2_a_token_that_does_not_rise_in_the_order_of_winning() -> None:
 
 
 def test_s2_a_win_at_the_moment_of_an_operators_deletion_is_noticed_late_and_excused() -> None:
-    """Two leases are taken away in a row: the second one's successor may have begun before it saw that it had won."""
+    """Two leases are revoked in a row.
+
+    The second one's successor may have begun before the second one detected its win.
+    """
     history = good()
     history.beliefs += [belief(4, 30.3, 30.5, "c2"), belief(5, 30.2, 35, "c3")]
     history.seats |= {(0, 3): seat(3, 9.95, 30.05), (0, 4): seat(4, 10, 30.1), (0, 5): seat(5, 10, None)}
@@ -106,10 +109,10 @@ def test_s2_a_win_at_the_moment_of_an_operators_deletion_is_noticed_late_and_exc
     assert "S2" in rules(history)
     history.injections = [injection("D1", 30, 31, deleted=[3, 4], token=3)]
     assert rules(history) == set()
-    history.beliefs[-2] = belief(4, 32.5, 32.6, "c2")  # by what it had read long before
+    history.beliefs[-2] = belief(4, 32.5, 32.6, "c2")  # by an earlier read
     assert "S2" in rules(history)
     history.beliefs[-2] = belief(4, 30.3, 30.5, "c2")
-    history.seats[0, 4].gone_seen = 30.4  # it won while its key stood, and so before its successor could
+    history.seats[0, 4].gone_seen = 30.4  # it won while its key existed, and so before its successor could
     assert "S2" in rules(history)
 
 
@@ -161,7 +164,7 @@ def test_s2_a_term_may_begin_on_a_lease_that_its_key_has_moved_to() -> None:
 
 
 def test_s10_a_key_that_goes_when_a_former_leader_of_etcd_wakes_up() -> None:
-    """That of a leader. A candidate that waits may lose its place, and an operator may do the same."""
+    """It is a leader's key. A waiting candidate may lose its place, and an operator may do the same."""
     history = good()
     history.seats[0, 2].gone_seen = history.beliefs[0].end
     history.works[0].reason = "deleted"

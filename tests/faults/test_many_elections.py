@@ -25,7 +25,7 @@ SETTINGS = {"lease": 8.0, "renew": 1.0, "retry": 1.0, "margin": 1.0}
 
 
 def seat(election: str, token: int, who: str, begin: float, end: float, *, gone: float | None = None) -> list[Any]:
-    """The lines of one term: lease and token are one number here."""
+    """Return the lines of one term. Lease and token are one number here."""
     name = f"{who}-1"
     key = f"faults/many/{election}/{token:x}"
     at = {"campaign": "many", "era": 0, "election": election}
@@ -52,7 +52,7 @@ def fault(row: str, start: float, end: float, tokens: dict[str, int], **facts: A
 
 
 def good() -> list[dict[str, Any]]:
-    """Two elections of two processes, each handed over once; c0 holds both at first, and is killed."""
+    """Return two elections of two processes, each handed over once. c0 leads both at first, and is killed."""
     return [
         {"campaign": "many", "kind": "settings", **SETTINGS, "elections": ["000", "001"]},
         {"campaign": "many", "kind": "candidate", "subject": "c0", "backend": "asyncio"},
@@ -117,7 +117,7 @@ def test_an_operators_deletion_excuses_the_one_whose_key_it_was() -> None:
 
 
 def test_terms_still_valid_count_for_each_election_of_their_process() -> None:
-    """One line for all: those that have begun, and are not over."""
+    """One line applies to all that have begun, and are not over."""
     mine = {"campaign": "many", "who": "c0-1", "subject": "c0", "era": 0}
     lines: list[dict[str, Any]] = [
         {"campaign": "many", "kind": "settings", **SETTINGS, "elections": ["000", "001"]},
@@ -131,7 +131,7 @@ def test_terms_still_valid_count_for_each_election_of_their_process() -> None:
     ]
     first, second = load(list(folded(lines)))["many"].parts
     assert [(belief.start, belief.end) for belief in first.beliefs] == [(1.0, 3.0)]
-    # The last line is of another process, which has its own file. Here it replaced the line before it.
+    # The last line is from another process, which has its own file. Here it replaced the line before it.
     assert [(belief.start, belief.end) for belief in second.beliefs] == [(2.1, 2.1)]
     assert [belief.end for belief in load(lines)["many"].parts[1].beliefs] == [4.0]
 

@@ -63,5 +63,5 @@ def test_the_filter_drops_what_comes_on_watch_streams_and_nothing_else() -> None
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_each_planted_bug_still_fits_the_code(bug: Bug, tmp_path: Path) -> None:
-    """That the suite finds them takes a real cluster and a minute each: ``python -m tests.faults.planted``."""
+    """Finding them takes a real cluster and a minute each: ``python -m tests.faults.planted``."""
     plant(own_package(), tmp_path, *bug.changes)

@@ -65,7 +65,7 @@ def test_versions_that_cannot_be_had_are_named(binary: str, monkeypatch: pytest.
 
 
 def upgraded() -> History:
-    """The first leader's member is replaced while it leads; then the second one's."""
+    """Replace the first leader's member while it leads, then the second one's."""
     history = good()
     history.injections = [
         Injection(row="U1", note="m0", start=12, end=16, token=2, keeps=True),
@@ -112,7 +112,7 @@ def test_the_table_is_there_only_if_renewals_were_written_down() -> None:
 
 
 def test_a_go_client_may_lead_longer_than_its_newest_keep_alive_justifies() -> None:
-    """It counts its lease from the answer, and keeps no margin. All other rules hold for it."""
+    """It counts its lease from the response, and keeps no margin. All other rules hold for it."""
     history = good()
     history.keep_alives["c1", 3] = [20.7, 21.7]
     assert {violation.rule for violation in check(history)} == {"S3"}
