@@ -308,7 +308,7 @@ class Campaign:
     def finish(self) -> None:
         """Stop all candidates, and record the keys and leases that they leave behind."""
         for candidate in self.candidates:
-            candidate.tell("stop")
+            candidate.send_command("stop")
         for candidate in self.candidates:
             if not candidate.wait(15):
                 self.complain(f"{candidate.name} did not stop within 15 s")

@@ -75,7 +75,7 @@ class Candidate:
         backend: Its event loop: asyncio or trio.
         aim: In a campaign of many elections, the one that ``token`` and ``identity`` refer to. Otherwise empty.
         tokens: The token with which it leads in each election, by its last report.
-        wishes: The number of commands to its work that it has begun to execute.
+        commands_begun: The number of commands to its work that it has begun to execute.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Candidate:
         self.journals: list[Path] = []
         self.aim = ""
         self.tokens: dict[str, int] = {}
-        self.wishes = 0
+        self.commands_begun = 0
         self._identities: dict[str, str] = {}
         self._network = network
         self._folder = folder
@@ -174,7 +174,7 @@ class Candidate:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
 
-    def tell(self, command: str) -> None:
+    def send_command(self, command: str) -> None:
         """Send it a command for the election that faults are aimed at."""
         assert self._process is not None
         assert self._process.stdin is not None
@@ -217,8 +217,8 @@ class Candidate:
                 self.tokens[line["election"]] = line["token"]
             elif line["kind"] == "over":
                 self.tokens.pop(line["election"], None)
-            elif line["kind"] == "wish":
-                self.wishes += 1
+            elif line["kind"] == "command":
+                self.commands_begun += 1
         return lines
 
     def everything(self) -> list[dict[str, Any]]:

@@ -69,7 +69,7 @@ class ManyCampaign(Campaign):
         before = self.tokens()
         for name in self.elections:
             self.take_aim(name)
-            self.wait_holder().tell("resign")
+            self.wait_holder().send_command("resign")
         until = time.monotonic() + _PATIENCE
         while not self._all_led_anew(before):
             if time.monotonic() > until:

@@ -75,7 +75,7 @@ def answers_lost(campaign: Campaign) -> None:
         return
     newcomer = campaign.chance.choice([candidate for candidate in campaign.candidates if candidate is not holder])
     with campaign.injection("B4", f"responses to {newcomer.name} are lost while it joins", keeps=True):
-        newcomer.tell("stop")
+        newcomer.send_command("stop")
         newcomer.wait(5)
         campaign.died(newcomer)
         newcomer.link(drop_down=True)

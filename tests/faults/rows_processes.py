@@ -66,14 +66,14 @@ def block_loop(campaign: Campaign) -> None:
     holder = campaign.settle()
     seconds = campaign.lease + 1.5
     with campaign.injection("C5", f"the loop of {holder.name} is blocked for {seconds:g} s"):
-        holder.tell(f"block {seconds}")
+        holder.send_command(f"block {seconds}")
         campaign.sleep(seconds + 0.5)
 
 
 def raise_in_work(campaign: Campaign) -> None:
     holder = campaign.settle()
     with campaign.injection("C6", f"the work of {holder.name} raises") as injection:
-        holder.tell("raise")
+        holder.send_command("raise")
         campaign.wait_until_over(holder, injection.token, 3)
         campaign.wait_holder(campaign.lease + 6, above=injection.token)
 
@@ -84,20 +84,20 @@ def swallow_cancellation(campaign: Campaign) -> None:
     with campaign.injection(
         "C8", f"the work of {holder.name} continues for {seconds:.1f} s after it resigned"
     ) as injection:
-        wishes = holder.wishes
-        holder.tell(f"swallow {seconds + 0.2}")
+        begun = holder.commands_begun
+        holder.send_command(f"swallow {seconds + 0.2}")
         for _ in range(60):
             campaign.sleep(0.05)
-            if holder.wishes > wishes or holder.token != injection.token:
+            if holder.commands_begun > begun or holder.token != injection.token:
                 break
-        holder.tell("resign")
+        holder.send_command("resign")
         campaign.sleep(seconds + 0.5)
 
 
 def fork(campaign: Campaign) -> None:
     holder = campaign.settle()
     with campaign.injection("C13", f"{holder.name} forks", keeps=True):
-        holder.tell("fork")
+        holder.send_command("fork")
         campaign.sleep(1.5)
 
 
@@ -105,7 +105,7 @@ def stop(campaign: Campaign) -> None:
     """Stop the leader normally, for the figures. This row is not in the must-have set."""
     holder = campaign.settle()
     with campaign.injection("stop", f"the operator stops {holder.name}") as injection:
-        holder.tell("stop")
+        holder.send_command("stop")
         if holder.wait(5):
             campaign.died(holder)
             campaign.start(holder)

@@ -134,7 +134,7 @@ def _next_leader(campaign: Campaign) -> Candidate:
         if holder.backend == wanted:
             break
         token = holder.token
-        holder.tell("resign")
+        holder.send_command("resign")
         holder = campaign.wait_holder(above=token)
     return campaign.settle(everybody=True)
 

@@ -31,10 +31,10 @@ from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, E
 from etcdleader.etcd3 import etcd3
 from tests.faults.journal import Journal, now
 
-_ASK_EVERY = 0.004
-_ASK_ALL_EVERY = 0.02
+_POLL_SECONDS = 0.004
+_POLL_ALL_SECONDS = 0.02
 """Seconds, with hundreds of elections: calling all of them blocks the process for a millisecond."""
-_STILL_EVERY = 0.05
+_STILL_SECONDS = 0.05
 _LOOK = 0.05
 _STEP = 0.07
 _SAME_RENEWAL = 0.1
@@ -45,7 +45,7 @@ class PlannedError(Exception):
     """Raised by the work on command."""
 
 
-class Stand:
+class ElectionSubject:
     """One election of this process: its manager, its work, and the state of both."""
 
     def __init__(self, options: dict[str, Any], client: EtcdConfig, journal: Journal, shared: int, name: str) -> None:
@@ -56,7 +56,7 @@ class Stand:
         self._shared = shared
         self._step = _STEP * options["pace"]
         self._register = "/".join(filter(None, (options["register"], name)))
-        self._wish: tuple[str, float] | None = None
+        self._command: tuple[str, float] | None = None
         self._number = 0
         self._token = 0
         self._last = 0.0
@@ -79,19 +79,19 @@ class Stand:
 
     # Beliefs
 
-    def ask(self) -> bool:
+    def poll(self) -> bool:
         """Call ``is_leader()``, record a change, and return the result."""
         before = now()
         term = self.manager.term
         leads = self.manager.is_leader()
         after = now()
-        asked = term.token if leads and term is not None else self._token if leads else 0
-        if self._token and asked != self._token:
+        token = term.token if leads and term is not None else self._token if leads else 0
+        if self._token and token != self._token:
             self._write("over", token=self._token, last=self._last, first_false=after)
             self._token = 0
-        if asked and not self._token:
-            self._write("belief", token=asked, since=after)
-            self._token = asked
+        if token and not self._token:
+            self._write("belief", token=token, since=after)
+            self._token = token
         if self._token:
             self._last = before
             if self._options["renewals"] and term is not None:
@@ -126,14 +126,14 @@ class Stand:
         await self.manager.stop()
         self._write("stopped")
 
-    async def obey(self, command: str, seconds: float) -> None:
+    async def execute(self, command: str, seconds: float) -> None:
         """Execute a command here, or let the work execute it at its next step."""
         if command == "resign":
             self._write("resigning")
             await self.manager.resign()
             self._write("resigned")
         else:
-            self._wish = (command, seconds)
+            self._command = (command, seconds)
 
     async def _work(self, manager: object, term: Term) -> None:
         late: list[float] = []
@@ -144,7 +144,7 @@ class Stand:
                 last = now()
                 if not term.is_valid():
                     late.append(last)
-                await self._grant_wish(term)
+                await self._execute_command(term)
                 if term.is_valid():
                     # Fencing exists for this gap: the work checks, then waits, then writes.
                     await anyio.sleep(_LOOK)
@@ -164,18 +164,18 @@ class Stand:
             if not done:
                 self._write("write refused", token=term.token)
 
-    async def _grant_wish(self, term: Term) -> None:
-        if self._wish is None:
+    async def _execute_command(self, term: Term) -> None:
+        if self._command is None:
             return
-        (wish, seconds), self._wish = self._wish, None
-        self._write("wish", wish=wish, seconds=seconds, token=term.token)
-        if wish == "raise":
+        (command, seconds), self._command = self._command, None
+        self._write("command", command=command, seconds=seconds, token=term.token)
+        if command == "raise":
             raise PlannedError
-        if wish == "fork":
+        if command == "fork":
             await self._fork(term)
-        elif wish == "block":
+        elif command == "block":
             time.sleep(seconds)  # noqa: ASYNC251 - a blocked loop is the fault
-        elif wish == "swallow":
+        elif command == "swallow":
             until = now() + seconds
             with anyio.CancelScope(shield=True):
                 while now() < until:
@@ -193,7 +193,7 @@ class Stand:
         await anyio.to_thread.run_sync(os.waitpid, pid, 0)
 
     async def _ousted(self, manager: object, term: Term) -> None:
-        self._wish = None  # it was meant for that term
+        self._command = None  # it was meant for that term
         reason = term.loss_reason
         self._write("ousted", token=term.token, reason=reason.value if reason else None)
 
@@ -209,34 +209,34 @@ class Subject:
         shared = os.open(options["shared_list"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         client = EtcdConfig(endpoints=options["endpoints"], user=options.get("user"), password=options.get("password"))
         names: Sequence[str] = options["elections"] or [""]
-        self._stands = {name: Stand(options, client, self._journal, shared, name) for name in names}
+        self._elections = {name: ElectionSubject(options, client, self._journal, shared, name) for name in names}
 
     def watch_beliefs(self) -> None:
         """Call ``is_leader()`` of all elections forever, in a thread."""
-        stands = list(self._stands.values())
-        pause = _ASK_EVERY if len(stands) == 1 else _ASK_ALL_EVERY
-        told = 0.0
+        elections = list(self._elections.values())
+        pause = _POLL_SECONDS if len(elections) == 1 else _POLL_ALL_SECONDS
+        reported = 0.0
         while True:
             begun = now()
-            leading = [stand for stand in stands if stand.ask()]
-            if leading and begun - told > _STILL_EVERY:
+            leading = [election for election in elections if election.poll()]
+            if leading and begun - reported > _STILL_SECONDS:
                 # The line applies to all leaders: each was called after this moment.
                 self._journal.write("still", last=begun)
-                told = begun
+                reported = begun
             time.sleep(pause)
 
     async def run(self) -> None:
         """Campaign in all elections until a stop command, or until all campaigns have ended."""
-        identities = {name: stand.manager.identity for name, stand in self._stands.items()}
+        identities = {name: election.manager.identity for name, election in self._elections.items()}
         self._journal.write("start", identities=identities, pid=os.getpid())
         async with anyio.create_task_group() as group:
-            group.start_soon(self._obey)
-            async with anyio.create_task_group() as stands:
-                for stand in self._stands.values():
-                    stands.start_soon(stand.run)
+            group.start_soon(self._execute_commands)
+            async with anyio.create_task_group() as elections:
+                for election in self._elections.values():
+                    elections.start_soon(election.run)
             group.cancel_scope.cancel()
 
-    async def _obey(self) -> None:
+    async def _execute_commands(self) -> None:
         while True:
             line = await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
             if not line:
@@ -244,10 +244,10 @@ class Subject:
             name, command, *argument = line.split()
             if command == "stop":
                 async with anyio.create_task_group() as group:
-                    for stand in self._stands.values():
-                        group.start_soon(stand.stop)
+                    for election in self._elections.values():
+                        group.start_soon(election.stop)
             else:
-                await self._stands[name.removeprefix("-")].obey(command, float(argument[0]) if argument else 0.0)
+                await self._elections[name.removeprefix("-")].execute(command, float(argument[0]) if argument else 0.0)
 
 
 def _plain(statistics: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 // A candidate of the fault suite on concurrency.Election of etcd's own Go client.
 //
 // Its argument, its commands and its journal have the form of tests/faults/subject.py: JSON, "- resign" and "- stop" on
-// standard input, and one JSON object a line with stamps of CLOCK_BOOTTIME.
+// standard input, and one JSON object a line with timestamps of CLOCK_BOOTTIME.
 package main
 
 import (
@@ -44,7 +44,7 @@ type candidate struct {
 	client   *clientv3.Client
 	journal  *os.File
 	commands chan string
-	token    atomic.Int64 // what it leads with, or 0
+	token    atomic.Int64 // the token with which it leads, or 0
 	writes   int
 }
 
@@ -74,7 +74,7 @@ func (c *candidate) failed(err error) {
 	time.Sleep(tryAgain)
 }
 
-// noteRenewals writes down when a keep-alive of the lease was answered, while it leads.
+// noteRenewals records when a keep-alive of the lease was answered, while it leads.
 func (c *candidate) noteRenewals(answers <-chan *clientv3.LeaseKeepAliveResponse) {
 	for range answers {
 		if token := c.token.Load(); token != 0 {
@@ -83,7 +83,7 @@ func (c *candidate) noteRenewals(answers <-chan *clientv3.LeaseKeepAliveResponse
 	}
 }
 
-// stand is one place in the queue, from joining it to leaving it. It returns false when the candidate is to stop.
+// stand joins the queue, waits, and leads for at most one term. It returns false after a stop command.
 func (c *candidate) stand() bool {
 	session, err := concurrency.NewSession(c.client, concurrency.WithTTL(int(c.options.Lease)))
 	if err != nil {
@@ -110,7 +110,7 @@ func (c *candidate) stand() bool {
 				return true
 			}
 			return c.lead(session, election)
-		case command := <-c.commands: // who waits has nothing to resign
+		case command := <-c.commands: // a waiting candidate has nothing to resign
 			if command == "stop" {
 				cancel()
 				<-elected // Campaign deletes its key
@@ -175,7 +175,7 @@ func (c *candidate) work(ctx context.Context, key string, token int64) {
 	}
 }
 
-func (c *candidate) obey() {
+func (c *candidate) readCommands() {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		if words := strings.Fields(lines.Text()); len(words) > 1 {
@@ -194,7 +194,7 @@ func main() {
 	c.write("start", facts{"identities": map[string]string{"": c.options.Name}, "pid": os.Getpid()})
 	c.client, err = clientv3.New(clientv3.Config{Endpoints: c.options.Endpoints, Logger: zap.NewNop()})
 	check(err)
-	go c.obey()
+	go c.readCommands()
 	for c.stand() {
 	}
 }
