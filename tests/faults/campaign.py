@@ -294,10 +294,10 @@ class Campaign:
     def died(self, candidate: Candidate) -> None:
         """Record that a candidate's process has ended, and its exit status."""
         candidate.look()
-        who = candidate.journals[-1].stem
-        self._journal.write("died", who=who, status=candidate.exit_status)
+        run = candidate.journals[-1].stem
+        self._journal.write("died", run=run, status=candidate.exit_status)
         if candidate.exit_status not in (0, -9):
-            self.complain(f"{who} ended with status {candidate.exit_status}: {candidate.last_output}")
+            self.complain(f"{run} ended with status {candidate.exit_status}: {candidate.last_output}")
 
     def complain(self, what: str) -> None:
         """Record a problem of the suite itself, or one that no invariant covers."""
@@ -361,7 +361,7 @@ class Campaign:
             passed = {**common, "subject": candidate.name}
             yield from ({**passed, **line} for line in read_lines(candidate.proxy_journal))
             for path in filter(Path.exists, candidate.journals):
-                facts = {**common, "who": path.stem, "subject": candidate.name, "era": self._eras[path]}
+                facts = {**common, "run": path.stem, "subject": candidate.name, "era": self._eras[path]}
                 yield from ({**facts, **line} for line in folded(read_lines(path)))
         yield from ({**common, **line} for line in read_lines(self.folder / "campaign.jsonl"))
         written, late = unfenced(Path(options.shared_list))

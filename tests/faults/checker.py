@@ -91,7 +91,7 @@ def s1_no_overlap(history: History) -> Iterator[Violation]:
         if overlap > 0:
             yield Violation(
                 "S1",
-                f"{first.who} (token {first.token}) and {second.who} (token {second.token}) were both leader for "
+                f"{first.run} (token {first.token}) and {second.run} (token {second.token}) were both leader for "
                 f"{overlap:.3f} s",
                 second.start,
             )
@@ -103,24 +103,24 @@ def s2_tokens(history: History) -> Iterator[Violation]:
     highest = (0, 0)
     for belief in sorted(history.beliefs, key=lambda belief: belief.start):
         token = (belief.era, belief.token)
-        if holders.setdefault(token, belief.who) != belief.who:
+        if holders.setdefault(token, belief.run) != belief.run:
             yield Violation(
-                "S2", f"{belief.who} and {holders[token]} led with the same token {belief.token}", belief.start
+                "S2", f"{belief.run} and {holders[token]} led with the same token {belief.token}", belief.start
             )
         # A candidate whose key is taken away at the moment of its win detects both a moment late.
-        seat = history.seats.get(token)
-        gone = seat.gone_seen if seat is not None and belief.token in deleted else None
+        seen = history.keys.get(token)
+        gone = seen.gone_seen if seen is not None and belief.token in deleted else None
         too_late = gone is not None and gone < belief.start <= gone + _BUSY
         if token < highest and not too_late:
-            yield Violation("S2", f"{belief.who} won with {belief.token} after {highest[1]} had won", belief.start)
+            yield Violation("S2", f"{belief.run} won with {belief.token} after {highest[1]} had won", belief.start)
         highest = max(highest, token)
     for work in history.works:
-        seat = history.seats.get((work.era, work.token))
-        if seat is None:
-            yield Violation("S2", f"{work.who} led with {work.token}, which is no key's create_revision", work.start)
-        elif seat.key != work.key or work.lease not in seat.leases:
+        seen = history.keys.get((work.era, work.token))
+        if seen is None:
+            yield Violation("S2", f"{work.run} led with {work.token}, which is no key's create_revision", work.start)
+        elif seen.key != work.key or work.lease not in seen.leases:
             yield Violation(
-                "S2", f"{work.who} led with {work.token}, but its key is {seat.key}, of another candidate", work.start
+                "S2", f"{work.run} led with {work.token}, but its key is {seen.key}, of another candidate", work.start
             )
 
 
@@ -128,12 +128,12 @@ def s3_subset(history: History) -> Iterator[Violation]:
     deleted = _deleted(history)
     for belief in history.beliefs:
         tail = _tail(history, belief, deleted)
-        seat = history.seats.get((belief.era, belief.token))
-        gone = seat.gone_seen if seat is not None else None
+        seen = history.keys.get((belief.era, belief.token))
+        gone = seen.gone_seen if seen is not None else None
         if gone is not None and belief.end > gone + tail:
             yield Violation(
                 "S3",
-                f"{belief.who} was leader for {belief.end - gone:.3f} s after the end of its key {belief.token}",
+                f"{belief.run} was leader for {belief.end - gone:.3f} s after the end of its key {belief.token}",
                 gone,
             )
         yield from _contradicted(history, belief, tail)
@@ -162,13 +162,13 @@ def _contradicted(history: History, belief: Belief, tail: float) -> Iterator[Vio
             continue
         if read.sent > belief.start and (read.revision < belief.token or 0 < read.owner < belief.token):
             yield Violation(
-                "S3", f"{belief.who} was leader with {belief.token} before its key was the first one", belief.start
+                "S3", f"{belief.run} was leader with {belief.token} before its key was the first one", belief.start
             )
             return
         over = read.revision >= belief.token and read.owner != belief.token
         if over and not 0 < read.owner < belief.token and read.received + tail < belief.end:
             yield Violation(
-                "S3", f"{belief.who} was leader with {belief.token} after a read showed another leader", read.received
+                "S3", f"{belief.run} was leader with {belief.token} after a read showed another leader", read.received
             )
             return
 
@@ -182,7 +182,7 @@ def _extended_while_cut_off(history: History, belief: Belief) -> Iterator[Violat
             if deadline < belief.end and deadline < cut.end:
                 yield Violation(
                     "S3",
-                    f"{belief.who} (token {belief.token}), cut off by {injection.row}, was leader "
+                    f"{belief.run} (token {belief.token}), cut off by {injection.row}, was leader "
                     f"{belief.end - deadline:.3f} s longer than its earlier requests can justify",
                     deadline,
                 )
@@ -195,11 +195,11 @@ def _unrenewed(history: History, belief: Belief) -> Iterator[Violation]:
     proxy after it was sent. A term begins after its lease was requested, and a key moves to another lease after that lease
     was requested. So this bound is never too short.
     """
-    seat = history.seats.get((belief.era, belief.token))
-    if not history.keep_alives or seat is None or history.backends.get(belief.subject) == GO:
+    seen = history.keys.get((belief.era, belief.token))
+    if not history.keep_alives or seen is None or history.backends.get(belief.subject) == GO:
         return  # etcd's Go client counts its lease from the response, and keeps no margin
-    newest = max([belief.start, *(at for at in seat.leases.values() if at <= belief.end)])
-    for lease in seat.leases:
+    newest = max([belief.start, *(at for at in seen.leases.values() if at <= belief.end)])
+    for lease in seen.leases:
         passed = history.keep_alives.get((belief.subject, lease), ())
         before = bisect_right(passed, belief.end)
         newest = max(newest, passed[before - 1] if before else newest)
@@ -207,7 +207,7 @@ def _unrenewed(history: History, belief: Belief) -> Iterator[Violation]:
     if belief.end > deadline:
         yield Violation(
             "S3",
-            f"{belief.who} (token {belief.token}) was leader {belief.end - deadline:.3f} s longer than its newest "
+            f"{belief.run} (token {belief.token}) was leader {belief.end - deadline:.3f} s longer than its newest "
             "keep-alive can justify",
             deadline,
         )
@@ -221,51 +221,51 @@ def s4_register(history: History) -> Iterator[Violation]:
                 "S4", f"a write with {write.token} was accepted after one with {highest[write.era]}", write.revision
             )
         highest[write.era] = max(highest[write.era], write.token)
-        seat = history.seats.get((write.era, write.token))
-        if seat is not None and seat.gone_revision is not None and write.revision > seat.gone_revision:
+        seen = history.keys.get((write.era, write.token))
+        if seen is not None and seen.gone_revision is not None and write.revision > seen.gone_revision:
             yield Violation("S4", f"a write with {write.token} was accepted after its key was gone", write.revision)
 
 
 def s5_work(history: History) -> Iterator[Violation]:
     by_process = defaultdict(list)
     for work in history.works:
-        by_process[work.who].append(work)
-    for who, works in by_process.items():
+        by_process[work.run].append(work)
+    for run, works in by_process.items():
         works.sort(key=lambda work: work.start)
         for earlier, later in pairwise(works):
             if earlier.end is None or earlier.end > later.start:
-                yield Violation("S5", f"two works ran at once in {who}", later.start)
+                yield Violation("S5", f"two works ran at once in {run}", later.start)
         for number, work in enumerate(works):
-            may_be_missing = number == len(works) - 1 and who in history.died
+            may_be_missing = number == len(works) - 1 and run in history.died
             if work.ousted > 1 or (work.ousted == 0 and not may_be_missing):
-                yield Violation("S5", f"on_ousted ran {work.ousted} times in {who} for term {work.token}", work.start)
+                yield Violation("S5", f"on_ousted ran {work.ousted} times in {run} for term {work.token}", work.start)
             if work.late and work.late[-1] - work.late[0] > history.margin:
                 yield Violation(
-                    "S5", f"the work of {who} continued after it could detect the end of its term", work.late[-1]
+                    "S5", f"the work of {run} continued after it could detect the end of its term", work.late[-1]
                 )
-    for who in history.believing_children:
-        yield Violation("S5", f"a forked child of {who} was leader", 0.0)
+    for run in history.believing_children:
+        yield Violation("S5", f"a forked child of {run} was leader", 0.0)
 
 
 def s6_once_false(history: History) -> Iterator[Violation]:
     seen = set()
     for belief in sorted(history.beliefs, key=lambda belief: belief.start):
-        if (belief.who, belief.era, belief.token) in seen:
-            yield Violation("S6", f"{belief.who} was leader again with {belief.token}", belief.start)
-        seen.add((belief.who, belief.era, belief.token))
+        if (belief.run, belief.era, belief.token) in seen:
+            yield Violation("S6", f"{belief.run} was leader again with {belief.token}", belief.start)
+        seen.add((belief.run, belief.era, belief.token))
 
 
 def s7_release(history: History) -> Iterator[Violation]:
     deleted = _deleted(history)
     for work in history.works:
-        seat = history.seats.get((work.era, work.token))
-        if work.end is None or seat is None or seat.gone_seen is None or work.token in deleted:
+        seen = history.keys.get((work.era, work.token))
+        if work.end is None or seen is None or seen.gone_seen is None or work.token in deleted:
             continue
-        if work.reason in _RELEASED and seat.gone_seen < work.end:
+        if work.reason in _RELEASED and seen.gone_seen < work.end:
             yield Violation(
                 "S7",
-                f"{work.who} released leadership {work.token} {work.end - seat.gone_seen:.3f} s before its work had ended",
-                seat.gone_seen,
+                f"{work.run} released leadership {work.token} {work.end - seen.gone_seen:.3f} s before its work had ended",
+                seen.gone_seen,
             )
 
 
@@ -286,7 +286,7 @@ def s10_woken(history: History) -> Iterator[Violation]:
         if work.token in woken and work.reason in _TAKEN_AWAY:
             yield Violation(
                 "S10",
-                f"{work.who} lost its leadership (token {work.token}) to a former leader of etcd that woke up",
+                f"{work.run} lost its leadership (token {work.token}) to a former leader of etcd that woke up",
                 work.end or work.start,
             )
 

@@ -161,9 +161,9 @@ def _ended(history: History, tokens: Collection[int]) -> list[tuple[Belief, floa
     """Return the beliefs in these tokens whose keys are gone, and when that was first seen."""
     found = []
     for belief in history.beliefs:
-        seat = history.seats.get((belief.era, belief.token))
-        if belief.token in tokens and seat is not None and seat.gone_seen is not None:
-            found.append((belief, seat.gone_seen))
+        seen = history.keys.get((belief.era, belief.token))
+        if belief.token in tokens and seen is not None and seen.gone_seen is not None:
+            found.append((belief, seen.gone_seen))
     return found
 
 

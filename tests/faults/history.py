@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ("GO", "Belief", "Cut", "History", "Injection", "Read", "Seat", "Stop", "Work", "Write", "load", "read_lines")
+__all__ = ("GO", "Belief", "Cut", "History", "Injection", "Key", "Read", "Stop", "Work", "Write", "load", "read_lines")
 
 GO = "go"
 """The backend of a candidate that is a program on etcd's own Go client."""
@@ -21,11 +21,11 @@ class Belief:
 
     Attributes:
         era: The number of the cluster's life. A wiped cluster begins a new era, and tokens start again from low numbers.
-        who: The process.
-        subject: The process's candidate.
+        run: A run of the candidate: its name, a dash, and a number.
+        subject: The candidate.
     """
 
-    who: str
+    run: str
     subject: str
     token: int
     start: float
@@ -34,7 +34,7 @@ class Belief:
 
 
 @dataclass(slots=True, kw_only=True)
-class Seat:
+class Key:
     """A candidate key as etcd had it.
 
     Attributes:
@@ -80,7 +80,7 @@ class Write:
 class Work:
     """The work of one term. ``late`` holds the first and the last step that found its term over."""
 
-    who: str
+    run: str
     token: int
     key: str
     lease: int
@@ -131,7 +131,7 @@ class Injection:
 class Stop:
     """A call of ``stop()`` that has returned."""
 
-    who: str
+    run: str
     asked: float
     done: float
 
@@ -157,7 +157,7 @@ class History:
     margin: float
     name: str = ""
     beliefs: list[Belief] = field(default_factory=list)
-    seats: dict[tuple[int, int], Seat] = field(default_factory=dict)
+    keys: dict[tuple[int, int], Key] = field(default_factory=dict)
     reads: list[Read] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     works: list[Work] = field(default_factory=list)
@@ -210,17 +210,17 @@ class _Loader:
         self._created: dict[tuple[int, str], int] = {}
 
     def take(self, line: dict[str, Any]) -> None:
-        history, kind, who, era = self._history, line["kind"], line.get("who", ""), line.get("era", 0)
+        history, kind, run, era = self._history, line["kind"], line.get("run", ""), line.get("era", 0)
         if kind == "belief":
-            self._close(who)
-            self._running[who] = Belief(
-                who=who, subject=line["subject"], token=line["token"], start=line["since"], end=line["since"], era=era
+            self._close(run)
+            self._running[run] = Belief(
+                run=run, subject=line["subject"], token=line["token"], start=line["since"], end=line["since"], era=era
             )
         elif kind in ("still", "over"):
-            if (running := self._running.get(who)) is not None:
-                self._running[who] = replace(running, end=max(running.end, line["last"]))
+            if (running := self._running.get(run)) is not None:
+                self._running[run] = replace(running, end=max(running.end, line["last"]))
             if kind == "over":
-                self._close(who)
+                self._close(run)
         elif kind == "put":
             self._put(line, era)
         elif kind == "delete":
@@ -229,8 +229,8 @@ class _Loader:
             self._states.append(line)
             for key, create, lease in line["standing"]:
                 # Its PUT may have been compacted before any member reported it.
-                seat = Seat(token=create, key=key, lease=lease, put_seen=line["at"], era=era)
-                history.seats.setdefault((era, create), seat).leases.setdefault(lease, line["at"])
+                seen = Key(token=create, key=key, lease=lease, put_seen=line["at"], era=era)
+                history.keys.setdefault((era, create), seen).leases.setdefault(lease, line["at"])
         elif kind == "read":
             history.reads.append(
                 Read(
@@ -242,14 +242,14 @@ class _Loader:
                 )
             )
         elif kind == "work":
-            work = Work(who=who, token=line["token"], key=line["key"], lease=line["lease"], start=line["at"], era=era)
-            self._works[who, work.token] = work
+            work = Work(run=run, token=line["token"], key=line["key"], lease=line["lease"], start=line["at"], era=era)
+            self._works[run, work.token] = work
             history.works.append(work)
         elif kind == "work over":
-            work = self._works[who, line["token"]]
+            work = self._works[run, line["token"]]
             work.end, work.late = line["at"], tuple(line["late"])
         elif kind == "ousted":
-            if (found := self._works.get((who, line["token"]))) is not None:
+            if (found := self._works.get((run, line["token"]))) is not None:
                 found.ousted += 1
                 found.reason = line["reason"]
         elif kind == "injection":
@@ -262,15 +262,15 @@ class _Loader:
             for lease in line["leases"]:
                 history.keep_alives.setdefault((line["subject"], lease), []).append(line["at"])
         elif kind == "renewed":
-            history.renewals.setdefault((who, line["token"]), []).append(line["sent"])
+            history.renewals.setdefault((run, line["token"]), []).append(line["sent"])
         elif kind == "stopping":
-            self._asked[who] = line["at"]
+            self._asked[run] = line["at"]
         elif kind == "stopped":
-            history.stops.append(Stop(who=who, asked=self._asked[who], done=line["at"]))
+            history.stops.append(Stop(run=run, asked=self._asked[run], done=line["at"]))
         elif kind == "died":
-            history.died[who] = line["at"]
+            history.died[run] = line["at"]
         elif kind == "child":
-            history.believing_children += [who] if line["believed"] else []
+            history.believing_children += [run] if line["believed"] else []
         elif kind == "secret":
             history.secrets.append(line["where"])
         elif kind == "leftover":
@@ -287,21 +287,21 @@ class _Loader:
             history.faults_of_the_suite.append(line["what"])
 
     def finish(self) -> History:
-        for who in list(self._running):
-            self._close(who)
+        for run in list(self._running):
+            self._close(run)
         for state in self._states:
             era = state.get("era", 0)
             standing = {create for _, create, _ in state["standing"]}
-            for seat in self._history.seats.values():
-                if seat.era == era and seat.token <= state["revision"] and seat.token not in standing:
-                    self._gone(seat.token, state["at"], None, era)
+            for seen in self._history.keys.values():
+                if seen.era == era and seen.token <= state["revision"] and seen.token not in standing:
+                    self._gone(seen.token, state["at"], None, era)
         self._history.injections.sort(key=lambda injection: injection.start)
         if self._history.corrupted is not None and not self._history.of_many:
             self._history.faults_of_the_suite.append(_CORRUPTED)
         return self._history
 
-    def _close(self, who: str) -> None:
-        if (belief := self._running.pop(who, None)) is not None:
+    def _close(self, run: str) -> None:
+        if (belief := self._running.pop(run, None)) is not None:
             self._history.beliefs.append(belief)
 
     def _put(self, line: dict[str, Any], era: int) -> None:
@@ -309,19 +309,19 @@ class _Loader:
             token = int(line["value"].split(":")[0])
             self._history.writes.append(Write(revision=line["mod"], token=token, era=era))
             return
-        seat = Seat(token=line["create"], key=line["key"], lease=line["lease"], put_seen=line["at"], era=era)
-        self._history.seats.setdefault((era, seat.token), seat).leases.setdefault(seat.lease, line["at"])
+        seen = Key(token=line["create"], key=line["key"], lease=line["lease"], put_seen=line["at"], era=era)
+        self._history.keys.setdefault((era, seen.token), seen).leases.setdefault(seen.lease, line["at"])
         # Each lease, and so each candidate's key, is created once.
-        if self._created.setdefault((era, seat.key), seat.token) != seat.token and line["mod"] == seat.token:
-            at, revision = self._history.corrupted or (line["at"], seat.token)
-            lower = min(seat.token, self._created[era, seat.key])
+        if self._created.setdefault((era, seen.key), seen.token) != seen.token and line["mod"] == seen.token:
+            at, revision = self._history.corrupted or (line["at"], seen.token)
+            lower = min(seen.token, self._created[era, seen.key])
             self._history.corrupted = (min(at, line["at"]), min(revision, lower))
 
     def _gone(self, token: int, at: float, revision: int | None, era: int) -> None:
-        seat = self._history.seats.get((era, token))
-        if seat is not None and (seat.gone_seen is None or at < seat.gone_seen):
-            seat.gone_seen = at
-            seat.gone_revision = revision if revision is not None else seat.gone_revision
+        seen = self._history.keys.get((era, token))
+        if seen is not None and (seen.gone_seen is None or at < seen.gone_seen):
+            seen.gone_seen = at
+            seen.gone_revision = revision if revision is not None else seen.gone_revision
 
 
 class _ManyLoader(_Loader):
@@ -386,6 +386,6 @@ def _as_seen_by(part: History, injection: Injection, subjects: Mapping[int, str]
         token=token,
         tokens={},
         crashed=injection.crashed and token > 0 and subjects.get(token) == subjects.get(injection.token),
-        deleted=[deleted for deleted in injection.deleted if (0, deleted) in part.seats],
-        woken=[woken for woken in injection.woken if (0, woken) in part.seats],
+        deleted=[deleted for deleted in injection.deleted if (0, deleted) in part.keys],
+        woken=[woken for woken in injection.woken if (0, woken) in part.keys],
     )

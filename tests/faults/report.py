@@ -97,7 +97,7 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
         )
     beliefs = [belief for one in each for belief in one.beliefs]
     yield (
-        f"{len(history.injections)} injections, {len(beliefs)} terms, {sum(len(one.seats) for one in each)} candidate "
+        f"{len(history.injections)} injections, {len(beliefs)} terms, {sum(len(one.keys) for one in each)} candidate "
         f"keys, {sum(len(one.writes) for one in each)} fenced writes accepted and {history.refused_writes} refused, "
         f"{len(each[0].reads)} linearizable reads. [Timeline](timeline-{name}.svg)."
     )
@@ -151,9 +151,9 @@ def _campaign(name: str, history: History, violations: Sequence[Violation]) -> I
     yield "| from | to | row | fault | leader before |"
     yield "| --- | --- | --- | --- | --- |"
     zero = min((belief.start for belief in beliefs), default=0.0)
-    who = {belief.token: belief.who for belief in beliefs}
+    runs = {belief.token: belief.run for belief in beliefs}
     for injection in history.injections:
-        led = f"{who.get(injection.token, '?')} ({injection.token})" if injection.token else "none"
+        led = f"{runs.get(injection.token, '?')} ({injection.token})" if injection.token else "none"
         yield (
             f"| {injection.start - zero:.1f} | {injection.end - zero:.1f} | {injection.row} | {injection.note} | {led} |"
         )
@@ -171,7 +171,7 @@ def _hand_overs(history: History) -> str:
     changes = []
     for part in history.parts:
         beliefs = sorted(part.beliefs, key=lambda belief: belief.start)
-        changes.append(sum(one.who != other.who for one, other in pairwise(beliefs)))
+        changes.append(sum(one.run != other.run for one, other in pairwise(beliefs)))
     return f"Hand-overs to another process: {sum(changes)}, of one election {min(changes)} to {max(changes)}."
 
 
@@ -180,10 +180,10 @@ def _terms(history: History, zero: float) -> Iterable[str]:
     yield ""
     yield "| token | process | from | to | seconds | ended by |"
     yield "| --- | --- | --- | --- | --- | --- |"
-    reasons = {(work.who, work.token): work.reason for work in history.works}
+    reasons = {(work.run, work.token): work.reason for work in history.works}
     for belief in sorted(history.beliefs, key=lambda belief: belief.start):
         yield (
-            f"| {belief.token} | {belief.who} | {belief.start - zero:.3f} | {belief.end - zero:.3f} | "
-            f"{belief.end - belief.start:.3f} | {reasons.get((belief.who, belief.token)) or 'the end of its process'} |"
+            f"| {belief.token} | {belief.run} | {belief.start - zero:.3f} | {belief.end - zero:.3f} | "
+            f"{belief.end - belief.start:.3f} | {reasons.get((belief.run, belief.token)) or 'the end of its process'} |"
         )
     yield ""

@@ -80,7 +80,7 @@ def _gaps(part: History, injection: Injection) -> Iterator[float]:
     for belief in part.beliefs:
         if belief.token != injection.token:
             continue
-        sent = sorted([*part.renewals.get((belief.who, belief.token), ()), belief.end])
+        sent = sorted([*part.renewals.get((belief.run, belief.token), ()), belief.end])
         for before, after in pairwise(sent):
             if before < injection.end and after > injection.start:
                 yield after - before

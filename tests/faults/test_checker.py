@@ -8,21 +8,21 @@ import pytest
 
 from tests.faults.checker import CHECKS, check, worst_overlap
 from tests.faults.figures import figures, row_results
-from tests.faults.history import Belief, Cut, History, Injection, Read, Seat, Work, Write, load
+from tests.faults.history import Belief, Cut, History, Injection, Key, Read, Work, Write, load
 from tests.faults.timeline import timeline
 
 
 def belief(token: int, start: float, end: float, subject: str = "c0", era: int = 0) -> Belief:
-    return Belief(who=f"{subject}-1", subject=subject, token=token, start=start, end=end, era=era)
+    return Belief(run=f"{subject}-1", subject=subject, token=token, start=start, end=end, era=era)
 
 
-def seat(token: int, put: float, gone: float | None, gone_revision: int | None = None) -> Seat:
-    return Seat(token=token, key=f"e/{token}", lease=token, put_seen=put, gone_seen=gone, gone_revision=gone_revision)
+def seen(token: int, put: float, gone: float | None, gone_revision: int | None = None) -> Key:
+    return Key(token=token, key=f"e/{token}", lease=token, put_seen=put, gone_seen=gone, gone_revision=gone_revision)
 
 
 def work(token: int, start: float, end: float, subject: str = "c0", reason: str = "resigned") -> Work:
     return Work(
-        who=f"{subject}-1", token=token, key=f"e/{token}", lease=token, start=start, end=end, ousted=1, reason=reason
+        run=f"{subject}-1", token=token, key=f"e/{token}", lease=token, start=start, end=end, ousted=1, reason=reason
     )
 
 
@@ -34,7 +34,7 @@ def good() -> History:
         retry=1,
         margin=1,
         beliefs=[belief(2, 10, 20), belief(3, 20.1, 30, "c1")],
-        seats={(0, 2): seat(2, 9.9, 20.05, 9), (0, 3): seat(3, 9.95, None)},
+        keys={(0, 2): seen(2, 9.9, 20.05, 9), (0, 3): seen(3, 9.95, None)},
         reads=[
             Read(sent=9, received=9.1, revision=1, owner=0),
             Read(sent=15, received=15.1, revision=5, owner=2),
@@ -101,7 +101,7 @@ def test_s2_a_win_at_the_moment_of_an_operators_deletion_is_noticed_late_and_exc
     """
     history = good()
     history.beliefs += [belief(4, 30.3, 30.5, "c2"), belief(5, 30.2, 35, "c3")]
-    history.seats |= {(0, 3): seat(3, 9.95, 30.05), (0, 4): seat(4, 10, 30.1), (0, 5): seat(5, 10, None)}
+    history.keys |= {(0, 3): seen(3, 9.95, 30.05), (0, 4): seen(4, 10, 30.1), (0, 5): seen(5, 10, None)}
     history.keep_alives |= {
         ("c2", 4): [10.7 + number for number in range(20)],
         ("c3", 5): [10.7 + number for number in range(24)],
@@ -112,7 +112,7 @@ def test_s2_a_win_at_the_moment_of_an_operators_deletion_is_noticed_late_and_exc
     history.beliefs[-2] = belief(4, 32.5, 32.6, "c2")  # by an earlier read
     assert "S2" in rules(history)
     history.beliefs[-2] = belief(4, 30.3, 30.5, "c2")
-    history.seats[0, 4].gone_seen = 30.4  # it won while its key existed, and so before its successor could
+    history.keys[0, 4].gone_seen = 30.4  # it won while its key existed, and so before its successor could
     assert "S2" in rules(history)
 
 
@@ -131,18 +131,18 @@ def test_s2_a_token_that_is_not_that_of_a_key_on_our_lease(changes: dict[str, ob
 
 def test_s3_a_term_that_outlasts_its_key() -> None:
     history = good()
-    history.seats[0, 2].gone_seen = 19.9
+    history.keys[0, 2].gone_seen = 19.9
     history.works[0].reason = "expired"
     assert rules(history) == {"S3"}
 
 
 def test_s3_an_operators_deletion_is_noticed_a_moment_late_and_no_later() -> None:
     history = good()
-    history.seats[0, 2].gone_seen = 18.0
+    history.keys[0, 2].gone_seen = 18.0
     history.works[0].reason = "deleted"
     history.injections = [injection("D1", 17.9, 18.5, deleted=[2], token=2)]
     assert rules(history) == set()
-    history.seats[0, 2].gone_seen = 16.0
+    history.keys[0, 2].gone_seen = 16.0
     assert rules(history) == {"S3"}
 
 
@@ -150,13 +150,13 @@ def test_s3_a_term_may_rest_on_the_keep_alives_of_the_lease_that_its_key_has_mov
     history = good()
     history.keep_alives["c0", 77] = history.keep_alives.pop(("c0", 2))
     assert rules(history) == {"S3"}
-    history.seats[0, 2].leases[77] = 12.0
+    history.keys[0, 2].leases[77] = 12.0
     assert rules(history) == set()
 
 
 def test_s2_a_term_may_begin_on_a_lease_that_its_key_has_moved_to() -> None:
     history = good()
-    history.seats[0, 2].leases[77] = 10.0
+    history.keys[0, 2].leases[77] = 10.0
     history.works[0].lease = 77
     assert rules(history) == set()
     history.works[0].lease = 78
@@ -166,7 +166,7 @@ def test_s2_a_term_may_begin_on_a_lease_that_its_key_has_moved_to() -> None:
 def test_s10_a_key_that_goes_when_a_former_leader_of_etcd_wakes_up() -> None:
     """It is a leader's key. A waiting candidate may lose its place, and an operator may do the same."""
     history = good()
-    history.seats[0, 2].gone_seen = history.beliefs[0].end
+    history.keys[0, 2].gone_seen = history.beliefs[0].end
     history.works[0].reason = "deleted"
     history.injections = [injection("A7", 16, 19.5, woken=[2], token=2)]
     assert rules(history) == {"S10"}
@@ -234,7 +234,7 @@ def test_s4_a_write_accepted_after_its_key_was_gone() -> None:
 
 def test_s5_two_works_of_one_manager_at_once() -> None:
     history = good()
-    history.works[1].who = "c0-1"
+    history.works[1].run = "c0-1"
     history.works[1].start = 20.0
     assert "S5" in rules(history)
 
@@ -308,7 +308,7 @@ def test_every_invariant_is_shown_to_be_broken_by_a_test_here() -> None:
 
 def test_journals_become_a_history() -> None:
     common = {"campaign": "main", "era": 0}
-    mine = {**common, "who": "c0-1", "subject": "c0"}
+    mine = {**common, "run": "c0-1", "subject": "c0"}
     lines = [
         {"campaign": "main", "kind": "settings", "lease": 8.0, "renew": 1.0, "retry": 1.0, "margin": 1.0},
         {**common, "kind": "put", "key": "e/7", "value": "c0#1", "mod": 2, "create": 2, "lease": 7, "at": 9.9,
@@ -330,7 +330,7 @@ def test_journals_become_a_history() -> None:
     ]  # fmt: skip
     history = load(lines)["main"]
     assert history.beliefs == [belief(2, 10.0, 12.0), belief(8, 20.0, 21.0)]
-    assert (history.seats[0, 2].gone_seen, history.seats[0, 2].gone_revision) == (12.5, 5)
+    assert (history.keys[0, 2].gone_seen, history.keys[0, 2].gone_revision) == (12.5, 5)
     assert history.writes == [Write(revision=3, token=2)]
     assert history.works[0].end == 12.02
     assert history.injections[0].cuts == [Cut(subject="c0", start=20.6, end=21.0)]
@@ -346,8 +346,8 @@ def test_a_key_that_is_absent_after_a_compaction_was_gone_before() -> None:
          "register": False},
         {"campaign": "m", "kind": "state", "revision": 9, "standing": [["e/8", 3, 8]], "at": 4.0},
     ]  # fmt: skip
-    seats = load(lines)["m"].seats
-    assert (seats[0, 2].gone_seen, seats[0, 3].gone_seen) == (4.0, None)
+    keys = load(lines)["m"].keys
+    assert (keys[0, 2].gone_seen, keys[0, 3].gone_seen) == (4.0, None)
 
 
 def test_a_key_whose_creation_was_compacted_is_found_among_the_existing_keys() -> None:
@@ -356,8 +356,8 @@ def test_a_key_whose_creation_was_compacted_is_found_among_the_existing_keys() -
         {"campaign": "m", "kind": "state", "revision": 9, "standing": [["e/8", 3, 8]], "at": 4.0},
         {"campaign": "m", "kind": "delete", "key": "e/8", "mod": 11, "prev_create": 3, "at": 6.0},
     ]
-    assert load(lines)["m"].seats == {
-        (0, 3): Seat(token=3, key="e/8", lease=8, put_seen=4.0, gone_seen=6.0, gone_revision=11)
+    assert load(lines)["m"].keys == {
+        (0, 3): Key(token=3, key="e/8", lease=8, put_seen=4.0, gone_seen=6.0, gone_revision=11)
     }
 
 

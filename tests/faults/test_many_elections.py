@@ -24,12 +24,14 @@ SLICE = ("C1", "M1", "M3")
 SETTINGS = {"lease": 8.0, "renew": 1.0, "retry": 1.0, "margin": 1.0}
 
 
-def seat(election: str, token: int, who: str, begin: float, end: float, *, gone: float | None = None) -> list[Any]:
+def term_lines(
+    election: str, token: int, subject: str, begin: float, end: float, *, gone: float | None = None
+) -> list[Any]:
     """Return the lines of one term. Lease and token are one number here."""
-    name = f"{who}-1"
+    name = f"{subject}-1"
     key = f"faults/many/{election}/{token:x}"
     at = {"campaign": "many", "era": 0, "election": election}
-    mine = {**at, "who": name, "subject": who}
+    mine = {**at, "run": name, "subject": subject}
     renewed = [begin + 0.5 + number for number in range(int(end - begin))]
     put = {"kind": "put", "key": key, "value": "", "mod": token, "create": token, "lease": token, "register": False}
     delete = {"kind": "delete", "key": key, "mod": token + 1000, "prev_create": token}
@@ -37,7 +39,10 @@ def seat(election: str, token: int, who: str, begin: float, end: float, *, gone:
         {**at, **put, "at": begin - 0.1},
         {**mine, "kind": "belief", "token": token, "since": begin},
         {**mine, "kind": "work", "token": token, "key": key, "lease": token, "at": begin},
-        *({"campaign": "many", "kind": "keep-alive", "subject": who, "leases": [token], "at": one} for one in renewed),
+        *(
+            {"campaign": "many", "kind": "keep-alive", "subject": subject, "leases": [token], "at": one}
+            for one in renewed
+        ),
         {**mine, "kind": "over", "token": token, "last": end},
         {**mine, "kind": "work over", "token": token, "at": end, "late": []},
         {**mine, "kind": "ousted", "token": token, "reason": "resigned"},
@@ -57,10 +62,10 @@ def good() -> list[dict[str, Any]]:
         {"campaign": "many", "kind": "settings", **SETTINGS, "elections": ["000", "001"]},
         {"campaign": "many", "kind": "candidate", "subject": "c0", "backend": "asyncio"},
         {"campaign": "many", "kind": "candidate", "subject": "c1", "backend": "trio"},
-        *seat("000", 2, "c0", 10, 20, gone=20.05),
-        *seat("001", 3, "c0", 10, 24, gone=24.05),
-        *seat("000", 5, "c1", 20.1, 30),
-        *seat("001", 4, "c1", 24.1, 30),
+        *term_lines("000", 2, "c0", 10, 20, gone=20.05),
+        *term_lines("001", 3, "c0", 10, 24, gone=24.05),
+        *term_lines("000", 5, "c1", 20.1, 30),
+        *term_lines("001", 4, "c1", 24.1, 30),
         fault("C1", 19.9, 26, {"000": 2, "001": 3}, crashed=True),
         {"campaign": "many", "kind": "read", "sent": 15, "received": 15.1, "revision": 5,
          "owners": {"000": 2, "001": 3}},
@@ -80,14 +85,14 @@ def test_elections_that_overlap_each_other_in_time_and_tokens_are_no_violation()
 
 def test_two_leaders_at_once_are_found_in_their_election() -> None:
     lines = good()
-    lines[3:3] = seat("001", 9, "c1", 13, 14, gone=14.05)
+    lines[3:3] = term_lines("001", 9, "c1", 13, 14, gone=14.05)
     assert "S1 election 001" in rules(lines)
     assert not [rule for rule in rules(lines) if rule.endswith("000")]
 
 
 def test_a_token_that_does_not_rise_is_found_in_its_election() -> None:
     lines = good()
-    lines += seat("000", 1, "c1", 31, 32)
+    lines += term_lines("000", 1, "c1", 31, 32)
     assert "S2 election 000" in rules(lines)
     assert not [rule for rule in rules(lines) if rule.endswith("001")]
 
@@ -118,7 +123,7 @@ def test_an_operators_deletion_excuses_the_one_whose_key_it_was() -> None:
 
 def test_terms_still_valid_count_for_each_election_of_their_process() -> None:
     """One line applies to all that have begun, and are not over."""
-    mine = {"campaign": "many", "who": "c0-1", "subject": "c0", "era": 0}
+    mine = {"campaign": "many", "run": "c0-1", "subject": "c0", "era": 0}
     lines: list[dict[str, Any]] = [
         {"campaign": "many", "kind": "settings", **SETTINGS, "elections": ["000", "001"]},
         {**mine, "kind": "belief", "election": "000", "token": 2, "since": 1.0},
@@ -127,7 +132,7 @@ def test_terms_still_valid_count_for_each_election_of_their_process() -> None:
         {**mine, "kind": "belief", "election": "001", "token": 3, "since": 2.1},
         {**mine, "kind": "over", "election": "000", "token": 2, "last": 3.0},
         {**mine, "kind": "still", "last": 4.0},
-        {**mine, "who": "c1-1", "kind": "still", "last": 9.0},
+        {**mine, "run": "c1-1", "kind": "still", "last": 9.0},
     ]
     first, second = load(list(folded(lines)))["many"].parts
     assert [(belief.start, belief.end) for belief in first.beliefs] == [(1.0, 3.0)]

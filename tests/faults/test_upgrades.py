@@ -118,5 +118,5 @@ def test_a_go_client_may_lead_longer_than_its_newest_keep_alive_justifies() -> N
     assert {violation.rule for violation in check(history)} == {"S3"}
     history.backends["c1"] = GO
     assert check(history) == []
-    history.beliefs.append(Belief(who="c2-1", subject="c2", token=4, start=29, end=31))
+    history.beliefs.append(Belief(run="c2-1", subject="c2", token=4, start=29, end=31))
     assert "S1" in {violation.rule for violation in check(history)}

@@ -17,7 +17,7 @@ _LEFT = 90
 _LANE = 24
 _MARKS = 62
 _COLOURS = ("#4878a8", "#c8803c", "#5a9a5a", "#a05a8c", "#8a7a4a", "#4a9a9a")
-_SEAT = "#c4c4c4"
+_KEY = "#c4c4c4"
 _INJECTION = "#f4e4b8"
 
 
@@ -79,13 +79,13 @@ def _strip(
         y = lanes + _LANE * index
         parts.append(f'<text x="8" y="{y + 16}">{escape(name)}</text>')
         parts.append(f'<line x1="{_LEFT}" x2="{x(stop):.1f}" y1="{y + _LANE}" y2="{y + _LANE}" stroke="#dddddd"/>')
-    for since, until, token in _first_seats(history):
+    for since, until, token in _first_keys(history):
         if until > start and since < stop:
-            parts.append(_bar(x(since), x(until), lanes, _SEAT, f"key {token}", str(token)))
+            parts.append(_bar(x(since), x(until), lanes, _KEY, f"key {token}", str(token)))
     for belief in history.beliefs:
         if belief.end > start and belief.start < stop:
             index = subjects.index(belief.subject)
-            text = f"{belief.who}, token {belief.token}: {belief.start - zero:.2f} to {belief.end - zero:.2f} s"
+            text = f"{belief.run}, token {belief.token}: {belief.start - zero:.2f} to {belief.end - zero:.2f} s"
             y = lanes + _LANE * (index + 1)
             parts.append(_bar(x(belief.start), x(belief.end), y, _COLOURS[index % 6], text, str(belief.token)))
     for violation in violations:
@@ -115,16 +115,16 @@ def _bar(left: float, right: float, y: float, colour: str, title: str, label: st
     )
 
 
-def _first_seats(history: History) -> list[tuple[float, float, int]]:
+def _first_keys(history: History) -> list[tuple[float, float, int]]:
     """Return when each key was seen first in the queue: from the end of the key before it to its own end."""
     spans: list[tuple[float, float, int]] = []
     free, era = 0.0, -1
-    for seat in sorted(history.seats.values(), key=lambda seat: (seat.era, seat.token)):
-        if seat.era != era:
-            free, era = 0.0, seat.era
-        gone = seat.gone_seen if seat.gone_seen is not None else _last_seen(history, seat.era)
+    for seen in sorted(history.keys.values(), key=lambda seen: (seen.era, seen.token)):
+        if seen.era != era:
+            free, era = 0.0, seen.era
+        gone = seen.gone_seen if seen.gone_seen is not None else _last_seen(history, seen.era)
         if gone > free:
-            spans.append((max(free, seat.put_seen), gone, seat.token))
+            spans.append((max(free, seen.put_seen), gone, seen.token))
             free = gone
     return spans
 
