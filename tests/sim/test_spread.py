@@ -54,13 +54,13 @@ class Silent:
 class AllIsWell:
     """A connection to an etcd that renews every lease, and in which every key exists."""
 
-    endpoint = 0
+    endpoint_number = 0
 
     def __init__(self) -> None:
         self.api = self
         self.raft_terms = RaftTerms()
         self.renewer = LeaseRenewer(self)  # type: ignore[arg-type]
-        self.turns = FairLimiter(64)
+        self.call_limiter = FairLimiter(64)
         self.proposals = 0
         self.listener = Silent()
         self.rounds: list[tuple[float, int]] = []
