@@ -126,7 +126,7 @@ async def ask_on_and_on(callers: int, seconds: float, *addresses: str) -> list[s
     ids=["refused", "accepted and lost", "answered and lost"],
 )
 @pytest.mark.parametrize("addresses", [("one:1",), ("one:1", "two:1", "three:1")], ids=["one endpoint", "three"])
-async def test_an_outage_costs_each_endpoint_one_connection_a_second_however_many_callers_wait(
+async def test_each_endpoint_gets_one_connection_a_second_in_an_outage_however_many_callers_wait(
     network: Network, addresses: tuple[str, ...], *, accepts: bool, answers: bool
 ) -> None:
     network.accepts, network.answers = accepts, answers

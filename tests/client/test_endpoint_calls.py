@@ -124,7 +124,7 @@ async def test_a_broken_connection_is_replaced_for_the_next_call() -> None:
         assert len(servers) == 2
 
 
-async def test_an_endpoint_that_was_left_ends_the_calls_under_way_first_and_takes_no_other() -> None:
+async def test_a_former_endpoint_completes_its_calls_and_accepts_no_other() -> None:
     left = anyio.Event()
 
     async def wait(server: Server, number: int) -> None:
@@ -177,7 +177,7 @@ async def test_connections_that_still_answer_are_closed_with_the_endpoint() -> N
 
 
 @pytest.mark.parametrize("name", ["a" * 64 + ".example:2379", "ex ample\0:2379"])
-async def test_a_name_that_cannot_be_a_hosts_is_unavailable(name: str) -> None:
+async def test_an_impossible_host_name_is_unavailable(name: str) -> None:
     endpoint = endpoint_of(name, EtcdConfig(["127.0.0.1:1"]))
     with pytest.raises(EtcdUnavailableError):
         await ask(endpoint)

@@ -49,7 +49,7 @@ async def endpoint_at(serve: Callable[[SocketStream], Awaitable[None]]) -> Async
         group.cancel_scope.cancel()
 
 
-async def test_each_caller_learns_why_there_is_no_connection_though_the_first_one_leaves_the_endpoint() -> None:
+async def test_each_caller_gets_the_reason_of_a_failed_connection_even_if_the_first_one_leaves() -> None:
     async def hang_up(socket: SocketStream) -> None:
         await socket.aclose()
 

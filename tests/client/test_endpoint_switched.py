@@ -46,7 +46,7 @@ class Member:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_a_read_that_goes_over_to_a_member_of_unknown_version_goes_through_its_log(
+async def test_a_read_that_switches_to_a_member_of_unknown_version_goes_through_its_raft_log(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The client switched to it during the login. A read that is safe on the first member may crash the second."""
@@ -94,7 +94,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Member]:
         pytest.param(["one:1", "other:1"], 0.0, True, id="one of two"),
     ],
 )
-async def test_the_only_endpoint_is_not_left_while_it_talks(
+async def test_the_only_endpoint_is_not_left_while_it_sends_data(
     opened: list[Member], endpoints: list[str], heard: float | None, goes: bool
 ) -> None:
     """It may be slow because of a thousand concurrent requests.
@@ -112,7 +112,7 @@ async def test_the_only_endpoint_is_not_left_while_it_talks(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_the_only_endpoint_is_left_when_it_turns_out_to_be_another_clusters(opened: list[Member]) -> None:
+async def test_the_only_endpoint_is_left_if_it_belongs_to_another_cluster(opened: list[Member]) -> None:
     """Its name may lead back to the right cluster. That it sends data is no reason to stay."""
     gateway = new_client(EtcdConfig(["one:1"]))
     await gateway.member_status(timeout=5)

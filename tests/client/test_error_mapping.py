@@ -36,7 +36,7 @@ def leaves(error: EtcdLeaderError) -> bool:
 
 
 @pytest.mark.parametrize("code", ALL_STATUSES)
-def test_only_what_is_about_one_member_leaves_its_endpoint(code: str) -> None:
+def test_only_an_error_of_one_member_leaves_its_endpoint(code: str) -> None:
     error = means(code)
     expected = ClusterUnavailableError if code in WHOLE_CLUSTER else EtcdRefusedError
     assert type(error) is (EtcdUnavailableError if code in THIS_MEMBER else expected)
@@ -83,7 +83,7 @@ def test_a_corrupt_cluster_is_named_and_may_be_retried() -> None:
 
 @pytest.mark.parametrize("code", ALL_STATUSES)
 @pytest.mark.parametrize("text", ["\x1b]0;title\x07 x", "a\rb", "a\nforged", "\x9b2J", "\u2028b", "\u202eb"])
-def test_what_a_peer_writes_cannot_steer_a_terminal_or_forge_a_line(code: str, text: str) -> None:
+def test_a_text_from_a_peer_cannot_control_a_terminal_or_forge_a_line(code: str, text: str) -> None:
     """Errors are logged and printed."""
     assert str(means(code, text)).isprintable()
     assert str(error_from_cancel_reason(text)).isprintable()
@@ -96,7 +96,7 @@ def going_away_error(code: str, text: str) -> EtcdLeaderError:
     return endpoint_of("one:1", EtcdConfig("one:1"))._error(Status(code, text, graceful=True))
 
 
-def test_a_version_that_a_peer_invents_cannot_either() -> None:
+def test_a_version_from_a_peer_cannot_control_a_terminal_or_forge_a_line() -> None:
     """It is in a warning."""
     told = known_defects("3.5.0\x1b[2J\nforged")
     assert told is not None

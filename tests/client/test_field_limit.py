@@ -39,7 +39,7 @@ def test_a_message_with_millions_of_fields_is_not_parsed(bomb: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"\x5b" * 2**17, b"\x08" + b"\xff" * 2**17, b"\0" * (2**17 - 1) + b"\x08"])
-def test_what_is_no_message_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_message_are_refused(data: bytes) -> None:
     for lists in (FLAT, TXN):
         with pytest.raises(ValueError):
             check_field_count(data, lists)
@@ -73,6 +73,6 @@ def test_long_answers_of_etcd_are_parsed() -> None:
     assert len(WATCH.decode(watched.SerializeToString()).events) == 10_000
 
 
-def test_a_short_message_is_not_walked_through() -> None:
+def test_a_short_message_is_not_scanned() -> None:
     """It cannot have too many fields."""
     check_field_count(b"\x5b" * 2 * FIELDS, FLAT)

@@ -75,9 +75,7 @@ def block_while(condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("ends", [False, True], ids=["in the end all are delivered", "and a stream can be ended"])
-async def test_messages_that_the_loop_has_not_taken_do_not_pile_up(
-    monkeypatch: pytest.MonkeyPatch, *, ends: bool
-) -> None:
+async def test_unprocessed_messages_are_bounded(monkeypatch: pytest.MonkeyPatch, *, ends: bool) -> None:
     monkeypatch.setattr(grpcio_endpoint, "_INBOX", 10)
     calls: list[ScriptedCall] = []
 
@@ -110,7 +108,7 @@ async def test_messages_that_the_loop_has_not_taken_do_not_pile_up(
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_a_flood_of_messages_leaves_the_loop_to_others_and_all_come_before_the_end() -> None:
+async def test_a_flood_of_messages_does_not_block_the_loop_and_all_arrive_before_the_end() -> None:
     """The thread that reads them adds more while the loop takes them."""
     calls: list[ScriptedCall] = []
 

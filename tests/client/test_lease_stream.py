@@ -1,7 +1,4 @@
-"""Keep-alives on a scripted stream: which response belongs to which request.
-
-They run on virtual time, because late responses matter.
-"""
+"""Keep-alives on a scripted stream, in virtual time: which response belongs to which request."""
 
 from __future__ import annotations
 
@@ -69,7 +66,7 @@ class Outcome:
             self.error = answers.errors[lease_ids[0]]
 
 
-async def test_keep_alives_go_out_back_to_back_and_each_answer_counts_for_its_lease(
+async def test_keep_alives_are_sent_back_to_back_and_each_response_counts_for_its_lease(
     keep_alives: KeepAliveStream, opener: Opener
 ) -> None:
     outcome = Outcome()
@@ -84,13 +81,10 @@ async def test_keep_alives_go_out_back_to_back_and_each_answer_counts_for_its_le
     assert outcome.answers[7].header.raft_term == 4
 
 
-async def test_a_late_answer_is_never_credited_to_the_next_keep_alive(
+async def test_a_late_response_is_never_credited_to_the_next_keep_alive(
     keep_alives: KeepAliveStream, opener: Opener
 ) -> None:
-    """A is delayed, B is lost, and A's response arrives after B was sent.
-
-    Credited to B, it gave 2.6 s of two leaders.
-    """
+    """A is delayed, B is lost, A's response arrives after B was sent. Credited to B, it gave 2.6 s of two leaders."""
     a, b = Outcome(), Outcome()
     await a.of(keep_alives, [7], 1)
     assert a.error is not None
@@ -132,9 +126,7 @@ async def test_an_unanswered_lease_is_missing_and_ends_the_stream(keep_alives: K
     assert not opener.last.open
 
 
-async def test_a_stream_that_ends_takes_the_other_calls_on_it_along(
-    keep_alives: KeepAliveStream, opener: Opener
-) -> None:
+async def test_the_end_of_a_stream_ends_the_other_calls_on_it(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """They end at once, without waiting for their own timeouts."""
     slow, patient = Outcome(), Outcome()
     async with anyio.create_task_group() as group:
@@ -176,7 +168,7 @@ async def test_responses_without_a_request_are_dropped(keep_alives: KeepAliveStr
     assert later.answers is None
 
 
-async def test_a_stream_that_breaks_fails_what_waits_and_the_next_call_opens_another(
+async def test_a_broken_stream_fails_its_pending_calls_and_the_next_call_opens_another(
     keep_alives: KeepAliveStream, opener: Opener
 ) -> None:
     outcome, again = Outcome(), Outcome()
@@ -220,7 +212,7 @@ async def test_a_refused_lease_fails_alone_and_those_behind_it_are_sent_again(
     assert others.answers.errors == {}
 
 
-async def test_a_refusal_after_an_answer_is_no_time_out(keep_alives: KeepAliveStream, opener: Opener) -> None:
+async def test_a_refusal_after_a_response_is_no_timeout(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """The first lease is answered, the second refused, the third unanswered. Each has its own outcome, at once."""
     outcome = Outcome()
     async with anyio.create_task_group() as group:
@@ -245,7 +237,7 @@ async def test_a_refusal_after_an_answer_is_no_time_out(keep_alives: KeepAliveSt
     assert not any(end.retry_other_endpoint for end in opener.ends), "no end of a stream moves the connection"
 
 
-async def test_a_refusal_when_nothing_is_unanswered_costs_nothing(keep_alives: KeepAliveStream, opener: Opener) -> None:
+async def test_a_refusal_without_a_pending_request_fails_no_call(keep_alives: KeepAliveStream, opener: Opener) -> None:
     first, second = Outcome(), Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(first.of, keep_alives, [1, 2], 5)
@@ -265,7 +257,7 @@ async def test_a_refusal_when_nothing_is_unanswered_costs_nothing(keep_alives: K
         assert outcome.answers.errors == {}
 
 
-async def test_each_refused_lease_costs_one_stream_and_no_lease_more(
+async def test_each_refused_lease_costs_one_stream_and_no_other_lease(
     keep_alives: KeepAliveStream, opener: Opener
 ) -> None:
     outcome = Outcome()
@@ -282,7 +274,7 @@ async def test_each_refused_lease_costs_one_stream_and_no_lease_more(
     assert len(opener.streams) == 8, "one for each refusal, and the last"
 
 
-async def test_what_concerns_the_connection_fails_all_that_wait(keep_alives: KeepAliveStream, opener: Opener) -> None:
+async def test_an_error_of_the_connection_fails_all_pending_calls(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """A response from another cluster refuses no lease."""
     outcome = Outcome()
     stranger = ClusterIdMismatchError("it belongs to cluster 1")
@@ -312,7 +304,7 @@ async def test_a_stale_token_is_no_failure_if_a_new_login_helps(keep_alives: Kee
         assert outcome.answers.errors == {}
 
 
-async def test_a_token_that_is_stale_again_and_again_is_reported(keep_alives: KeepAliveStream, opener: Opener) -> None:
+async def test_a_token_that_stays_stale_after_logins_is_reported(keep_alives: KeepAliveStream, opener: Opener) -> None:
     outcome = Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.of, keep_alives, [7], 50)
@@ -323,7 +315,7 @@ async def test_a_token_that_is_stale_again_and_again_is_reported(keep_alives: Ke
     assert len(opener.streams) == 4
 
 
-async def test_a_login_that_fails_is_the_error_of_all_that_wait(keep_alives: KeepAliveStream, opener: Opener) -> None:
+async def test_a_failed_login_fails_all_pending_calls(keep_alives: KeepAliveStream, opener: Opener) -> None:
     outcome = Outcome()
     async with anyio.create_task_group() as group:
         group.start_soon(outcome.of, keep_alives, [7, 8], 5)
@@ -334,7 +326,7 @@ async def test_a_login_that_fails_is_the_error_of_all_that_wait(keep_alives: Kee
     assert anyio.current_time() == pytest.approx(0.1)
 
 
-async def test_opening_a_stream_is_bounded_like_the_rest(keep_alives: KeepAliveStream, opener: Opener) -> None:
+async def test_opening_a_stream_is_bounded_by_the_timeout(keep_alives: KeepAliveStream, opener: Opener) -> None:
     """A member that accepts connections and never responds must not delay the renewals."""
     outcome, again = Outcome(), Outcome()
     opener.hanging = True
@@ -348,7 +340,7 @@ async def test_opening_a_stream_is_bounded_like_the_rest(keep_alives: KeepAliveS
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
-async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
+async def test_messages_after_the_end_of_a_stream_are_not_delivered() -> None:
     """This is the real stream, with its thread. The rules above depend on it."""
     calls: list[ScriptedCall] = []
 
@@ -385,9 +377,7 @@ async def test_what_reaches_a_stream_after_its_end_is_not_delivered() -> None:
     assert list(calls[0].requests) == [], "the writing side is ended, too"
 
 
-async def test_keep_alives_are_sent_again_when_the_member_goes_away(
-    keep_alives: KeepAliveStream, opener: Opener
-) -> None:
+async def test_keep_alives_are_sent_again_after_a_goaway(keep_alives: KeepAliveStream, opener: Opener) -> None:
     for times in (1, 2):  # at the second time, the member counts as one that does not respond
         async with anyio.create_task_group() as group:
             answers: list[KeepAliveResponses] = []

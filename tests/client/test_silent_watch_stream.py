@@ -34,7 +34,7 @@ async def test_a_stream_at_rest_gets_one_progress_request_per_interval_and_stays
     assert [type(message) for message in got] == [WatchCreated]
 
 
-async def test_what_comes_by_itself_saves_the_question(world: World) -> None:
+async def test_an_event_makes_a_progress_request_unnecessary(world: World) -> None:
     world.watch()
     await anyio.sleep(0.1)
     world.created(1, revision=5)
@@ -48,7 +48,7 @@ async def test_what_comes_by_itself_saves_the_question(world: World) -> None:
     assert world.asked_for_progress() == 1
 
 
-async def test_any_message_answers_the_question(world: World) -> None:
+async def test_any_message_counts_as_the_response_to_a_progress_request(world: World) -> None:
     """It shows that the stream works, like a progress report. etcd drops the request if a watch is behind."""
     world.watch()
     await anyio.sleep(0.1)
@@ -131,7 +131,7 @@ async def test_without_watches_no_progress_is_requested(world: World) -> None:
     assert len(world.opener.streams) == 1
 
 
-async def test_the_least_patient_watch_decides(world: World) -> None:
+async def test_the_shortest_timeout_of_a_watch_counts(world: World) -> None:
     """Managers with different ``retry`` share a connection."""
     world.watch()
     await anyio.sleep(0.1)
@@ -150,7 +150,7 @@ async def test_the_least_patient_watch_decides(world: World) -> None:
     assert len(world.opener.streams) == 1
 
 
-async def test_a_creation_that_is_awaited_is_question_enough(world: World) -> None:
+async def test_a_pending_creation_replaces_a_progress_request(world: World) -> None:
     world.watch()
     await anyio.sleep(0.1)
     world.created(1, revision=5)

@@ -83,7 +83,7 @@ def member(monkeypatch: pytest.MonkeyPatch) -> Member:
     return member
 
 
-async def test_keep_alives_fail_once_and_the_next_ones_have_a_stream_of_their_own(member: Member) -> None:
+async def test_keep_alives_fail_once_and_the_next_ones_use_a_new_stream(member: Member) -> None:
     """Otherwise each one would wait until its timeout, on each endpoint, forever."""
     client = new_client(EtcdConfig(["one:1", "other:1"]))
     with pytest.raises(EtcdUnavailableError, match="reset"):

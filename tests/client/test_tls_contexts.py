@@ -104,7 +104,7 @@ async def test_a_context_from_files_that_changed_meanwhile_is_not_kept(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_what_looks_for_the_reason_leaves_no_thread(scheme: str) -> None:
+async def test_the_tls_diagnosis_leaves_no_thread(scheme: str) -> None:
     """The diagnosis also resolves the member's name. A forked child would lack the thread."""
 
     async def hang_up(stream: anyio.abc.SocketStream) -> None:
@@ -127,7 +127,7 @@ async def test_what_looks_for_the_reason_leaves_no_thread(scheme: str) -> None:
     assert {thread for thread in threading.enumerate() if not thread.name.startswith("Trio")} <= before
 
 
-async def test_a_file_that_is_wrong_is_refused_and_looked_at_again(tmp_path: Path, made: list[int]) -> None:
+async def test_an_invalid_file_is_refused_and_read_again(tmp_path: Path, made: list[int]) -> None:
     ca = tmp_path / "ca.pem"
     ca.write_text("nothing")
     contexts = ClientContexts(EtcdConfig("https://one:1", ca_cert=ca))
@@ -140,7 +140,7 @@ async def test_a_file_that_is_wrong_is_refused_and_looked_at_again(tmp_path: Pat
     assert await contexts.get() is not None
 
 
-async def test_a_member_that_is_down_costs_no_context(made: list[int], anyio_backend: Any) -> None:
+async def test_no_context_is_made_for_a_member_that_is_down(made: list[int], anyio_backend: Any) -> None:
     """With the system's authorities one takes tens of milliseconds, and in an outage each attempt would."""
     with socket.create_server(("127.0.0.1", 0)) as gone:
         address = f"https://127.0.0.1:{gone.getsockname()[1]}"

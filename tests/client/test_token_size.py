@@ -35,7 +35,7 @@ async def test_a_token_of_millions_of_characters_is_refused() -> None:
         await Authenticator("user", "password").metadata(member, 5)
 
 
-async def test_a_long_token_goes_with_each_call() -> None:
+async def test_a_long_token_is_sent_with_each_call() -> None:
     """For example a JWT with many claims."""
     member: Any = Member(10_000)
     assert await Authenticator("user", "password").metadata(member, 5) == (("token", "t" * 10_000),)

@@ -54,7 +54,7 @@ async def read_before_and_after(client: FakeClient) -> None:
     await client.txn((), READS, timeout=5)
 
 
-async def test_reads_leave_the_log_when_the_client_has_learned_that_the_member_survives_them(
+async def test_reads_skip_the_raft_log_once_the_members_version_is_known_to_survive_cancellation(
     etcd: FakeEtcd, through_the_log: list[bool]
 ) -> None:
     """No other code requests the version: no manager, no log record."""
@@ -64,7 +64,7 @@ async def test_reads_leave_the_log_when_the_client_has_learned_that_the_member_s
     assert client.calls["member_status"] == 1
 
 
-async def test_reads_stay_in_the_log_of_a_member_that_would_end_by_them(
+async def test_reads_go_through_the_raft_log_of_a_member_that_a_cancelled_read_crashes(
     etcd: FakeEtcd, through_the_log: list[bool]
 ) -> None:
     etcd.version = "3.5.1"
@@ -126,7 +126,7 @@ async def test_a_listener_that_raises_ends_nothing_and_the_next_member_is_still_
     assert client.calls["member_status"] == 2, "once for each member"
 
 
-async def test_an_answer_after_the_end_starts_nothing(etcd: FakeEtcd) -> None:
+async def test_a_response_after_the_end_starts_nothing(etcd: FakeEtcd) -> None:
     client = etcd.client()
     client.delay("range", answer=1)
     async with anyio.create_task_group() as group:

@@ -24,7 +24,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any
     return virtual_backend(request.param)
 
 
-async def test_a_broken_watch_goes_on_after_its_last_event_though_the_header_ran_ahead(world: World) -> None:
+async def test_a_broken_watch_resumes_after_its_last_event_even_if_the_header_is_ahead(world: World) -> None:
     """While etcd catches up, a response's header is at the store's revision. From there 2,000 events were lost.
 
     It is created at the last revision that it received. For a future one, etcd would report no progress.
@@ -43,7 +43,7 @@ async def test_a_broken_watch_goes_on_after_its_last_event_though_the_header_ran
     assert revisions(got) == [5, 6, 7, 8]
 
 
-async def test_a_watch_without_events_goes_on_after_its_creation(world: World) -> None:
+async def test_a_watch_without_events_resumes_after_its_creation(world: World) -> None:
     """Events of other watches on the stream and progress notifications do not count: only its own events do."""
     _, got = world.watch(b"quiet")
     world.watch(b"busy")
@@ -57,7 +57,7 @@ async def test_a_watch_without_events_goes_on_after_its_creation(world: World) -
     assert [type(message) for message in got] == [WatchCreated, WatchBroken]
 
 
-async def test_a_watch_that_was_not_created_yet_begins_at_now_again(world: World) -> None:
+async def test_a_watch_that_was_not_created_yet_begins_at_the_current_revision_again(world: World) -> None:
     """It is not called resumed, because nothing was promised before."""
     _, got = world.watch()
     await anyio.sleep(1)
@@ -79,7 +79,7 @@ async def test_events_before_the_resume_point_are_dropped(world: World) -> None:
     assert revisions(got) == [5, 6, 7]
 
 
-async def test_a_resumed_watch_takes_no_later_beginning_from_a_lagging_or_leading_member(world: World) -> None:
+async def test_a_resumed_watch_keeps_its_start_revision_on_a_lagging_or_leading_member(world: World) -> None:
     """The header of the response to a creation from a revision has no information about the watch."""
     _, got = world.watch()
     await anyio.sleep(1)
@@ -152,7 +152,7 @@ async def test_a_creation_that_is_not_answered_in_time_ends_the_stream(world: Wo
     assert [type(message) for message in got] == [WatchBroken]
 
 
-async def test_a_late_answer_to_a_closed_watchs_creation_is_not_taken_for_the_next_ones(world: World) -> None:
+async def test_a_late_response_to_a_closed_watchs_creation_is_not_credited_to_the_next_one(world: World) -> None:
     """It is cancelled at etcd, which serves it by then."""
     closed, silent = world.watch(b"closed")
     _, got = world.watch(b"open")
@@ -184,7 +184,7 @@ async def test_a_closed_watch_is_silent_and_not_requested_again(world: World) ->
     assert silent == [WatchCreated(5)]
 
 
-async def test_a_watch_may_be_begun_and_closed_without_a_stream(world: World) -> None:
+async def test_a_watch_may_be_created_and_closed_without_a_stream(world: World) -> None:
     world.opener.failing = RESET
     closed, silent = world.watch(b"closed")
     _, got = world.watch(b"open")
@@ -212,7 +212,7 @@ async def test_creations_that_are_answered_one_after_another_do_not_end_the_stre
     assert [type(message) for messages in got for message in messages] == [WatchCreated] * 40
 
 
-async def test_a_creation_is_waited_for_no_longer_because_another_one_would_have_waited(world: World) -> None:
+async def test_a_longer_timeout_of_one_watch_does_not_delay_another(world: World) -> None:
     """Managers with different ``retry`` share a connection."""
     world.watch()
     await anyio.sleep(0.2)
@@ -315,7 +315,7 @@ async def test_a_watch_that_breaks_after_a_while_is_created_again_at_once(world:
         assert len(world.opener.streams) == number + 1
 
 
-async def test_a_member_that_goes_away_costs_a_watch_a_new_stream_and_no_message(world: World) -> None:
+async def test_a_goaway_costs_a_watch_a_new_stream_and_is_not_reported(world: World) -> None:
     """This is a planned restart, or a proxy that renews its connections."""
     _, got = world.watch()
     await anyio.sleep(1)
@@ -326,7 +326,7 @@ async def test_a_member_that_goes_away_costs_a_watch_a_new_stream_and_no_message
     assert got == [WatchCreated(5), WatchCreated(5, resumed=True)]
 
 
-async def test_a_member_that_goes_away_is_reported_if_the_next_stream_fails_too(world: World) -> None:
+async def test_a_goaway_is_reported_if_the_next_stream_fails_too(world: World) -> None:
     _, got = world.watch()
     await anyio.sleep(1)
     world.created(1, revision=5)
@@ -343,7 +343,7 @@ async def test_a_member_that_goes_away_is_reported_if_the_next_stream_fails_too(
 
 
 @pytest.mark.parametrize(("silence", "reported"), [(29, True), (31, False)])
-async def test_an_idle_stream_that_is_cut_costs_a_new_stream_and_no_message(
+async def test_a_cut_idle_stream_costs_a_new_stream_and_is_not_reported(
     world: World, silence: float, *, reported: bool
 ) -> None:
     """Proxies do it after a minute, by default. With a long `retry` nothing is sent meanwhile."""

@@ -89,7 +89,7 @@ def ca(authority: trustme.CA, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("protocols", [[], ["http/1.1"]], ids=["no ALPN", "HTTP/1 only"])
 @pytest.mark.parametrize("talks", [True, False], ids=["answers", "waits"])
-async def test_a_tls_server_without_http2_is_named_as_that(
+async def test_a_tls_server_without_http2_is_reported_as_such(
     authority: trustme.CA, ca: Path, protocols: list[str], *, talks: bool
 ) -> None:
     """Examples are nginx without `http2`, and Go's server. Advice to use http:// would be harmful."""
@@ -114,7 +114,7 @@ async def test_a_tls_server_without_http2_is_named_as_that(
     assert f"{address} speaks TLS, but does not offer HTTP/2 (h2 in ALPN)" in str(error)
 
 
-def test_the_alert_of_a_server_without_http2_is_named_as_that() -> None:
+def test_the_alert_of_a_server_without_http2_is_reported_as_such() -> None:
     """Go's server sends it if it supports ALPN without h2."""
     examiner = TlsDiagnosis("one:1", EtcdConfig("https://one:1"))
     assert "does not offer HTTP/2" in examiner._alert("TLSV1_ALERT_NO_APPLICATION_PROTOCOL")
@@ -131,7 +131,7 @@ async def test_http2_without_tls_is_distinguished_from_tls(ca: Path) -> None:
     assert f"{address} does not speak TLS: reach it by http://" in str(error)
 
 
-async def test_a_peer_that_hangs_up_during_the_handshake_is_an_error_with_a_text(ca: Path) -> None:
+async def test_a_peer_that_closes_during_the_handshake_is_an_error_with_a_text(ca: Path) -> None:
     async def serve(stream: SocketStream) -> None:
         await stream.receive()
 
@@ -153,7 +153,7 @@ async def test_the_diagnosis_of_a_peer_that_resets_what_it_has_just_accepted_fin
     assert await TlsDiagnosis("one:1", config).reason() is None
 
 
-async def test_a_page_of_a_proxy_is_reported_with_its_status() -> None:
+async def test_a_proxys_web_page_is_reported_with_its_status() -> None:
     async def page(server: Server) -> None:
         await server.until_there_is(1, 5)
         server.connection.send_headers(1, [(":status", "502"), ("content-type", "text/html")])

@@ -17,7 +17,7 @@ from tests.contract.world import World
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_connection_is_the_port(api: EtcdApi) -> None:
+async def test_a_connection_implements_the_port(api: EtcdApi) -> None:
     """Managers use this to distinguish it from other clients."""
     assert isinstance(api, EtcdApi)
 
@@ -52,7 +52,7 @@ async def test_many_calls_run_side_by_side(api: EtcdApi, prefix: bytes) -> None:
     assert found == {number: prefix + b"%d" % number for number in range(100)}
 
 
-async def test_switching_endpoints_costs_a_watch_nothing(world: World, prefix: bytes) -> None:
+async def test_switching_endpoints_loses_no_event_of_a_watch(world: World, prefix: bytes) -> None:
     """No event is missed or delivered twice, with or without another endpoint."""
     watch = Recorder(world.api, prefix, prefix_end(prefix))
     await watch.created()

@@ -40,7 +40,9 @@ def program(server: EtcdServer) -> bytes:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_text_that_decides_what_an_error_means_is_etcds(name: str, program: bytes, server: EtcdServer) -> None:
+def test_a_text_that_determines_an_errors_meaning_is_in_etcds_program(
+    name: str, program: bytes, server: EtcdServer
+) -> None:
     codes, text, kind = TEXTS[name]
     assert (text.encode() in program) != ((server.version, name) in MISSING)
     for code in codes:

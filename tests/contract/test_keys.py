@@ -167,7 +167,7 @@ async def test_a_range_may_leave_the_values_out(api: EtcdApi, prefix: bytes) -> 
     assert result.kvs == (KeyValue(prefix + b"k", b"", put.header.revision, put.header.revision, 1, 0),)
 
 
-async def test_of_a_range_with_keys_only_neither_value_nor_lease_can_be_relied_on(api: EtcdApi, prefix: bytes) -> None:
+async def test_a_range_with_keys_only_guarantees_neither_value_nor_lease(api: EtcdApi, prefix: bytes) -> None:
     """etcd 3.7 leaves the lease out. All other fields are there in every version."""
     lease_id = secrets.randbelow(2**62) + 1
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
@@ -179,7 +179,7 @@ async def test_of_a_range_with_keys_only_neither_value_nor_lease_can_be_relied_o
     await api.lease_revoke(lease_id, timeout=TIMEOUT)
 
 
-async def test_a_range_inside_a_transaction_is_what_it_is_outside(api: EtcdApi, prefix: bytes) -> None:
+async def test_a_range_inside_a_transaction_returns_the_same_as_outside(api: EtcdApi, prefix: bytes) -> None:
     """Order, limit and filter are in another message there."""
     end = prefix_end(prefix)
     for name in (b"b", b"c"):
@@ -211,7 +211,7 @@ async def test_a_transaction_that_only_reads_has_one_result_for_each_read_and_co
         assert result.header.revision == put.header.revision
 
 
-async def test_a_revision_is_counted_for_what_changes_something(api: EtcdApi, prefix: bytes) -> None:
+async def test_only_a_request_that_changes_a_key_adds_a_revision(api: EtcdApi, prefix: bytes) -> None:
     """Reads and empty deletes must not look like progress, and several changes at once are one revision."""
     before = (await _do(api, Range(prefix))).header.revision
     nothing = await _do(api, DeleteRange(prefix, prefix_end(prefix)))
@@ -239,7 +239,7 @@ async def test_headers_agree(api: EtcdApi, prefix: bytes) -> None:
     assert put.member_id
 
 
-async def test_a_put_on_a_lease_that_is_not_there_does_nothing(api: EtcdApi, prefix: bytes) -> None:
+async def test_a_put_on_a_missing_lease_fails_without_effect(api: EtcdApi, prefix: bytes) -> None:
     """A late join, after its lease was revoked, must leave no key, and nothing else of the transaction."""
     with pytest.raises(LeaseNotFoundError):
         await _do(api, Put(prefix + b"a"), Put(prefix + b"b", lease=secrets.randbits(62) + 1))
@@ -257,7 +257,7 @@ async def test_a_put_that_ignores_all_changes_nothing_but_the_version(api: EtcdA
     assert await _read(api, key) is None
 
 
-async def test_a_put_that_keeps_what_is_not_there_fails(api: EtcdApi, prefix: bytes) -> None:
+async def test_a_put_that_keeps_the_value_of_a_missing_key_fails(api: EtcdApi, prefix: bytes) -> None:
     """A request to step down must not create a key."""
     with pytest.raises(EtcdLeaderError):
         await _do(api, Put(prefix + b"k", ignore_value=True, ignore_lease=True))
@@ -276,7 +276,7 @@ async def test_a_put_without_a_lease_takes_the_key_off_its_lease(api: EtcdApi, p
     assert (kv.lease, kv.version) == (0, 2)
 
 
-async def test_a_key_that_comes_back_is_another_one(api: EtcdApi, prefix: bytes) -> None:
+async def test_a_key_that_is_created_again_has_a_new_create_revision(api: EtcdApi, prefix: bytes) -> None:
     """Its create_revision is unique, which is why it is the token."""
     key = prefix + b"k"
     first = (await _do(api, Put(key))).header.revision

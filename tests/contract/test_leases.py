@@ -31,7 +31,7 @@ async def test_a_short_lease_is_made_longer(api: EtcdApi) -> None:
     assert (await api.lease_grant(1, _new_id(), timeout=TIMEOUT)).ttl == 2
 
 
-async def test_an_id_is_granted_once(api: EtcdApi) -> None:
+async def test_a_lease_id_is_granted_once(api: EtcdApi) -> None:
     """A repeated grant is detected, and the lease stays unchanged."""
     lease_id = _new_id()
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
@@ -96,7 +96,7 @@ async def test_many_leases_are_kept_alive_by_one_call(api: EtcdApi) -> None:
         await api.lease_revoke(lease_id, timeout=TIMEOUT)
 
 
-async def test_keep_alives_go_on_after_one_of_a_lease_that_is_gone(api: EtcdApi) -> None:
+async def test_keep_alives_continue_after_one_for_a_missing_lease(api: EtcdApi) -> None:
     """Some client libraries close the stream on it."""
     lease_id = _new_id()
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
@@ -153,7 +153,7 @@ async def test_the_remaining_ttl_of_a_lease_can_be_read(api: EtcdApi, prefix: by
     await api.lease_revoke(lease_id, timeout=TIMEOUT)
 
 
-async def test_nothing_is_left_of_a_lease_that_is_gone(api: EtcdApi) -> None:
+async def test_a_lease_that_has_ended_has_no_remaining_ttl(api: EtcdApi) -> None:
     """It is a response, not an error."""
     assert (await api.lease_time_to_live(_new_id(), timeout=TIMEOUT)).ttl == -1
 
@@ -173,7 +173,7 @@ async def test_a_lease_without_keep_alives_ends_with_its_key_and_not_too_early(a
     await api.lease_revoke(kept, timeout=TIMEOUT)
 
 
-async def test_a_keep_alive_gives_a_lease_its_whole_time_again(api: EtcdApi, prefix: bytes) -> None:
+async def test_a_keep_alive_resets_the_ttl_of_a_lease(api: EtcdApi, prefix: bytes) -> None:
     """The TTL counts from the send time, at the earliest."""
     lease_id = _new_id()
     ttl = (await api.lease_grant(2, lease_id, timeout=TIMEOUT)).ttl

@@ -33,7 +33,7 @@ async def test_a_watch_from_now_reports_the_revision_from_which_it_is_complete(w
     assert _seen(await watch.events(1)) == [("put", prefix + b"after", after)]
 
 
-async def test_events_carry_the_key_as_it_became(world: World, prefix: bytes) -> None:
+async def test_events_have_the_new_state_of_the_key(world: World, prefix: bytes) -> None:
     """A leader uses them to check that its key is still its own. A DELETE event has the key and the revision only."""
     watch = Recorder(world.api, prefix, prefix_end(prefix))
     await watch.created()
@@ -47,7 +47,7 @@ async def test_events_carry_the_key_as_it_became(world: World, prefix: bytes) ->
     ]
 
 
-async def test_a_watch_on_one_key_brings_that_key_alone(world: World, prefix: bytes) -> None:
+async def test_a_watch_on_one_key_delivers_that_key_only(world: World, prefix: bytes) -> None:
     """A waiting candidate is woken by its predecessor and by no other candidate."""
     one = Recorder(world.api, prefix + b"k")
     all_ = Recorder(world.api, prefix, prefix_end(prefix))
@@ -71,7 +71,7 @@ async def test_a_watch_on_a_prefix_ends_where_the_prefix_ends(world: World, pref
     assert _seen(await watch.events(1)) == [("put", prefix, last)]
 
 
-async def test_a_revision_comes_whole(world: World, prefix: bytes) -> None:
+async def test_a_revision_is_delivered_whole(world: World, prefix: bytes) -> None:
     """Otherwise a candidate would decide on half of a revision."""
     watch = Recorder(world.api, prefix, prefix_end(prefix))
     await watch.created()
@@ -81,7 +81,7 @@ async def test_a_revision_comes_whole(world: World, prefix: bytes) -> None:
     assert {event.kv.mod_revision for event in batch} == {revision}
 
 
-async def test_many_changes_come_in_order(world: World, prefix: bytes) -> None:
+async def test_many_changes_are_delivered_in_order(world: World, prefix: bytes) -> None:
     """None is missing, and none is delivered twice."""
     watch = Recorder(world.api, prefix, prefix_end(prefix))
     await watch.created()
@@ -89,7 +89,7 @@ async def test_many_changes_come_in_order(world: World, prefix: bytes) -> None:
     assert [event.kv.mod_revision for event in await watch.events(50)] == revisions
 
 
-async def test_a_watch_from_the_past_brings_it_first(world: World, prefix: bytes) -> None:
+async def test_a_watch_from_the_past_delivers_past_events_first(world: World, prefix: bytes) -> None:
     """A broken stream is resumed like this. It is created at a revision just before its first event."""
     revisions = [await _do(world.other, Put(prefix + b"k", str(number).encode())) for number in range(5)]
     watch = Recorder(world.api, prefix + b"k", start_revision=revisions[1])
@@ -166,7 +166,7 @@ async def test_a_sink_is_never_called_from_inside_watch(world: World, prefix: by
     await watch.created()
 
 
-async def test_a_connection_that_is_closed_ends_its_watches_without_a_word(world: World, prefix: bytes) -> None:
+async def test_a_closed_connection_ends_its_watches_silently(world: World, prefix: bytes) -> None:
     """No receiver is left."""
     watch = Recorder(world.api, prefix + b"k")
     beside = Recorder(world.other, prefix + b"k")

@@ -44,10 +44,7 @@ def test_durations_are_kept_as_seconds() -> None:
     ("lease", "margin"), [(1, 0.25), (2, 0.5), (3.9, 0.975), (4, 1), (10, 1), (20, 1), (21, 1.05), (60, 3), (3600, 180)]
 )
 def test_the_margin_is_a_twentieth_of_the_lease_within_bounds(lease: float, margin: float) -> None:
-    """It is at least a second, because timers are late.
-
-    It is at most a quarter of the lease, so that the rest is enough to renew.
-    """
+    """It is at least a second, because timers are late, and at most a quarter, so that the rest is enough to renew."""
     assert Config(lease=lease, retry=0.1, renew=0.1).margin == pytest.approx(margin)
 
 
@@ -55,7 +52,7 @@ def test_the_margin_is_a_twentieth_of_the_lease_within_bounds(lease: float, marg
 @pytest.mark.parametrize(
     "value", [0, -1, "0s", "-5s", timedelta(0), True, math.nan, math.inf, "", "soon", "1m or 5s", [5], 10**400]
 )
-def test_a_duration_that_cannot_be_is_refused_by_its_name(name: str, value: object) -> None:
+def test_an_impossible_duration_is_refused_by_its_name(name: str, value: object) -> None:
     """Go accepts a zero, and then spins."""
     kwargs: dict[str, Any] = {name: value}
     (problem,) = problems(Config, **kwargs)
@@ -64,7 +61,7 @@ def test_a_duration_that_cannot_be_is_refused_by_its_name(name: str, value: obje
 
 
 @pytest.mark.parametrize(("lease", "allowed"), [(0.999, False), (1, True), (9e9, True), (9.1e9, False), (1e300, False)])
-def test_a_lease_is_what_etcd_can_grant(lease: float, *, allowed: bool) -> None:
+def test_only_a_lease_that_etcd_grants_is_allowed(lease: float, *, allowed: bool) -> None:
     """Below a second etcd grants none, and above 9e9 s it refuses."""
     if allowed:
         assert Config(lease=lease, retry=0.1, renew=0.1).lease == lease
@@ -72,7 +69,7 @@ def test_a_lease_is_what_etcd_can_grant(lease: float, *, allowed: bool) -> None:
         assert problems(Config, lease=lease, retry=0.1, renew=0.1)[0].startswith("lease = ")
 
 
-def test_one_lost_answer_must_fit_into_the_lease() -> None:
+def test_one_lost_response_must_fit_into_the_lease() -> None:
     """A renewal, an attempt that times out, and another one that succeeds must fit before the deadline."""
     assert Config(lease=28, renew=15, retry=5, margin=3).lease == 28
     (problem,) = problems(Config, lease=27.9, renew=15, retry=5, margin=3)
@@ -95,20 +92,20 @@ def test_a_sum_that_is_too_long_is_reported_beside_a_wrong_part_of_it(durations:
     assert last.startswith(told)
 
 
-def test_a_sum_that_may_still_fit_is_not_judged() -> None:
+def test_a_sum_with_a_wrong_part_is_not_reported_if_it_may_still_fit() -> None:
     """Its wrong part may become any value."""
     assert len(problems(Config, renew="9s", lease="10s", retry="-1s", margin="1s")) == 1
     assert len(problems(Config, renew="70s", lease="0s")) == 1
 
 
-def test_a_sum_that_is_equal_but_for_rounding_is_allowed() -> None:
+def test_a_sum_that_equals_the_lease_except_for_rounding_is_allowed() -> None:
     """In floats 0.4 + 0.8 + 0.1 is above 1.3."""
     assert 0.4 + 2 * 0.4 + 0.1 > 1.3
     assert Config(lease=1.3, renew=0.4, retry=0.4, margin=0.1).lease == 1.3
 
 
 @given(*[st.floats(0.01, 100) for _ in range(4)])
-def test_what_is_allowed_leaves_time_to_lose_one_answer(
+def test_every_allowed_config_leaves_time_to_lose_one_response(
     lease: float, retry: float, renew: float, margin: float
 ) -> None:
     """For any numbers: refused, or the inequality holds."""
@@ -135,7 +132,7 @@ def test_an_id_is_any_name(id_: str) -> None:
 
 @pytest.mark.parametrize("name", ["enabled", "exit_on_overrun"])
 @pytest.mark.parametrize("value", ["true", "false", 1, 0, None])
-def test_a_flag_is_a_flag(name: str, value: object) -> None:
+def test_a_flag_must_be_a_bool(name: str, value: object) -> None:
     """The string "false" is true in Python."""
     kwargs: dict[str, Any] = {name: value}
     assert problems(Config, **kwargs) == (f"{name} = {value!r}: must be true or false",)
@@ -168,7 +165,7 @@ def test_a_value_is_shown_only_in_part_when_it_is_long() -> None:
 @pytest.mark.parametrize(
     "config", [Config(enabled=True, margin=1), EtcdConfig("https://a:1", user="u", password=SECRET)]
 )
-def test_configs_are_values(config: Any) -> None:
+def test_configs_behave_like_values(config: Any) -> None:
     """They are frozen, hashable, equal by content, and copied by any means."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(config, dataclasses.fields(config)[1].name, "other")

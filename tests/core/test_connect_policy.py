@@ -27,7 +27,7 @@ def test_pauses_double_up_to_a_second_and_count_from_the_attempt() -> None:
     assert policy.delay(now + 5) == 0
 
 
-def test_up_to_half_of_a_pause_is_left_to_chance() -> None:
+def test_up_to_half_of_a_pause_is_random() -> None:
     """Clients that lost a member at the same moment do not reconnect at the same moment."""
     drawn: list[tuple[float, float]] = []
 

@@ -35,7 +35,7 @@ LONGEST = (2**63 - 1) // 10**9  # whole seconds
         *(("1100ms", 1.1), ("300ms", 0.3), ("0.1s0.2s", 0.3)),
     ],
 )
-def test_a_string_means_what_it_means_in_go(text: str, seconds: float) -> None:
+def test_a_string_has_the_same_meaning_as_in_go(text: str, seconds: float) -> None:
     """Settings are shared with programs in Go."""
     assert parse_duration(text) == seconds
 
@@ -54,7 +54,7 @@ def test_a_string_means_what_it_means_in_go(text: str, seconds: float) -> None:
         *("9" * 101, "9" * 5000 + "s", "0" * 100 + "1"),
     ],
 )
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_a_value_that_is_no_duration_is_refused(text: str) -> None:
     """A guess would be a wrong lease."""
     with pytest.raises(ValueError, match="must be a duration"):
         parse_duration(text)
@@ -95,7 +95,7 @@ def go(nanoseconds: int) -> str:
 
 
 @given(st.integers(-(2**63) + 1, 2**63 - 1))
-def test_what_go_writes_is_read_to_the_last_bit(nanoseconds: int) -> None:
+def test_a_duration_that_go_formats_is_parsed_exactly(nanoseconds: int) -> None:
     """A duration that was converted by Go and back is the nearest float."""
     assert parse_duration(go(nanoseconds)) == nanoseconds / 10**9
     assert parse_duration(f"{nanoseconds}ns") == nanoseconds / 10**9
@@ -119,7 +119,7 @@ def test_parts_add_up(parts: list[tuple[int, str]]) -> None:
 
 
 @given(st.text(alphabet="0123456789.+-hmsuµn e_", max_size=12))
-def test_text_is_read_or_refused_and_never_breaks_the_parser(text: str) -> None:
+def test_any_text_is_a_duration_or_one_kind_of_error(text: str) -> None:
     """Any text is a finite number of seconds or one kind of error."""
     try:
         assert math.isfinite(parse_duration(text))

@@ -14,7 +14,7 @@ from etcdleader._etcd.endpoint_selector import EndpointSelector
 NEVER = -math.inf
 
 
-def test_a_report_about_an_endpoint_that_was_left_already_changes_nothing() -> None:
+def test_a_report_about_a_former_endpoint_changes_nothing() -> None:
     """Many callers detect at the same time that a member does not respond."""
     balancer = EndpointSelector(3)
     assert balancer.switch(0, 10.0, NEVER)
@@ -35,7 +35,7 @@ def test_each_endpoint_is_tried_at_once_and_then_one_a_second() -> None:
     assert not balancer.switch(3, 11.9, NEVER)
 
 
-def test_an_answer_makes_the_others_worth_a_try_at_once() -> None:
+def test_a_response_allows_the_next_attempt_at_once() -> None:
     balancer = EndpointSelector(2)
     balancer.opened(10.0)
     assert balancer.switch(0, 10.0, NEVER)
@@ -52,7 +52,7 @@ def test_the_only_endpoint_is_left_if_it_is_silent(silent: float, *, leaves: boo
     assert balancer.switch(0, 10.0, 10.0 - silent) is leaves
 
 
-def test_one_of_several_is_left_though_it_talks() -> None:
+def test_one_of_several_endpoints_is_left_although_it_sends_data() -> None:
     balancer = EndpointSelector(2)
     assert balancer.switch(0, 10.0, 10.0)
 
@@ -79,7 +79,7 @@ def test_the_only_endpoint_is_left_though_it_talks_if_it_answers_no_call_for_a_s
     assert not balancer.switch(1, 20.0, 20.0), "the new connection has its second, too"
 
 
-def test_an_answered_call_keeps_the_only_endpoint() -> None:
+def test_a_response_to_a_call_keeps_the_only_endpoint() -> None:
     balancer = EndpointSelector(1)
     for second in range(10, 20):
         assert not balancer.switch(0, float(second), float(second))
@@ -157,7 +157,9 @@ def balancer_in(situation: Situation) -> EndpointSelector:
 
 @pytest.mark.parametrize("what", INPUTS)
 @pytest.mark.parametrize("situation", SITUATIONS, ids="-".join)
-def test_each_situation_after_each_input_decides_whether_an_endpoint_is_left(situation: Situation, what: str) -> None:
+def test_the_table_decides_for_each_situation_and_input_whether_an_endpoint_is_left(
+    situation: Situation, what: str
+) -> None:
     balancer = balancer_in(situation)
     happens, changes = INPUTS[what]
     happens(balancer)

@@ -35,7 +35,7 @@ def test_a_confirmation_past_the_deadline_extends_nothing() -> None:
     assert not clock.is_valid(0)
 
 
-def test_a_lease_clock_read_past_its_deadline_is_never_valid_again() -> None:
+def test_a_lease_checked_past_its_deadline_is_never_valid_again() -> None:
     clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
     assert not clock.is_valid(9.5)
 
@@ -96,7 +96,7 @@ def test_a_cap_shortens_the_trust_at_once_and_nothing_extends_it() -> None:
     assert not clock.is_valid(7)
 
 
-def test_a_cap_behind_the_deadline_changes_nothing_but_what_may_extend_it() -> None:
+def test_a_cap_behind_the_deadline_only_limits_extensions() -> None:
     clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(12)
@@ -105,7 +105,7 @@ def test_a_cap_behind_the_deadline_changes_nothing_but_what_may_extend_it() -> N
     assert clock.deadline == 9
 
 
-def test_without_its_cap_a_clock_is_as_it_was() -> None:
+def test_removing_a_cap_restores_the_deadline() -> None:
     clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(7)
@@ -127,7 +127,7 @@ def test_a_key_that_has_moved_is_trusted_by_the_new_lease_alone() -> None:
     assert clock.deadline == 10
 
 
-def test_a_move_that_is_answered_past_the_deadline_revives_nothing() -> None:
+def test_a_response_to_a_move_past_the_deadline_revives_nothing() -> None:
     clock = LeaseDeadline(sent_at=0, ttl=10, margin=1)
 
     clock.cap(7)
@@ -189,7 +189,7 @@ def test_a_renewal_counts_only_in_the_raft_term_of_its_lease_and_with_an_existin
 
 
 @pytest.mark.parametrize("seen", LossReason)
-def test_past_the_deadline_the_reason_is_that_it_has_passed(seen: LossReason) -> None:
+def test_past_the_deadline_the_loss_reason_is_expired(seen: LossReason) -> None:
     """The exceptions are values that are still useful."""
     assert loss_reason_at(seen, 0.001) is seen
     for remaining in (0.0, -1.0):

@@ -123,14 +123,14 @@ def test_a_confirmed_renewal_ends_the_failure_of_renewals_even_while_a_watch_is_
 
 
 @pytest.mark.parametrize("state", [State.FAILING, State.CRITICAL])
-def test_an_answer_does_not_end_an_outage_in_which_renewals_fail(state: State) -> None:
+def test_a_response_does_not_end_an_outage_in_which_renewals_fail(state: State) -> None:
     """The next candidacy, or a confirmed renewal, ends it."""
     assert TRANSITIONS[Input.ANSWERED][state] is state
     assert TRANSITIONS[Input.RENEWED][state] is State.FINE
     assert TRANSITIONS[Input.ANSWERED][TRANSITIONS[Input.CANDIDACY_ENDED][state]] is State.FINE
 
 
-def test_an_outage_lasts_until_the_last_watch_is_back() -> None:
+def test_an_outage_lasts_until_the_last_watch_is_restored() -> None:
     outages = Outages()
     outages.watch_failed("one", EtcdUnavailableError)
     outages.watch_failed("other", EtcdUnavailableError)

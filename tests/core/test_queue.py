@@ -170,7 +170,7 @@ def test_the_put_of_our_own_move_is_no_request_to_step_down() -> None:
     assert place.apply(MOVING, [moved]).own_mod_revision == 21
 
 
-def test_a_put_that_is_older_than_what_is_known_of_our_key_changes_nothing() -> None:
+def test_a_put_older_than_the_known_state_of_our_key_changes_nothing() -> None:
     """A lagging watch delivers a request to step down that the move has shown already, on the lease from before."""
     place = QueuePosition(revision=20, position=0, predecessor=None, own_mod_revision=25)
 
@@ -270,7 +270,7 @@ def test_a_move_that_finds_no_key_before_ours_elects() -> None:
     assert replace(place, lost=True).on_own_key_moved(25, first=True).lost
 
 
-def test_a_predecessor_without_a_lease_blocks_until_it_is_gone_or_has_one() -> None:
+def test_a_predecessor_without_a_lease_blocks_until_it_is_deleted_or_has_one() -> None:
     unleased = BEFORE._replace(lease=0)
     for place in (QueuePosition.joined(20, [MINE, unleased], 2), QueuePosition.read(OWN, 20, [MINE, unleased], 1)):
         assert place.blocker == BEFORE.key

@@ -28,7 +28,7 @@ def test_zero_is_no_term() -> None:
     assert not known(3).received(0)
 
 
-def test_a_later_term_outdates_the_leases_from_before_and_a_lower_one_none() -> None:
+def test_a_later_term_outdates_earlier_leases_and_a_lower_one_none() -> None:
     terms = known(4)
     lease = terms.latest
 
@@ -48,7 +48,7 @@ def test_a_lease_that_was_granted_before_any_term_was_known_is_outdated_by_the_f
     assert terms.is_outdated(lease)
 
 
-def test_another_history_outdates_every_lease_also_one_of_the_same_number() -> None:
+def test_another_history_outdates_every_lease_even_one_of_the_same_term() -> None:
     terms = known(2, 5)
     lease = terms.latest
 
@@ -62,7 +62,7 @@ def test_another_history_outdates_every_lease_also_one_of_the_same_number() -> N
     assert terms.is_outdated(lease)
 
 
-def test_a_history_that_was_replaced_once_is_not_replaced_again_by_what_was_read_at_the_same_time() -> None:
+def test_a_replaced_history_is_not_replaced_again_by_a_concurrent_read() -> None:
     terms = known(5)
 
     terms.history_was_replaced(2)

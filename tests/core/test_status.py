@@ -42,9 +42,7 @@ TERM = Term(
 
 
 @pytest.mark.parametrize(("before", "after"), list(itertools.product(LeaderStatus, [ELECTED, OUSTED])))
-def test_a_term_begins_where_there_is_none_and_ends_where_there_is_one(
-    before: LeaderStatus, after: LeaderStatus
-) -> None:
+def test_a_term_begins_only_without_a_term_and_ends_only_with_one(before: LeaderStatus, after: LeaderStatus) -> None:
     """These are two terms at once, or the end of a term that never began.
 
     Without an error, a broken manager would go unnoticed.

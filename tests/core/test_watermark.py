@@ -6,7 +6,7 @@ from etcdleader._lease.watermark import Watermark
 from etcdleader.errors import EtcdRegressedError
 
 
-def test_an_answer_below_what_was_known_before_its_request_is_a_regression() -> None:
+def test_a_response_below_the_revision_known_before_its_request_is_a_regression() -> None:
     revisions = Watermark()
     revisions.check(1, 100, revisions.known())
 
@@ -15,7 +15,7 @@ def test_an_answer_below_what_was_known_before_its_request_is_a_regression() -> 
     assert (caught.value.cluster_id, caught.value.known, caught.value.found) == (1, 100, 99)
 
 
-def test_an_answer_that_was_overtaken_by_a_newer_one_is_no_regression() -> None:
+def test_an_overtaken_response_is_no_regression() -> None:
     """Two requests in flight at once may be answered in any order."""
     revisions = Watermark()
     known_before = revisions.known()
@@ -25,7 +25,7 @@ def test_an_answer_that_was_overtaken_by_a_newer_one_is_no_regression() -> None:
     assert revisions.known() == {1: 100}
 
 
-def test_another_cluster_has_revisions_of_its_own() -> None:
+def test_the_revisions_of_another_cluster_are_separate() -> None:
     revisions = Watermark()
     revisions.check(1, 100, revisions.known())
 
@@ -33,14 +33,14 @@ def test_another_cluster_has_revisions_of_its_own() -> None:
     assert revisions.known() == {1: 100, 2: 5}
 
 
-def test_what_is_learnt_never_lowers_what_is_known() -> None:
+def test_a_lower_revision_never_lowers_the_known_one() -> None:
     revisions = Watermark({1: 100})
     revisions.learn({1: 50, 2: 7})
 
     assert revisions.known() == {1: 100, 2: 7}
 
 
-def test_what_was_handed_out_is_a_copy() -> None:
+def test_a_returned_watermark_is_a_copy() -> None:
     revisions = Watermark({1: 1})
     known = revisions.known()
     revisions.check(1, 2, known)

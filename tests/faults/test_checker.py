@@ -71,7 +71,7 @@ def test_s1_two_leaders_at_once() -> None:
     assert worst_overlap(history) == pytest.approx(0.1)
 
 
-def test_s1_looks_past_a_short_term_in_between() -> None:
+def test_s1_detects_an_overlap_across_a_short_term_in_between() -> None:
     """The longest belief of all lower tokens counts, not only that of the token just before."""
     history = good()
     history.beliefs = [belief(2, 10, 40), belief(3, 11, 12, "c1"), belief(4, 39, 41, "c2")]
@@ -94,7 +94,7 @@ def test_s2_a_token_that_does_not_rise_in_the_order_of_winning() -> None:
     assert "S2" in rules(history)
 
 
-def test_s2_a_win_at_the_moment_of_an_operators_deletion_is_noticed_late_and_excused() -> None:
+def test_s2_a_win_at_the_moment_of_an_operators_deletion_is_excused() -> None:
     """Two leases are revoked in a row.
 
     The second one's successor may have begun before the second one detected its win.
@@ -116,7 +116,7 @@ def test_s2_a_win_at_the_moment_of_an_operators_deletion_is_noticed_late_and_exc
     assert "S2" in rules(history)
 
 
-def test_s2_a_token_that_two_have() -> None:
+def test_s2_a_token_of_two_candidates() -> None:
     history = good()
     history.beliefs.append(belief(3, 31, 32, "c2"))
     assert "S2" in rules(history)
@@ -136,7 +136,7 @@ def test_s3_a_term_that_outlasts_its_key() -> None:
     assert rules(history) == {"S3"}
 
 
-def test_s3_an_operators_deletion_is_noticed_a_moment_late_and_no_later() -> None:
+def test_s3_an_operators_deletion_may_be_detected_a_moment_late() -> None:
     history = good()
     history.keys[0, 2].gone_seen = 18.0
     history.works[0].reason = "deleted"
@@ -163,7 +163,7 @@ def test_s2_a_term_may_begin_on_a_lease_that_its_key_has_moved_to() -> None:
     assert rules(history) == {"S2"}
 
 
-def test_s10_a_key_that_goes_when_a_former_leader_of_etcd_wakes_up() -> None:
+def test_s10_a_key_deleted_when_a_former_leader_of_etcd_wakes_up() -> None:
     """It is a leader's key. A waiting candidate may lose its place, and an operator may do the same."""
     history = good()
     history.keys[0, 2].gone_seen = history.beliefs[0].end
@@ -246,14 +246,14 @@ def test_s5_a_term_whose_end_was_not_reported_once(times: int) -> None:
     assert rules(history) == {"S5"}
 
 
-def test_s5_of_a_process_that_died_the_last_term_may_stay_untold() -> None:
+def test_s5_the_last_term_of_a_dead_process_may_be_unreported() -> None:
     history = good()
     history.works[1].ousted = 0
     history.died = {"c1-1": 30.0}
     assert rules(history) == set()
 
 
-def test_s5_work_that_goes_on_after_its_term() -> None:
+def test_s5_work_that_continues_after_its_term() -> None:
     history = good()
     history.works[0].late = (18.0, 18.1)
     assert rules(history) == set()
@@ -288,7 +288,7 @@ def test_s7_leadership_that_expired_was_not_released() -> None:
     assert rules(history) == set()
 
 
-def test_s8_what_is_left_behind() -> None:
+def test_s8_keys_and_leases_left_behind() -> None:
     history = good()
     history.leftovers = ["lease 77"]
     assert rules(history) == {"S8"}

@@ -26,7 +26,7 @@ def etcd_that_knows(option: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("spelling", ["--snapshot-catchup-entries", "--experimental-snapshot-catchup-entries"])
-def test_the_raft_log_is_compacted_early_by_the_option_as_this_etcd_spells_it(spelling: str, tmp_path: Path) -> None:
+def test_the_raft_log_is_compacted_early_by_this_etcds_option(spelling: str, tmp_path: Path) -> None:
     etcd = etcd_that_knows(spelling, tmp_path)
     assert etcd_args(etcd) == ("--snapshot-count", "10", spelling, "5")
     assert why_not_on(etcd) == ""

@@ -112,7 +112,7 @@ def test_a_read_contradicts_only_leaders_of_the_same_election() -> None:
     assert rules(lines) == {"S3 election 001"}
 
 
-def test_an_operators_deletion_excuses_the_one_whose_key_it_was() -> None:
+def test_an_operators_deletion_excuses_the_owner_of_the_key() -> None:
     lines = good()
     for line in lines:
         if line["kind"] == "delete":
@@ -141,7 +141,7 @@ def test_terms_still_valid_count_for_each_election_of_their_process() -> None:
     assert [belief.end for belief in load(lines)["many"].parts[1].beliefs] == [4.0]
 
 
-def test_a_crash_counts_where_the_one_that_crashed_led() -> None:
+def test_a_crash_counts_in_the_elections_that_the_crashed_process_led() -> None:
     lines = good()
     history = load(lines)["many"]
     crash = next(figure for figure in figures(history) if figure.name.startswith("L1"))
@@ -181,7 +181,7 @@ def frame(stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes([0, 0]) + stream.to_bytes(4, "big") + payload
 
 
-def test_keep_alives_that_share_a_frame_or_are_cut_in_two_are_seen_one_by_one() -> None:
+def test_keep_alives_that_share_or_cross_frames_are_detected_one_by_one() -> None:
     looked_at = WatchFilter()
     messages = [b"\0\0\0\0" + bytes([len(body)]) + body for body in (b"\x08\x07", b"\x08\xac\x02", b"\x08\x09")]
     data = b"".join(messages)

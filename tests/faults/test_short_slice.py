@@ -46,7 +46,7 @@ def frame(stream: int, payload: bytes, *, kind: int = 0, flags: int = 0) -> byte
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
-def test_the_filter_drops_what_comes_on_watch_streams_and_nothing_else() -> None:
+def test_the_filter_drops_data_of_watch_streams_only() -> None:
     watch_request, keep_alive = b"\0\0\0\0\4\x0a\2\x0a\0", b"\0\0\0\0\2\x08\7"
     looked_at = WatchFilter()
     sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(1, watch_request) + frame(3, keep_alive)

@@ -25,7 +25,7 @@ def built(*, version: str) -> Path | None:
 
 
 @pytest.mark.etcd
-def test_an_upgrade_of_one_member_at_a_time_costs_no_leadership(tmp_path: Path, aborted: threading.Event) -> None:
+def test_an_upgrade_of_one_member_at_a_time_ends_no_leadership(tmp_path: Path, aborted: threading.Event) -> None:
     """The step from 3.6 to 3.7. `make faults` does all steps, and with three hundred elections in each process."""
     if reason := why_no_namespaces():
         pytest.skip(f"no network namespaces: {reason}")
@@ -56,7 +56,7 @@ def test_the_rows_come_in_order_once_for_each_member() -> None:
 
 
 @pytest.mark.parametrize("binary", ["", "/usr/bin/etcd"])
-def test_versions_that_cannot_be_had_are_named(binary: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_versions_are_named(binary: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ETCD_BINARY", binary)
     assert not binary or "ETCD_BINARY" in versions_missing(lambda version: version)
     monkeypatch.delenv("ETCD_BINARY")
@@ -106,7 +106,7 @@ def test_steps_of_many_elections_are_counted_together() -> None:
     assert (second.led, second.kept, second.led_by) == (2, 2, "")
 
 
-def test_the_table_is_there_only_if_renewals_were_written_down() -> None:
+def test_the_table_exists_only_if_renewals_were_recorded() -> None:
     assert "| U1 | m0 | c0, asyncio | 4.0 | 2.50 s | 1 of 1 |" in list(table(upgraded()))
     assert list(table(good())) == []
 

@@ -156,7 +156,7 @@ class Outcome:
 @given(data=DATA, cuts=CUTS, settled=st.booleans())
 @example(CONVERSATION, [7], False)
 @example(frame(1, 5, 1, hpack.Encoder().encode([("grpc-status", "9" * 5000)])), [60], True)
-def test_any_bytes_end_a_connection_at_the_most_and_all_that_is_on_it_once(
+def test_any_bytes_at_most_end_a_connection_and_each_call_and_stream_on_it_once(
     backend: str, data: bytes, cuts: list[int], settled: bool
 ) -> None:
     outcome = Outcome()
@@ -167,7 +167,7 @@ def test_any_bytes_end_a_connection_at_the_most_and_all_that_is_on_it_once(
     assert outcome.broken is None or outcome.broken.code == "UNAVAILABLE", outcome.broken
 
 
-def test_the_conversation_is_one() -> None:
+def test_the_unmodified_conversation_is_valid() -> None:
     """Otherwise its variations would test little."""
     outcome = Outcome()
     anyio.run(outcome.of, CONVERSATION, [1000])

@@ -91,7 +91,7 @@ async def test_calls_go_through_tls() -> None:
         await connection.wait_closed()
 
 
-async def test_a_final_dot_is_neither_in_sni_nor_in_what_is_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_final_dot_is_neither_in_sni_nor_in_the_verified_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """It marks a name as complete. No certificate has it, and TLS forbids it in SNI (RFC 6066, 3)."""
     asked: list[str] = []
 
@@ -119,7 +119,7 @@ async def test_a_certificate_that_is_not_trusted_is_an_error_of_ssl() -> None:
         assert not connection.is_open
 
 
-async def test_a_server_that_hangs_up_during_the_handshake_is_an_os_error() -> None:
+async def test_a_server_that_closes_during_the_handshake_is_an_os_error() -> None:
     async def hang_up(stream: SocketStream) -> None:
         await stream.receive()
         await stream.aclose()
@@ -152,7 +152,7 @@ async def test_a_port_without_a_listener_is_reported_with_the_systems_error() ->
 
 
 @pytest.mark.parametrize("name", ["a" * 64 + ".example", "ex ample\0"])
-async def test_a_name_that_cannot_be_a_hosts_is_an_os_error(name: str) -> None:
+async def test_an_impossible_host_name_is_an_os_error(name: str) -> None:
     connection = make_connection(f"{name}:1")
     with pytest.raises(OSError):
         await connection.connect(None)

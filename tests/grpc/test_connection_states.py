@@ -155,7 +155,7 @@ PAIRS = [
 
 
 @pytest.mark.parametrize(("name", "what", "after"), PAIRS)
-async def test_a_state_and_what_happens_in_it_decide_the_next_state(name: str, what: str, after: State) -> None:
+async def test_state_and_event_determine_the_next_state(name: str, what: str, after: State) -> None:
     before, set_up = SETUPS[name]
     async with anyio.create_task_group() as group:
         one = Subject(group)
@@ -177,7 +177,7 @@ async def test_a_state_and_what_happens_in_it_decide_the_next_state(name: str, w
         await connection.wait_closed()
 
 
-def test_every_state_is_tried_with_everything_that_may_happen() -> None:
+def test_every_state_is_tested_with_every_event() -> None:
     assert NEXT.keys() == INPUTS.keys()
     assert {state for state, _ in SETUPS.values()} == set(State)
 

@@ -84,7 +84,7 @@ def test_h2_understands_the_sent_bytes_from_the_first_one_on() -> None:
 
 
 @given(st.lists(st.integers(1, 40), min_size=1), st.booleans())
-def test_what_comes_is_the_same_however_it_is_cut(cuts: list[int], huffman: bool) -> None:
+def test_received_events_are_the_same_however_the_data_is_cut(cuts: list[int], huffman: bool) -> None:
     frames, other = H2Codec(WINDOW), server()
     number = frames.open_stream(ASK)
     other.receive_data(taken(frames))
@@ -115,7 +115,7 @@ def test_what_comes_is_the_same_however_it_is_cut(cuts: list[int], huffman: bool
     ),
     st.booleans(),
 )
-def test_what_is_packed_is_unpacked_by_others_and_leaves_nothing_in_their_table(
+def test_other_decoders_decode_the_headers_and_add_nothing_to_their_table(
     headers: list[tuple[bytes, bytes]],
     secret: bool,
 ) -> None:
@@ -131,7 +131,7 @@ def test_secret_headers_are_marked_never_indexed() -> None:
     assert isinstance(token, hpack.NeverIndexedHeaderTuple)
 
 
-def test_headers_that_are_longer_than_a_frame_go_in_several() -> None:
+def test_headers_longer_than_a_frame_are_sent_in_several() -> None:
     frames, other = H2Codec(WINDOW), server()
     other.decoder.max_header_list_size = 2**20
     frames.open_stream(ASK + encode_headers([(b"token", b"t" * 50_000)], secret=True))
@@ -141,7 +141,7 @@ def test_headers_that_are_longer_than_a_frame_go_in_several() -> None:
     assert ("token", "t" * 50_000) in headers
 
 
-def test_a_table_that_the_peer_makes_smaller_is_no_matter() -> None:
+def test_a_smaller_header_table_of_the_peer_has_no_effect() -> None:
     frames, other = H2Codec(WINDOW), server()
     other.update_settings({h2.settings.SettingCodes.HEADER_TABLE_SIZE: 0})
     for _ in frames.receive_data(other.data_to_send()):
@@ -156,7 +156,7 @@ def test_a_table_that_the_peer_makes_smaller_is_no_matter() -> None:
     st.lists(st.integers(1, 60_000), min_size=1, max_size=5),
     st.integers(0, 100_000),
 )
-def test_no_more_leaves_than_the_windows_let_and_all_of_it_in_the_end(
+def test_data_is_sent_as_the_windows_allow_until_all_is_sent(
     pieces: list[tuple[int, bytes]], grants: list[int], first: int
 ) -> None:
     frames = greeted(settings=setting(4, first))
@@ -192,7 +192,7 @@ def test_no_more_leaves_than_the_windows_let_and_all_of_it_in_the_end(
     assert got == want
 
 
-def test_a_first_window_that_shrinks_below_what_is_under_way_is_made_up_for_first() -> None:
+def test_an_initial_window_below_the_data_in_flight_must_be_made_up_for_first() -> None:
     frames = greeted()
     number = frames.open_stream(ASK)
     frames.send_data(number, b"x" * 60_000)
@@ -206,7 +206,7 @@ def test_a_first_window_that_shrinks_below_what_is_under_way_is_made_up_for_firs
     assert list(sent(taken(frames))) == [(0, 0, number, b"y" * 10)]
 
 
-def test_what_was_taken_in_is_given_back_before_the_window_is_used_up() -> None:
+def test_received_data_is_acknowledged_before_the_window_is_used_up() -> None:
     frames = greeted(window=65_535)
     number = frames.open_stream(ASK)
     taken(frames)
@@ -221,7 +221,7 @@ def test_what_was_taken_in_is_given_back_before_the_window_is_used_up() -> None:
         assert min(given.values()) > 16_000
 
 
-def test_data_on_a_stream_that_was_given_up_count_and_are_dropped() -> None:
+def test_data_on_a_cancelled_stream_counts_and_is_dropped() -> None:
     frames = greeted(window=65_535)
     number = frames.open_stream(ASK)
     frames.reset_stream(number)
@@ -231,7 +231,7 @@ def test_data_on_a_stream_that_was_given_up_count_and_are_dropped() -> None:
     assert [(kind, which) for kind, _, which, _ in sent(taken(frames))] == [(8, 0)]
 
 
-def test_headers_on_a_stream_that_was_given_up_change_the_table_all_the_same() -> None:
+def test_headers_on_a_cancelled_stream_still_change_the_table() -> None:
     frames, encoder = greeted(), hpack.Encoder()
     first, second = frames.open_stream(ASK), frames.open_stream(ASK)
     frames.reset_stream(first)
@@ -242,7 +242,7 @@ def test_headers_on_a_stream_that_was_given_up_change_the_table_all_the_same() -
     ]
 
 
-def test_a_ping_is_answered_and_an_answer_is_not() -> None:
+def test_a_ping_is_acknowledged_and_an_acknowledgement_is_not() -> None:
     frames = greeted()
     list(frames.receive_data(frame(6, 0, 0, b"12345678") + frame(6, 1, 0, bytes(8))))
     assert list(sent(taken(frames))) == [(6, 1, 0, b"12345678")]
@@ -328,7 +328,7 @@ def happened(data: bytes) -> list[H2Event]:
         pytest.param(frame(0, 0, 1, b"x" * 16_385), id="a frame that is longer than we said"),
     ],
 )
-def test_what_makes_no_sense_is_an_error_of_the_whole_connection(data: bytes) -> None:
+def test_an_invalid_frame_is_an_error_of_the_whole_connection(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         happened(data)
 
@@ -362,7 +362,7 @@ def test_a_peer_that_does_not_begin_with_http2_is_detected(data: bytes, words: s
 
 
 @given(st.lists(st.binary(max_size=200)), st.lists(st.integers(1, 50), min_size=1))
-def test_messages_are_whole_and_in_order_however_they_are_cut(messages: list[bytes], cuts: list[int]) -> None:
+def test_messages_are_complete_and_in_order_however_they_are_cut(messages: list[bytes], cuts: list[int]) -> None:
     data, unframed, got, place = b"".join(map(encode_message, messages)), MessageDecoder(200), [], 0
     while data:
         size = cuts[place % len(cuts)]
@@ -372,7 +372,7 @@ def test_messages_are_whole_and_in_order_however_they_are_cut(messages: list[byt
     assert unframed.error is None
 
 
-def test_nothing_that_follows_a_compressed_message_counts() -> None:
+def test_messages_after_a_compressed_one_are_ignored() -> None:
     unframed = MessageDecoder(100)
     assert unframed.feed(encode_message(b"one") + b"\1\0\0\0\1x" + encode_message(b"three")) == [b"one"]
     assert unframed.error is not None
@@ -387,6 +387,6 @@ def test_a_timeout_is_eight_digits_at_most(seconds: float, header: str) -> None:
 
 
 @pytest.mark.parametrize("number", ["17", "-1", "", "٣", "1e1", pytest.param("9" * 5000, id="thousands of digits")])
-def test_a_code_that_is_none_is_unknown(number: str) -> None:
+def test_an_invalid_status_code_is_unknown(number: str) -> None:
     expected = "INVALID_ARGUMENT" if number == "٣" else "UNKNOWN"  # a digit, but none of a code
     assert status_of({}, {"grpc-status": number}) == Status(expected, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from etcdleader._grpc.hpack import HeaderDecoder
 
 
-def test_headers_that_are_known_by_heart_mean_something_else_when_the_table_has_moved_on() -> None:
+def test_cached_headers_are_decoded_again_after_the_table_has_changed() -> None:
     unpacker = HeaderDecoder()
     newest = b"\xbe"  # the newest entry of the table, whichever it is
     for number in range(3):
@@ -15,7 +15,7 @@ def test_headers_that_are_known_by_heart_mean_something_else_when_the_table_has_
             assert unpacker.decode(newest) == {"a": str(number)}
 
 
-def test_blocks_without_end_are_not_kept() -> None:
+def test_the_cache_of_header_blocks_is_bounded() -> None:
     unpacker = HeaderDecoder()
     for size in range(1, 500):
         unpacker.decode(b"\x82" * size)

@@ -121,7 +121,7 @@ STREAMS = {
 
 
 @pytest.mark.parametrize("flood", FLOODS)
-async def test_a_flood_on_streams_costs_little_memory_and_leaves_the_loop_to_others(peer: str, flood: str) -> None:
+async def test_a_flood_on_streams_costs_little_memory_and_does_not_block_the_loop(peer: str, flood: str) -> None:
     streams = 3 if flood == "parts_of_messages" else 1
     async with watched(peer) as (connection, cost):
         ends: list[Status] = []
@@ -158,7 +158,7 @@ async def test_a_flood_on_calls_ends_them(peer: str, flood: str) -> None:
     assert 0 < cost.work <= MOST_WORK
 
 
-async def test_a_peer_that_reads_nothing_has_little_waiting_for_it_and_loses_the_stream() -> None:
+async def test_a_peer_that_reads_nothing_fills_a_bounded_buffer_and_loses_the_stream() -> None:
     """Its windows have the maximum size."""
     wide = b"\0\0\6\4\0\0\0\0\0\0\4\x7f\xff\xff\xff" + b"\0\0\4\x08\0\0\0\0\0\x7f\xff\0\0"
     with socket.create_server(("127.0.0.1", 0)) as listener:

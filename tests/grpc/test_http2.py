@@ -34,7 +34,7 @@ async def test_a_stream_is_a_post_with_its_metadata() -> None:
         assert headers["hasleader"] == "true"
 
 
-async def test_messages_go_and_come_in_order_and_whole_however_they_are_cut() -> None:
+async def test_messages_are_sent_and_received_in_order_and_complete_however_they_are_cut() -> None:
     async with client() as one:
         sent = [bytes([number]) * number for number in range(50)]
         for message in sent:
@@ -47,7 +47,7 @@ async def test_messages_go_and_come_in_order_and_whole_however_they_are_cut() ->
         assert await one.received(50) == sent
 
 
-async def test_more_than_any_window_goes_and_comes() -> None:
+async def test_more_data_than_any_window_is_sent_and_received() -> None:
     async with client(max_recv_bytes=2**26) as one:
         long = bytes(range(256)) * 1200  # four times the window at the beginning
         one.stream.send(long)
@@ -60,7 +60,7 @@ async def test_more_than_any_window_goes_and_comes() -> None:
             assert await one.received(2) == [huge, b"short"]
 
 
-async def test_a_peer_that_takes_nothing_holds_up_no_other_stream_and_what_waits_goes_later() -> None:
+async def test_a_full_window_delays_no_other_stream_and_the_waiting_data_is_sent_later() -> None:
     async with client() as one:
         one.server.generous = False
         first, long = one.number, b"x" * 40_000
@@ -116,7 +116,7 @@ async def test_a_stream_that_the_server_resets_ends_alone() -> None:
         assert one.connection.is_open
 
 
-async def test_an_end_and_a_reset_in_one_breath_are_the_end_of_that_stream_only() -> None:
+async def test_an_end_together_with_a_reset_ends_that_stream_only() -> None:
     """etcd sends this: our half of the stream is open when its own half has ended."""
     async with client() as one:
         one.server.begin(one.number)
@@ -142,7 +142,7 @@ async def test_a_cancelled_stream_calls_nothing_more_and_is_reset() -> None:
         assert one.ends == []
 
 
-async def test_a_stream_may_be_closed_by_what_it_brings() -> None:
+async def test_a_stream_may_be_closed_while_its_message_is_handled() -> None:
     async with client() as one:
         took = one.took
 
@@ -169,7 +169,7 @@ async def test_a_compressed_message_ends_its_stream() -> None:
 
 
 @pytest.mark.parametrize("how", ["hangs up", "says goodbye", "talks nonsense"])
-async def test_a_server_that_goes_ends_all_streams(how: str) -> None:
+async def test_a_server_that_closes_ends_all_streams(how: str) -> None:
     async with client() as one:
         ends = one.ends
         one.open()
@@ -210,7 +210,7 @@ async def test_a_connection_that_was_never_made_can_be_closed() -> None:
     await connection.ended.wait()
 
 
-async def test_a_peer_that_is_silent_is_pinged_and_one_that_is_dead_is_noticed() -> None:
+async def test_a_silent_peer_is_pinged_and_a_dead_one_is_detected() -> None:
     # Longer than a busy machine lets a process wait. Both ends are in this process, and the clock counts until the
     # response.
     async with client(ping_interval=0.5) as one:
@@ -235,7 +235,7 @@ async def test_no_ping_is_sent_without_a_stream() -> None:
         assert one.connection.is_open
 
 
-async def test_a_token_is_in_no_table_that_the_two_sides_share() -> None:
+async def test_a_token_is_in_no_shared_header_table() -> None:
     async with client(stream=False) as one:
         one.open(("token", "secret"))
         await one.server.until_there_is(one.number)
@@ -266,7 +266,7 @@ async def test_a_stream_cancelled_without_any_data_since_it_sent_ends_the_connec
         assert (await one.end()).code == "UNAVAILABLE"  # of the other stream
 
 
-async def test_a_stream_that_is_given_up_at_once_costs_the_connection_nothing() -> None:
+async def test_a_stream_that_is_cancelled_at_once_does_not_end_the_connection() -> None:
     async with client() as one:
         one.stream.send(b"never mind")
         one.stream.cancel()
@@ -304,7 +304,7 @@ async def test_a_stream_on_a_connection_that_is_closed_is_refused_with_the_reaso
         assert len(one.ends) == 1
 
 
-async def test_only_data_of_an_open_stream_count_as_received() -> None:
+async def test_only_data_of_an_open_stream_counts_as_received() -> None:
     """A dead stream may bring empty frames forever."""
     async with client() as one:
         closed = one.number
@@ -351,7 +351,7 @@ async def test_a_peer_that_receives_too_many_pings_is_distinguished(code: int, w
 @pytest.mark.parametrize(
     ("status", "kind"), [("502", "text/html"), ("403", "application/json"), ("200", "text/html"), ("404", "text/plain")]
 )
-async def test_a_page_of_a_proxy_is_no_message(status: str, kind: str) -> None:
+async def test_a_proxys_web_page_is_no_message(status: str, kind: str) -> None:
     """Its first bytes would be taken for those of a compressed message."""
     async with client() as one:
         one.server.connection.send_headers(one.number, [(":status", status), ("content-type", kind)])

@@ -42,7 +42,7 @@ async def ask_in_vain(one: Client) -> None:
     await one.connection.unary_unary(PATH, b"never mind", timeout=PATIENCE)
 
 
-async def test_a_call_is_one_request_that_ends_and_one_answer() -> None:
+async def test_a_call_sends_one_request_and_receives_one_response() -> None:
     async with client(stream=False) as one, calls(one) as results:
         await one.server.until_there_is(1, 10)
         assert one.server.data[1] == framed(b"ask 0")
@@ -68,7 +68,7 @@ async def test_many_calls_are_answered_in_any_order() -> None:
         assert one.ends == []
 
 
-async def test_an_answer_that_comes_in_pieces_is_one() -> None:
+async def test_a_response_in_pieces_is_one_message() -> None:
     async with client(stream=False) as one, calls(one) as results:
         await one.server.until_there_is(1)
         for byte in framed(b"in pieces"):
@@ -85,7 +85,7 @@ async def test_an_answer_that_comes_in_pieces_is_one() -> None:
         ([b"one"], b"one"),
     ],
 )
-async def test_an_answer_is_one_message_no_less_and_no_more(messages: list[bytes], result: bytes | Status) -> None:
+async def test_a_response_is_exactly_one_message(messages: list[bytes], result: bytes | Status) -> None:
     async with client(stream=False) as one:
         async with calls(one) as results:
             await one.server.until_there_is(1)
@@ -97,7 +97,7 @@ async def test_an_answer_is_one_message_no_less_and_no_more(messages: list[bytes
         assert one.connection.is_open
 
 
-async def test_an_error_of_the_server_is_the_calls_alone() -> None:
+async def test_an_error_of_the_server_fails_its_call_only() -> None:
     async with client() as one:
         async with calls(one) as results:
             await one.server.until_there_is(one.number + 2)
@@ -118,7 +118,7 @@ async def test_a_call_without_a_response_in_time_is_cancelled_and_raises() -> No
         assert one.ends == []
 
 
-async def test_a_call_that_is_cancelled_is_withdrawn_and_the_others_go_on() -> None:
+async def test_a_cancelled_call_resets_its_stream_and_the_others_continue() -> None:
     async with client(stream=False) as one, calls(one) as results:
         await one.server.until_there_is(1)
         with anyio.CancelScope() as scope:

@@ -49,7 +49,7 @@ async def test_calls_that_wait_for_a_slot_get_one_in_turn_and_cancelled_ones_kee
         assert one.connection._calls.borrowed_tokens == 0
 
 
-async def test_no_more_calls_are_under_way_than_the_member_allows_and_streams_find_a_place() -> None:
+async def test_calls_are_limited_as_the_member_allows_and_streams_get_a_slot() -> None:
     async with client(stream=False) as one:
         await one.allow(5)
         async with calls(one, 10) as results:
@@ -81,7 +81,7 @@ async def test_a_call_that_gets_no_stream_slot_in_time_fails_without_sending_a_r
         assert sorted(one.server.data) == [one.number]
 
 
-async def test_room_that_is_given_later_is_used() -> None:
+async def test_slots_that_the_peer_allows_later_are_used() -> None:
     async with client() as one:
         await one.allow(1)
         async with calls(one) as results:

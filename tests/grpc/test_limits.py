@@ -50,14 +50,14 @@ def receive(frames: H2Codec, data: bytes) -> list[H2Event]:
 
 
 @pytest.mark.parametrize("nothing", NOTHING)
-def test_frames_that_bring_nothing_are_counted(nothing: str) -> None:
+def test_frames_without_content_are_counted(nothing: str) -> None:
     frames = opened()
     with pytest.raises(ProtocolError, match="more than 10000 frames without effect"):
         for _ in range(limits.USELESS_FRAMES + 2):
             receive(frames, NOTHING[nothing])
 
 
-def test_a_connection_with_responses_receives_as_many_of_them_as_it_likes() -> None:
+def test_control_frames_that_come_with_responses_are_not_limited() -> None:
     """etcd sends a ping and a window with each response."""
     frames = opened()
     for _ in range(3 * limits.USELESS_FRAMES):
@@ -92,7 +92,7 @@ def test_large_headers_of_closed_streams_cost_more() -> None:
 
 
 @pytest.mark.parametrize("kind", [6, 4])
-def test_answers_wait_for_a_peer_that_reads_and_no_longer(kind: int) -> None:
+def test_acknowledgements_are_queued_only_for_a_peer_that_reads(kind: int) -> None:
     frames = opened()
     for _ in range(3):
         for _ in range(limits.ACKNOWLEDGEMENTS):
@@ -103,7 +103,7 @@ def test_answers_wait_for_a_peer_that_reads_and_no_longer(kind: int) -> None:
             receive(frames, frame(kind, 0, 0, bytes(8) if kind == 6 else b""))
 
 
-def test_no_more_than_so_many_frames_are_processed_at_a_time() -> None:
+def test_the_number_of_frames_processed_at_a_time_is_limited() -> None:
     frames = opened()
     count = 3 * limits.FRAMES_AT_A_TIME - 1
     batches = [len(list(frames.receive_data(frame(0, 0, 1, b"x") * count)))]
@@ -113,7 +113,7 @@ def test_no_more_than_so_many_frames_are_processed_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("streams", [1, 4], ids=["of the stream", "of the connection"])
-def test_data_beyond_a_window_end_the_connection(streams: int) -> None:
+def test_data_beyond_the_connections_window_ends_the_connection(streams: int) -> None:
     """The connection's window is as large as that of each stream."""
     frames = greeted(WINDOW)
     numbers = [frames.open_stream(ASK) for _ in range(streams)]
@@ -126,7 +126,7 @@ def test_data_beyond_a_window_end_the_connection(streams: int) -> None:
         receive(frames, frame(0, 0, numbers[-1], b"x"))
 
 
-def test_data_beyond_the_window_of_a_stream_end_a_connection_that_has_room_for_more() -> None:
+def test_data_beyond_a_streams_window_ends_a_connection_whose_own_window_is_open() -> None:
     frames = greeted(WINDOW)
     one, other = (frames.open_stream(ASK) for _ in range(2))
     taken(frames)
@@ -144,7 +144,7 @@ def test_data_beyond_the_window_of_a_stream_end_a_connection_that_has_room_for_m
         send(one, 1)
 
 
-def test_windows_open_when_the_output_is_taken() -> None:
+def test_windows_are_reopened_when_the_output_is_sent() -> None:
     """A peer that reads nothing may send one window, and no more."""
     frames = greeted(WINDOW)
     number = frames.open_stream(ASK)
@@ -203,7 +203,7 @@ def calls_of(function: Callable[[], object]) -> int:
     ],
     ids=["settings", "a window", "the window of the connection"],
 )
-def test_a_flood_costs_no_more_where_many_calls_wait_for_the_peer(flood: bytes) -> None:
+def test_a_flood_costs_no_more_if_many_calls_wait_for_the_peer(flood: bytes) -> None:
     def cost(calls: int) -> int:
         frames = greeted(2**24, setting(4, 0))
         for _ in range(calls):
@@ -214,7 +214,7 @@ def test_a_flood_costs_no_more_where_many_calls_wait_for_the_peer(flood: bytes) 
     assert cost(1_000) <= cost(1) + 20 * 1_000, "each is looked at once, and not for each frame"
 
 
-def test_a_call_costs_no_more_where_many_wait_for_the_peer() -> None:
+def test_a_call_costs_no_more_if_many_others_wait_for_the_peer() -> None:
     frames = greeted(2**24, setting(4, 0))
     costs = []
     for _ in range(1_000):
@@ -230,7 +230,7 @@ def test_a_frame_with_many_messages_is_processed_alone() -> None:
     assert frames.has_more
 
 
-def test_data_are_moved_to_the_output_bit_by_bit_and_all_in_the_end() -> None:
+def test_data_is_moved_to_the_output_in_parts_until_all_is_moved() -> None:
     """Data that has not been moved yet is dropped with its call."""
     frames = opened()
     receive(frames, frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)) + frame(8, 0, 0, b"\x7f\0\0\0"))

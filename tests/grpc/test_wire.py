@@ -74,7 +74,7 @@ async def test_another_address_is_tried_when_one_refuses(
         await closed(await opened())
 
 
-async def test_another_address_is_tried_where_there_is_no_such_family(
+async def test_another_address_is_tried_if_the_address_family_is_missing(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The addresses of localhost may include an IPv6 address on a machine without IPv6."""
@@ -106,7 +106,7 @@ async def test_a_host_without_a_listener_is_an_error_of_the_first_address(monkey
         await opened()
 
 
-async def test_nothing_is_left_of_a_connection_that_is_given_up_at_any_moment(listener: socket.socket) -> None:
+async def test_a_connection_attempt_cancelled_at_any_moment_leaves_nothing(listener: socket.socket) -> None:
     host, port = listener.getsockname()
     finished = False
     for moment in range(100):
@@ -130,7 +130,7 @@ async def test_nothing_is_left_of_a_connection_that_is_given_up_at_any_moment(li
         await asyncio.sleep(0)
 
 
-async def test_the_number_of_a_closed_socket_is_not_taken_for_it_when_another_file_has_it(
+async def test_a_reused_file_descriptor_is_not_taken_for_the_closed_socket(
     listener: socket.socket, tmp_path: Path
 ) -> None:
     """With TLS the loop closes a socket before it reports that. A forked child would close the other file."""
@@ -146,7 +146,7 @@ async def test_the_number_of_a_closed_socket_is_not_taken_for_it_when_another_fi
         await closed(one)
 
 
-async def test_what_is_sent_waits_for_no_acknowledgement(listener: socket.socket) -> None:
+async def test_requests_do_not_wait_for_tcp_acknowledgements(listener: socket.socket) -> None:
     """Otherwise each request would wait 40 ms for the acknowledgement of the one before."""
     with anyio.fail_after(PATIENCE):
         one = await opened(*listener.getsockname())

@@ -54,7 +54,9 @@ def both(arguments: list[str], **popen: Any) -> list[tuple[int, str, str]]:
 
 @pytest.mark.parametrize("options", [["-c"], ["-P", "-c"]], ids=" ".join)
 @pytest.mark.parametrize("session", [False, True])
-def test_it_finds_what_a_new_interpreter_would(options: list[str], session: bool, tmp_path: Path) -> None:
+def test_a_forked_program_finds_the_environment_of_a_new_interpreter(
+    options: list[str], session: bool, tmp_path: Path
+) -> None:
     arguments = [*options, FACTS, "a", "-b"]
     forked, started = both(arguments, cwd=tmp_path, env=ENVIRONMENT, start_new_session=session)
     assert json.loads(forked[1]) == json.loads(started[1])
@@ -79,14 +81,14 @@ def test_a_module_is_run_as_the_program(tmp_path: Path) -> None:
         ("import atexit, sys; atexit.register(sys.stdout.write, 'bye'); sys.exit(4)", 4),
     ],
 )
-def test_it_ends_as_it_would(source: str, code: int) -> None:
+def test_a_forked_program_ends_like_a_started_one(source: str, code: int) -> None:
     forked, started = both(["-c", source])
     assert forked[:2] == started[:2]
     assert forked[2].splitlines()[-1:] == started[2].splitlines()[-1:]
     assert forked[0] == code
 
 
-def test_what_is_sent_to_it_at_its_very_beginning_reaches_it() -> None:
+def test_a_signal_sent_right_after_the_start_is_delivered() -> None:
     for _ in range(20):
         with Python(
             [sys.executable, "-c", "import time\nwhile True: time.sleep(0.01)"], stderr=subprocess.PIPE
@@ -96,13 +98,13 @@ def test_what_is_sent_to_it_at_its_very_beginning_reaches_it() -> None:
         assert process.returncode == -signal.SIGINT
 
 
-def test_with_variables_for_the_interpreter_itself_there_is_a_new_one(tmp_path: Path) -> None:
+def test_variables_for_the_interpreter_itself_start_a_new_interpreter(tmp_path: Path) -> None:
     source = "import sys; print('grpc' in sys.modules)"
     command = [sys.executable, "-c", source]
     assert run_python(command, tmp_path, {**os.environ, "PYTHONIOENCODING": "ascii"}, seconds=60).stdout == "False\n"
     assert run_python(command, tmp_path, os.environ, seconds=60).stdout == "True\n"
 
 
-def test_what_takes_too_long_is_ended(tmp_path: Path) -> None:
+def test_a_program_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         run_python([sys.executable, "-c", "import time; time.sleep(1000)"], tmp_path, os.environ, seconds=0.5)

@@ -122,25 +122,25 @@ def test_several_changes_are_made_one_after_another(package: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["grant", "Watch.left", "ttl"])
-def test_a_name_that_nothing_has(package: Path, name: str) -> None:
+def test_a_name_that_no_definition_has_is_an_error(package: Path, name: str) -> None:
     assert f"within {name!r}: nothing in package has that name" in refused(package, name, "x", "y")
 
 
-def test_a_pattern_that_is_not_found(package: Path) -> None:
+def test_a_pattern_without_a_match_is_an_error(package: Path) -> None:
     message = refused(package, "confirm", "= ttl", "= 0")
     assert "'= ttl' within 'confirm' is not found" in message
     assert "lease.py:9 in Lease.confirm" in message
     assert "deeper/watch.py:3 in Watch.confirm" in message
 
 
-def test_a_pattern_that_is_found_twice(package: Path) -> None:
+def test_a_pattern_with_two_matches_is_an_error(package: Path) -> None:
     message = refused(package, "confirm", r"return (True|False)", "return None")
     assert "is found 2 times" in message
     assert "lease.py:11 in Lease.confirm: return False" in message
     assert "lease.py:13 in Lease.confirm: return True" in message
 
 
-def test_a_pattern_that_is_found_in_two_functions_of_one_name(package: Path) -> None:
+def test_a_pattern_that_matches_in_two_functions_of_one_name_is_an_error(package: Path) -> None:
     message = refused(package, "confirm", "= sent_at", "= 0")
     assert "is found 2 times" in message
     assert "in Lease.confirm: = sent_at" in message
@@ -150,13 +150,13 @@ def test_a_pattern_that_is_found_in_two_functions_of_one_name(package: Path) -> 
 @pytest.mark.parametrize(
     ("replacement", "why"), [("", "expected an indented block"), ("await message", "'await' outside async function")]
 )
-def test_a_bug_that_does_not_compile(package: Path, replacement: str, why: str) -> None:
+def test_a_bug_that_does_not_compile_is_an_error(package: Path, replacement: str, why: str) -> None:
     message = refused(package, "sink", r"messages\.append.+", replacement)
     assert "in Watch.open.sink: messages.append(message)" in message
     assert f"does not compile with {replacement!r} instead: {why}" in message
 
 
-def test_a_bug_that_changes_nothing(package: Path) -> None:
+def test_a_bug_that_changes_nothing_is_an_error(package: Path) -> None:
     assert "means the same with 'PACE :  float' instead" in refused(package, "PACE", "PACE: float", "PACE :  float")
 
 
@@ -185,12 +185,12 @@ def test_several_tests_of_one_file_may_begin_alike(tests: Path) -> None:
 
 
 @pytest.mark.parametrize("beginning", ["test_a_lease_is_granted", "a_key_is_put", "helper"])
-def test_a_test_that_is_not_there(tests: Path, beginning: str) -> None:
+def test_a_missing_test_is_an_error(tests: Path, beginning: str) -> None:
     with pytest.raises(AssertionError, match=f"has a test whose name begins with '{beginning}'"):
         find_tests(beginning, tests)
 
 
-def test_tests_of_two_files_that_begin_alike(tests: Path) -> None:
+def test_tests_of_two_files_that_begin_alike_are_an_error(tests: Path) -> None:
     with pytest.raises(AssertionError, match="2 files have tests whose names begin with 'test_a_lease'") as caught:
         find_tests("test_a_lease", tests)
     assert "test_key.py: test_a_lease_is_let_go" in str(caught.value)

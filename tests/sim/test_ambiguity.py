@@ -46,7 +46,7 @@ async def test_a_lost_call_leaves_no_orphan_and_no_leaked_lease(
     assert not etcd.leases()
 
 
-async def test_a_grant_that_was_answered_late_leaves_no_second_lease(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_grant_with_a_late_response_leaves_no_second_lease(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The repeated grant conflicts with its own first attempt: "already exists"."""
     client = etcd.client()
     client.delay("lease_grant", answer=CONFIG.retry * 3)
@@ -57,7 +57,7 @@ async def test_a_grant_that_was_answered_late_leaves_no_second_lease(etcd: FakeE
         assert list(etcd.leases()) == [term.lease_id]
 
 
-async def test_a_join_that_was_done_late_is_found_and_its_token_is_the_keys(
+async def test_a_join_that_was_applied_late_is_found_with_the_token_of_its_key(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The first attempt of the transaction arrives after its timeout, next to the second one."""
@@ -71,7 +71,9 @@ async def test_a_join_that_was_done_late_is_found_and_its_token_is_the_keys(
         assert term.is_valid()
 
 
-async def test_a_join_that_arrives_after_the_end_finds_its_lease_gone(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_join_that_arrives_after_the_end_of_its_lease_creates_no_key(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """When candidacies reused their lease, a late first attempt created the key again in 19 of 30 runs."""
     client = etcd.client()
     client.delay("txn", request=CONFIG.lease)
@@ -85,9 +87,7 @@ async def test_a_join_that_arrives_after_the_end_finds_its_lease_gone(etcd: Fake
     assert not etcd.leases()
 
 
-async def test_with_no_space_a_candidate_waits_and_goes_on_when_there_is_some(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_a_candidate_waits_while_etcd_has_no_space_and_then_joins(etcd: FakeEtcd, clock: VirtualClock) -> None:
     manager = make(etcd, clock)
     etcd.no_space = True
     async with anyio.create_task_group() as group:
@@ -105,7 +105,7 @@ async def test_with_no_space_a_candidate_waits_and_goes_on_when_there_is_some(
     await until(lambda: not etcd.leases())
 
 
-async def test_a_corrupt_cluster_costs_a_candidate_no_stream_and_no_endpoint(clock: VirtualClock) -> None:
+async def test_a_corrupt_cluster_breaks_no_stream_and_switches_no_endpoint(clock: VirtualClock) -> None:
     """All members refuse alike, and each switch would affect another candidate on the connection."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()

@@ -29,7 +29,7 @@ def followers(call: Call) -> list[bytes]:
     return [put.key for one in inner for put in one.success if isinstance(put, Put) and put.ignore_value]
 
 
-async def test_an_attached_key_goes_with_the_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_an_attached_key_is_deleted_with_the_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
     manager = make(etcd, clock)
     async with manager:
         term = await manager.wait_elected()
@@ -56,7 +56,7 @@ async def test_attached_keys_follow_to_the_new_lease(etcd: FakeEtcd, clock: Virt
 
 
 @pytest.mark.parametrize("lost", ["before", "after"])
-async def test_a_key_whose_move_is_not_answered_follows_all_the_same(
+async def test_an_attached_key_whose_move_has_no_response_still_follows(
     etcd: FakeEtcd, clock: VirtualClock, lost: str
 ) -> None:
     """The outage lasts longer than the TTL of the old lease, which is kept alive."""
@@ -75,7 +75,9 @@ async def test_a_key_whose_move_is_not_answered_follows_all_the_same(
         assert term.is_valid()
 
 
-async def test_a_key_that_may_not_be_moved_is_named_and_holds_no_other_up(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_an_attached_key_that_etcd_refuses_to_move_is_named_and_delays_no_other(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     client = etcd.client()
     manager = make(client, clock)
     recorder = Recorder(manager)
@@ -108,7 +110,7 @@ async def test_a_key_that_the_application_deleted_is_not_put_again(etcd: FakeEtc
         assert lease_of(etcd, "data") is None
 
 
-async def test_a_key_that_another_client_has_put_on_its_own_lease_is_left_there(
+async def test_an_attached_key_that_another_client_put_on_its_own_lease_stays_there(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     manager = make(etcd, clock)
@@ -124,7 +126,9 @@ async def test_a_key_that_another_client_has_put_on_its_own_lease_is_left_there(
         assert any("'data'" in str(error) for error in recorder.errors)
 
 
-async def test_nothing_is_left_of_a_term_that_ends_while_its_keys_follow(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_term_that_ends_while_its_keys_follow_leaves_no_key_and_no_lease(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     manager = make(etcd, clock)
     async with manager:
         term = await manager.wait_elected()
@@ -160,7 +164,9 @@ async def test_a_key_that_is_attached_in_the_middle_of_a_move_ends_on_the_new_le
             assert etcd.keys()[b"data"].value == str(moment).encode()
 
 
-async def test_what_cannot_be_attached_is_refused_and_changes_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_key_that_cannot_be_attached_is_refused_and_changes_nothing(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     client = etcd.client()
     manager = make(client, clock)
     async with manager:

@@ -23,7 +23,7 @@ def blocked_for(caplog: pytest.LogCaptureFixture) -> list[float]:
     return [float(match[1]) for match in found if match is not None]
 
 
-async def test_the_deletion_of_the_key_that_is_received_first_is_no_loss_by_others(
+async def test_a_deletion_received_after_the_expiry_counts_as_an_expired_lease(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The watch wakes the loop together with the ticker, and may run first."""
@@ -73,7 +73,7 @@ async def test_a_waiting_candidate_reports_the_same(
     assert len(blocked_for(caplog)) == 1
 
 
-async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_has_lost_its_lease_before(
+async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_lost_its_lease_by_expiry(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The response to its join is lost. It reads its key long after etcd has deleted it."""
@@ -98,7 +98,7 @@ async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_has_lost_i
 
 
 @pytest.mark.parametrize("way", ["stop", "resign"])
-async def test_a_leader_that_stops_or_resigns_past_the_deadline_has_already_lost(
+async def test_a_leader_that_stops_or_resigns_past_the_deadline_lost_by_expiry(
     etcd: FakeEtcd, clock: VirtualClock, way: str
 ) -> None:
     async with leading(etcd, clock) as (manager, term):
@@ -116,7 +116,7 @@ def stop_etcd(etcd: FakeEtcd, term: Term) -> None:
 
 
 @pytest.mark.parametrize(("act", "reason"), [(delete, LossReason.DELETED), (stop_etcd, LossReason.EXPIRED)])
-async def test_a_loop_that_runs_is_not_blamed(
+async def test_a_running_loop_is_not_reported_as_blocked(
     etcd: FakeEtcd,
     clock: VirtualClock,
     caplog: pytest.LogCaptureFixture,
@@ -134,7 +134,7 @@ async def test_a_loop_that_runs_is_not_blamed(
     assert blocked_for(caplog) == []
 
 
-async def test_a_block_that_is_over_is_not_put_before_a_later_loss(
+async def test_an_earlier_block_of_the_loop_is_not_reported_as_the_cause_of_a_later_loss(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with leading(etcd, clock) as (manager, term):

@@ -33,7 +33,7 @@ def ready(manager: EtcdLeaderManager) -> bool:
     return health.ready
 
 
-async def test_a_candidate_behind_one_warns_once_and_is_not_ready_until_it_is_deleted(
+async def test_a_candidate_behind_a_key_without_a_lease_warns_once_and_is_not_ready_until_it_is_deleted(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     etcd.put(BLOCKER, "x")
@@ -58,7 +58,7 @@ async def test_a_candidate_behind_one_warns_once_and_is_not_ready_until_it_is_de
     assert "no campaign" in manager.health().reason
 
 
-async def test_it_is_found_behind_a_leader_too(
+async def test_a_key_without_a_lease_is_found_behind_a_leader_too(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """After that leader has gone, no candidate would lead."""
@@ -77,7 +77,7 @@ async def test_it_is_found_behind_a_leader_too(
         assert len(warnings(caplog)) == 2, "each process has a log of its own"
 
 
-async def test_each_of_many_candidates_behind_one_reports_it(
+async def test_each_of_many_candidates_behind_a_key_without_a_lease_reports_it(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The candidate right behind the key may belong to another program, or its log may be out of reach."""
@@ -117,7 +117,7 @@ async def test_of_two_keys_without_a_lease_the_second_is_reported_when_the_first
     assert len(warnings(caplog)) == 4
 
 
-async def test_a_candidate_that_is_taken_off_its_lease_is_one(
+async def test_a_candidate_key_that_is_taken_off_its_lease_blocks_the_queue(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Once it is on a lease again, it no longer blocks the queue."""
@@ -146,7 +146,9 @@ REFUSED: dict[str, list[Any]] = {
 
 
 @pytest.mark.parametrize("operations", REFUSED.values(), ids=REFUSED)
-async def test_a_transaction_makes_none(etcd: FakeEtcd, clock: VirtualClock, operations: list[Any]) -> None:
+async def test_a_terms_transaction_cannot_put_a_key_below_the_prefix(
+    etcd: FakeEtcd, clock: VirtualClock, operations: list[Any]
+) -> None:
     async with leading(etcd, clock) as (_, term):
         before = etcd.revision
         for success, failure in ((operations, []), ([], operations)):
@@ -158,7 +160,7 @@ async def test_a_transaction_makes_none(etcd: FakeEtcd, clock: VirtualClock, ope
         assert term.is_valid()
 
 
-async def test_a_transaction_may_put_beside_the_prefix_and_look_and_delete_below_it(
+async def test_a_terms_transaction_may_put_outside_the_prefix_and_read_and_delete_below_it(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     etcd.put(f"{ELECTION}.data", "x")

@@ -153,7 +153,7 @@ async def test_a_waiting_candidate_cancelled_after_any_number_of_steps_leaves_no
 
 
 @pytest.mark.parametrize("way", ["stop", "resign"])
-async def test_a_campaign_cancelled_after_any_number_of_steps_of_its_leaving_leaves_nothing(
+async def test_a_campaign_cancelled_after_any_number_of_steps_of_its_end_leaves_nothing(
     etcd: FakeEtcd, clock: VirtualClock, way: str
 ) -> None:
     over = []
@@ -175,7 +175,7 @@ async def test_a_campaign_cancelled_after_any_number_of_steps_of_its_leaving_lea
     assert all(over[-STEPS // 4 :]), "the story is told to its end"
 
 
-async def test_a_campaign_cancelled_while_messages_are_under_way_leaves_nothing_beyond_the_lease(
+async def test_a_campaign_cancelled_while_messages_are_in_flight_leaves_nothing_beyond_the_lease(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """In the network a request that was sent cannot be cancelled."""
@@ -223,7 +223,7 @@ async def test_a_tasks_own_cancellation_releases_leadership_too(etcd: FakeEtcd, 
 
 
 @pytest.mark.parametrize("entry", ["campaign", "run", "async with"])
-async def test_what_on_ousted_raises_is_not_lost_in_a_cancellation(
+async def test_an_exception_of_on_ousted_is_not_lost_in_a_cancellation(
     etcd: FakeEtcd, clock: VirtualClock, entry: str
 ) -> None:
     manager = make(etcd, clock)
@@ -288,7 +288,7 @@ GONE: dict[str, Callable[[FakeEtcd], object]] = {
 
 @pytest.mark.parametrize("gone", GONE)
 @pytest.mark.parametrize("stage", ["granting", "joining", "waiting", "leading", "renewing", "draining", "releasing"])
-async def test_stop_takes_etcd_at_most_retry_whenever_it_goes(
+async def test_stop_waits_for_etcd_at_most_retry_whenever_etcd_fails(
     etcd: FakeEtcd, clock: VirtualClock, stage: str, gone: str
 ) -> None:
     client = etcd.client()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("late", [0.0, 0.05, 0.2, 0.4])
-async def test_a_cancelled_grant_that_is_done_late_leaves_no_lease(
+async def test_a_cancelled_grant_that_is_applied_late_leaves_no_lease(
     etcd: FakeEtcd, clock: VirtualClock, late: float
 ) -> None:
     """The revocation arrives first and finds no lease. It is repeated for a while."""
@@ -28,7 +28,7 @@ async def test_a_cancelled_grant_that_is_done_late_leaves_no_lease(
     assert not etcd.leases()
 
 
-async def test_a_cancelled_grant_that_is_never_done_holds_up_the_end_for_half_of_retry(
+async def test_a_cancelled_grant_that_is_never_applied_delays_the_end_by_half_of_retry(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
@@ -42,7 +42,7 @@ async def test_a_cancelled_grant_that_is_never_done_holds_up_the_end_for_half_of
     assert client.calls["lease_revoke"] <= 10
 
 
-async def test_a_lease_that_was_seen_and_is_gone_is_requested_once(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_granted_lease_that_has_ended_is_revoked_once(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     manager = make(client, clock)
     async with manager:

@@ -15,7 +15,7 @@ from tests.sim.world import CONFIG, ELECTION, Recorder, leading, make, until
 pytestmark = pytest.mark.anyio
 
 
-async def test_no_term_begins_on_a_lease_that_is_over_even_if_it_was_not_checked_yet(
+async def test_no_term_begins_on_an_expired_lease_even_if_it_was_not_checked_yet(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The machine resumes from suspend, and the first event received is that the candidate is first in the queue."""
@@ -32,7 +32,7 @@ async def test_no_term_begins_on_a_lease_that_is_over_even_if_it_was_not_checked
     assert old not in {term.key for term in recorder.terms}
 
 
-async def test_a_grant_whose_answer_was_lost_is_found_and_taken_back(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_grant_whose_response_was_lost_is_found_and_revoked(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The start of its TTL is unknown, so the lease is not used."""
     client = etcd.client()
     client.lose_answer("lease_grant")
@@ -43,7 +43,7 @@ async def test_a_grant_whose_answer_was_lost_is_found_and_taken_back(etcd: FakeE
         assert list(etcd.leases()) == [term.lease_id]
 
 
-async def test_a_lease_id_of_a_foreign_lease_is_not_taken_over(
+async def test_a_foreign_lease_of_the_same_id_is_not_revoked(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids are drawn at random. A lease of another client must not be revoked."""
@@ -72,7 +72,7 @@ async def test_a_key_taken_off_its_lease_guards_no_write_even_before_its_leader_
         client.resume_watches()
 
 
-async def test_a_join_that_was_done_though_refused_is_found_when_nothing_can_be_written_any_more(
+async def test_a_join_that_was_applied_though_refused_is_found_while_writes_are_refused(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """etcd 3.5 answers "no space" to the very put that it applied. Only a read shows the key."""

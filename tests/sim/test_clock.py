@@ -46,16 +46,16 @@ async def seconds_of_two_leaders(etcd: FakeEtcd, rate: float, config: Config) ->
 
 
 @pytest.mark.parametrize("rate", [0.95, 1.0, 1.05, 1.1])
-async def test_a_clock_that_runs_apart_by_less_than_the_margin_is_safe(etcd: FakeEtcd, rate: float) -> None:
+async def test_a_clock_that_drifts_by_less_than_the_margin_is_safe(etcd: FakeEtcd, rate: float) -> None:
     """A fast clock only ends the term earlier. A slow clock uses up the margin."""
     assert await seconds_of_two_leaders(etcd, rate, MINUTE) == 0
 
 
-async def test_a_larger_margin_carries_a_slower_clock(etcd: FakeEtcd) -> None:
+async def test_a_larger_margin_allows_a_slower_clock(etcd: FakeEtcd) -> None:
     assert await seconds_of_two_leaders(etcd, 0.91, CONFIG) == 0
 
 
-async def test_a_clock_that_runs_apart_by_more_than_the_margin_gives_two_leaders(etcd: FakeEtcd) -> None:
+async def test_a_clock_that_drifts_by_more_than_the_margin_gives_two_leaders(etcd: FakeEtcd) -> None:
     """This is not promised. It shows that the tests above can fail.
 
     57 s on a clock that is 10 % slow are 63.3 s on etcd's clock.
@@ -64,7 +64,7 @@ async def test_a_clock_that_runs_apart_by_more_than_the_margin_gives_two_leaders
 
 
 @pytest.mark.parametrize("rate", [0.9, 1.1])
-async def test_a_clock_that_runs_apart_costs_a_healthy_leader_nothing(etcd: FakeEtcd, rate: float) -> None:
+async def test_clock_drift_does_not_end_a_healthy_term(etcd: FakeEtcd, rate: float) -> None:
     """Every renewal sets a new deadline, so only the drift since the last one counts."""
     manager = make(etcd, VirtualClock(rate), config=MINUTE)
     async with manager:
@@ -75,9 +75,7 @@ async def test_a_clock_that_runs_apart_costs_a_healthy_leader_nothing(etcd: Fake
 
 
 @pytest.mark.parametrize("rate", [0.5, 0.9, 0.99])
-async def test_a_clock_slower_than_the_loops_is_not_read_again_and_again_while_no_time_passes(
-    etcd: FakeEtcd, rate: float
-) -> None:
+async def test_a_clock_slower_than_the_loops_does_not_make_the_loop_spin(etcd: FakeEtcd, rate: float) -> None:
     """The rest is slept on the loop's clock, and so shrinks from check to check.
 
     Once it is too short to advance the loop's time, the next check would find the same rest. An error from the clock
@@ -197,7 +195,7 @@ async def test_a_process_stopped_past_its_lease_is_not_leader_on_the_first_check
 
 
 @pytest.mark.parametrize("years", [-10, 10])
-async def test_a_wall_clock_that_jumps_changes_nothing_but_what_is_shown(
+async def test_a_jump_of_the_wall_clock_changes_displayed_times_only(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, years: int
 ) -> None:
     """`elected_at` is for display. In other libraries a step of the wall clock ends or extends leadership."""
@@ -225,7 +223,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing_but_what_is_shown(
         assert again.remaining() == pytest.approx(CONFIG.lease - CONFIG.margin, abs=0.1)
 
 
-async def test_by_default_it_is_the_clock_that_counts_suspend(etcd: FakeEtcd, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_default_clock_counts_suspend(etcd: FakeEtcd, monkeypatch: pytest.MonkeyPatch) -> None:
     """`time.monotonic` and both loops' clocks stand still in suspend."""
     if not hasattr(time, "CLOCK_BOOTTIME"):
         pytest.skip("no CLOCK_BOOTTIME here")

@@ -51,7 +51,7 @@ FIRST: dict[str, tuple[Act, type[EtcdLeaderError]]] = {
 
 @pytest.mark.parametrize("how", FIRST)
 @pytest.mark.parametrize("place", ["work", "on_elected", "on_error"])
-async def test_a_refusal_that_comes_before_the_event_of_the_loss_is_a_loss_too(
+async def test_a_refusal_received_before_the_event_of_the_loss_counts_as_a_loss(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture, place: str, how: str
 ) -> None:
     act, kind = FIRST[how]
@@ -84,7 +84,7 @@ async def test_a_refusal_that_comes_before_the_event_of_the_loss_is_a_loss_too(
         assert [error for error in told if isinstance(error, kind)]
 
 
-async def test_a_leading_block_that_is_refused_before_the_event_of_the_loss_raises_that_it_has_lost_leadership(
+async def test_a_leading_block_that_is_refused_before_the_event_of_the_loss_raises_leadership_lost(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client("a")
@@ -119,7 +119,7 @@ async def test_a_refusal_in_a_term_that_etcd_does_not_confirm_in_time_ends_the_c
 
 
 @pytest.mark.parametrize("way", ["stop", "resign", "loss"])
-async def test_a_term_that_ends_while_etcd_is_asked_to_confirm_it_ends_as_always(
+async def test_a_term_that_ends_while_it_is_being_confirmed_ends_normally(
     etcd: FakeEtcd, clock: VirtualClock, way: str
 ) -> None:
     client = etcd.client("a")

@@ -24,12 +24,12 @@ from tests.sim.fake_watch import watch_k
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_client_is_the_port(etcd: FakeEtcd) -> None:
+async def test_a_client_of_the_fake_implements_the_port(etcd: FakeEtcd) -> None:
     """This is how managers recognise it."""
     assert isinstance(etcd.client(), EtcdApi)
 
 
-async def test_the_fake_is_a_client_itself(etcd: FakeEtcd) -> None:
+async def test_the_fake_implements_the_port(etcd: FakeEtcd) -> None:
     """It serves tests that need no network faults."""
     api: EtcdApi = etcd
     assert isinstance(api, EtcdApi)
@@ -37,7 +37,7 @@ async def test_the_fake_is_a_client_itself(etcd: FakeEtcd) -> None:
     assert list(etcd.keys()) == [b"k"]
 
 
-async def test_what_the_body_raises_comes_out_as_itself() -> None:
+async def test_an_exception_in_the_body_is_raised_unchanged() -> None:
     """If a failed assertion were raised in a group, the failure would be hidden."""
     with pytest.raises(ZeroDivisionError):
         async with FakeEtcd():
@@ -52,7 +52,7 @@ async def test_a_fake_that_is_not_open_is_unavailable() -> None:
         await client.range(Range(b"k"), timeout=1)
 
 
-async def test_calls_are_counted_as_they_leave(etcd: FakeEtcd) -> None:
+async def test_calls_are_counted_when_they_are_sent(etcd: FakeEtcd) -> None:
     """The cost of the protocol is stated in requests. A keep-alive is one request for each lease."""
     client = etcd.client()
     etcd.grant(1, 10)
@@ -86,7 +86,7 @@ async def test_a_commit_hook_runs_before_any_watch_receives_the_commit(etcd: Fak
     assert told == [WatchCreated, put, WatchEvents, delete, WatchEvents]
 
 
-async def test_hooks_act_between_arrival_and_answer(etcd: FakeEtcd) -> None:
+async def test_hooks_run_between_arrival_and_response(etcd: FakeEtcd) -> None:
     """Schedules depend on hooks: an action must happen just before or just after a request is applied."""
     client = etcd.client("alice")
     seen: list[tuple[str, str, str, int]] = []
@@ -100,7 +100,7 @@ async def test_hooks_act_between_arrival_and_answer(etcd: FakeEtcd) -> None:
     assert seen == [("alice", "txn", "before", 1), ("alice", "txn", "after", 2)]
 
 
-async def test_what_a_hook_raises_reaches_its_call(etcd: FakeEtcd) -> None:
+async def test_an_exception_of_a_hook_is_raised_by_its_call(etcd: FakeEtcd) -> None:
     """An assertion in a hook must fail the test, and not hang it."""
 
     def hook(call: Call) -> None:
@@ -113,7 +113,7 @@ async def test_what_a_hook_raises_reaches_its_call(etcd: FakeEtcd) -> None:
     await client.txn([], [], timeout=1)
 
 
-async def test_what_a_hook_raises_at_a_message_of_a_stream_is_raised_when_the_fake_is_left() -> None:
+async def test_an_exception_of_a_hook_for_a_stream_is_raised_when_the_fake_closes() -> None:
     """A stream carries many calls, and the client only handles errors from etcd."""
 
     def hook(call: Call) -> None:
@@ -127,7 +127,7 @@ async def test_what_a_hook_raises_at_a_message_of_a_stream_is_raised_when_the_fa
                 await etcd.client().lease_keep_alive([7], timeout=1)
 
 
-async def test_what_a_sink_raises_is_raised_when_the_fake_is_left() -> None:
+async def test_an_exception_of_a_sink_is_raised_when_the_fake_closes() -> None:
     """No caller waits for a watch, and the error must not be lost."""
 
     def sink(message: WatchMessage) -> None:
@@ -139,7 +139,7 @@ async def test_what_a_sink_raises_is_raised_when_the_fake_is_left() -> None:
             await anyio.sleep(1)
 
 
-async def test_a_lease_expires_within_half_a_second_and_takes_its_keys(etcd: FakeEtcd) -> None:
+async def test_a_lease_expires_within_half_a_second_with_its_keys(etcd: FakeEtcd) -> None:
     """etcd checks every 500 ms. Leadership is free no earlier than the end of its lease."""
     await anyio.sleep(0.2)
     started = anyio.current_time()
@@ -210,7 +210,7 @@ async def test_no_lease_expires_while_etcd_has_no_leader(etcd: FakeEtcd) -> None
     assert etcd.leases() == {}
 
 
-async def test_a_restored_backup_takes_revision_and_term_back(etcd: FakeEtcd) -> None:
+async def test_a_restored_backup_resets_revision_and_term(etcd: FakeEtcd) -> None:
     """It also restores leases that had ended. The watch reports none of this."""
     client = etcd.client()
     etcd.grant(7, 10)
@@ -225,7 +225,7 @@ async def test_a_restored_backup_takes_revision_and_term_back(etcd: FakeEtcd) ->
     assert etcd.leases()[7] == pytest.approx(11)
 
 
-async def test_a_wiped_etcd_looks_the_same_but_for_its_revision(etcd: FakeEtcd) -> None:
+async def test_a_wiped_etcd_differs_only_in_its_revision(etcd: FakeEtcd) -> None:
     """Cluster id, member id and raft term stay the same (measured)."""
     client = etcd.client()
     before = (await client.txn([], [Put(b"k")], timeout=1)).header
@@ -239,7 +239,7 @@ async def test_a_wiped_etcd_looks_the_same_but_for_its_revision(etcd: FakeEtcd) 
     assert (before.revision, after.revision) == (2, 1)
 
 
-async def test_a_watch_that_was_left_behind_by_compaction_is_cancelled(etcd: FakeEtcd) -> None:
+async def test_a_watch_at_a_compacted_revision_is_cancelled(etcd: FakeEtcd) -> None:
     """It cannot continue without a gap."""
     client = etcd.client()
     got = watch_k(client)
@@ -259,7 +259,7 @@ async def test_a_watch_that_was_left_behind_by_compaction_is_cancelled(etcd: Fak
     assert got[-1] is message
 
 
-async def test_an_id_that_is_taken_and_a_lease_that_is_gone_are_distinguished(etcd: FakeEtcd) -> None:
+async def test_an_existing_lease_id_and_a_missing_lease_are_distinguished(etcd: FakeEtcd) -> None:
     """Candidates use these two errors to resolve lost responses."""
     client = etcd.client()
     etcd.grant(7, 10)

@@ -39,7 +39,7 @@ async def test_the_last_member_leads_until_the_leader_changes() -> None:
         assert etcd.raft_term == 5
 
 
-async def test_a_member_that_is_not_well_is_not_elected() -> None:
+async def test_an_unhealthy_member_is_not_elected() -> None:
     async with FakeEtcd(members=3) as etcd:
         first, second, third = etcd.members
         first.freeze()
@@ -52,7 +52,7 @@ async def test_a_member_that_is_not_well_is_not_elected() -> None:
         assert etcd.leader is second, "no other member can lead"
 
 
-async def test_a_member_that_the_fake_does_not_show_leads_where_no_member_can(etcd: FakeEtcd) -> None:
+async def test_a_hidden_member_leads_if_no_other_can(etcd: FakeEtcd) -> None:
     """Such a cluster continues for the clients of its only member once that member recovers."""
     etcd.members[0].freeze()
     etcd.change_leader()
@@ -63,7 +63,7 @@ async def test_a_member_that_the_fake_does_not_show_leads_where_no_member_can(et
 
 
 @pytest.mark.parametrize("state", ["frozen", "killed"])
-async def test_nothing_is_agreed_on_while_the_leader_is_away(state: str) -> None:
+async def test_no_request_succeeds_while_the_leader_is_frozen_or_killed(state: str) -> None:
     """No lease expires either, until another leader is elected."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
@@ -96,7 +96,7 @@ async def test_a_leader_that_was_killed_recovers_as_a_follower() -> None:
         assert etcd.raft_term == 4
 
 
-async def test_a_leader_that_wakes_up_without_an_election_leads_on_and_expires_what_is_due() -> None:
+async def test_a_leader_that_wakes_up_without_an_election_still_leads_and_expires_due_leases() -> None:
     async with FakeEtcd(members=3) as etcd:
         leader = leader_of(etcd)
         etcd.grant(7, 2)
@@ -254,7 +254,7 @@ async def test_revocations_by_a_stale_lessor_do_not_reach_a_restored_backup() ->
         assert 7 in etcd.leases()
 
 
-async def test_the_mistake_can_be_turned_off() -> None:
+async def test_the_revocations_of_a_woken_leader_can_be_switched_off() -> None:
     """etcd 3.5.13 to 3.5.15 behave like this."""
     async with FakeEtcd(members=2) as etcd:
         leader = leader_of(etcd)

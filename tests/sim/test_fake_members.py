@@ -18,7 +18,7 @@ from tests.sim.fake_watch import revisions, watch_k
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_deposed_leader_acknowledges_a_lease_that_is_gone() -> None:
+async def test_a_deposed_leader_acknowledges_a_lease_that_has_ended() -> None:
     """This was measured on real etcd. It is why a keep-alive alone proves nothing."""
     async with FakeEtcd(members=2) as etcd:
         old = etcd.client("old", endpoints=etcd.members[:1])
@@ -53,7 +53,7 @@ async def test_an_acknowledgement_by_a_deposed_leader_can_outlive_the_lease() ->
         assert etcd.leases()[7] + anyio.current_time() - (sent_at + ttl) == pytest.approx(-0.9)
 
 
-async def test_writes_to_a_deposed_leader_come_to_nothing() -> None:
+async def test_writes_to_a_deposed_leader_fail() -> None:
     """This holds even after it has detected its successor."""
     async with FakeEtcd(members=2) as etcd:
         old = etcd.client("old", endpoints=etcd.members[:1])
@@ -107,7 +107,7 @@ async def test_a_frozen_member_sends_nothing(etcd: FakeEtcd) -> None:
     assert revisions(got) == [2]
 
 
-async def test_a_client_leaves_a_dead_member_when_a_stream_breaks_or_it_is_switched() -> None:
+async def test_a_client_switches_from_a_dead_member_when_a_stream_breaks_or_a_caller_reports_it() -> None:
     """The first caller that detects it switches. The streams follow."""
     async with FakeEtcd(members=2) as etcd:
         client = etcd.client()
@@ -127,7 +127,7 @@ async def test_a_client_leaves_a_dead_member_when_a_stream_breaks_or_it_is_switc
         assert anyio.current_time() == started
 
 
-async def test_an_etcd_that_is_down_fails_at_once_and_comes_back_with_its_data(etcd: FakeEtcd) -> None:
+async def test_an_etcd_that_is_down_fails_at_once_and_recovers_with_its_data(etcd: FakeEtcd) -> None:
     """Leases get their full time when it recovers."""
     client = etcd.client()
     got = watch_k(client)

@@ -22,7 +22,7 @@ from tests.sim.fake_watch import revisions, watch_k
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_lost_request_does_nothing_and_a_lost_answer_has_done_it(etcd: FakeEtcd) -> None:
+async def test_a_lost_request_is_not_applied_and_a_request_with_a_lost_response_is(etcd: FakeEtcd) -> None:
     """The caller cannot distinguish the two cases."""
     client = etcd.client()
     started = anyio.current_time()
@@ -36,7 +36,7 @@ async def test_a_lost_request_does_nothing_and_a_lost_answer_has_done_it(etcd: F
     assert list(etcd.keys()) == [b"k/answer"]
 
 
-async def test_a_fault_hits_as_many_calls_of_its_kind_as_were_ordered(etcd: FakeEtcd) -> None:
+async def test_a_fault_hits_the_ordered_number_of_calls_of_its_kind(etcd: FakeEtcd) -> None:
     """Otherwise a schedule would hit other calls than intended."""
     client = etcd.client()
     client.fail("txn", EtcdUnavailableError("first"))
@@ -50,7 +50,7 @@ async def test_a_fault_hits_as_many_calls_of_its_kind_as_were_ordered(etcd: Fake
     await client.txn([], [], timeout=1)
 
 
-async def test_an_error_may_come_after_the_deed(etcd: FakeEtcd) -> None:
+async def test_a_request_may_be_applied_and_fail(etcd: FakeEtcd) -> None:
     """etcd 3.5 answers "no space" to the very put that it applied."""
     client = etcd.client()
     client.fail("txn", EtcdUnavailableError("database space exceeded"), applied=True)
@@ -59,7 +59,7 @@ async def test_an_error_may_come_after_the_deed(etcd: FakeEtcd) -> None:
     assert list(etcd.keys()) == [b"k"]
 
 
-async def test_what_was_sent_stays_sent(etcd: FakeEtcd) -> None:
+async def test_a_request_is_applied_although_its_caller_gave_up(etcd: FakeEtcd) -> None:
     """A caller that gives up does not cancel its request."""
     client = etcd.client()
     client.delay("txn", request=30)
@@ -71,7 +71,7 @@ async def test_what_was_sent_stays_sent(etcd: FakeEtcd) -> None:
     assert list(etcd.keys()) == [b"k"]
 
 
-async def test_latency_is_paid_each_way(etcd: FakeEtcd) -> None:
+async def test_latency_applies_in_each_direction(etcd: FakeEtcd) -> None:
     """A request that is applied late is another fault than a late response."""
     client = etcd.client()
     client.latency = 0.5
@@ -81,7 +81,7 @@ async def test_latency_is_paid_each_way(etcd: FakeEtcd) -> None:
     assert anyio.current_time() - started == pytest.approx(1)
 
 
-async def test_a_seed_gives_the_same_latencies_again() -> None:
+async def test_a_seed_repeats_the_same_latencies() -> None:
     """A failing schedule must be reproducible."""
 
     async def run(seed: int) -> list[float]:
@@ -98,7 +98,7 @@ async def test_a_seed_gives_the_same_latencies_again() -> None:
     assert await run(1) == await run(1) != await run(2)
 
 
-async def test_a_partition_holds_one_client_and_loses_what_was_given_up(etcd: FakeEtcd) -> None:
+async def test_a_partition_delays_one_client_and_drops_abandoned_requests(etcd: FakeEtcd) -> None:
     """The other clients continue. A request that its caller gave up is not delivered late."""
     alice, bob = etcd.client("alice"), etcd.client("bob")
     alice.partition()
@@ -111,7 +111,7 @@ async def test_a_partition_holds_one_client_and_loses_what_was_given_up(etcd: Fa
     await alice.txn([], [Put(b"k/alice")], timeout=3)
 
 
-async def test_no_space_refuses_what_needs_room(etcd: FakeEtcd) -> None:
+async def test_no_space_refuses_puts_and_grants(etcd: FakeEtcd) -> None:
     """All other requests succeed: a leader keeps its lease, and can release it."""
     client = etcd.client()
     await client.lease_grant(10, 7, timeout=1)
@@ -125,7 +125,7 @@ async def test_no_space_refuses_what_needs_room(etcd: FakeEtcd) -> None:
     await client.lease_revoke(7, timeout=1)
 
 
-async def test_a_broken_stream_goes_on_from_the_next_revision(etcd: FakeEtcd) -> None:
+async def test_a_broken_stream_resumes_at_the_next_revision(etcd: FakeEtcd) -> None:
     """No event in between is missed, and none is delivered twice."""
     client = etcd.client()
     got = watch_k(client)
@@ -143,7 +143,7 @@ async def test_a_broken_stream_goes_on_from_the_next_revision(etcd: FakeEtcd) ->
     assert revisions(got) == [2, 3, 4]
 
 
-async def test_a_stalled_watch_is_silent_and_then_brings_it_all(etcd: FakeEtcd) -> None:
+async def test_a_stalled_watch_is_silent_and_delivers_all_events_later(etcd: FakeEtcd) -> None:
     """All other calls succeed. Only a new stream, if it can be created, reveals the fault."""
     client = etcd.client()
     got = watch_k(client, timeout=400)
@@ -195,7 +195,7 @@ async def test_a_closed_watch_delivers_no_more_events(etcd: FakeEtcd) -> None:
     assert got == [WatchCreated(1)]
 
 
-async def test_a_sink_is_never_called_from_insidewatch_k(etcd: FakeEtcd) -> None:
+async def test_a_sink_is_never_called_from_inside_the_call_of_watch(etcd: FakeEtcd) -> None:
     """The port requires it, because its users have not stored the handle yet."""
     got = watch_k(etcd.client())
     assert got == []
@@ -226,7 +226,7 @@ async def test_a_keep_alive_that_times_out_ends_the_stream_for_all(etcd: FakeEtc
     assert ended[2] - started == pytest.approx(2)
 
 
-async def test_a_lease_without_an_answer_is_missing_from_the_rest(etcd: FakeEtcd) -> None:
+async def test_a_lease_without_a_response_is_missing_among_the_others(etcd: FakeEtcd) -> None:
     """One lost message costs one lease its renewal."""
     client = etcd.client()
     etcd.grant(1, 60)
@@ -257,7 +257,7 @@ async def test_a_connection_that_is_closed_ends_its_calls(etcd: FakeEtcd) -> Non
 
 
 @pytest.mark.parametrize("seed", range(20))
-async def test_the_end_of_a_stream_comes_after_what_was_answered_before(seed: int) -> None:
+async def test_the_end_of_a_stream_is_received_after_earlier_responses(seed: int) -> None:
     """As on HTTP/2, the trailers follow the data. So the oldest unanswered lease is the refused one."""
     async with FakeEtcd(seed=seed) as etcd:
         client = etcd.client()
@@ -271,7 +271,7 @@ async def test_the_end_of_a_stream_comes_after_what_was_answered_before(seed: in
         assert list(answers.errors) == [8]
 
 
-async def test_what_is_behind_a_failed_keep_alive_on_its_stream_is_not_served(etcd: FakeEtcd) -> None:
+async def test_keep_alives_behind_a_failed_one_on_its_stream_are_not_served(etcd: FakeEtcd) -> None:
     """etcd closes the stream, so an unanswered keep-alive must not be trusted."""
     client = etcd.client()
     for lease_id in (7, 8, 9):
@@ -285,7 +285,7 @@ async def test_what_is_behind_a_failed_keep_alive_on_its_stream_is_not_served(et
     assert max(etcd.leases().values()) < 5
 
 
-async def test_a_fake_that_was_left_may_be_entered_again() -> None:
+async def test_a_closed_fake_may_be_opened_again() -> None:
     """Each time it still has its data, and it opens new connections."""
     etcd = FakeEtcd()
     for number in range(2):

@@ -112,7 +112,7 @@ async def test_a_watch_reports_the_old_term_after_a_catch_up_by_snapshot_and_the
 
 
 @pytest.mark.parametrize("read", READS)
-async def test_no_read_and_no_keep_alive_brings_a_member_to_the_term_in_force(read: str) -> None:
+async def test_reads_and_keep_alives_do_not_update_a_members_term(read: str) -> None:
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
         etcd.grant(LEASE, 60)
@@ -123,7 +123,7 @@ async def test_no_read_and_no_keep_alive_brings_a_member_to_the_term_in_force(re
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-async def test_each_entry_brings_a_member_to_the_term_in_force_for_any_proposer(entry: str) -> None:
+async def test_an_entry_of_any_proposer_updates_a_members_term(entry: str) -> None:
     async with FakeEtcd(members=3) as etcd:
         clients = {number: etcd.client(endpoints=[etcd.members[number]]) for number in (0, 1)}
         for number, client in clients.items():

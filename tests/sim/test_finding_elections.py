@@ -40,7 +40,7 @@ async def test_an_election_is_found_by_a_key_that_is_named_after_its_lease(etcd:
     assert await found(etcd, "rep") == ["reports/nightly"]
 
 
-async def test_what_is_only_named_like_a_candidate_is_none(etcd: FakeEtcd) -> None:
+async def test_a_key_that_only_has_the_name_of_a_candidate_is_none(etcd: FakeEtcd) -> None:
     etcd.grant(0x4F, 60)
     etcd.put("settings/4f", "no lease")
     etcd.put("cache/beef", "the lease of another", lease=0x4F)
@@ -50,13 +50,13 @@ async def test_what_is_only_named_like_a_candidate_is_none(etcd: FakeEtcd) -> No
     assert await found(etcd) == []
 
 
-async def test_thousands_are_found_page_by_page_and_in_transactions_of_a_size_that_etcd_takes(etcd: FakeEtcd) -> None:
+async def test_thousands_are_found_in_pages_and_in_transactions_of_an_allowed_size(etcd: FakeEtcd) -> None:
     for number in range(1, 2501):
         candidate(etcd, f"e{number:04}", number)
     assert await found(etcd) == [f"e{number:04}" for number in range(1, 2501)]
 
 
-async def test_a_key_that_has_moved_to_another_lease_is_not_odd_and_its_election_is_found(
+async def test_a_key_that_has_moved_to_another_lease_is_no_anomaly_and_its_election_is_found(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """An operator who took it for a stray key would delete a leader's key."""
@@ -71,7 +71,7 @@ async def test_a_key_that_has_moved_to_another_lease_is_not_odd_and_its_election
 
 
 @pytest.mark.parametrize("name", ["somebody", "004f", "4F", "12345678901234567"])
-async def test_a_key_that_was_put_again_is_odd_where_no_lease_can_have_given_it_its_name(
+async def test_a_key_that_was_put_again_is_an_anomaly_if_its_name_cannot_be_a_lease_id(
     etcd: FakeEtcd, name: str
 ) -> None:
     etcd.grant(0x5F, 60)

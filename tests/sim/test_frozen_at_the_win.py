@@ -16,7 +16,7 @@ from tests.sim.world import CONFIG, make
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_term_that_is_over_before_it_began_is_reported_in_order(
+async def test_a_term_that_has_expired_before_it_begins_is_reported_in_order(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     frozen: list[None] = []

@@ -69,7 +69,7 @@ async def test_a_hand_over_in_the_middle_of_a_move_has_one_leader_at_a_time(
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_freeze_in_the_middle_of_a_move_that_is_longer_than_the_trust_ends_the_term(
+async def test_a_freeze_past_the_deadline_in_the_middle_of_a_move_ends_the_term(
     etcd: FakeEtcd, clock: VirtualClock, moment: str
 ) -> None:
     async def freeze(call: Call) -> None:
@@ -90,7 +90,7 @@ async def test_a_freeze_in_the_middle_of_a_move_that_is_longer_than_the_trust_en
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_a_freeze_in_the_middle_of_a_move_that_is_shorter_than_the_trust_costs_nothing(
+async def test_a_freeze_until_before_the_deadline_in_the_middle_of_a_move_ends_no_term(
     etcd: FakeEtcd, clock: VirtualClock, moment: str
 ) -> None:
     async def freeze(call: Call) -> None:

@@ -56,7 +56,7 @@ async def test_cancelling_all_tasks_of_the_loop_does_not_release_under_work_that
     assert seen == [True] * 10
 
 
-async def test_a_log_that_raises_costs_the_term_and_never_gives_two_leaders(
+async def test_a_log_handler_that_raises_ends_the_term_and_never_gives_two_leaders(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The term ends before leadership is released, on every path."""
@@ -96,7 +96,7 @@ async def test_a_log_that_raises_costs_the_term_and_never_gives_two_leaders(
     assert first.status is not LeaderStatus.ELECTED
 
 
-async def test_watches_that_are_never_created_are_one_outage_while_all_else_works(
+async def test_watches_that_are_never_created_are_one_outage_while_all_other_calls_succeed(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "etcdleader")
@@ -115,7 +115,7 @@ async def test_watches_that_are_never_created_are_one_outage_while_all_else_work
         await until(lambda: any("etcd connection restored" in record.message for record in caplog.records))
 
 
-async def test_a_task_that_was_started_in_a_block_that_is_left_waits_for_the_end_of_the_work(
+async def test_stop_in_a_task_that_outlives_its_leading_block_waits_for_the_work(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """It no longer runs in the block, so it may wait. It must, because work of the term still runs."""

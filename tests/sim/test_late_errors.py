@@ -98,7 +98,7 @@ async def test_the_candidate_queues_again_and_the_error_is_reported(
 
 
 @pytest.mark.parametrize("how", LATE)
-async def test_after_stop_the_campaign_returns_as_always(etcd: FakeEtcd, clock: VirtualClock, how: str) -> None:
+async def test_after_stop_the_campaign_returns_normally(etcd: FakeEtcd, clock: VirtualClock, how: str) -> None:
     manager = make(etcd, clock)
     results: list[object] = []
 
@@ -140,9 +140,7 @@ async def test_any_other_exception_still_ends_the_campaign(
 
 
 @pytest.mark.parametrize("place", ["work", "on_elected", "on_error"])
-async def test_the_same_errors_in_a_term_that_goes_on_end_the_campaign(
-    etcd: FakeEtcd, clock: VirtualClock, place: str
-) -> None:
+async def test_the_same_errors_during_a_term_end_the_campaign(etcd: FakeEtcd, clock: VirtualClock, place: str) -> None:
     """There the token is refused although this leader leads, or the error comes from another election."""
     manager, other = make(etcd, clock), make(etcd, clock, "b", election="other")
     async with other:
@@ -163,7 +161,7 @@ async def test_the_same_errors_in_a_term_that_goes_on_end_the_campaign(
         manager = make(etcd, clock)
 
 
-async def test_a_callback_for_errors_that_fails_so_is_not_called_for_that_again(
+async def test_an_error_callback_that_fails_like_this_is_not_called_for_its_own_error(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     manager = make(etcd, clock)
@@ -188,9 +186,7 @@ async def test_a_callback_for_errors_that_fails_so_is_not_called_for_that_again(
     assert sum("after the end of its term" in record.message for record in caplog.records) >= 2
 
 
-async def test_a_leading_block_that_writes_late_raises_that_it_has_lost_leadership(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_a_leading_block_that_writes_late_raises_leadership_lost(etcd: FakeEtcd, clock: VirtualClock) -> None:
     manager = make(etcd, clock)
     async with manager:
         for act in (write_through_a_gate, LATE["extend()"][0]):

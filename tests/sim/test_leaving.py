@@ -58,7 +58,7 @@ WAYS: dict[Way, LossReason] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_each_way_out_releases_last(etcd: FakeEtcd, clock: VirtualClock, way: Way) -> None:
+async def test_each_end_of_a_campaign_releases_last(etcd: FakeEtcd, clock: VirtualClock, way: Way) -> None:
     """The lease is renewed while the work cleans up. One request releases it after on_ousted."""
     manager = make(etcd, clock)
     order: list[str] = []
@@ -113,7 +113,7 @@ async def test_each_way_out_releases_last(etcd: FakeEtcd, clock: VirtualClock, w
 
 
 @pytest.mark.parametrize("gone", ["frozen", "down"])
-async def test_stop_is_bounded_when_etcd_is_gone(etcd: FakeEtcd, clock: VirtualClock, gone: str) -> None:
+async def test_stop_is_bounded_if_etcd_does_not_respond(etcd: FakeEtcd, clock: VirtualClock, gone: str) -> None:
     manager = make(etcd, clock)
     async with anyio.create_task_group() as group:
         group.start_soon(manager.campaign)
@@ -146,7 +146,7 @@ async def test_a_candidate_that_waits_stops_at_once_and_leaves_nothing(
         group.cancel_scope.cancel()
 
 
-async def test_stop_while_etcd_never_answered_ends_the_campaign(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_stop_ends_a_campaign_that_never_received_a_response(etcd: FakeEtcd, clock: VirtualClock) -> None:
     etcd.stop()
     manager = make(etcd, clock)
     errors: list[object] = []
@@ -247,7 +247,7 @@ async def test_a_stop_at_the_moment_of_the_election_ends_the_campaign(
         assert not etcd.leases()
 
 
-async def test_a_callback_for_errors_that_hangs_holds_the_end_up_for_no_longer_than_retry(
+async def test_an_error_callback_that_hangs_delays_the_end_by_retry_at_most(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
@@ -270,9 +270,7 @@ async def test_a_callback_for_errors_that_hangs_holds_the_end_up_for_no_longer_t
     assert not etcd.leases()
 
 
-async def test_a_callback_for_errors_that_raises_while_leading_ends_the_term(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_an_error_callback_that_raises_ends_the_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     manager = make(client, clock)
     terms: list[Term] = []
@@ -294,7 +292,7 @@ async def test_a_callback_for_errors_that_raises_while_leading_ends_the_term(
     assert not etcd.leases()
 
 
-async def test_work_that_returns_after_its_term_is_over_has_not_done_it(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_work_that_returns_after_its_term_runs_again(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """``while term.is_valid()`` ends like this. The next term does the work again."""
     manager = make(etcd, clock)
 

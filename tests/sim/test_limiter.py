@@ -18,7 +18,7 @@ async def settled() -> None:
         await anyio.lowlevel.checkpoint()
 
 
-async def test_they_go_in_the_order_in_which_they_came(anyio_backend: object) -> None:
+async def test_callers_are_admitted_in_the_order_of_their_arrival(anyio_backend: object) -> None:
     limiter, gone = FairLimiter(2), []
 
     async def go(number: int) -> None:
@@ -37,7 +37,7 @@ async def test_they_go_in_the_order_in_which_they_came(anyio_backend: object) ->
 
 
 @pytest.mark.parametrize("moment", ["before its turn", "in the moment of its turn"])
-async def test_a_cancelled_waiter_costs_no_other_its_turn(anyio_backend: object, moment: str) -> None:
+async def test_a_cancelled_waiter_does_not_block_the_others(anyio_backend: object, moment: str) -> None:
     limiter, gone = FairLimiter(1), []
     assert await limiter.acquire()
 
@@ -86,7 +86,7 @@ async def test_the_wait_limit_is_counted_from_the_last_progress(anyio_backend: o
     assert await limiter.acquire(0.0)
 
 
-async def test_a_larger_capacity_wakes_as_many_as_it_has_room_for_in_their_order(anyio_backend: object) -> None:
+async def test_a_larger_capacity_wakes_as_many_waiters_as_it_admits_in_order(anyio_backend: object) -> None:
     limiter, gone = FairLimiter(0), []
 
     async def go(number: int) -> None:

@@ -34,9 +34,7 @@ def take_off_its_lease(etcd: FakeEtcd, term: Term) -> None:
 
 
 @pytest.mark.parametrize("act", [delete, revoke, overwrite, take_off_its_lease])
-async def test_what_is_done_to_the_key_by_hand_ends_the_term_at_once(
-    etcd: FakeEtcd, clock: VirtualClock, act: Act
-) -> None:
+async def test_a_change_of_the_key_by_hand_ends_the_term_at_once(etcd: FakeEtcd, clock: VirtualClock, act: Act) -> None:
     manager = make(etcd, clock)
     recorder = Recorder(manager)
     async with manager:
@@ -73,7 +71,7 @@ async def test_a_leader_without_responses_from_etcd_stops_a_margin_before_the_le
     assert [type(error).__name__ for error in recorder.errors] == ["EtcdUnavailableError"]
 
 
-async def test_one_lost_renewal_costs_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_one_lost_renewal_ends_no_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with leading(etcd, clock) as (_, term):
         for _ in range(10):
             etcd.members[0].freeze()
@@ -110,7 +108,7 @@ async def test_a_deposed_etcd_leader_extends_nothing(clock: VirtualClock) -> Non
             assert not term.is_valid()
 
 
-async def test_a_key_that_went_while_the_watch_was_stalled_is_found_by_the_next_renewal(
+async def test_a_key_deleted_while_the_watch_was_stalled_is_detected_by_the_next_renewal(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
@@ -122,7 +120,7 @@ async def test_a_key_that_went_while_the_watch_was_stalled_is_found_by_the_next_
         assert term.loss_reason is LossReason.DELETED
 
 
-async def test_a_cluster_that_went_back_in_time_ends_the_campaign(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_regression_of_the_cluster_ends_the_campaign(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Tokens would start again from lower numbers, so an operator must check it."""
     manager = make(etcd, clock)
     etcd.put("other", "x")

@@ -14,7 +14,7 @@ from tests.sim.world import CONFIG, Recorder, make, until
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_is_due_at_once_goes_out_in_rounds_that_fit_into_one_read_each(
+async def test_renewals_due_at_once_are_sent_in_rounds_that_fit_into_one_read_each(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
@@ -30,7 +30,7 @@ async def test_what_is_due_at_once_goes_out_in_rounds_that_fit_into_one_read_eac
         assert tokens(managers) == led
 
 
-async def test_what_is_due_soon_goes_along_with_what_is_due(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_renewals_due_soon_join_a_round_that_is_due(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """A hundred leases, a fiftieth of a second apart, are renewed in ten rounds in two seconds, not in a hundred."""
     client = etcd.client()
     async with leaders(client, clock, 100, apart=CONFIG.renew / 100) as managers:
@@ -43,7 +43,7 @@ async def test_what_is_due_soon_goes_along_with_what_is_due(etcd: FakeEtcd, cloc
 
 
 @pytest.mark.parametrize("reason", [LossReason.DELETED, LossReason.REVOKED])
-async def test_one_key_or_lease_that_is_gone_among_many_ends_its_own_term_though_no_watch_reports_it(
+async def test_one_deleted_key_or_lease_among_many_ends_its_own_term_without_a_watch_event(
     etcd: FakeEtcd, clock: VirtualClock, reason: LossReason
 ) -> None:
     client = etcd.client()
@@ -62,7 +62,7 @@ async def test_one_key_or_lease_that_is_gone_among_many_ends_its_own_term_though
         assert [number for number, term in enumerate(led) if term is None or not term.is_valid()] == [137]
 
 
-async def test_a_member_that_freezes_in_the_middle_of_a_round_costs_no_leadership(clock: VirtualClock) -> None:
+async def test_a_member_that_freezes_in_the_middle_of_a_round_ends_no_leadership(clock: VirtualClock) -> None:
     """The keep-alives were answered, the reads are not. All are repeated on another member, before any deadline."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
@@ -80,7 +80,7 @@ async def test_a_member_that_freezes_in_the_middle_of_a_round_costs_no_leadershi
             assert tokens(managers) == led
 
 
-async def test_a_suspended_machine_is_noticed_by_all_within_a_tick(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_all_leaders_detect_a_suspend_of_the_machine_within_a_tick(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The loop's clock stood still, so none of the loop's timers was due."""
     client = etcd.client()
     ends_at = CONFIG.margin / 2

@@ -118,7 +118,7 @@ async def run(seed: int, seconds: float, *, many: int = MANY, victims: int = VIC
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_no_schedule_gives_any_of_many_elections_two_leaders_and_each_is_led_again(
+async def test_no_schedule_gives_any_of_many_elections_two_leaders_and_each_recovers(
     seeded: Callable[[int], None], seed: int
 ) -> None:
     """Changes by hand are included. After recovery, a change to some elections affects no other election."""
@@ -135,7 +135,7 @@ async def test_no_schedule_of_ten_minutes_gives_any_of_twenty_elections_two_lead
     await run(seed, 600, many=20, victims=4)
 
 
-async def test_the_checkers_find_clocks_that_run_apart_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
+async def test_the_checkers_find_clocks_that_drift_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
     """The violation may be in any election. What is not promised is seen to fail."""
     seeded(0)
     with pytest.raises(ExceptionGroup) as caught:

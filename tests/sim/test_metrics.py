@@ -99,7 +99,7 @@ async def test_terms_losses_and_drains_are_counted_by_reason(
     assert scrape("drain_seconds_sum") == pytest.approx(0.9, abs=0.05)
 
 
-async def test_renewals_and_the_least_time_left_are_measured(
+async def test_renewals_and_the_minimum_remaining_time_are_measured(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
 ) -> None:
     client = etcd.client()
@@ -123,7 +123,7 @@ async def test_renewals_and_the_least_time_left_are_measured(
         assert scrape("etcd_errors_total", kind="refused") == 0
 
 
-async def test_renewals_of_one_that_waits_leave_the_leaders_numbers_alone(
+async def test_renewals_of_a_waiting_candidate_do_not_change_the_leaders_metrics(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
 ) -> None:
     """The remaining time of a lease without leadership is not a minimum worth reporting."""
@@ -190,7 +190,7 @@ class Broken(NullMetrics):
         raise ValueError("no such label")
 
 
-async def test_metrics_that_raise_cost_a_line_in_the_log_and_no_leadership(
+async def test_metrics_that_raise_are_logged_and_end_no_leadership(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape, caplog: pytest.LogCaptureFixture
 ) -> None:
     """They run during the renewals. An exception there would end the renewal of every lease."""
@@ -339,7 +339,7 @@ async def test_a_leader_cut_off_from_etcd_is_ready_as_long_as_it_leads(etcd: Fak
 
 
 @pytest.mark.parametrize("outage", ["cut off", "etcd down"])
-async def test_a_standby_without_etcd_is_not_ready_but_lives(etcd: FakeEtcd, clock: VirtualClock, outage: str) -> None:
+async def test_a_standby_without_etcd_is_not_ready_but_live(etcd: FakeEtcd, clock: VirtualClock, outage: str) -> None:
     """A restart would not restore etcd, and it would restart all candidates at once."""
     leader, client = make(etcd, clock), etcd.client("b")
     manager = make(client, clock)
@@ -360,7 +360,7 @@ async def test_a_standby_without_etcd_is_not_ready_but_lives(etcd: FakeEtcd, clo
                 await until(lambda: manager.health().ready)
 
 
-async def test_no_weather_makes_one_wedged_whose_loop_runs_and_whose_work_obeys(
+async def test_no_fault_of_the_network_makes_a_manager_with_a_running_loop_and_cancellable_work_wedged(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """A false alarm restarts healthy leaders."""

@@ -30,7 +30,7 @@ async def test_two_managers_of_one_election_are_counted_together(
         assert (scrape("is_leader"), scrape("health", state="leading"), scrape("queue_position")) == (1, 1, 0)
 
 
-async def test_of_two_that_lead_the_higher_token_and_the_shorter_lease_are_shown(
+async def test_of_two_leaders_the_higher_token_and_the_shorter_lease_are_shown(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
 ) -> None:
     """The managers use two clusters by mistake. An alert on the sum of the leaders detects that."""
@@ -51,7 +51,7 @@ async def test_of_two_that_lead_the_higher_token_and_the_shorter_lease_are_shown
             assert scrape("lease_remaining_seconds") == pytest.approx(left[0] - 2)
 
 
-async def test_time_without_a_leader_passes_once_however_many_miss_one(
+async def test_time_without_a_leader_is_counted_once_for_many_candidates(
     etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape
 ) -> None:
     etcd.stop()
@@ -62,7 +62,7 @@ async def test_time_without_a_leader_passes_once_however_many_miss_one(
         assert scrape("leaderless_seconds_total") == pytest.approx(10, abs=0.1)
 
 
-async def test_a_leader_that_one_of_them_sees_is_seen(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:
+async def test_a_leader_known_to_one_manager_is_known(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:
     cut_off = etcd.client("b")
     cut_off.partition()
     first, second = scrape.watching(make(etcd, clock)), scrape.watching(make(cut_off, clock))

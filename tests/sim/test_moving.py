@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 BELIEVED = CONFIG.lease - CONFIG.margin
 
 
-async def test_the_key_moves_to_another_lease_and_the_term_goes_on(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_the_key_moves_to_another_lease_and_the_term_continues(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with leading(etcd, clock) as (manager, term):
         token, before = term.token, await moved(etcd, term)
         kv = etcd.keys()[term.key.encode()]
@@ -66,7 +66,7 @@ async def test_etcd_may_elect_leader_after_leader(etcd: FakeEtcd, clock: Virtual
         assert etcd.keys()[term.key.encode()].lease == term.lease_id
 
 
-async def test_the_term_of_a_lease_is_not_taken_from_the_answer_to_its_grant(
+async def test_the_raft_term_of_a_lease_is_not_that_of_the_response_to_its_grant(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Another leader may be elected between the grant and its response. The former leader has the lease recorded."""
@@ -88,7 +88,7 @@ async def test_the_term_of_a_lease_is_not_taken_from_the_answer_to_its_grant(
 
 @pytest.mark.parametrize("lost", ["before", "after"])
 @pytest.mark.parametrize("times", [1, 2])
-async def test_a_move_without_an_answer_is_made_again_with_the_same_lease(
+async def test_a_move_without_a_response_is_repeated_with_the_same_lease(
     etcd: FakeEtcd, clock: VirtualClock, lost: str, times: int
 ) -> None:
     """This holds whether it was applied or not.
@@ -133,7 +133,7 @@ async def test_a_grant_that_fails_is_requested_again(etcd: FakeEtcd, clock: Virt
         assert list(etcd.leases()) == [term.lease_id]
 
 
-async def test_while_a_move_is_not_answered_nothing_extends_the_deadline(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_nothing_extends_the_deadline_while_a_move_has_no_response(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It was applied without the term's knowledge. The deadline is the earlier one of both leases."""
     client = etcd.client()
     async with leading(client, clock) as (_, term):
@@ -154,7 +154,7 @@ async def test_while_a_move_is_not_answered_nothing_extends_the_deadline(etcd: F
         assert clock() <= confirmed_at + BELIEVED + 0.01
 
 
-async def test_a_new_lease_that_is_gone_before_the_move_is_replaced(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_new_lease_that_ends_before_the_move_is_replaced(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     seen = Seen(etcd)
     async with leading(client, clock) as (_, term):
@@ -188,7 +188,7 @@ async def test_a_request_to_step_down_just_before_the_move_is_not_lost(etcd: Fak
 
 
 @pytest.mark.parametrize("how", ["deleted", "detached", "overwritten"])
-async def test_a_key_that_was_taken_away_before_the_move_ends_the_term(
+async def test_a_key_that_is_deleted_or_changed_before_the_move_ends_the_term(
     etcd: FakeEtcd, clock: VirtualClock, how: str
 ) -> None:
     client = etcd.client()

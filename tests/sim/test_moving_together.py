@@ -15,7 +15,7 @@ from tests.sim.world import CONFIG, make, until
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_next_in_line_moves_too_and_those_behind_it_do_not(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_the_next_in_line_moves_too_and_candidates_behind_it_do_not(etcd: FakeEtcd, clock: VirtualClock) -> None:
     managers = [make(etcd, clock, name) for name in "abcd"]
     async with anyio.create_task_group() as group:
         for number, manager in enumerate(managers):
@@ -33,7 +33,7 @@ async def test_the_next_in_line_moves_too_and_those_behind_it_do_not(etcd: FakeE
         group.cancel_scope.cancel()
 
 
-async def test_a_candidate_that_comes_next_in_line_after_its_lease_has_lost_all_trust_moves_first_and_then_wins(
+async def test_a_candidate_on_an_untrusted_lease_that_becomes_next_in_line_moves_first_and_then_wins(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     first, second, third = (make(etcd, clock, name) for name in "abc")
@@ -100,7 +100,7 @@ async def test_leaders_of_one_connection_move_together(etcd: FakeEtcd, clock: Vi
         assert tokens(managers) == led
 
 
-async def test_one_key_that_is_gone_costs_no_other_its_move(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_one_missing_key_prevents_no_other_move(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     async with leaders(client, clock, 100) as managers:
         led = [term for manager in managers if (term := manager.term) is not None]

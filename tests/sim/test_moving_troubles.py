@@ -20,7 +20,7 @@ from tests.sim.world import CONFIG, Recorder, leading, make, until
 pytestmark = pytest.mark.anyio
 
 
-async def test_extend_that_meets_a_move_under_way_does_not_fail(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_extend_during_a_move_does_not_fail(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """etcd answers every request. Only the response to the move's transaction is slow."""
     client = etcd.client()
     async with leading(client, clock) as (manager, term):
@@ -39,7 +39,7 @@ async def test_extend_that_meets_a_move_under_way_does_not_fail(etcd: FakeEtcd, 
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_a_request_to_step_down_between_a_move_and_its_answer_is_not_lost(
+async def test_a_request_to_step_down_between_a_move_and_its_response_is_not_lost(
     etcd: FakeEtcd, clock: VirtualClock, times: int
 ) -> None:
     """The watch works all the time."""
@@ -62,7 +62,7 @@ async def test_a_request_to_step_down_between_a_move_and_its_answer_is_not_lost(
         await until(lambda: term.loss_reason is LossReason.RESIGNED, timeout=2 * CONFIG.lease)
 
 
-async def test_a_slow_grant_of_one_session_does_not_cost_another_its_leadership(
+async def test_a_slow_grant_of_one_session_does_not_end_the_leadership_of_another(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = etcd.client()
@@ -87,7 +87,9 @@ async def test_a_slow_grant_of_one_session_does_not_cost_another_its_leadership(
         assert other.is_valid()
 
 
-async def test_a_transaction_does_not_do_failure_while_the_term_is_valid(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_transaction_does_not_apply_the_failure_branch_while_the_term_is_valid(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """The move was applied and its responses are lost."""
     client = etcd.client()
     config = Config(enabled=True, id="x", lease=30, renew=10, retry=2, margin=1)
@@ -116,7 +118,7 @@ async def test_a_transaction_does_not_do_failure_while_the_term_is_valid(etcd: F
         assert b"failed" not in etcd.keys()
 
 
-async def test_one_forbidden_key_does_not_make_the_others_wait_one_after_another(
+async def test_one_forbidden_key_does_not_delay_the_moves_of_the_others(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """etcd refuses the batch, and then loses the first request of each key that is sent alone."""
@@ -160,7 +162,7 @@ async def test_no_space_in_the_middle_leaves_the_next_in_line_able_to_lead(etcd:
             assert second.statistics().queue_position == 0
 
 
-async def test_one_lost_answer_in_a_late_move_costs_no_leadership(
+async def test_one_lost_response_in_a_late_move_ends_no_leadership(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`renew + 2 * retry + margin` equals the lease, the minimum that is allowed."""
@@ -186,7 +188,7 @@ async def test_an_extension_that_cannot_move_names_the_cause(etcd: FakeEtcd, clo
             await manager.extend(term)
 
 
-async def test_etcd_without_a_leader_in_the_middle_of_a_move_costs_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_etcd_without_a_leader_in_the_middle_of_a_move_ends_no_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     async with leading(client, clock) as (_manager, term):
         armed = True
@@ -206,7 +208,7 @@ async def test_etcd_without_a_leader_in_the_middle_of_a_move_costs_nothing(etcd:
         assert term.is_valid()
 
 
-async def test_permission_lost_and_given_back_in_a_move(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_permission_lost_and_restored_during_a_move_ends_no_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client("a")
     async with leading(client, clock) as (_manager, term):
         refuse = True
@@ -223,7 +225,7 @@ async def test_permission_lost_and_given_back_in_a_move(etcd: FakeEtcd, clock: V
         assert term.is_valid()
 
 
-async def test_a_batch_of_which_all_were_lost_sends_nothing(
+async def test_a_batch_whose_sessions_were_all_lost_sends_nothing(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = etcd.client()
@@ -255,7 +257,7 @@ async def test_a_batch_of_which_all_were_lost_sends_nothing(
         assert not empty
 
 
-async def test_a_bug_in_one_move_costs_one_key_and_no_others(
+async def test_a_bug_in_one_move_affects_one_key_only(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This holds now and at the next change of etcd's leader."""
@@ -280,7 +282,7 @@ async def test_a_bug_in_one_move_costs_one_key_and_no_others(
 
 
 @pytest.mark.parametrize("elections", [("long", "short"), ("short", "long")])
-async def test_a_lost_move_costs_each_session_its_own_retry_and_no_longer_one(
+async def test_a_lost_move_delays_each_session_by_its_own_retry_only(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, elections: tuple[str, str]
 ) -> None:
     """The next attempt of a session with a short `retry` does not wait for a session with a long one."""
@@ -307,7 +309,7 @@ async def test_a_lost_move_costs_each_session_its_own_retry_and_no_longer_one(
         assert other.is_valid()
 
 
-async def test_work_that_never_ends_is_not_moved_for_ever(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_the_key_of_work_that_never_ends_is_not_moved_forever(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It keeps its key for one more lease. etcd's leader changes after that."""
     manager = make(etcd, clock)
     release = anyio.Event()
@@ -347,7 +349,7 @@ async def test_moves_that_fail_are_one_outage_that_grows_serious(
         assert [record.levelname for record in caplog.records if record.name == "etcdleader"].count("ERROR") == 1
 
 
-async def test_one_of_many_requests_the_raft_term(
+async def test_concurrent_grants_request_the_raft_term_once(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = etcd.client()

@@ -42,7 +42,7 @@ async def quiet(leaders: AsyncIterator[LeaderRecord | None]) -> bool:
     return True
 
 
-async def test_the_first_item_is_the_state_now_and_needs_no_campaign(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_the_first_item_is_the_current_state_and_needs_no_campaign(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with make(etcd, clock).observe() as leaders:
         assert await next_of(leaders) is None
     record = seat(etcd, "a")
@@ -55,7 +55,7 @@ async def test_the_first_item_is_the_state_now_and_needs_no_campaign(etcd: FakeE
     assert not observer.is_leader()
 
 
-async def test_it_is_called_for_each_leader_and_for_none(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_each_leader_and_each_lack_of_one_is_an_item(etcd: FakeEtcd, clock: VirtualClock) -> None:
     first, second = make(etcd, clock, "a"), make(etcd, clock, "b")
     async with make(etcd, clock, "observer").observe() as leaders:
         assert await next_of(leaders) is None
@@ -87,7 +87,7 @@ async def test_a_late_observer_gets_the_newest_state_and_no_backlog(etcd: FakeEt
         assert await quiet(leaders)
 
 
-async def test_what_happens_behind_the_leader_costs_no_read_of_its_own(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_changes_behind_the_leader_cause_no_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
     record = seat(etcd, "a")
     async with make(etcd, clock).observe() as leaders:
         assert await next_of(leaders) == record
@@ -112,7 +112,7 @@ async def test_a_value_that_was_overwritten_is_reported(etcd: FakeEtcd, clock: V
         assert await next_of(leaders) == new
 
 
-async def test_a_foreign_value_that_is_no_text_is_replaced(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_invalid_utf_8_in_a_foreign_value_is_replaced(etcd: FakeEtcd, clock: VirtualClock) -> None:
     seat(etcd, "a", b"\xff\xfe\x00go")
     manager = make(etcd, clock)
     async with manager.observe() as leaders:
@@ -187,7 +187,7 @@ async def overtake(etcd: FakeEtcd, client: FakeClient, key: str) -> None:
     etcd.delete(key)
 
 
-async def test_a_lagging_member_never_takes_it_back(clock: VirtualClock) -> None:
+async def test_a_lagging_member_never_causes_an_older_state(clock: VirtualClock) -> None:
     """Its watch delivers old events late. No state is reported twice, and none after a newer one."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
@@ -215,7 +215,7 @@ async def test_a_lagging_member_never_takes_it_back(clock: VirtualClock) -> None
         assert tokens == sorted(set(tokens))
 
 
-async def test_a_watch_that_brings_nothing_is_not_trusted_for_long(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_an_observer_detects_a_silent_watch(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """A member that stands still sends no error either. Only a request detects it."""
     client = etcd.client()
     async with make(client, clock).observe() as leaders:
@@ -263,7 +263,7 @@ async def test_a_watch_that_is_always_refused_is_requested_with_pauses(etcd: Fak
 
 @pytest.mark.parametrize("kind", ["watch", "range"])
 @pytest.mark.parametrize("leaves", [False, True])
-async def test_what_an_observer_could_not_see_hides_no_later_outage(
+async def test_an_outage_of_an_observer_hides_no_later_one(
     etcd: FakeEtcd, clock: VirtualClock, kind: CallKind, leaves: bool
 ) -> None:
     """Its outage ends when its watch works again, and when its block is left. A later outage is reported again."""
@@ -297,9 +297,7 @@ async def test_what_an_observer_could_not_see_hides_no_later_outage(
     assert [type(error) for error in recorder.errors] == [EtcdRefusedError, EtcdUnavailableError, EtcdUnavailableError]
 
 
-async def test_a_cluster_that_went_back_in_time_is_an_error_and_not_a_state(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_a_regression_of_the_cluster_is_an_error_and_not_a_state(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with make(etcd, clock).observe() as leaders:
         assert await next_of(leaders) is None
         backup = etcd.snapshot()
@@ -311,7 +309,7 @@ async def test_a_cluster_that_went_back_in_time_is_an_error_and_not_a_state(
             await next_of(leaders, within=10)
 
 
-async def test_at_the_end_the_watch_is_closed_and_the_connection_too(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_leaving_the_block_closes_the_watch_and_the_connection(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """This holds even if the block fails. A connection that others use stays open."""
     client = etcd.client()
     manager = make(client, clock)
@@ -328,7 +326,9 @@ async def test_at_the_end_the_watch_is_closed_and_the_connection_too(etcd: FakeE
         assert await manager.extend() is term
 
 
-async def test_a_question_fails_within_retry_when_etcd_does_not_answer(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_read_of_the_leader_fails_within_retry_if_etcd_does_not_respond(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     client = etcd.client()
     manager = make(client, clock)
     etcd.members[0].freeze()

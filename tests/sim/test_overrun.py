@@ -106,7 +106,7 @@ async def test_renewals_end_one_lease_after_the_cancellation(etcd: FakeEtcd, clo
 
 
 @pytest.mark.parametrize("place", ["plain callback", "async callback", "leading"])
-async def test_a_loop_that_is_blocked_for_less_than_the_deadline_costs_nothing(
+async def test_a_loop_that_is_blocked_until_before_the_deadline_ends_no_term(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
     manager = make(etcd, clock)
@@ -178,7 +178,7 @@ async def test_after_a_loop_was_blocked_past_the_deadline_the_first_check_is_fal
 
 
 @pytest.mark.parametrize("act", ["delete", "revoke"])
-async def test_leadership_taken_by_another_makes_an_overrun_half_a_margin_later(
+async def test_work_overruns_half_a_margin_after_another_candidate_could_lead(
     etcd: FakeEtcd, clock: VirtualClock, act: str
 ) -> None:
     """It is not reported at the deadline, which is far away. Another candidate can lead from that moment on."""

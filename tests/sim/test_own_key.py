@@ -96,7 +96,7 @@ async def queue_of(etcd: FakeEtcd, clock: VirtualClock, size: int) -> AsyncItera
 
 
 @pytest.mark.parametrize("deed", DEEDS)
-async def test_a_leader_whose_watch_is_silent_finds_out_by_the_next_renewal(
+async def test_a_leader_with_a_silent_watch_detects_the_change_by_its_next_renewal(
     etcd: FakeEtcd, clock: VirtualClock, deed: Deed
 ) -> None:
     """After most of these changes keep-alives still succeed."""
@@ -114,7 +114,9 @@ async def test_a_leader_whose_watch_is_silent_finds_out_by_the_next_renewal(
 
 
 @pytest.mark.parametrize("deed", [put_it_on_another_lease, make_it_anew, make_it_anew_in_other_hands])
-async def test_a_leader_whose_watch_works_finds_out_at_once(etcd: FakeEtcd, clock: VirtualClock, deed: Deed) -> None:
+async def test_a_leader_with_a_working_watch_detects_the_change_at_once(
+    etcd: FakeEtcd, clock: VirtualClock, deed: Deed
+) -> None:
     async with queue_of(etcd, clock, 1) as queue:
         term = await queue.managers[0].wait_elected()
         deed(etcd, etcd.keys()[term.key.encode()])
@@ -157,7 +159,7 @@ async def test_a_waiting_candidate_whose_key_was_changed_rejoins_and_never_leads
         assert (term.key.encode(), term.token) == (new.key, new.create_revision)
 
 
-async def test_a_waiting_candidates_old_key_in_a_thiefs_hands_blocks_it_as_any_foreign_key_does(
+async def test_a_waiting_candidates_old_key_that_another_client_took_blocks_it_like_any_foreign_key(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The old key is older than the new one. It is foreign now, and foreign keys are not deleted."""
@@ -175,9 +177,7 @@ async def test_a_waiting_candidates_old_key_in_a_thiefs_hands_blocks_it_as_any_f
             await manager.wait_elected()
 
 
-async def test_a_request_to_step_down_means_nothing_to_a_candidate_that_waits(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_a_waiting_candidate_ignores_a_request_to_step_down(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It has no effect now, and none when the candidate leads."""
     async with queue_of(etcd, clock, 2) as queue:
         leader, manager = queue.managers
@@ -237,7 +237,7 @@ async def test_a_candidate_whose_lease_ended_while_it_was_cut_off_rejoins(
         assert old.key not in {term.key.encode() for term in elected}
 
 
-async def test_a_candidate_that_cannot_renew_gives_its_place_up_before_etcd_does(
+async def test_a_candidate_that_cannot_renew_leaves_the_queue_before_its_lease_ends(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Its watch works, and would deliver the predecessor's DELETE. By then it has another key."""
@@ -328,7 +328,7 @@ async def test_when_the_whole_prefix_is_deleted_all_rejoin_and_one_leads(etcd: F
         assert leaders[0].token > term.token
 
 
-async def test_elections_whose_names_begin_alike_do_not_meet(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_elections_whose_names_begin_alike_are_separate(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The prefix ends in a slash."""
     etcd.put(ELECTION, "the name itself")
     etcd.put(f"{ELECTION}2/x", "a sibling's candidate")
@@ -347,7 +347,7 @@ async def test_elections_whose_names_begin_alike_do_not_meet(etcd: FakeEtcd, clo
         assert term.is_valid()
 
 
-async def test_a_request_to_step_down_that_no_watch_brought_is_found_by_the_read_after_it(
+async def test_a_request_to_step_down_that_no_watch_delivered_is_found_by_the_next_read(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """It came while the leader's watch was broken, so its revision is below that of the read that follows."""
@@ -362,7 +362,7 @@ async def test_a_request_to_step_down_that_no_watch_brought_is_found_by_the_read
         assert term.loss_reason is LossReason.RESIGNED
 
 
-async def test_each_place_in_the_queue_watches_what_it_needs_and_a_leader_goes_on_with_what_it_has(
+async def test_each_position_in_the_queue_watches_only_its_keys_and_a_new_leader_keeps_its_watches(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """With a thousand candidates, a change must not recreate watches without need."""

@@ -76,7 +76,7 @@ async def test_no_schedule_gives_two_leaders(seeded: Callable[[int], None], seed
     assert by_hand or not record.checker.excused
 
 
-async def test_the_checker_finds_clocks_that_run_apart_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
+async def test_the_checker_finds_clocks_that_drift_by_more_than_the_margin(seeded: Callable[[int], None]) -> None:
     """The checker detects what is not promised. So the absence of violations elsewhere proves something."""
     seeded(0)
     record = await run(0, 3600 * HOURS, by_hand=False, slowest=0.5)

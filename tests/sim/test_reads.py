@@ -123,7 +123,7 @@ async def test_queued_reads_are_batched_up_to_etcds_limit(anyio_backend: object)
 
 
 @pytest.mark.parametrize("moment", ["at once", "before its turn", "while etcd is asked"])
-async def test_when_the_first_one_is_cancelled_the_others_read_all_the_same(anyio_backend: object, moment: str) -> None:
+async def test_when_the_first_reader_is_cancelled_the_others_still_read(anyio_backend: object, moment: str) -> None:
     etcd = Etcd()
     readers = Readers(etcd, places=1)
     assert await readers.turns.acquire()
@@ -179,7 +179,7 @@ async def test_when_the_first_reader_is_cancelled_the_others_keep_their_place_in
     assert readers.got == own("other")
 
 
-async def test_no_more_than_so_many_transactions_of_reads_are_under_way(anyio_backend: object) -> None:
+async def test_concurrent_transactions_of_reads_are_limited(anyio_backend: object) -> None:
     """Each of them costs as much as many calls."""
     etcd = Etcd()
     readers = Readers(etcd)
@@ -214,7 +214,7 @@ async def test_cancelling_one_of_the_other_readers_affects_no_reader(anyio_backe
     assert readers.all_turns_given_back(1)
 
 
-async def test_a_key_that_may_not_be_read_fails_only_its_own_reader(anyio_backend: object) -> None:
+async def test_a_forbidden_key_fails_only_its_own_reader(anyio_backend: object) -> None:
     etcd = Etcd()
     etcd.refused = {b"b/1"}
     readers = Readers(etcd)
@@ -276,9 +276,7 @@ async def test_no_reader_waits_longer_because_of_another_ones_timeout(anyio_back
     assert readers.got == own("a", "b", "c")
 
 
-async def test_of_many_candidates_that_begin_at_once_hardly_any_sends_a_separate_read(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_many_candidates_that_begin_at_once_share_their_reads(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Once its watch is created, each finds that others have written since it joined, so it must read again."""
     client = etcd.client()
     client.latency = 0.01

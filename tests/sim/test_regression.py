@@ -73,7 +73,7 @@ async def write_more(etcd: FakeEtcd) -> Snapshot:
 
 @both
 @pytest.mark.parametrize("watch", ["works", "is silent"])
-async def test_leader_and_candidates_all_leave(
+async def test_the_leader_and_all_candidates_leave(
     etcd: FakeEtcd, clock: VirtualClock, go_back: GoBack, watch: str
 ) -> None:
     """Each detects it separately: by the read that follows the broken watch, or by its next renewal."""
@@ -164,7 +164,7 @@ async def test_a_candidate_that_joins_again_leaves(
 
 
 @both
-async def test_a_manager_remembers_from_one_campaign_to_the_next(
+async def test_a_manager_detects_a_regression_in_its_next_campaign(
     etcd: FakeEtcd, clock: VirtualClock, go_back: GoBack
 ) -> None:
     """The error is raised until the process is restarted, after an operator has checked.
@@ -216,7 +216,7 @@ async def move_to_a_lagging_member(etcd: FakeEtcd, client: FakeClient, *, watche
 
 @pytest.mark.parametrize("place", ["leading", "waiting"])
 @pytest.mark.parametrize("heard", ["watch", "lease_keep_alive"])
-async def test_headers_of_a_lagging_member_are_no_evidence(clock: VirtualClock, place: str, heard: str) -> None:
+async def test_headers_of_a_lagging_member_are_no_regression(clock: VirtualClock, place: str, heard: str) -> None:
     """Its watches and keep-alives report what it has applied, which is less than the client has seen.
 
     Its reads wait.
@@ -255,7 +255,7 @@ async def test_headers_of_a_lagging_member_are_no_evidence(clock: VirtualClock, 
             await outcome.manager.stop()
 
 
-async def test_an_answer_that_a_newer_one_has_overtaken_is_no_regression(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_response_overtaken_by_a_newer_one_is_no_regression(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It is compared with the revision known when its request was sent, not with revisions received since."""
     client = etcd.client()
     manager = make(client, clock)

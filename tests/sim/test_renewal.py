@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 BELIEVED = CONFIG.lease - CONFIG.margin
 
 
-async def test_a_renewal_starts_renew_after_the_sending_of_the_last_one_that_was_confirmed(
+async def test_a_renewal_starts_renew_after_the_last_confirmed_one_was_sent(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """If the response counted, a slow network would spread the renewals, and fewer would fit into a lease."""
@@ -47,7 +47,7 @@ async def test_a_lease_is_valid_from_the_send_time_however_late_the_response(
         assert term.remaining() == pytest.approx(2 + BELIEVED - clock())
 
 
-async def test_a_failed_renewal_is_made_again_at_once_and_costs_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_failed_renewal_is_repeated_at_once_and_ends_no_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The next one starts `renew` after the confirmed one was sent."""
     client = etcd.client()
     seen = KeepAlives(etcd)
@@ -66,7 +66,7 @@ async def test_a_failed_renewal_is_made_again_at_once_and_costs_nothing(etcd: Fa
         assert (statistics.renewals, statistics.renewal_failures) == (3, 2)
 
 
-async def test_renewing_goes_on_until_the_deadline_and_not_beyond(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_renewals_continue_until_the_deadline_and_not_beyond(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Two attempts are made at once, then at most `retry` apart.
 
     Past the deadline the lease is not renewed, even while its work still ends. The leadership was counted as lost, and
@@ -118,7 +118,7 @@ async def test_a_keep_alive_without_the_proposal_or_the_read_after_it_extends_no
         etcd.hooks.remove(lose)
 
 
-async def test_a_confirmation_that_comes_past_the_deadline_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_confirmation_received_past_the_deadline_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It was sent and answered in time by etcd's clock.
 
     But this process was suspended before it could read the response.
@@ -143,7 +143,7 @@ async def test_a_confirmation_that_comes_past_the_deadline_extends_nothing(etcd:
         assert not term.is_valid()
 
 
-async def test_a_lease_that_etcd_does_not_have_any_more_ends_the_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_lease_that_no_longer_exists_in_etcd_ends_the_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The watch is silent. The keep-alive's response with a TTL of 0 reveals it."""
     client = etcd.client()
     manager = make(client, clock)
@@ -155,7 +155,7 @@ async def test_a_lease_that_etcd_does_not_have_any_more_ends_the_term(etcd: Fake
         assert term.loss_reason is LossReason.REVOKED
 
 
-async def test_a_hundred_extensions_at_once_are_one_keep_alive(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_hundred_concurrent_extensions_send_one_keep_alive(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Two requests in flight at once could not be distinguished. The fake would refuse them."""
     client = etcd.client()
     client.latency = 0.1
@@ -197,7 +197,7 @@ async def test_an_extension_is_confirmed_by_a_read_sent_after_the_call(etcd: Fak
         assert term.loss_reason is LossReason.DELETED
 
 
-async def test_an_extension_without_etcds_response_raises_and_leaves_the_term(
+async def test_an_extension_without_a_response_raises_and_does_not_end_the_term(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()

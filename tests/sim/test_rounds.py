@@ -45,7 +45,7 @@ async def test_an_extension_does_not_wait_for_a_round_that_is_over_for_its_lease
             assert other.statistics().renewals == 0
 
 
-async def test_a_round_that_goes_on_for_one_lease_holds_up_no_other(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_round_that_continues_for_one_lease_delays_no_other(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     seen = KeepAlives(etcd)
     ours, other = (make(client, clock, election=name, config=PATIENT) for name in ("ours", "other"))
@@ -103,7 +103,7 @@ async def test_a_clock_need_not_be_hashable(etcd: FakeEtcd) -> None:
         assert term.is_valid()
 
 
-async def test_a_lease_is_not_renewed_by_the_answers_to_others(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_lease_is_not_renewed_by_the_responses_for_others(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Of hundreds in one round it is the only lease without a response from etcd."""
     client = etcd.client()
     async with leaders(client, clock) as managers:
@@ -135,7 +135,7 @@ async def test_a_key_that_is_gone_is_not_confirmed_by_existing_keys_of_the_same_
         assert {led[number].loss_reason for number in victims} == {LossReason.DELETED}
 
 
-async def test_leases_that_are_gone_take_none_of_their_round_along(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_leases_that_have_ended_end_no_other_of_their_round(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     async with leaders(client, clock) as managers:
         led = [term for manager in managers if (term := manager.term) is not None]
@@ -163,7 +163,7 @@ def at_keep_alives_of(term: Term, etcd: FakeEtcd, act: Callable[[], Awaitable[No
     etcd.hooks.append(hook)
 
 
-async def test_one_lease_that_etcd_refuses_to_renew_costs_no_other_its_leadership(
+async def test_one_lease_that_etcd_refuses_to_renew_ends_no_other_leadership(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Each time the refusal ends the stream, with the other leases' requests in flight."""
@@ -180,7 +180,7 @@ async def test_one_lease_that_etcd_refuses_to_renew_costs_no_other_its_leadershi
         assert [number for number, term in enumerate(led) if not term.is_valid()] == [VICTIM]
 
 
-async def test_one_lease_that_has_run_out_holds_the_others_on_the_stream_up_for_no_longer_than_its_revocation_takes(
+async def test_an_expired_lease_delays_the_others_on_the_stream_only_until_its_revocation(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """etcd serves a stream in order. It answers for such a lease after revoking it, which it does twice a second."""
@@ -204,7 +204,7 @@ async def test_one_lease_that_has_run_out_holds_the_others_on_the_stream_up_for_
         assert least > CONFIG.lease - CONFIG.margin - CONFIG.renew - 0.6
 
 
-async def test_one_lease_without_responses_costs_no_other_its_leadership(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_one_lease_without_responses_ends_no_other_leadership(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It blocks all leases behind it on the stream, and again at the next attempt."""
     client = etcd.client()
     client.latency = 0.005
@@ -216,7 +216,7 @@ async def test_one_lease_without_responses_costs_no_other_its_leadership(etcd: F
         assert [number for number, term in enumerate(led) if not term.is_valid()] == [VICTIM]
 
 
-async def test_those_behind_the_first_unanswered_keep_alive_are_renewed_in_the_second_attempt(
+async def test_leases_behind_the_first_unanswered_keep_alive_are_renewed_in_the_second_attempt(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """They would also be behind it on the new stream."""
@@ -241,7 +241,7 @@ async def test_those_behind_the_first_unanswered_keep_alive_are_renewed_in_the_s
         assert sorted(renewed) == sorted(term.lease_id for term in led if term.lease_id != victim)
 
 
-async def test_a_slow_round_holds_up_no_lease_of_another_round_and_its_own_no_longer_than_an_attempt(
+async def test_a_slow_round_delays_no_other_round_and_its_own_leases_by_one_attempt_at_most(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Its read is slow. Keep-alives of all rounds share one stream, which keeps their order."""
@@ -269,7 +269,7 @@ async def test_a_slow_round_holds_up_no_lease_of_another_round_and_its_own_no_lo
         assert sum(manager.statistics().renewal_failures for manager in managers) == 0
 
 
-async def test_a_slow_read_holds_up_no_lease_of_another_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_slow_read_delays_no_lease_of_another_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Each waiting candidate is confirmed by two keys, so that one round takes two reads."""
     ahead, client = etcd.client("ahead"), etcd.client("behind")
     async with leaders(ahead, clock, PER_READ), anyio.create_task_group() as group:

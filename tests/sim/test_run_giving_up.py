@@ -55,7 +55,7 @@ def deny(client: FakeClient) -> None:
 @pytest.mark.parametrize(
     ("trouble", "status"), [(cut_off, UNAVAILABLE), (refuse_connections, UNAVAILABLE), (deny, REFUSED)]
 )
-async def test_without_etcd_a_wait_takes_its_time_and_does_not_blame_a_leader(
+async def test_without_etcd_the_wait_lasts_its_whole_time_and_reports_no_leader(
     etcd: FakeEtcd, clock: VirtualClock, trouble: Callable[[FakeClient], None], status: int
 ) -> None:
     client = etcd.client("a")
@@ -70,7 +70,7 @@ async def test_without_etcd_a_wait_takes_its_time_and_does_not_blame_a_leader(
     ("trouble", "status", "within"),
     [(cut_off, UNAVAILABLE, CONFIG.retry), (refuse_connections, UNAVAILABLE, CONFIG.retry), (deny, REFUSED, 0.1)],
 )
-async def test_one_that_does_not_wait_gives_each_endpoint_one_request(
+async def test_a_command_that_does_not_wait_sends_each_endpoint_one_request(
     etcd: FakeEtcd,
     clock: VirtualClock,
     trouble: Callable[[FakeClient], None],
@@ -105,7 +105,7 @@ async def test_the_status_reports_that_another_candidate_leads(
     assert took == pytest.approx(seconds, abs=0.1)
 
 
-async def test_what_was_known_before_etcd_went_away_is_not_claimed(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_leader_known_before_the_outage_is_not_reported(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The leader may have left since."""
     async with leading(etcd, clock):
         client = etcd.client("b")
@@ -134,7 +134,7 @@ async def test_what_was_known_before_etcd_went_away_is_not_claimed(etcd: FakeEtc
         (3, {EtcdUnavailableError, EtcdRefusedError}, REFUSED),
     ],
 )
-async def test_the_status_is_that_of_the_worst(
+async def test_the_exit_status_is_that_of_the_worst_error(
     position: int | None, outage: set[type[EtcdLeaderError]], status: int
 ) -> None:
     assert status_without_leadership(position, outage) == status

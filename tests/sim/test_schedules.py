@@ -51,7 +51,9 @@ class WiredClient(FakeClient):
         return await self.member.keep_alive(lease_id)
 
 
-async def test_a_late_answer_to_a_lost_keep_alives_elder_extends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_late_response_to_an_earlier_keep_alive_is_not_credited_to_a_later_one(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """A is applied, and its response is delayed. Later keep-alives are lost.
 
     A's response arrives just after the last one was sent. Counted from that last sending, the lease would be trusted
@@ -120,7 +122,7 @@ async def test_an_old_deletion_of_a_reused_name_elects_no_candidate(clock: Virtu
 # A first attempt to join arrives late.
 
 
-async def test_a_join_that_arrives_when_another_candidacy_has_begun_makes_no_key(
+async def test_a_join_that_arrives_during_the_next_candidacy_creates_no_key(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Its lease has ended, and no key can be put on it."""
@@ -139,7 +141,7 @@ async def test_a_join_that_arrives_when_another_candidacy_has_begun_makes_no_key
         assert list(etcd.keys()) == [second.key.encode()]
 
 
-async def test_a_join_that_arrives_while_its_candidacy_ends_makes_a_key_that_goes_with_it(
+async def test_a_key_that_a_late_join_creates_is_deleted_with_its_candidacy(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Our key was deleted by hand. Before we detect that, the first attempt creates it again.
@@ -237,7 +239,7 @@ async def test_a_deletion_that_overtakes_the_response_of_a_read_is_kept(etcd: Fa
             assert second.statistics().renewals == 1, "it was no renewal that has found it"
 
 
-async def test_a_compacted_watch_costs_a_leader_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_compacted_watch_does_not_end_a_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It reads, and watches from the current revision on."""
     client = etcd.client()
     manager = make(client, clock)

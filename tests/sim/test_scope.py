@@ -61,7 +61,7 @@ async def test_the_ticker_cancels_the_work_although_the_loops_clock_did_not_adva
 
 
 @pytest.mark.parametrize("place", ["on_elected", "leading"])
-async def test_the_loops_deadline_cancels_the_work_where_the_ticker_does_not_run(
+async def test_the_loops_deadline_cancels_the_work_if_the_ticker_does_not_run(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
     """The deadline is a backstop: a quarter of a margin after the lease's deadline, before leadership can change."""
@@ -205,7 +205,9 @@ async def test_tg_start_waits_while_etcd_is_down_and_returns_in_the_queue(etcd: 
         group.cancel_scope.cancel()
 
 
-async def test_a_second_campaign_is_refused_at_once_and_harms_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_second_campaign_is_refused_at_once_and_does_not_affect_the_first(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     manager = make(etcd, clock)
 
     async def enter() -> None:
@@ -345,7 +347,9 @@ async def test_extend_without_a_term_or_with_another_one_fails_with_no_request(
 
 
 @pytest.mark.parametrize("trouble", ["frozen", "down", "refusing", "partitioned"])
-async def test_extend_fails_within_retry_and_the_term_stays(etcd: FakeEtcd, clock: VirtualClock, trouble: str) -> None:
+async def test_extend_fails_within_retry_and_the_term_continues(
+    etcd: FakeEtcd, clock: VirtualClock, trouble: str
+) -> None:
     client = etcd.client()
     manager = make(client, clock)
     async with manager:
@@ -369,7 +373,7 @@ async def test_extend_fails_within_retry_and_the_term_stays(etcd: FakeEtcd, cloc
         assert await manager.extend(term) is term
 
 
-async def test_extend_of_a_key_that_is_gone_raises(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_extend_raises_if_the_key_no_longer_exists(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """This holds even if the watch has delivered nothing."""
     client = etcd.client()
     async with leading(client, clock) as (manager, term):

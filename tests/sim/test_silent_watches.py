@@ -96,7 +96,7 @@ async def test_a_pair_at_rest_requests_progress_once_in_retry_and_keeps_its_stre
             assert [recorder.errors for recorder in recorders] == [[], []]
 
 
-async def test_a_resumed_watch_is_not_taken_for_silent_where_nothing_happens(etcd: FakeEtcd) -> None:
+async def test_a_resumed_watch_without_events_is_not_considered_silent(etcd: FakeEtcd) -> None:
     """etcd reports no progress while a watch begins at a future revision. Here that revision never comes."""
     client = etcd.client()
     etcd.put("k/1")
@@ -114,7 +114,7 @@ async def test_a_resumed_watch_is_not_taken_for_silent_where_nothing_happens(etc
     assert revisions(got) == [3, 4]
 
 
-async def test_a_member_on_which_every_watch_stream_is_silent_is_left(etcd: FakeEtcd) -> None:
+async def test_the_client_leaves_a_member_on_which_every_watch_stream_is_silent(etcd: FakeEtcd) -> None:
     """The client opens one new stream on the same endpoint, then tries another endpoint."""
     client = etcd.client()
     got = watch_k(client, timeout=2.0)
@@ -129,7 +129,7 @@ async def test_a_member_on_which_every_watch_stream_is_silent_is_left(etcd: Fake
     assert revisions(got) == [2]
 
 
-async def test_a_stalled_network_of_watches_ends_in_no_storm_of_errors_or_streams(
+async def test_silent_watches_on_all_endpoints_cause_no_storm_of_errors_or_streams(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """No endpoint delivers a watch event for ten minutes. Renewals keep the leadership."""

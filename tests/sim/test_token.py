@@ -15,7 +15,7 @@ from tests.sim.world import CONFIG, Recorder, make
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_token_of_a_join_without_an_answer_is_its_keys_and_not_the_stores(
+async def test_the_token_of_a_join_without_a_response_is_the_revision_of_its_key(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """Other clients write between the put and the read that finds it."""
@@ -41,7 +41,9 @@ async def test_the_token_of_a_join_without_an_answer_is_its_keys_and_not_the_sto
         assert record.token == term.token
 
 
-async def test_the_campaign_ends_though_etcd_has_come_past_what_was_known(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_regression_ends_the_campaign_though_etcd_has_passed_the_known_revision_again(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
     """The restored etcd was written to while the work cleaned up. The next join alone could not detect the restore."""
     manager = make(etcd, clock)
     recorder = Recorder(manager)
@@ -63,7 +65,7 @@ async def test_the_campaign_ends_though_etcd_has_come_past_what_was_known(etcd: 
     assert len(recorder.terms) == 1
 
 
-async def test_a_terms_own_transactions_do_not_hide_that_etcd_went_back(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_terms_own_transactions_do_not_hide_a_regression(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Its responses are linearizable.
 
     The first one after the restore is below the revision that the term itself has written.

@@ -20,7 +20,7 @@ AT_A_TIME = 64
 MANY = 3 * AT_A_TIME
 
 
-async def test_no_more_than_so_many_calls_of_candidacies_are_under_way(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_concurrent_calls_of_candidacies_are_limited(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     client.latency = 0.01
     under_way = most = 0
@@ -59,7 +59,7 @@ async def test_many_managers_that_stop_release_leadership_though_it_takes_longer
         assert not etcd.keys()
 
 
-async def test_with_etcd_gone_many_managers_stop_within_retry(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_many_managers_stop_within_retry_if_etcd_does_not_respond(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     async with leaders(client, clock, MANY) as managers:
         client.lose_answer("lease_revoke", times=10_000)

@@ -15,7 +15,7 @@ from tests.sim.world import CONFIG, Recorder, make, until
 pytestmark = pytest.mark.anyio
 
 
-async def test_renewals_that_break_end_the_term_and_are_restarted(
+async def test_a_renewer_that_crashes_ends_the_term_and_is_restarted(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = etcd.client()
@@ -33,7 +33,7 @@ async def test_renewals_that_break_end_the_term_and_are_restarted(
         assert again.is_valid()
 
 
-async def test_a_keep_alive_that_breaks_costs_an_attempt_and_no_term(
+async def test_an_unexpected_error_of_a_keep_alive_fails_one_attempt_and_ends_no_term(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This holds for any exception. It is a bug of the library, which must not cost all leases of the connection."""
@@ -50,7 +50,7 @@ async def test_a_keep_alive_that_breaks_costs_an_attempt_and_no_term(
         assert any("sending keep-alives failed unexpectedly" in str(error) for error in recorder.errors)
 
 
-async def test_a_start_that_fails_before_the_candidate_has_joined_raises_there(
+async def test_a_campaign_that_fails_before_it_has_joined_raises_from_tg_start(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """`tg.start` returns only after the candidate is queued."""
@@ -70,7 +70,7 @@ async def test_a_start_that_fails_before_the_candidate_has_joined_raises_there(
             await group.start(manager.campaign)
 
 
-async def test_a_question_for_the_version_that_breaks_costs_no_renewals(
+async def test_an_unexpected_error_of_the_version_monitor_stops_no_renewals(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = etcd.client()

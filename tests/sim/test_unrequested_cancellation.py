@@ -46,7 +46,7 @@ async def cancel_the_own_task() -> None:
 @pytest.mark.parametrize("act", [await_a_cancelled_task, cancel_the_own_task])
 @pytest.mark.parametrize("place", ["work", "on_elected"])
 @pytest.mark.parametrize("kind", ["etcd", "noop"])
-async def test_it_ends_the_campaign_once_as_an_error_in_the_work_and_in_on_elected(
+async def test_a_cancelled_error_in_the_work_or_in_on_elected_ends_the_campaign_once_as_an_error(
     etcd: FakeEtcd,
     clock: VirtualClock,
     caplog: pytest.LogCaptureFixture,
@@ -82,7 +82,7 @@ async def test_it_ends_the_campaign_once_as_an_error_in_the_work_and_in_on_elect
 @only_asyncio
 @pytest.mark.parametrize("act", [await_a_cancelled_task, cancel_the_own_task])
 @pytest.mark.parametrize("place", ["on_ousted", "on_error"])
-async def test_it_ends_the_campaign_in_the_other_callbacks_too(
+async def test_a_cancelled_error_in_the_other_callbacks_ends_the_campaign_too(
     etcd: FakeEtcd, clock: VirtualClock, place: str, act: Callable[[], Awaitable[None]]
 ) -> None:
     client = etcd.client()
@@ -157,7 +157,7 @@ async def test_a_program_that_cancels_all_its_tasks_gets_no_error_from_the_libra
 
 
 @only_asyncio
-async def test_a_cancelled_task_that_the_block_awaits_comes_out_of_it_as_itself(
+async def test_a_block_that_awaits_a_cancelled_task_raises_its_cancelled_error(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """The block is the caller's own code, in the caller's own task."""

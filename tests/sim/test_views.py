@@ -71,8 +71,7 @@ async def test_an_outage_is_reported_per_outage_and_not_per_attempt(
 ) -> None:
     """The log has a WARNING when renewals begin to fail, with the time left, and an INFO when they succeed again.
 
-    It has one ERROR when less than a third of the lease is left. on_error is called once per kind; statistics count
-    each.
+    It has one ERROR when less than a third of the lease is left. on_error gets each kind once; statistics count each.
     """
     client = etcd.client()
     manager = make(client, clock)
@@ -223,7 +222,7 @@ async def test_statistics_count_the_losses_by_reason(etcd: FakeEtcd, clock: Virt
         numbers.terms = 6  # type: ignore[misc]
 
 
-async def test_statistics_have_the_age_of_the_last_renewal_and_the_least_time_left(
+async def test_statistics_have_the_age_of_the_last_renewal_and_the_minimum_remaining_time(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
@@ -316,10 +315,7 @@ def threads_looking(manager: EtcdLeaderManager, count: int) -> Iterator[tuple[li
 async def test_eight_threads_may_call_is_leader_during_elections_and_losses(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
-    """There is no lock, no torn state, and no token that is valid again.
-
-    Every thread sees each change before the next one.
-    """
+    """No lock, no torn state, and no token is valid again. Every thread sees each change before the next one."""
     manager = make(etcd, clock)
     with threads_looking(manager, 8) as (looks, wrong):
 

@@ -17,7 +17,7 @@ def _be_slow() -> str:
     return "done"
 
 
-async def test_ten_minutes_take_no_time() -> None:
+async def test_ten_minutes_of_virtual_time_pass_at_once() -> None:
     """So tests can cover ten minutes."""
     started, real = anyio.current_time(), time.monotonic()
     await anyio.sleep(600)
@@ -25,14 +25,14 @@ async def test_ten_minutes_take_no_time() -> None:
     assert time.monotonic() - real < 60
 
 
-async def test_a_thread_is_waited_for_when_no_timer_is_set() -> None:
+async def test_the_loop_waits_for_a_thread_if_no_timer_is_set() -> None:
     """Virtual time must not make a loop spin, or end, while it waits for a thread only."""
     before = anyio.current_time()
     assert await anyio.to_thread.run_sync(_be_slow) == "done"
     assert anyio.current_time() == before
 
 
-async def test_a_clock_can_be_moved_apart_from_the_loop(clock: VirtualClock) -> None:
+async def test_a_clock_can_be_set_independently_of_the_loop(clock: VirtualClock) -> None:
     """A suspended machine's boot time does this: the loop's clock stands still meanwhile."""
     assert clock() == anyio.current_time()
     clock.advance(60)
@@ -40,7 +40,7 @@ async def test_a_clock_can_be_moved_apart_from_the_loop(clock: VirtualClock) -> 
     assert clock() - anyio.current_time() == pytest.approx(60)
 
 
-async def test_a_clock_can_run_at_a_rate_of_its_own(clock: VirtualClock) -> None:
+async def test_a_clock_can_run_at_another_rate(clock: VirtualClock) -> None:
     """The clocks of two machines drift. A change of rate is no step."""
     started = clock()
     clock.rate = 1.5

@@ -132,7 +132,7 @@ async def test_a_candidate_that_joined_while_the_leader_left_leads_at_once(
             assert first.term is not leader
 
 
-async def test_a_foreign_key_without_a_lease_blocks_the_queue_as_it_does_in_go(
+async def test_a_foreign_key_without_a_lease_blocks_the_queue_like_in_go(
     etcd: FakeEtcd, clock: Callable[[], float]
 ) -> None:
     """Every key under the prefix counts, and no foreign key is ever deleted."""

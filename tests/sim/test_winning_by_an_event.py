@@ -107,9 +107,7 @@ async def test_a_candidate_that_lost_its_key_in_a_gap_does_not_win_by_later_even
         assert sum(key.startswith(f"{ELECTION}/".encode()) for key in etcd.keys()) == 2, "it stands again, behind"
 
 
-async def test_a_watch_that_was_created_late_elects_no_candidate_before_a_read(
-    etcd: FakeEtcd, clock: VirtualClock
-) -> None:
+async def test_a_late_watch_elects_no_candidate_before_a_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """It begins at the current revision. Changes between the read of the queue and that revision are unknown."""
     client = etcd.client("late")
     first, manager = make(etcd, VirtualClock(), "first"), make(client, clock)
@@ -156,7 +154,7 @@ async def test_the_deletion_of_a_key_that_waits_behind_a_foreign_one_elects_no_c
                 await manager.wait_elected()
 
 
-async def test_foreign_keys_that_come_and_go_behind_elect_no_candidate(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_foreign_keys_created_and_deleted_behind_elect_no_candidate(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with next_in_line(etcd, clock) as candidate:
         for name in ("0", "zzz", f"{candidate.leader.key.rpartition('/')[2]}/below"):
             etcd.put(f"{ELECTION}/{name}", "somebody")

@@ -25,7 +25,7 @@ BELIEVED = CONFIG.lease - CONFIG.margin
 
 
 @pytest.mark.parametrize("watches", ["working", "silent"])
-async def test_a_former_leader_of_etcd_that_wakes_up_costs_no_leadership(clock: VirtualClock, watches: str) -> None:
+async def test_a_former_leader_of_etcd_that_wakes_up_ends_no_leadership(clock: VirtualClock, watches: str) -> None:
     """It revokes leases that have expired in its stale lessor. Its successor has renewed them for long."""
     async with FakeEtcd(members=3) as etcd:
         client, behind = etcd.client(), etcd.client("behind")
@@ -70,7 +70,7 @@ class Crowd:
         await self._group.__aexit__(None, None, None)
 
 
-async def test_leases_are_revoked_where_their_keys_have_not_moved(clock: VirtualClock) -> None:
+async def test_leases_whose_keys_have_not_moved_are_revoked(clock: VirtualClock) -> None:
     """Candidates far back lose their places, which shows that the schedule is effective."""
     async with FakeEtcd(members=3) as etcd:
         managers = [make(etcd, clock, name) for name in "abcd"]
@@ -137,7 +137,7 @@ async def test_a_read_that_another_member_answers_confirms_nothing(clock: Virtua
             etcd.hooks.remove(switch)
 
 
-async def test_a_time_to_live_of_zero_that_the_read_contradicts_costs_nothing(
+async def test_a_ttl_of_zero_that_the_read_contradicts_ends_no_term(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A former leader of etcd reports it for a lease of which it has no record."""
@@ -160,7 +160,7 @@ async def test_a_time_to_live_of_zero_that_the_read_contradicts_costs_nothing(
         assert manager.statistics().renewal_failures == 1
 
 
-async def test_a_leader_is_trusted_by_the_lease_that_its_key_has_moved_to(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_leader_leads_by_the_lease_to_which_its_key_has_moved(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with leading(etcd, clock) as (_, term):
         await anyio.sleep(CONFIG.renew - 0.1)
         await moved(etcd, term)

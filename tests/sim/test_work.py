@@ -99,7 +99,7 @@ async def asking(ask: Callable[[], Awaitable[object]], told: list[str]) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_stop_from_inside_requests_it_and_never_waits_for_itself(
+async def test_stop_from_inside_requests_the_stop_and_never_waits_for_itself(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
     """In the work, the call is cancelled together with the work. In the other callbacks it returns at once."""
@@ -123,7 +123,7 @@ async def test_stop_from_inside_requests_it_and_never_waits_for_itself(
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_resign_from_inside_requests_it_and_the_candidate_rejoins(
+async def test_resign_from_inside_requests_the_release_and_the_candidate_rejoins(
     etcd: FakeEtcd, clock: VirtualClock, place: str
 ) -> None:
     client = etcd.client()
@@ -150,7 +150,7 @@ async def test_resign_from_inside_requests_it_and_the_candidate_rejoins(
 
 @pytest.mark.parametrize("place", WORKPLACES)
 @pytest.mark.parametrize("name", ["stop", "resign"])
-async def test_called_where_no_cancellation_is_delivered_they_return_at_once(
+async def test_stop_and_resign_return_at_once_where_no_cancellation_is_delivered(
     etcd: FakeEtcd, clock: VirtualClock, name: str, place: str
 ) -> None:
     """If they waited, they would wait for themselves forever. The places: a shielded scope, and clean-up code."""
@@ -207,7 +207,7 @@ ENTRIES: dict[str, Callable[[EtcdLeaderManager], Awaitable[Any]]] = {
     ("entry", "place"),
     [("run", "work"), *((entry, place) for entry in ENTRIES for place in ("on_elected", "on_ousted", "on_error"))],
 )
-async def test_what_a_callback_or_the_work_raises_comes_out_as_itself_after_the_release(
+async def test_an_exception_of_a_callback_or_the_work_is_raised_unchanged_after_the_release(
     etcd: FakeEtcd, clock: VirtualClock, entry: str, place: str, error: BaseException
 ) -> None:
     """It is not copied, and not put into a group of the library. A group that the user raised stays one."""
@@ -232,7 +232,7 @@ async def test_what_a_callback_or_the_work_raises_comes_out_as_itself_after_the_
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
-async def test_what_a_block_raises_comes_out_as_itself_after_the_release(
+async def test_an_exception_of_a_block_is_raised_unchanged_after_the_release(
     etcd: FakeEtcd, clock: VirtualClock, error: BaseException
 ) -> None:
     manager = make(etcd, clock)
@@ -335,7 +335,7 @@ async def test_leadership_does_not_pass_while_work_runs_on_after_its_cancellatio
     assert manager.statistics().overruns == 0
 
 
-async def test_a_slow_callback_costs_no_renewal(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_slow_callback_delays_no_renewal(etcd: FakeEtcd, clock: VirtualClock) -> None:
     manager = make(etcd, clock)
     finished = anyio.Event()
 
@@ -353,7 +353,7 @@ async def test_a_slow_callback_costs_no_renewal(etcd: FakeEtcd, clock: VirtualCl
 
 
 @pytest.mark.parametrize("place", WORKPLACES)
-async def test_work_that_hangs_for_ever_is_ended_by_a_loss(etcd: FakeEtcd, clock: VirtualClock, place: str) -> None:
+async def test_a_loss_ends_work_that_hangs_forever(etcd: FakeEtcd, clock: VirtualClock, place: str) -> None:
     manager = make(etcd, clock)
     async with campaigning(manager, place, nothing) as ended:
         for _ in range(3):
@@ -367,7 +367,7 @@ async def test_work_that_hangs_for_ever_is_ended_by_a_loss(etcd: FakeEtcd, clock
 
 
 @pytest.mark.parametrize("entry", ["run", "campaign"])
-async def test_an_error_of_our_own_in_a_term_ends_the_campaign_and_names_the_term_failed(
+async def test_a_bug_of_the_library_in_a_term_ends_the_campaign_and_the_term_as_failed(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, entry: str
 ) -> None:
     """Without this it was raised while the term ended as EXPIRED, and the cause stayed hidden."""

@@ -13,7 +13,7 @@ _SPARING_ETCD = (
         within="_coalesce",
         pattern="while",
         replacement="while False and",
-        test="test_what_is_due_soon_goes_along_with_what_is_due",
+        test="test_renewals_due_soon_join_a_round_that_is_due",
     ),
     Bug(
         "renewals that are due together leave in one burst",
@@ -37,7 +37,7 @@ _SPARING_ETCD = (
         within="_AT_A_TIME",
         pattern="64",
         replacement="1_000",
-        test="test_no_more_than_so_many_calls_of_candidacies_are_under_way",
+        test="test_concurrent_calls_of_candidacies_are_limited",
     ),
     Bug(
         "a slot that is granted to a cancelled caller is lost",
@@ -45,7 +45,7 @@ _SPARING_ETCD = (
         within="FairLimiter.acquire",
         pattern=r"\S+\.release\(\)",
         replacement="pass",
-        test="test_a_cancelled_waiter_costs_no_other_its_turn",
+        test="test_a_cancelled_waiter_does_not_block_the_others",
     ),
     Bug(
         "one refused read fails all readers of its transaction",
@@ -53,7 +53,7 @@ _SPARING_ETCD = (
         within="read",
         pattern=r"if isinstance\(.+:",
         replacement="if False:",
-        test="test_a_key_that_may_not_be_read_fails_only_its_own_reader",
+        test="test_a_forbidden_key_fails_only_its_own_reader",
     ),
     Bug(
         "a cancelled read crashes the member",
@@ -69,7 +69,7 @@ _SPARING_ETCD = (
         within="_call",
         pattern=r"self\._versions\.answered\(\)",
         replacement="pass",
-        test="test_reads_leave_the_log_when_the_client_has_learned_that_the_member_survives_them",
+        test="test_reads_skip_the_raft_log_once_the_members_version_is_known_to_survive_cancellation",
     ),
 )
 
@@ -104,7 +104,7 @@ _CONNECTION = (
         within="decode",
         pattern=r"\S+\.clear\(\)",
         replacement="pass",
-        test="test_headers_that_are_known_by_heart_mean_something_else_when_the_table_has_moved_on",
+        test="test_cached_headers_are_decoded_again_after_the_table_has_changed",
     ),
     Bug(
         "a silent watch stream is waited for",
@@ -128,7 +128,7 @@ _CONNECTION = (
         within="_create",
         pattern=r"= max\(.+?\) if \S+ else",
         replacement="=",
-        test="test_a_resumed_watch_is_not_taken_for_silent_where_nothing_happens",
+        test="test_a_resumed_watch_without_events_is_not_considered_silent",
     ),
     Bug(
         "a watch resumes from etcd's progress report",
@@ -144,7 +144,7 @@ _CONNECTION = (
         within="_on_data",
         pattern=r"return(?=  #)",
         replacement="pass",
-        test="test_a_stream_may_be_closed_by_what_it_brings",
+        test="test_a_stream_may_be_closed_while_its_message_is_handled",
     ),
 )
 
@@ -155,7 +155,7 @@ _HOSTILE_PEER = (
         within="_count_useless",
         pattern=r"if \S+_useless_frames >.+:",
         replacement="if False:",
-        test="test_frames_that_bring_nothing_are_counted",
+        test="test_frames_without_content_are_counted",
     ),
     Bug(
         "a peer may send more than its window",
@@ -163,7 +163,7 @@ _HOSTILE_PEER = (
         within="_on_data",
         pattern=r"if self\._inbound_window < 0:",
         replacement="if False:",
-        test="test_data_beyond_a_window_end_the_connection",
+        test="test_data_beyond_the_connections_window_ends_the_connection",
     ),
     Bug(
         "responses to a peer that does not read are queued without limit",
@@ -171,7 +171,7 @@ _HOSTILE_PEER = (
         within="_acknowledge",
         pattern=r"if \S+_acknowledgements >.+:",
         replacement="if False:",
-        test="test_answers_wait_for_a_peer_that_reads",
+        test="test_acknowledgements_are_queued",
     ),
     Bug(
         "all received frames are processed at once",
@@ -179,7 +179,7 @@ _HOSTILE_PEER = (
         within="receive_data",
         pattern="if left <= 0:",
         replacement="if False:",
-        test="test_no_more_than_so_many_frames_are_processed_at_a_time",
+        test="test_the_number_of_frames_processed_at_a_time_is_limited",
     ),
     Bug(
         "each frame that opens a window wakes all waiting calls",
@@ -187,7 +187,7 @@ _HOSTILE_PEER = (
         within="_on_window_update",
         pattern=r"self\._windows_grew = True",
         replacement="self._send_what_fits()",
-        test="test_a_flood_costs_no_more_where_many_calls_wait_for_the_peer",
+        test="test_a_flood_costs_no_more_if_many_calls_wait_for_the_peer",
     ),
     Bug(
         "a frame of thousands of messages counts as a few frames",
@@ -211,7 +211,7 @@ _HOSTILE_PEER = (
         within="_deliver",
         pattern=r"for _ in range\(.+\):",
         replacement="while self._inbox:",
-        test="test_a_flood_of_messages_leaves_the_loop_to_others",
+        test="test_a_flood_of_messages_does_not_block_the_loop",
     ),
     Bug(
         "a message may be of any length",
@@ -238,7 +238,7 @@ _OUTAGES = (
         within="attempt",
         pattern=r"(_not_before =).+",
         replacement=r"\g<1> now",
-        test="test_an_outage_costs_each_endpoint_one_connection_a_second",
+        test="test_each_endpoint_gets_one_connection_a_second",
     ),
     Bug(
         "a response ends the pauses between connections",
@@ -246,7 +246,7 @@ _OUTAGES = (
         within="received",
         pattern=r"if now >= .+:",
         replacement="if True:",
-        test="test_an_outage_costs_each_endpoint_one_connection_a_second",
+        test="test_each_endpoint_gets_one_connection_a_second",
     ),
     Bug(
         "a watch that breaks at once is created at full speed",
@@ -262,7 +262,7 @@ _OUTAGES = (
         within="WatchStream._run",
         pattern=r"moved = .+",
         replacement="moved = False",
-        test="test_a_member_that_goes_away_costs_a_watch_a_new_stream",
+        test="test_a_goaway_costs_a_watch_a_new_stream",
     ),
     Bug(
         "the only endpoint is never left while it sends data",
@@ -270,7 +270,7 @@ _OUTAGES = (
         within="switch",
         pattern=r"and now < self\._failing_since \+ _PATIENCE",
         replacement="",
-        test="test_the_only_endpoint_is_left_though_it_talks",
+        test="test_the_only_endpoint_is_left_although",
     ),
     Bug(
         "TLS without HTTP/2 is taken for no TLS",
@@ -278,7 +278,7 @@ _OUTAGES = (
         within="_with_tls",
         pattern=r'if .+ != "h2":',
         replacement="if False:",
-        test="test_a_tls_server_without_http2_is_named_as_that",
+        test="test_a_tls_server_without_http2_is_reported_as_such",
     ),
 )
 

@@ -50,7 +50,7 @@ _DEADLINE = (
         within="loss_reason_at",
         pattern=r"return .+",
         replacement="return seen",
-        test="test_the_deletion_of_the_key_that_is_received_first_is_no_loss_by_others",
+        test="test_a_deletion_received_after_the_expiry_counts_as_an_expired_lease",
     ),
     Bug(
         "a confirmation past the deadline revives the lease",
@@ -58,7 +58,7 @@ _DEADLINE = (
         within="confirm",
         pattern=r"if not .+: return False",
         replacement="self._over = False",
-        test="test_a_confirmation_that_comes_past_the_deadline_extends_nothing",
+        test="test_a_confirmation_received_past_the_deadline_extends_nothing",
     ),
     Bug(
         "a keep-alive without a response leaves its stream open",
@@ -66,7 +66,7 @@ _DEADLINE = (
         within="_give_up",
         pattern=r"if sent:",
         replacement="if False:",
-        test="test_a_late_answer_is_never_credited_to_the_next_keep_alive",
+        test="test_a_late_response_is_never_credited_to_the_next_keep_alive",
     ),
 )
 
@@ -101,7 +101,7 @@ _CONFIRMED_RENEWAL = (
         within="on_error",
         pattern=r"self\.\w+ = error",
         replacement="self.invalidate(LossReason.EXPIRED)",
-        test="test_one_lost_renewal_costs_nothing",
+        test="test_one_lost_renewal_ends_no_term",
     ),
     Bug(
         "no second attempt at once",
@@ -109,7 +109,7 @@ _CONFIRMED_RENEWAL = (
         within="_ATTEMPTS",
         pattern="2",
         replacement="1",
-        test="test_a_failed_renewal_is_made_again_at_once_and_costs_nothing",
+        test="test_a_failed_renewal_is_repeated_at_once_and_ends_no_term",
     ),
     Bug(
         "extend() accepts an older confirmation",
@@ -133,7 +133,7 @@ _CONFIRMED_RENEWAL = (
         within="_attempt",
         pattern=r"(answers)\.get\(ids\[lease\]\)",
         replacement=r"\g<0> or next((one._replace(lease_id=ids[lease]) for one in \g<1>.values()), None)",
-        test="test_a_lease_is_not_renewed_by_the_answers_to_others",
+        test="test_a_lease_is_not_renewed_by_the_responses_for_others",
     ),
     Bug(
         "a lease that is gone fails its whole round",
@@ -145,7 +145,7 @@ if answer.ttl <= 0:
     for one in leases:
         one.on_internal_error(unanswered)
 \\g<0>""",
-        test="test_leases_that_are_gone_take_none_of_their_round_along",
+        test="test_leases_that_have_ended_end_no_other_of_their_round",
     ),
     Bug(
         "a round holds its leases until it is over for all",
@@ -161,7 +161,7 @@ if answer.ttl <= 0:
         within="_attempt",
         pattern=r"group\.start_soon\(ki_protected\((.+?)\), (.+)\)",
         replacement=r"await \g<1>(\g<2>)",
-        test="test_a_slow_read_holds_up_no_lease_of_another_read",
+        test="test_a_slow_read_delays_no_lease_of_another_read",
     ),
     Bug(
         "rounds wait for each other",
@@ -169,7 +169,7 @@ if answer.ttl <= 0:
         within="run",
         pattern=r"left = await self\._attempt\(.+\)",
         replacement='async with vars(self._connection).setdefault("_lock", anyio.Lock()):\n    \\g<0>',
-        test="test_a_slow_round_holds_up_no_lease_of_another_round",
+        test="test_a_slow_round_delays_no_other_round",
     ),
     Bug(
         "a keep-alive of a lease whose revocation is not applied yet renews it",
@@ -193,7 +193,7 @@ if answer.ttl <= 0:
         within="run",
         pattern=r"first\.postpone\(\) left = \[.+\]",
         replacement="pass",
-        test="test_those_behind_the_first_unanswered_keep_alive_are_renewed_in_the_second_attempt",
+        test="test_leases_behind_the_first_unanswered_keep_alive_are_renewed_in_the_second_attempt",
     ),
 )
 

@@ -21,7 +21,7 @@ _TERM = (
         within="Lease._grant",
         pattern=r"(self\.raft_term_at_grant, self\.sent_at, self\.ttl) = term,",
         replacement=r"\g<1> = self._connection.raft_terms.latest,",
-        test="test_the_term_of_a_lease_is_not_taken_from_the_answer_to_its_grant",
+        test="test_the_raft_term_of_a_lease_is_not_that_of_the_response_to_its_grant",
     ),
     Bug(
         "0 is taken for a term",
@@ -57,7 +57,7 @@ if answer.ttl <= 0:
     lease.on_internal_error(unanswered)
     continue
 \\g<0>""",
-        test="test_a_time_to_live_of_zero_that_the_read_contradicts",
+        test="test_a_ttl_of_zero_that_the_read_contradicts_ends",
     ),
 )
 
@@ -68,7 +68,7 @@ _MOVE = (
         within="is_outdated",
         pattern=r"return .+",
         replacement="return False",
-        test="test_a_former_leader_of_etcd_that_wakes_up_costs_no_leadership",
+        test="test_a_former_leader_of_etcd_that_wakes_up_ends_no_leadership",
     ),
     Bug(
         "no move, and renewals under a later raft term extend the trust",
@@ -76,7 +76,7 @@ _MOVE = (
         within="_move_if_outdated",
         pattern=r"self\.start_move\(.+\)",
         replacement="self._lease.term = self._connection.raft_terms.latest",
-        test="test_a_former_leader_of_etcd_that_wakes_up_costs_no_leadership",
+        test="test_a_former_leader_of_etcd_that_wakes_up_ends_no_leadership",
     ),
     Bug(
         "a move does not compare mod_revision",
@@ -92,7 +92,7 @@ _MOVE = (
         within="KeyMove.txn",
         pattern=r'Compare\([\w.]+, "(mod|lease)", .+?\),(.|\n)+?"lease", .+?\),',
         replacement="",
-        test="test_a_key_that_was_taken_away_before_the_move_ends_the_term",
+        test="test_a_key_that_is_deleted_or_changed_before_the_move_ends_the_term",
     ),
     Bug(
         "the old lease is revoked before the response to the move",
@@ -103,7 +103,7 @@ _MOVE = (
 \\g<0>
 for key in sent:
     await key._session._lease.revoke(1.0, 1.0)""",
-        test="test_the_key_moves_to_another_lease_and_the_term_goes_on",
+        test="test_the_key_moves_to_another_lease_and_the_term_continues",
     ),
     Bug(
         "the new lease is revoked while the move is unanswered",
@@ -111,7 +111,7 @@ for key in sent:
         within="KeyMove.on_error",
         pattern=r"self\.start_later\(\)",
         replacement="self.on_lease_not_found()",
-        test="test_a_move_without_an_answer_is_made_again_with_the_same_lease",
+        test="test_a_move_without_a_response_is_repeated_with_the_same_lease",
     ),
     Bug(
         "renewals extend the deadline while the move is unanswered",
@@ -127,7 +127,7 @@ for key in sent:
         within="on_moved_to",
         pattern=r"trusted_deadline\.replace\(.+\)",
         replacement="trusted_deadline.is_valid(now)",
-        test="test_a_leader_is_trusted_by_the_lease_that_its_key_has_moved_to",
+        test="test_a_leader_leads_by_the_lease_to_which_its_key_has_moved",
     ),
     Bug(
         "a move that a renewal finds done is sent again",
@@ -151,7 +151,7 @@ for key in sent:
         within="_session_deadline",
         pattern=r"return .+",
         replacement="return self.trusted_deadline",
-        test="test_the_next_in_line_moves_too_and_those_behind_it_do_not",
+        test="test_the_next_in_line_moves_too_and_candidates_behind_it_do_not",
     ),
     Bug(
         "a grant that fails ends the move",
@@ -178,7 +178,7 @@ _TROUBLE = (
         within="renew_now",
         pattern=r"elif self\.lease_id == lease_id:",
         replacement="else:",
-        test="test_extend_that_meets_a_move_under_way_does_not_fail",
+        test="test_extend_during_a_move_does_not_fail",
     ),
     Bug(
         "a put on the new lease is always taken for our own move",
@@ -186,7 +186,7 @@ _TROUBLE = (
         within="puts_by_others",
         pattern=r"return .+",
         replacement="return 0 if kv.lease == self.moving_to else kv.version - 1 - self.moves",
-        test="test_a_request_to_step_down_between_a_move_and_its_answer_is_not_lost",
+        test="test_a_request_to_step_down_between_a_move_and_its_response_is_not_lost",
     ),
 )
 

@@ -28,7 +28,7 @@ _OWN_KEY = (
         within="check_renewal",
         pattern=r" if not \w+: return \S+",
         replacement="",
-        test="test_a_leader_whose_watch_is_silent_finds_out_by_the_next_renewal",
+        test="test_a_leader_with_a_silent_watch_detects_the_change_by_its_next_renewal",
     ),
     Bug(
         "events of the own key are ignored",
@@ -36,7 +36,7 @@ _OWN_KEY = (
         within="apply",
         pattern=r"return .+lost=True\)",
         replacement="pass",
-        test="test_a_leader_whose_watch_works_finds_out_at_once",
+        test="test_a_leader_with_a_working_watch_detects_the_change_at_once",
     ),
     Bug(
         "a key that was taken off its lease still counts",
@@ -92,7 +92,7 @@ _OWN_KEY = (
         within="_has_won",
         pattern=r"if self\.session\.is_valid\(\):",
         replacement="if self.session.loss_reason is None:",
-        test="test_a_candidate_that_comes_next_in_line_after_its_lease_has_lost_all_trust",
+        test="test_a_candidate_on_an_untrusted_lease_that_becomes_next_in_line_moves",
     ),
     Bug(
         "a renewal does not check the predecessor",
@@ -119,7 +119,7 @@ _CANDIDACY = (
         within="Lease.grant",
         pattern=r"await self\.revoke\(.+\)",
         replacement="pass",
-        test="test_a_grant_whose_answer_was_lost",
+        test="test_a_grant_whose_response",
     ),
     Bug(
         "a join without a response is dropped",
@@ -127,7 +127,7 @@ _CANDIDACY = (
         within="_try_join",
         pattern=r"return await .+",
         replacement="raise CandidacyOverError(LossReason.EXPIRED) from error",
-        test="test_a_join_that_was_done_though_refused",
+        test="test_a_join_that_was_applied_though",
     ),
     Bug(
         "a key is put without a lease",
@@ -146,7 +146,7 @@ _TOKEN = (
         within="_adopt",
         pattern=r"_set_create_revision\(.+\)",
         replacement="_set_create_revision(found.header.revision)",
-        test="test_the_token_of_a_join_without_an_answer_is_its_keys_and_not_the_stores",
+        test="test_the_token_of_a_join_without_a_response_is_the_revision_of_its_key",
     ),
     Bug(
         "a wiped cluster goes unnoticed",
@@ -154,7 +154,7 @@ _TOKEN = (
         within="check",
         pattern=r" if \w+ < \w+: raise .+\)",
         replacement="",
-        test="test_a_cluster_that_went_back_in_time_ends_the_campaign",
+        test="test_a_regression_of_the_cluster_ends_the_campaign",
     ),
     Bug(
         "the campaign continues after a regression",
@@ -162,7 +162,7 @@ _TOKEN = (
         within="_run_candidacy",
         pattern=r"if isinstance\(.+:",
         replacement="if False:",
-        test="test_the_campaign_ends_though_etcd_has_come_past_what_was_known",
+        test="test_a_regression_ends_the_campaign_though_etcd_has_passed_the_known_revision_again",
     ),
     Bug(
         "the guard does not compare the lease",
@@ -197,7 +197,7 @@ _STATE = (
         within="WatchStream._on_events",
         pattern=r"= \S+\.kv\.mod_revision \+",
         replacement="= message.header.revision +",
-        test="test_a_broken_watch_goes_on_after_its_last_event_though_the_header_ran_ahead",
+        test="test_a_broken_watch_resumes_after_its_last_event_even_if_the_header_is_ahead",
     ),
     Bug(
         "a predecessor that waited itself makes its successor leader",

@@ -13,7 +13,7 @@ _SCOPE = (
         within="_compare_clocks",
         pattern=r"if \w+:",
         replacement="if False:",
-        test="test_a_suspended_machine_is_noticed_by_all_within_a_tick",
+        test="test_all_leaders_detect_a_suspend_of_the_machine_within_a_tick",
     ),
     Bug(
         "the clock is not checked while the loop sleeps",
@@ -29,7 +29,7 @@ _SCOPE = (
         within="_backstop",
         pattern=r"return .+",
         replacement="return math.inf",
-        test="test_the_loops_deadline_cancels_the_work_where_the_ticker_does_not_run",
+        test="test_the_loops_deadline_cancels_the_work_if_the_ticker_does_not_run",
     ),
     Bug(
         "the work is not cancelled at the end of its term",
@@ -123,7 +123,7 @@ _ONE_WAY_OUT = (
         within="limit_renewals",
         pattern=r"\((\S+\(\)) \+ .+\)",
         replacement=r"(\g<1>)",
-        test="test_each_way_out_releases_last",
+        test="test_each_end_of_a_campaign_releases_last",
     ),
     Bug(
         "the end of a campaign releases nothing",
@@ -131,7 +131,7 @@ _ONE_WAY_OUT = (
         within="Session.close",
         pattern=r"if not .+is_forked:",
         replacement="if False:",
-        test="test_each_way_out_releases_last",
+        test="test_each_end_of_a_campaign_releases_last",
     ),
     Bug(
         "stop() waits for etcd for long",
@@ -139,7 +139,7 @@ _ONE_WAY_OUT = (
         within="revoke",
         pattern=r"(max\(.+\) \+) (\w+)",
         replacement=r"\g<1> 9 * \g<2>",
-        test="test_stop_is_bounded_when_etcd_is_gone",
+        test="test_stop_is_bounded_if_etcd_does_not_respond",
     ),
     Bug(
         "the release waits for a slot without a limit",
@@ -155,7 +155,7 @@ _ONE_WAY_OUT = (
         within="_serve_term",
         pattern=r"(\S+\.ousted\(.+\)) (await .+\))",
         replacement=r"\g<2>\n\g<1>",
-        test="test_each_way_out_releases_last",
+        test="test_each_end_of_a_campaign_releases_last",
     ),
     Bug(
         "stop() called from the work waits for itself",
@@ -171,7 +171,7 @@ _ONE_WAY_OUT = (
         within="capture_errors",
         pattern=r"(cancellation is not None and) not \w+\(\)",
         replacement=r"\g<1> False",
-        test="test_it_ends_the_campaign_once_as_an_error_in_the_work_and_in_on_elected",
+        test="test_a_cancelled_error_in_the_work_or_in_on_elected_ends_the_campaign_once_as_an_error",
     ),
     Bug(
         "a write that is refused after the term ends the campaign",
@@ -187,7 +187,7 @@ _ONE_WAY_OUT = (
         within="_on_exception",
         pattern=r"and not \S+\.is_valid\(\)",
         replacement="",
-        test="test_the_same_errors_in_a_term_that_goes_on_end_the_campaign",
+        test="test_the_same_errors_during_a_term_end_the_campaign",
     ),
     Bug(
         "a write that is refused before the event of the loss ends the campaign",
@@ -195,7 +195,7 @@ _ONE_WAY_OUT = (
         within="failures_in_term",
         pattern=r"await \w+\.confirm\(\)",
         replacement="pass",
-        test="test_a_refusal_that_comes_before_the_event_of_the_loss_is_a_loss_too",
+        test="test_a_refusal_received_before_the_event_of_the_loss_counts_as_a_loss",
     ),
     Bug(
         "a task of the term that other code cancels ends the term alone",
@@ -203,7 +203,7 @@ _ONE_WAY_OUT = (
         within="_work",
         pattern=r"if not \S+\.closed and .+:",
         replacement="if False:",
-        test="test_it_ends_the_campaign_once_as_an_error_in_the_work_and_in_on_elected",
+        test="test_a_cancelled_error_in_the_work_or_in_on_elected_ends_the_campaign_once_as_an_error",
     ),
 )
 

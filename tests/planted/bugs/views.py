@@ -91,7 +91,7 @@ _VIEWS = (
         within="TRANSITIONS",
         pattern=r"(ANSWERED: \(FINE, FINE), FAILING",
         replacement=r"\g<1>, FINE",
-        test="test_an_answer_does_not_end_an_outage_in_which_renewals_fail",
+        test="test_a_response_does_not_end_an_outage_in_which_renewals_fail",
     ),
     Bug(
         "an outage is over while a watch is missing",
@@ -115,7 +115,7 @@ _VIEWS = (
         within="renewed",
         pattern=r" if \S+ is None else min\(.+\)",
         replacement="",
-        test="test_statistics_have_the_age_of_the_last_renewal_and_the_least_time_left",
+        test="test_statistics_have_the_age_of_the_last_renewal_and_the_minimum_remaining_time",
     ),
 )
 
