@@ -36,7 +36,7 @@ async def endpoint_to(*plans: Plan) -> AsyncIterator[tuple[Http2Endpoint, list[S
                 for place, plan in enumerate(plans):
                     while len(servers) <= place:
                         await anyio.sleep(0.001)
-                    await servers[place].until_there_is(1, 5)
+                    await servers[place].wait_for_data(1, 5)
                     await plan(servers[place], 1)
 
             group.start_soon(follow)
@@ -58,7 +58,7 @@ async def refuse(server: Server, number: int) -> None:
 
 
 async def go_away_before_it(server: Server, number: int) -> None:
-    await server.say_goodbye(0)
+    await server.send_goaway(0)
 
 
 async def found(server: Server, number: int) -> None:
@@ -66,7 +66,7 @@ async def found(server: Server, number: int) -> None:
 
 
 async def hang_up(server: Server, number: int) -> None:
-    await server.hang_up()
+    await server.close()
 
 
 async def test_an_unprocessed_call_is_retried_once_on_a_new_connection() -> None:
@@ -78,7 +78,7 @@ async def test_an_unprocessed_call_is_retried_once_on_a_new_connection() -> None
 async def test_a_refused_call_is_retried_once_and_not_again() -> None:
     async def refuse_twice(server: Server, number: int) -> None:
         await refuse(server, number)
-        await server.until_there_is(number + 2, 5)
+        await server.wait_for_data(number + 2, 5)
         await refuse(server, number + 2)
 
     async with endpoint_to(refuse_twice) as (endpoint, servers):
@@ -141,7 +141,7 @@ async def test_a_former_endpoint_completes_its_calls_and_accepts_no_other() -> N
             group.start_soon(call)
             while not servers:
                 await anyio.sleep(0.001)
-            await servers[0].until_there_is(1, 5)
+            await servers[0].wait_for_data(1, 5)
             endpoint.drain()
             with pytest.raises(EtcdUnavailableError, match="closed"):  # such as a login that came late
                 await ask(endpoint)
@@ -154,10 +154,10 @@ async def test_a_former_endpoint_completes_its_calls_and_accepts_no_other() -> N
 async def test_connections_that_still_answer_are_closed_with_the_endpoint() -> None:
     """It is the one before the newest: it sent GOAWAY, and its last call is in flight."""
 
-    async def say_goodbye(server: Server, number: int) -> None:
-        await server.say_goodbye(number)
+    async def send_goaway(server: Server, number: int) -> None:
+        await server.send_goaway(number)
 
-    async with endpoint_to(say_goodbye, found) as (endpoint, servers):
+    async with endpoint_to(send_goaway, found) as (endpoint, servers):
         raised: list[EtcdUnavailableError] = []
 
         async def call() -> None:

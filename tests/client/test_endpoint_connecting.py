@@ -139,7 +139,7 @@ async def test_an_attempt_to_connect_outlives_its_first_callers_timeout() -> Non
             nonlocal made
             made += 1
             await anyio.sleep(slow)
-            raise OSError("nobody, after all")
+            raise OSError("no connection, in the end")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(endpoints, "Connection", Slow)
@@ -149,6 +149,6 @@ async def test_an_attempt_to_connect_outlives_its_first_callers_timeout() -> Non
                 await ask(endpoint, "call", patient)
             with anyio.move_on_after(patient / 10):
                 await ask(endpoint, "stream")
-            with pytest.raises(EtcdUnavailableError, match="nobody, after all"):
+            with pytest.raises(EtcdUnavailableError, match="no connection, in the end"):
                 await ask(endpoint, "call")
             assert made == 1

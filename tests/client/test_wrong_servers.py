@@ -155,7 +155,7 @@ async def test_the_diagnosis_of_a_peer_that_resets_what_it_has_just_accepted_fin
 
 async def test_a_proxys_web_page_is_reported_with_its_status() -> None:
     async def page(server: Server) -> None:
-        await server.until_there_is(1, 5)
+        await server.wait_for_data(1, 5)
         server.connection.send_headers(1, [(":status", "502"), ("content-type", "text/html")])
         server.connection.send_data(1, b"<html><h1>502 Bad Gateway</h1></html>", end_stream=True)
         await server.flush()

@@ -126,7 +126,7 @@ def window_updates(numbers: list[int]) -> Iterator[bytes]:
     yield from endless(bytes(frames.WindowUpdateFrame(numbers[0], 1).serialize()))
 
 
-def goodbyes(numbers: list[int]) -> Iterator[bytes]:
+def goaways(numbers: list[int]) -> Iterator[bytes]:
     yield from endless(bytes(frames.GoAwayFrame(0, 2**31 - 1, 0).serialize()))
 
 
@@ -162,7 +162,7 @@ FLOODS: dict[str, Flood] = {
     for flood in (
         *(one_huge_message, parts_of_messages, endless_headers, endless_informational_headers, endless_continuations),
         *(empty_continuations, many_headers_in_one_block, pings, pings_that_are_paid_for, settings),
-        *(one_frame_of_settings, empty_data, padding, data_of_a_closed_stream, resets, window_updates, goodbyes),
+        *(one_frame_of_settings, empty_data, padding, data_of_a_closed_stream, resets, window_updates, goaways),
         *(priorities, unknown_frames, several_messages, tiny_messages, messages_packed_in_frames),
     )
 }

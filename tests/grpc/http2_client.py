@@ -25,14 +25,14 @@ class Client:
 
     Attributes:
         server: The other side.
-        heard: An entry for each time that data was received.
+        receipts: An entry for each time that data was received.
         streams: The opened streams, in order.
         number: The id of the last one of them.
     """
 
     connection: Connection
     server: Server
-    heard: list[None]
+    receipts: list[None]
     streams: list[Stream] = field(default_factory=list)
     number: int = 0
     messages: list[bytes] = field(default_factory=list)
@@ -47,7 +47,7 @@ class Client:
     def open(self, *metadata: tuple[str, str]) -> Stream:
         self.number = self.connection._codec._next_stream_id
         self.streams.append(
-            self.connection.stream_stream(PATH, metadata=metadata, on_message=self.took, on_close=self.ended)
+            self.connection.stream_stream(PATH, metadata=metadata, on_message=self.on_message, on_close=self.on_close)
         )
         return self.stream
 
@@ -58,15 +58,15 @@ class Client:
         while self.connection._codec.max_concurrent_streams != streams:
             await anyio.sleep(0.001)
 
-    def took(self, message: bytes) -> None:
+    def on_message(self, message: bytes) -> None:
         self.messages.append(message)
-        self.tell()
+        self.notify()
 
-    def ended(self, status: Status) -> None:
+    def on_close(self, status: Status) -> None:
         self.ends.append(status)
-        self.tell()
+        self.notify()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         self.changed.set()
         self.changed = anyio.Event()
 
@@ -94,15 +94,15 @@ def make_connection(
 async def client(*, stream: bool = True, ping_interval: float = 10, **more: Any) -> AsyncIterator[Client]:
     with anyio.fail_after(PATIENCE):
         async with serving() as (address, servers):
-            heard: list[None] = []
-            connection = make_connection(address, ping_interval, lambda: heard.append(None), **more)
+            receipts: list[None] = []
+            connection = make_connection(address, ping_interval, lambda: receipts.append(None), **more)
             await connection.connect(None)
             while not servers:
                 await anyio.sleep(0.001)
-            one = Client(connection, servers[0], heard)
+            one = Client(connection, servers[0], receipts)
             if stream:
                 one.open()
-                await one.server.until_there_is(one.number)
+                await one.server.wait_for_data(one.number)
             try:
                 yield one
             finally:

@@ -22,7 +22,7 @@ def framed(message: bytes, *, compressed: bool = False) -> bytes:
 
 
 class Server:
-    """What one connection to the server has received, and what it sends.
+    """The received data of one connection to the server, and its responses.
 
     Attributes:
         connection: The server's side of the connection.
@@ -30,7 +30,7 @@ class Server:
         data: The data received on each stream.
         reset: The streams that the client reset.
         ended: The streams whose client has ended its half.
-        generous: Whether received data is acknowledged, so that more may follow.
+        acknowledges: Whether received data is acknowledged, so that more may follow.
     """
 
     def __init__(self, socket: ByteStream) -> None:
@@ -47,7 +47,7 @@ class Server:
         self.ended: list[int] = []
         self.pings = self.acknowledged = 0
         self.deaf = False
-        self.generous = True
+        self.acknowledges = True
 
     async def run(self) -> None:
         self.connection.initiate_connection()
@@ -57,18 +57,18 @@ class Server:
             if self.deaf:
                 continue
             for event in self.connection.receive_data(data):
-                self._happened(event)
+                self._on_event(event)
             await self.flush()
             self._changed.set()
             self._changed = anyio.Event()
 
-    def _happened(self, event: object) -> None:
+    def _on_event(self, event: object) -> None:
         if isinstance(event, h2.events.RequestReceived):
             self.headers[event.stream_id] = {str(name): str(value) for name, value in event.headers}
             self.data[event.stream_id] = bytearray()
         elif isinstance(event, h2.events.DataReceived):
             self.data[event.stream_id] += event.data
-            if self.generous:
+            if self.acknowledges:
                 self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
         elif isinstance(event, h2.events.StreamEnded):
             self.ended.append(event.stream_id)
@@ -113,18 +113,18 @@ class Server:
         await self.send(number, framed(message))
         await self.end(number, *OK)
 
-    async def until_there_is(self, number: int, size: int = 0) -> None:
+    async def wait_for_data(self, number: int, size: int = 0) -> None:
         """Wait until a stream has this much data."""
         while number not in self.data or len(self.data[number]) < size:
             await self._changed.wait()
 
-    async def say_goodbye(self, last: int, code: int = 0, why: bytes = b"") -> None:
+    async def send_goaway(self, last: int, code: int = 0, why: bytes = b"") -> None:
         """Send GOAWAY by hand: h2 would allow no end of a stream after it."""
         async with self._writing:
             payload = last.to_bytes(4, "big") + code.to_bytes(4, "big") + why
             await self._socket.send(len(payload).to_bytes(3, "big") + b"\x07\0" + bytes(4) + payload)
 
-    async def hang_up(self) -> None:
+    async def close(self) -> None:
         await self._socket.aclose()
 
 

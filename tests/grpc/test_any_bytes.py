@@ -25,7 +25,7 @@ from etcdleader._grpc.framing import MessageDecoder, status_of
 from etcdleader._grpc.hpack import HeaderDecoder, encode_headers
 from tests.grpc.http2_client import PATH, PATIENCE, make_connection
 from tests.grpc.http2_server import HEADERS, OK, framed
-from tests.grpc.nowhere import connect_to_nowhere, frame
+from tests.grpc.null_transport import connect_without_peer, frame
 
 # No deadline: a busy machine may stop any example for a while.
 ANY = settings(deadline=None, max_examples=int(os.environ.get("FUZZ_EXAMPLES", "300")))
@@ -134,7 +134,7 @@ class Outcome:
 
     async def of(self, data: bytes, cuts: list[int]) -> None:
         connection = make_connection("server:1")
-        await connect_to_nowhere(connection)
+        await connect_without_peer(connection)
         async with anyio.create_task_group() as group:
             group.start_soon(self._call, connection)
             await anyio.wait_all_tasks_blocked()

@@ -64,7 +64,7 @@ async def tls_server(authority: trustme.CA, name: str = "127.0.0.1") -> AsyncIte
         async with stream, anyio.create_task_group() as group:
 
             async def answer() -> None:
-                await server.until_there_is(1, 5)
+                await server.wait_for_data(1, 5)
                 await server.answer(1, server.headers[1][":scheme"].encode())
 
             group.start_soon(answer)

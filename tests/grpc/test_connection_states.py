@@ -14,14 +14,14 @@ from etcdleader._grpc import RpcError, Status
 from etcdleader._grpc.connection_state import TRANSITIONS, State
 from tests.grpc.http2_client import PATH, PATIENCE, make_connection
 from tests.grpc.http2_server import HEADERS, OK, framed
-from tests.grpc.nowhere import connect_to_nowhere, frame
+from tests.grpc.null_transport import connect_without_peer, frame
 
 pytestmark = pytest.mark.anyio
 
 ALL, NONE = 2**31 - 1, 0
 
 
-def goodbye(last: int) -> bytes:
+def goaway(last: int) -> bytes:
     return frame(7, 0, 0, last.to_bytes(4, "big") + bytes(4))
 
 
@@ -48,7 +48,7 @@ class Subject:
         return self.connection._codec._next_stream_id
 
     async def connect(self) -> None:
-        await connect_to_nowhere(self.connection)
+        await connect_without_peer(self.connection)
 
     async def call(self) -> None:
         self.begun += 1
@@ -78,7 +78,7 @@ class Subject:
         self.connection._data_received(frame(4, 0, 0, b"") + data)
         await anyio.wait_all_tasks_blocked()
 
-    async def hang_up(self) -> None:
+    async def lose(self) -> None:
         async def read() -> None:
             raise anyio.EndOfStream
 
@@ -95,11 +95,11 @@ INPUTS: dict[str, Input] = {
     "call": Subject.call,
     "last id": Subject.call_with_the_last_id,
     "stream": Subject.stream,
-    "goodbye": lambda one: one.receive(goodbye(ALL)),
-    "goodbye to all": lambda one: one.receive(goodbye(NONE)),
+    "GOAWAY": lambda one: one.receive(goaway(ALL)),
+    "GOAWAY for all": lambda one: one.receive(goaway(NONE)),
     "answer": lambda one: one.receive(answer(1)),
     "garbage": lambda one: one.receive(b"HTTP/1.1 400 Bad Request\r\n"),
-    "hung up": Subject.hang_up,
+    "lost": Subject.lose,
     "close": Subject.close,
 }
 
@@ -116,7 +116,7 @@ async def opened(one: Subject) -> None:
 
 async def draining(one: Subject) -> None:
     await opened(one)
-    await one.receive(goodbye(ALL))
+    await one.receive(goaway(ALL))
 
 
 async def closed(one: Subject) -> None:
@@ -139,11 +139,11 @@ NEXT: dict[str, tuple[State | None, ...]] = {
     "call": (IDLE, OPEN, DRAINING, CLOSED, CLOSED),
     "last id": (IDLE, DRAINING, DRAINING, CLOSED, CLOSED),
     "stream": (IDLE, OPEN, DRAINING, CLOSED, CLOSED),
-    "goodbye": (CLOSED, DRAINING, DRAINING, CLOSED, CLOSED),
-    "goodbye to all": (CLOSED, CLOSED, CLOSED, CLOSED, CLOSED),
+    "GOAWAY": (CLOSED, DRAINING, DRAINING, CLOSED, CLOSED),
+    "GOAWAY for all": (CLOSED, CLOSED, CLOSED, CLOSED, CLOSED),
     "answer": (CLOSED, OPEN, CLOSED, CLOSED, CLOSED),
     "garbage": (CLOSED, CLOSED, CLOSED, CLOSED, CLOSED),
-    "hung up": (NEVER, CLOSED, CLOSED, CLOSED, NEVER),
+    "lost": (NEVER, CLOSED, CLOSED, CLOSED, NEVER),
     "close": (CLOSED, CLOSED, CLOSED, CLOSED, CLOSED),
 }
 PAIRS = [
@@ -193,7 +193,7 @@ async def test_a_change_that_the_table_does_not_have_changes_nothing(before: Sta
     assert (connection._why is why) is not changes
 
 
-@pytest.mark.parametrize("what", ["goodbye", "goodbye to all", "garbage", "hung up", "close"])
+@pytest.mark.parametrize("what", ["GOAWAY", "GOAWAY for all", "garbage", "lost", "close"])
 async def test_calls_that_wait_for_a_slot_fail_at_once_if_the_connection_accepts_none(what: str) -> None:
     async with anyio.create_task_group() as group:
         one = Subject(group)
@@ -222,5 +222,5 @@ async def test_a_stream_whose_end_closes_the_connection_ends_the_others_once(any
 
         for _ in range(3):
             one.connection.stream_stream(PATH, metadata=(), on_message=lambda _: None, on_close=on_close)
-        await one.receive(goodbye(ALL))
+        await one.receive(goaway(ALL))
     assert len(ends) == 3

@@ -110,7 +110,7 @@ STREAMS = {
     "data_of_a_closed_stream": "UNAVAILABLE: reset by the peer: code 8",
     "resets": "UNAVAILABLE: reset by the peer: code 8",
     "window_updates": "UNAVAILABLE: more than 10000 frames without effect",
-    "goodbyes": "UNAVAILABLE: the peer is going away",
+    "goaways": "UNAVAILABLE: the peer is going away",
     "priorities": "UNAVAILABLE: more than 10000 frames without effect",
     "unknown_frames": "UNAVAILABLE: more than 10000 frames without effect",
     "several_messages": "UNAVAILABLE: ",  # each is allowed on a stream: the flood ends

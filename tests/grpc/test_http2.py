@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_stream_is_a_post_with_its_metadata() -> None:
     async with client() as one:
         one.open(("token", "secret"), ("hasleader", "true"))
-        await one.server.until_there_is(one.number)
+        await one.server.wait_for_data(one.number)
         headers = one.server.headers[one.number]
         assert headers[":method"] == "POST"
         assert headers[":path"] == PATH
@@ -40,7 +40,7 @@ async def test_messages_are_sent_and_received_in_order_and_complete_however_they
         for message in sent:
             one.stream.send(message)
         data = b"".join(framed(message) for message in sent)
-        await one.server.until_there_is(one.number, len(data))
+        await one.server.wait_for_data(one.number, len(data))
         assert one.server.data[one.number] == data
         for at in range(0, len(data), 7):
             await one.server.send(one.number, data[at : at + 7])
@@ -52,7 +52,7 @@ async def test_more_data_than_any_window_is_sent_and_received() -> None:
         long = bytes(range(256)) * 1200  # four times the window at the beginning
         one.stream.send(long)
         one.stream.send(b"short")
-        await one.server.until_there_is(one.number, len(long) + 15)
+        await one.server.wait_for_data(one.number, len(long) + 15)
         assert one.server.data[one.number] == framed(long) + framed(b"short")
         huge = long * 120  # more than the window for our side
         async with anyio.create_task_group() as group:
@@ -62,21 +62,21 @@ async def test_more_data_than_any_window_is_sent_and_received() -> None:
 
 async def test_a_full_window_delays_no_other_stream_and_the_waiting_data_is_sent_later() -> None:
     async with client() as one:
-        one.server.generous = False
+        one.server.acknowledges = False
         first, long = one.number, b"x" * 40_000
         one.stream.send(long)
         one.stream.send(long)  # more than a stream's window
-        await one.server.until_there_is(first, 65_535)
+        await one.server.wait_for_data(first, 65_535)
         # The connection's window is used up by now, too: reopen that one alone.
         one.server.connection.increment_flow_control_window(65_535)
         await one.server.flush()
         one.open()
         one.stream.send(b"other")
-        await one.server.until_there_is(one.number, 10)
+        await one.server.wait_for_data(one.number, 10)
         assert len(one.server.data[first]) == 65_535
         one.server.connection.increment_flow_control_window(65_535, first)
         await one.server.flush()
-        await one.server.until_there_is(first, 2 * len(framed(long)))
+        await one.server.wait_for_data(first, 2 * len(framed(long)))
         assert one.server.data[first] == 2 * framed(long)
 
 
@@ -105,7 +105,7 @@ async def test_a_stream_ends_with_the_status_of_its_trailers(trailers: list[tupl
         assert one.connection.is_open
         one.stream.send(b"too late")
         one.open()
-        await one.server.until_there_is(one.number)
+        await one.server.wait_for_data(one.number)
 
 
 async def test_a_stream_that_the_server_resets_ends_alone() -> None:
@@ -125,7 +125,7 @@ async def test_an_end_together_with_a_reset_ends_that_stream_only() -> None:
         await one.server.flush()
         assert await one.end() == Status("OK", "")
         one.open()
-        await one.server.until_there_is(one.number)
+        await one.server.wait_for_data(one.number)
         assert one.connection.is_open
 
 
@@ -136,7 +136,7 @@ async def test_a_cancelled_stream_calls_nothing_more_and_is_reset() -> None:
         one.stream.cancel()
         one.stream.send(b"too late")
         one.open()
-        await one.server.until_there_is(one.number)
+        await one.server.wait_for_data(one.number)
         assert one.server.reset == [first]
         assert one.server.data[first] == b""
         assert one.ends == []
@@ -144,15 +144,15 @@ async def test_a_cancelled_stream_calls_nothing_more_and_is_reset() -> None:
 
 async def test_a_stream_may_be_closed_while_its_message_is_handled() -> None:
     async with client() as one:
-        took = one.took
+        on_message = one.on_message
 
         def take(message: bytes) -> None:
-            took(message)
+            on_message(message)
             one.stream.cancel()
 
-        one.took = take  # type: ignore[method-assign]
+        one.on_message = take  # type: ignore[method-assign]
         one.open()
-        await one.server.until_there_is(one.number)
+        await one.server.wait_for_data(one.number)
         await one.server.send(one.number, framed(b"one") + framed(b"two"))
         await one.received(1)
         while one.number not in one.server.reset:
@@ -168,15 +168,15 @@ async def test_a_compressed_message_ends_its_stream() -> None:
         assert one.messages == [b"one"]
 
 
-@pytest.mark.parametrize("how", ["hangs up", "says goodbye", "talks nonsense"])
+@pytest.mark.parametrize("how", ["closes", "sends GOAWAY", "sends nonsense"])
 async def test_a_server_that_closes_ends_all_streams(how: str) -> None:
     async with client() as one:
         ends = one.ends
         one.open()
-        await one.server.until_there_is(one.number)
-        if how == "hangs up":
-            await one.server.hang_up()
-        elif how == "says goodbye":
+        await one.server.wait_for_data(one.number)
+        if how == "closes":
+            await one.server.close()
+        elif how == "sends GOAWAY":
             one.server.connection.close_connection(additional_data=b"so long")
             await one.server.flush()
         else:
@@ -185,7 +185,7 @@ async def test_a_server_that_closes_ends_all_streams(how: str) -> None:
         while len(ends) < 2:
             await one.changed.wait()
         assert [end.code for end in ends] == ["UNAVAILABLE", "UNAVAILABLE"]
-        assert ("so long" in ends[0].message) == (how == "says goodbye")
+        assert ("so long" in ends[0].message) == (how == "sends GOAWAY")
         assert not one.connection.is_open
         one.stream.send(b"too late")
         await one.connection.ended.wait()
@@ -238,7 +238,7 @@ async def test_no_ping_is_sent_without_a_stream() -> None:
 async def test_a_token_is_in_no_shared_header_table() -> None:
     async with client(stream=False) as one:
         one.open(("token", "secret"))
-        await one.server.until_there_is(one.number)
+        await one.server.wait_for_data(one.number)
         assert one.server.headers[one.number]["token"] == "secret"
         assert not one.server.connection.decoder.header_table.dynamic_entries
 
@@ -254,7 +254,7 @@ async def test_a_stream_cancelled_without_any_data_since_it_sent_ends_the_connec
     """The next one would be opened on the same dead connection, for as long as other ways to the member work."""
     async with client() as one:
         one.open()
-        await one.server.until_there_is(one.number)
+        await one.server.wait_for_data(one.number)
         await one.server.send(one.number, framed(b"nothing else is under way"))
         await one.received(1)
         one.server.deaf = True
@@ -310,10 +310,10 @@ async def test_only_data_of_an_open_stream_counts_as_received() -> None:
         closed = one.number
         one.stream.cancel()
         one.open()
-        await one.server.until_there_is(one.number)
+        await one.server.wait_for_data(one.number)
         await one.server.send(one.number, framed(b"one"))
         await one.received(1)
-        heard = len(one.heard)
+        before = len(one.receipts)
         one.server.connection.send_data(one.number, b"")
         await one.server.flush()
         async with one.server._writing:
@@ -324,16 +324,16 @@ async def test_only_data_of_an_open_stream_counts_as_received() -> None:
         await one.server.flush()
         while not one.server.acknowledged:
             await anyio.sleep(0.001)
-        assert len(one.heard) == heard
+        assert len(one.receipts) == before
         await one.server.send(one.number, framed(b"two"))
         await one.received(2)
-        assert len(one.heard) > heard
+        assert len(one.receipts) > before
 
 
 @pytest.mark.parametrize(("code", "graceful"), [(0, True), (2, False), (11, False)])
 async def test_a_goaway_without_an_error_is_graceful(code: int, *, graceful: bool) -> None:
     async with client() as one:
-        await one.server.say_goodbye(one.number, code)
+        await one.server.send_goaway(one.number, code)
         assert (await one.end()).graceful is graceful
 
 
@@ -343,7 +343,7 @@ async def test_a_goaway_without_an_error_is_graceful(code: int, *, graceful: boo
 async def test_a_peer_that_receives_too_many_pings_is_distinguished(code: int, why: bytes, told: int) -> None:
     complaints: list[None] = []
     async with client(on_too_many_pings=lambda: complaints.append(None)) as one:
-        await one.server.say_goodbye(one.number, code, why)
+        await one.server.send_goaway(one.number, code, why)
         await one.end()
     assert len(complaints) == told
 

@@ -38,19 +38,19 @@ def code(result: bytes | Status) -> str:
     return result.code if isinstance(result, Status) else "OK"
 
 
-async def ask_in_vain(one: Client) -> None:
+async def call_without_response(one: Client) -> None:
     await one.connection.unary_unary(PATH, b"never mind", timeout=PATIENCE)
 
 
 async def test_a_call_sends_one_request_and_receives_one_response() -> None:
     async with client(stream=False) as one, calls(one) as results:
-        await one.server.until_there_is(1, 10)
+        await one.server.wait_for_data(1, 10)
         assert one.server.data[1] == framed(b"ask 0")
         assert one.server.ended == [1]
         assert one.server.headers[1]["grpc-timeout"].endswith("u")
         await one.server.answer(1)
     assert results == [b"answer"]
-    assert one.heard, "a response is a sign of life"
+    assert one.receipts, "a response is a sign of life"
     assert one.server.reset == []
 
 
@@ -59,7 +59,7 @@ async def test_many_calls_are_answered_in_any_order() -> None:
         async with calls(one, 50) as results:
             numbers = [one.number + 2 * place for place in range(1, 51)]
             for number in numbers:
-                await one.server.until_there_is(number, 10)
+                await one.server.wait_for_data(number, 10)
             first = bytes(one.server.data[numbers[-1]][5:])
             for number in reversed(numbers):
                 await one.server.answer(number, bytes(one.server.data[number][5:]))
@@ -70,7 +70,7 @@ async def test_many_calls_are_answered_in_any_order() -> None:
 
 async def test_a_response_in_pieces_is_one_message() -> None:
     async with client(stream=False) as one, calls(one) as results:
-        await one.server.until_there_is(1)
+        await one.server.wait_for_data(1)
         for byte in framed(b"in pieces"):
             await one.server.send(1, bytes([byte]))
         await one.server.end(1, *OK)
@@ -88,7 +88,7 @@ async def test_a_response_in_pieces_is_one_message() -> None:
 async def test_a_response_is_exactly_one_message(messages: list[bytes], result: bytes | Status) -> None:
     async with client(stream=False) as one:
         async with calls(one) as results:
-            await one.server.until_there_is(1)
+            await one.server.wait_for_data(1)
             for message in messages:
                 await one.server.send(1, framed(message))
             with suppress(h2.exceptions.StreamClosedError):  # the client has cancelled the call
@@ -100,7 +100,7 @@ async def test_a_response_is_exactly_one_message(messages: list[bytes], result: 
 async def test_an_error_of_the_server_fails_its_call_only() -> None:
     async with client() as one:
         async with calls(one) as results:
-            await one.server.until_there_is(one.number + 2)
+            await one.server.wait_for_data(one.number + 2)
             await one.server.end(one.number + 2, ("grpc-status", "5"), ("grpc-message", "no such thing"))
         assert results == [Status("NOT_FOUND", "no such thing")]
         assert one.connection.is_open
@@ -120,11 +120,11 @@ async def test_a_call_without_a_response_in_time_is_cancelled_and_raises() -> No
 
 async def test_a_cancelled_call_resets_its_stream_and_the_others_continue() -> None:
     async with client(stream=False) as one, calls(one) as results:
-        await one.server.until_there_is(1)
+        await one.server.wait_for_data(1)
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
-                group.start_soon(ask_in_vain, one)
-                await one.server.until_there_is(3)
+                group.start_soon(call_without_response, one)
+                await one.server.wait_for_data(3)
                 scope.cancel()
         while 3 not in one.server.reset:
             await anyio.sleep(0.001)
@@ -149,7 +149,7 @@ async def test_a_cancelled_call_is_no_evidence_against_the_connection() -> None:
     async with client() as one:
         one.server.deaf = True
         with anyio.move_on_after(3 * http2._SUSPICIOUS):
-            await ask_in_vain(one)
+            await call_without_response(one)
         assert one.connection.is_open
         assert one.ends == []
 
@@ -157,8 +157,8 @@ async def test_a_cancelled_call_is_no_evidence_against_the_connection() -> None:
 async def test_a_goaway_lets_calls_end_ends_streams_and_names_unprocessed_ones() -> None:
     async with client() as one, calls(one, 2) as results:
         first, second = one.number + 2, one.number + 4
-        await one.server.until_there_is(second)
-        await one.server.say_goodbye(first)
+        await one.server.wait_for_data(second)
+        await one.server.send_goaway(first)
         assert (await one.end()).code == "UNAVAILABLE"
         assert not one.connection.is_open
         while not results:

@@ -54,9 +54,9 @@ async def test_calls_are_limited_as_the_member_allows_and_streams_get_a_slot() -
         await one.allow(5)
         async with calls(one, 10) as results:
             for first in (1, 3, 5):
-                await one.server.until_there_is(first)
+                await one.server.wait_for_data(first)
             one.open()
-            await one.server.until_there_is(one.number)
+            await one.server.wait_for_data(one.number)
             assert one.number == 7
             assert sorted(one.server.data) == [1, 3, 5, 7]
             asked = {7}
@@ -87,6 +87,6 @@ async def test_slots_that_the_peer_allows_later_are_used() -> None:
         async with calls(one) as results:
             await anyio.wait_all_tasks_blocked()
             await one.allow(50)
-            await one.server.until_there_is(one.number + 2)
+            await one.server.wait_for_data(one.number + 2)
             await one.server.answer(one.number + 2)
         assert results == [b"answer"]

@@ -26,7 +26,7 @@ NOTHING = {
     "headers of a closed stream": frame(1, 4, 3, b"\x88"),
     "the end of a closed stream": frame(3, 0, 3, bytes(4)),
     "a wider window": frame(8, 0, 1, b"\0\0\0\1"),
-    "a goodbye": frame(7, 0, 0, bytes(8)),
+    "a GOAWAY": frame(7, 0, 0, bytes(8)),
     "a priority": frame(2, 0, 1, bytes(5)),
     "an unknown kind": frame(99, 0, 1, b"anything"),
 }

@@ -68,8 +68,8 @@ async def test_another_address_is_tried_when_one_refuses(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
-        nobody = gone.getsockname()
-    addresses(monkeypatch, nobody, listener.getsockname())
+        unused = gone.getsockname()
+    addresses(monkeypatch, unused, listener.getsockname())
     with anyio.fail_after(PATIENCE):
         await closed(await opened())
 
@@ -97,9 +97,9 @@ async def test_another_address_is_tried_beside_one_that_does_not_answer(
 
 async def test_a_host_without_a_listener_is_an_error_of_the_first_address(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as second:
-        nobody = first.getsockname(), second.getsockname()
-    addresses(monkeypatch, *nobody)
-    with anyio.fail_after(PATIENCE), pytest.raises(OSError, match=str(nobody[0][1])):
+        unused = first.getsockname(), second.getsockname()
+    addresses(monkeypatch, *unused)
+    with anyio.fail_after(PATIENCE), pytest.raises(OSError, match=str(unused[0][1])):
         await opened()
     addresses(monkeypatch)
     with anyio.fail_after(PATIENCE), pytest.raises(OSError, match="no address"):

@@ -114,8 +114,9 @@ if __name__ == "__main__":
     for name in LOADED:
         importlib.import_module(name)
     gc.collect()
-    gc.freeze()  # a collection in one of the processes would copy what all of them share
-    # What is sent to a process that has hardly begun waits until it can be taken for what it is.
+    gc.freeze()  # a garbage collection in one of the processes would copy the shared pages
+
+    # A signal to a new process waits until that process can handle it.
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     program = serve(socket.socket(fileno=int(sys.argv[1])))
     if program is not None:

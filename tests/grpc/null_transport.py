@@ -12,10 +12,10 @@ from etcdleader._grpc import Connection
 from etcdleader._grpc import connection as module
 from etcdleader._grpc.transport import Transport
 
-__all__ = ("connect_to_nowhere", "frame")
+__all__ = ("connect_without_peer", "frame")
 
 
-class Nowhere(Transport):
+class NullTransport(Transport):
     """A transport that discards its data."""
 
     tasks = ()
@@ -34,8 +34,10 @@ def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes((kind, flags)) + number.to_bytes(4, "big") + payload
 
 
-async def connect_to_nowhere(connection: Connection) -> None:
+async def connect_without_peer(connection: Connection) -> None:
     with mock.patch.object(
-        module, "connect", mock.AsyncMock(return_value=Nowhere(connection._data_to_send, connection._data_received))
+        module,
+        "connect",
+        mock.AsyncMock(return_value=NullTransport(connection._data_to_send, connection._data_received)),
     ):
         await connection.connect(None)
