@@ -42,7 +42,7 @@ class InvariantChecker:
         excuse: Seconds after a change by hand during which the key's owner may still lead.
         verdicts: The violations; empty unless an invariant was broken.
         tokens: The tokens of all terms, in the order in which they were won.
-        looks: The number of checks.
+        checks: The number of checks.
         excused: The number of times at which a check found an excused leader.
         election: The managers' election.
         at_requests: Check at each request of any client. This is too often with hundreds of elections.
@@ -53,7 +53,7 @@ class InvariantChecker:
     excuse: float
     verdicts: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
-    looks: int = 0
+    checks: int = 0
     excused: int = 0
     election: str = ELECTION
     at_requests: bool = True
@@ -71,26 +71,26 @@ class InvariantChecker:
             self.etcd.hooks.append(self._at_a_request)
         self.etcd.commit_hooks.append(self._at_a_commit)
 
-    def deed(self, token: int) -> None:
+    def record_change_by_hand(self, token: int) -> None:
         """Record that this token's key is about to be deleted, changed or taken off its lease by hand."""
         self._by_hand.setdefault(token, anyio.current_time())
 
-    async def look_on(self) -> None:
+    async def keep_checking(self) -> None:
         """Check every second, until cancelled."""
         while True:
-            self.look()
+            self.check()
             await anyio.sleep(1)
 
     def _at_a_request(self, call: Call) -> None:
-        self.look()
+        self.check()
 
     def _at_a_commit(self, commit: Commit) -> None:
         if any(event.kv.key.rpartition(b"/")[0] == self.election.encode() for event in commit.events):
-            self.look()
+            self.check()
 
-    def look(self, oldest: Mapping[str, Oldest] | None = None) -> None:
+    def check(self, oldest: Mapping[str, Oldest] | None = None) -> None:
         """Check all managers now, against the oldest key of each election. Read these keys unless they are given."""
-        self.looks += 1
+        self.checks += 1
         believers = {term: manager for manager in self.managers if (term := manager.term) is not None}
         for term, was_valid in self._terms.items():
             if term.is_valid() and not was_valid:
@@ -121,7 +121,7 @@ class InvariantChecker:
         self._terms[term] = term.is_valid()
         if term.key not in self._puts_of(term.token):
             self._wrong(f"the token of {term} is no create_revision of its key: {self._puts_of(term.token)}")
-        self.look()
+        self.check()
         if manager in self._at_work:
             self._wrong(f"{term} works beside {self._at_work[manager]}")
         self._at_work[manager] = term

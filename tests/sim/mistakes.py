@@ -46,10 +46,10 @@ class Mistakes:
             ended: Called when the cluster is healthy again.
         """
         member = client.member
-        deed, moments = self._rng.choice((self._wake_a_leader, self._snapshot, self._restart)), self._rng.random()
+        fault, moments = self._rng.choice((self._wake_a_leader, self._snapshot, self._restart)), self._rng.random()
 
         async def do() -> None:
-            await deed(client, member, moments)
+            await fault(client, member, moments)
             ended()
 
         group.start_soon(do)

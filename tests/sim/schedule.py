@@ -108,19 +108,19 @@ class Schedule:
         """Inject the faults, then let everything recover."""
         for process in self.processes:
             self._start(process)
-        deeds = [self._delay, self._lose, self._fail, self._silence, self._latency, self._clock, self._leave]
-        deeds += [self._cluster, self._cluster, self._compact, self._last_word]
+        faults = [self._delay, self._lose, self._fail, self._silence, self._latency, self._clock, self._leave]
+        faults += [self._cluster, self._cluster, self._compact, self._last_word]
         if self.by_hand:
-            deeds += [self._touch_a_key]
+            faults += [self._touch_a_key]
         if self.mistakes:
             self._mistakes = Mistakes(
                 self.etcd, self.rng, lease=self.config.lease, election_timeout=ELECTION_TIMEOUT, note=self._note
             )
-            deeds += [self._mistake, self._mistake]
+            faults += [self._mistake, self._mistake]
         end = anyio.current_time() + seconds
         while anyio.current_time() < end:
             await anyio.sleep(self.rng.expovariate(1 / 2))
-            self.rng.choice(deeds)(self._victim())
+            self.rng.choice(faults)(self._victim())
         await anyio.sleep(4 * self.config.lease)  # every temporary fault is over by then
         for process in self.processes:
             process.client.clear_faults()
@@ -321,24 +321,24 @@ class Schedule:
             return
         checker = self.checkers[election]
         kv = self.rng.choice((keys[0], self.rng.choice(keys)))
-        deeds: list[Callable[[KeyValue], object]] = [
+        faults: list[Callable[[KeyValue], object]] = [
             lambda kv: self.etcd.delete(kv.key),
             lambda kv: self.etcd.revoke(kv.lease),
             lambda kv: self.etcd.put(kv.key, b"thief", lease=kv.lease),
             lambda kv: (self.etcd.delete(kv.key), self.etcd.put(kv.key, kv.value, lease=kv.lease)),
             self._rob,
         ]
-        number = self.rng.randrange(len(deeds) + 2)
+        number = self.rng.randrange(len(faults) + 2)
         self._note(f"by hand {number} to {kv.create_revision}")
-        if number == len(deeds):
+        if number == len(faults):
             self.etcd.request_step_down(kv.key)  # this removes nothing
-        elif number > len(deeds):
+        elif number > len(faults):
             for victim in keys:
-                checker.deed(victim.create_revision)
+                checker.record_change_by_hand(victim.create_revision)
             self.etcd.delete_prefix(prefix)
         else:
-            checker.deed(kv.create_revision)
-            deeds[number](kv)
+            checker.record_change_by_hand(kv.create_revision)
+            faults[number](kv)
 
     def _rob(self, kv: KeyValue) -> None:
         """Take a key off its lease, and put it back after a while.

@@ -81,8 +81,8 @@ async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_lost_its_l
     client = etcd.client("a")
     client.lose_answer("txn")
     manager = make(client, clock)
-    told: list[Exception] = []
-    manager.on_error(lambda manager, error: told.append(error))
+    errors: list[Exception] = []
+    manager.on_error(lambda manager, error: errors.append(error))
     async with manager:
         await until(etcd.keys)
         (key,) = etcd.keys()
@@ -94,7 +94,7 @@ async def test_a_candidate_that_finds_a_foreign_key_past_its_deadline_lost_its_l
     assert [record.message for record in caplog.records if "lost its candidacy" in record.message] == [
         f"{manager.identity} lost its candidacy (EXPIRED); rejoining the queue"
     ]
-    assert [type(error) for error in told] == [EtcdUnavailableError], "only of the response that was lost"
+    assert [type(error) for error in errors] == [EtcdUnavailableError], "only of the response that was lost"
 
 
 @pytest.mark.parametrize("way", ["stop", "resign"])

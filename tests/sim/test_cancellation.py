@@ -119,7 +119,7 @@ async def test_a_lone_candidate_cancelled_after_any_number_of_steps_leaves_nothi
             await check_gone(etcd, manager)
             assert not etcd.leases()
     assert won[0] is False
-    assert all(won[-STEPS // 4 :]), "the story is told to its end"
+    assert all(won[-STEPS // 4 :]), "the scenario runs to its end"
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -149,7 +149,7 @@ async def test_a_waiting_candidate_cancelled_after_any_number_of_steps_leaves_no
             await check_gone(etcd, manager, leader)
     for story in (queued, won):
         assert story[0] is False
-        assert all(story[-STEPS // 4 :]), "the story is told to its end"
+        assert all(story[-STEPS // 4 :]), "the scenario runs to its end"
 
 
 @pytest.mark.parametrize("way", ["stop", "resign"])
@@ -172,7 +172,7 @@ async def test_a_campaign_cancelled_after_any_number_of_steps_of_its_end_leaves_
         await check_gone(etcd, manager)
         assert not etcd.leases()
     assert over[0] is False
-    assert all(over[-STEPS // 4 :]), "the story is told to its end"
+    assert all(over[-STEPS // 4 :]), "the scenario runs to its end"
 
 
 async def test_a_campaign_cancelled_while_messages_are_in_flight_leaves_nothing_beyond_the_lease(

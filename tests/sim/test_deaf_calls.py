@@ -16,7 +16,7 @@ from tests.sim.world import CONFIG, Recorder, make
 
 pytestmark = pytest.mark.anyio
 
-BELIEVED = CONFIG.lease - CONFIG.margin
+TRUSTED = CONFIG.lease - CONFIG.margin
 
 
 class DeafClient(FakeClient):
@@ -68,18 +68,18 @@ async def test_a_renewal_that_ignores_cancellation_delays_neither_the_deadline_n
                     async with first.leading():
                         await anyio.sleep_forever()
                 assert client.hanging == 1
-                assert clock() == pytest.approx(BELIEVED, abs=0.01), "neither at the backstop nor when the call ends"
+                assert clock() == pytest.approx(TRUSTED, abs=0.01), "neither at the backstop nor when the call ends"
                 assert term.loss_reason is LossReason.EXPIRED
                 await anyio.wait_all_tasks_blocked()
                 assert recorder.entries == ["elected", "work cancelled", "ousted: EXPIRED"]
                 client.deaf = ""
-                seat = await successor.wait_elected()
+                next_term = await successor.wait_elected()
                 await anyio.sleep(3 * CONFIG.lease)
-                assert seat.is_valid()
+                assert next_term.is_valid()
                 await successor.stop()
                 with anyio.fail_after(1):
                     again = await first.wait_elected()
-                assert again.token > seat.token
+                assert again.token > next_term.token
                 await anyio.sleep(3 * CONFIG.lease)
                 assert again.is_valid()
                 assert client.hanging == 1, "all the while"

@@ -57,8 +57,8 @@ async def test_a_refusal_received_before_the_event_of_the_loss_counts_as_a_loss(
     act, kind = FIRST[how]
     client = etcd.client("a")
     manager = make(client, clock)
-    told: list[Exception] = []
-    manager.on_error(lambda manager, error: told.append(error))
+    errors: list[Exception] = []
+    manager.on_error(lambda manager, error: errors.append(error))
     work = refused_after(etcd, manager, act)
     if place == "on_elected":
         manager.on_elected(work)
@@ -81,7 +81,7 @@ async def test_a_refusal_received_before_the_event_of_the_loss_counts_as_a_loss(
     assert any("after the end of its term" in record.message for record in caplog.records)
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
     if place != "on_error":
-        assert [error for error in told if isinstance(error, kind)]
+        assert [error for error in errors if isinstance(error, kind)]
 
 
 async def test_a_leading_block_that_is_refused_before_the_event_of_the_loss_raises_leadership_lost(
@@ -124,8 +124,8 @@ async def test_a_term_that_ends_while_it_is_being_confirmed_ends_normally(
 ) -> None:
     client = etcd.client("a")
     manager = make(client, clock)
-    told: list[Exception] = []
-    manager.on_error(lambda manager, error: told.append(error))
+    errors: list[Exception] = []
+    manager.on_error(lambda manager, error: errors.append(error))
     runs = 0
 
     async def work(term: Term) -> None:
@@ -150,4 +150,4 @@ async def test_a_term_that_ends_while_it_is_being_confirmed_ends_normally(
             await until(lambda: runs == 2)
             group.cancel_scope.cancel()
     assert LossReason.FAILED not in manager.statistics().losses
-    assert any(isinstance(error, FencedError) for error in told)
+    assert any(isinstance(error, FencedError) for error in errors)

@@ -74,16 +74,16 @@ async def test_history_has_the_time_of_each_revisions_commit(etcd: FakeEtcd) -> 
 
 
 async def test_a_commit_hook_runs_before_any_watch_receives_the_commit(etcd: FakeEtcd) -> None:
-    told: list[object] = []
-    etcd.client().watch(b"k", sink=lambda message: told.append(type(message)), timeout=5)
+    received: list[object] = []
+    etcd.client().watch(b"k", sink=lambda message: received.append(type(message)), timeout=5)
     await anyio.sleep(1)
-    etcd.commit_hooks.append(told.append)
+    etcd.commit_hooks.append(received.append)
     etcd.put(b"k", b"v")
     await anyio.sleep(1)
     etcd.delete(b"k")
     await anyio.sleep(1)
     put, delete = etcd.history[-2:]
-    assert told == [WatchCreated, put, WatchEvents, delete, WatchEvents]
+    assert received == [WatchCreated, put, WatchEvents, delete, WatchEvents]
 
 
 async def test_hooks_run_between_arrival_and_response(etcd: FakeEtcd) -> None:

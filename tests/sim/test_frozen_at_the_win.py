@@ -36,7 +36,7 @@ async def test_a_term_that_has_expired_before_it_begins_is_reported_in_order(
             while not ousted:
                 await anyio.sleep(0.1)
             assert ousted[0].loss_reason is LossReason.EXPIRED
-            told = [
+            lines = [
                 record.getMessage() for record in caplog.records if f"token {ousted[0].token}" in record.getMessage()
             ]
-            assert ["lost leadership" in one for one in told] == [False, True]
+            assert ["lost leadership" in one for one in lines] == [False, True]

@@ -109,8 +109,8 @@ async def test_watches_that_are_never_created_are_one_outage_while_all_other_cal
         await anyio.sleep(60)
         assert term.is_valid()
         assert len(recorder.errors) == 1
-        told = [record for record in caplog.records if "failed" in record.message or "restored" in record.message]
-        assert len(told) == 1
+        records = [record for record in caplog.records if "failed" in record.message or "restored" in record.message]
+        assert len(records) == 1
         client.clear_faults()
         await until(lambda: any("etcd connection restored" in record.message for record in caplog.records))
 

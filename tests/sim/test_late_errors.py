@@ -67,8 +67,8 @@ async def test_the_candidate_queues_again_and_the_error_is_reported(
 ) -> None:
     act, kind = LATE[how]
     manager = make(etcd, clock)
-    told: list[Exception] = []
-    manager.on_error(lambda manager, error: told.append(error))
+    errors: list[Exception] = []
+    manager.on_error(lambda manager, error: errors.append(error))
     work = after_the_end(manager, act)
     if place == "on_elected":
         manager.on_elected(work)
@@ -88,11 +88,11 @@ async def test_the_candidate_queues_again_and_the_error_is_reported(
         assert (await manager.wait_elected()).token > term.token
         assert manager.statistics().losses == {reason: 1}
         group.cancel_scope.cancel()
-    ours = [error for error in told if isinstance(error, kind)]
+    ours = [error for error in errors if isinstance(error, kind)]
     assert ours
-    assert [type(error) for error in told] == [type(error) for error in ours]
+    assert [type(error) for error in errors] == [type(error) for error in ours]
     lines = [record for record in caplog.records if "after the end of its term" in record.message]
-    assert [record.levelno for record in lines] == [logging.WARNING] * len(told)
+    assert [record.levelno for record in lines] == [logging.WARNING] * len(errors)
     assert str(ours[0]) in lines[0].message
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 

@@ -40,12 +40,12 @@ class ManySchedule(Schedule):
     def how_many_processes(self) -> int:
         return self.rng.randint(2, 3)
 
-    async def look_on(self) -> None:
+    async def keep_checking(self) -> None:
         """Check in steps. Each election's checker also runs at its own commits and wins."""
         while True:
             oldest = oldest_keys(self.etcd)
             for checker in self.checkers.values():
-                checker.look(oldest)
+                checker.check(oldest)
             assert verdicts(self.checkers) == []
             await anyio.sleep(1)
 
@@ -75,7 +75,7 @@ class ManySchedule(Schedule):
     def _take_away(self, election: str, *, lease: bool) -> None:
         """Delete its leader's key, or revoke the lease."""
         key, token, lease_id = oldest_keys(self.etcd, election)[election]
-        self.checkers[election].deed(token)
+        self.checkers[election].record_change_by_hand(token)
         if lease:
             self.etcd.revoke(lease_id)
         else:
@@ -96,11 +96,11 @@ async def run(seed: int, seconds: float, *, many: int = MANY, victims: int = VIC
             )
             looking = anyio.CancelScope()
 
-            async def look_on() -> None:
+            async def keep_checking() -> None:
                 with looking:
-                    await schedule.look_on()
+                    await schedule.keep_checking()
 
-            group.start_soon(look_on)
+            group.start_soon(keep_checking)
             await schedule.play(seconds)
             assert len(schedule.log) > seconds / 4, "it was no quiet time"
             await until(lambda: len(etcd.keys()) == many * len(schedule.processes), timeout=2 * CONFIG.lease)

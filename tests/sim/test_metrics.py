@@ -21,7 +21,7 @@ from tests.sim.world import CONFIG, ELECTION, make, until
 
 pytestmark = pytest.mark.anyio
 
-BELIEVED = CONFIG.lease - CONFIG.margin
+TRUSTED = CONFIG.lease - CONFIG.margin
 SILENCE = CONFIG.renew + 2 * CONFIG.retry
 
 
@@ -67,8 +67,8 @@ async def test_the_leader_metric_is_computed_at_scrape_time(
     async with manager:
         term = await manager.wait_elected()
         assert (scrape("is_leader"), scrape("token")) == (1, term.token)
-        assert scrape("lease_remaining_seconds") == pytest.approx(BELIEVED)
-        clock.advance(BELIEVED + 0.1)
+        assert scrape("lease_remaining_seconds") == pytest.approx(TRUSTED)
+        clock.advance(TRUSTED + 0.1)
         assert (scrape("is_leader"), scrape("token"), scrape("lease_remaining_seconds")) == (0, 0, None)
 
 
@@ -108,7 +108,7 @@ async def test_renewals_and_the_minimum_remaining_time_are_measured(
         await manager.wait_elected()
         await until(lambda: manager.statistics().renewals == 2)
         assert scrape("renewal_duration_seconds_count") == 2
-        assert scrape("renewal_remaining_seconds_sum") == pytest.approx(2 * (BELIEVED - CONFIG.renew), abs=0.1)
+        assert scrape("renewal_remaining_seconds_sum") == pytest.approx(2 * (TRUSTED - CONFIG.renew), abs=0.1)
         assert scrape("renewal_failures_total") == 0
         client.partition()
         await until(lambda: (scrape("lease_remaining_seconds") or 0) < 3)
@@ -204,7 +204,7 @@ async def test_metrics_that_raise_are_logged_and_end_no_leadership(
     assert [(record.levelno, "elected raised ValueError" in record.message) for record in complaints] == [
         (logging.ERROR, True)
     ]
-    assert (scrape("renewal_duration_seconds_count") or 0) > 10, "the others are told on"
+    assert (scrape("renewal_duration_seconds_count") or 0) > 10, "the other metrics are still called"
 
 
 # Health
@@ -328,7 +328,7 @@ async def test_a_leader_cut_off_from_etcd_is_ready_as_long_as_it_leads(etcd: Fak
         await manager.wait_elected()
         client.partition()
         async with sampling(manager) as seen:
-            await anyio.sleep(BELIEVED - 0.5)
+            await anyio.sleep(TRUSTED - 0.5)
             assert states(seen) == [(HealthState.LEADING, True, True)]
             assert "renewals fail" in seen[-1].reason
             await anyio.sleep(10 * CONFIG.lease)

@@ -15,7 +15,7 @@ from tests.sim.world import CONFIG, Recorder, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
-BELIEVED = CONFIG.lease - CONFIG.margin
+TRUSTED = CONFIG.lease - CONFIG.margin
 
 
 async def test_the_key_moves_to_another_lease_and_the_term_continues(etcd: FakeEtcd, clock: VirtualClock) -> None:
@@ -44,7 +44,7 @@ async def test_a_renewal_under_a_later_raft_term_extends_nothing(etcd: FakeEtcd,
         client.fail("lease_grant", EtcdUnavailableError("no space"), times=10_000)
         etcd.change_leader()
         await until(lambda: not term.is_valid())
-        assert clock() == pytest.approx(confirmed_at + BELIEVED, abs=0.01)
+        assert clock() == pytest.approx(confirmed_at + TRUSTED, abs=0.01)
         await until(lambda: term.loss_reason is not None, timeout=1)
         assert term.loss_reason is LossReason.EXPIRED
         client.clear_faults()
@@ -151,7 +151,7 @@ async def test_nothing_extends_the_deadline_while_a_move_has_no_response(etcd: F
         etcd.change_leader()
         await until(lambda: quiet)
         await until(lambda: not term.is_valid())
-        assert clock() <= confirmed_at + BELIEVED + 0.01
+        assert clock() <= confirmed_at + TRUSTED + 0.01
 
 
 async def test_a_new_lease_that_ends_before_the_move_is_replaced(etcd: FakeEtcd, clock: VirtualClock) -> None:
@@ -297,7 +297,7 @@ async def test_an_extension_after_a_change_of_leader_moves_the_key_at_once(etcd:
         await manager.extend(term)
         assert clock() - before < 0.1
         assert manager.statistics().lease_moves == 1
-        assert term.remaining() == pytest.approx(BELIEVED, abs=0.1)
+        assert term.remaining() == pytest.approx(TRUSTED, abs=0.1)
 
 
 async def test_observers_see_no_change_of_leader_in_a_move(etcd: FakeEtcd, clock: VirtualClock) -> None:

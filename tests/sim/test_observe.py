@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 LEASE = 77
 
 
-def seat(etcd: FakeEtcd, name: str, value: str | bytes | None = None) -> LeaderRecord:
+def put_candidate(etcd: FakeEtcd, name: str, value: str | bytes | None = None) -> LeaderRecord:
     """Put a foreign candidate's key by hand. Return the record that an observer reports if the value is text."""
     if LEASE not in etcd.leases():
         etcd.grant(LEASE, 10**6)
@@ -45,8 +45,8 @@ async def quiet(leaders: AsyncIterator[LeaderRecord | None]) -> bool:
 async def test_the_first_item_is_the_current_state_and_needs_no_campaign(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with make(etcd, clock).observe() as leaders:
         assert await next_of(leaders) is None
-    record = seat(etcd, "a")
-    seat(etcd, "b")
+    record = put_candidate(etcd, "a")
+    put_candidate(etcd, "b")
     observer = make(etcd, clock)
     async with observer.observe() as leaders:
         assert await next_of(leaders) == record
@@ -76,10 +76,10 @@ async def test_a_late_observer_gets_the_newest_state_and_no_backlog(etcd: FakeEt
     async with make(etcd, clock).observe() as leaders:
         assert await next_of(leaders) is None
         for number in range(1000):
-            etcd.delete(seat(etcd, f"{number}").key)
+            etcd.delete(put_candidate(etcd, f"{number}").key)
             if number % 100 == 0:
                 await anyio.sleep(1)
-        record = seat(etcd, "last")
+        record = put_candidate(etcd, "last")
         await anyio.sleep(1)
         before = etcd.calls["range"]
         assert await next_of(leaders) == record
@@ -88,13 +88,13 @@ async def test_a_late_observer_gets_the_newest_state_and_no_backlog(etcd: FakeEt
 
 
 async def test_changes_behind_the_leader_cause_no_read(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    record = seat(etcd, "a")
+    record = put_candidate(etcd, "a")
     async with make(etcd, clock).observe() as leaders:
         assert await next_of(leaders) == record
         await anyio.sleep(1)
         before = etcd.calls["range"]
         for number in range(50):
-            seat(etcd, f"candidate {number}")
+            put_candidate(etcd, f"candidate {number}")
             etcd.delete(f"{ELECTION}/candidate {number}")
         etcd.put("jobsx/b", "of another election")
         assert etcd.calls["range"] == before
@@ -104,16 +104,16 @@ async def test_changes_behind_the_leader_cause_no_read(etcd: FakeEtcd, clock: Vi
 
 async def test_a_value_that_was_overwritten_is_reported(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """Go's `Proclaim` does this: the leader stays the same and changes its name."""
-    old = seat(etcd, "a", "old")
+    old = put_candidate(etcd, "a", "old")
     async with make(etcd, clock).observe() as leaders:
         assert await next_of(leaders) == old
-        new = seat(etcd, "a", "new")
+        new = put_candidate(etcd, "a", "new")
         assert new.token == old.token
         assert await next_of(leaders) == new
 
 
 async def test_invalid_utf_8_in_a_foreign_value_is_replaced(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    seat(etcd, "a", b"\xff\xfe\x00go")
+    put_candidate(etcd, "a", b"\xff\xfe\x00go")
     manager = make(etcd, clock)
     async with manager.observe() as leaders:
         record = await next_of(leaders)
@@ -126,7 +126,7 @@ async def test_invalid_utf_8_in_a_foreign_value_is_replaced(etcd: FakeEtcd, cloc
 @pytest.mark.parametrize("trouble", ["broken", "broken and compacted", "refused for a while", "lost creation", "down"])
 async def test_a_watch_that_breaks_loses_no_change(etcd: FakeEtcd, clock: VirtualClock, trouble: str) -> None:
     client = etcd.client()
-    seat(etcd, "a")
+    put_candidate(etcd, "a")
     async with make(client, clock).observe() as leaders:
         await next_of(leaders)
         await anyio.sleep(1)
@@ -139,7 +139,7 @@ async def test_a_watch_that_breaks_loses_no_change(etcd: FakeEtcd, clock: Virtua
         else:
             client.break_streams()
         etcd.delete(f"{ELECTION}/a")
-        record = seat(etcd, "b")
+        record = put_candidate(etcd, "b")
         if trouble == "broken and compacted":
             for number in range(5):
                 etcd.put("other", str(number))
@@ -155,11 +155,11 @@ async def test_a_watch_that_breaks_loses_no_change(etcd: FakeEtcd, clock: Virtua
 async def test_a_change_before_the_watch_is_created_is_reported_once_it_is(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
     client.lose_request("watch")
-    first = seat(etcd, "a")
+    first = put_candidate(etcd, "a")
     async with make(client, clock).observe() as leaders:
         assert await next_of(leaders) == first
         etcd.delete(first.key)
-        second = seat(etcd, "b")
+        second = put_candidate(etcd, "b")
         assert await next_of(leaders, within=1.5 * CONFIG.retry) == second
 
 
@@ -168,8 +168,8 @@ async def test_a_change_while_the_response_is_in_flight_is_reported_at_once(
 ) -> None:
     """The leader is not known then, so it is unclear whether a change concerns it."""
     client = etcd.client()
-    first = seat(etcd, "a")
-    seat(etcd, "b")
+    first = put_candidate(etcd, "a")
+    put_candidate(etcd, "b")
     async with make(client, clock).observe() as leaders:
         assert await next_of(leaders) == first
         client.latency = 0.2
@@ -191,16 +191,16 @@ async def test_a_lagging_member_never_causes_an_older_state(clock: VirtualClock)
     """Its watch delivers old events late. No state is reported twice, and none after a newer one."""
     async with FakeEtcd(members=3) as etcd:
         client = etcd.client()
-        told: list[LeaderRecord | None] = []
+        items: list[LeaderRecord | None] = []
         async with make(client, clock).observe() as leaders, anyio.create_task_group() as group:
 
             async def follow() -> None:
                 while True:
-                    told.append(await anext(leaders))
+                    items.append(await anext(leaders))
 
             group.start_soon(follow)
             for number in range(60):
-                record = seat(etcd, f"{number}")
+                record = put_candidate(etcd, f"{number}")
                 await anyio.sleep(0.05)
                 member = etcd.members[number % 3]
                 member.lag()
@@ -208,10 +208,10 @@ async def test_a_lagging_member_never_causes_an_older_state(clock: VirtualClock)
                 etcd.delete(record.key)
                 await anyio.sleep(0.05)
                 member.recover()
-            last = seat(etcd, "last")
-            await until(lambda: told[-1:] == [last])
+            last = put_candidate(etcd, "last")
+            await until(lambda: items[-1:] == [last])
             group.cancel_scope.cancel()
-        tokens = [record.token for record in told if record is not None]
+        tokens = [record.token for record in items if record is not None]
         assert tokens == sorted(set(tokens))
 
 
@@ -222,7 +222,7 @@ async def test_an_observer_detects_a_silent_watch(etcd: FakeEtcd, clock: Virtual
         assert await next_of(leaders) is None
         await anyio.wait_all_tasks_blocked()
         client.stall_watches()
-        record = seat(etcd, "a")
+        record = put_candidate(etcd, "a")
         assert await next_of(leaders, within=3 * CONFIG.retry + 1) == record
 
 
@@ -230,7 +230,7 @@ async def test_a_timeout_around_the_next_item_loses_nothing(etcd: FakeEtcd, cloc
     """A timeout at the first item does not turn it into "no leader". Later timeouts lose nothing either."""
     client = etcd.client()
     client.latency = 0.1
-    first = seat(etcd, "a")
+    first = put_candidate(etcd, "a")
     problems: list[object] = []
     async with make(client, clock).observe() as leaders:
         with anyio.move_on_after(0.15):
@@ -239,7 +239,7 @@ async def test_a_timeout_around_the_next_item_loses_nothing(etcd: FakeEtcd, cloc
             problems.append(found)
         await anyio.sleep(1)
         etcd.delete(first.key)
-        second = seat(etcd, "b")
+        second = put_candidate(etcd, "b")
         for _ in range(3):
             with anyio.move_on_after(0.15):
                 problems.append(await anext(leaders))
@@ -248,7 +248,7 @@ async def test_a_timeout_around_the_next_item_loses_nothing(etcd: FakeEtcd, cloc
                 problems.append(found)
             assert problems == []
             return
-    pytest.fail("it was never told of the second leader")
+    pytest.fail("the second leader was never reported")
 
 
 async def test_a_watch_that_is_always_refused_is_requested_with_pauses(etcd: FakeEtcd, clock: VirtualClock) -> None:
@@ -301,7 +301,7 @@ async def test_a_regression_of_the_cluster_is_an_error_and_not_a_state(etcd: Fak
     async with make(etcd, clock).observe() as leaders:
         assert await next_of(leaders) is None
         backup = etcd.snapshot()
-        record = seat(etcd, "a")
+        record = put_candidate(etcd, "a")
         assert await next_of(leaders) == record
         await anyio.sleep(1)
         etcd.restore(backup)

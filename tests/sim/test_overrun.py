@@ -16,7 +16,7 @@ from tests.sim.world import CONFIG, make, until
 
 pytestmark = pytest.mark.anyio
 
-BELIEVED = CONFIG.lease - CONFIG.margin
+TRUSTED = CONFIG.lease - CONFIG.margin
 
 
 class Overruns(NullMetrics):
@@ -67,12 +67,12 @@ async def test_an_overrun_is_reported_once_everywhere_and_the_lease_is_not_relea
         await until(lambda: metrics.terms)
         assert anyio.current_time() - deadline == pytest.approx(CONFIG.margin / 2, abs=0.05)
         assert etcd.keys().get(term.key.encode()) is not None, "reported before the lease can pass on"
-        seat = await successor.wait_elected()
+        next_term = await successor.wait_elected()
         assert etcd.calls["lease_revoke"] == 0, "it ran out by itself"
         assert manager.status is LeaderStatus.ELECTED, "its work has not ended"
         await anyio.sleep(CONFIG.lease)
-        assert seat.is_valid()
-        assert list(etcd.keys()) == [seat.key.encode()], "no new candidacy beside the old work"
+        assert next_term.is_valid()
+        assert list(etcd.keys()) == [next_term.key.encode()], "no new candidacy beside the old work"
         await until(lambda: manager.status is LeaderStatus.OUSTED)
         await until(lambda: len(etcd.keys()) == 2)
         group.cancel_scope.cancel()
@@ -112,7 +112,7 @@ async def test_a_loop_that_is_blocked_until_before_the_deadline_ends_no_term(
     manager = make(etcd, clock)
 
     def block() -> None:
-        clock.advance(BELIEVED - 2)
+        clock.advance(TRUSTED - 2)
 
     async def block_later(*arguments: object) -> None:
         await anyio.sleep(0.5)
@@ -142,7 +142,7 @@ async def test_after_a_loop_was_blocked_past_the_deadline_the_first_check_is_fal
 ) -> None:
     """There is no flag that another task would have had to clear meanwhile."""
     manager = make(etcd, clock)
-    told: list[str] = []
+    results: list[str] = []
     blocked: list[int] = []
 
     async def work(term: Term) -> None:
@@ -150,12 +150,12 @@ async def test_after_a_loop_was_blocked_past_the_deadline_the_first_check_is_fal
             await anyio.sleep_forever()
         await anyio.sleep(0.5)
         blocked.append(term.token)
-        clock.advance(BELIEVED)
-        told.append(f"{manager.is_leader()} {manager.term} {term.is_valid()} {term.remaining() <= 0}")
+        clock.advance(TRUSTED)
+        results.append(f"{manager.is_leader()} {manager.term} {term.is_valid()} {term.remaining() <= 0}")
         try:
             await anyio.sleep(1)
         finally:
-            told.append(f"goes on: {term.loss_reason is None}")
+            results.append(f"goes on: {term.loss_reason is None}")
 
     async def lead() -> None:
         with pytest.raises(LeadershipLostError):
@@ -173,7 +173,7 @@ async def test_after_a_loop_was_blocked_past_the_deadline_the_first_check_is_fal
             group.start_soon(lead)
         await until(lambda: manager.statistics().terms == 2, timeout=CONFIG.lease)
         await manager.stop()
-    assert told == ["False None False True", "goes on: False"]
+    assert results == ["False None False True", "goes on: False"]
     assert manager.statistics().losses == {LossReason.EXPIRED: 1, LossReason.STOPPED: 1}
 
 

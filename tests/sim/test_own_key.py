@@ -53,7 +53,7 @@ def make_it_anew_in_other_hands(etcd: FakeEtcd, kv: KeyValue) -> None:
     etcd.put(kv.key, b"thief")
 
 
-DEEDS = (
+CHANGES = (
     delete,
     revoke,
     change_its_value,
@@ -62,7 +62,7 @@ DEEDS = (
     make_it_anew,
     make_it_anew_in_other_hands,
 )
-Deed = Callable[[FakeEtcd, KeyValue], None]
+Change = Callable[[FakeEtcd, KeyValue], None]
 
 
 def own(etcd: FakeEtcd, manager: EtcdLeaderManager) -> KeyValue | None:
@@ -95,16 +95,16 @@ async def queue_of(etcd: FakeEtcd, clock: VirtualClock, size: int) -> AsyncItera
             await manager.stop()
 
 
-@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("change", CHANGES)
 async def test_a_leader_with_a_silent_watch_detects_the_change_by_its_next_renewal(
-    etcd: FakeEtcd, clock: VirtualClock, deed: Deed
+    etcd: FakeEtcd, clock: VirtualClock, change: Change
 ) -> None:
     """After most of these changes keep-alives still succeed."""
     async with queue_of(etcd, clock, 1) as queue:
         (manager,), (client,) = queue.managers, queue.clients
         term = await manager.wait_elected()
         client.stall_watches()
-        deed(etcd, etcd.keys()[term.key.encode()])
+        change(etcd, etcd.keys()[term.key.encode()])
         await until(lambda: not term.is_valid(), timeout=BY_A_RENEWAL)
         assert term.loss_reason in {LossReason.DELETED, LossReason.REVOKED}
         etcd.delete(term.key)
@@ -113,13 +113,13 @@ async def test_a_leader_with_a_silent_watch_detects_the_change_by_its_next_renew
         assert (again.token > term.token, again.key != term.key, again.lease_id != term.lease_id) == (True, True, True)
 
 
-@pytest.mark.parametrize("deed", [put_it_on_another_lease, make_it_anew, make_it_anew_in_other_hands])
+@pytest.mark.parametrize("change", [put_it_on_another_lease, make_it_anew, make_it_anew_in_other_hands])
 async def test_a_leader_with_a_working_watch_detects_the_change_at_once(
-    etcd: FakeEtcd, clock: VirtualClock, deed: Deed
+    etcd: FakeEtcd, clock: VirtualClock, change: Change
 ) -> None:
     async with queue_of(etcd, clock, 1) as queue:
         term = await queue.managers[0].wait_elected()
-        deed(etcd, etcd.keys()[term.key.encode()])
+        change(etcd, etcd.keys()[term.key.encode()])
         await anyio.wait_all_tasks_blocked()
         assert not term.is_valid()
         assert term.loss_reason is LossReason.DELETED
@@ -129,9 +129,9 @@ async def test_a_leader_with_a_working_watch_detects_the_change_at_once(
 
 @pytest.mark.parametrize("place", [1, 2], ids=["next in line", "third"])
 @pytest.mark.parametrize("watch", ["works", "is silent"])
-@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("change", CHANGES)
 async def test_a_waiting_candidate_whose_key_was_changed_rejoins_and_never_leads_by_the_old_key(
-    etcd: FakeEtcd, clock: VirtualClock, deed: Deed, watch: str, place: int
+    etcd: FakeEtcd, clock: VirtualClock, change: Change, watch: str, place: int
 ) -> None:
     """In Go, such a candidate becomes the leader when it is first in the queue."""
     async with queue_of(etcd, clock, 3) as queue:
@@ -140,7 +140,7 @@ async def test_a_waiting_candidate_whose_key_was_changed_rejoins_and_never_leads
         assert old is not None
         if watch == "is silent":
             client.stall_watches()
-        deed(etcd, old)
+        change(etcd, old)
         touched = etcd.keys().get(old.key)
         if touched is not None and touched.lease == old.lease:
             # On our lease it is deleted with the lease.

@@ -45,11 +45,11 @@ async def run(
             checker = schedule.checkers[ELECTION]
             looking = anyio.CancelScope()
 
-            async def look_on() -> None:
+            async def keep_checking() -> None:
                 with looking:
-                    await checker.look_on()
+                    await checker.keep_checking()
 
-            group.start_soon(look_on)
+            group.start_soon(keep_checking)
             await schedule.play(seconds)
             assert sum(process.leads for process in schedule.processes) == 1, "all is well again"
             assert len(etcd.keys()) == len(schedule.processes)
@@ -88,8 +88,8 @@ async def test_etcds_own_mistakes_are_made_only_on_request(seeded: Callable[[int
     """The test above checks that the election survives them."""
     seeded(0)
     record = await run(0, 900, by_hand=False, mistakes=mistakes)
-    for deed in ("led, lags: True", "silent: True", "catches up by snapshot", "restarts with a snapshot"):
-        assert any(deed in what for _, what in record.log) is mistakes, deed
+    for fault in ("led, lags: True", "silent: True", "catches up by snapshot", "restarts with a snapshot"):
+        assert any(fault in what for _, what in record.log) is mistakes, fault
 
 
 def test_a_seed_is_a_schedule(seeded: Callable[[int], None], anyio_backend: tuple[Any, Any]) -> None:

@@ -17,7 +17,7 @@ from tests.sim.world import CONFIG, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
-BELIEVED = CONFIG.lease - CONFIG.margin
+TRUSTED = CONFIG.lease - CONFIG.margin
 
 
 async def test_a_renewal_starts_renew_after_the_last_confirmed_one_was_sent(
@@ -44,7 +44,7 @@ async def test_a_lease_is_valid_from_the_send_time_however_late_the_response(
         term = await manager.wait_elected()
         await until(lambda: manager.statistics().renewals == 1)
         assert clock() == pytest.approx(2.9, abs=0.01)
-        assert term.remaining() == pytest.approx(2 + BELIEVED - clock())
+        assert term.remaining() == pytest.approx(2 + TRUSTED - clock())
 
 
 async def test_a_failed_renewal_is_repeated_at_once_and_ends_no_term(etcd: FakeEtcd, clock: VirtualClock) -> None:
@@ -57,7 +57,7 @@ async def test_a_failed_renewal_is_repeated_at_once_and_ends_no_term(etcd: FakeE
         term = await manager.wait_elected()
         await anyio.sleep(2.5)
         assert seen.times(term.lease_id) == [2, 2]
-        assert term.remaining() == pytest.approx(2 + BELIEVED - clock())
+        assert term.remaining() == pytest.approx(2 + TRUSTED - clock())
         client.lose_answer("lease_keep_alive")
         await anyio.sleep(6)
         # Sent at 4, timed out a `retry` later, confirmed at the second attempt.
@@ -84,14 +84,14 @@ async def test_renewals_continue_until_the_deadline_and_not_beyond(etcd: FakeEtc
         term = await manager.wait_elected()
         client.fail("lease_keep_alive", EtcdUnavailableError("UNAVAILABLE: reset"), times=10_000)
         await until(lambda: not term.is_valid())
-        assert clock() == pytest.approx(BELIEVED, abs=0.01)
+        assert clock() == pytest.approx(TRUSTED, abs=0.01)
         client.clear_faults()
         await anyio.sleep(4)
         times = seen.times(term.lease_id)
         assert times[:2] == [2, 2]
         # The loop's pauses have a minimum of a millisecond.
         assert max(later - earlier for earlier, later in pairwise(times)) <= CONFIG.retry + 0.002
-        assert BELIEVED - CONFIG.retry <= times[-1] < BELIEVED
+        assert TRUSTED - CONFIG.retry <= times[-1] < TRUSTED
         assert term.loss_reason is LossReason.EXPIRED
 
 
@@ -112,7 +112,7 @@ async def test_a_keep_alive_without_the_proposal_or_the_read_after_it_extends_no
         term = await manager.wait_elected()
         etcd.hooks.append(lose)
         await until(lambda: not term.is_valid())
-        assert clock() == pytest.approx(BELIEVED, abs=0.01)
+        assert clock() == pytest.approx(TRUSTED, abs=0.01)
         assert client.calls["lease_keep_alive"] > 4
         assert manager.statistics().renewals == 0
         etcd.hooks.remove(lose)
@@ -128,7 +128,7 @@ async def test_a_confirmation_received_past_the_deadline_extends_nothing(etcd: F
     def suspend(call: Call) -> None:
         if is_confirming_read(call) and call.stage == "after":
             etcd.hooks.remove(suspend)
-            clock.advance(BELIEVED - 1)
+            clock.advance(TRUSTED - 1)
 
     async with manager:
         term = await manager.wait_elected()
@@ -208,7 +208,7 @@ async def test_an_extension_without_a_response_raises_and_does_not_end_the_term(
             await manager.extend()
         assert clock() - asked_at <= CONFIG.retry + 0.001
         assert term.is_valid()
-        assert term.remaining() == pytest.approx(BELIEVED - (clock() - asked_at), abs=0.01)
+        assert term.remaining() == pytest.approx(TRUSTED - (clock() - asked_at), abs=0.01)
         await anyio.sleep(CONFIG.lease)
         assert term.is_valid()
 

@@ -71,19 +71,19 @@ async def test_an_extension_that_waited_past_the_deadline_renews_nothing(etcd: F
         await work_until_cancelled(5)
 
     manager.on_elected(slow_to_end)
-    believed = CONFIG.lease - CONFIG.margin
+    trusted = CONFIG.lease - CONFIG.margin
     async with manager:
         term = await manager.wait_elected()
         client.lose_answer("txn", times=10_000)
-        await anyio.sleep(believed - CONFIG.retry)
+        await anyio.sleep(trusted - CONFIG.retry)
         reads = client.calls["txn"]
         await until(lambda: client.calls["txn"] > reads)
         with pytest.raises(LeadershipLostError):
             await manager.extend()
-        assert clock() > believed
+        assert clock() > trusted
         assert not term.is_valid()
         client.clear_faults()
-        assert seen.times(term.lease_id)[-1] < believed
+        assert seen.times(term.lease_id)[-1] < trusted
 
 
 async def test_a_clock_need_not_be_hashable(etcd: FakeEtcd) -> None:
@@ -110,8 +110,8 @@ async def test_a_lease_is_not_renewed_by_the_responses_for_others(etcd: FakeEtcd
         led = [term for manager in managers if (term := manager.term) is not None]
         victim = led[137]
         leave_out(client, victim.lease_id)
-        believed = victim.remaining()
-        await anyio.sleep(believed - 0.01)
+        trusted = victim.remaining()
+        await anyio.sleep(trusted - 0.01)
         assert victim.is_valid()
         await anyio.sleep(0.02)
         assert not victim.is_valid()
@@ -147,7 +147,7 @@ async def test_leases_that_have_ended_end_no_other_of_their_round(etcd: FakeEtcd
         assert [number for number, term in enumerate(led) if not term.is_valid()] == list(victims)
         assert {led[number].loss_reason for number in victims} == {LossReason.REVOKED}
         before = [manager.statistics().renewal_failures for manager in managers]
-        assert not any(before), "nobody else so much as failed"
+        assert not any(before), "no other renewal failed"
 
 
 VICTIM = 137

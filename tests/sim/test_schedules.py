@@ -18,7 +18,7 @@ from tests.sim.world import CONFIG, ELECTION, make, until
 
 pytestmark = pytest.mark.anyio
 
-BELIEVED = CONFIG.lease - CONFIG.margin
+TRUSTED = CONFIG.lease - CONFIG.margin
 NO_SPACE = EtcdUnavailableError("RESOURCE_EXHAUSTED: etcdserver: mvcc: database space exceeded")
 
 
@@ -67,13 +67,13 @@ async def test_a_late_response_to_an_earlier_keep_alive_is_not_credited_to_a_lat
             await until(lambda: bool(client.opener.streams))
             stream = client.opener.streams[0]
             late = await client.reaches_etcd(term.lease_id)
-            await anyio.sleep(BELIEVED - CONFIG.retry / 2 - clock())
+            await anyio.sleep(TRUSTED - CONFIG.retry / 2 - clock())
             assert len(client.opener.streams) > 2, "each that was not answered has ended its stream"
             assert client.opener.last.sent, "the last one is under way"
             stream.bring(late)
             await anyio.sleep(0.1)
             assert first.statistics().renewals == 0
-            assert term.remaining() == pytest.approx(BELIEVED - clock())
+            assert term.remaining() == pytest.approx(TRUSTED - clock())
             await second.wait_elected()
             assert not first.is_leader()
             assert term.loss_reason is LossReason.EXPIRED

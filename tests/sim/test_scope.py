@@ -121,11 +121,11 @@ async def test_on_ousted_is_called_once_per_term_after_the_work_and_before_the_r
     @manager.on_ousted
     async def tell(manager: LeaderManager, term: Term) -> None:
         if at_work:
-            problems.append(f"told while {at_work} worked")
+            problems.append(f"called while {at_work} worked")
         if manager.status is not LeaderStatus.OUSTED:
-            problems.append("told before the status")
+            problems.append("called before the status")
         if etcd.keys().get(term.key.encode()) is None and term.loss_reason in (LossReason.RESIGNED, LossReason.STOPPED):
-            problems.append("told after the release")
+            problems.append("called after the release")
         ousted.append(term)
 
     manager.on_elected(work)

@@ -173,7 +173,7 @@ async def test_a_campaign_that_ends_by_an_exception_is_an_error_at_once_and_one_
         await manager.run(work)
     (line,) = lines(log, logging.ERROR)
     assert "ZeroDivisionError: of the work" in line
-    assert seen == [[line]], "at once: before the seat is given back"
+    assert seen == [[line]], "at once: before leadership is released"
 
 
 async def test_statistics_count_the_losses_by_reason(etcd: FakeEtcd, clock: VirtualClock) -> None:
@@ -389,10 +389,10 @@ def test_no_secret_is_shown_by_any_description_of_a_manager(log: pytest.LogCaptu
 
     anyio.run(main)
     assert errors
-    told = [repr(manager), str(manager), log.text, *(repr(vars(record)) for record in log.records)]
+    texts = [repr(manager), str(manager), log.text, *(repr(vars(record)) for record in log.records)]
     for error in errors:
-        told += [str(error), repr(error), repr(error.__cause__), str(error.__cause__), repr(error.__context__)]
+        texts += [str(error), repr(error), repr(error.__cause__), str(error.__cause__), repr(error.__context__)]
     config = EtcdConfig(["127.0.0.1:1"], "root", CANARY)
-    told += [repr(config), str(config), f"{config}", repr(FakeClient), repr(Config())]
+    texts += [repr(config), str(config), f"{config}", repr(FakeClient), repr(Config())]
     assert log.records
-    assert [text for text in told if CANARY in text] == []
+    assert [text for text in texts if CANARY in text] == []

@@ -21,7 +21,7 @@ from tests.sim.world import CONFIG, ELECTION, leading, make, until
 
 pytestmark = pytest.mark.anyio
 
-BELIEVED = CONFIG.lease - CONFIG.margin
+TRUSTED = CONFIG.lease - CONFIG.margin
 
 
 @pytest.mark.parametrize("watches", ["working", "silent"])
@@ -106,7 +106,7 @@ async def test_a_follower_that_caught_up_by_a_snapshot_confirms_nothing_under_it
             assert former is not None
             former.freeze()
             client.fail("lease_keep_alive", EtcdUnavailableError("not now"), times=math.inf)
-            await anyio.sleep(BELIEVED - 0.1)
+            await anyio.sleep(TRUSTED - 0.1)
             follower.lag()
             etcd.change_leader()
             follower.recover(by_snapshot=True)
@@ -132,7 +132,7 @@ async def test_a_read_that_another_member_answers_confirms_nothing(clock: Virtua
         async with leading(client, clock) as (manager, term):
             etcd.hooks.append(switch)
             await until(lambda: not term.is_valid())
-            assert clock() <= BELIEVED + 0.01
+            assert clock() <= TRUSTED + 0.01
             assert manager.statistics().renewals == 0
             etcd.hooks.remove(switch)
 
@@ -164,7 +164,7 @@ async def test_a_leader_leads_by_the_lease_to_which_its_key_has_moved(etcd: Fake
     async with leading(etcd, clock) as (_, term):
         await anyio.sleep(CONFIG.renew - 0.1)
         await moved(etcd, term)
-        assert term.remaining() == pytest.approx(BELIEVED, abs=0.1)
+        assert term.remaining() == pytest.approx(TRUSTED, abs=0.1)
 
 
 async def test_a_move_that_a_renewal_finds_done_is_not_sent_again(etcd: FakeEtcd, clock: VirtualClock) -> None:

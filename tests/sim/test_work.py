@@ -83,17 +83,17 @@ def provoke(etcd: FakeEtcd, client: FakeClient, place: str) -> None:
         client.fail("lease_keep_alive", EtcdUnavailableError("for a moment"))
 
 
-async def asking(ask: Callable[[], Awaitable[object]], told: list[str]) -> None:
+async def requesting(request: Callable[[], Awaitable[object]], outcomes: list[str]) -> None:
     """Call it, and append the outcome. The call must take no time."""
     asked_at = anyio.current_time()
-    told.append("asked")
+    outcomes.append("requested")
     try:
-        await ask()
+        await request()
     except anyio.get_cancelled_exc_class():
-        told.append("cancelled")
+        outcomes.append("cancelled")
         raise
     else:
-        told.append("returned")
+        outcomes.append("returned")
     finally:
         assert anyio.current_time() == asked_at
 
@@ -105,10 +105,10 @@ async def test_stop_from_inside_requests_the_stop_and_never_waits_for_itself(
     """In the work, the call is cancelled together with the work. In the other callbacks it returns at once."""
     client = etcd.client()
     manager = make(client, clock)
-    told: list[str] = []
+    outcomes: list[str] = []
 
     async def act() -> None:
-        await asking(manager.stop, told)
+        await requesting(manager.stop, outcomes)
 
     with anyio.fail_after(CONFIG.lease):
         async with campaigning(manager, place, act) as ended:
@@ -116,7 +116,7 @@ async def test_stop_from_inside_requests_the_stop_and_never_waits_for_itself(
             provoke(etcd, client, place)
             await until(lambda: ended)
     assert ended == [None]
-    assert told == ["asked", "cancelled" if place in WORKPLACES else "returned"]
+    assert outcomes == ["requested", "cancelled" if place in WORKPLACES else "returned"]
     assert not etcd.keys()
     assert not etcd.leases()
     assert manager.status is LeaderStatus.OUSTED
@@ -128,12 +128,12 @@ async def test_resign_from_inside_requests_the_release_and_the_candidate_rejoins
 ) -> None:
     client = etcd.client()
     manager = make(client, clock)
-    told: list[str] = []
+    outcomes: list[str] = []
 
     async def act() -> None:
-        if told:
+        if outcomes:
             return
-        await asking(manager.resign, told)
+        await requesting(manager.resign, outcomes)
 
     with anyio.fail_after(2 * CONFIG.lease):
         async with campaigning(manager, place, act) as ended:
@@ -144,7 +144,7 @@ async def test_resign_from_inside_requests_the_release_and_the_candidate_rejoins
             reason = LossReason.DELETED if place == "on_ousted" else LossReason.RESIGNED
             assert manager.statistics().losses == {reason: 1}
             await manager.stop()
-    assert told == ["asked", "cancelled" if place in WORKPLACES else "returned"]
+    assert outcomes == ["requested", "cancelled" if place in WORKPLACES else "returned"]
     assert not etcd.leases()
 
 
@@ -157,7 +157,7 @@ async def test_stop_and_resign_return_at_once_where_no_cancellation_is_delivered
     manager = make(etcd, clock)
     returned: list[float] = []
 
-    async def ask() -> None:
+    async def request() -> None:
         asked_at = anyio.current_time()
         with anyio.CancelScope(shield=True):
             await getattr(manager, name)()
@@ -166,10 +166,10 @@ async def test_stop_and_resign_return_at_once_where_no_cancellation_is_delivered
     async def act() -> None:
         try:
             if manager.statistics().terms == 1:
-                await ask()
+                await request()
             await nothing()
         finally:
-            await ask()
+            await request()
 
     with anyio.fail_after(2 * CONFIG.lease):
         async with campaigning(manager, place, act) as ended:
