@@ -13,7 +13,7 @@ __all__ = ("ElectionObserver",)
 
 
 class ElectionObserver(ABC):
-    """Shows who leads an election, and who waits. Each :class:`LeaderManager` does."""
+    """Shows the leader of an election, and its candidates. Each :class:`LeaderManager` is one."""
 
     @property
     @abstractmethod

@@ -68,7 +68,7 @@ async def test_without_records_the_error_has_their_names(server: DnsServer) -> N
 
 
 async def test_a_failing_lookup_of_members_with_tls_leads_to_no_members_without(server: DnsServer) -> None:
-    """Whoever can suppress one answer could take the encryption away."""
+    """A peer that can suppress one response could take the encryption away."""
     server.publish(DOMAIN, *THREE)
     server.failing = True
     with pytest.raises(EtcdUnavailableError, match=r"_etcd-client-ssl\._tcp\.example\.org\. cannot be looked up"):

@@ -1,4 +1,4 @@
-"""What a candidate key says: the identity, and with it what the candidate advertises."""
+"""The value of a candidate key: the identity, and the advertised text beside it."""
 
 from __future__ import annotations
 

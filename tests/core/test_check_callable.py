@@ -1,4 +1,4 @@
-"""What cannot be called with what it will receive is refused where it is registered."""
+"""A function that refuses its arguments is refused where it is registered."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_a_flag_must_be_a_bool(name: str, value: object) -> None:
 
 
 def test_all_wrong_values_are_reported_at_once() -> None:
-    """Nobody wants to start a program five times to learn of five mistakes."""
+    """A user should not have to start a program five times to find five mistakes."""
     wrong = {"enabled": "x", "id": "", "lease": 0, "retry": "x", "renew": -1, "margin": [], "exit_on_overrun": 2}
     found = problems(Config, **wrong, advertise="")
     assert {problem.split(" ")[0] for problem in found} == {field.name for field in dataclasses.fields(Config)}

@@ -60,7 +60,7 @@ def test_an_endpoint_has_one_spelling(given_: Any, kept: tuple[str, ...]) -> Non
     ids=repr,
 )
 def test_what_is_no_endpoint_is_refused(endpoint: Any) -> None:
-    """gRPC would take most of it, and then try for ever."""
+    """gRPC would accept most of them, and then try forever."""
     (problem,) = problems(EtcdConfig, ["b:1", endpoint])
     assert problem.startswith("endpoints = ")
     assert "must" in problem
@@ -160,7 +160,7 @@ def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
     ],
 )
 def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -> None:
-    """Each is told once, and never with the secret in it."""
+    """Each is reported once, without the secret."""
     (problem,) = problems(EtcdConfig, "127.0.0.1:1", **kwargs)
     assert problem.startswith(told)
 
@@ -185,7 +185,7 @@ def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -
     ],
 )
 def test_a_password_leaves_the_machine_only_over_tls(endpoints: str, kwargs: Any, *, allowed: bool) -> None:
-    """Or where somebody has said that the network may read it."""
+    """Or if the configuration allows the network to read it."""
     if allowed:
         EtcdConfig(endpoints, "u", **{"password": SECRET} | kwargs)
     else:

@@ -149,7 +149,7 @@ FINE: Mapping[str, int | bool] = {
     [
         ({}, RenewalResult.CONFIRMED),
         ({"known_raft_term": 3}, RenewalResult.CONFIRMED),
-        # etcd has elected another leader since: whoever led before may still revoke what it remembers.
+        # etcd has elected another leader since: the former one may still revoke the leases of which it has a record.
         ({"read_raft_term": 8}, RenewalResult.KEPT),
         ({"read_raft_term": 8, "known_raft_term": 8}, RenewalResult.KEPT),
         # No term was known when the lease was asked for, or it is of another history.

@@ -84,7 +84,7 @@ def test_a_password_goes_to_members_without_tls_only_where_that_is_allowed() -> 
 
 
 def test_with_public_authorities_the_members_must_lie_in_the_domain() -> None:
-    """An attacker who forges the answer has a certificate for a host of his own."""
+    """An attacker that forges the response has a certificate for another host."""
     inside, outside = record("a.Example.org."), record("example.org.evil.net.")
     assert found(TLS_SERVICE, outside, inside) == ("https://a.example.org:2379",)
     assert found(TLS_SERVICE, record("example.org.")) == ("https://example.org:2379",)

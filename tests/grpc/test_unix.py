@@ -52,7 +52,7 @@ async def test_calls_go_through_a_unix_socket_to_a_peer_called_localhost(path: s
         async def answer() -> None:
             while not servers:
                 await anyio.sleep(0.001)
-            await servers[0].until_there_is(1, 5)
+            await servers[0].wait_for_data(1, 5)
             await servers[0].answer(1, b"answer")
 
         group.start_soon(answer)

@@ -1,4 +1,4 @@
-"""What an SDK of OpenTelemetry collects of managers."""
+"""Collects the metrics of managers by an SDK of OpenTelemetry."""
 
 from __future__ import annotations
 

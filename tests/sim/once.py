@@ -1,4 +1,4 @@
-"""What the tests of work that is done once share."""
+"""Helpers for the tests of work that is done once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Job:
 
 
 async def run_all(job: Job, *managers: EtcdLeaderManager) -> list[bool]:
-    """What each call returned, in the order of the managers."""
+    """Return the result of each call, in the order of the managers."""
     results: dict[int, bool] = {}
 
     async def run(number: int) -> None:
@@ -48,5 +48,5 @@ def recorded(etcd: FakeEtcd) -> bool:
 
 
 def puts(call: Call) -> bool:
-    """Whether it is the request that records."""
+    """Return whether this request writes the record."""
     return call.kind == "txn" and any(isinstance(one, Put) and one.key == RECORD.encode() for one in call.arguments[1])

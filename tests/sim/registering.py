@@ -1,4 +1,4 @@
-"""What the tests of registrations share."""
+"""Helpers for the tests of registrations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a candidate advertises: put on its own key, at any moment, and never taken for a request to step down."""
+"""An advertised text: put on the candidate's own key at any moment, and never taken for a step-down request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def configured(advertise: str) -> Config:
 
 
 def stored(etcd: FakeEtcd, manager: LeaderManager) -> str | None:
-    """What etcd has, read as a foreign client does."""
+    """Return the value in etcd, as a foreign client reads it."""
     (value,) = (kv.value.decode() for kv in etcd.keys().values() if manager.identity.encode() in kv.value)
     return str(json.loads(value)["advertise"]) if value.startswith("{") else None
 
@@ -62,7 +62,7 @@ async def test_before_the_campaign_the_value_is_remembered(etcd: FakeEtcd, clock
 
 
 async def test_a_new_value_is_one_put_and_no_request_to_step_down(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Not for the leader, not for those who wait, and not for those who are told of it by a read."""
+    """This holds for the leader, for waiting candidates, and for those that receive it by a read."""
     leader, second, third = (make(etcd, clock, name) for name in "abc")
     async with leader, anyio.create_task_group() as group:
         term = await leader.wait_elected()

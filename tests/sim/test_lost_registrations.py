@@ -110,7 +110,7 @@ async def test_a_cut_off_key_expires_and_is_put_again(etcd: FakeEtcd, clock: Vir
 async def test_the_key_on_an_earlier_lease_of_this_process_is_replaced(
     etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """etcd without a leader expires no lease, and then extends all: the key is there, and is nobody else's."""
+    """etcd without a leader expires no lease, and then extends all: the key still belongs to this registration."""
     client = etcd.client()
     async with enter(client, clock) as registration:
         before = registration.lease_id

@@ -50,7 +50,7 @@ async def test_a_failure_is_raised_and_not_recorded_and_the_next_one_tries(etcd:
 
 
 async def test_work_that_is_lost_is_not_recorded_and_the_next_one_does_it(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Also if it returns at the loss, as a loop over `term.is_valid()` does."""
+    """This includes work that returns at the loss, as a loop over `term.is_valid()` does."""
     first, second, job = make(etcd, clock, "a"), make(etcd, clock, "b"), Job(3)
     begun = 0
     results: dict[str, bool] = {}
@@ -82,7 +82,7 @@ async def test_work_that_is_lost_is_not_recorded_and_the_next_one_does_it(etcd: 
 
 
 async def test_a_leader_whose_key_is_gone_records_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """Its record is guarded by its key, whatever it knows itself."""
+    """Its record is guarded by its key, even if this process has not detected the loss."""
     client = etcd.client("a")
     first, second, job = make(client, clock, "a"), make(etcd, clock, "b"), Job(2)
     results: dict[str, bool] = {}

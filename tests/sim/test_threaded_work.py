@@ -1,4 +1,4 @@
-"""Plain functions as work: each runs in a thread of its own, and is joined as a coroutine is."""
+"""Plain functions as work: each runs in a separate thread, and is joined like a coroutine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Boom(Exception):
 
 
 class Threaded:
-    """Work in a thread, which ends when it is told to: by default as soon as its term is over."""
+    """Work in a thread, which ends at a signal: by default as soon as its term is over."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -154,7 +154,7 @@ async def test_leadership_is_not_released_before_the_thread_has_ended(
 async def test_asyncios_own_cancellation_waits_for_the_thread(
     etcd: FakeEtcd, clock: VirtualClock, work: Threaded, times: int, anyio_backend_name: str
 ) -> None:
-    """It knows no shields; handlers of a shutdown use it on all tasks."""
+    """It ignores shields, and handlers of a shutdown use it on all tasks."""
     if anyio_backend_name != "asyncio":
         return
     manager = make(etcd, clock)
