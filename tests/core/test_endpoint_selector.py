@@ -66,7 +66,7 @@ def test_an_endpoint_that_stands_for_several_members_is_left_as_one_of_several()
     assert not balancer.switch(1, 20.0, 20.0)
 
 
-def test_the_only_endpoint_is_left_though_it_talks_if_it_answers_no_call_for_a_second() -> None:
+def test_the_only_endpoint_is_left_although_it_sends_data_if_it_answers_no_call_for_a_second() -> None:
     """A stream may deliver events, or only empty frames, while every call is lost."""
     balancer = EndpointSelector(1)
     balancer.opened(0.0)
