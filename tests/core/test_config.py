@@ -20,8 +20,8 @@ from tests.core.refusals import SECRET, problems
 # Config
 
 
-def test_the_defaults_are_those_of_go() -> None:
-    """The words and the numbers are the Go package's, and two are added."""
+def test_the_defaults_equal_those_of_the_go_package() -> None:
+    """Names and numbers are the Go package's; margin and advertise are added."""
     assert dataclasses.asdict(Config()) == {"margin": 3.0, "advertise": None} | {
         "enabled": False,
         "id": "leader",

@@ -59,7 +59,7 @@ def test_an_endpoint_has_one_spelling(given_: Any, kept: tuple[str, ...]) -> Non
     ],
     ids=repr,
 )
-def test_what_is_no_endpoint_is_refused(endpoint: Any) -> None:
+def test_a_value_that_is_no_endpoint_is_refused(endpoint: Any) -> None:
     """gRPC would accept most of them, and then try forever."""
     (problem,) = problems(EtcdConfig, ["b:1", endpoint])
     assert problem.startswith("endpoints = ")
@@ -80,20 +80,20 @@ def test_what_is_no_endpoint_is_refused(endpoint: Any) -> None:
     ],
 )
 def test_a_wrong_endpoint_is_reported_with_the_reason(endpoint: str, told: str) -> None:
-    """Advice on something else costs an hour."""
+    """Wrong advice costs an hour."""
     (problem,) = problems(EtcdConfig, [endpoint])
     assert problem.startswith(f"endpoints = {endpoint!r}: {told}")
 
 
 def test_endpoints_have_no_default() -> None:
-    """A default would send the password to whatever listens there."""
+    """A default would send the password to any server that listens there."""
     with pytest.raises(TypeError, match="endpoints"):
         EtcdConfig(user="u", password=SECRET)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("endpoints", ["", " , ", [], (), None, 5, b"a:1", {"a:1": 1}])
 def test_there_is_at_least_one_endpoint(endpoints: Any) -> None:
-    """None at all is a mistake, and a mapping is not a list."""
+    """An empty list is a mistake, and a mapping is not a list."""
     (problem,) = problems(EtcdConfig, endpoints)
     assert problem.startswith("endpoints: ")
 
@@ -111,7 +111,7 @@ def test_there_is_at_least_one_endpoint(endpoints: Any) -> None:
     ],
 )
 def test_a_password_in_an_endpoint_is_refused_and_not_shown(endpoints: Any) -> None:
-    """It would stand in every log line that names the endpoint."""
+    """It would be in every log line that names the endpoint."""
     assert problems(EtcdConfig, endpoints)
 
 
@@ -130,7 +130,7 @@ def test_a_password_in_an_endpoint_is_refused_and_not_shown(endpoints: Any) -> N
     ],
 )
 def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
-    """For all endpoints: they are one cluster."""
+    """This holds for all endpoints: they are one cluster."""
     assert EtcdConfig(**kwargs).tls is tls
 
 
@@ -160,7 +160,7 @@ def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
     ],
 )
 def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -> None:
-    """Each is reported once, without the secret."""
+    """Each is reported once, and never with the secret in it."""
     (problem,) = problems(EtcdConfig, "127.0.0.1:1", **kwargs)
     assert problem.startswith(told)
 
@@ -185,7 +185,7 @@ def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -
     ],
 )
 def test_a_password_leaves_the_machine_only_over_tls(endpoints: str, kwargs: Any, *, allowed: bool) -> None:
-    """Or if the configuration allows the network to read it."""
+    """Or if the user has allowed plain text."""
     if allowed:
         EtcdConfig(endpoints, "u", **{"password": SECRET} | kwargs)
     else:
@@ -200,15 +200,15 @@ def test_all_wrong_etcd_settings_are_reported_at_once() -> None:
 
 
 def test_a_password_is_not_shown() -> None:
-    """Not in what a debugger, a log or a failed assertion prints."""
+    """It is not shown by a debugger, a log or a failed assertion."""
     config = EtcdConfig("127.0.0.1:1", user="u", password=SECRET)
     assert SECRET not in f"{config} {config!r}"
     assert config.password == SECRET
     assert config != EtcdConfig("127.0.0.1:1", user="u", password="other")
 
 
-def test_paths_are_paths_and_not_opened() -> None:
-    """Certificates are renewed: they are read when a connection is made."""
+def test_paths_are_kept_as_paths_and_not_opened() -> None:
+    """Certificates are renewed, so they are read when a connection is made."""
     config = EtcdConfig(
         "https://a:1", ca_cert=Path("no/such/ca.pem"), cert="no/such/cert.pem", key=Path("no/such/key.pem")
     )

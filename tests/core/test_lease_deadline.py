@@ -149,24 +149,24 @@ FINE: Mapping[str, int | bool] = {
     [
         ({}, RenewalResult.CONFIRMED),
         ({"known_raft_term": 3}, RenewalResult.CONFIRMED),
-        # etcd has elected another leader since: the former one may still revoke the leases of which it has a record.
+        # etcd has elected another leader since. The former leader may still revoke leases in its records.
         ({"read_raft_term": 8}, RenewalResult.KEPT),
         ({"read_raft_term": 8, "known_raft_term": 8}, RenewalResult.KEPT),
-        # No term was known when the lease was asked for, or it is of another history.
+        # No term was known when the lease was requested, or it is of another history.
         ({"lease_raft_term": 0}, RenewalResult.KEPT),
-        # 0 is no term, so two of them do not agree.
+        # 0 is no term, so two zeros are not the same term.
         ({"read_raft_term": 0}, RenewalResult.UNCONFIRMED),
         ({"read_raft_term": 0, "lease_raft_term": 0, "known_raft_term": 0}, RenewalResult.UNCONFIRMED),
         # A term that is over, or another history.
         ({"known_raft_term": 8}, RenewalResult.UNCONFIRMED),
         ({"read_raft_term": 6}, RenewalResult.UNCONFIRMED),
-        # A leader of an earlier term does not know a newer lease. Only a read says that the key is gone.
+        # A leader of an earlier term has no record of a newer lease. Only a read shows that the key is gone.
         ({"ttl": 0}, RenewalResult.UNCONFIRMED),
         ({"ttl": -1}, RenewalResult.UNCONFIRMED),
         ({"ttl": 0, "read_raft_term": 8}, RenewalResult.UNCONFIRMED),
         ({"ttl": 0, "key_is_ours": False}, RenewalResult.KEY_LOST),
         ({"key_is_ours": False}, RenewalResult.KEY_LOST),
-        # A linearizable read that does not show the key is the truth, in whatever term.
+        # A linearizable read that does not show the key is conclusive in any term.
         ({"key_is_ours": False, "read_raft_term": 6}, RenewalResult.KEY_LOST),
         ({"key_is_ours": False, "read_raft_term": 0}, RenewalResult.KEY_LOST),
     ],

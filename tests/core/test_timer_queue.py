@@ -7,7 +7,7 @@ import random
 from etcdleader._lease.timer_queue import TimerQueue
 
 
-def test_what_is_due_comes_in_the_order_of_its_time_and_what_is_not_stays() -> None:
+def test_due_entries_come_in_the_order_of_their_times_and_the_others_stay() -> None:
     agenda: TimerQueue[str] = TimerQueue()
     for thing, when in (("c", 3.0), ("a", 1.0), ("b", 2.0), ("d", 9.0)):
         agenda.set(thing, when)
@@ -28,7 +28,7 @@ def test_an_entry_that_is_set_again_is_due_once_at_its_new_time() -> None:
     assert [agenda.pop(5.0) for _ in range(2)] == ["a", None]
 
 
-def test_what_was_dropped_does_not_come_until_it_is_put_again() -> None:
+def test_a_discarded_entry_is_not_due_until_it_is_set_again() -> None:
     agenda: TimerQueue[str] = TimerQueue()
     agenda.set("a", 1.0)
     agenda.discard("a")
@@ -39,7 +39,7 @@ def test_what_was_dropped_does_not_come_until_it_is_put_again() -> None:
     assert agenda.pop(9.0) == "a"
 
 
-def test_things_of_one_time_come_in_the_order_in_which_they_were_put() -> None:
+def test_entries_of_one_time_come_in_the_order_in_which_they_were_set() -> None:
     agenda: TimerQueue[object] = TimerQueue()
     things = [object() for _ in range(20)]
     for thing in things:
@@ -47,7 +47,7 @@ def test_things_of_one_time_come_in_the_order_in_which_they_were_put() -> None:
     assert [agenda.pop(1.0) for _ in things] == things
 
 
-def test_many_changes_of_a_hundred_things_take_the_room_of_a_hundred() -> None:
+def test_many_changes_of_a_hundred_entries_take_the_memory_of_a_hundred() -> None:
     agenda: TimerQueue[int] = TimerQueue()
     chance = random.Random(7)
     times: dict[int, float] = {}
