@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar, overload
 
@@ -17,7 +17,7 @@ from .errors import EtcdLeaderError
 from .model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
 from .observation import ElectionObserver
 
-__all__ = ("ErrorCallback", "LeaderManager", "Metrics", "TermCallback", "Work")
+__all__ = ("ErrorCallback", "LeaderManager", "Metrics", "Step", "TermCallback", "Work")
 
 T = TypeVar("T")
 
@@ -27,6 +27,10 @@ ErrorCallback = Callable[["LeaderManager", EtcdLeaderError], Any]
 """``callback(manager, error)``, plain or async. If it returns an awaitable, that is awaited."""
 Work = Callable[[Term], Awaitable[T]] | Callable[[Term], T]
 """``work(term)``: an async function, or a plain one, which runs in its own worker thread."""
+
+
+class Step(AbstractContextManager[Term | None, None], AbstractAsyncContextManager[Term | None, None]):
+    """A block in which leadership is not released: see ``LeaderManager.step()``. Each object serves one block at a time."""
 
 
 class LeaderManager(ElectionObserver):
@@ -41,7 +45,7 @@ class LeaderManager(ElectionObserver):
 
     Ctrl-C and cancellation release leadership. No signal handlers are installed.
 
-    ``is_leader()``, ``term``, ``status``, ``known_leader``, ``statistics()`` and ``health()`` can be called from any thread. ``stop()``,
+    ``is_leader()``, ``step()``, ``term``, ``status``, ``known_leader``, ``statistics()`` and ``health()`` can be called from any thread. ``stop()``,
     ``resign()``, ``advertise()``, ``extend()``, ``wait_elected()`` and ``leading()`` belong to the campaign's event loop, and so do a term's
     ``transaction()`` and ``attach()``. On another loop they raise RuntimeError at once. In a thread, call ``anyio.from_thread.run(manager.stop, token=token)``. The token is the one
     that ``anyio.lowlevel.current_token()`` returned on the campaign's loop.
@@ -91,6 +95,8 @@ class LeaderManager(ElectionObserver):
     @abstractmethod
     def is_leader(self) -> bool:
         """Return whether this process leads now. It is computed at each call, and can be called from any thread.
+
+        It is the way to ask. To act, use ``step()``: it prevents that leadership is given away in the middle.
 
         A process can stop for any length of time between this check and the action that follows it. Only the term's token,
         checked by the target of the write, closes that gap.
@@ -217,6 +223,24 @@ class LeaderManager(ElectionObserver):
         """
 
     @abstractmethod
+    def step(self) -> Step:
+        """Return a block in which leadership is not released: ``with manager.step() as term:``, in any thread.
+
+        The block receives the current term, or None unless this process leads. ``resign()``, ``stop()``, a step-down
+        request, a failure and the end of the work wait until all steps have ended. Until then the term stays valid, and
+        its work continues. A step that begins after such a request receives None. Called in the block, ``resign()`` and
+        ``stop()`` request the end and return.
+
+        From the request on, the lease is renewed for at most one further ``lease``. If the block has not ended by then,
+        the term is over at the deadline, and the block is an overrun.
+
+        A loss of leadership ends the term at once: ``term.is_valid()`` is False, and nothing cancels the block. The next
+        candidacy begins after the block.
+
+        On an event loop, use ``async with``, or do not block in ``with``: the loop must renew the lease meanwhile.
+        """
+
+    @abstractmethod
     async def extend(self, term: Term | None = None) -> Term:
         """Renew the lease now, with confirmation, and return the term.
 
@@ -234,7 +258,7 @@ class LeaderManager(ElectionObserver):
     async def resign(self) -> None:
         """Give up leadership, and join the back of the queue after ``retry`` seconds. Does nothing unless leading.
 
-        Returns after the release. Called from the term's own work or from a callback, it requests the release and returns.
+        Waits for the end of steps and of the work, and returns after the release. Called from the term's own work or from a callback, it requests the release and returns.
         """
 
     @abstractmethod

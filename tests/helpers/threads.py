@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+from anyio.abc import TaskGroup
 
-__all__ = ("threads_have",)
+__all__ = ("group_of_threads", "threads_have")
 
 _PATIENCE = 20.0
 """Real seconds: far more than any thread takes here."""
@@ -21,3 +23,13 @@ async def threads_have(reached: Callable[[], Any]) -> None:
         assert time.monotonic() < give_up_at, "a thread does not get there"
         time.sleep(0.0005)  # noqa: ASYNC251 - in real time: this task stays ready, so that virtual time stands still
         await anyio.lowlevel.checkpoint()
+
+
+@asynccontextmanager
+async def group_of_threads(release: Callable[[], object]) -> AsyncIterator[TaskGroup]:
+    """A task group that ends its threads with the block, so that a test that fails does not wait for them."""
+    async with anyio.create_task_group() as group:
+        try:
+            yield group
+        finally:
+            release()

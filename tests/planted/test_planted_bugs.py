@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.planted.bug import PACKAGE, RULES, Bug, Forker, find_tests
-from tests.planted.bugs import connection, lease, move, once, queue, registration, secrets, term, views
+from tests.planted.bugs import connection, lease, move, once, queue, registration, secrets, term, threads, views
 from tests.planted.change import plant
 
-MODULES = (lease, move, term, queue, views, connection, registration, once, secrets)
+MODULES = (lease, move, term, threads, queue, views, connection, registration, once, secrets)
 BUGS = tuple(bug for module in MODULES for bug in module.BUGS)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,7 +17,7 @@ from etcdleader import EtcdLeaderManager, LeadershipLostError, LeaderStatus, Los
 from etcdleader._runtime.threads import run_joined
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
-from tests.helpers.threads import threads_have
+from tests.helpers.threads import group_of_threads, threads_have
 from tests.sim.world import CONFIG, make, until
 
 pytestmark = pytest.mark.anyio
@@ -51,11 +51,8 @@ class Threaded:
 
 
 @pytest.fixture
-def work() -> Iterator[Threaded]:
-    """Its thread ends with the test, even if the test fails: otherwise the process would wait for it."""
-    threaded = Threaded()
-    yield threaded
-    threaded.may_end.set()
+def work() -> Threaded:
+    return Threaded()
 
 
 async def test_a_plain_function_runs_outside_the_loops_thread_and_its_result_is_returned(
@@ -131,7 +128,7 @@ async def test_leadership_is_not_released_before_the_thread_has_ended(
         if (waiting := WAYS[way](manager, scope)) is not None:
             await waiting
 
-    async with anyio.create_task_group() as group:
+    async with group_of_threads(work.may_end.set) as group:
         group.start_soon(campaign)
         await threads_have(work.begun.is_set)
         group.start_soon(leave)
@@ -158,18 +155,20 @@ async def test_asyncios_own_cancellation_waits_for_the_thread(
     if anyio_backend_name != "asyncio":
         return
     manager = make(etcd, clock)
-    campaign = asyncio.ensure_future(manager.run(work))
-    await threads_have(work.begun.is_set)
-    for _ in range(times):
-        for task in asyncio.all_tasks():
-            if task is campaign or task.get_name().startswith(("etcdleader._", "etcdleader renewals")):
-                task.cancel()
-        await anyio.sleep(0.05)
-    await threads_have(work.noticed.is_set)
-    await anyio.sleep(0.5)
-    assert etcd.keys()
-    assert not campaign.done()
-    work.may_end.set()
+    try:
+        campaign = asyncio.ensure_future(manager.run(work))
+        await threads_have(work.begun.is_set)
+        for _ in range(times):
+            for task in asyncio.all_tasks():
+                if task is campaign or task.get_name().startswith(("etcdleader._", "etcdleader renewals")):
+                    task.cancel()
+            await anyio.sleep(0.05)
+        await threads_have(work.noticed.is_set)
+        await anyio.sleep(0.5)
+        assert etcd.keys()
+        assert not campaign.done()
+    finally:
+        work.may_end.set()
     await threads_have(work.ended.is_set)
     await asyncio.wait([campaign])
     assert not manager.is_leader()
@@ -278,7 +277,7 @@ async def test_a_thread_that_outlives_its_lease_is_an_overrun_and_nothing_is_rel
     etcd: FakeEtcd, clock: VirtualClock, work: Threaded
 ) -> None:
     manager = make(etcd, clock)
-    async with anyio.create_task_group() as group:
+    async with group_of_threads(work.may_end.set) as group:
         group.start_soon(manager.run, work)
         await threads_have(work.begun.is_set)
         group.start_soon(manager.stop)
@@ -293,7 +292,7 @@ async def test_a_thread_that_outlives_its_lease_is_an_overrun_and_nothing_is_rel
 async def test_an_election_that_is_off_runs_a_plain_function_in_a_thread_too(work: Threaded) -> None:
     manager = NoopLeaderManager()
     work.may_end.set()
-    async with anyio.create_task_group() as group:
+    async with group_of_threads(work.may_end.set) as group:
         group.start_soon(manager.run, work)
         await threads_have(work.begun.is_set)
         assert not work.ended.is_set()

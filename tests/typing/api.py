@@ -36,6 +36,7 @@ from etcdleader import (
 )
 from etcdleader.config import MIN_RECOMMENDED_LEASE, Duration, validate_advertised, validate_election_key
 from etcdleader.etcd3 import etcd3
+from etcdleader.manager import Step
 from etcdleader.metrics import NullMetrics
 from etcdleader.testing import FakeEtcd
 
@@ -106,6 +107,17 @@ if manager.status is LeaderStatus.ELECTED or manager.status in {LeaderStatus.INI
     print(int(manager.status))
 
 
+with manager.step() as stepped:
+    assert_type(stepped, Term | None)
+    if stepped is not None:
+        print(stepped.token)
+
+
+def tick(step: Step) -> None:
+    with step as stepped:
+        assert_type(stepped, Term | None)
+
+
 # Callbacks: callbacks.py has all that is accepted and refused
 
 
@@ -148,6 +160,8 @@ async def campaign(manager: LeaderManager) -> None:
         await manager.resign()
         await manager.advertise("http://10.0.0.1:8000")
         await manager.advertise(None)
+    async with manager.step() as term:
+        assert_type(term, Term | None)
     assert_type(await manager.extend(), Term)
     await manager.extend(manager.term)
 

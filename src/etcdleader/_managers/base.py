@@ -22,7 +22,7 @@ from .._runtime.fork import AtFork, on_fork, process_id
 from .._runtime.tasks import ki_protected
 from ..config import Config, validate_advertised
 from ..errors import NotLeaderError
-from ..manager import T
+from ..manager import Step, T
 from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, LossReason, Term
 from .blocks import CampaignBlock, LeadingBlock
@@ -32,6 +32,7 @@ from .once import Once, validate_name
 from .reentrancy import runs_on_behalf_of
 from .reporter import Reporter
 from .serving import ServingManager
+from .steps import TermStep
 from .term_scope import TermScope
 from .work import check_callable
 
@@ -244,7 +245,7 @@ class BaseManager(ServingManager):
         if campaign is self._campaign:
             campaign.stop()
             if self._scope is not None:
-                self._scope.close(LossReason.STOPPED)
+                self._scope.request_end(LossReason.STOPPED)
 
     async def stop(self) -> None:
         self._reset_after_fork()
@@ -264,7 +265,7 @@ class BaseManager(ServingManager):
             campaign.check_loop("resign")
         if scope is not None:
             # If the term is ending already, for any reason, this has no effect, and only the release is awaited.
-            scope.close(LossReason.RESIGNED)
+            scope.request_end(LossReason.RESIGNED)
             if not self._called_from_inside(campaign, scope):
                 await scope.released.wait()
                 return
@@ -282,7 +283,14 @@ class BaseManager(ServingManager):
 
     def _request_resign(self) -> None:
         if self._scope is not None:
-            self._scope.close(LossReason.RESIGNED)
+            self._scope.request_end(LossReason.RESIGNED)
+
+    def step(self) -> Step:
+        return TermStep(self._current_scope)
+
+    def _current_scope(self) -> TermScope | None:
+        self._reset_after_fork()
+        return self._scope
 
     @staticmethod
     def _called_from_inside(campaign: Campaign | None, scope: TermScope | None) -> bool:

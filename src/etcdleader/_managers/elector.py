@@ -164,6 +164,7 @@ class Leadership:
             clock=context.clock.now,
             margin=context.timing.margin,
             on_close=self._on_close,
+            on_end_requested=self._session.drain,
             confirm=self._confirm,
         )
         self._session.on_lost = self._on_lost

@@ -104,7 +104,11 @@ class ServingManager(LeaderManager):
         return watch(overrun_in, lambda: f"work for {scope.term.election!r} outlived its lease")
 
     async def _work(self, campaign: Campaign, scope: TermScope, hold: Callable[[], Awaitable[None]]) -> None:
-        failures = capture_errors(lambda error: self._on_exception(campaign, None, error))
+        def fail(error: BaseException) -> None:
+            campaign.fail(error)
+            scope.close(LossReason.FAILED)  # at once: the leadership is no longer monitored
+
+        failures = capture_errors(fail)
         if not self._elected_callbacks and campaign.work is None:
             # Without tasks there is no group: ten thousand managers may lead with their work in `leading()` blocks.
             with anyio.CancelScope() as cancel_scope, scope.work(cancel_scope, anyio.current_time()), failures:
@@ -139,7 +143,7 @@ class ServingManager(LeaderManager):
             return
         campaign.fail(error)
         if self._scope is not None:
-            self._scope.close(LossReason.FAILED)
+            self._scope.request_end(LossReason.FAILED)
 
     def _failures(self, campaign: Campaign, scope: TermScope | None, *, tell: bool = True) -> failures_in_term:
         return failures_in_term(scope, lambda error: self._on_exception(campaign, scope, error, tell=tell))
@@ -156,7 +160,7 @@ class ServingManager(LeaderManager):
                 if scope.term.is_valid():
                     campaign.result = result
                     campaign.stop()
-                    scope.close(LossReason.RESIGNED)
+                    scope.request_end(LossReason.RESIGNED)
                 else:
                     # The work returned because of the loss, as `while term.is_valid()` does. It was not done.
                     scope.close(LossReason.EXPIRED)

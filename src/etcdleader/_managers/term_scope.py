@@ -14,7 +14,9 @@ import anyio.lowlevel
 
 from .._lease.lease_deadline import loss_reason_at
 from .._runtime.events import Event, is_loop_thread
+from .._runtime.tasks import call_soon_on
 from ..model import LossReason, Term
+from .step_counter import StepCounter
 
 _LONGEST_WAIT = 1.0
 """Seconds. A thread's timer may not count the time in which the machine was suspended, but the lease expires in it."""
@@ -39,9 +41,13 @@ class TermScope:
         "_clock",
         "_leadership_lost_at",
         "_left",
+        "_loop",
         "_margin",
         "_on_close",
+        "_on_end_requested",
+        "_requested",
         "_scopes",
+        "_steps",
         "_waiting_threads",
         "closed_at",
         "confirm",
@@ -58,6 +64,7 @@ class TermScope:
         clock: Callable[[], float],
         margin: float,
         on_close: Callable[[], None],
+        on_end_requested: Callable[[], None] = lambda: None,
         confirm: Callable[[], Awaitable[None]] = anyio.lowlevel.checkpoint,
     ) -> None:
         self.term = term
@@ -70,9 +77,42 @@ class TermScope:
         self._clock = clock
         self._margin = margin
         self._on_close = on_close
+        self._on_end_requested = on_end_requested
+        self._requested: LossReason | None = None
+        self._steps = StepCounter()
+        self._loop = anyio.lowlevel.current_token()
         self._scopes: dict[anyio.CancelScope, None] = {}  # in the order of creation, which a set does not keep
         self._left = Event()
         self._waiting_threads: list[threading.Event] = []
+
+    def request_end(self, reason: LossReason) -> None:
+        """End the term when no step runs. From now on no step begins, and the first reason counts."""
+        if self.closed or self._requested is not None:
+            return
+        self._requested = reason
+        if self._steps.refuse():
+            self.close(reason)
+        else:
+            self._on_end_requested()
+
+    def begin_step(self) -> bool:
+        """Begin a step, unless the term is over or its end was requested. Any thread may call this."""
+        if not self._steps.begin():
+            return False
+        if self.term.is_valid():
+            return True
+        self.end_step()
+        return False
+
+    def end_step(self) -> None:
+        """End a step. Any thread may call this."""
+        if self._steps.end():
+            call_soon_on(self._loop, self._on_last_step)
+
+    def _on_last_step(self) -> None:
+        if self._requested is not None:
+            self.close(self._requested)
+        self._left.set()
 
     def close(self, reason: LossReason) -> None:
         """End the term: mark it, then cancel its work.
@@ -82,6 +122,7 @@ class TermScope:
         """
         if self.term.loss_reason is not None:
             return
+        self._steps.refuse()  # a step that began before is joined
         self.term.loss_reason = loss_reason_at(reason, self.lease_remaining())
         self.closed_at = self._clock()
         # The cancellation comes before the report, which may fail.
@@ -186,13 +227,13 @@ class TermScope:
         return now + remaining + self._margin / 4
 
     async def join(self) -> None:
-        """Wait until all work of the term has ended, even if the wait is interrupted.
+        """Wait until all work and all steps of the term have ended, even if the wait is interrupted.
 
         anyio's scopes cannot interrupt it, because callers are shielded. But asyncio's ``Task.cancel()`` ignores
         shields. A program that cancels all tasks of its loop would release leadership while work still cleans up.
         """
         interruption: BaseException | None = None
-        while self._scopes:
+        while self._scopes or self._steps.running:
             self._left = Event()
             try:
                 await self._left.wait()

@@ -39,30 +39,6 @@ _SCOPE = (
         replacement="",
         test="test_a_leader_without_responses_from_etcd_stops_a_margin_before_the_lease_ends",
     ),
-    Bug(
-        "threads that wait are not woken at the end of the term",
-        "scope",
-        within="TermScope.close",
-        pattern=r" for \w+ in \S+\.copy\(\): \w+\.set\(\)",
-        replacement="",
-        test="test_it_returns_false_when_the_term_ends_in_all_threads",
-    ),
-    Bug(
-        "a thread that waits does not look at the deadline",
-        "scope",
-        within="TermScope.wait",
-        pattern=r"\w+\.wait\(min\((\w+), .+\)\)",
-        replacement=r"ended.wait(\g<1>)",
-        test="test_it_notices_a_deadline_that_passed_while_the_loop_was_stopped",
-    ),
-    Bug(
-        "work in threads waits for one of anyio's 40",
-        "scope",
-        within="run_joined",
-        pattern=r"limiter=[\w.]+\(1\)",
-        replacement="limiter=None",
-        test="test_more_leaders_work_in_threads_than_anyio_lets_run_by_default",
-    ),
 )
 
 _OVERRUN = (
@@ -207,41 +183,6 @@ _ONE_WAY_OUT = (
     ),
 )
 
-_THREADS = (
-    Bug(
-        "a cancelled thread is not joined",
-        "one way out",
-        within="run_joined",
-        pattern=r"await \w+\.abandon_or_join\(\)",
-        replacement="pass",
-        test="test_asyncios_own_cancellation_waits_for_the_thread",
-    ),
-    Bug(
-        "the wait for a thread ends at the second cancellation",
-        "one way out",
-        within="abandon_or_join",
-        pattern=r"continue",
-        replacement="break",
-        test="test_asyncios_own_cancellation_waits_for_the_thread",
-    ),
-    Bug(
-        "a cancelled call begins later in its thread",
-        "one way out",
-        within="_Call.run",
-        pattern=r"if self\._abandoned:",
-        replacement="if False:",
-        test="test_a_call_that_is_cancelled_before_its_thread_begins_is_not_made",
-    ),
-    Bug(
-        "the end of the term cancels what its thread requests",
-        "one way out",
-        within="run_joined",
-        pattern=r"shield=True",
-        replacement="shield=False",
-        test="test_from_its_thread_they_request_the_end_and_return",
-    ),
-)
-
 _FORK = (
     Bug(
         "a forked child leads like its parent",
@@ -253,4 +194,4 @@ _FORK = (
     ),
 )
 
-BUGS = (*_SCOPE, *_OVERRUN, *_ONE_WAY_OUT, *_THREADS, *_FORK)
+BUGS = (*_SCOPE, *_OVERRUN, *_ONE_WAY_OUT, *_FORK)

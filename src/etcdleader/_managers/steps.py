@@ -1,0 +1,60 @@
+"""Steps: blocks of code, in any thread, during which leadership is not released."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+import anyio.lowlevel
+
+from .._runtime.fork import process_id
+from ..manager import Step
+from ..model import Term
+from .reentrancy import on_behalf_of
+from .term_scope import TermScope
+
+
+class TermStep(Step):
+    """A block that runs in the current term, if there is one."""
+
+    __slots__ = ("_current_scope", "_frame", "_process", "_scope")
+
+    def __init__(self, current_scope: Callable[[], TermScope | None]) -> None:
+        self._current_scope = current_scope
+        self._scope: TermScope | None = None
+        self._frame: AbstractContextManager[None] | None = None
+        self._process = process_id()
+
+    def __enter__(self) -> Term | None:
+        if self._frame is not None:
+            raise RuntimeError("this step has begun already: call manager.step() for each block")
+        scope = self._current_scope()
+        if scope is None or not scope.begin_step():
+            return None
+        self._scope = scope
+        self._process = process_id()
+        self._frame = on_behalf_of(scope)
+        self._frame.__enter__()
+        return scope.term
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        frame, scope = self._frame, self._scope
+        if frame is None or scope is None:
+            return
+        self._frame = self._scope = None
+        frame.__exit__(None, None, None)
+        # A forked child has only a copy of the term, whose lock another thread of the parent may have held.
+        if self._process == process_id():
+            scope.end_step()
+
+    async def __aenter__(self) -> Term | None:
+        await anyio.lowlevel.checkpoint()
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
