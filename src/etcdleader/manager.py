@@ -43,7 +43,7 @@ class LeaderManager(ElectionObserver):
     for etcd. A campaign that fails cancels the body and raises its own exception. Enter and leave the block in one task. If
     another task leaves it, the campaign is stopped and RuntimeError is raised.
 
-    Ctrl-C and cancellation release leadership. No signal handlers are installed.
+    Ctrl-C and cancellation release leadership. Only ``main()`` installs signal handlers.
 
     ``is_leader()``, ``step()``, ``term``, ``status``, ``known_leader``, ``statistics()`` and ``health()`` can be called from any thread. ``stop()``,
     ``resign()``, ``advertise()``, ``extend()``, ``wait_elected()`` and ``leading()`` belong to the campaign's event loop, and so do a term's
@@ -168,6 +168,35 @@ class LeaderManager(ElectionObserver):
             anyio.BusyResourceError: This manager is already campaigning.
             EtcdLeaderError: The work or a callback raised asyncio's CancelledError without a cancellation request.
             Exception: The exception that the work or a callback raised, after resigning.
+        """
+
+    @overload
+    def main(self, work: Callable[[Term], Awaitable[T]], *, backend: str = ...) -> T | None: ...
+
+    @overload
+    def main(self, work: Callable[[Term], T], *, backend: str = ...) -> T | None: ...
+
+    @abstractmethod
+    def main(self, work: Callable[[Term], Any], *, backend: str = "asyncio") -> Any:
+        """Be the whole program: run ``run(work)`` on a new event loop, until it returns or a signal arrives.
+
+        The first SIGTERM or SIGINT requests ``stop()``. The work ends, leadership is released, and the process exits with
+        128 plus the number of the signal. A second signal ends the process at once, with the same status and without a
+        release. The handlers of before are restored at the end. A signal that is ignored stays ignored, as under nohup.
+
+        Args:
+            work: As for ``run``: an async function, or a plain one, which runs in its own worker thread.
+            backend: The event loop: "asyncio" or "trio".
+
+        Returns:
+            The result of the work, after resigning. None after ``stop()``.
+
+        Raises:
+            SystemExit: A signal was received. The work has ended, and leadership was released.
+            RuntimeError: An event loop runs in this thread: use ``await run(work)``. Or this is not the main thread: use
+                ``anyio.run(manager.run, work)``.
+            TypeError: ``work`` cannot be called with one argument, or is not a function but a coroutine object.
+            Exception: The exceptions of ``run``.
         """
 
     @abstractmethod

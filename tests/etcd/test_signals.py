@@ -1,4 +1,4 @@
-"""Signals at a process that leads or waits: no handler is installed, and yet the seat is given back."""
+"""Signals at a process that leads or waits: leadership is given back. Only main() installs handlers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from etcdleader.testing import EtcdServer
 from tests.etcd.programs import line, python
 
 PROGRAM = """
-    import signal, sys
-    import anyio
+    import signal, sys, time
+    import anyio, anyio.from_thread
     from etcdleader import Config, EtcdConfig, EtcdLeaderManager
 
     endpoint, election, backend, lease, run = sys.argv[1:6]
@@ -40,6 +40,20 @@ PROGRAM = """
                     say("cleaned", record is not None and record.identity == manager.identity)
                 except Exception as error:
                     say("cleaned", type(error).__name__)
+
+    def plain_work(term):
+        say("elected")
+        term.wait(60)
+        say("cleaning")
+        time.sleep(0.2)
+        try:
+            record = anyio.from_thread.run(manager.leader)
+            say("cleaned", record is not None and record.identity == manager.identity)
+        except Exception as error:
+            say("cleaned", type(error).__name__)
+
+    async def threaded():
+        await manager.run(plain_work)
 
     async def plain():
         await manager.run(work)
@@ -71,7 +85,10 @@ PROGRAM = """
             group.start_soon(manager.campaign)
 
     try:
-        anyio.run(globals()[run], backend=backend)
+        if run.startswith("main"):
+            manager.main(plain_work if run == "main_threaded" else work, backend=backend)
+        else:
+            anyio.run(globals()[run], backend=backend)
     except* KeyboardInterrupt:
         sys.exit(130)
 """
@@ -108,7 +125,7 @@ backends = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 
 
 @backends
-@pytest.mark.parametrize("run", ["plain", "with_block", "with_sigterm"])
+@pytest.mark.parametrize("run", ["plain", "threaded", "with_block", "with_sigterm"])
 def test_ctrl_c_at_a_leader_ends_the_work_then_releases_leadership(
     etcd_server: EtcdServer, election_key: str, backend: str, run: str
 ) -> None:
@@ -150,6 +167,34 @@ def test_sigterm_turned_into_cancellation_releases_leadership(
 
 
 @backends
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("run", ["main", "main_threaded"])
+def test_a_signal_at_a_program_of_main_ends_the_work_then_releases_leadership(
+    etcd_server: EtcdServer, election_key: str, backend: str, run: str, number: signal.Signals
+) -> None:
+    with program(etcd_server, election_key, backend, run) as process:
+        output, errors = interrupted(process, number)
+        assert (output, errors) == (["cleaning", "cleaned True"], "")
+        assert process.returncode == 128 + number
+        assert candidates(etcd_server, election_key) == []
+
+
+@backends
+def test_a_signal_at_a_program_of_main_that_waits_takes_it_out_of_the_queue(
+    etcd_server: EtcdServer, election_key: str, backend: str
+) -> None:
+    with program(etcd_server, election_key, backend, "plain") as leader:
+        assert line(leader) == "elected"
+        with program(etcd_server, election_key, backend, "main") as process:
+            while len(candidates(etcd_server, election_key)) < 2:
+                assert process.poll() is None
+            process.send_signal(signal.SIGTERM)
+            assert process.communicate(timeout=60) == ("", "")
+            assert process.returncode == 128 + signal.SIGTERM
+            assert len(candidates(etcd_server, election_key)) == 1
+
+
+@backends
 def test_sigterm_by_itself_ends_the_process_and_the_lease_runs_out(
     etcd_server: EtcdServer, election_key: str, backend: str
 ) -> None:
@@ -167,7 +212,7 @@ def test_sigterm_by_itself_ends_the_process_and_the_lease_runs_out(
 
 
 @backends
-@pytest.mark.parametrize("run", ["plain", "with_block"])
+@pytest.mark.parametrize("run", ["plain", "threaded", "with_block"])
 @pytest.mark.parametrize("gone", ["killed", "paused"])
 def test_ctrl_c_with_etcd_gone_still_ends_the_process(election_key: str, backend: str, run: str, gone: str) -> None:
     """Its lease has 60 s; the process asks for its release for half a second, and goes."""

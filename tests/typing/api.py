@@ -199,6 +199,11 @@ async def run(manager: LeaderManager) -> None:
     assert_type(await manager.run(lambda term: term.key), str | None)
 
 
+def run_all(manager: LeaderManager) -> None:
+    assert_type(manager.main(work), str | None)
+    assert_type(manager.main(lambda term: term.token, backend="trio"), int | None)
+
+
 # A term
 
 

@@ -194,6 +194,22 @@ class BaseManager(ServingManager):
             raise NotLeaderError(f"{self._identity} was stopped before {name!r} was done for {self._election_key!r}")
         return bool(campaign.result)
 
+    @overload
+    def main(self, work: Callable[[Term], Awaitable[T]], *, backend: str = "asyncio") -> T | None: ...
+
+    @overload
+    def main(self, work: Callable[[Term], T], *, backend: str = "asyncio") -> T | None: ...
+
+    def main(self, work: Callable[[Term], Any], *, backend: str = "asyncio") -> Any:
+        from .main_program import run_main
+
+        check_callable("main", work, "term")
+        return run_main(lambda: self.run(work), self._request_stop, backend)
+
+    def _request_stop(self) -> None:
+        if self._campaign is not None:
+            self._stop_campaign(self._campaign)
+
     def _begin(self, work: Callable[[Term], Any] | None) -> Campaign:
         self._reset_after_fork()
         if self._campaign is not None:

@@ -140,4 +140,47 @@ _STEPS = (
     ),
 )
 
-BUGS = (*_THREADS, *_STEPS)
+_MAIN = (
+    Bug(
+        "main() does not release at a signal",
+        "one way out",
+        within="_Signals._handle",
+        pattern=r"self\._request\(\)",
+        replacement="pass",
+        test="test_a_signal_ends_the_work_and_then_the_process_with_its_status",
+    ),
+    Bug(
+        "main() does not wait for steps",
+        "one way out",
+        within="_stop_campaign",
+        pattern=r"\.request_end\(",
+        replacement=".close(",
+        test="test_a_step_delays_the_end_that_a_signal_requests",
+    ),
+    Bug(
+        "the loop sleeps on when another thread receives the signal",
+        "one way out",
+        within="woken_by_signals",
+        pattern=r"signal\.set_wakeup_fd\(writer\S+, \S+\)",
+        replacement="-1",
+        test="test_a_signal_that_another_thread_receives_is_handled_at_once",
+    ),
+    Bug(
+        "main() leaves its handlers behind",
+        "one way out",
+        within="_Signals.__exit__",
+        pattern=r"signal\.signal\(\w+, \w+\)",
+        replacement="pass",
+        test="test_it_returns_what_work_returned_and_restores_the_handlers",
+    ),
+    Bug(
+        "main() handles a signal that was ignored",
+        "one way out",
+        within="_Signals.__enter__",
+        pattern=r"\w+ is not signal\.SIG_IGN and",
+        replacement="",
+        test="test_a_signal_that_is_ignored_stays_ignored",
+    ),
+)
+
+BUGS = (*_THREADS, *_STEPS, *_MAIN)
