@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         EtcdRefusedError,
         EtcdRegressedError,
         EtcdUnavailableError,
+        HandOverError,
         LeadershipLostError,
         NotLeaderError,
     )
@@ -62,6 +63,7 @@ __all__ = (
     "EtcdRefusedError",
     "EtcdRegressedError",
     "EtcdUnavailableError",
+    "HandOverError",
     "LeaderManager",
     "LeaderRecord",
     "LeaderStatus",
@@ -84,6 +86,7 @@ _HOMES = {
     "EtcdRefusedError": "errors",
     "EtcdRegressedError": "errors",
     "EtcdUnavailableError": "errors",
+    "HandOverError": "errors",
     "LeaderManager": "manager",
     "LeaderRecord": "model",
     "LeaderStatus": "model",

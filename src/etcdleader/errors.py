@@ -6,6 +6,7 @@ it enters, with the original as ``__cause__``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = (
     "EtcdRefusedError",
     "EtcdRegressedError",
     "EtcdUnavailableError",
+    "HandOverError",
     "LeadershipLostError",
     "NotLeaderError",
 )
@@ -75,6 +77,22 @@ class LeadershipLostError(NotLeaderError):
         reason = self.term.loss_reason
         why = reason.name if reason is not None else "EXPIRED"
         return f"{self.term.identity} no longer leads {self.term.election!r} (token {self.term.token}): {why}"
+
+
+class HandOverError(EtcdLeaderError):
+    """Leadership was not handed over to the named candidate, and has not changed.
+
+    Attributes:
+        ahead: The identities of candidates that stay in front of the named one. They did not answer the request to queue
+            again, or are of another library. Empty if there is another reason.
+    """
+
+    def __init__(self, text: str, ahead: Sequence[str] = ()) -> None:
+        self.ahead = tuple(ahead)
+        super().__init__(text, self.ahead)
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class EtcdUnavailableError(EtcdLeaderError):

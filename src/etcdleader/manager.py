@@ -284,10 +284,26 @@ class LeaderManager(ElectionObserver):
         """
 
     @abstractmethod
-    async def resign(self) -> None:
+    async def resign(self, *, to: str | None = None) -> None:
         """Give up leadership, and join the back of the queue after ``retry`` seconds. Does nothing unless leading.
 
         Waits for the end of steps and of the work, and returns after the release. Called from the term's own work or from a callback, it requests the release and returns.
+
+        With ``to``, leadership is handed over. The candidates between this one and the named one are asked, one after the
+        other, to queue again behind it. Then this one resigns. The candidates behind the named one keep their order. If the
+        named candidate ends after the last check, the one behind it leads.
+
+        Args:
+            to: The identity of the candidate that leads next. None: the next in line.
+
+        Raises:
+            HandOverError: The named candidate cannot be the next leader. It is not in the queue, it leads already, or two
+                candidates have its identity. Or a candidate in front of it is of another library, or has not answered
+                within ``retry``; ``ahead`` names it. This manager still leads. Candidates that had answered before have
+                queued again.
+            LeadershipLostError: Leadership was lost before the hand-over.
+            EtcdUnavailableError: etcd did not answer. This manager still leads.
+            EtcdRefusedError: etcd refused a request. This manager still leads.
         """
 
     @abstractmethod

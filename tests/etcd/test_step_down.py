@@ -11,6 +11,7 @@ import pytest
 
 from etcdleader import LeaderManager, Term
 from etcdleader._election.admin import Candidate, ask_to_step_down, connected, delete_key, read_queue
+from etcdleader._etcd.api import Put
 from etcdleader.testing import EtcdServer
 from tests.etcd.stage import Stage, go_leader, until
 from tests.helpers.slow_work import work_until_cancelled
@@ -60,6 +61,53 @@ async def test_step_down_reports_the_old_and_the_new_leader_as_json(stage: Stage
         assert (said["left"], said["how"]) == (True, "resigned")
         assert said["asked"]["identity"] == first.identity
         assert said["leader"]["identity"] == second.identity
+
+
+async def test_step_down_to_a_named_candidate_lets_it_lead_next(stage: Stage) -> None:
+    async with stage.candidates(4) as managers:
+        first, second, third, fourth = managers
+        done = await stage.run("step-down", stage.election, "--to", fourth.identity)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"{first.identity} (token " in done.stdout
+        assert f"{fourth.identity} (token " in done.stdout
+        await fourth.wait_elected()
+        with anyio.fail_after(PATIENCE):
+            while len(queue := [one.identity for one in await fourth.candidates()]) < len(managers):
+                await anyio.sleep(0.01)
+        assert queue == [one.identity for one in (fourth, second, third, first)]
+        assert [one.statistics().terms for one in managers] == [1, 0, 0, 1]
+
+
+async def test_step_down_to_a_candidate_that_cannot_be_next_asks_nobody(stage: Stage) -> None:
+    async with stage.candidates(2) as (first, second), connected(stage.server.config, timeout=5) as connection:
+        await connection.lease_grant(600, 0x90, timeout=5)
+        await connection.txn([], [Put(f"{stage.election}/90".encode(), b"go", 0x90)], timeout=5)
+        third = stage.manager()
+        async with third:
+            await until(lambda: third.statistics().queue_position)
+            queue = await third.candidates()
+            for to, code, told in (
+                (third.identity, 75, "'go' cannot make way"),
+                (first.identity, 1, "leads"),
+                ("nobody", 1, "no candidate"),
+            ):
+                done = await stage.run("step-down", stage.election, "--to", to)
+                assert (done.returncode, done.stdout) == (code, "")
+                assert told in done.stderr
+            assert await third.candidates() == queue
+            done = await stage.run("step-down", stage.election, "--to", second.identity, "--force")
+            assert done.returncode == 2
+        await connection.lease_revoke(0x90, timeout=5)
+
+
+async def test_step_down_to_a_candidate_behind_a_foreign_leader_asks_nobody(stage: Stage) -> None:
+    async with go_leader(stage), stage.manager() as first, stage.manager() as second:
+        await until(lambda: first.statistics().queue_position and second.statistics().queue_position)
+        queue = await first.candidates()
+        done = await stage.run("step-down", stage.election, "--to", queue[-1].identity)
+        assert done.returncode == 75
+        assert "'go' cannot make way" in done.stderr
+        assert await first.candidates() == queue
 
 
 @pytest.mark.parametrize("form", [[], ["--force", "--yes"], ["--force"]])

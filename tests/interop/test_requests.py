@@ -72,6 +72,33 @@ def test_foreign_candidates_ignore_a_request_to_step_down_and_so_do_those_behind
         candidate.resign()
 
 
+@pytest.mark.parametrize("foreign", FOREIGN)
+@pytest.mark.parametrize("ours", OURS)
+def test_a_foreign_candidate_may_be_the_successor_but_does_not_make_way(
+    library: Find, queues: QueueReader, election: str, ours: str, foreign: str
+) -> None:
+    """Ours make way for it. What stands behind it cannot be the successor, and nobody was asked."""
+    program = library(ours)
+    assert isinstance(program, ProgramLibrary)
+    leader = join(queues, election, program)
+    first = lead(queues, election, leader)
+    waiting, successor, last = (join(queues, election, library(name)) for name in (ours, foreign, ours))
+    queue = queues.read(election)
+    program.program.send("rejoin", leader.name, queue[-1].value)
+    error = leader.inbox.get("failed")["error"]
+    assert "HandOverError" in error
+    assert queue[2].value in error
+    assert queues.read(election) == queue
+    program.program.send("rejoin", leader.name, queue[2].value)
+    leader.inbox.get("rejoining")
+    second = lead(queues, election, successor)
+    assert second.token > first.token
+    queue = queues.wait_length(election, 4)
+    assert [record.value.partition("#")[0] for record in queue[1:]] == [last.name, waiting.name, leader.name]
+    successor.resign()
+    lead(queues, election, last)
+
+
 def test_status_finds_nothing_odd_in_a_queue_of_all_libraries(
     present: list[Library], queues: QueueReader, etcd_server: EtcdServer, election: str
 ) -> None:

@@ -226,7 +226,7 @@ def test_the_public_names_are_those_of_the_design() -> None:
         *("LeaderManager", "EtcdLeaderManager", "NoopLeaderManager"),
         *("must_new_leader_manager_from_config", "from_settings"),
         *("EtcdLeaderError", "ConfigError", "NotLeaderError", "LeadershipLostError"),
-        *("EtcdUnavailableError", "EtcdRefusedError", "EtcdRegressedError"),
+        *("EtcdUnavailableError", "EtcdRefusedError", "EtcdRegressedError", "HandOverError"),
     }
 
 

@@ -23,6 +23,7 @@ from etcdleader import (
     EtcdRefusedError,
     EtcdRegressedError,
     EtcdUnavailableError,
+    HandOverError,
     LeaderManager,
     LeaderRecord,
     LeadershipLostError,
@@ -160,6 +161,10 @@ async def campaign(manager: LeaderManager) -> None:
         await manager.resign()
         await manager.advertise("http://10.0.0.1:8000")
         await manager.advertise(None)
+        try:
+            await manager.resign(to="web-2#1f2e3d4c")
+        except HandOverError as error:
+            assert_type(error.ahead, tuple[str, ...])
     async with manager.step() as term:
         assert_type(term, Term | None)
     assert_type(await manager.extend(), Term)

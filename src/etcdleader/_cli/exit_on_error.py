@@ -12,7 +12,14 @@ from typing import NoReturn
 import typer
 
 from .._values.exit_codes import ExitCode
-from ..errors import ConfigError, EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
+from ..errors import (
+    ConfigError,
+    EtcdLeaderError,
+    EtcdRefusedError,
+    EtcdRegressedError,
+    EtcdUnavailableError,
+    HandOverError,
+)
 from .output import clean
 
 
@@ -43,6 +50,8 @@ def exit_on_error(say: Callable[[str], None] = _to_stderr) -> Iterator[None]:
         end(ExitCode.UNAVAILABLE, f"etcd does not respond: {error}")
     except EtcdRegressedError as error:
         end(ExitCode.REGRESSED, str(error))
+    except HandOverError as error:
+        end(ExitCode.NOT_YET if error.ahead else ExitCode.NO, str(error))
     except EtcdLeaderError as error:
         end(ExitCode.NO, str(error))
     except OSError as error:

@@ -18,6 +18,7 @@ from .status import candidate_json
 
 if TYPE_CHECKING:
     from .._election.admin import Candidate
+    from .._lease.shared_connection import SharedConnection
     from ..config import EtcdConfig
 
 _CALL = 5.0
@@ -39,6 +40,7 @@ class _Outcome:
 @examples(
     "etcdleader step-down jobs/nightly",
     "etcdleader step-down jobs/nightly --timeout 5m",
+    "etcdleader step-down jobs/nightly --to web-2#1f2e3d4c",
     "etcdleader step-down jobs/nightly --force --yes",
 )
 def step_down(
@@ -47,6 +49,14 @@ def step_down(
         Any,
         duration_option('Time to wait until the leader has left: "30s", "5m".'),
     ] = "30s",
+    to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="IDENTITY",
+            show_default=False,
+            help="The candidate that leads next. Those in front of it are asked to queue again behind it.",
+        ),
+    ] = None,
     force: Annotated[  # noqa: FBT002 - typer's way
         bool, typer.Option("--force", help="Delete the leader's key, for a leader that does not react to the request.")
     ] = False,
@@ -61,11 +71,16 @@ def step_down(
     etcdctl elect and of the v3election service ignore it: use --force for them. It deletes the key, if the same leader
     still holds it. That ends the leadership in etcd, but not the leader's work.
 
+    With --to, the named candidate leads next. Candidates of other libraries in front of it cannot make way. Then the
+    command names them, and the leader is not asked.
+
     Exit status: 0 if it has left; 1 if there is no leader or you declined the confirmation; 75 if it still leads after
-    --timeout.
+    --timeout. With --to, it is 1 if the candidate cannot be the next one, and 75 if another one stays in front of it.
     """
     if yes and not force:
         raise typer.BadParameter("--yes requires --force")
+    if to is not None and force:
+        raise typer.BadParameter("--to and --force exclude each other")
     import anyio
 
     with exit_on_error():
@@ -73,7 +88,7 @@ def step_down(
         leader = anyio.run(_leader, config, name) if force else None
         if leader is not None and not yes:
             _confirm(name, leader)
-        outcome = _Outcome() if force and leader is None else anyio.run(_depose, config, name, timeout, leader)
+        outcome = _Outcome() if force and leader is None else anyio.run(_depose, config, name, timeout, leader, to)
         if as_json:
             write_json(_json(name, outcome))
         elif outcome.how is not None:
@@ -102,23 +117,32 @@ def _confirm(name: str, leader: Candidate) -> None:
 
 
 async def _leader(config: EtcdConfig, name: str) -> Candidate | None:
-    from .._election.admin import connected, read_queue
+    from .._election.admin import connected
 
     async with connected(config, timeout=_CALL) as connection:
-        return (await read_queue(connection, name, timeout=_CALL, most=1)).leader
+        return await _first(connection, name)
 
 
-async def _depose(config: EtcdConfig, name: str, timeout: float, forced: Candidate | None) -> _Outcome:
-    """Delete the key of ``forced``. If that is None, request that the leader step down, and wait for ``timeout`` seconds."""
+async def _depose(config: EtcdConfig, name: str, timeout: float, forced: Candidate | None, to: str | None) -> _Outcome:
+    """Delete the key of ``forced``. If that is None, request that the leader step down, and wait for ``timeout`` seconds.
+
+    With ``to``, first let this candidate be the next in line.
+    """
     import anyio
 
-    from .._election.admin import ask_to_step_down, connected, delete_key, read_queue, wait_until_gone
+    from .._election.admin import ask_to_step_down, connected, delete_key, wait_until_gone
+    from .._election.hand_over import check_library, clear_way
 
     began_at = time.monotonic()
     async with connected(config, timeout=_CALL) as connection:
-        leader = forced or (await read_queue(connection, name, timeout=_CALL, most=1)).leader
+        leader = forced or await _first(connection, name)
         if leader is None:
             return _Outcome()
+        if to is not None:
+            check_library([leader], to)
+            if (last := await clear_way(connection, name, to, timeout=_CALL)) is None:
+                return _Outcome(leader, "gone", time.monotonic() - began_at, await _first(connection, name))
+            leader = last
         how: str | None = "gone"
         if forced is not None:
             if await delete_key(connection, leader, timeout=_CALL):
@@ -129,8 +153,13 @@ async def _depose(config: EtcdConfig, name: str, timeout: float, forced: Candida
                 await wait_until_gone(connection, leader, timeout=_CALL)
                 how = "resigned"
         seconds = time.monotonic() - began_at
-        after = (await read_queue(connection, name, timeout=_CALL, most=1)).leader
-        return _Outcome(leader, how, seconds, after)
+        return _Outcome(leader, how, seconds, await _first(connection, name))
+
+
+async def _first(connection: SharedConnection, name: str) -> Candidate | None:
+    from .._election.admin import read_queue
+
+    return (await read_queue(connection, name, timeout=_CALL, most=1)).leader
 
 
 def _who(candidate: Candidate) -> str:

@@ -63,6 +63,7 @@ class Candidacy:
     """
 
     __slots__ = (
+        "_asked_to_requeue",
         "_changed",
         "_connection",
         "_context",
@@ -73,6 +74,7 @@ class Candidacy:
         "_received_meanwhile",
         "_retry",
         "_watched",
+        "_won",
         "session",
     )
 
@@ -96,6 +98,7 @@ class Candidacy:
         self._received_meanwhile: list[WatchMessage] | None = None
         self._changed = Event()
         self._joined = Event()
+        self._won = self._asked_to_requeue = False
 
     @property
     def key(self) -> bytes:
@@ -132,9 +135,10 @@ class Candidacy:
             CandidacyOverError: The key or the lease was lost.
             EtcdRegressedError: The cluster's revision went back.
         """
-        while not self._has_won():
+        while self._asked_to_requeue or not self._has_won():
             await self._step()
         self._raise_if_lost()
+        self._won = True
 
     def _has_won(self) -> bool:
         if self._position.stale or self._position.rank is not Rank.LEADER:
@@ -234,6 +238,8 @@ class Candidacy:
     async def _step(self) -> None:
         """Read the queue if the position is stale. Otherwise, watch, and wait for a change."""
         self._raise_if_lost()
+        if self._asked_to_requeue:
+            raise CandidacyOverError(LossReason.RESIGNED)  # before any term has begun
         if self._position.stale:
             await self._read_queue()
             return
@@ -290,19 +296,10 @@ class Candidacy:
         return result, overheard
 
     async def _watch(self) -> None:
-        """Watch the keys that matter at our rank.
-
-        - Third or later: our key and the predecessor, so that one deletion wakes one candidate only. If a key in front of
-          us has no lease, that key as well.
-        - Next in line: the prefix. Its events show the deletion that elects us in order with a deletion of our key.
-        - Leader: the prefix if that watch is open already, otherwise our key, which is enough.
-        """
-        own, prefix = (self.key, b""), (self._prefix, prefix_end(self._prefix))
-        wanted: tuple[tuple[bytes, bytes], ...] = (prefix,)
-        if self._position.rank is Rank.WAITING:
-            wanted = (own, *((key, b"") for key in self._position.watched))
-        elif self._position.rank is Rank.LEADER and not (prefix in self._watched and self._watched[prefix].is_open):
-            wanted = (own,)
+        """Watch the keys that matter at our rank."""
+        prefix = (self._prefix, prefix_end(self._prefix))
+        is_open = prefix in self._watched and self._watched[prefix].is_open
+        wanted = self._position.ranges_to_watch(self.key, prefix, prefix_is_watched=is_open)
         # Do not iterate over a set: its order differs between processes, and a seed must reproduce its schedule.
         for unwanted in [one for one in self._watched if one not in wanted]:
             self._watched.pop(unwanted).close()
@@ -345,8 +342,11 @@ class Candidacy:
         self._listener.blocked(self._position.blocker)
         if self._position.asked_to_resign:
             self._position = replace(self._position, asked_to_resign=False)
-            if self._position.rank is Rank.LEADER:
+            if self._won:
                 self._listener.asked_to_resign()
+            else:
+                self._asked_to_requeue = True
+                self._wake()
 
     # KeyOwner: for the session
 

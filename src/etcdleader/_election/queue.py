@@ -82,6 +82,22 @@ class QueuePosition:
         """The keys in front of our key whose deletion matters to us: the predecessor and the blocker."""
         return tuple(dict.fromkeys(key for key in (self.predecessor, self.blocker) if key is not None))
 
+    def ranges_to_watch(
+        self, own_key: bytes, prefix: tuple[bytes, bytes], *, prefix_is_watched: bool
+    ) -> Sequence[tuple[bytes, bytes]]:
+        """Return the ranges to watch at our rank, each as its first key and its end. A single key has an empty end.
+
+        - Third or later: our key and the predecessor, so that one deletion wakes one candidate only. If a key in front of
+          us has no lease, that key as well.
+        - Next in line: the prefix. Its events show the deletion that elects us in order with a deletion of our key.
+        - Leader: the prefix if that watch is open already, otherwise our key, which is enough.
+        """
+        if self.rank is Rank.WAITING:
+            return ((own_key, b""), *((key, b"") for key in self.watched))
+        if self.rank is Rank.LEADER and not prefix_is_watched:
+            return ((own_key, b""),)
+        return (prefix,)
+
     def apply(self, own: LeasedKey, events: Sequence[WatchEvent]) -> QueuePosition:
         """Return the position after these events, which must be whole revisions.
 

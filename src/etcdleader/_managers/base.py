@@ -21,7 +21,7 @@ from anyio.abc import TaskStatus
 from .._runtime.fork import AtFork, on_fork, process_id
 from .._runtime.tasks import ki_protected
 from ..config import Config, validate_advertised
-from ..errors import NotLeaderError
+from ..errors import LeadershipLostError, NotLeaderError
 from ..manager import Step, T
 from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, LossReason, Term
@@ -96,6 +96,10 @@ class BaseManager(ServingManager):
     def _first_advertised(self) -> str | None:
         """Return the value that the settings advertise."""
         return self._config.advertise
+
+    @abstractmethod
+    async def _clear_way(self, to: str) -> int | None:
+        """Let this candidate be the next in line. Return the token of the leader that the last read has shown."""
 
     async def _update_value(self) -> None:
         """Put the advertised value on the candidate key, if there is one."""
@@ -274,12 +278,16 @@ class BaseManager(ServingManager):
                 return
         await anyio.lowlevel.checkpoint()
 
-    async def resign(self) -> None:
+    async def resign(self, *, to: str | None = None) -> None:
         self._reset_after_fork()
         campaign, scope = self._campaign, self._scope
         if campaign is not None:
             campaign.check_loop("resign")
         if scope is not None:
+            if to is not None and scope.term.is_valid():
+                leader = await self._clear_way(to)
+                if leader != scope.term.token or not scope.term.is_valid():
+                    raise LeadershipLostError(scope.term)
             # If the term is ending already, for any reason, this has no effect, and only the release is awaited.
             scope.request_end(LossReason.RESIGNED)
             if not self._called_from_inside(campaign, scope):

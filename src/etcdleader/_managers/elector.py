@@ -39,7 +39,17 @@ class Elector:
         session: The lease of the current candidacy. It may be read from any thread.
     """
 
-    __slots__ = ("_campaign", "_candidacy", "_context", "_released", "_reporter", "_serve", "_updates", "session")
+    __slots__ = (
+        "_campaign",
+        "_candidacy",
+        "_context",
+        "_released",
+        "_reporter",
+        "_requeue",
+        "_serve",
+        "_updates",
+        "session",
+    )
 
     def __init__(
         self,
@@ -62,6 +72,7 @@ class Elector:
         self.session: Session | None = None
         self._candidacy: Candidacy | None = None
         self._updates: anyio.Lock | None = None
+        self._requeue = False
         self._campaign = campaign
         self._context = context
         self._reporter = reporter
@@ -80,6 +91,8 @@ class Elector:
             term = await self._run_candidacy(Candidacy(connection, self._context))
             if term is not None:
                 backoff.reset()
+            elif self._requeue:
+                continue  # it lets another candidate pass, and keeps its place behind all that are in the queue now
             resigned = term is not None and term.loss_reason is LossReason.RESIGNED
             with campaign.interruptible():
                 await anyio.sleep(retry if resigned else backoff.next())
@@ -116,12 +129,14 @@ class Elector:
         return None if scope is None else scope.term
 
     async def _win(self, candidacy: Candidacy) -> bool:
+        self._requeue = False
         with self._campaign.interruptible():
             try:
                 await candidacy.join()
                 self._campaign.queued.set()
                 await candidacy.wait_until_first()
             except CandidacyOverError as over:
+                self._requeue = over.reason is LossReason.RESIGNED
                 self._reporter.candidacy_lost(over.reason)
             else:
                 return True

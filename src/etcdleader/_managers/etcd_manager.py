@@ -130,6 +130,13 @@ class EtcdLeaderManager(BaseManager):
             raise LeadershipLostError(current)
         return current
 
+    async def _clear_way(self, to: str) -> int | None:
+        from .._election.hand_over import clear_way
+
+        async with self._connect() as connection:
+            leader = await clear_way(connection, self._election_key, to, timeout=self._config.retry)
+        return None if leader is None else leader.token
+
     async def _update_value(self) -> None:
         if (elector := self._elector) is not None:
             await elector.update_value(self._candidate_value())

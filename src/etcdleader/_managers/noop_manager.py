@@ -17,7 +17,7 @@ import anyio.lowlevel
 from .._lease.backoff import Backoff
 from .._runtime.fork import process_id
 from ..config import Config, validate_election_key
-from ..errors import ConfigError, LeadershipLostError, NotLeaderError
+from ..errors import ConfigError, HandOverError, LeadershipLostError, NotLeaderError
 from ..model import LeaderRecord, LossReason, Term
 from .base import BaseManager
 from .campaign import Campaign
@@ -134,6 +134,10 @@ class NoopLeaderManager(BaseManager):
     @property
     def known_leader_at(self) -> datetime | None:
         return datetime.now(UTC) if self.is_leader() else None
+
+    async def _clear_way(self, to: str) -> int | None:
+        await anyio.lowlevel.checkpoint()
+        raise HandOverError(f"election is off (enabled = false), so there is no candidate {to!r}")
 
     async def _update_value(self) -> None:
         self._reporter.changed()

@@ -295,9 +295,12 @@ class Reporter(Waiters):
         self.on_resign_request()
 
     def candidacy_lost(self, reason: LossReason) -> None:
-        """Report that a waiting candidate has lost its lease or its key, and joins the queue again."""
+        """Report that a waiting candidate joins the queue again. RESIGNED: on request; otherwise, after a loss."""
         self._set_leader(known=False)
-        _logger.info("%s lost its candidacy (%s); rejoining the queue", self._name, reason.name)
+        if reason is LossReason.RESIGNED:
+            _logger.info("%s was asked to let another candidate pass; rejoining the queue at its end", self._name)
+        else:
+            _logger.info("%s lost its candidacy (%s); rejoining the queue", self._name, reason.name)
 
     def candidacy_ended(self) -> None:
         """Record that the candidacy has ended. Its failed renewals do not count for the next one."""

@@ -1,7 +1,7 @@
 """A candidate of etcdleader that tests drive over its standard streams, by the protocol of ``tests.interop.program``.
 
-It has two commands that other libraries lack. ``rejoin NAME`` calls ``manager.resign()``, which keeps the candidate in
-the queue, and prints ``rejoining``. ``candidates NAME ELECTION`` prints the queue as ``candidates`` with ``records``.
+It has two commands that other libraries lack. ``rejoin NAME [TO]`` calls ``manager.resign()``, which keeps the candidate in
+the queue, and prints ``rejoining``. With TO it hands over to the candidate of that identity. ``candidates NAME ELECTION`` prints the queue as ``candidates`` with ``records``.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ class Program:
         await self._managers[name].advertise(value)
         emit(name, "proclaimed")
 
-    async def rejoin(self, name: str) -> None:
-        await self._managers[name].resign()
+    async def rejoin(self, name: str, to: str | None = None) -> None:
+        await self._managers[name].resign(to=to)
         emit(name, "rejoining")
 
     async def observe(self, name: str, election: str) -> None:

@@ -112,6 +112,57 @@ _OWN_KEY = (
     ),
 )
 
+_HAND_OVER = (
+    Bug(
+        "a waiting candidate ignores the request to queue again",
+        "candidacy",
+        within="_on_position_changed",
+        pattern=r"self\._asked_to_requeue = True",
+        replacement="self._asked_to_requeue = False",
+        test="test_the_named_one_leads_and_the_rest_keeps_its_order",
+    ),
+    Bug(
+        "a candidate that is asked to queue again leads first",
+        "candidacy",
+        within="wait_until_first",
+        pattern=r"self\._asked_to_requeue or ",
+        replacement="",
+        test="test_a_candidate_that_is_asked_as_it_wins_queues_again_and_begins_no_term",
+    ),
+    Bug(
+        "a leader resigns although a candidate stays ahead of the named one",
+        "candidacy",
+        within="clear_way",
+        pattern=r"if not between:",
+        replacement="if not between or asked or not check_library(between, to):",
+        test="test_a_candidate_that_does_not_answer_stays_ahead_and_the_caller_is_told_which",
+    ),
+    Bug(
+        "candidates are asked before a foreign one is noticed",
+        "candidacy",
+        within="clear_way",
+        pattern=r" check_library\(between, to\)",
+        replacement="",
+        test="test_a_foreign_candidate_ahead_prevents_it_before_anybody_was_asked",
+    ),
+    Bug(
+        "two candidates of one identity are one",
+        "candidacy",
+        within="candidates_between",
+        pattern=r"if len\(places\) > 1:",
+        replacement="if len(places) > 2:",
+        test="test_who_cannot_be_the_next_leader_is_told_apart",
+    ),
+    Bug(
+        "those who make way do not wait for each other",
+        "candidacy",
+        within="_let_pass",
+        pattern=r" with anyio\.move_on_after\(timeout\): await _wait_until_back\(.+\)",
+        replacement="",
+        test="test_those_who_make_way_join_one_after_the_other",
+    ),
+)
+
 _CANDIDACY = (
     Bug(
         "an existing lease of the same id is not revoked",
@@ -217,4 +268,4 @@ _STATE = (
     ),
 )
 
-BUGS = (*_OWN_KEY, *_CANDIDACY, *_TOKEN, *_STATE)
+BUGS = (*_OWN_KEY, *_HAND_OVER, *_CANDIDACY, *_TOKEN, *_STATE)
