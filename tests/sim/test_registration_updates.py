@@ -61,6 +61,24 @@ async def test_an_update_without_an_answer_is_sent_again(
         assert registration.lease_id == lease, "it was never lost"
 
 
+@pytest.mark.parametrize("deaf", [False, True], ids=["watched", "without events"])
+async def test_an_update_that_was_applied_without_an_answer_survives_a_move(
+    etcd: FakeEtcd, clock: VirtualClock, deaf: bool
+) -> None:
+    """The move puts the newest value that etcd has shown."""
+    client = etcd.client()
+    async with enter(client, clock) as registration:
+        if deaf:
+            client.stall_watches()
+        client.lose_answer("txn")
+        with pytest.raises(EtcdUnavailableError):
+            await registration.update("busy")
+        before = registration.lease_id
+        etcd.change_leader()
+        await until(lambda: registration.lease_id != before, timeout=TTL)
+        assert (value_of(etcd), lease_of(etcd)) == ("busy", registration.lease_id)
+
+
 async def test_a_read_from_before_an_update_is_no_loss(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The response to a renewal's read may arrive after that of the update."""
     client = etcd.client()
