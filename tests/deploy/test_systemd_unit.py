@@ -53,7 +53,7 @@ def test_it_restarts_what_can_get_better_and_nothing_else(service: dict[str, str
     assert service["Restart"] == "always"
     assert int(service["SuccessExitStatus"]) == 128 + signal.SIGTERM
     assert "--restart" in service["ExecStart"].split(" -- ")[0].split()
-    assert not {"--nowait", "--once", "--wait"} & set(service["ExecStart"].split())
+    assert not {"--nowait", "--wait"} & set(service["ExecStart"].split())
 
 
 def test_the_command_line_is_one_and_finds_its_files(service: dict[str, str]) -> None:

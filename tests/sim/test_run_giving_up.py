@@ -10,7 +10,8 @@ import pytest
 
 from etcdleader import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 from etcdleader._cli.run.child import Limits
-from etcdleader._cli.run.runner import Plan, Runner, status_without_leadership
+from etcdleader._cli.run.plan import Plan, status_without_leadership
+from etcdleader._cli.run.runner import Runner
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import FakeClient
 from etcdleader.testing.virtual_time import VirtualClock

@@ -54,6 +54,8 @@ _END_OF_HELP = (
     "  etcdleader run --election nightly --endpoint etcd:2379 -- ./nightly.sh --all",
     "  etcdleader run --election mail --restart --on-lost 'logger lost' -- mail-sender --foreground",
     "  etcdleader run --election admin --nowait -- python -i",
+    "  etcdleader run --election migration --done v42 -- ./migrate.sh",
+    "  etcdleader run --election tick --nowait --at-least 50s -- ./every-minute.sh",
     f"Exit status: the status of COMMAND; {ExitCode.SIGNAL} + n if signal n ended it; or one of these:",
     *(f"  {code:<5}{meaning}" for code, meaning in _MEANINGS.items()),
     f"  {ExitCode.SIGNAL} + n  signal n arrived while this process did not lead",
@@ -66,6 +68,17 @@ def _address(value: str) -> tuple[str, int]:
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise typer.BadParameter("must be HOST:PORT")
     return host.strip("[]"), int(port)
+
+
+def _done(value: str | None) -> str | None:
+    if value is not None:
+        from ..._managers.once import validate_name
+
+        try:
+            validate_name(value)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return value
 
 
 def _log_error(text: str) -> None:
@@ -118,9 +131,7 @@ def run(
     restart: Annotated[bool, typer.Option("--restart", help="Campaign again after COMMAND has ended.")] = False,
     nowait: Annotated[
         bool,
-        typer.Option(
-            "--nowait", "--once", help="Neither wait nor campaign again. Exit with 75 if another candidate leads."
-        ),
+        typer.Option("--nowait", help="Neither wait nor campaign again. Exit with 75 if another candidate leads."),
     ] = False,
     wait: Annotated[
         Any,
@@ -138,6 +149,23 @@ def run(
             zero=True,
         ),
     ] = "10s",
+    done: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            callback=_done,
+            show_default=False,
+            help="Do the work of this name once for all. Status 0 of COMMAND is recorded in etcd. All others wait for the "
+            "record, and exit with 0.",
+        ),
+    ] = None,
+    at_least: Annotated[
+        Any,
+        duration_option(
+            "Keep leadership for at least this time after winning it, even if COMMAND ends earlier.",
+            "--at-least",
+        ),
+    ] = None,
     on_elected: Annotated[
         str | None,
         typer.Option(
@@ -173,6 +201,8 @@ def run(
     """Run a command only while this process leads an election."""
     if nowait and wait is not None:
         raise typer.BadParameter("--nowait and --wait exclude each other")
+    if done is not None and (restart or at_least is not None):
+        raise typer.BadParameter("--done excludes --restart and --at-least")
     facts: dict[str, object] = {}
     log_to_stderr(log_format, verbose=verbose, facts=facts)
     if getattr(sys, "frozen", False):
@@ -187,8 +217,8 @@ def run(
     # Imported late: for the other commands, these imports would be a third of their start time.
     from ..._settings.sources import Overrides
     from .child import Limits
+    from .plan import Plan
     from .process import conduct, ignored_signals
-    from .runner import Plan
     from .settings import make_manager, resolve_run, seconds_to_end
 
     with exit_on_error(_log_error):
@@ -206,6 +236,8 @@ def run(
             restart=restart,
             nowait=nowait,
             wait=wait,
+            done=done,
+            at_least=at_least or 0.0,
             on_elected=on_elected,
             on_lost=on_lost,
             endpoints=1 if read.etcd is None else most_tries(read.etcd.endpoints),

@@ -12,7 +12,8 @@ from ..._managers.etcd_manager import EtcdLeaderManager
 from ..._managers.noop_manager import NoopLeaderManager
 from ..._values.exit_codes import ExitCode
 from ...errors import EtcdRegressedError
-from .runner import Plan, Runner
+from .plan import Plan
+from .runner import Runner
 from .supervisor import LINUX, become_subreaper
 
 __all__ = ("conduct", "ignored_signals")

@@ -6,11 +6,9 @@ import logging
 import math
 import os
 import signal
-import subprocess
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NoReturn
 
 import anyio
@@ -20,11 +18,13 @@ from ..._managers.etcd_manager import EtcdLeaderManager
 from ..._managers.noop_manager import NoopLeaderManager
 from ..._runtime.tasks import ki_protected
 from ..._values.exit_codes import ExitCode
-from ...errors import EtcdLeaderError, EtcdRefusedError
+from ...errors import EtcdLeaderError, EtcdRefusedError, NotLeaderError
 from ...manager import LeaderManager
 from ...metrics import NullMetrics
 from ...model import LossReason, Term
-from .child import Child, Limits, exit_status
+from .child import Child, exit_status
+from .on_lost import OnLost
+from .plan import Plan, status_without_leadership
 from .settings import command_environment
 from .supervisor import boottime
 
@@ -47,44 +47,14 @@ _MOST_TRIES = 3
 _RELEASE = 0.5
 """Seconds to leave the queue if etcd does not respond or refuses. A key that remains there ends with its lease."""
 
+_HOLD_CHECK = 1.0
+"""Seconds between two looks at the clock while leadership is kept: the loop's clock stops in suspend."""
+
 _logger = logging.getLogger("etcdleader.run")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The user's choices on the command line.
-
-    Attributes:
-        command: The program and its arguments.
-        limits: The time limits of the command.
-        restart: Whether to campaign again after the command has ended itself.
-        nowait: Whether to end if another candidate leads.
-        wait: The seconds to wait for leadership, each time; None for no limit.
-        on_elected: The shell command to run after an election, before ``command``.
-        on_lost: The shell command to run after a loss of leadership.
-        endpoints: The number of configured endpoints.
-    """
-
-    command: Sequence[str]
-    limits: Limits
-    restart: bool = False
-    nowait: bool = False
-    wait: float | None = None
-    on_elected: str | None = None
-    on_lost: str | None = None
-    endpoints: int = 1
-
-
-def status_without_leadership(position: int | None, outage: Collection[type[EtcdLeaderError]]) -> ExitCode:
-    """Return the exit status of a wrapper that gives up before it leads.
-
-    Args:
-        position: The position in the queue, or None before etcd has reported it.
-        outage: The kinds of errors since etcd last responded.
-    """
-    if any(issubclass(kind, EtcdRefusedError) for kind in outage):
-        return ExitCode.REFUSED
-    return ExitCode.UNAVAILABLE if outage or position is None else ExitCode.NOT_YET
+class CommandFailedError(Exception):
+    """The command of ``--done`` has failed, or was ended by a signal. Its status is the wrapper's."""
 
 
 def _abandon(status: int) -> NoReturn:
@@ -120,15 +90,17 @@ class Runner(NullMetrics):
         self._term: Term | None = None
         self._status: int | None = None
         self._leave_with: int | None = None
-        self._leave_at = math.inf
+        self._held_with: int | None = None
+        """The command's exit status, while leadership is kept after its end."""
         self._position: int | None = None
         self._failures = 0
         self._trouble: EtcdLeaderError | None = None
         self._leads = self._asked_to_stop = self._terminated = self._cut_short = False
         self._news = anyio.Event()
-        self._on_lost: subprocess.Popen[bytes] | None = None
+        self._on_lost = OnLost(manager.config.lease, plan.limits.grace)
         manager.add_metrics(self)
-        manager.on_elected(self._lead)
+        if plan.done is None:
+            manager.on_elected(self._lead)
         manager.on_ousted(self._ousted)
 
     async def run(self) -> int:
@@ -143,14 +115,41 @@ class Runner(NullMetrics):
             await group.start(self._pass_signals_on, group)
             group.start_soon(self._give_up)
             try:
-                await self._manager.campaign()
+                await self._campaign()
             except (EtcdLeaderError, OSError) as error:
                 failure = error  # raised below, outside the exception group
-            await self._wait_for_on_lost()
+            await self._on_lost.wait()
             group.cancel_scope.cancel()
         if failure is not None:
             raise failure
         return ExitCode.BROKEN if self._status is None else self._status
+
+    async def _campaign(self) -> None:
+        name = self._plan.done
+        if name is None:
+            await self._manager.campaign()
+            return
+        with suppress(CommandFailedError):
+            try:
+                done_here = await self._manager.run_once(name, self._do)
+            except NotLeaderError:
+                if self._status is None:  # otherwise this process has stopped the campaign
+                    raise
+                return
+            if not done_here:
+                _logger.info("%r is done already for %r", name, self._manager.election_key)
+            self._status = ExitCode.OK
+
+    async def _do(self, term: Term) -> None:
+        """Run the command as the work of ``run_once``: it is done if it ends with 0, without a signal to this process."""
+        await self._lead(self._manager, term)
+        child = self._child
+        if term.is_valid() and not self._is_done(child):
+            status = None if child is None else exit_status(child.status)
+            raise CommandFailedError(f"the command is not recorded as done: its status is {status}")
+
+    def _is_done(self, child: Child | None) -> bool:
+        return child is not None and child.why == "ended" and child.status == 0 and self._leave_with is None
 
     async def _stop(self, status: int) -> None:
         if self._status is None:
@@ -213,7 +212,7 @@ class Runner(NullMetrics):
             _logger.warning("%s, so the leader of %r is unknown: %s", what, election_key, why)
         with anyio.move_on_after(math.inf if status == ExitCode.NOT_YET else _RELEASE) as bound:
             await self._stop(status)
-        if bound.cancelled_caught and self._on_lost is None:
+        if bound.cancelled_caught and not self._on_lost.is_running:
             self._abandon(status)
 
     # Signals
@@ -223,13 +222,14 @@ class Runner(NullMetrics):
         with anyio.open_signal_receiver(*numbers) as signals:
             task_status.started()
             async for number in signals:
-                child = self._child
+                child = None if self._held_with is not None else self._child
                 if number in _LEAVE or (number in _END and child is None):
                     self._leave_with = ExitCode.SIGNAL + number
-                    self._leave_at = min(self._leave_at, anyio.current_time())
+                    self._on_lost.leave_at = min(self._on_lost.leave_at, anyio.current_time())
                 if child is None:
                     if number in _END:
-                        group.start_soon(self._stop, ExitCode.SIGNAL + number)
+                        status = ExitCode.SIGNAL + number if self._held_with is None else self._held_with
+                        group.start_soon(self._stop, status)
                     elif number == signal.SIGTSTP:
                         self._suspend()
                 elif number == signal.SIGCONT:
@@ -276,9 +276,10 @@ class Runner(NullMetrics):
                 child.renewed(boottime() + self._term._remaining())  # noqa: SLF001 - the lease's time, even at the end of the term
 
     async def _lead(self, manager: LeaderManager, term: Term) -> None:
+        won_at = boottime()
         self._leads = True
         self._changed()
-        await self._wait_for_on_lost()
+        await self._on_lost.wait()
         plan, environment = self._plan, command_environment(os.environ, term)
         if plan.on_elected is not None and self._may_start(term):
             await self._run_on_elected(plan.on_elected, environment, term)
@@ -290,7 +291,19 @@ class Runner(NullMetrics):
         self._terminated = self._cut_short = False
         _logger.info("%s leads %r with token %d", term.identity, term.election, term.token, extra=_facts(term))
         await self._supervise(term, child)
-        await manager.resign()
+        if plan.done is None:
+            await self._hold(won_at + plan.at_least, child)
+            await manager.resign()
+
+    async def _hold(self, until: float, child: Child) -> None:
+        """Keep leadership until this time, on the clock of ``boottime``. A signal that ends a waiting wrapper ends it."""
+        if (left := until - boottime()) <= 0:
+            return
+        _logger.info("the command has ended; leadership is kept for %.1f s more", left)
+        self._held_with = exit_status(child.status)
+        while (left := until - boottime()) > 0:  # noqa: ASYNC110 - a clock sends no event
+            await anyio.sleep(min(left, _HOLD_CHECK))
+        self._held_with = None
 
     def _may_start(self, term: Term) -> bool:
         return term.is_valid() and self._leave_with is None
@@ -338,15 +351,18 @@ class Runner(NullMetrics):
         del manager
         child, self._child = self._child, None
         started, self._hook = child or self._hook, None
-        self._term = None
+        self._term = self._held_with = None
         self._leads = False
         self._changed()
+        if self._plan.done is not None and (started is None or self._is_done(child)):
+            return  # the work is recorded, or the campaign continues
         resigned = term.loss_reason is LossReason.RESIGNED
         if child is not None and (child.why == "ended" or (self._cut_short and resigned)):
             # If the command has the terminal, Ctrl-C reaches only the command. The user means the wrapper, too.
             interrupted = child.has_terminal and child.status in _INTERRUPTED
             if not self._plan.restart or self._leave_with is not None or interrupted:
-                await self._stop(exit_status(child.status))
+                status = exit_status(child.status)
+                await self._stop(self._leave_with if self._plan.done and not status and self._leave_with else status)
             return
         reason = (term.loss_reason or LossReason.EXPIRED).value
         _logger.info(
@@ -355,42 +371,13 @@ class Runner(NullMetrics):
             extra=_facts(term, reason=reason),
         )
         if started is not None and self._plan.on_lost is not None:
-            self._start_on_lost(self._plan.on_lost, {**command_environment(os.environ, term), _REASON: reason})
+            self._on_lost.start(self._plan.on_lost, {**command_environment(os.environ, term), _REASON: reason})
         if self._leave_with is not None:
             await self._stop(self._leave_with)
         elif child is not None and child.why is None and resigned:
             await self._stop(ExitCode.BROKEN)  # another process killed the supervisor, so do not campaign again
         elif self._plan.nowait:
             await self._stop(ExitCode.NOT_YET)
-
-    # After a loss
-
-    def _start_on_lost(self, command: str, environment: dict[str, str]) -> None:
-        try:
-            self._on_lost = subprocess.Popen(  # noqa: S602 - --on-lost is a shell command
-                command, shell=True, env=environment, stdin=subprocess.DEVNULL, process_group=0
-            )
-        except OSError as error:
-            _logger.error("--on-lost was not started: %s", error)  # noqa: TRY400 - a traceback adds nothing
-
-    async def _wait_for_on_lost(self) -> None:
-        """Wait until ``--on-lost`` has ended. Kill it after the time of a lease, or the grace period after a signal."""
-        process = self._on_lost
-        if process is None:
-            return
-        began_at = anyio.current_time()
-        with anyio.move_on_after(self._manager.config.lease) as bound:
-            while process.poll() is None:
-                grace_ends = max(began_at, self._leave_at) + self._plan.limits.grace
-                bound.deadline = min(bound.deadline, grace_ends)
-                await anyio.sleep(0.02)
-        self._on_lost = None
-        if process.poll() is None:
-            with suppress(OSError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if process.returncode:
-            _logger.warning("--on-lost ended with status %d", exit_status(process.returncode))
 
 
 _REASON = "ETCDLEADER_REASON"
