@@ -11,8 +11,8 @@ that. To follow one candidacy, start at ``_election.candidacy``.
 - ``config``: the settings of an election and of etcd, as valid values.
 - ``_etcd``: the port to etcd (``_etcd.api``) and the client behind it.
 - ``observation``: the contract of observing an election.
-- ``manager``: the contract of a leader manager, and the metrics protocol.
-- ``metrics``: metrics that count nothing, and the fan-out to several metrics.
+- ``manager``: the contract of a leader manager.
+- ``metrics``: the events of an election that metrics receive, and the fan-out to several metrics.
 - ``_lease``: the shared connection, and a key kept on a confirmed lease over it.
 - ``_election``: one candidacy over a lease, and views of the queue.
 - ``_managers``: campaigns, terms and callbacks.

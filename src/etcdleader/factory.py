@@ -10,7 +10,8 @@ from typing import Any
 
 from ._managers.etcd_manager import EtcdLeaderManager
 from ._managers.noop_manager import NoopLeaderManager
-from .manager import LeaderManager, Metrics
+from .manager import LeaderManager
+from .metrics import Metrics
 
 __all__ = ("from_settings", "must_new_leader_manager_from_config")
 

@@ -1,6 +1,4 @@
-"""The contract of a leader manager, and of the metrics that it reports to."""
-
-# ruff: noqa: ARG002 - a hook that does not count uses no argument
+"""The contract of a leader manager."""
 
 from __future__ import annotations
 
@@ -8,16 +6,17 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from anyio.abc import TaskStatus
 
 from .config import Config
 from .errors import EtcdLeaderError
-from .model import ElectionStatistics, Health, LeaderStatus, LossReason, Term
+from .metrics import Metrics
+from .model import ElectionStatistics, Health, LeaderStatus, Term
 from .observation import ElectionObserver
 
-__all__ = ("ErrorCallback", "LeaderManager", "Metrics", "Step", "TermCallback", "Work")
+__all__ = ("ErrorCallback", "LeaderManager", "Step", "TermCallback", "Work")
 
 T = TypeVar("T")
 
@@ -374,64 +373,3 @@ class LeaderManager(ElectionObserver):
             TypeError: ``metrics`` is not an object with the methods of ``Metrics``.
             Exception: The exception that ``metrics.bind(manager)`` raised. Nothing is added then.
         """
-
-
-class Metrics(Protocol):
-    """The hooks of an election. They are called on the event loop at each event, must return promptly, and must not raise.
-
-    Subclass :class:`NullMetrics` to implement some of them. If an implementation raises, its first exception is logged. The
-    election is not affected.
-    """
-
-    # `return` marks a body that a subclass may inherit. Type checkers treat an empty body in a protocol as abstract.
-
-    def bind(self, manager: LeaderManager) -> Metrics:
-        """Return the object that counts for this manager.
-
-        Called once, when the manager receives these metrics. Return this object if it counts for one manager, or for
-        all alike. Otherwise, return another object for this manager.
-        """
-        ...
-
-    def elected(self, term: Term) -> None:
-        """A term began."""
-        return
-
-    def ousted(self, term: Term, reason: LossReason, drain: float) -> None:
-        """A term ended and its work has ended ``drain`` seconds after it was cancelled."""
-        return
-
-    def renewed(self, duration: float, remaining: float) -> None:
-        """A renewal was confirmed ``duration`` seconds after it was sent, when ``remaining`` seconds were left."""
-        return
-
-    def renewal_failed(self, remaining: float) -> None:
-        """A renewal was not confirmed; ``remaining`` seconds are left."""
-        return
-
-    def lease_moved(self, lease_id: int) -> None:
-        """The candidate key has moved to another lease, because etcd has elected another leader."""
-        return
-
-    def etcd_failed(self, error: EtcdLeaderError) -> None:
-        """A call failed or a stream broke."""
-        return
-
-    def queued(self, position: int | None) -> None:
-        """The position in the queue changed: 0 for the leader, None outside the queue."""
-        return
-
-    def overrun(self, term: Term) -> None:
-        """Work ignored its cancellation past the deadline."""
-        return
-
-    def leader_known(self, known: bool | None) -> None:  # noqa: FBT001 - it is what happened, not a switch
-        """Called when a leader becomes known to this candidate, or unknown.
-
-        - True: it leads, or is queued behind another candidate.
-        - False: it campaigns, but there is no known leader.
-        - None: it no longer campaigns.
-
-        A dead leader is known until its lease ends, because etcd does not detect its death sooner.
-        """
-        return

@@ -1,12 +1,15 @@
-"""Metrics that ignore all events, and the fan-out that isolates the election from exceptions in metrics."""
+"""The protocol of metrics, metrics that ignore all events, and the fan-out that isolates the election from exceptions."""
+
+# ruff: noqa: ARG002 - a hook that does not count uses no argument
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, Protocol
 
-from .manager import LeaderManager, Metrics
+from .errors import EtcdLeaderError
+from .model import LossReason, Term
 
 __all__ = ("GuardedMetrics", "Metrics", "NullMetrics")
 
@@ -15,10 +18,71 @@ _logger = logging.getLogger("etcdleader")
 P = ParamSpec("P")
 
 
+class Metrics(Protocol):
+    """The hooks of an election. They are called on the event loop at each event, must return promptly, and must not raise.
+
+    Subclass :class:`NullMetrics` to implement some of them. If an implementation raises, its first exception is logged. The
+    election is not affected.
+    """
+
+    # `return` marks a body that a subclass may inherit. Type checkers treat an empty body in a protocol as abstract.
+
+    def bind(self, manager: Any) -> Metrics:
+        """Return the object that counts for this :class:`LeaderManager`.
+
+        Called once, when the manager receives these metrics. Return this object if it counts for one manager, or for
+        all alike. Otherwise, return another object for this manager.
+        """
+        ...
+
+    def elected(self, term: Term) -> None:
+        """A term began."""
+        return
+
+    def ousted(self, term: Term, reason: LossReason, drain: float) -> None:
+        """A term ended and its work has ended ``drain`` seconds after it was cancelled."""
+        return
+
+    def renewed(self, duration: float, remaining: float) -> None:
+        """A renewal was confirmed ``duration`` seconds after it was sent, when ``remaining`` seconds were left."""
+        return
+
+    def renewal_failed(self, remaining: float) -> None:
+        """A renewal was not confirmed; ``remaining`` seconds are left."""
+        return
+
+    def lease_moved(self, lease_id: int) -> None:
+        """The candidate key has moved to another lease, because etcd has elected another leader."""
+        return
+
+    def etcd_failed(self, error: EtcdLeaderError) -> None:
+        """A call failed or a stream broke."""
+        return
+
+    def queued(self, position: int | None) -> None:
+        """The position in the queue changed: 0 for the leader, None outside the queue."""
+        return
+
+    def overrun(self, term: Term) -> None:
+        """Work ignored its cancellation past the deadline."""
+        return
+
+    def leader_known(self, known: bool | None) -> None:  # noqa: FBT001 - it is what happened, not a switch
+        """Called when a leader becomes known to this candidate, or unknown.
+
+        - True: it leads, or is queued behind another candidate.
+        - False: it campaigns, but there is no known leader.
+        - None: it no longer campaigns.
+
+        A dead leader is known until its lease ends, because etcd does not detect its death sooner.
+        """
+        return
+
+
 class NullMetrics(Metrics):
     """Metrics that ignore all events."""
 
-    def bind(self, manager: LeaderManager) -> Metrics:
+    def bind(self, manager: Any) -> Metrics:
         """Return this object."""
         del manager
         return self
@@ -37,7 +101,7 @@ class GuardedMetrics:
         self._receivers: tuple[Metrics, ...] = ()
         self._complained: tuple[int, ...] = ()
 
-    def add(self, metrics: Metrics, manager: LeaderManager) -> None:
+    def add(self, metrics: Metrics, manager: Any) -> None:
         """Call these metrics, too, from now on. An object that was added before is not added again.
 
         Raises:

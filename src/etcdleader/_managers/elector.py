@@ -179,7 +179,7 @@ class Leadership:
             clock=context.clock.now,
             margin=context.timing.margin,
             on_close=self._on_close,
-            on_end_requested=self._session.drain,
+            on_end_requested=self._session.limit_renewals,
             confirm=self._confirm,
         )
         self._session.on_lost = self._on_lost
