@@ -15,7 +15,9 @@ import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdUnavailableError, Term
 from etcdleader.testing import EtcdServer
+from etcdleader.testing._etcd_binary import find_etcd, version_of
 from tests.etcd.certificates import Authority
+from tests.helpers.unix_relay import relay
 
 pytestmark = pytest.mark.anyio
 CONFIG = Config(enabled=True, id="unix", lease=30, renew=0.5, retry=2)
@@ -39,11 +41,18 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One member that listens on a unix socket only, without TLS. Its health is asked for at another address."""
+    """One member that listens on a unix socket only, without TLS. Its health is asked for at another address.
+
+    Before 3.5.13 etcd refuses a path. There a relay listens on the socket.
+    """
     authority = Authority(tmp_path_factory.mktemp("unix"))
     member = authority.server()
     with tempfile.TemporaryDirectory(prefix="etcd") as folder:
         path = str(Path(folder, "client.sock"))
+        if tuple(map(int, version_of(find_etcd()).split("."))) < (3, 5, 13):
+            with EtcdServer() as server, relay(path, server.endpoints[0]):
+                yield Site(server, path, authority.cert)
+            return
         options = ["--listen-client-urls", f"unix://{path}"]
         with EtcdServer(cert=member.cert, key=member.key, extra_args=options) as server:
             yield Site(server, path, authority.cert)
