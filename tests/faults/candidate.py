@@ -20,6 +20,8 @@ from tests.helpers.paths import ROOT
 __all__ = ("Candidate", "Options", "end", "python_in")
 
 
+WORKS = ("task", "thread", "step")
+"""Whether the work of a process runs in a task, in a thread, or step by step."""
 _LAST_OUTPUT = 4000
 """Characters."""
 
@@ -93,6 +95,7 @@ class Candidate:
         self._network = network
         self._folder = folder
         self._runs = 0
+        self._number = int("".join(filter(str.isdigit, name)) or 0)
         self._tail: Tail | None = None
         self._process: subprocess.Popen[bytes] | None = None
         network.add(name)
@@ -123,11 +126,21 @@ class Candidate:
         facts = {slot: getattr(self.options, slot) for slot in self.options.__slots__ if slot != "source"}
         facts |= {
             "name": self.name, "backend": self.backend, "endpoints": self.endpoints, "journal": str(journal),
+            "work": self._next_work(),
         }  # fmt: skip
         with journal.with_suffix(".stderr").open("ab") as errors:
             self._process = self._spawn(
                 json.dumps(facts), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors
             )
+
+    def _next_work(self) -> str:
+        """Return in which way the next process works: another one at each start, so that each meets both loops.
+
+        Hundreds of elections would need hundreds of threads.
+        """
+        if self.options.elections:
+            return WORKS[0]
+        return WORKS[(self._number + self._runs - 1) % len(WORKS)]
 
     def _spawn(self, facts: str, **streams: Any) -> subprocess.Popen[bytes]:
         """Start the program that campaigns."""

@@ -117,6 +117,15 @@ BUGS = (
         rules=("S7",),
     ),
     Bug(
+        "released before a step has ended",
+        (
+            Change(within="TermScope.join", pattern=r"while self\._scopes or .+:", replacement="while self._scopes:"),
+            Change(within="request_end", pattern=r"if self\._steps\.refuse\(\):", replacement="if True:"),
+        ),
+        rows=("C8",),
+        rules=("S7",),
+    ),
+    Bug(
         "one existing key confirms all keys of the same read",
         (ONE_FOR_ALL,),
         rows=("B9",),

@@ -4,6 +4,9 @@ It campaigns in one election, or in hundreds at once, like the managers of one p
 :class:`tests.faults.candidate.Options`). Commands come on stdin, one a line: an election's name and an action. The
 actions are ``stop`` (of all elections), ``resign``, ``raise``, ``fork``, ``block SECONDS`` and ``swallow SECONDS``.
 
+It works in one of three ways: in a task, in a thread (a plain function), or step by step (``manager.step()`` in a thread
+that polls).
+
 A thread outside the managers calls ``is_leader()`` every few milliseconds, and takes a timestamp before and after each
 call. A belief lasts from the timestamp after the first True to the timestamp before the last one. So it is never
 recorded as longer than it was, and an overlap that the checker finds was a real one.
@@ -25,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, EtcdRegressedError, Term
@@ -70,7 +74,11 @@ class ElectionSubject:
             margin=options["margin"],
         )
         self.manager = EtcdLeaderManager(client, config, "/".join(filter(None, (options["election"], name))))
-        self.manager.on_elected(self._work)
+        self._steps_of: Term | None = None
+        if options["work"] == "task":
+            self.manager.on_elected(self._work)
+        elif options["work"] == "step":
+            self.manager.on_elected(self._obey_in_a_task)
         self.manager.on_ousted(self._ousted)
         self.manager.on_error(self._error)
 
@@ -109,9 +117,16 @@ class ElectionSubject:
 
     async def run(self) -> None:
         """Campaign until a stop command, and again after each planned failure."""
+        if self._options["work"] == "step":
+            token = anyio.lowlevel.current_token()
+            threading.Thread(target=self._step_forever, args=[token], name="steps", daemon=True).start()
         while not self.stopped:
             try:
-                await self.manager.campaign()
+                await (
+                    self.manager.run(self._work_in_a_thread)
+                    if self._options["work"] == "thread"
+                    else self.manager.campaign()
+                )
             except EtcdRegressedError as error:
                 self._write("regressed", error=str(error))
                 break
@@ -155,6 +170,69 @@ class ElectionSubject:
         finally:
             self._write("work over", token=term.token, last=last, late=late[:1] + late[-1:])
 
+    def _work_in_a_thread(self, term: Term) -> None:
+        late: list[float] = []
+        last = now()
+        self._write("work", token=term.token, key=term.key, lease=term.lease_id)
+        try:
+            while True:
+                last = now()
+                if not term.is_valid():
+                    late.append(last)
+                self._execute_in_a_thread(term)
+                if term.is_valid():
+                    time.sleep(_LOOK)
+                    os.write(self._shared, f"{term.token} {now():.6f} {self.name}\n".encode())
+                anyio.from_thread.run(self._write_fenced, term)
+                if not term.wait(self._step * random.uniform(0.5, 1.5)):
+                    return
+        finally:
+            self._write("work over", token=term.token, last=last, late=late[:1] + late[-1:])
+
+    def _execute_in_a_thread(self, term: Term) -> None:
+        if self._command is None:
+            return
+        (command, seconds), self._command = self._command, None
+        self._write("command", command=command, seconds=seconds, token=term.token)
+        if command == "raise":
+            raise PlannedError
+        if command == "fork":
+            os.waitpid(self._fork_child(term), 0)
+        elif command == "block":
+            anyio.from_thread.run_sync(time.sleep, seconds)  # a blocked loop is the fault
+        elif command == "swallow":
+            time.sleep(seconds)
+
+    def _step_forever(self, token: anyio.lowlevel.EventLoopToken) -> None:
+        """Poll, and do one step of the work whenever this process leads: what is planned, and what is asked."""
+        while True:
+            with self.manager.step() as term:
+                if term is not None:
+                    self._take_step(term, token)
+            time.sleep(self._step * random.uniform(0.5, 1.5))
+
+    def _take_step(self, term: Term, token: anyio.lowlevel.EventLoopToken) -> None:
+        if self._steps_of is not term:
+            self._steps_of = term
+            self._write("work", token=term.token, key=term.key, lease=term.lease_id)
+        if self._command is not None and self._command[0] == "swallow":
+            (command, seconds), self._command = self._command, None
+            self._write("command", command=command, seconds=seconds, token=term.token)
+            time.sleep(seconds)
+        if term.is_valid():
+            time.sleep(_LOOK)
+            os.write(self._shared, f"{term.token} {now():.6f} {self.name}\n".encode())
+        with suppress(RuntimeError):  # the loop has ended
+            anyio.from_thread.run(self._write_fenced, term, token=token)
+        # The end of the last step is that of the work: leadership is not released before.
+        self._write("work over", token=term.token, last=now(), late=[])
+
+    async def _obey_in_a_task(self, manager: object, term: Term) -> None:
+        while True:
+            if self._command is not None and self._command[0] != "swallow":
+                await self._execute_command(term)
+            await anyio.sleep(self._step)
+
     async def _write_fenced(self, term: Term) -> None:
         self._number += 1
         value = f"{term.token}:{self._options['name']}:{self._number}"
@@ -182,15 +260,18 @@ class ElectionSubject:
                     await anyio.sleep(_LOOK)
 
     async def _fork(self, term: Term) -> None:
+        await anyio.to_thread.run_sync(os.waitpid, self._fork_child(term), 0)
+
+    def _fork_child(self, term: Term) -> int:
         pid = os.fork()
         if pid == 0:
             believed = 0
             for _ in range(20):
                 believed += self.manager.is_leader() or term.is_valid() or self.manager.term is not None
-                time.sleep(0.02)  # noqa: ASYNC251 - this is the child: there is no loop any more
+                time.sleep(0.02)
             self._write("child", believed=believed)
             os._exit(0)
-        await anyio.to_thread.run_sync(os.waitpid, pid, 0)
+        return pid
 
     async def _ousted(self, manager: object, term: Term) -> None:
         self._command = None  # it was meant for that term
@@ -206,6 +287,7 @@ class Subject:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._journal = Journal(options["journal"])
+        self._work = options["work"]
         shared = os.open(options["shared_list"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         client = EtcdConfig(endpoints=options["endpoints"], user=options.get("user"), password=options.get("password"))
         names: Sequence[str] = options["elections"] or [""]
@@ -228,7 +310,7 @@ class Subject:
     async def run(self) -> None:
         """Campaign in all elections until a stop command, or until all campaigns have ended."""
         identities = {name: election.manager.identity for name, election in self._elections.items()}
-        self._journal.write("start", identities=identities, pid=os.getpid())
+        self._journal.write("start", identities=identities, pid=os.getpid(), work=self._work)
         async with anyio.create_task_group() as group:
             group.start_soon(self._execute_commands)
             async with anyio.create_task_group() as elections:
@@ -265,6 +347,8 @@ def _plain(statistics: Any) -> dict[str, Any]:
 def main() -> None:
     """Run a candidate."""
     options = json.loads(sys.argv[1])
+    if not hasattr(EtcdLeaderManager, "step"):
+        options["work"] = "task"  # an older package, which has neither threads nor steps
     logging.basicConfig(
         filename=Path(options["journal"]).with_suffix(".log"), level=logging.INFO, format="%(created).3f %(message)s"
     )

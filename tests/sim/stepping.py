@@ -52,7 +52,7 @@ PLACES = ("thread", "loop")
 
 
 async def step_of(manager: LeaderManager) -> list[Term | None]:
-    """What a step receives now: in a thread, with ``async with``, and with ``with``."""
+    """Return what a step receives now: in a thread, with ``async with``, and with ``with``."""
     received: list[Term | None] = []
 
     def in_a_thread() -> None:
