@@ -6,6 +6,7 @@ import pytest
 
 from etcdleader._election.admin import Candidate, find_elections, read_queue
 from etcdleader._lease.shared_connection import acquire_connection
+from etcdleader.registration import registered
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.sim.moving import moved
@@ -48,6 +49,13 @@ async def test_a_key_that_only_has_the_name_of_a_candidate_is_none(etcd: FakeEtc
     etcd.put("names/somebody", "no number", lease=0x4F)
     etcd.put("padded/004f", "another spelling", lease=0x4F)
     assert await found(etcd) == []
+
+
+async def test_a_registration_with_a_name_in_hex_is_no_election(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """Its key is on a lease, and has been put again: by an update, or by a move."""
+    async with registered(etcd, "workers/deadbeef", "idle", clock=clock) as registration:
+        await registration.update("busy")
+        assert await found(etcd) == []
 
 
 async def test_thousands_are_found_in_pages_and_in_transactions_of_an_allowed_size(etcd: FakeEtcd) -> None:

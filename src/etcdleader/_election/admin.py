@@ -28,7 +28,7 @@ from .._lease.shared_connection import SharedConnection, acquire_connection
 from .._values.addresses import most_tries
 from ..config import EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
-from .candidate_value import decode_value
+from .candidate_value import decode_value, is_candidate
 from .queue import election_prefix, prefix_end
 from .watched_range import WatchedRange
 
@@ -179,22 +179,11 @@ def anomalies(election: str, kv: KeyValue) -> tuple[str, ...]:
         found.append(
             f"is a key of {nested!r}, which is nested in this election, so it is in this queue: rename one election"
         )
-    elif kv.lease and not _may_be_a_candidates(election.encode(), kv):
+    elif kv.lease and not is_candidate(election_prefix(election), kv):
         found.append("is not named after its lease, so no election library created it")
     if not kv.value and not found:
         found.append("has no value, so it is a lock (as from etcdctl lock) and not a candidate")
     return tuple(found)
-
-
-def _may_be_a_candidates(election: bytes, kv: KeyValue) -> bool:
-    """Return whether an election library may have created this key, which has a lease.
-
-    When etcd has elected another leader, etcdleader moves a key to another lease, and the key keeps its name. The previous
-    lease of a key cannot be read from etcd. A read shows only that the key has been put again.
-    """
-    if kv.key == b"%s/%x" % (election, kv.lease):
-        return True
-    return kv.create_revision < kv.mod_revision and _NAMED.fullmatch(kv.key) is not None
 
 
 async def _with_lease(api: EtcdApi, candidate: Candidate, timeout: float) -> Candidate:
@@ -241,8 +230,8 @@ async def _elections_of(connection: SharedConnection, keys: Sequence[bytes], tim
     for one in result.results:
         assert isinstance(one, RangeResult)
         for kv in one.kvs:
-            election = kv.key.rpartition(b"/")[0]
-            if kv.lease and _may_be_a_candidates(election, kv):
+            election, slash, _ = kv.key.rpartition(b"/")
+            if is_candidate(election + slash, kv):
                 found.add(election)
     return found
 

@@ -1,8 +1,12 @@
-"""The value of a candidate key: the identity, or a JSON object with the identity and the advertised value. Pure."""
+"""The value of a candidate key: the identity, or a JSON object with the identity and the advertised value. Pure.
+
+Value, name and lease together show whether an election library has put a key.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from ..model import LeaderRecord
@@ -12,6 +16,10 @@ if TYPE_CHECKING:
     from .._lease.leased_key import LeasedKey
 
 _ID, _ADVERTISE = "id", "advertise"
+_LEASE_NAME = re.compile(rb"[1-9a-f][0-9a-f]{0,15}")
+"""The name of a candidate key below its prefix: a lease id in hex, without padding."""
+_IDENTITY = re.compile(r".+#[0-9a-f]{8}", re.DOTALL)
+"""The identity of an etcdleader."""
 
 
 def encode_value(identity: str, advertised: str | None) -> bytes:
@@ -35,6 +43,22 @@ def decode_value(value: bytes) -> tuple[str, str | None]:
         if isinstance(identity, str) and isinstance(advertised, str):
             return _printable_in_utf8(identity), _printable_in_utf8(advertised)
     return value.decode(errors="replace"), None
+
+
+def is_candidate(prefix: bytes, kv: KeyValue) -> bool:
+    """Return whether an election library has put this key directly below the prefix.
+
+    It is named after its lease. When etcd has elected another leader, etcdleader moves a key to another lease, and the key
+    keeps its name. The previous lease of a key cannot be read from etcd. So a moved key is recognized by its value, an
+    identity. Its name alone is not enough: applications name keys after containers, or at random, in hex.
+    """
+    name = kv.key.removeprefix(prefix)
+    if not kv.lease:
+        return False
+    if name == b"%x" % kv.lease:
+        return True
+    moved = kv.create_revision < kv.mod_revision and _LEASE_NAME.fullmatch(name) is not None
+    return moved and _IDENTITY.fullmatch(decode_value(kv.value)[0]) is not None
 
 
 def record_of(kv: KeyValue) -> LeaderRecord:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 import anyio
 
+from .._election.candidate_value import is_candidate
 from .._election.queue import prefix_end
 from .._etcd.api import KeyValue, Range
 from .._lease.backoff import Backoff
@@ -16,8 +16,6 @@ from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError
 
 _MOST_READ = 16
 """The oldest keys of each prefix that are read. In an election, the oldest key is the leader's."""
-_LEASE_NAME = re.compile(rb"[1-9a-f][0-9a-f]{0,15}")
-_IDENTITY = re.compile(rb'#[0-9a-f]{8}(?:"|\Z)')
 
 
 def prefixes_of(key: bytes) -> Iterator[bytes]:
@@ -27,21 +25,6 @@ def prefixes_of(key: bytes) -> Iterator[bytes]:
         if slash + 1 < len(key):
             yield key[: slash + 1]
         end = slash
-
-
-def is_candidate(prefix: bytes, kv: KeyValue) -> bool:
-    """Return whether an election library has put this key directly below the prefix.
-
-    It is named after its lease. etcdleader also moves keys to other leases, and they keep their names. Such a key is
-    recognized by its value, an identity. A name that looks like a lease is not enough: applications have such names, too.
-    """
-    name = kv.key.removeprefix(prefix)
-    if not kv.lease:
-        return False
-    if name == b"%x" % kv.lease:
-        return True
-    moved = kv.create_revision < kv.mod_revision and _LEASE_NAME.fullmatch(name) is not None
-    return moved and _IDENTITY.search(kv.value) is not None
 
 
 async def find_election_above(

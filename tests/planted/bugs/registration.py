@@ -79,4 +79,12 @@ BUGS = (
         replacement="if False:",
         test="test_a_key_below_an_elections_prefix_is_refused",
     ),
+    Bug(
+        "a key with a name in hex that was put again is a candidate",
+        "registration",
+        within="is_candidate",
+        pattern=r"return moved and .+",
+        replacement="return moved",
+        test="test_names_that_look_like_leases_are_no_election",
+    ),
 )
