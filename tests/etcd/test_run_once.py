@@ -28,20 +28,34 @@ PROGRAM = """
     config = Config(enabled=True, id="once", lease=4, renew=0.5, retry=0.5)
     manager = EtcdLeaderManager(EtcdConfig([endpoint]), config, election)
 
-    async def work(term):
-        print("began", flush=True)
-        await anyio.sleep(float(seconds))
-        print("done", flush=True)
+    WORK
 
     print(anyio.run(manager.run_once, "v42", work, backend=backend), flush=True)
 """
 
 
+ASYNC = """
+    async def work(term):
+        print("began", flush=True)
+        await anyio.sleep(float(seconds))
+        print("done", flush=True)
+"""
+
+PLAIN = """
+    def work(term):
+        print("began", flush=True)
+        if term.wait(float(seconds)):
+            print("done", flush=True)
+"""
+
+
+@pytest.mark.parametrize("work", [ASYNC, PLAIN], ids=["async", "plain"])
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a_leader_killed_in_the_middle_is_followed_by_one_that_does_it(
-    etcd_server: EtcdServer, operator: Any, election_key: str, backend: str
+    etcd_server: EtcdServer, operator: Any, election_key: str, backend: str, work: str
 ) -> None:
-    source, endpoint = textwrap.dedent(PROGRAM), etcd_server.endpoints[0]
+    source = textwrap.dedent(PROGRAM.replace("    WORK\n", work))
+    endpoint = etcd_server.endpoints[0]
     with ExitStack() as stack:
         first = stack.enter_context(python(source, endpoint, election_key, backend, "600"))
         assert line(first) == "began"

@@ -149,6 +149,28 @@ async def test_a_key_that_another_client_took_is_left_and_put_again_when_it_is_g
     assert not etcd.keys()
 
 
+async def test_a_restored_etcd_gets_no_key_before_its_revision_has_passed_the_known_one(
+    etcd: FakeEtcd, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    snapshot = etcd.snapshot()
+    async with enter(etcd, clock) as registration:
+        for number in range(50):
+            etcd.put("data", str(number))
+        await anyio.sleep(2 * RENEW)
+        etcd.restore(snapshot)
+        await until(lambda: not registration.is_valid(), timeout=2 * RENEW)
+        await anyio.sleep(5 * TTL)
+        assert not registration.is_valid()
+        assert "was lost (REGRESSED)" in caplog.text
+        assert caplog.text.count("wiped or restored") == 1
+        assert not etcd.keys(), "nobody sees the key come and go"
+        for number in range(60):
+            etcd.put("data", str(number))
+        await until(registration.is_valid, timeout=2 * RETRY)
+        assert value_of(etcd) == "idle"
+    assert KEY.encode() not in etcd.keys()
+
+
 async def test_a_key_that_is_deleted_again_and_again_is_not_put_faster_and_faster(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:

@@ -178,6 +178,12 @@ async def test_many_that_wait_cost_etcd_one_event_and_one_revocation_each(etcd: 
     assert spent["lease_grant"] == 0
 
 
+async def test_work_that_cannot_be_called_is_refused_before_any_request(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    with pytest.raises(TypeError, match="run_once"):
+        await make(etcd, clock).run_once("v42", lambda: None)  # type: ignore[arg-type, misc]
+    assert not etcd.calls
+
+
 @pytest.mark.parametrize("name", ["", " v42", "v42\n", "v\x0042", "v\t42", "\ud800", 42, None])
 @pytest.mark.parametrize("noop", [False, True])
 async def test_a_wrong_name_is_refused(etcd: FakeEtcd, clock: VirtualClock, name: str, noop: bool) -> None:

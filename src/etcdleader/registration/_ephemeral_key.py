@@ -97,7 +97,8 @@ class EphemeralKey:
             except LeaseNotFoundError as error:
                 session.invalidate(LossReason.REVOKED, error)
                 return None
-            except EtcdRegressedError:
+            except EtcdRegressedError as error:
+                session.invalidate(LossReason.REGRESSED, error)
                 raise
             except EtcdLeaderError as error:
                 # etcd may have applied the Txn. The next one then finds the key on our lease.

@@ -17,7 +17,8 @@ from .._lease.shared_connection import SharedConnection
 from .._runtime.clock import Clock
 from .._runtime.events import Event
 from .._runtime.tasks import spawn_system_task
-from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
+from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
+from ..model import LossReason
 from ._election_above import find_election_above
 from ._ephemeral_key import EphemeralKey
 from ._reports import Reports
@@ -166,6 +167,8 @@ class Keeper:
                 if self.held is None:
                     raise
                 self._reports.failed(error)
+                if isinstance(error, EtcdRegressedError):
+                    await self._wait_for_revision(connection)
             await anyio.sleep(backoff.next())
 
     async def _keep_one(self, connection: SharedConnection) -> float:
@@ -182,9 +185,27 @@ class Keeper:
         finally:
             self._old_leases |= await held.release()
             self._reports.released()
-        if taken is not None:
+        if held.session.loss_reason is LossReason.REGRESSED:
+            await self._wait_for_revision(connection)
+        elif taken is not None:
             await self._wait_until_free(connection, taken)
         return lasted
+
+    async def _wait_for_revision(self, connection: SharedConnection) -> None:
+        """Wait until the revision of a restored etcd has passed the last known one.
+
+        Before that, no renewal is confirmed. Each put would be taken back at once, and those who watch the key would see it
+        come and go.
+        """
+        backoff = Backoff(self._timing.retry, random.uniform)
+        while True:
+            try:
+                await connection.range(Range(self.key), timeout=self._timing.retry)
+            except EtcdLeaderError as error:
+                self._reports.etcd_failed(error)
+            else:
+                return
+            await anyio.sleep(backoff.next())
 
     def _begin(self, held: EphemeralKey) -> None:
         again, self.held = self.held is not None, held
