@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 
 
@@ -33,6 +33,16 @@ def on_behalf_of(of: object) -> Iterator[None]:
         frame.active = False
         with suppress(ValueError):  # if the block is left in another task than the one that entered it
             _frames.reset(token)
+
+
+@contextmanager
+def on_same_behalf(context: Context) -> Iterator[None]:
+    """Run the block of another thread on behalf of the terms and campaigns that ``context`` runs on behalf of."""
+    token = _frames.set(context.get(_frames, ()))
+    try:
+        yield
+    finally:
+        _frames.reset(token)
 
 
 def runs_on_behalf_of(of: object) -> bool:

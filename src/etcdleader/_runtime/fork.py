@@ -18,6 +18,8 @@ class AtFork(IntEnum):
     """It discards the shared connections, and with them the parent's leases."""
     MANAGERS = 3
     """It replaces the lock of the threads that reset managers."""
+    BACKGROUND_LOOP = 4
+    """It forgets the parent's background loop, whose thread it does not have."""
 
 
 _this = (os.getpid(), 0)

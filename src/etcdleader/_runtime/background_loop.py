@@ -1,0 +1,140 @@
+"""The event loop in a background thread that serves the threads of this process, and its end with the process."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import anyio.lowlevel
+from anyio.from_thread import BlockingPortal, BlockingPortalProvider
+
+from .fork import AtFork, on_fork, process_id
+
+T = TypeVar("T")
+
+
+class _LastBlockEnded(Exception):  # noqa: N818 - no error, and never raised
+    pass
+
+
+class BackgroundLoop:
+    """One asyncio loop in a daemon thread, for all threads of a process. It runs while ``with loop as portal`` blocks do.
+
+    A forked child has no such thread, so it starts a loop of its own when it first needs one.
+    """
+
+    def __init__(self) -> None:
+        self._of_parents: list[BlockingPortalProvider] = []
+        """The loops of parent processes. Freeing one would stop it, and wait for a thread that this process lacks."""
+        self._reset()
+
+    def _reset(self) -> None:
+        self._provider = BlockingPortalProvider("asyncio")
+        self._process = process_id()
+        self._users: dict[int, Callable[[], None]] = {}
+        """The functions that end what runs on the loop, by the number of their user."""
+        self._last_user = 0
+        self._lock = threading.Lock()
+        self._ending: threading.Thread | None = None
+
+    def forked(self) -> None:
+        """Leave the parent's loop, in a forked child."""
+        self._of_parents.append(self._provider)
+        self._reset()
+
+    def __enter__(self) -> BlockingPortal:
+        return self._provider.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        if not sys.is_finalizing():  # otherwise the loop's thread does not run any more
+            # The exception cancels what is left when the last block ends: tasks whose threads were interrupted.
+            self._provider.__exit__(_LastBlockEnded, _LastBlockEnded(), None)
+
+    def end_with_process(self, end: Callable[[], None]) -> Callable[[], None]:
+        """Call ``end`` when the main thread has ended, unless the returned function was called before.
+
+        Python joins the threads that are no daemons when the main thread has ended. ``end`` is called before that, so it
+        may end what such a thread waits for. It is called in another thread.
+        """
+        with self._lock:
+            self._last_user += 1
+            number, users = self._last_user, self._users
+            users[number] = end
+            if self._ending is None:
+                self._ending = threading.Thread(target=self._wait_for_main_thread, name="etcdleader end", daemon=True)
+                self._ending.start()
+                atexit.register(self._join, self._ending)
+
+        def forget() -> None:
+            users.pop(number, None)
+
+        return forget
+
+    def _wait_for_main_thread(self) -> None:
+        threading.main_thread().join()
+        for end in list(self._users.values()):
+            with suppress(Exception):  # the others must end as well
+                end()
+
+    def _join(self, ending: threading.Thread) -> None:
+        # Daemon threads stop with the interpreter, so it waits here. A forked child has no such thread.
+        if ending is self._ending:
+            ending.join()
+
+
+background_loop = BackgroundLoop()
+"""The loop of this process. It is the only state here."""
+on_fork(AtFork.BACKGROUND_LOOP, background_loop.forked)
+
+
+def wait_for(future: Future[T], timeout: float | None, what: str) -> T:
+    """Return a future's result. On a timeout or an interruption, cancel it.
+
+    Args:
+        future: The result of a task on the loop.
+        timeout: In seconds; None: wait forever.
+        what: The call, for the error.
+
+    Raises:
+        TimeoutError: The timeout has passed first.
+    """
+    try:
+        return future.result(timeout)
+    except TimeoutError:
+        if future.cancel():
+            raise TimeoutError(f"{what} took longer than {timeout:g} s") from None
+        return future.result()
+    except BaseException:
+        future.cancel()  # Ctrl-C; a future that is done ignores it
+        raise
+
+
+def refuse_event_loop(what: str) -> None:
+    """Refuse a blocking call in a thread whose event loop it would block.
+
+    Raises:
+        RuntimeError: An event loop runs in this thread.
+    """
+    try:
+        anyio.lowlevel.current_token()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        f"an event loop runs in this thread, and {what} would block it: await the manager's own {what} there"
+    )
+
+
+def checked_timeout(timeout: Any) -> float | None:
+    """Return a timeout in seconds, or None.
+
+    Raises:
+        ValueError: It is negative or not a number.
+    """
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"timeout = {timeout!r}: seconds, 0 or more, or None to wait without a limit")
+    return timeout if timeout is None else float(timeout)
