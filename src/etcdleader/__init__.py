@@ -22,6 +22,7 @@ that. To follow one candidacy, start at ``_election.candidacy``.
 - ``prometheus``: metrics for Prometheus.
 - ``opentelemetry``: metrics for OpenTelemetry.
 - ``fencing``: refuses late writes by their tokens.
+- ``blocking``: a manager for threads, whose calls block.
 - ``registration``: an ephemeral key on a confirmed lease.
 - ``etcd3``: the package etcd3, under any version of protobuf.
 - ``testing``: a fake etcd, real etcds and virtual time, for tests.
@@ -99,6 +100,7 @@ _HOMES = {
     "must_new_leader_manager_from_config": "factory",
 }
 _MODULES = {
+    "blocking",
     "config",
     "errors",
     "factory",

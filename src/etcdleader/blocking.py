@@ -20,6 +20,7 @@ import anyio
 import anyio.lowlevel
 
 from ._managers.reentrancy import on_same_behalf
+from ._managers.work import check_callable, is_async
 from ._runtime.background_loop import background_loop, checked_timeout, refuse_event_loop, wait_for
 from ._runtime.fork import process_id
 from ._runtime.tasks import loop_scheduler
@@ -46,7 +47,7 @@ class BlockingLeaderManager:
 
     Entering does not wait for etcd. If the campaign has failed, leaving the block raises its error. If the main thread ends
     without leaving the block, the campaign is stopped, and the process waits for that for at most ``lease``. A forked child
-    does not campaign until it enters a block of its own.
+    does not campaign until it enters its own block.
 
     Attributes:
         manager: The manager that campaigns.
@@ -92,11 +93,26 @@ class BlockingLeaderManager:
             BusyResourceError: A campaign is running already.
             TypeError: ``work`` is an async function, or cannot be called with one argument.
         """
-        result: T | None = self._serve(self.manager.run, work)
+        result: T | None = self._serve("run()", self.manager.run, work)
         return result
 
+    def run_once(self, name: str, work: Callable[[Term], Any]) -> bool:
+        """Campaign, and have ``work(term)`` done once by one of the candidates, in this thread if it is this one.
+
+        Returns:
+            True if this process did the work. False if it was done before, or elsewhere.
+
+        Raises:
+            BusyResourceError: A campaign is running already.
+            NotLeaderError: ``stop()`` was called before the work was done.
+            TypeError: ``work`` is an async function, or cannot be called with one argument.
+            ValueError: The name is not valid.
+        """
+        done: bool = self._serve("run_once()", lambda serve: self.manager.run_once(name, serve), work)
+        return done
+
     def _serve(
-        self, start: Callable[[Callable[[Term], Awaitable[Any]]], Awaitable[Any]], work: Callable[..., Any]
+        self, what: str, start: Callable[[Callable[[Term], Awaitable[Any]]], Awaitable[Any]], work: Callable[..., Any]
     ) -> Any:
         calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         interrupted = False
@@ -113,7 +129,12 @@ class BlockingLeaderManager:
             await anyio.lowlevel.checkpoint_if_cancelled()  # if the term is over, the result does not end the campaign
             return call.result
 
-        refuse_event_loop("run()")
+        check_callable(what.removesuffix("()"), work, "term")
+        if is_async(work):
+            raise TypeError(
+                f"{what} calls work in this thread, so it takes a plain function: await the manager's own {what}"
+            )
+        refuse_event_loop(what)
         interruption: BaseException | None = None
         with background_loop as portal:
             forget = background_loop.end_with_process(self._stop_at_exit)
@@ -139,9 +160,20 @@ class BlockingLeaderManager:
         """End the campaign, and wait until leadership is released. From the work itself, only request the end."""
         self._call("stop()", self.manager.stop)
 
-    def resign(self) -> None:
-        """Give up leadership, stay a candidate, and wait until leadership is released."""
-        self._call("resign()", self.manager.resign)
+    def resign(self, to: str | None = None) -> None:
+        """Give up leadership, stay a candidate, and wait until leadership is released.
+
+        Args:
+            to: The identity of the candidate that leads next. None: the next in line.
+
+        Raises:
+            HandOverError: The named candidate cannot be the next leader. This process still leads.
+        """
+        self._call("resign()", lambda: self.manager.resign(to=to))
+
+    def advertise(self, value: str | None) -> None:
+        """Advertise a text, such as an address, as ``LeaderRecord.advertised``. Return once etcd has it."""
+        self._call("advertise()", self.manager.advertise, value)
 
     # The state
 
@@ -155,6 +187,10 @@ class BlockingLeaderManager:
         return self.manager.is_leader()
 
     # Leading
+
+    def step(self) -> AbstractContextManager[Term | None]:
+        """Return a block in which leadership is not released. It receives the term, or None if this process does not lead."""
+        return self.manager.step()
 
     def wait_elected(self, timeout: float | None = None) -> Term:
         """Wait for a valid term, and return it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import anyio
 import pytest
@@ -223,6 +224,58 @@ def test_stop_from_another_thread_waits_for_the_work(
     may_end.set()
     assert running.result(PATIENCE) is None
     stopping.result(PATIENCE)
+
+
+async def work_on_a_loop(term: Term) -> None:
+    """It would need an event loop in this thread."""
+
+
+@pytest.mark.parametrize("call", ["run", "run_once"])
+@pytest.mark.parametrize("work", [work_on_a_loop, lambda: None, None], ids=["async", "no argument", "None"])
+def test_work_that_cannot_be_called_in_this_thread_is_refused(
+    blocking: BlockingLeaderManager, call: str, work: Any
+) -> None:
+    with pytest.raises(TypeError, match=rf"{call}\(\)"):
+        blocking.run(work) if call == "run" else blocking.run_once("v1", work)
+    assert of_loop() == []
+
+
+def test_work_is_done_once_in_the_calling_thread(blocking: BlockingLeaderManager) -> None:
+    threads: list[int] = []
+    assert blocking.run_once("v42", lambda term: threads.append(threading.get_ident()))
+    assert threads == [threading.get_ident()]
+
+
+# step
+
+
+def test_a_step_delays_the_release(
+    blocking: BlockingLeaderManager, manager: NoopLeaderManager, pool: ThreadPoolExecutor
+) -> None:
+    ousted: list[Term] = []
+    manager.on_ousted(lambda _, term: ousted.append(term))
+    with blocking:
+        blocking.wait_elected(PATIENCE)
+        with blocking.step() as term:
+            assert term is not None
+            resigning = pool.submit(blocking.resign)
+            while not asked_to_end(blocking):
+                pass
+            let_the_loop_run(blocking)
+            assert (term.is_valid(), resigning.done(), ousted) == (True, False, [])
+        resigning.result(PATIENCE)
+        assert ousted == [term]
+
+
+def asked_to_end(blocking: BlockingLeaderManager) -> bool:
+    """Return whether a step that begins now receives no term."""
+    with blocking.step() as term:
+        return term is None
+
+
+def test_an_advertised_text_is_kept(blocking: BlockingLeaderManager, manager: NoopLeaderManager) -> None:
+    blocking.advertise("http://10.0.0.1:8000")
+    assert manager.advertised == "http://10.0.0.1:8000"
 
 
 # leading

@@ -19,10 +19,12 @@ from etcdleader import (
     EtcdLeaderError,
     EtcdLeaderManager,
     LeaderManager,
+    LeaderRecord,
     LossReason,
     NoopLeaderManager,
     Term,
 )
+from etcdleader.blocking import BlockingLeaderManager
 from etcdleader.etcd3 import Lease, etcd3, guard_compares
 from etcdleader.fencing import FencedError, Gate, fence_compares, fence_operations, fenced_transaction
 from etcdleader.health import Health, HealthServer, HealthState, asgi_app, serve
@@ -162,3 +164,31 @@ async def keep(etcd: FakeEtcd) -> None:
     registered(etcd, b"workers/a", b"idle", ttl="1m", clock=lambda: 0.0)
     registered(etcd, "workers/a", "idle", ttl=timedelta(seconds=30))
     registered(etcd, "workers/a", "idle", ttl=[])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# Threads
+
+
+def in_threads(manager: LeaderManager) -> None:
+    blocking = BlockingLeaderManager(manager)
+    assert_type(blocking.manager, LeaderManager)
+    assert_type(blocking.run(lambda term: term.token), int | None)
+    assert_type(blocking.run_once("v42", lambda term: None), bool)
+    with blocking as entered:
+        assert_type(entered, BlockingLeaderManager)
+        assert_type(blocking.wait_elected(timeout=5), Term)
+        assert_type(blocking.term, Term | None)
+        assert_type(blocking.is_leader(), bool)
+        assert_type(blocking.extend(), Term)
+        assert_type(blocking.leader(), LeaderRecord | None)
+        assert_type(blocking.candidates(), list[LeaderRecord])
+        blocking.advertise("http://10.0.0.1:8000")
+        blocking.resign()
+        blocking.resign(to="web-2#1f2e3d4c")
+        with blocking.step() as step:
+            assert_type(step, Term | None)
+        with blocking.leading(timeout=5) as term:
+            assert_type(term, Term)
+        with blocking.observe() as leaders:
+            assert_type(next(leaders), LeaderRecord | None)
+    blocking.stop()

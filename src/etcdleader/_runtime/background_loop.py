@@ -10,9 +10,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-import anyio.lowlevel
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
+from .events import is_loop_thread
 from .fork import AtFork, on_fork, process_id
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class _LastBlockEnded(Exception):  # noqa: N818 - no error, and never raised
 class BackgroundLoop:
     """One asyncio loop in a daemon thread, for all threads of a process. It runs while ``with loop as portal`` blocks do.
 
-    A forked child has no such thread, so it starts a loop of its own when it first needs one.
+    A forked child has no such thread, so it starts its own loop when it first needs one.
     """
 
     def __init__(self) -> None:
@@ -120,13 +120,10 @@ def refuse_event_loop(what: str) -> None:
     Raises:
         RuntimeError: An event loop runs in this thread.
     """
-    try:
-        anyio.lowlevel.current_token()
-    except RuntimeError:
-        return
-    raise RuntimeError(
-        f"an event loop runs in this thread, and {what} would block it: await the manager's own {what} there"
-    )
+    if is_loop_thread():
+        raise RuntimeError(
+            f"an event loop runs in this thread, and {what} would block it: await the manager's own {what} there"
+        )
 
 
 def checked_timeout(timeout: Any) -> float | None:

@@ -19,7 +19,7 @@ class AtFork(IntEnum):
     MANAGERS = 3
     """It replaces the lock of the threads that reset managers."""
     BACKGROUND_LOOP = 4
-    """It forgets the parent's background loop, whose thread it does not have."""
+    """It drops the parent's background loop, whose thread it does not have."""
 
 
 _this = (os.getpid(), 0)

@@ -183,4 +183,39 @@ _MAIN = (
     ),
 )
 
-BUGS = (*_THREADS, *_STEPS, *_MAIN)
+_BLOCKING = (
+    Bug(
+        "leadership is released while a leading block of a thread runs",
+        "one way out",
+        within="_Block._hold",
+        pattern=r"shield=self\._joined",
+        replacement="shield=False",
+        test="test_leadership_is_not_released_before_a_leading_block_of_a_thread_has_ended",
+    ),
+    Bug(
+        "leadership is released while the work of a blocking run runs",
+        "one way out",
+        within="_serve",
+        pattern=r"shield=True",
+        replacement="shield=False",
+        test="test_stop_from_another_thread_waits_for_the_work",
+    ),
+    Bug(
+        "a forked child frees the loop of its parent",
+        "fork",
+        within="BackgroundLoop.forked",
+        pattern=r"self\._of_parents\.append\(.+\)",
+        replacement="",
+        test="test_a_forked_child_has_a_loop_and_a_candidacy_of_its_own",
+    ),
+    Bug(
+        "a block that was not left keeps its lease at the end of the process",
+        "one way out",
+        within="_wait_for_main_thread",
+        pattern=r"end\(\)",
+        replacement="pass",
+        test="test_the_end_of_the_main_thread_releases_leadership_and_ends_the_process",
+    ),
+)
+
+BUGS = (*_THREADS, *_STEPS, *_MAIN, *_BLOCKING)
