@@ -6,24 +6,20 @@ method, except a thread with a running event loop: there, call the manager's own
 
 from __future__ import annotations
 
-import contextvars
 import queue
-import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 import anyio.lowlevel
 
 from ._managers.reentrancy import on_same_behalf
+from ._managers.thread_bridge import HeldBlock, NewestValue, WorkCall
 from ._managers.work import check_callable, is_async
 from ._runtime.background_loop import background_loop, checked_timeout, refuse_event_loop, wait_for
-from ._runtime.fork import process_id
-from ._runtime.tasks import loop_scheduler
 from .errors import NotLeaderError
 from .manager import LeaderManager
 from .model import LeaderRecord, Term
@@ -55,7 +51,7 @@ class BlockingLeaderManager:
 
     def __init__(self, manager: LeaderManager) -> None:
         self.manager = manager
-        self._block: _Block[Any] | None = None
+        self._block: HeldBlock[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<BlockingLeaderManager of {self.manager!r}>"
@@ -68,7 +64,7 @@ class BlockingLeaderManager:
         Raises:
             BusyResourceError: A campaign is running already.
         """
-        block = _Block(self.manager, self._stop_at_exit, joined=False)
+        block = HeldBlock(self.manager, self._stop_at_exit, joined=False)
         block.enter(None, "campaign()")
         self._block = block
         return self
@@ -114,11 +110,11 @@ class BlockingLeaderManager:
     def _serve(
         self, what: str, start: Callable[[Callable[[Term], Awaitable[Any]]], Awaitable[Any]], work: Callable[..., Any]
     ) -> Any:
-        calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        calls: queue.SimpleQueue[WorkCall | None] = queue.SimpleQueue()
         interrupted = False
 
         async def serve(term: Term) -> Any:
-            call = _Call(term)
+            call = WorkCall(term)
             calls.put(call)
             if interrupted:
                 call.skip()
@@ -233,7 +229,7 @@ class BlockingLeaderManager:
 
     @contextmanager
     def _leading(self, timeout: float | None) -> Iterator[Term]:
-        block = _Block(self.manager.leading(), self._stop_at_exit, joined=True)
+        block = HeldBlock(self.manager.leading(), self._stop_at_exit, joined=True)
         with self._ending_with_the_campaign(block.entered):
             term = block.enter(timeout, "leading()")
         error: BaseException | None = None
@@ -272,7 +268,7 @@ class BlockingLeaderManager:
 
         Each item is the newest state. The iterator skips those that were not read in time.
         """
-        newest: _Newest[LeaderRecord | None] = _Newest()
+        newest: NewestValue[LeaderRecord | None] = NewestValue()
 
         async def follow() -> None:
             try:
@@ -306,155 +302,3 @@ class BlockingLeaderManager:
         refuse_event_loop(what)
         with background_loop as portal:
             return wait_for(portal.start_task_soon(function, *arguments), timeout, what)
-
-
-class _Call:
-    """One call of the work, which the loop requests and the user's thread makes."""
-
-    def __init__(self, term: Term) -> None:
-        self.ended = anyio.Event()
-        self.result: Any = None
-        self.error: Exception | None = None
-        self._term = term
-        self._context = contextvars.copy_context()
-        self._call_soon = loop_scheduler()
-
-    def skip(self) -> None:
-        """End the call without calling the work."""
-        self._call_soon(self.ended.set)
-
-    def run(self, work: Callable[[Term], Any]) -> BaseException | None:
-        """Call the work. Return what interrupted it, such as KeyboardInterrupt. Other errors are the campaign's."""
-        try:
-            with on_same_behalf(self._context):
-                self.result = work(self._term)
-        except Exception as error:  # noqa: BLE001 - it is raised in the campaign, and by that in the caller
-            self.error = error
-        except BaseException as interruption:  # noqa: BLE001 - raised by the caller, once leadership was released
-            return interruption
-        finally:
-            self.skip()
-        return None
-
-
-class _Block(Generic[T]):
-    """An async block that a task on the loop enters and leaves, in the place of a block of a thread.
-
-    Attributes:
-        context: The context in which the async block runs.
-        entered: Set to the value of the async block when it was entered. If it is cancelled, the task enters nothing.
-    """
-
-    context: contextvars.Context
-
-    def __init__(self, block: AbstractAsyncContextManager[T, Any], end: Callable[[], None], *, joined: bool) -> None:
-        """Enter nothing yet.
-
-        Args:
-            block: The async block.
-            end: Ends the block if the main thread ends before the thread has left it.
-            joined: Whether the end of the async block waits for the thread, even if it is cancelled.
-        """
-        self._block = block
-        self._end = end
-        self._joined = joined
-        self._error: Exception | None = None
-        self.entered: Future[T] = Future()
-        self._future: Future[None] | None = None
-        self._process = process_id()
-
-    def enter(self, timeout: float | None, what: str) -> T:
-        """Enter the block within ``timeout`` seconds, and return its value."""
-        refuse_event_loop(what)
-        portal = background_loop.__enter__()
-        try:
-            self._future = portal.start_task_soon(self._hold)
-            value = wait_for(self.entered, timeout, what)
-        except BaseException:
-            self.entered.cancel()
-            if self._future is not None:  # otherwise Ctrl-C came first, and the task ends when it enters the block
-                self._future.cancel()
-            background_loop.__exit__()
-            raise
-        self._forget = background_loop.end_with_process(self._end)
-        return value
-
-    def cancel_at_end(self, future: Future[Any]) -> None:
-        """Cancel ``future`` when the async block ends, or now if it has ended."""
-        assert self._future is not None
-        self._future.add_done_callback(lambda _: future.cancel())
-
-    @property
-    def error(self) -> BaseException | None:
-        """The exception of the async block, if it has ended with one."""
-        done = self._future is not None and self._future.done() and not self._future.cancelled()
-        return self._future.exception() if done and self._future is not None else None
-
-    async def _hold(self) -> None:
-        try:
-            async with self._block as value:
-                self.context = contextvars.copy_context()
-                self._left = anyio.Event()
-                self._call_soon = loop_scheduler()
-                if not self.entered.set_running_or_notify_cancel():
-                    return
-                self.entered.set_result(value)
-                with anyio.CancelScope(shield=self._joined):
-                    await self._left.wait()
-                if self._error is not None:
-                    raise self._error  # noqa: TRY301 - through the async block
-        except Exception as error:
-            if self.entered.done() or not self.entered.set_running_or_notify_cancel():
-                raise
-            self.entered.set_exception(error)
-
-    def leave(self, error: BaseException | None) -> None:
-        """Leave the block, with the exception of the thread's block. Raise the async block's error, if it is another one."""
-        if self._process != process_id():
-            return  # a forked child has no such loop
-        # The loop would end by an interruption, such as KeyboardInterrupt.
-        self._error = error if isinstance(error, Exception) else None
-        self._call_soon(self._left.set)
-        assert self._future is not None
-        try:
-            self._future.result()
-        except BaseException as raised:
-            if raised is not error:
-                raise
-        finally:
-            if self._future.done():  # otherwise a second Ctrl-C has interrupted the wait
-                self._forget()
-                background_loop.__exit__()
-
-
-class _Newest(Iterator[T]):
-    """An iterator over the newest of the values that another thread puts."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._values: deque[T] = deque(maxlen=1)
-        self._closed = False
-        self._error: Exception | None = None
-
-    def put(self, value: T) -> None:
-        with self._changed:
-            self._values.append(value)
-            self._changed.notify_all()
-
-    def close(self, error: BaseException | None) -> None:
-        with self._changed:
-            self._closed, self._error = True, error if isinstance(error, Exception) else None
-            self._changed.notify_all()
-
-    def wait_closed(self) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed)
-
-    def __next__(self) -> T:
-        with self._changed:
-            self._changed.wait_for(lambda: self._values or self._closed)
-            if self._values:
-                return self._values.pop()
-            if self._error is not None:
-                raise self._error
-            raise StopIteration

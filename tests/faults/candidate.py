@@ -21,7 +21,7 @@ __all__ = ("Candidate", "Options", "end", "python_in")
 
 
 WORKS = ("task", "thread", "step")
-"""Whether the work of a process runs in a task, in a thread, or step by step."""
+"""The ways in which the work of a process runs: in a task, in a thread, or step by step."""
 _LAST_OUTPUT = 4000
 """Characters."""
 

@@ -4,8 +4,8 @@ It campaigns in one election, or in hundreds at once, like the managers of one p
 :class:`tests.faults.candidate.Options`). Commands come on stdin, one a line: an election's name and an action. The
 actions are ``stop`` (of all elections), ``resign``, ``raise``, ``fork``, ``block SECONDS`` and ``swallow SECONDS``.
 
-It works in one of three ways: in a task, in a thread (a plain function), or step by step (``manager.step()`` in a thread
-that polls).
+It works in one of three ways: in a task, as a plain function in a thread, or step by step. A step is a block of
+``manager.step()`` in a thread that polls.
 
 A thread outside the managers calls ``is_leader()`` every few milliseconds, and takes a timestamp before and after each
 call. A belief lasts from the timestamp after the first True to the timestamp before the last one. So it is never

@@ -194,7 +194,7 @@ class Keeper:
     async def _wait_for_revision(self, connection: SharedConnection) -> None:
         """Wait until the revision of a restored etcd has passed the last known one.
 
-        Before that, no renewal is confirmed. Each put would be taken back at once, and those who watch the key would see it
+        Before that, no renewal is confirmed. Each put would be taken back at once, and each watcher of the key would see it
         come and go.
         """
         backoff = Backoff(self._timing.retry, random.uniform)

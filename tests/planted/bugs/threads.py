@@ -187,7 +187,7 @@ _BLOCKING = (
     Bug(
         "leadership is released while a leading block of a thread runs",
         "one way out",
-        within="_Block._hold",
+        within="HeldBlock._hold",
         pattern=r"shield=self\._joined",
         replacement="shield=False",
         test="test_leadership_is_not_released_before_a_leading_block_of_a_thread_has_ended",
