@@ -353,7 +353,7 @@ async def test_random_hand_overs_never_make_two_leaders(
 
     async with anyio.create_task_group() as group:
         for manager in managers:
-            group.start_soon(manager.campaign)
+            await group.start(manager.campaign)
         for _ in range(60):
             await anyio.sleep(rng.choice([0, 0.01, 0.05, 0.3, 1]))
             check(None)
@@ -375,7 +375,7 @@ async def test_random_hand_overs_never_make_two_leaders(
                 case 7:
                     restarted = rng.choice(managers)
                     await restarted.stop()
-                    group.start_soon(restarted.campaign)
+                    await group.start(restarted.campaign)
                 case _:
                     await anyio.sleep(0.5)
         await anyio.sleep(2 * CONFIG.lease)
