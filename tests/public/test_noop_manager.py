@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import socket
 import time
 from collections.abc import Awaitable, Callable
 
@@ -55,6 +57,17 @@ async def test_it_leads_while_it_campaigns_and_only_then() -> None:
         await manager.extend()
     with pytest.raises(LeadershipLostError):
         await manager.extend(term)
+
+
+async def test_it_advertises_as_a_manager_on_etcd_does() -> None:
+    async with NoopLeaderManager(Config(advertise="http://{host}:{pid}")) as manager:
+        await manager.wait_elected()
+        record = await manager.leader()
+        assert record is not None
+        assert record.advertised == manager.advertised == f"http://{socket.gethostname()}:{os.getpid()}"
+        assert manager.known_leader == record
+        await manager.advertise(None)
+        assert (await manager.candidates())[0].advertised is None
 
 
 async def test_one_info_line_reports_that_election_is_off(caplog: pytest.LogCaptureFixture) -> None:

@@ -29,6 +29,7 @@ from .blocks import CampaignBlock, LeadingBlock
 from .callbacks import capture_errors, unrequested_cancellation
 from .campaign import Campaign, busy
 from .once import Once, validate_name
+from .placeholders import with_host_and_pid
 from .reentrancy import runs_on_behalf_of
 from .reporter import Reporter
 from .serving import ServingManager
@@ -72,7 +73,8 @@ class BaseManager(ServingManager):
         The child is another candidate: it has a new identity, and no lease, key or term.
         """
         self._identity = self._draw_identity()
-        self._advertised = self._first_advertised()
+        advertise = self._config.advertise
+        self._advertised = None if advertise is None else with_host_and_pid(advertise)
         self._campaign: Campaign | None = None
         self._scope: TermScope | None = None
         self._reporter = Reporter(self._identity, self._config, self._metrics, self._clock)
@@ -92,10 +94,6 @@ class BaseManager(ServingManager):
     @abstractmethod
     def _draw_identity(self) -> str:
         """Return a new identity for this process."""
-
-    def _first_advertised(self) -> str | None:
-        """Return the value that the settings advertise."""
-        return self._config.advertise
 
     @abstractmethod
     async def _clear_way(self, to: str) -> int | None:

@@ -19,6 +19,7 @@ from .base import BaseManager
 from .campaign import Campaign
 from .connector import borrows_token, check_client, connect
 from .once import Once
+from .placeholders import with_host_and_pid
 
 # The etcd client is imported at the first campaign or query. It would take half of the time of `import etcdleader`. A
 # factory call at import, a command line, or a parent process that forks does not use it.
@@ -71,11 +72,7 @@ class EtcdLeaderManager(BaseManager):
         self._elector: Elector | None = None
 
     def _draw_identity(self) -> str:
-        return f"{_with_host_and_pid(self._config.id)}#{os.urandom(4).hex()}"
-
-    def _first_advertised(self) -> str | None:
-        advertised = self._config.advertise
-        return None if advertised is None else _with_host_and_pid(advertised)
+        return f"{with_host_and_pid(self._config.id)}#{os.urandom(4).hex()}"
 
     def _renewal_age(self) -> float | None:
         elector = self._elector  # each attribute is read once: this may be called from another thread
@@ -188,12 +185,3 @@ class EtcdLeaderManager(BaseManager):
 
         retry, reporter = self._config.retry, self._reporter
         await DoneRecord(connection, campaign, once, self._election_key, retry=retry, reporter=reporter).run(contend)
-
-
-def _with_host_and_pid(text: str) -> str:
-    text = text.replace("{pid}", str(os.getpid()))
-    if "{host}" in text:
-        import socket
-
-        text = text.replace("{host}", socket.gethostname())
-    return text
