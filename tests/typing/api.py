@@ -39,6 +39,7 @@ from etcdleader.config import MIN_RECOMMENDED_LEASE, Duration, validate_advertis
 from etcdleader.etcd3 import etcd3
 from etcdleader.manager import Step
 from etcdleader.metrics import NullMetrics
+from etcdleader.observation import ElectionObserver
 from etcdleader.testing import FakeEtcd
 
 # Settings
@@ -101,6 +102,8 @@ assert_type(manager.identity, str)
 assert_type(manager.status, LeaderStatus)
 assert_type(manager.term, Term | None)
 assert_type(manager.known_leader, LeaderRecord | None)
+observer: ElectionObserver = manager
+assert_type(observer.known_leader, LeaderRecord | None)
 assert_type(manager.known_leader_at, datetime | None)
 assert_type(manager.advertised, str | None)
 assert_type(manager.is_leader(), bool)
