@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from etcdleader._settings.known import option_of
 from etcdleader._settings.sources import Overrides
 from etcdleader._values.kinds import Kind, kinds
 from etcdleader.errors import ConfigError
+from tests.helpers.paths import ROOT
 from tests.helpers.run_command import run
 
 TYPED_RUN = Overrides(enabled=True)
@@ -91,6 +93,14 @@ def test_each_setting_with_a_help_text_is_an_option(tmp_path: Path) -> None:
             kinds(Config)[name], " TEXT"
         )
         assert f"{option_of(name)}{words} {text}" in shown
+
+
+def test_the_page_names_the_options_that_override_settings() -> None:
+    """A new setting with a help text becomes an option, and its name belongs in this sentence."""
+    helped = [option_of(field.name) for field in fields(Config) if "help" in field.metadata]
+    page = (ROOT / "docs/run.md").read_text(encoding="utf-8")
+    (sentence,) = re.findall(r"`--id`, [^.]* override them\.", page)
+    assert set(re.findall(r"`(--[a-z-]+)`", sentence)) == {*helped, "--endpoint"}
 
 
 @pytest.mark.parametrize(

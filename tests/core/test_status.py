@@ -16,8 +16,8 @@ from etcdleader.metrics import GuardedMetrics
 from etcdleader.model import LeaderStatus, LossReason
 
 INIT, ELECTED, OUSTED = LeaderStatus
-HOOKS = [each.name for each in fields(Reporter) if each.name.startswith("on_") and each.name != "on_resign_request"]
-"""The hooks of one campaign. A request to resign may come before and after it, and does nothing then."""
+HOOKS = [each.name for each in fields(Reporter) if each.name.startswith("on_")]
+"""The hooks of one campaign."""
 
 
 def unused(*_: object, **__: object) -> Any:

@@ -78,7 +78,6 @@ class BaseManager(ServingManager):
         self._campaign: Campaign | None = None
         self._scope: TermScope | None = None
         self._reporter = Reporter(self._identity, self._config, self._metrics, self._clock)
-        self._reporter.on_resign_request = self._request_resign
 
     def _reset_after_fork(self) -> None:
         process = process_id()
@@ -224,6 +223,7 @@ class BaseManager(ServingManager):
         cancelled = False
         try:
             async with anyio.create_task_group() as group:
+                self._reporter.on_resign_request = self._request_resign
                 self._reporter.on_error = lambda error: self._run_error_callbacks(group, campaign, error)
                 group.start_soon(ki_protected(self._contend_shielded), campaign)
                 try:

@@ -92,7 +92,7 @@ class Reporter(Waiters):
 
     def campaign_ends(self) -> None:
         """Record that the campaign has ended. Callbacks for errors are no longer called."""
-        self.on_error = _ignore
+        self.on_error = self.on_resign_request = _ignore
         self._health.campaign_ends()
         self._set_leader(known=None)
 
