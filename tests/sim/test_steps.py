@@ -6,7 +6,8 @@ import os
 import signal
 import threading
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 
 import anyio
 import anyio.from_thread
@@ -18,6 +19,7 @@ from etcdleader import (
     NoopLeaderManager,
     Term,
 )
+from etcdleader._managers.steps import TermStep
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.helpers.threads import group_of_threads, threads_have
@@ -126,6 +128,42 @@ async def test_an_exception_ends_the_step_too(etcd: FakeEtcd, clock: VirtualCloc
                 raise Boom
         await manager.resign()
         assert not term.is_valid()
+
+
+class Running:
+    """What a step needs of its term: the steps that run in it."""
+
+    term = None
+
+    def __init__(self) -> None:
+        self.steps: set[object] = set()
+
+    def begin_step(self, step: object) -> bool:
+        self.steps.add(step)
+        return True
+
+    def end_step(self, step: object) -> None:
+        self.steps.discard(step)
+
+
+@pytest.mark.parametrize("place", ["__enter__", "__exit__"])
+def test_a_step_that_is_interrupted_at_its_beginning_or_end_holds_nothing(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """By Ctrl-C, which Python raises between any two lines of the main thread."""
+
+    @contextmanager
+    def interrupted(scope: object) -> Iterator[None]:
+        if place == "__enter__":
+            raise KeyboardInterrupt
+        yield
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("etcdleader._managers.steps.on_behalf_of", interrupted)
+    running = Running()
+    with pytest.raises(KeyboardInterrupt), TermStep(lambda: running):  # type: ignore[arg-type, return-value]
+        assert running.steps
+    assert not running.steps
 
 
 async def test_a_step_serves_one_block_at_a_time(etcd: FakeEtcd, clock: VirtualClock) -> None:

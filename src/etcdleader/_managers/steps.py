@@ -29,13 +29,17 @@ class TermStep(Step):
     def __enter__(self) -> Term | None:
         if self._frame is not None:
             raise RuntimeError("this step has begun already: call manager.step() for each block")
-        scope = self._current_scope()
-        if scope is None or not scope.begin_step():
+        if (scope := self._current_scope()) is None:
             return None
-        self._scope = scope
-        self._process = process_id()
-        self._frame = on_behalf_of(scope)
-        self._frame.__enter__()
+        frame = on_behalf_of(scope)
+        try:
+            if not scope.begin_step(self):
+                return None
+            frame.__enter__()
+            self._scope, self._frame, self._process = scope, frame, process_id()
+        except BaseException:
+            scope.end_step(self)  # Ctrl-C: a step without an end would hold leadership
+            raise
         return scope.term
 
     def __exit__(
@@ -44,11 +48,13 @@ class TermStep(Step):
         frame, scope = self._frame, self._scope
         if frame is None or scope is None:
             return
-        self._frame = self._scope = None
-        frame.__exit__(None, None, None)
-        # A forked child has only a copy of the term, whose lock another thread of the parent may have held.
-        if self._process == process_id():
-            scope.end_step()
+        try:
+            self._frame = self._scope = None
+            frame.__exit__(None, None, None)
+        finally:
+            # A forked child has only a copy of the term, whose lock another thread of the parent may have held.
+            if self._process == process_id():
+                scope.end_step(self)
 
     async def __aenter__(self) -> Term | None:
         await anyio.lowlevel.checkpoint()

@@ -16,7 +16,7 @@ from .._lease.lease_deadline import loss_reason_at
 from .._runtime.events import Event, is_loop_thread
 from .._runtime.tasks import call_soon_on
 from ..model import LossReason, Term
-from .step_counter import StepCounter
+from .running_steps import RunningSteps
 
 _LONGEST_WAIT = 1.0
 """Seconds. A thread's timer may not count the time in which the machine was suspended, but the lease expires in it."""
@@ -79,7 +79,7 @@ class TermScope:
         self._on_close = on_close
         self._on_end_requested = on_end_requested
         self._requested: LossReason | None = None
-        self._steps = StepCounter()
+        self._steps = RunningSteps()
         self._loop = anyio.lowlevel.current_token()
         self._scopes: dict[anyio.CancelScope, None] = {}  # in the order of creation, which a set does not keep
         self._left = Event()
@@ -95,24 +95,26 @@ class TermScope:
         else:
             self._on_end_requested()
 
-    def begin_step(self) -> bool:
+    def begin_step(self, step: object) -> bool:
         """Begin a step, unless the term is over or its end was requested. Any thread may call this."""
-        if not self._steps.begin():
+        if not self._steps.begin(step):
             return False
         if self.term.is_valid():
             return True
-        self.end_step()
+        self.end_step(step)
         return False
 
-    def end_step(self) -> None:
-        """End a step. Any thread may call this."""
-        if self._steps.end():
+    def end_step(self, step: object) -> None:
+        """End a step, if it has begun. Any thread may call this."""
+        if self._steps.end(step):
             call_soon_on(self._loop, self._on_last_step)
 
     def _on_last_step(self) -> None:
-        if self._requested is not None:
-            self.close(self._requested)
-        self._left.set()
+        try:
+            if self._requested is not None:
+                self.close(self._requested)
+        finally:
+            self._left.set()
 
     def close(self, reason: LossReason) -> None:
         """End the term: mark it, then cancel its work.
@@ -233,7 +235,7 @@ class TermScope:
         shields. A program that cancels all tasks of its loop would release leadership while work still cleans up.
         """
         interruption: BaseException | None = None
-        while self._scopes or self._steps.running:
+        while self._scopes or self._steps:
             self._left = Event()
             try:
                 await self._left.wait()

@@ -101,9 +101,9 @@ _STEPS = (
     Bug(
         "a step begins after the request for the release",
         "one way out",
-        within="StepCounter.refuse",
-        pattern=r"self\._refuses = True",
-        replacement="pass",
+        within="RunningSteps.begin",
+        pattern=r"if self\._refuses:",
+        replacement="if False:",
         test="test_leadership_is_not_released_while_a_step_runs",
     ),
     Bug(
@@ -126,9 +126,17 @@ _STEPS = (
         "stop() in a step waits for the step",
         "one way out",
         within="TermStep.__enter__",
-        pattern=r"self\._frame\.__enter__\(\)",
+        pattern=r"frame\.__enter__\(\)",
         replacement="pass",
         test="test_inside_a_step_on_the_loop_they_request_and_return",
+    ),
+    Bug(
+        "a step that Ctrl-C interrupts at its beginning holds leadership",
+        "one way out",
+        within="TermStep.__enter__",
+        pattern=r"scope\.end_step\(self\)",
+        replacement="pass",
+        test="test_a_step_that_is_interrupted_at_its_beginning_or_end_holds_nothing",
     ),
     Bug(
         "a forked child ends its parent's step",
