@@ -18,7 +18,6 @@ from .._runtime.clock import Clock
 from .._runtime.events import Event
 from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
-from ..model import LossReason
 from ._election_above import find_election_above
 from ._ephemeral_key import EphemeralKey
 from ._reports import Reports
@@ -185,17 +184,17 @@ class Keeper:
         finally:
             self._old_leases |= await held.release()
             self._reports.released()
-        if held.session.loss_reason is LossReason.REGRESSED:
-            await self._wait_for_revision(connection)
-        elif taken is not None:
+        if isinstance(held.session.error, EtcdRegressedError):
+            raise held.session.error
+        if taken is not None:
             await self._wait_until_free(connection, taken)
         return lasted
 
     async def _wait_for_revision(self, connection: SharedConnection) -> None:
         """Wait until the revision of a restored etcd has passed the last known one.
 
-        Before that, no renewal is confirmed. Each put would be taken back at once, and each watcher of the key would see it
-        come and go.
+        Before that, no renewal is confirmed. Each put would be taken back at once, and watches of the key would show it come
+        and go.
         """
         backoff = Backoff(self._timing.retry, random.uniform)
         while True:
