@@ -61,6 +61,17 @@ async def test_an_update_without_an_answer_is_sent_again(
         assert registration.lease_id == lease, "it was never lost"
 
 
+@pytest.mark.parametrize("applied", [False, True])
+async def test_an_update_survives_a_connection_that_breaks(etcd: FakeEtcd, clock: VirtualClock, applied: bool) -> None:
+    """As that of a member which restarts: its calls fail at once."""
+    client = etcd.client()
+    async with enter(client, clock) as registration:
+        client.fail("txn", EtcdUnavailableError("the peer hung up"), applied=applied, times=2)
+        await registration.update("busy")
+        assert value_of(etcd) == "busy"
+        assert clock() < RETRY
+
+
 @pytest.mark.parametrize("deaf", [False, True], ids=["watched", "without events"])
 async def test_an_update_that_was_applied_without_an_answer_survives_a_move(
     etcd: FakeEtcd, clock: VirtualClock, deaf: bool

@@ -117,13 +117,23 @@ class Keeper:
                 raise
 
     async def _update(self, value: bytes, give_up_at: float) -> None:
+        backoff = Backoff(self._timing.retry, random.uniform)
         while not self._ended.is_set():
             changed, held = self._changed, self.held
+            left = give_up_at - anyio.current_time()
             if held is not None and held.is_put:
-                await held.update(value)
+                try:
+                    await held.update(value)
+                except EtcdUnavailableError as error:
+                    # A connection that has just broken fails at once. The same update is sent again on the next one.
+                    if anyio.current_time() + (pause := backoff.next()) >= give_up_at:
+                        raise
+                    self._reports.etcd_failed(error)
+                    await anyio.sleep(pause)
+                    continue
                 if held.is_put:
                     return
-            elif (left := give_up_at - anyio.current_time()) <= 0:
+            elif left <= 0:
                 raise EtcdUnavailableError(f"{self._name} is lost at the moment. It is put again, with the new value")
             else:
                 await changed.wait_for(left)
