@@ -131,7 +131,7 @@ async def test_an_exception_ends_the_step_too(etcd: FakeEtcd, clock: VirtualCloc
 
 
 class Running:
-    """What a step needs of its term: the steps that run in it."""
+    """Return what a step needs of its term: the steps that run in it."""
 
     term = None
 
