@@ -359,7 +359,7 @@ async def test_an_operators_put_that_changes_nothing_makes_the_leader_resign(
             assert successor.is_valid()
 
 
-async def test_an_operators_request_to_one_that_waits_changes_nothing(
+async def test_an_operators_request_to_a_waiting_candidate_lets_it_queue_again(
     make: Make, operator: Any, etcd_server: EtcdServer
 ) -> None:
     leader, waiting = make(), make()
@@ -371,8 +371,10 @@ async def test_an_operators_request_to_one_that_waits_changes_nothing(
                 record = await record_of(waiting)
                 await watching(2)
                 await ask_to_step_down(etcd_server, record.key)
+                again = await record_of(waiting, other_than=record.key)
+                assert again.token > record.token
                 assert leader.is_leader()
                 await leader.resign()
                 term = await waiting.wait_elected()
-                assert (term.key, term.token) == (record.key, record.token)
+                assert (term.key, term.token) == (again.key, again.token)
                 assert await waiting.extend(term) is term

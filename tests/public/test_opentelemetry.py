@@ -47,7 +47,11 @@ def managed(collected: Collected, election: str = "jobs") -> tuple[EtcdLeaderMan
 
 
 def a_term(election: str = "jobs") -> Term:
-    return NoopLeaderManager(election_key=election)._open_term().term
+
+    async def open_term() -> Term:
+        return NoopLeaderManager(election_key=election)._open_term().term
+
+    return anyio.run(open_term)
 
 
 def report_everything(recorder: Metrics, times: int = 1) -> None:

@@ -177,18 +177,21 @@ async def test_a_waiting_candidates_old_key_that_another_client_took_blocks_it_l
             await manager.wait_elected()
 
 
-async def test_a_waiting_candidate_ignores_a_request_to_step_down(etcd: FakeEtcd, clock: VirtualClock) -> None:
-    """It has no effect now, and none when the candidate leads."""
+async def test_a_waiting_candidate_queues_again_at_a_request_to_step_down(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """It has another key, behind all others. The request has no effect when the candidate leads."""
     async with queue_of(etcd, clock, 2) as queue:
         leader, manager = queue.managers
         kv = own(etcd, manager)
         assert kv is not None
         etcd.request_step_down(kv.key)
         await anyio.sleep(CONFIG.lease)
-        assert own(etcd, manager) is not None
+        again = own(etcd, manager)
+        assert again is not None
+        assert again.create_revision > kv.create_revision
+        assert leader.is_leader()
         await leader.stop()
         term = await manager.wait_elected()
-        assert term.token == kv.create_revision
+        assert term.token == again.create_revision
         await anyio.sleep(CONFIG.lease)
         assert term.is_valid()
 

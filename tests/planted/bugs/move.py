@@ -75,7 +75,7 @@ _MOVE = (
         "move",
         within="_move_if_outdated",
         pattern=r"self\.start_move\(.+\)",
-        replacement="self._lease.term = self._connection.raft_terms.latest",
+        replacement="self._lease.raft_term_at_grant = self._connection.raft_terms.latest",
         test="test_a_former_leader_of_etcd_that_wakes_up_ends_no_leadership",
     ),
     Bug(
