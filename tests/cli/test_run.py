@@ -156,7 +156,7 @@ def test_no_process_below_the_wrapper_has_the_password(tmp_path: Path) -> None:
 def test_the_command_line_overrides_the_settings(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     file.write_text('[sync.jobs]\nlease = "30s"\nid = "file"\nelection_key = "k"\n[etcd]\nendpoints = ["a:1"]\n')
-    line = Overrides({"id": "line", "renew": "2s", "margin": None}, ["b:2", "c:3"], enabled=True)
+    line = Overrides({"id": "line", "renew": "2s", "margin": None}, ["b:2", "c:3"], enabled_by_default=True)
     manager = make_manager(resolve_run(None, file, "sync.jobs", line))
     config = manager.config
     assert (manager.election_key, config.enabled, config.id, config.lease, config.renew) == ("k", True, "line", 30, 2)
@@ -167,7 +167,7 @@ def test_a_wrong_value_names_the_option_that_it_came_from(tmp_path: Path) -> Non
     file = tmp_path / "own.toml"
     file.write_text("[leader]\n")
     with pytest.raises(ConfigError, match=r"lease = 'long': .* \[from --lease\]") as wrong:
-        resolve_run("k", file, "leader", Overrides({"lease": "long"}, enabled=True))
+        resolve_run("k", file, "leader", Overrides({"lease": "long"}, enabled_by_default=True))
     assert "etcd" in str(wrong.value)  # nothing says where it is, and nobody guesses
 
 

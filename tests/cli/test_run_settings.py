@@ -22,7 +22,7 @@ from etcdleader.errors import ConfigError
 from tests.helpers.paths import ROOT
 from tests.helpers.run_command import run
 
-TYPED_RUN = Overrides(enabled=True)
+TYPED_RUN = Overrides(enabled_by_default=True)
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
@@ -33,7 +33,7 @@ def test_a_section_that_was_named_must_exist(section: str, tmp_path: Path) -> No
     file = tmp_path / "own.toml"
     file.write_text('[leader]\nenabled = false\n[etcd]\nendpoints = ["a:1"]\n')
     with pytest.raises(ConfigError, match="section"):
-        resolve_run("k", file, section, Overrides({"lease": "30s"}, enabled=True))
+        resolve_run("k", file, section, Overrides({"lease": "30s"}, enabled_by_default=True))
 
 
 @pytest.mark.parametrize("words", [["--section", "leeder"], ["--section", ""], ["--section=leeder", "--lease=30s"]])

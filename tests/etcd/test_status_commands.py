@@ -61,7 +61,7 @@ async def test_status_shows_the_leader_its_token_and_lease_and_the_queue_in_orde
         assert (candidate["key"], int(candidate["lease_id"], 16)) == (record.key, record.lease_id)
         assert candidate["lease_ttl"] == 30
         assert 0 < candidate["lease_left"] <= 30
-        assert candidate["oddities"] == []
+        assert candidate["anomalies"] == []
     assert shown.returncode == 0
     lines = [line for line in shown.stdout.splitlines() if "candidate#" in line]
     assert f"{expected[0].identity} leads with token {expected[0].token}, 2 waiting" in lines[0]
@@ -83,7 +83,7 @@ async def test_status_flags_each_kind_of_key_that_does_not_belong(stage: Stage, 
     shown = (await stage.run("status", stage.election)).stdout
     lease.revoke()
     operator.delete(f"{stage.election}/stray")
-    flagged = {candidate["identity"]: " ".join(candidate["oddities"]) for candidate in queue["candidates"]}
+    flagged = {candidate["identity"]: " ".join(candidate["anomalies"]) for candidate in queue["candidates"]}
     assert "has no lease" in flagged["no lease"]
     assert "is not named after its lease" in flagged["foreign"]
     assert f"'{stage.election}/nested'" in flagged["nested"]

@@ -67,7 +67,7 @@ def test_a_command_does_not_pass_over_the_table_of_an_environment() -> None:
     """It needs no table of its own, and would lead by the defaults."""
     write(settings="[production.leader]\nenabled = false\n[etcd]\nendpoints = ['a:1']\n")
     with pytest.raises(ConfigError, match=r"did you mean \[production.leader\]"):
-        resolve_run("jobs", None, None, Overrides(enabled=True))
+        resolve_run("jobs", None, None, Overrides(enabled_by_default=True))
 
 
 def test_a_section_may_lie_in_an_environment_that_is_named() -> None:

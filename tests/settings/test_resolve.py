@@ -18,7 +18,7 @@ from tests.settings.reading import write
 
 READERS: dict[str, Callable[[], object]] = {
     "factory": lambda: must("jobs"),
-    "run": lambda: resolve_run("jobs", None, None, Overrides(enabled=True)),
+    "run": lambda: resolve_run("jobs", None, None, Overrides(enabled_by_default=True)),
     "check-config, doctor": lambda: read_all(None, "leader"),
     "status, observe, step-down": lambda: etcd_config(None, None),
 }
@@ -40,7 +40,9 @@ def test_each_file_is_read_once(read: Callable[[], object], monkeypatch: pytest.
         pytest.param(lambda: read_all(None, "leader", ["bad"]).problems, id="check-config, doctor"),
         pytest.param(lambda: refused(lambda: etcd_config(None, ["bad"])), id="status"),
         pytest.param(
-            lambda: refused(lambda: resolve_run("jobs", None, None, Overrides(endpoints=["bad"], enabled=True))),
+            lambda: refused(
+                lambda: resolve_run("jobs", None, None, Overrides(endpoints=["bad"], enabled_by_default=True))
+            ),
             id="run",
         ),
     ],
@@ -75,7 +77,7 @@ def test_where_election_is_off_only_the_operators_commands_look_at_etcd() -> Non
     """A program does not use it. An operator may want to know all the same."""
     write(settings="[leader]\nenabled = false\n[etcd]\nendpoints = ['wrong']\n")
     must("jobs")
-    resolve_run("jobs", None, None, Overrides(enabled=True))
+    resolve_run("jobs", None, None, Overrides(enabled_by_default=True))
     for problems in (read_all(None, "leader").problems, refused(lambda: etcd_config(None, None))):
         (problem,) = problems
         assert problem.startswith("etcd.endpoints = 'wrong'")

@@ -105,7 +105,7 @@ def candidate_json(candidate: Candidate) -> dict[str, Any]:
         "lease_id": f"{candidate.lease_id:x}" if candidate.lease_id else None,
         "lease_ttl": candidate.lease_ttl,
         "lease_left": candidate.lease_left,
-        "oddities": list(candidate.anomalies),
+        "anomalies": list(candidate.anomalies),
     }
 
 

@@ -45,12 +45,12 @@ class Overrides:
     Attributes:
         leader: Settings of the election.
         endpoints: The endpoints of etcd.
-        enabled: Election is on, unless a setting switches it off.
+        enabled_by_default: Election is on, unless a setting switches it off.
     """
 
     leader: Mapping[str, object] = field(default_factory=dict)
     endpoints: Sequence[str] | None = None
-    enabled: bool = False
+    enabled_by_default: bool = False
 
 
 class Settings:
@@ -152,7 +152,7 @@ class Settings:
                 lay(self.leader.tables({setting: value}), option_of(setting), self._tree)
         if overrides.endpoints:
             lay(self.etcd.tables({"endpoints": overrides.endpoints}), "--endpoint", self._tree)
-        if overrides.enabled:
+        if overrides.enabled_by_default:
             lay(self.leader.tables({"enabled": True}), "the command", self._tree, over=False)
         for section in (self.leader, self.etcd):
             section.take(self._tree)

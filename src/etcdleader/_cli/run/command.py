@@ -222,7 +222,7 @@ def run(
     from .settings import make_manager, resolve_run, seconds_to_end
 
     with exit_on_error(_log_error):
-        read = resolve_run(election, settings, section, Overrides(given, endpoint, enabled=True))
+        read = resolve_run(election, settings, section, Overrides(given, endpoint, enabled_by_default=True))
         manager = make_manager(read)
         facts.update(election=manager.election_key, identity=manager.identity)
         plan = Plan(
