@@ -25,8 +25,9 @@ gc.set_threshold(20_000, 20, 20)
 
 
 LONG_FILES = (
+    "test_planted_bugs.py", "test_planted_bugs_in_leases.py",
     "test_random_schedules.py", "test_auth.py", "test_tls.py", "test_many_schedules.py", "test_signals.py", "test_run_faults.py",
-    "test_stopped_processes.py", "test_outages.py", "test_members.py", "test_planted_bugs.py",
+    "test_stopped_processes.py", "test_outages.py", "test_members.py",
     "test_death.py", "test_hand_over.py", "test_upgrades.py",
     "test_doctor.py", "test_status_commands.py", "test_commands.py", "test_rounds.py", "test_many.py", "test_short_slice.py",
     "test_demo.py", "test_step_down.py", "test_etcd_server.py", "test_many_elections.py", "test_cancellation.py",
