@@ -251,7 +251,9 @@ def test_a_wait_of_nothing_leads_where_no_candidate_does(etcd_server: EtcdServer
     """The first answer decides, and it takes a round trip."""
     words = ("sh", "-c", "echo ran; exit 3")
     with wrapped(
-        *("a", etcd_server.endpoints[0], election_key, *words), options=(*LONG, "--wait=0s"), stdout=subprocess.PIPE
+        *("a", etcd_server.endpoints[0], election_key, *words),
+        options=("--lease=2m", "--renew=5s", "--retry=30s", "--wait=0s"),  # the response may take long
+        stdout=subprocess.PIPE,
     ) as a:
         assert a.process.wait(timeout=60) == 3
         assert output(a) == "ran"
