@@ -43,7 +43,15 @@ BEFORE = """
 def start(script: str, etcd: EtcdServer, election: str) -> subprocess.Popen[str]:
     source = textwrap.dedent(BEFORE) + textwrap.dedent(script)
     # Python 3.12 and later warn of a fork in a process with several threads, even if the child touches none of them.
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", source, etcd.endpoints[0], election]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore:This process:DeprecationWarning",
+        "-c",
+        source,
+        etcd.endpoints[0],
+        election,
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

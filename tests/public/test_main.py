@@ -189,7 +189,7 @@ PROGRAM = """
 def start(name: str, backend: str) -> subprocess.Popen[str]:
     # Python 3.12 and later warn of a fork in a process with several threads, even if the child touches none of them.
     return subprocess.Popen(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(PROGRAM), name, backend],
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", textwrap.dedent(PROGRAM), name, backend],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

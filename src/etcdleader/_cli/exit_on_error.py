@@ -11,15 +11,8 @@ from typing import NoReturn
 
 import typer
 
+from .. import errors
 from .._values.exit_codes import ExitCode
-from ..errors import (
-    ConfigError,
-    EtcdLeaderError,
-    EtcdRefusedError,
-    EtcdRegressedError,
-    EtcdUnavailableError,
-    HandOverError,
-)
 from .output import clean
 
 
@@ -42,17 +35,17 @@ def exit_on_error(say: Callable[[str], None] = _to_stderr) -> Iterator[None]:
     try:
         yield
         sys.stdout.flush()
-    except ConfigError as error:
+    except errors.ConfigError as error:
         end(ExitCode.CONFIG, f"The settings are wrong: {error}")
-    except EtcdRefusedError as error:
+    except errors.EtcdRefusedError as error:
         end(ExitCode.REFUSED, f"etcd refused: {error}")
-    except EtcdUnavailableError as error:
+    except errors.EtcdUnavailableError as error:
         end(ExitCode.UNAVAILABLE, f"etcd does not respond: {error}")
-    except EtcdRegressedError as error:
+    except errors.EtcdRegressedError as error:
         end(ExitCode.REGRESSED, str(error))
-    except HandOverError as error:
+    except errors.HandOverError as error:
         end(ExitCode.NOT_YET if error.ahead else ExitCode.NO, str(error))
-    except EtcdLeaderError as error:
+    except errors.EtcdLeaderError as error:
         end(ExitCode.NO, str(error))
     except OSError as error:
         # The interpreter flushes stdout at exit. Buffered output must not fail again there.

@@ -117,3 +117,15 @@ class WatchedRange:
         if self._failed and self._listener is not None:
             self._failed = False
             self._listener.watch_recovered(self)
+
+
+def may_miss_events(message: WatchMessage, known_revision: int) -> bool:
+    """Return whether a read must follow this message, because the watch may have missed events.
+
+    Args:
+        message: A message of the watch.
+        known_revision: The revision of the last read.
+    """
+    if isinstance(message, WatchCreated):
+        return message.resumed or message.revision > known_revision
+    return isinstance(message, WatchCanceled)

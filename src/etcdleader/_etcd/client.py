@@ -119,23 +119,23 @@ class EtcdClient:
     def __init__(
         self,
         dial: Callable[[int], Endpoint],
-        balancer: EndpointSelector | None,
-        login: Authenticator,
+        selector: EndpointSelector | None,
+        authenticator: Authenticator,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open no connection yet.
 
         Args:
-            dial: Returns the endpoint with a given number, without sending anything. The balancer increments the number.
-            balancer: Decides when to leave an endpoint. None: there is one endpoint, which the client never leaves.
-            login: Provides the token for the calls.
-            clock: The balancer's monotonic clock. The event loop's clock is not available in the callbacks of a stream.
+            dial: Returns the endpoint with a given number, without sending anything. The selector increments the number.
+            selector: Decides when to leave an endpoint. None: there is one endpoint, which the client never leaves.
+            authenticator: Provides the token for the calls.
+            clock: The selector's monotonic clock. The event loop's clock is not available in the callbacks of a stream.
         """
         self._dial = dial
-        self._selector = balancer
-        self._authenticator = login
-        login.on_header = self._logged_in
+        self._selector = selector
+        self._authenticator = authenticator
+        authenticator.on_header = self._logged_in
         self._clock = clock
         self._cluster_id: int | None = None
         self._endpoint: Endpoint | None = None

@@ -54,9 +54,9 @@ class VersionMonitor:
     def learned(self, endpoint: int, version: str) -> None:
         """Record the version of the member that was in use as ``endpoint``."""
         if survives_cancelled_reads(version):
-            self._survives(endpoint)
+            self._record_safe(endpoint)
 
-    def _survives(self, endpoint: int) -> None:
+    def _record_safe(self, endpoint: int) -> None:
         if endpoint == self._endpoint():
             self._safe = endpoint
 
@@ -90,7 +90,7 @@ class VersionMonitor:
                         if type(error) is EtcdRefusedError and "etcdserver:" in str(error):
                             # Only 3.4.42, 3.5.28, 3.6.0 and later check permissions here, and all of these are safe.
                             asked = endpoint
-                            self._survives(endpoint)
+                            self._record_safe(endpoint)
                     except Exception:  # noqa: BLE001, S110 - a missing version costs little, whatever the error
                         pass
 

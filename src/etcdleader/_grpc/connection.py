@@ -328,8 +328,8 @@ class Connection:
         self._ping_unanswered = False
         frames, room = self._codec, self._codec.max_concurrent_streams
         try:
-            for happening in frames.receive_data(data):
-                self._on_event(happening)
+            for event in frames.receive_data(data):
+                self._on_event(event)
             if room != frames.max_concurrent_streams:
                 self._limit_calls()
             if frames.has_output and self._transport is not None:
@@ -340,31 +340,31 @@ class Connection:
             self._fail(Status("INTERNAL", repr(error)))
         return frames.has_more
 
-    def _on_event(self, happening: H2Event) -> None:
-        if isinstance(happening, ConnectionTerminated):
-            self._on_connection_terminated(happening)
+    def _on_event(self, event: H2Event) -> None:
+        if isinstance(event, ConnectionTerminated):
+            self._on_connection_terminated(event)
             return
-        stream_id = happening.stream_id
+        stream_id = event.stream_id
         if (exchange := self._exchanges.get(stream_id)) is None:
             return
-        if isinstance(happening, DataReceived):
-            if happening.data:
+        if isinstance(event, DataReceived):
+            if event.data:
                 self._on_received()
-                self._on_data(stream_id, exchange, happening.data)
-        elif isinstance(happening, HeadersReceived):
-            if happening.stream_ended:
-                exchange.trailers = happening.headers
-            elif (wrong := exchange.receive_headers(happening.headers)) is not None:
+                self._on_data(stream_id, exchange, event.data)
+        elif isinstance(event, HeadersReceived):
+            if event.stream_ended:
+                exchange.trailers = event.headers
+            elif (wrong := exchange.receive_headers(event.headers)) is not None:
                 self._end_stream(stream_id, exchange, wrong)
         else:
-            unprocessed = happening.unprocessed and not exchange.headers  # a response that began was processed
+            unprocessed = event.unprocessed and not exchange.headers  # a response that began was processed
             self._end_stream(
                 stream_id,
                 exchange,
-                Status("UNAVAILABLE", f"reset by the peer: code {happening.error_code}", unprocessed),
+                Status("UNAVAILABLE", f"reset by the peer: code {event.error_code}", unprocessed),
             )
             return
-        if happening.stream_ended and self._exchanges.get(stream_id) is exchange:
+        if event.stream_ended and self._exchanges.get(stream_id) is exchange:
             how = status_of(exchange.headers, exchange.trailers)
             if exchange.is_call:
                 # A peer may refuse a request before all of it was sent. Then the rest is not sent.
@@ -374,12 +374,12 @@ class Connection:
             else:
                 self._end_stream(stream_id, exchange, how)
 
-    def _on_connection_terminated(self, happening: ConnectionTerminated) -> None:
-        if happening.error_code == _ENHANCE_YOUR_CALM and happening.debug_data == "too_many_pings":
+    def _on_connection_terminated(self, event: ConnectionTerminated) -> None:
+        if event.error_code == _ENHANCE_YOUR_CALM and event.debug_data == "too_many_pings":
             self._on_too_many_pings()
-        why = f"the peer is going away: {happening.debug_data or f'code {happening.error_code}'}"
-        status = Status("UNAVAILABLE", why, graceful=happening.error_code == _NO_ERROR)
-        self._start_draining(happening.last_stream_id, status)
+        why = f"the peer is going away: {event.debug_data or f'code {event.error_code}'}"
+        status = Status("UNAVAILABLE", why, graceful=event.error_code == _NO_ERROR)
+        self._start_draining(event.last_stream_id, status)
 
     def _on_data(self, stream_id: int, exchange: Exchange, data: bytes) -> None:
         decoder = exchange.decoder

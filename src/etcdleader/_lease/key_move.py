@@ -16,29 +16,21 @@ from typing import Protocol
 
 import anyio
 
-from .._etcd.api import Compare, Put, Range, RangeResult, Result, Txn, TxnResult
+from .._etcd.api import Compare, Put, Range, Result, Txn, TxnResult
 from .._runtime.events import Event
 from ..errors import EtcdLeaderError, EtcdRegressedError
 from ..model import LossReason
 from .backoff import Backoff
-from .key_owner import KeyOwner
+from .key_owner import KeySession, read_own_key
 from .lease import Lease
-from .lease_deadline import LeaseDeadline, Timing
-from .leased_key import LeasedKey
+from .lease_deadline import LeaseDeadline
 from .shared_connection import SharedConnection
 
 
-class MovingSession(Protocol):
+class MovingSession(KeySession, Protocol):
     """The part of a session that a move uses."""
 
-    own: LeasedKey
     trusted_deadline: LeaseDeadline
-    timing: Timing
-    owner: KeyOwner
-    loss_reason: LossReason | None
-
-    def invalidate(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
-        """End the session for this reason."""
 
     async def request_grant(self, lease: Lease) -> bool:
         """Request a grant of this lease once. Return whether etcd has granted it."""
@@ -135,13 +127,9 @@ class KeyMove:
         if result.succeeded:
             self.succeeded(result.header.revision, result.results[1:])
             return
-        found = result.results[0]
-        assert isinstance(found, RangeResult)
-        kv = found.kvs[0] if found.kvs else None
-        if kv is None or not session.own.matches(kv, session.owner.mod_revision):
-            session.invalidate(LossReason.DELETED)
+        kv = read_own_key(session, result)
+        if kv is None:
             return
-        session.owner.on_key_read(kv)
         if kv.lease == session.own.moving_to:
             self.succeeded(kv.mod_revision)
         else:

@@ -1,12 +1,18 @@
-"""The protocol between a session and the owner of its key."""
+"""The protocols between a session, the owner of its key, and the operations on that key; a step that these share."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from .._etcd.api import RangeResult
+from ..errors import EtcdLeaderError
+from ..model import LossReason
+from .lease_deadline import Timing
+from .leased_key import LeasedKey
+
 if TYPE_CHECKING:
-    from .._etcd.api import KeyValue, Range, Result
+    from .._etcd.api import KeyValue, Range, Result, TxnResult
 
 
 class KeyOwner(Protocol):
@@ -35,3 +41,27 @@ class KeyOwner(Protocol):
 
     def on_predecessor_absent(self) -> None:
         """Record that the key which each renewal also reads no longer exists."""
+
+
+class KeySession(Protocol):
+    """The part of a session that each operation on its key uses."""
+
+    own: LeasedKey
+    timing: Timing
+    owner: KeyOwner
+    loss_reason: LossReason | None
+
+    def invalidate(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
+        """End the session for this reason."""
+
+
+def read_own_key(session: KeySession, refused: TxnResult) -> KeyValue | None:
+    """Return the session's key as the read of a refused Txn shows it. If it is not the session's any more, end the session."""
+    found = refused.results[0]
+    assert isinstance(found, RangeResult)
+    kv = found.kvs[0] if found.kvs else None
+    if kv is None or not session.own.matches(kv, session.owner.mod_revision):
+        session.invalidate(LossReason.DELETED)
+        return None
+    session.owner.on_key_read(kv)
+    return kv

@@ -11,25 +11,15 @@ from typing import Protocol
 
 import anyio
 
-from .._etcd.api import Compare, LeaseNotFoundError, Put, Range, RangeResult, TxnResult
-from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
+from .._etcd.api import Compare, LeaseNotFoundError, Put, Range, TxnResult
+from ..errors import EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from ..model import LossReason
-from .key_owner import KeyOwner
-from .lease_deadline import Timing
-from .leased_key import LeasedKey
+from .key_owner import KeySession, read_own_key
 from .shared_connection import SharedConnection
 
 
-class UpdatedSession(Protocol):
+class UpdatedSession(KeySession, Protocol):
     """The part of a session that an update uses."""
-
-    own: LeasedKey
-    timing: Timing
-    owner: KeyOwner
-    loss_reason: LossReason | None
-
-    def invalidate(self, reason: LossReason, error: EtcdLeaderError | None = None) -> None:
-        """End the session for this reason."""
 
     async def settled_lease(self, timeout: float) -> int:
         """Return the lease that the key is on, after the move that is in progress."""
@@ -100,13 +90,7 @@ def _on_response(session: UpdatedSession, result: TxnResult) -> None:
             session.own = session.own.updated()
             session.owner.on_key_updated(result.header.revision)
         return
-    found = result.results[0]
-    assert isinstance(found, RangeResult)
-    kv = found.kvs[0] if found.kvs else None
-    if kv is None or not session.own.matches(kv, session.owner.mod_revision):
-        session.invalidate(LossReason.DELETED)
-        return
-    session.owner.on_key_read(kv)
-    if kv.value != session.own.new_value:
+    kv = read_own_key(session, result)
+    if kv is not None and kv.value != session.own.new_value:
         # The mod_revision has changed, so etcd can apply no copy of the Txn any more.
         session.own = session.own.updating(None)

@@ -40,6 +40,9 @@ MAX_KEYS_PER_READ = 128
 _ATTEMPTS = 2
 """Attempts in one round. After the last one, each lease waits for its own back-off."""
 
+KeysRead = Sequence[KeyValue | None]
+"""The keys of one lease as a read showed them, in the order of the request; None for a key that does not exist."""
+
 
 class RenewalConnection(Txns, Protocol):
     """The part of a connection that a round of renewals uses."""
@@ -102,13 +105,7 @@ class Renewable(Protocol):
         ...
 
     def on_response(
-        self,
-        sent_at: float,
-        answer: KeepAlive,
-        read: Sequence[KeyValue | None],
-        *,
-        read_raft_term: int,
-        known_raft_term: int,
+        self, sent_at: float, answer: KeepAlive, read: KeysRead, *, read_raft_term: int, known_raft_term: int
     ) -> bool:
         """Process the responses to a keep-alive and to the read after it. Return False if the lease must be renewed again.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from .._etcd.api import KeepAlive, KeyValue, Result
+from .._etcd.api import KeepAlive, Result
 from .._runtime.clock import Clock
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from ..model import LossReason
@@ -23,6 +23,7 @@ from .lease import Lease, revoke
 from .lease_deadline import LeaseDeadline, RenewalResult, Timing, check_renewal, describe_unconfirmed, loss_reason_at
 from .lease_listener import LeaseListener
 from .leased_key import LeasedKey
+from .renewal_round import KeysRead
 from .renewal_schedule import RenewalSchedule
 from .shared_connection import SharedConnection
 
@@ -262,13 +263,7 @@ class Session:
         return (self.own.key,) if self._also_read is None else (self.own.key, self._also_read)
 
     def on_response(
-        self,
-        sent_at: float,
-        answer: KeepAlive,
-        read: Sequence[KeyValue | None],
-        *,
-        read_raft_term: int,
-        known_raft_term: int,
+        self, sent_at: float, answer: KeepAlive, read: KeysRead, *, read_raft_term: int, known_raft_term: int
     ) -> bool:
         """Process the responses to a keep-alive and to the read after it. Return False if the lease must be renewed again."""
         kv = read[0]

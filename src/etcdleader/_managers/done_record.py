@@ -13,15 +13,13 @@ from typing import TypeVar
 
 import anyio
 
-from .._election.watched_range import WatchedRange
+from .._election.watched_range import WatchedRange, may_miss_events
 from .._etcd.api import (
     Compare,
     DeleteRange,
     KeyValue,
     Range,
     RangeResult,
-    WatchCanceled,
-    WatchCreated,
     WatchEvents,
     WatchMessage,
 )
@@ -126,11 +124,8 @@ class DoneRecord:
         return True
 
     def _received(self, message: WatchMessage) -> None:
-        if isinstance(message, WatchCreated):
-            self._stale |= message.resumed or message.revision > self._known_revision
-        elif isinstance(message, WatchCanceled):
-            self._stale = True
-        elif isinstance(message, WatchEvents):
+        self._stale |= may_miss_events(message, self._known_revision)
+        if isinstance(message, WatchEvents):
             for event in message.events:
                 if event.type == "put":
                     self._on_record(event.kv)

@@ -15,9 +15,9 @@ from .._runtime.events import is_loop_thread
 from .._runtime.fork import process_id
 from .._runtime.signals import woken_by_signals
 from .._runtime.tasks import loop_scheduler
+from .._values.exit_codes import ExitCode
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_EXIT_OF_SIGNAL = 128
 """A process that a signal has ended exits with this, plus the signal's number: the convention of shells."""
 
 
@@ -49,7 +49,7 @@ def run_main(run: Callable[[], Awaitable[Any]], request_stop: Callable[[], None]
 
         result = anyio.run(program, backend=backend)
     if signals.received is not None:
-        raise SystemExit(_EXIT_OF_SIGNAL + signals.received)
+        raise SystemExit(ExitCode.SIGNAL + signals.received)
     return result
 
 
@@ -93,7 +93,7 @@ class _Signals:
             signal.signal(number, self._previous[number])
             os.kill(os.getpid(), number)
         elif self.received is not None:
-            os._exit(_EXIT_OF_SIGNAL + number)
+            os._exit(ExitCode.SIGNAL + number)
         else:
             self.received = number
             if self._request is not None:

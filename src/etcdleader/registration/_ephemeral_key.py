@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import anyio
 
-from .._election.watched_range import WatchedRange
+from .._election.watched_range import WatchedRange, may_miss_events
 from .._etcd.api import (
     Compare,
     KeyValue,
@@ -17,8 +17,6 @@ from .._etcd.api import (
     Range,
     RangeResult,
     Result,
-    WatchCanceled,
-    WatchCreated,
     WatchEvents,
     WatchMessage,
 )
@@ -159,11 +157,8 @@ class EphemeralKey:
         return True
 
     def _received(self, message: WatchMessage) -> None:
-        if isinstance(message, WatchCreated):
-            self._stale |= message.resumed or message.revision > self._known_revision
-        elif isinstance(message, WatchCanceled):
-            self._stale = True
-        elif isinstance(message, WatchEvents):
+        self._stale |= may_miss_events(message, self._known_revision)
+        if isinstance(message, WatchEvents):
             for event in message.events:
                 if event.kv.mod_revision > self._mod_revision:
                     self._show(event.kv if event.type == "put" else None)

@@ -52,8 +52,8 @@ BUGS = (
     Bug(
         "a record from before the watch is not seen",
         "once",
-        within="DoneRecord._received",
-        pattern=r" or message\.revision > self\._known_revision",
+        within="may_miss_events",
+        pattern=r" or message\.revision > known_revision",
         replacement="",
         test="test_a_record_from_before_the_watch_was_created_is_noticed",
     ),
