@@ -167,7 +167,7 @@ ENDS = {
         blocking.wait_elected(60)
     """,
     "two managers": """
-        another = BlockingLeaderManager(EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election + "/another"))
+        another = BlockingLeaderManager(EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election + "-another"))
         blocking.__enter__()
         another.__enter__()
         blocking.wait_elected(60)
