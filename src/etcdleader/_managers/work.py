@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any
 
 from .._runtime.threads import run_joined
@@ -24,6 +25,8 @@ def check_callable(what: str, function: object, *arguments: str) -> None:
     Raises:
         TypeError: It is not callable, refuses these arguments, or is a generator function.
     """
+    if _takes(function, len(arguments)):
+        return
     call = f"function({', '.join(arguments)})"
     if inspect.iscoroutine(function):
         name = function.__name__
@@ -45,6 +48,23 @@ def check_callable(what: str, function: object, *arguments: str) -> None:
         taken = [one.replace(annotation=one.empty) for one in signature.parameters.values()]
         takes = signature.replace(parameters=taken, return_annotation=signature.empty)
         raise TypeError(f"{what}() will call {call}, but {_name(function)} takes {takes}: {error}") from None
+
+
+def _takes(function: object, count: int) -> bool:
+    """Return True if this is a Python function or method that takes ``count`` positional arguments, and is no generator.
+
+    It decides the usual case in a fraction of the time that ``inspect.signature`` takes. False decides nothing.
+    """
+    bound = isinstance(function, MethodType)
+    inner = function.__func__ if isinstance(function, MethodType) else function
+    if not isinstance(inner, FunctionType) or inner.__code__.co_kwonlyargcount:
+        return False
+    code = inner.__code__
+    most = code.co_argcount - bound
+    least = most - len(inner.__defaults__ or ())
+    takes_more = bool(code.co_flags & inspect.CO_VARARGS)
+    is_generator = code.co_flags & (inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR)
+    return not is_generator and least <= count and (count <= most or takes_more)
 
 
 _GENERATORS: tuple[Callable[[object], bool], ...] = (inspect.isgeneratorfunction, inspect.isasyncgenfunction)
