@@ -121,7 +121,7 @@ FORKS = {
         def follow():
             assert not blocking.is_leader()
             assert blocking.term is None
-            assert blocking.leader().token == term.token  # on a loop of its own
+            assert blocking.leader().token == term.token  # the child has its own event loop
             blocking.__exit__(None, None, None)  # of the parent's block
             assert blocking.leader().token == term.token
             with BlockingLeaderManager(manager) as mine:
@@ -200,7 +200,7 @@ INTERRUPTED = {
     "a wait for a term": """
         with blocking:
             print("leads", flush=True)
-            BlockingLeaderManager(EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, "nobody")).wait_elected()
+            BlockingLeaderManager(EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, "without-a-campaign")).wait_elected()
     """,
     "a sleep of the main thread": """
         with blocking:
@@ -229,4 +229,23 @@ def test_ctrl_c_releases_leadership_and_ends_the_process(
     status, errors = finish(process)
     assert status == -signal.SIGINT
     assert errors.endswith("KeyboardInterrupt\n")
+    assert keys(operator, election_key) == []
+
+
+def test_interrupted_work_is_not_recorded_as_done(etcd_server: EtcdServer, election_key: str, operator: Any) -> None:
+    script = """
+        def interrupted(term):
+            raise KeyboardInterrupt
+
+        try:
+            blocking.run_once("v42", interrupted)
+        except KeyboardInterrupt:
+            assert blocking.run_once("v42", lambda term: None)
+            assert not blocking.run_once("v42", lambda term: None)
+        else:
+            raise AssertionError("not interrupted")
+    """
+    status, errors = finish(start(script, etcd_server, election_key))
+    assert status == 0, errors
+    assert "the work was interrupted before its end" in errors
     assert keys(operator, election_key) == []

@@ -15,6 +15,7 @@ import anyio
 from .._runtime.background_loop import background_loop, refuse_event_loop, wait_for
 from .._runtime.fork import process_id
 from .._runtime.tasks import loop_scheduler
+from ..errors import EtcdLeaderError
 from ..model import Term
 from .reentrancy import on_same_behalf
 
@@ -27,7 +28,8 @@ class WorkCall:
     def __init__(self, term: Term) -> None:
         self.ended = anyio.Event()
         self.result: Any = None
-        self.error: Exception | None = None
+        self.error: Exception | None = EtcdLeaderError("the work was interrupted before its end, for example by Ctrl-C")
+        """None once the work has returned. Work that was skipped or interrupted must not count as done."""
         self._term = term
         self._context = contextvars.copy_context()
         self._call_soon = loop_scheduler()
@@ -41,6 +43,7 @@ class WorkCall:
         try:
             with on_same_behalf(self._context):
                 self.result = work(self._term)
+            self.error = None
         except Exception as error:  # noqa: BLE001 - it is raised in the campaign, and by that in the caller
             self.error = error
         except BaseException as interruption:  # noqa: BLE001 - raised by the caller, once leadership was released

@@ -209,6 +209,14 @@ _BLOCKING = (
         test="test_stop_from_another_thread_waits_for_the_work",
     ),
     Bug(
+        "work of a thread that Ctrl-C interrupts counts as done",
+        "once",
+        within="WorkCall.__init__",
+        pattern=r"= EtcdLeaderError\(.+\)",
+        replacement="= None",
+        test="test_interrupted_work_is_not_recorded_as_done",
+    ),
+    Bug(
         "a forked child frees the loop of its parent",
         "fork",
         within="BackgroundLoop.forked",
