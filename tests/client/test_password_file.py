@@ -23,7 +23,7 @@ SECRET = "hunter2"
 
 
 class Member:
-    """It logs everybody in, and keeps the passwords."""
+    """A server that accepts each login, and keeps the passwords."""
 
     name = "member:1"
     last_received_at = -math.inf

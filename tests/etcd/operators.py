@@ -21,7 +21,7 @@ SHORT_LIVED = ["--auth-token-ttl=1"] if supports(find_etcd(), "--auth-token-ttl"
 
 
 class Operator:
-    """Somebody with etcdctl and, once there are users, root's password; and one who knows the managers' connection."""
+    """An operator with etcdctl, with root's password once etcd has users, and with access to the managers' connection."""
 
     def __init__(self, server: EtcdServer, election_key: str) -> None:
         self.server = server

@@ -89,7 +89,7 @@ async def test_step_down_to_a_candidate_that_cannot_be_next_asks_nobody(stage: S
             for to, code, told in (
                 (third.identity, 75, "'go' cannot make way"),
                 (first.identity, 1, "leads"),
-                ("nobody", 1, "no candidate"),
+                ("no-such-candidate", 1, "no candidate"),
             ):
                 done = await stage.run("step-down", stage.election, "--to", to)
                 assert (done.returncode, done.stdout) == (code, "")

@@ -77,7 +77,7 @@ def test_foreign_candidates_ignore_a_request_to_step_down_and_so_do_those_behind
 def test_a_foreign_candidate_may_be_the_successor_but_does_not_make_way(
     library: Find, queues: QueueReader, election: str, ours: str, foreign: str
 ) -> None:
-    """Ours make way for it. What stands behind it cannot be the successor, and nobody was asked."""
+    """Our candidates queue again behind it. A candidate behind it cannot be the successor, and no candidate receives a request."""
     program = library(ours)
     assert isinstance(program, ProgramLibrary)
     leader = join(queues, election, program)

@@ -1,4 +1,4 @@
-"""What OpenTelemetry's SDK collects: names, units, attributes, and that nothing of it needs the event loop."""
+"""The metrics that OpenTelemetry's SDK collects: names, units and attributes. Collecting needs no event loop."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ async def test_a_collection_needs_no_event_loop(anyio_backend: str) -> None:
 async def test_a_thread_may_collect_while_managers_come_lead_and_go(
     anyio_backend: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The SDK collects in a thread of its own, at any moment."""
+    """The SDK's reader thread collects at any moment."""
     collected = Collected()
     done = threading.Event()
     sums: list[float] = []

@@ -21,7 +21,7 @@ def test_the_sample_has_every_setting_with_its_default() -> None:
 
 
 def test_what_is_a_comment_in_the_sample_is_a_setting_too() -> None:
-    """Whoever takes the # away must get what it says."""
+    """A setting without its # must have the documented effect."""
     lines = (ROOT / "config/settings.toml").read_text(encoding="utf-8").splitlines()
     text = "\n".join(line.removeprefix("# ") if re.match(r"# \w+ = \S", line) else line for line in lines)
     full = tomllib.loads(text)

@@ -64,7 +64,7 @@ def test_the_table_of_an_environment_is_named_where_the_section_is_missing(name:
 
 
 def test_a_command_does_not_pass_over_the_table_of_an_environment() -> None:
-    """It needs no table of its own, and would lead by the defaults."""
+    """The command needs no table, and the candidate would lead with the default settings."""
     write(settings="[production.leader]\nenabled = false\n[etcd]\nendpoints = ['a:1']\n")
     with pytest.raises(ConfigError, match=r"did you mean \[production.leader\]"):
         resolve_run("jobs", None, None, Overrides(enabled_by_default=True))

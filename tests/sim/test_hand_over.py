@@ -98,7 +98,7 @@ async def test_a_manager_that_does_not_lead_hands_nothing_over(etcd: FakeEtcd, c
         assert etcd.revision == before
 
 
-@pytest.mark.parametrize("to", ["nobody#00000000", "the leader itself", "two of one name"])
+@pytest.mark.parametrize("to", ["unknown#00000000", "the leader itself", "two of one name"])
 async def test_a_name_that_cannot_lead_next_changes_nothing(etcd: FakeEtcd, clock: VirtualClock, to: str) -> None:
     async with queue_of(etcd, clock, 3) as managers:
         leader = managers[0]

@@ -49,7 +49,7 @@ async def test_candidates_know_the_leader_and_what_it_advertises(etcd: FakeEtcd,
         assert second.known_leader == await second.leader()
         assert second.known_leader is not None
         assert second.known_leader.identity == second.identity
-        assert third.known_leader != second.known_leader, "it watches nobody but its predecessor, and asks nobody"
+        assert third.known_leader != second.known_leader, "it watches only its predecessor, and reads nothing"
         assert await third.leader() == third.known_leader == second.known_leader
         group.cancel_scope.cancel()
 

@@ -163,7 +163,7 @@ async def test_a_restored_etcd_gets_no_key_before_its_revision_has_passed_the_kn
         assert not registration.is_valid()
         assert "was lost (REGRESSED)" in caplog.text
         assert caplog.text.count("wiped or restored") == 1
-        assert not etcd.keys(), "nobody sees the key come and go"
+        assert not etcd.keys(), "no watcher receives a put and then a DELETE"
         for number in range(60):
             etcd.put("data", str(number))
         await until(registration.is_valid, timeout=2 * RETRY)

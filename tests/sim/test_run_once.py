@@ -124,7 +124,7 @@ async def test_a_record_from_before_the_watch_was_created_is_noticed(etcd: FakeE
     def record(call: Call) -> None:
         if call.client == "b" and call.kind == "watch" and call.arguments[0] == RECORD.encode():
             etcd.hooks.clear()
-            etcd.put(RECORD, "by somebody")
+            etcd.put(RECORD, "by an operator")
 
     etcd.hooks.append(record)
     async with other:
@@ -142,7 +142,7 @@ async def test_the_queue_is_left_at_once_behind_a_leader_that_does_not_end(etcd:
 
             async def put() -> None:
                 await until(lambda: manager.statistics().queue_position == 1)
-                etcd.put(RECORD, "by somebody")
+                etcd.put(RECORD, "by an operator")
 
             group.start_soon(put)
             with anyio.fail_after(1):
