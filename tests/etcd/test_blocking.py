@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from etcdleader.testing import EtcdServer
+from tests.helpers.child_script import CHILD
 
 PATIENCE = 60
 BEFORE = """
@@ -26,22 +27,11 @@ BEFORE = """
         print("leads", flush=True)
         while term.is_valid():
             time.sleep(0.01)
-
-    def child(function):
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                function()
-                status = 0
-            finally:
-                os._exit(status)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """
 
 
 def start(script: str, etcd: EtcdServer, election: str) -> subprocess.Popen[str]:
-    source = textwrap.dedent(BEFORE) + textwrap.dedent(script)
+    source = textwrap.dedent(BEFORE) + CHILD + textwrap.dedent(script)
     # Python 3.12 and later warn of a fork in a process with several threads, even if the child touches none of them.
     command = [
         sys.executable,

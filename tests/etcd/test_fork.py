@@ -9,6 +9,7 @@ import textwrap
 import pytest
 
 from etcdleader.testing import EtcdServer
+from tests.helpers.child_script import CHILD
 
 BEFORE = """
     import os, sys
@@ -20,17 +21,6 @@ BEFORE = """
 
     async def lead(term):
         return term.token
-
-    def child(function):
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                function()
-                status = 0
-            finally:
-                os._exit(status)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 """
 
 PRELOADED = """
@@ -142,7 +132,7 @@ def test_a_forked_child_is_another_candidate(
     etcd_server: EtcdServer, election_key: str, program: str, backend: str
 ) -> None:
     """A new identity, no leadership, and neither the parent's lease nor its connection is touched."""
-    source = textwrap.dedent(BEFORE) + textwrap.dedent(program)
+    source = textwrap.dedent(BEFORE) + CHILD + textwrap.dedent(program)
     subprocess.run(
         [sys.executable, "-W", "error", "-c", source, etcd_server.endpoints[0], election_key, backend],
         check=True,
