@@ -15,6 +15,7 @@ from etcdleader._grpc import connection as http2
 from etcdleader._grpc.framing import RequestHeaders
 from tests.grpc.http2_client import PATH, client, make_connection
 from tests.grpc.http2_server import framed
+from tests.helpers.interrupts import unprotected_lines
 
 pytestmark = pytest.mark.anyio
 
@@ -370,3 +371,17 @@ async def test_informational_headers_come_before_those_of_the_response() -> None
         await one.server.end(one.number, ("grpc-status", "0"))
         assert await one.end() == Status("OK", "")
         assert one.messages == [b"message"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.parametrize("by", ["us", "the server"])
+async def test_ctrl_c_on_trio_cannot_strike_in_a_task_of_a_connection(by: str) -> None:
+    with unprotected_lines() as lines:
+        async with client(ping_interval=0.01) as one:
+            one.stream.send(b"request")
+            await one.server.send(one.number, framed(b"response"))
+            await one.received(1)
+            if by == "the server":
+                await one.server.close()
+                await one.end()
+    assert not lines

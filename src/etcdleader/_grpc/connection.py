@@ -15,7 +15,7 @@ import anyio
 import anyio.lowlevel
 
 from .._runtime.limiter import FairLimiter
-from .._runtime.tasks import ki_protected, spawn_system_task
+from .._runtime.tasks import ProtectedTaskGroup, spawn_system_task
 from . import limits
 from .connect import Tls, connect
 from .connection_state import TRANSITIONS, State
@@ -283,9 +283,9 @@ class Connection:
     async def _run(self, transport: Transport) -> None:
         try:
             with self._scope:
-                async with anyio.create_task_group() as group:
+                async with ProtectedTaskGroup() as group:
                     for task in (*transport.tasks, self._ping):
-                        group.start_soon(ki_protected(self._guarded), task)
+                        group.start_soon(self._guarded, task)
         finally:
             self._fail(Status("CANCELLED", "its task was cancelled"))
             await transport.aclose()

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from .._runtime.events import Event
-from .._runtime.tasks import ki_protected
+from .._runtime.tasks import ProtectedTaskGroup
 from .._runtime.threads import run_in_thread
 
 _NEXT_ADDRESS = 0.25
@@ -48,10 +48,10 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
             over.set()
 
     try:
-        async with anyio.create_task_group() as group:
+        async with ProtectedTaskGroup() as group:
             for family, address in addresses:
                 over = Event()
-                group.start_soon(ki_protected(attempt), family, address, over)
+                group.start_soon(attempt, family, address, over)
                 await over.wait_for(_NEXT_ADDRESS)
     except BaseException:
         for one in won:

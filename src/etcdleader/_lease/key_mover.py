@@ -12,12 +12,11 @@ from contextlib import suppress
 from typing import Protocol
 
 import anyio
-from anyio.abc import TaskGroup
 
 from .._etcd.api import LeaseNotFoundError, Txn, TxnResult, Txns
 from .._runtime.events import Event
 from .._runtime.limiter import FairLimiter
-from .._runtime.tasks import ki_protected, spawn_system_task
+from .._runtime.tasks import ProtectedTaskGroup, spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .timer_queue import TimerQueue
 
@@ -122,18 +121,18 @@ class KeyMover:
         with self._scope:
             while True:
                 try:
-                    async with anyio.create_task_group() as group:
+                    async with ProtectedTaskGroup() as group:
                         await self._start(group)
                 except Exception:  # noqa: BLE001 - no caller awaits this task, and the other keys must move
                     await anyio.sleep(_REST)
 
-    async def _start(self, group: TaskGroup) -> None:
+    async def _start(self, group: ProtectedTaskGroup) -> None:
         while True:
             self._wake = Event()
             pause = self._start_due(group)
             await (self._wake.wait() if pause is None else self._wake.wait_for(pause))
 
-    def _start_due(self, group: TaskGroup) -> float | None:
+    def _start_due(self, group: ProtectedTaskGroup) -> float | None:
         """Start the due moves. Return the seconds until the next one is due, or None if none is scheduled."""
         now = anyio.current_time()
         granted: dict[float, list[PendingMove]] = {}
@@ -148,10 +147,10 @@ class KeyMover:
                     # One Txn for each timeout, so that no key waits longer than its own timeout.
                     granted.setdefault(move.retry, []).append(move)
                 else:
-                    group.start_soon(ki_protected(self._grant), move)
+                    group.start_soon(self._grant, move)
         for together in granted.values():
             for first in range(0, len(together), _MOST):
-                group.start_soon(ki_protected(self._move), together[first : first + _MOST])
+                group.start_soon(self._move, together[first : first + _MOST])
         return None if next_at is None else next_at - now
 
     async def _grant(self, move: PendingMove) -> None:
@@ -204,9 +203,9 @@ class KeyMover:
             async def send_alone(move: PendingMove) -> None:
                 answers.update(await self._send([move]))
 
-            async with anyio.create_task_group() as group:
+            async with ProtectedTaskGroup() as group:
                 for move in sent:
-                    group.start_soon(ki_protected(send_alone), move)
+                    group.start_soon(send_alone, move)
             return answers
         except EtcdLeaderError as error:
             return dict.fromkeys(sent, error)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from .._etcd.api import LeaseExistsError, LeaseNotFoundError
-from .._runtime.tasks import ki_protected
+from .._runtime.tasks import ProtectedTaskGroup
 from ..errors import EtcdLeaderError
 from .backoff import Backoff
 from .raft_terms import RaftTermAtGrant
@@ -135,9 +135,9 @@ async def revoke(leases: Sequence[Lease], connection: SharedConnection, retry: f
                 if len(leases) == 1:
                     await leases[0].revoke(retry / 2, retry)
                 else:
-                    async with anyio.create_task_group() as group:
+                    async with ProtectedTaskGroup() as group:
                         for lease in leases:
-                            group.start_soon(ki_protected(lease.revoke), retry / 2, retry)
+                            group.start_soon(lease.revoke, retry / 2, retry)
                 answered = True
             finally:
                 limiter.release(succeeded=answered)

@@ -30,7 +30,7 @@ from .._etcd.api import (
 )
 from .._runtime.clock import Clock
 from .._runtime.events import Event
-from .._runtime.tasks import ki_protected
+from .._runtime.tasks import ProtectedTaskGroup
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .raft_terms import RaftTerms
 
@@ -272,9 +272,9 @@ class RenewalRound:
         if len(portions) == 1:
             await self._confirm(portions[0], evidence)  # the usual case: a task would cost more than all the rest
             return self._still_due(left)
-        async with anyio.create_task_group() as group:
+        async with ProtectedTaskGroup() as group:
             for some in portions:
-                group.start_soon(ki_protected(self._confirm), some, evidence)
+                group.start_soon(self._confirm, some, evidence)
         return self._still_due(left)
 
     async def _propose(self, answered: Sequence[_Answered], evidence: _Evidence) -> Sequence[_Answered]:
@@ -312,9 +312,9 @@ class RenewalRound:
         except EtcdLeaderError as error:
             if isinstance(error, EtcdRefusedError) and len(some) > 1:
                 # etcd refuses the whole Txn if the user may not read one of its keys. The other leases must not fail.
-                async with anyio.create_task_group() as group:
+                async with ProtectedTaskGroup() as group:
                     for one in some:
-                        group.start_soon(ki_protected(self._confirm), [one], evidence)
+                        group.start_soon(self._confirm, [one], evidence)
                 return
             self._fail([lease for lease, _ in some], error, evidence)
             return

@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio
-from anyio.abc import TaskGroup
 
 from .._runtime.clock import Clock
 from .._runtime.events import Event
 from .._runtime.min_counter import MinCounter
-from .._runtime.tasks import ki_protected
+from .._runtime.tasks import ProtectedTaskGroup
 from ..errors import EtcdUnavailableError
 from .renewal_round import MAX_KEYS_PER_READ, Renewable, RenewalConnection, RenewalRound
 from .timer_queue import TimerQueue
@@ -85,7 +84,7 @@ class LeaseRenewer:
         """The time when the task wakes up without a signal; ``-inf`` while it runs and needs none."""
         self._pause = 0.0
         """The planned seconds of the current or last sleep."""
-        self._group: TaskGroup | None = None
+        self._group: ProtectedTaskGroup | None = None
 
     def add(self, lease: Renewable) -> None:
         """Renew ``lease`` and check its deadlines from now on."""
@@ -187,7 +186,7 @@ class LeaseRenewer:
 
     async def _run(self) -> None:
         try:
-            async with anyio.create_task_group() as self._group:
+            async with ProtectedTaskGroup() as self._group:
                 while True:
                     self._wake = Event()
                     self._pause = self._start_due(self._group)
@@ -197,7 +196,7 @@ class LeaseRenewer:
         finally:
             self._group = None
 
-    def _start_due(self, group: TaskGroup) -> float:
+    def _start_due(self, group: ProtectedTaskGroup) -> float:
         """Start a round of the due leases. Return the seconds until the next call."""
         now = anyio.current_time()
         self._compare_clocks(now)
@@ -257,14 +256,14 @@ class LeaseRenewer:
                 if lease.clock in moved:
                     self._next_checks.set(lease, -math.inf)
 
-    def _start_round(self, group: TaskGroup, leases: Mapping[Renewable, float]) -> RenewalRound:
+    def _start_round(self, group: ProtectedTaskGroup, leases: Mapping[Renewable, float]) -> RenewalRound:
         """Start a round. The values are the seconds until the next check of each lease."""
         this = RenewalRound(self._connection, list(leases), wanted=self._is_to_be_renewed, release=self._release)
         now = anyio.current_time()
         for lease, pause in leases.items():
             self._leases[lease] = this
             self._next_checks.set(lease, now + pause)
-        group.start_soon(ki_protected(this.run))
+        group.start_soon(this.run)
         return this
 
     def _release(self, this: RenewalRound, leases: Sequence[Renewable]) -> None:

@@ -19,7 +19,7 @@ import anyio.lowlevel
 from anyio.abc import TaskStatus
 
 from .._runtime.fork import AtFork, on_fork, process_id
-from .._runtime.tasks import ki_protected
+from .._runtime.tasks import ProtectedTaskGroup
 from ..config import Config, validate_advertised
 from ..errors import LeadershipLostError, NotLeaderError
 from ..manager import Step, T
@@ -222,10 +222,10 @@ class BaseManager(ServingManager):
     async def _run_campaign(self, campaign: Campaign, task_status: TaskStatus[None]) -> None:
         cancelled = False
         try:
-            async with anyio.create_task_group() as group:
+            async with ProtectedTaskGroup() as group:
                 self._reporter.on_resign_request = self._request_resign
-                self._reporter.on_error = lambda error: self._run_error_callbacks(group, campaign, error)
-                group.start_soon(ki_protected(self._contend_shielded), campaign)
+                self._reporter.on_error = lambda error: self._run_error_callbacks(group.user_tasks, campaign, error)
+                group.start_soon(self._contend_shielded, campaign)
                 try:
                     await campaign.queued.wait()
                     if not campaign.failures:

@@ -26,7 +26,7 @@ from .._etcd.api import (
 from .._lease.backoff import Backoff
 from .._lease.shared_connection import SharedConnection
 from .._runtime.events import Event
-from .._runtime.tasks import ki_protected
+from .._runtime.tasks import ProtectedTaskGroup
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError, LeadershipLostError
 from ..model import Term
 from .campaign import Campaign
@@ -77,8 +77,8 @@ class DoneRecord:
         self._once.record = self
         failure: Exception | None = None
         try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(ki_protected(self._follow))
+            async with ProtectedTaskGroup() as group:
+                group.start_soon(self._follow)
                 with self._campaign.interruptible():
                     await self._looked.wait()
                 try:

@@ -6,7 +6,8 @@ import contextvars
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
@@ -96,17 +97,48 @@ def spawn_system_task(function: Callable[[], Coroutine[Any, Any, None]], name: s
     task.add_done_callback(lambda _: on_end())
 
 
-def ki_protected(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Coroutine[Any, Any, None]]:
-    """Return ``function`` with trio's protection against KeyboardInterrupt: Ctrl-C must only interrupt the user's code.
+class ProtectedTaskGroup:
+    """A task group with trio's protection against KeyboardInterrupt: Ctrl-C must only interrupt the user's code.
 
-    trio protects its system tasks, but not the tasks that they start.
+    trio protects its system tasks, but not their child tasks. anyio's task group wraps each task in a coroutine
+    that cannot be protected. So on trio, the tasks start in the nursery directly.
+
+    Attributes:
+        user_tasks: The same task group without the protection, for users' callbacks.
     """
-    trio = running_trio()
-    if trio is None:
-        return function
 
-    async def run(*arguments: Any) -> None:
-        await function(*arguments)
+    __slots__ = ("_nursery", "_trio", "user_tasks")
 
-    guarded: Callable[..., Coroutine[Any, Any, None]] = trio.lowlevel.enable_ki_protection(run)
-    return guarded
+    def __init__(self) -> None:
+        self.user_tasks = anyio.create_task_group()
+        self._trio = running_trio()
+        self._nursery: Any = None
+        if self._trio is not None:
+            for function in (ProtectedTaskGroup.__aenter__, ProtectedTaskGroup.__aexit__, _run_protected):
+                self._trio.lowlevel.enable_ki_protection(function)
+
+    @property
+    def cancel_scope(self) -> anyio.CancelScope:
+        return self.user_tasks.cancel_scope
+
+    async def __aenter__(self) -> Self:
+        await self.user_tasks.__aenter__()
+        if self._trio is not None:
+            self._nursery = self._trio.lowlevel.current_task().child_nurseries[-1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return await self.user_tasks.__aexit__(kind, error, traceback)
+
+    def start_soon(self, function: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        """Start a protected task, as ``TaskGroup.start_soon`` does."""
+        if self._nursery is None:
+            self.user_tasks.start_soon(function, *arguments)
+        else:
+            self._nursery.start_soon(_run_protected, function, arguments, name=function)
+
+
+async def _run_protected(function: Callable[..., Coroutine[Any, Any, None]], arguments: tuple[Any, ...]) -> None:
+    await function(*arguments)

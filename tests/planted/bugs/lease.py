@@ -159,7 +159,7 @@ if answer.ttl <= 0:
         "the reads of a round wait for each other",
         "confirmed renewal",
         within="_attempt",
-        pattern=r"group\.start_soon\(ki_protected\((.+?)\), (.+)\)",
+        pattern=r"group\.start_soon\((.+?), (.+)\)",
         replacement=r"await \g<1>(\g<2>)",
         test="test_a_slow_read_delays_no_lease_of_another_read",
     ),

@@ -16,7 +16,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from ..._managers.etcd_manager import EtcdLeaderManager
 from ..._managers.noop_manager import NoopLeaderManager
-from ..._runtime.tasks import ki_protected
+from ..._runtime.tasks import ProtectedTaskGroup
 from ..._values.exit_codes import ExitCode
 from ...errors import EtcdLeaderError, EtcdRefusedError, NotLeaderError
 from ...manager import LeaderManager
@@ -319,8 +319,8 @@ class Runner(NullMetrics):
             _logger.warning("--on-elected ended with status %d", exit_status(hook.status))
 
     async def _supervise(self, term: Term, child: Child) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(ki_protected(self._attend), child)
+        async with ProtectedTaskGroup() as group:
+            group.start_soon(self._attend, child)
             try:
                 await child.over.wait()
             except anyio.get_cancelled_exc_class():
