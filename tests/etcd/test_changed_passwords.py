@@ -37,8 +37,10 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
+    """Replace the file at once: a login that reads a file just truncated reports an empty one."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    return new.replace(path)
 
 
 def manager_of(operator: Operator, path: Path, election_key: str) -> EtcdLeaderManager:
