@@ -103,25 +103,25 @@ class QueuePosition:
 
         Events up to the revision of the read change nothing. A lagging member may deliver them late.
         """
-        place = self
+        position = self
         for event in events:
             kv = event.kv
             if kv.mod_revision <= self.revision:
                 continue
             if kv.key == own.key:
-                if kv.mod_revision <= place.own_mod_revision:
+                if kv.mod_revision <= position.own_mod_revision:
                     continue
                 if event.type != "put" or not own.matches(kv):
-                    return replace(place, lost=True)
-                place = place.on_own_key(own, kv)
-            elif event.type == "delete" and kv.key == place.predecessor:
-                if place.rank is Rank.NEXT_IN_LINE:
-                    place = replace(place, position=0, predecessor=None, blocker=None)
+                    return replace(position, lost=True)
+                position = position.on_own_key(own, kv)
+            elif event.type == "delete" and kv.key == position.predecessor:
+                if position.rank is Rank.NEXT_IN_LINE:
+                    position = replace(position, position=0, predecessor=None, blocker=None)
                 else:
-                    place = replace(place, stale=True)
-            elif kv.key in place.watched:
-                place = place.ahead_changed(kv, deleted=event.type == "delete")
-        return place
+                    position = replace(position, stale=True)
+            elif kv.key in position.watched:
+                position = position.ahead_changed(kv, deleted=event.type == "delete")
+        return position
 
     def leader_puts(self, events: Sequence[WatchEvent]) -> Sequence[KeyValue]:
         """Return the PUTs on the leader's key among these events, such as those of its advertised value."""
@@ -161,8 +161,8 @@ class QueuePosition:
 
         ``first`` means that the move's Txn read no older key. No older key can be created later.
         """
-        place = self.on_own_key_updated(mod_revision)
-        return replace(place, position=0, predecessor=None, blocker=None) if first else place
+        position = self.on_own_key_updated(mod_revision)
+        return replace(position, position=0, predecessor=None, blocker=None) if first else position
 
     def on_watch_created(self, revision: int, *, resumed: bool) -> QueuePosition:
         """Return the position after a watch without a start revision was created at ``revision``.
@@ -181,8 +181,10 @@ class QueuePosition:
             newest: The newest keys of the queue, beginning with our own: at least two if the queue has two.
             count: The length of the queue.
         """
-        place = cls(revision, count - 1, None, own_mod_revision=revision)
-        return place if len(newest) < 2 else replace(place, predecessor=newest[1].key, blocker=_blocker(newest[1:]))
+        position = cls(revision, count - 1, None, own_mod_revision=revision)
+        return (
+            position if len(newest) < 2 else replace(position, predecessor=newest[1].key, blocker=_blocker(newest[1:]))
+        )
 
     def on_read(self, own: LeasedKey, revision: int, newest: Sequence[KeyValue]) -> QueuePosition:
         """Return the position that a linearizable read after this position shows."""
@@ -214,11 +216,11 @@ class QueuePosition:
             return cls(revision, counted, None, stale=True, own_mod_revision=own_mod_revision, requests=requests)
         if not newest or newest[0].key != own.key or not own.matches(newest[0]):
             return cls(revision, counted, None, lost=True)
-        place = cls(revision, 0, None, requests=requests).on_own_key(own, newest[0])
+        position = cls(revision, 0, None, requests=requests).on_own_key(own, newest[0])
         if len(newest) == 1:
-            return place
+            return position
         ahead = 1 if len(newest) == 2 else max(2, counted - 1)
-        return replace(place, position=ahead, predecessor=newest[1].key, blocker=_blocker(newest[1:]))
+        return replace(position, position=ahead, predecessor=newest[1].key, blocker=_blocker(newest[1:]))
 
 
 def _blocker(ahead: Sequence[KeyValue]) -> bytes | None:
