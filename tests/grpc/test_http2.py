@@ -15,7 +15,7 @@ from etcdleader._grpc import connection as http2
 from etcdleader._grpc.framing import RequestHeaders
 from tests.grpc.http2_client import PATH, client, make_connection
 from tests.grpc.http2_server import framed
-from tests.helpers.interrupts import unprotected_lines
+from tests.grpc.interrupts import unprotected_lines
 
 pytestmark = pytest.mark.anyio
 

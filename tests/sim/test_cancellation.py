@@ -14,7 +14,7 @@ from etcdleader import EtcdLeaderManager, LeaderManager, LeaderStatus, Term
 from etcdleader._lease import shared_connection as connections
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.virtual_time import VirtualClock, virtual_backend
-from tests.helpers.interrupts import unprotected_lines
+from tests.grpc.interrupts import unprotected_lines
 from tests.helpers.slow_work import work_until_cancelled
 from tests.sim.world import CONFIG, make, until
 
