@@ -147,9 +147,9 @@ def _check_budget(seconds: Mapping[str, float]) -> list[Problem]:
     needed = sum(parts[name] * seconds[name] for name in known)
     if "lease" not in seconds or needed <= seconds["lease"] * _ROUNDING:
         return []
-    told = " + ".join(name if parts[name] == 1 else f"{parts[name]} * {name}" for name in known)
+    terms = " + ".join(name if parts[name] == 1 else f"{parts[name]} * {name}" for name in known)
     what = f"must be at most lease = {seconds['lease']:g}s, so that one lost answer does not cost leadership"
-    return [Problem(f"{told} = {needed:g}s: {what}", *known, "lease")]
+    return [Problem(f"{terms} = {needed:g}s: {what}", *known, "lease")]
 
 
 def _is_text(value: object) -> bool:

@@ -13,7 +13,7 @@ from .._settings.known import SECRETS
 from .._values.exit_codes import ExitCode
 from .exit_on_error import exit_on_error
 from .options import DEFAULT_SECTION, JsonOption, SectionOption, SettingsOption, examples
-from .output import clean, console, print_whole, write_json
+from .output import console, print_whole, printable, write_json
 
 if TYPE_CHECKING:
     from .._settings.resolve import Resolved
@@ -52,7 +52,7 @@ def check_config(
             _print(read)
     if read.problems:
         if not as_json:
-            typer.echo("\n".join(clean(problem) for problem in read.problems), err=True)
+            typer.echo("\n".join(printable(problem) for problem in read.problems), err=True)
         raise typer.Exit(ExitCode.CONFIG)
 
 
@@ -107,7 +107,7 @@ def _print(read: Resolved) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for setting in settings_of(read):
         style = "dim" if setting.origin == "default" else ""
-        table.add_row(*(Text(clean(text)) for text in (setting.name, setting.value, setting.origin)), style=style)
+        table.add_row(*(Text(printable(text)) for text in (setting.name, setting.value, setting.origin)), style=style)
     print_whole(screen, table)
     config = read.config
     assert config is not None
@@ -120,7 +120,7 @@ def _print(read: Resolved) -> None:
         )
     elif not read.election_key:
         screen.print("No election_key is set: the program must pass it.")
-    screen.print(Text(f"Searched: {clean(', '.join(read.places))}"), style="dim", soft_wrap=True)
+    screen.print(Text(f"Searched: {printable(', '.join(read.places))}"), style="dim", soft_wrap=True)
 
 
 def _json(read: Resolved) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from .options import (
     duration_option,
     examples,
 )
-from .output import clean, console, write_json
+from .output import console, printable, write_json
 
 if TYPE_CHECKING:
     from .check_config import Setting
@@ -74,9 +74,9 @@ def doctor(
                 from rich.text import Text
 
                 line = Text.assemble((f"{finding.level:8}", _STYLES[finding.level]), (f"{finding.check}: ", "bold"))
-                line.append(clean(finding.what))
+                line.append(printable(finding.what))
                 if finding.advice:
-                    line.append(f"\n{'':8}-> {clean(finding.advice)}", style="cyan")
+                    line.append(f"\n{'':8}-> {printable(finding.advice)}", style="cyan")
                 screen.print(line, soft_wrap=True)
 
         read = read_all(settings, DEFAULT_SECTION if section is None else section, endpoint)

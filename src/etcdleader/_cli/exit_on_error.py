@@ -13,7 +13,7 @@ import typer
 
 from .. import errors
 from .._values.exit_codes import ExitCode
-from .output import clean
+from .output import printable
 
 
 def _to_stderr(text: str) -> None:
@@ -29,7 +29,7 @@ def exit_on_error(say: Callable[[str], None] = _to_stderr) -> Iterator[None]:
     """
 
     def end(code: ExitCode, text: str) -> NoReturn:
-        say("\n".join(clean(line) for line in text.splitlines()))
+        say("\n".join(printable(line) for line in text.splitlines()))
         raise typer.Exit(code) from None
 
     try:

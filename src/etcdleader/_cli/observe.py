@@ -18,7 +18,7 @@ import typer
 from .._values.exit_codes import ExitCode
 from .exit_on_error import exit_on_error
 from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, TimeoutOption, etcd_config, examples
-from .output import clean, console, write_all
+from .output import console, printable, write_all
 from .status import queue_table
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def observe(
         if watch and screen.is_terminal:
             follow = partial(_show_queue, config, name, screen, timeout)
         else:
-            follow = partial(_tell_changes, config, name, line, timeout)
+            follow = partial(_print_changes, config, name, line, timeout)
         code = anyio.run(_until_ended, follow)
     raise typer.Exit(code)
 
@@ -120,7 +120,7 @@ def _reader_gone() -> bool:
     return any(what & (select.POLLERR | select.POLLHUP) for _, what in poll.poll(0))
 
 
-async def _tell_changes(
+async def _print_changes(
     config: EtcdConfig, name: str, line: Callable[[LeaderRecord | None], str], timeout: float
 ) -> None:
     from .._managers.etcd_manager import EtcdLeaderManager
@@ -148,7 +148,7 @@ async def _show_queue(config: EtcdConfig, name: str, screen: Console, timeout: f
     from ..errors import EtcdUnavailableError
 
     prefix = election_prefix(name)
-    told = None
+    printed = None
     queue: Queue | None = None
     since = time.monotonic()
     async with connected(config, timeout=None) as connection:
@@ -160,12 +160,12 @@ async def _show_queue(config: EtcdConfig, name: str, screen: Console, timeout: f
                 try:
                     queue = await read_queue(connection, name, timeout=timeout, most=_MOST_SHOWN)
                 except EtcdUnavailableError as error:
-                    caption = f"etcd has not responded for {time.monotonic() - since:.0f} s: {clean(str(error))}"
+                    caption = f"etcd has not responded for {time.monotonic() - since:.0f} s: {printable(str(error))}"
                 else:
                     since, caption = time.monotonic(), "Ctrl-C to end"
                     leader = None if queue.leader is None else (queue.leader.identity, queue.leader.token)
-                    if (leader,) != told:
-                        told = (leader,)
+                    if (leader,) != printed:
+                        printed = (leader,)
                         _print_change(screen, leader)
                 shown = caption if queue is None else queue_table(queue, screen, most=_MOST_SHOWN, caption=caption)
                 live.update(shown, refresh=True)
@@ -181,7 +181,7 @@ def _now() -> str:
 def _print_change(screen: Console, leader: tuple[str, int] | None) -> None:
     from rich.text import Text
 
-    said = ("no leader", "yellow") if leader is None else (f"{clean(leader[0])}  token {leader[1]}", "bold green")
+    said = ("no leader", "yellow") if leader is None else (f"{printable(leader[0])}  token {leader[1]}", "bold green")
     screen.print(Text.assemble((_now(), "dim"), "  ", said), soft_wrap=True)
     sys.stdout.flush()
 

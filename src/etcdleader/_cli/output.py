@@ -27,7 +27,7 @@ def console() -> Console:
     return Console(highlight=False, width=_WIDEST, no_color=True)
 
 
-clean = escape_control_characters
+printable = escape_control_characters
 """Make foreign text safe to print, such as identities and keys."""
 
 

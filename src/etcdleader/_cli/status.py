@@ -17,7 +17,7 @@ from .options import (
     etcd_config,
     examples,
 )
-from .output import clean, console, print_whole, write_json
+from .output import console, print_whole, printable, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -117,11 +117,11 @@ def queue_table(queue: Queue, screen: Console, *, most: int | None = None, capti
 
     leader = queue.leader
     said = (
-        f"{clean(leader.identity)} leads with token {leader.token}, {len(queue.candidates) - 1} waiting"
+        f"{printable(leader.identity)} leads with token {leader.token}, {len(queue.candidates) - 1} waiting"
         if leader is not None
         else "no leader and no candidates"
     )
-    title = Text.assemble((clean(queue.election), "bold"), ": ", said)
+    title = Text.assemble((printable(queue.election), "bold"), ": ", said)
     parts: list[RenderableType] = [title]
     if leader is not None:
         # If the width is fixed, as in a live display, names are folded and never cut.
@@ -130,23 +130,26 @@ def queue_table(queue: Queue, screen: Console, *, most: int | None = None, capti
         advertised = any(candidate.advertised is not None for candidate in queue.candidates[:most])
         if advertised:
             table.add_column("advertised", overflow="fold")
-        for place, candidate in enumerate(queue.candidates[:most]):
+        for position, candidate in enumerate(queue.candidates[:most]):
             table.add_row(
-                "leader" if place == 0 else str(place),
-                Text(clean(candidate.identity) or "(no value)"),
+                "leader" if position == 0 else str(position),
+                Text(printable(candidate.identity) or "(no value)"),
                 str(candidate.token),
                 _left(candidate),
                 f"{candidate.lease_id:x}" if candidate.lease_id else "none",
-                *([Text(clean(candidate.advertised or ""))] if advertised else []),
-                style="bold green" if place == 0 else "",
+                *([Text(printable(candidate.advertised or ""))] if advertised else []),
+                style="bold green" if position == 0 else "",
             )
         parts.append(table)
         if most is not None and len(queue.candidates) > most:
             parts.append(Text(f"and {len(queue.candidates) - most} more"))
         parts += [
-            Text(f"! {_place(place)}, {clean(candidate.key.decode(errors='replace'))}: {oddity}", style="yellow")
-            for place, candidate in enumerate(queue.candidates[:most])
-            for oddity in candidate.anomalies
+            Text(
+                f"! {_position(position)}, {printable(candidate.key.decode(errors='replace'))}: {anomaly}",
+                style="yellow",
+            )
+            for position, candidate in enumerate(queue.candidates[:most])
+            for anomaly in candidate.anomalies
         ]
     if caption:
         parts.append(Text(caption, style="dim"))
@@ -169,14 +172,14 @@ def elections_table(queues: list[Queue], screen: Console) -> RenderableType:
     )
     for queue in queues:
         leader = queue.candidates[0]
-        odd = sum(bool(candidate.anomalies) for candidate in queue.candidates)
+        anomalies = sum(bool(candidate.anomalies) for candidate in queue.candidates)
         table.add_row(
-            Text(clean(queue.election)),
-            Text(clean(leader.identity) or "(no value)"),
+            Text(printable(queue.election)),
+            Text(printable(leader.identity) or "(no value)"),
             str(leader.token),
             _left(leader),
             str(len(queue.candidates) - 1),
-            Text(f"{odd}: see status {clean(queue.election)}" if odd else "", style="yellow"),
+            Text(f"{anomalies}: see status {printable(queue.election)}" if anomalies else "", style="yellow"),
         )
     return table
 
@@ -197,5 +200,5 @@ def _left(candidate: Candidate) -> str:
     return f"{candidate.lease_left} s" + (f" of {candidate.lease_ttl} s" if candidate.lease_ttl is not None else "")
 
 
-def _place(place: int) -> str:
-    return "leader" if place == 0 else f"number {place} in the queue"
+def _position(position: int) -> str:
+    return "leader" if position == 0 else f"number {position} in the queue"

@@ -13,7 +13,7 @@ import typer
 from .._values.exit_codes import ExitCode
 from .exit_on_error import exit_on_error
 from .options import EndpointOption, JsonOption, NameArgument, SettingsOption, duration_option, etcd_config, examples
-from .output import clean, write_json
+from .output import printable, write_json
 from .status import candidate_json
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ def step_down(
         if as_json:
             write_json(_json(name, outcome))
         elif outcome.how is not None:
-            print(_told(name, outcome))
+            print(_outcome_text(name, outcome))
     if outcome.before is None:
-        typer.echo(f"There is no leader of {clean(name)}.", err=True)
+        typer.echo(f"There is no leader of {printable(name)}.", err=True)
         raise typer.Exit(ExitCode.NO)
     if outcome.how is None:
         typer.echo(_deaf(name, outcome.before, timeout), err=True)
@@ -104,7 +104,7 @@ def step_down(
 def _confirm(name: str, leader: Candidate) -> None:
     if not sys.stdin.isatty():
         raise typer.BadParameter("--force needs a terminal for its confirmation: without one, use --yes")
-    typer.echo(f"{_who(leader)} leads {clean(name)}. {_FORCED}", err=True)
+    typer.echo(f"{_who(leader)} leads {printable(name)}. {_FORCED}", err=True)
     typer.echo("Delete its key? [y/N]: ", err=True, nl=False)
     # typer.confirm would take Ctrl-C for a no.
     # The loop waits before the read: Python handles a Ctrl-C that arrives just before a read only after it. That read
@@ -163,24 +163,24 @@ async def _first(connection: SharedConnection, name: str) -> Candidate | None:
 
 
 def _who(candidate: Candidate) -> str:
-    return f"{clean(candidate.identity) or '(no value)'} (token {candidate.token})"
+    return f"{printable(candidate.identity) or '(no value)'} (token {candidate.token})"
 
 
-def _told(name: str, outcome: _Outcome) -> str:
+def _outcome_text(name: str, outcome: _Outcome) -> str:
     assert outcome.before is not None
     who, now = _who(outcome.before), outcome.after
     what = {
-        "resigned": f"{who} has left {clean(name)}, after {outcome.seconds:.2f} s.",
-        "deleted": f"The key of {who} was deleted. It no longer leads {clean(name)}.",
-        "gone": f"{who} had left {clean(name)} before the request.",
+        "resigned": f"{who} has left {printable(name)}, after {outcome.seconds:.2f} s.",
+        "deleted": f"The key of {who} was deleted. It no longer leads {printable(name)}.",
+        "gone": f"{who} had left {printable(name)} before the request.",
     }[outcome.how or ""]
     return f"{what} {'There is no leader now.' if now is None else f'{_who(now)} leads now.'}"
 
 
 def _deaf(name: str, leader: Candidate, timeout: float) -> str:
-    odd = "".join(f" This key {oddity}." for oddity in leader.anomalies)
+    anomalies = "".join(f" This key {anomaly}." for anomaly in leader.anomalies)
     return (
-        f"{_who(leader)} still leads {clean(name)}, {timeout:g} s after the request.{odd} Its work may need longer to end. "
+        f"{_who(leader)} still leads {printable(name)}, {timeout:g} s after the request.{anomalies} Its work may need longer to end. "
         "Or it is not an etcdleader: Go's election library, etcdctl elect and the v3election service ignore the "
         "request. To depose it, use step-down --force, which deletes its key. " + _FORCED
     )

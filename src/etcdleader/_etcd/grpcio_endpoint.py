@@ -35,7 +35,7 @@ class GrpcioEndpoint(Endpoint):
         self._callables: dict[str, Any] = {}
         self._under_way: set[Any] = set()
         self._over: deque[Event] = deque()
-        self._told = False
+        self._notified = False
 
     async def call(self, rpc: Rpc[Q, A], request: Q, metadata: Metadata, timeout: float) -> A:
         try:
@@ -48,11 +48,11 @@ class GrpcioEndpoint(Endpoint):
             if future.code() is grpc.StatusCode.OK:
                 self.on_data()
             self._over.append(over)
-            if not self._told:
+            if not self._notified:
                 # One wake-up of the event loop serves all calls that end before the loop runs. A wake-up costs more than
                 # the rest of this function.
-                self._told = True
-                self._call_soon(self._tell)
+                self._notified = True
+                self._call_soon(self._notify)
 
         future.add_done_callback(ended)
         self._under_way.add(future)
@@ -73,8 +73,8 @@ class GrpcioEndpoint(Endpoint):
             )
         return found
 
-    def _tell(self) -> None:
-        self._told = False  # first, so that a call that ends from now on wakes the loop again
+    def _notify(self) -> None:
+        self._notified = False  # first, so that a call that ends from now on wakes the loop again
         while self._over:
             self._over.popleft().set()
 

@@ -130,10 +130,10 @@ def client_context(config: EtcdConfig) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=config.ca_cert)
     if config.ca_cert is None:
         # The system's authorities are loaded already. gRPC includes its own authorities, and may be configured with others.
-        told = os.environ.get(_GRPC_ROOTS)
-        if told:
+        path = os.environ.get(_GRPC_ROOTS)
+        if path:
             with suppress(OSError):
-                context.load_verify_locations(told)
+                context.load_verify_locations(path)
         grpc = PathFinder.find_spec("grpc")  # found, not loaded
         for folder in (grpc and grpc.submodule_search_locations) or ():
             with suppress(OSError):

@@ -85,7 +85,7 @@ class VersionMonitor:
                     try:
                         version = await self._ask(_DELAY)
                         asked = endpoint
-                        self._tell(version)
+                        self._report(version)
                     except EtcdRefusedError as error:
                         if type(error) is EtcdRefusedError and "etcdserver:" in str(error):
                             # Only 3.4.42, 3.5.28, 3.6.0 and later check permissions here, and all of these are safe.
@@ -94,7 +94,7 @@ class VersionMonitor:
                     except Exception:  # noqa: BLE001, S110 - a missing version costs little, whatever the error
                         pass
 
-    def _tell(self, version: str) -> None:
+    def _report(self, version: str) -> None:
         if version != self.version:
             self.version = version
             if self._listener is not None:

@@ -37,17 +37,17 @@ def split_cancellation(error: BaseException | None) -> tuple[BaseException | Non
 
 
 class capture_errors:  # noqa: N801 - it reads as what it does
-    """Pass an exception of the block to ``tell``, unchanged. A cancellation is no error, and is raised again.
+    """Pass an exception of the block to ``report``, unchanged. A cancellation is no error, and is raised again.
 
     A cancellation that was not requested is an error. On asyncio, it arises if the block awaits a task that other code
     has cancelled: that raises CancelledError.
     """
 
     # No generator, to save memory: every campaign is in such a block while it runs.
-    __slots__ = ("_tell",)
+    __slots__ = ("_report",)
 
-    def __init__(self, tell: Callable[[BaseException], None]) -> None:
-        self._tell = tell
+    def __init__(self, report: Callable[[BaseException], None]) -> None:
+        self._report = report
 
     def __enter__(self) -> None:
         """Do nothing. ``__exit__`` does the work."""
@@ -61,7 +61,7 @@ class capture_errors:  # noqa: N801 - it reads as what it does
         if cancellation is not None and not cancellation_requested():
             failure, cancellation = failure or _unrequested(cancellation), None
         if failure is not None:
-            self._tell(failure)
+            self._report(failure)
         if cancellation is None or cancellation is error:
             return cancellation is None
         raise cancellation from None
@@ -86,17 +86,17 @@ class failures_in_term:  # noqa: N801 - it reads as what it does
     passed on only after etcd has confirmed the term, or ``retry`` has passed.
     """
 
-    __slots__ = ("_scope", "_tell")
+    __slots__ = ("_report", "_scope")
 
-    def __init__(self, scope: TermScope | None, tell: Callable[[BaseException], None]) -> None:
+    def __init__(self, scope: TermScope | None, report: Callable[[BaseException], None]) -> None:
         """Prepare the block.
 
         Args:
             scope: The scope of the term that the block runs in; None outside a term.
-            tell: Receives an exception of the block.
+            report: Receives an exception of the block.
         """
         self._scope = scope
-        self._tell = tell
+        self._report = report
 
     async def __aenter__(self) -> None:
         """Do nothing. ``__aexit__`` does the work."""
@@ -110,9 +110,9 @@ class failures_in_term:  # noqa: N801 - it reads as what it does
             try:
                 await scope.confirm()
             except anyio.get_cancelled_exc_class():
-                self._tell(failure)  # mostly because the term is over
+                self._report(failure)  # mostly because the term is over
                 raise
-        return capture_errors(self._tell).__exit__(kind, error, traceback)
+        return capture_errors(self._report).__exit__(kind, error, traceback)
 
 
 def unrequested_cancellation(what: str) -> EtcdLeaderError:

@@ -113,15 +113,15 @@ class NoopLeaderManager(BaseManager):
             yield states
 
     async def _states(self) -> AsyncGenerator[LeaderRecord | None, None]:
-        told: LeaderRecord | None = None
+        reported: LeaderRecord | None = None
         begun = False
         while True:
             await anyio.lowlevel.checkpoint()
             state = self._record()
-            if begun and state == told:
+            if begun and state == reported:
                 await self._reporter.wait_changed()
                 continue
-            begun, told = True, state
+            begun, reported = True, state
             yield state
 
     def _record(self) -> LeaderRecord | None:

@@ -150,14 +150,14 @@ class Reporter(Waiters):
         _logger.error("%s", error, extra={"election": term.election, "token": term.token})
         self.on_error(error)
 
-    def raised_late(self, term: Term, error: EtcdLeaderError, *, tell: bool) -> None:
-        """Log an error in work or a callback that the end of its term caused. ``tell``: also call ``on_error``."""
+    def raised_late(self, term: Term, error: EtcdLeaderError, *, report: bool) -> None:
+        """Log an error in work or a callback that the end of its term caused. ``report``: also call ``on_error``."""
         _logger.warning(
             "work or a callback of %s for %r (token %d) raised %s after the end of its term: %s",
             *(term.identity, term.election, term.token, type(error).__name__, error),
             extra=_facts(term),
         )
-        if tell:
+        if report:
             self.on_error(error)
 
     def short_lease(self, lease: float) -> None:

@@ -126,7 +126,7 @@ class ServingManager(LeaderManager):
             campaign.fail(unrequested_cancellation("a task of the term"))
 
     def _on_exception(
-        self, campaign: Campaign, scope: TermScope | None, error: BaseException, *, tell: bool = True
+        self, campaign: Campaign, scope: TermScope | None, error: BaseException, *, report: bool = True
     ) -> None:
         """Handle an exception of work or of a callback.
 
@@ -134,19 +134,19 @@ class ServingManager(LeaderManager):
             campaign: The campaign.
             scope: The scope of the term in which the code ran; None outside a term.
             error: The exception. If the end of the term has caused it, the campaign continues.
-            tell: ``on_error`` receives an error that the end of the term has caused.
+            report: ``on_error`` receives an error that the end of the term has caused.
         """
         if scope is not None and not scope.term.is_valid() and (losses := loss_errors(error)):
             scope.close(LossReason.EXPIRED)  # if the deadline has passed, but the loss was not detected yet
             for loss in losses:
-                self._reporter.raised_late(scope.term, loss, tell=tell)
+                self._reporter.raised_late(scope.term, loss, report=report)
             return
         campaign.fail(error)
         if self._scope is not None:
             self._scope.request_end(LossReason.FAILED)
 
-    def _failures(self, campaign: Campaign, scope: TermScope | None, *, tell: bool = True) -> failures_in_term:
-        return failures_in_term(scope, lambda error: self._on_exception(campaign, scope, error, tell=tell))
+    def _failures(self, campaign: Campaign, scope: TermScope | None, *, report: bool = True) -> failures_in_term:
+        return failures_in_term(scope, lambda error: self._on_exception(campaign, scope, error, report=report))
 
     async def _call_on_elected(self, campaign: Campaign, scope: TermScope, callback: TermCallback) -> None:
         with on_behalf_of(scope):
@@ -194,7 +194,7 @@ class ServingManager(LeaderManager):
     async def _call_on_error(self, campaign: Campaign, callback: ErrorCallback, error: EtcdLeaderError) -> None:
         with on_behalf_of(campaign):
             # An error that the loss causes is not passed to on_error again: the callback might raise forever.
-            async with self._failures(campaign, self._scope, tell=False):
+            async with self._failures(campaign, self._scope, report=False):
                 await call(callback, self, error)
 
     def _on_released(self, scope: TermScope) -> None:

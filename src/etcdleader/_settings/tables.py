@@ -126,8 +126,8 @@ class Section:
         # Values are not shown here: a setting with a wrong name may be a password.
         if setting in self.known and isinstance(found, _Found):
             if found.ambiguous:
-                told = "has two values in one place, under two spellings of its name: keep one"
-                self.problems.append(f"{self.name}.{setting}: {told}{_from(found)}")
+                text = "has two values in one place, under two spellings of its name: keep one"
+                self.problems.append(f"{self.name}.{setting}: {text}{_from(found)}")
             if setting not in SECRETS and not self.evaluated and (cast := cast_in(found.value)):
                 advice = "write the value itself, or pass settings=Dynaconf(...), which applies casts"
                 self.problems.append(
@@ -149,12 +149,12 @@ class Section:
         """Return a problem with the section's name, and with the origins of its values."""
         settings = problem.settings if isinstance(problem, Problem) else ()
         several = len(settings) > 1
-        told = ", ".join(
+        text = ", ".join(
             f"{setting} from {self._origins[setting]}" if several else f"from {self._origins[setting]}"
             for setting in settings
             if setting in self._origins
         )
-        return f"{self.name}.{problem}" + (f" [{told}]" if told else "")
+        return f"{self.name}.{problem}" + (f" [{text}]" if text else "")
 
 
 def _typed(kind: Kind, value: object) -> object:

@@ -49,8 +49,8 @@ async def report_place(manager: LeaderManager) -> None:
     while True:
         term = manager.term
         report(
-            "place",
-            place=manager.statistics().queue_position,
+            "position",
+            position=manager.statistics().queue_position,
             remaining=None if term is None else term.remaining(),
         )
         await anyio.sleep(_REPORT_EVERY)

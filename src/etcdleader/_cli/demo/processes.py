@@ -25,7 +25,7 @@ class Report:
 
     Attributes:
         ``who``: The candidate.
-        event: ``elected``, ``ousted``, ``resigning``, ``place``, or ``ended`` if its process has ended.
+        event: ``elected``, ``ousted``, ``resigning``, ``position``, or ``ended`` if its process has ended.
         facts: The event's values.
     """
 
@@ -35,7 +35,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
-class Reign:
+class Leadership:
     """A term. Its values remain after the candidate's process has died.
 
     Attributes:
@@ -56,18 +56,18 @@ class CandidateProcess:
 
     Attributes:
         name: The candidate's name.
-        reign: Its term while it leads, by its last report.
+        leadership: Its term while it leads, by its last report.
         killed: Whether the demo has killed it.
-        place: The position in the queue, 0 for the leader; None while it is not in the queue.
+        position: The position in the queue, 0 for the leader; None while it is not in the queue.
         remaining: The seconds for which its lease is valid, by its last report.
-        resigned_at: The time of its last resignation, on the clock of ``Reign.since``.
+        resigned_at: The time of its last resignation, on the clock of ``Leadership.since``.
     """
 
     def __init__(self, name: str, endpoint: str, election_key: str, reports: queue.SimpleQueue[Report]) -> None:
         self.name = name
-        self.reign: Reign | None = None
+        self.leadership: Leadership | None = None
         self.killed = False
-        self.place: int | None = None
+        self.position: int | None = None
         self.remaining: float | None = None
         self.resigned_at = 0.0
         self._reports = reports
@@ -100,7 +100,7 @@ class CandidateProcess:
     def kill(self) -> None:
         """Send SIGKILL, and wait until the process is dead."""
         _children.kill(self._process)
-        self.reign, self.killed, self.place, self.remaining = None, True, None, None
+        self.leadership, self.killed, self.position, self.remaining = None, True, None, None
 
     def close(self) -> None:
         """Kill the process, unless it is dead, and close the pipe to it."""
@@ -112,14 +112,14 @@ class CandidateProcess:
         """Update the state from a report."""
         facts = report.facts
         if report.event == "elected":
-            self.reign = Reign(self, facts["token"], facts["key"], facts["lease_id"], facts["at"])
-            self.place = 0
+            self.leadership = Leadership(self, facts["token"], facts["key"], facts["lease_id"], facts["at"])
+            self.position = 0
         elif report.event == "resigning":
             self.resigned_at = facts["at"]
         elif report.event == "ousted":
-            self.reign = self.place = self.remaining = None
-        elif report.event == "place":
-            self.place, self.remaining = facts["place"], facts["remaining"]
+            self.leadership = self.position = self.remaining = None
+        elif report.event == "position":
+            self.position, self.remaining = facts["position"], facts["remaining"]
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

@@ -14,7 +14,7 @@ from rich.console import Console
 from ...errors import EtcdLeaderError
 from ...testing import EtcdServer
 from .candidate import LEASE, RENEW
-from .processes import CandidateProcess, Reign, Report, candidates
+from .processes import CandidateProcess, Leadership, Report, candidates
 from .screen import Screen
 
 _NAMES = ("alice", "bob", "carol")
@@ -62,15 +62,15 @@ class _Play:
 
     def perform(self) -> None:
         screen = self._screen
-        self._until(lambda: all(candidate.place is not None for candidate in self._cast))
-        first = self._reign()
+        self._until(lambda: all(candidate.position is not None for candidate in self._cast))
+        first = self._leadership()
         screen.say(f"[bold]{first.who.name} leads with token {first.token}[/]. The others wait in the queue.")
         self._pause()
 
         screen.say(f"kill -9 {first.who.pid}: {first.who.name} is dead, and released nothing. Its lease must expire.")
         killed_at = time.monotonic()
         first.who.kill()
-        second = self._reign(after=first)
+        second = self._leadership(after=first)
         after_kill = f"{second.since - killed_at:.1f} s"
         screen.say(f"[bold]{second.who.name} leads with token {second.token}[/], {after_kill} after the kill.")
         self._pause()
@@ -86,7 +86,7 @@ class _Play:
 
         screen.say(f"{second.who.name} resigns.")
         second.who.ask_to_resign()
-        third = self._reign(after=second)
+        third = self._leadership(after=second)
         self._until(lambda: second.who.resigned_at > second.since)
         after_resignation = f"{(third.since - second.who.resigned_at) * 1000:.1f} ms"
         screen.say(
@@ -105,15 +105,15 @@ class _Play:
         )
         screen.say(f"One late write was tried, with token {first.token}, and etcd refused it.")
 
-    def _reign(self, after: Reign | None = None) -> Reign:
+    def _leadership(self, after: Leadership | None = None) -> Leadership:
         """Wait for a leader other than the previous one, and return its term."""
         while True:
             for candidate in self._cast:
-                reign = candidate.reign
-                if reign is not None and (after is None or candidate is not after.who):
-                    if after is not None and reign.token <= after.token:
-                        raise DemoError(f"token {reign.token} followed token {after.token}: tokens must increase")
-                    return reign
+                leadership = candidate.leadership
+                if leadership is not None and (after is None or candidate is not after.who):
+                    if after is not None and leadership.token <= after.token:
+                        raise DemoError(f"token {leadership.token} followed token {after.token}: tokens must increase")
+                    return leadership
             self._hear(self._ends_at)
 
     def _until(self, condition: Callable[[], bool]) -> None:
@@ -139,7 +139,7 @@ class _Play:
             raise DemoError(f"the process of {report.who.name} ended unexpectedly.\n{report.who.last_words}")
         report.who.take(report)
 
-    def _write(self, reign: Reign) -> bool:
+    def _write(self, leadership: Leadership) -> bool:
         """Send a write with the term's token. Return whether etcd accepted it."""
         # Imported late, so that the first line of the demo does not wait for gRPC.
         from ...etcd3 import etcd3, guard_compares
@@ -148,8 +148,8 @@ class _Play:
         client = etcd3.client(host=host, port=int(port), timeout=_WRITE_TIME_LIMIT)
         try:
             taken, _ = client.transaction(
-                compare=guard_compares(reign.key, reign.token, reign.lease_id),
-                success=[client.transactions.put("demo/last-writer", reign.who.name)],
+                compare=guard_compares(leadership.key, leadership.token, leadership.lease_id),
+                success=[client.transactions.put("demo/last-writer", leadership.who.name)],
                 failure=[],
             )
         finally:

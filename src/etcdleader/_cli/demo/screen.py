@@ -59,11 +59,11 @@ def _state_of(cast: Sequence[CandidateProcess]) -> Table:
         token, left, style = "", "", ""
         if candidate.killed:
             state, style = "killed", "red"
-        elif candidate.reign is not None:
-            state, style, token = "leads", "bold green", str(candidate.reign.token)
+        elif candidate.leadership is not None:
+            state, style, token = "leads", "bold green", str(candidate.leadership.token)
             left = f"{candidate.remaining:.1f} s" if candidate.remaining is not None else ""
-        elif candidate.place is not None:
-            state = f"waits, number {candidate.place} in the queue"
+        elif candidate.position is not None:
+            state = f"waits, number {candidate.position} in the queue"
         else:
             state, style = "joins", "dim"
         table.add_row(candidate.name, str(candidate.pid), state, token, left, style=style)

@@ -54,7 +54,7 @@ class Child:
         status: The command's exit status, or the negated number of the signal that ended it. None while it runs, and if
             its status is unknown.
         has_terminal: Whether the command has the foreground of the terminal. Then Ctrl-C reaches it and not this process.
-        why: The cause of the end: ``ended`` (the command ended itself), ``deadline``, ``told`` (this process requested
+        why: The cause of the end: ``ended`` (the command ended itself), ``deadline``, ``requested`` (this process requested
             it) or ``orphaned``. None if the supervisor was killed.
     """
 
@@ -106,21 +106,21 @@ class Child:
         """Send a later deadline."""
         self._deadline = deadline
         if not self._unsent:
-            self._tell(deadline=deadline)
+            self._send(deadline=deadline)
 
     def signal(self, number: int) -> None:
         """Pass a signal on to the command's process group."""
-        self._tell(signal=number)
+        self._send(signal=number)
 
     def resume(self) -> None:
         """Continue the command, in the foreground if this process has it."""
-        self._tell(resume=True)
+        self._send(resume=True)
 
     def end(self, kill_by: float | None = None) -> None:
         """End the command: SIGTERM now; SIGKILL after the grace period, at ``kill_by``, or when the lease requires it."""
         grace_ends = boottime() + self._limits.grace
         self._kill_at = min(self._kill_at, grace_ends if kill_by is None else min(grace_ends, kill_by))
-        self._tell(end=kill_by)
+        self._send(end=kill_by)
 
     def is_overdue(self) -> bool:
         """Return whether the supervisor is late with SIGKILL. Then it does not run, for example because it is stopped."""
@@ -131,7 +131,7 @@ class Child:
         """Kill the supervisor. Its children become children of this process, which then kills them."""
         self._process.kill()
 
-    def _tell(self, **message: object) -> None:
+    def _send(self, **message: object) -> None:
         self._unsent += json.dumps(message).encode() + b"\n"
         try:
             self._unsent = self._unsent[self._channel.send(self._unsent) :]

@@ -74,5 +74,5 @@ def command_environment(variables: Mapping[str, str], term: Term) -> dict[str, s
 
 def _secret(name: str, value: str) -> bool:
     """Return whether a variable sets a password, by its name in any spelling or in a table that is its value."""
-    told = f"{normal(name)} {value.lower()}"
-    return name.upper().startswith(PREFIX) and any(secret in told for secret in SECRETS)
+    text = f"{normal(name)} {value.lower()}"
+    return name.upper().startswith(PREFIX) and any(secret in text for secret in SECRETS)

@@ -198,7 +198,7 @@ class Supervisor:
         self._status: int | None = None
         self._why: str | None = None
         self._kill_at = self._killed_at = self._killing_since = math.inf
-        self._alone = self._told_survivors = False
+        self._alone = self._reported_survivors = False
 
     def run(self) -> None:
         """Start the command, and return when all of its processes have ended."""
@@ -231,7 +231,7 @@ class Supervisor:
             if channel is not None and self._channel is None:
                 poll.unregister(channel)
         self._take_terminal_back()
-        self._tell(dead=self._status, why=self._why)
+        self._send(dead=self._status, why=self._why)
 
     # The command
 
@@ -245,7 +245,7 @@ class Supervisor:
                 os._exit(_NOT_EXECUTABLE)
         with suppress(OSError):
             os.setpgid(self._pid, self._pid)  # parent and child both do this; one of them is first
-        self._tell(pid=self._pid)
+        self._send(pid=self._pid)
 
     def _become_command(self, supervisor: int) -> None:
         os.setpgid(0, 0)
@@ -283,7 +283,7 @@ class Supervisor:
             if os.WIFSTOPPED(status):
                 if pid == self._pid and self._why is None:
                     self._take_terminal_back()
-                    self._tell(stopped=os.WSTOPSIG(status))
+                    self._send(stopped=os.WSTOPSIG(status))
             elif pid == self._pid:
                 self._take_terminal_back()
                 self._status = os.waitstatus_to_exitcode(status)
@@ -301,7 +301,7 @@ class Supervisor:
             return
         self._why = why
         self._kill_at = min(self._kill_at, boottime() + self._orders.grace)
-        self._tell(ending=why)
+        self._send(ending=why)
         if self._pid == 0:
             self._status, self._alone = -signal.SIGTERM, True  # the command was never started
             return
@@ -328,9 +328,9 @@ class Supervisor:
         self._killed_at = now
         self._signal_group(signal.SIGKILL)
         signal_all(os.getpid(), (signal.SIGKILL,))
-        if now - self._killing_since > _PATIENCE and not self._told_survivors:
-            self._told_survivors = True
-            self._tell(survivors=descendants(os.getpid()))
+        if now - self._killing_since > _PATIENCE and not self._reported_survivors:
+            self._reported_survivors = True
+            self._send(survivors=descendants(os.getpid()))
 
     def _due(self) -> float:
         """Return the time of the next action."""
@@ -382,9 +382,9 @@ class Supervisor:
         elif "end" in message:
             if message["end"] is not None:
                 self._kill_at = min(self._kill_at, message["end"])
-            self._end("told")
+            self._end("requested")
 
-    def _tell(self, **message: object) -> None:
+    def _send(self, **message: object) -> None:
         if self._channel is not None:
             with suppress(OSError):
                 self._channel.send(json.dumps(message).encode() + b"\n", socket.MSG_DONTWAIT)
@@ -392,5 +392,5 @@ class Supervisor:
 
 if __name__ == "__main__":
     os.set_inheritable(int(sys.argv[1]), False)  # noqa: FBT003 - the stdlib's signature
-    told = SimpleNamespace(**json.loads(sys.argv[2]))
-    Supervisor(socket.socket(fileno=int(sys.argv[1])), told, sys.argv[3:]).run()
+    options = SimpleNamespace(**json.loads(sys.argv[2]))
+    Supervisor(socket.socket(fileno=int(sys.argv[1])), options, sys.argv[3:]).run()
