@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import random
@@ -20,7 +21,7 @@ from tests.faults.history import Cut, Injection, read_lines
 from tests.faults.journal import Journal, folded, now, unfenced
 from tests.faults.network import Network
 
-__all__ = ("AbortedError", "Campaign", "NoHolderError")
+__all__ = ("AbortedError", "Campaign", "NoHolderError", "identity_of")
 
 ELECTION = "faults/election"
 REGISTER = "faults/data/register"
@@ -251,8 +252,8 @@ class Campaign:
         """Return how many running candidates are queued behind the first key. Keys of dead processes do not count."""
         self.look()
         with contextlib.suppress(OperatorError):
-            standing = {kv["value"] for kv in self.standing()}
-            living = {b64(candidate.identity) for candidate in self.candidates if candidate.running}
+            standing = {identity_of(kv["value"]) for kv in self.standing()}
+            living = {candidate.identity for candidate in self.candidates if candidate.running}
             return len(standing & living) - 1
         return 0
 
@@ -379,3 +380,9 @@ class Campaign:
 
 def _range(prefix: str) -> dict[str, str]:
     return {"key": b64(prefix), "range_end": b64(f"{prefix[:-1]}0")}
+
+
+def identity_of(value: str) -> str:
+    """Return the identity in a candidate's value, which is in the form of etcd's JSON."""
+    text = base64.b64decode(value).decode()
+    return str(json.loads(text)["id"]) if text.startswith("{") else text

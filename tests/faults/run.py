@@ -190,7 +190,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seed", default=secrets.token_hex(4), help="seed of the order of faults and of their variants"
     )
     parser.add_argument("--out", default="build/faults", help="the folder of the report (build/faults)")
-    parser.add_argument("--rows", nargs="+", help="only these rows of the catalogue")
+    rows = sorted({row for plan in PLANS.values() for row in plan})
+    parser.add_argument("--rows", nargs="+", choices=rows, metavar="ROW", help="only these rows of the catalogue")
     parser.add_argument("--rounds", type=int, help="the number of times to inject each row")
     parser.add_argument("--campaigns", nargs="+", choices=list(PLANS), help="only these campaigns")
     parser.add_argument("--src", help="a folder with another copy of the package for the candidates to run on")

@@ -2,7 +2,8 @@
 
 It campaigns in one election, or in hundreds at once, like the managers of one program. Its argument is JSON (see
 :class:`tests.faults.candidate.Options`). Commands come on stdin, one a line: an election's name and an action. The
-actions are ``stop`` (of all elections), ``resign``, ``raise``, ``fork``, ``block SECONDS`` and ``swallow SECONDS``.
+actions are ``stop`` (of all elections), ``resign``, ``hand-over IDENTITY``, ``advertise VALUE``, ``raise``, ``fork``,
+``block SECONDS`` and ``swallow SECONDS``.
 
 It works in one of three ways: in a task, as a plain function in a thread, or step by step. A step is a block of
 ``manager.step()`` in a thread that polls.
@@ -31,7 +32,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 
-from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, EtcdRegressedError, Term
+from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, EtcdRegressedError, HandOverError, Term
 from etcdleader.etcd3 import etcd3
 from tests.faults.journal import Journal, now
 
@@ -141,14 +142,21 @@ class ElectionSubject:
         await self.manager.stop()
         self._write("stopped")
 
-    async def execute(self, command: str, seconds: float) -> None:
+    async def execute(self, command: str, argument: str) -> None:
         """Execute a command here, or let the work execute it at its next step."""
-        if command == "resign":
-            self._write("resigning")
-            await self.manager.resign()
-            self._write("resigned")
+        if command in ("resign", "hand-over"):
+            self._write("resigning", to=argument)
+            try:
+                await self.manager.resign(to=argument or None)
+            except HandOverError as error:
+                self._write("hand-over failed", error=str(error))
+            else:
+                self._write("resigned", to=argument)
+        elif command == "advertise":
+            with suppress(EtcdLeaderError):
+                await self.manager.advertise(argument)
         else:
-            self._command = (command, seconds)
+            self._command = (command, float(argument or 0))
 
     async def _work(self, manager: object, term: Term) -> None:
         late: list[float] = []
@@ -329,7 +337,7 @@ class Subject:
                     for election in self._elections.values():
                         group.start_soon(election.stop)
             else:
-                await self._elections[name.removeprefix("-")].execute(command, float(argument[0]) if argument else 0.0)
+                await self._elections[name.removeprefix("-")].execute(command, *argument or [""])
 
 
 def _plain(statistics: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tests.faults.history import load
 from tests.faults.journal import folded
 from tests.faults.network import why_no_namespaces
 from tests.faults.report import rows_below, write_report
-from tests.faults.run import _with
+from tests.faults.run import _with, main
 from tests.faults.schedule import PLANS, run_campaign
 from tests.faults.timeline import timeline
 
@@ -211,3 +211,9 @@ def test_no_invariant_breaks_in_any_of_two_hundred_elections_under_a_slice_of_th
     assert all(part.beliefs and part.reads and part.writes for part in history.parts)
     # A third lost their key, and the killed process led in several.
     assert sum(len(part.beliefs) for part in history.parts) > 200 + 66
+
+
+def test_a_row_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--rows", "D1,D2"])
+    assert "invalid choice: 'D1,D2'" in capsys.readouterr().err
