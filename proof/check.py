@@ -5,6 +5,7 @@
     python -m proof.check --list             # the configurations, without a run
 
 The model is LeaseTerm.tla. docs/proof.md explains it. TLC's output is in build/proof, one file for each configuration.
+For a violated invariant, the schedule is drawn beside it, as an SVG.
 The exit status is 0 if every result is the expected one, 1 if one is not, and 2 if TLC cannot be run.
 """
 
@@ -21,7 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proof.configurations import CONFIGURATIONS, Configuration
+from proof.configurations import CONFIGURATIONS, HOLDS, Configuration
+from proof.timeline import draw_log
 
 __all__ = ("Outcome", "ToolError", "check", "find_tlc", "main", "outcome_of")
 
@@ -162,6 +164,8 @@ def _check_all(chosen: Sequence[Configuration], tlc: Sequence[str]) -> int:
     print(f"{'configuration':24} {'expected':10} {'result':10} {'states':>10} {'depth':>5} {'seconds':>7}", flush=True)
     for configuration in chosen:
         outcome = check(configuration, tlc)
+        if outcome.result not in (HOLDS, "FAILED"):
+            draw_log(configuration, BUILD / f"{configuration.name}.log", BUILD / f"{configuration.name}.svg")
         mark = "" if outcome.result == configuration.expected else "  DIFFERS"
         print(
             f"{configuration.name:24} {configuration.expected:10} {outcome.result:10} "
