@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     listed = {configuration.name: configuration for configuration in CONFIGURATIONS}
     parser.add_argument("names", nargs="*", help="instead of all configurations")
     parser.add_argument("--list", action="store_true", help="print the configurations, and run nothing")
+    parser.add_argument("--jobs", type=int, default=2, help="the number of configurations to check at a time (2)")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in listed]
     if unknown:
@@ -156,14 +158,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ToolError as error:
         print(f"The model cannot be checked: {error}", file=sys.stderr)
         return 2
-    return _check_all(chosen, tlc)
+    return _check_all(chosen, tlc, options.jobs)
 
 
-def _check_all(chosen: Sequence[Configuration], tlc: Sequence[str]) -> int:
+def _check_all(chosen: Sequence[Configuration], tlc: Sequence[str], jobs: int) -> int:
     wrong = []
     print(f"{'configuration':24} {'expected':10} {'result':10} {'states':>10} {'depth':>5} {'seconds':>7}", flush=True)
-    for configuration in chosen:
-        outcome = check(configuration, tlc)
+    pool = ThreadPoolExecutor(jobs)
+    for configuration, outcome in zip(chosen, pool.map(lambda one: check(one, tlc), chosen), strict=True):
         if outcome.result not in (HOLDS, "FAILED"):
             draw_log(configuration, BUILD / f"{configuration.name}.log", BUILD / f"{configuration.name}.svg")
         mark = "" if outcome.result == configuration.expected else "  DIFFERS"
