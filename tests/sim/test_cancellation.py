@@ -238,6 +238,30 @@ async def test_an_exception_of_on_ousted_is_not_lost_in_a_cancellation(
     assert not etcd.leases()
 
 
+@pytest.mark.parametrize("anyio_backend", [pytest.param(virtual_backend("asyncio"), id="virtual-asyncio")])
+@pytest.mark.parametrize("entry", ENTRIES)
+async def test_a_failure_replaces_the_cancellation_of_an_asyncio_task_which_is_then_not_cancelled(
+    etcd: FakeEtcd, clock: VirtualClock, entry: str
+) -> None:
+    """If `Task.cancelled()` were True, the task would have no exception, and the failure would be lost."""
+    manager = make(etcd, clock)
+
+    @manager.on_ousted
+    def fail(manager: LeaderManager, term: Term) -> None:
+        raise Boom
+
+    task = asyncio.create_task(ENTRIES[entry](manager))
+    await manager.wait_elected()
+    task.cancel()
+    with pytest.raises(Boom):
+        await task
+    assert not task.cancelled()
+    assert not etcd.leases()
+    with pytest.raises(Boom):
+        await asyncio.wait_for(ENTRIES[entry](manager), 5)
+    assert not etcd.leases()
+
+
 async def test_a_campaign_that_fails_around_a_leading_block_is_raised_as_itself(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:

@@ -248,6 +248,8 @@ class BaseManager(ServingManager):
             campaign.finished.set()
             self._reporter.changed()
             if (error := campaign.error()) is not None:
+                # This replaces a cancellation in flight, so that a failure during the end does not pass silently. The caller's
+                # asyncio task then has this exception, and its Task.cancelled() is False.
                 raise error
 
     async def _contend_shielded(self, campaign: Campaign) -> None:
