@@ -52,6 +52,7 @@ class Keeper:
         self._changed = Event()
         self._error: BaseException | None = None
         self._scope = anyio.CancelScope()
+        self._connection: SharedConnection
         self._ended = Event()
         self._updates = anyio.Lock()
         self._old_leases: set[int] = set()
@@ -70,8 +71,8 @@ class Keeper:
 
     async def enter(self) -> None:
         """Return once etcd has the key; see ``registered``."""
-        connection = await self._connect.__aenter__()
-        spawn_system_task(lambda: self._run(connection), "etcdleader registration", self._on_end)
+        self._connection = await self._connect.__aenter__()
+        spawn_system_task(self._run, "etcdleader registration", self._on_end)
         try:
             while not self._ended.is_set() and not self.is_put:
                 await self._changed.wait()
@@ -149,40 +150,40 @@ class Keeper:
 
     # The task
 
-    async def _run(self, connection: SharedConnection) -> None:
+    async def _run(self) -> None:
         with self._scope:
             try:
-                await self._refuse_election(connection)
-                await self._keep(connection)
+                await self._refuse_election()
+                await self._keep()
             except Exception as error:  # noqa: BLE001 - the caller that enters the block receives it
                 self._fail(error)
 
-    async def _refuse_election(self, connection: SharedConnection) -> None:
-        election = await find_election_above(connection, self.key, self._timing.retry, self._reports.etcd_failed)
+    async def _refuse_election(self) -> None:
+        election = await find_election_above(self._connection, self.key, self._timing.retry, self._reports.etcd_failed)
         if election is not None:
             raise EtcdRefusedError(
                 f"{self._name} lies below the prefix {election + '/'!r} of an election, where every key is a candidate. No "
                 "candidate behind it could be elected: use another key"
             )
 
-    async def _keep(self, connection: SharedConnection) -> None:
+    async def _keep(self) -> None:
         """Put the key, and put it again after each loss, until cancelled. Before the first put, raise errors."""
         backoff = Backoff(self._timing.retry, random.uniform)
         while True:
             try:
-                if await self._keep_one(connection) >= self._timing.retry:
+                if await self._keep_one() >= self._timing.retry:
                     backoff.reset()
             except Exception as error:
                 if self.held is None:
                     raise
                 self._reports.failed(error)
                 if isinstance(error, EtcdRegressedError):
-                    await self._wait_for_revision(connection)
+                    await self._wait_for_revision()
             await anyio.sleep(backoff.next())
 
-    async def _keep_one(self, connection: SharedConnection) -> float:
+    async def _keep_one(self) -> float:
         """Put the key once, and keep it until it is lost. Return for how many seconds etcd had it."""
-        held = EphemeralKey(connection, self.key, self._timing, clock=self._clock, reports=self._reports)
+        held = EphemeralKey(self._connection, self.key, self._timing, clock=self._clock, reports=self._reports)
         lasted = 0.0
         try:
             taken = await held.put(lambda: self._value)
@@ -197,10 +198,10 @@ class Keeper:
         if isinstance(held.session.error, EtcdRegressedError):
             raise held.session.error
         if taken is not None:
-            await self._wait_until_free(connection, taken)
+            await self._wait_until_free(taken)
         return lasted
 
-    async def _wait_for_revision(self, connection: SharedConnection) -> None:
+    async def _wait_for_revision(self) -> None:
         """Wait until the revision of a restored etcd has passed the last known one.
 
         Before that, no renewal is confirmed. Each put would be taken back at once, and watches of the key would show it come
@@ -209,7 +210,7 @@ class Keeper:
         backoff = Backoff(self._timing.retry, random.uniform)
         while True:
             try:
-                await connection.range(Range(self.key), timeout=self._timing.retry)
+                await self._connection.range(Range(self.key), timeout=self._timing.retry)
             except EtcdLeaderError as error:
                 self._reports.etcd_failed(error)
             else:
@@ -223,7 +224,7 @@ class Keeper:
         self._reports.registered(held.session.lease_id, again=again)
         self._wake()
 
-    async def _wait_until_free(self, connection: SharedConnection, taken: KeyValue) -> None:
+    async def _wait_until_free(self, taken: KeyValue) -> None:
         """Wait until no other client has the key. Revoke the lease if it is one of this process's earlier ones.
 
         Raises:
@@ -241,7 +242,7 @@ class Keeper:
             self._reports.taken(kv)
             await anyio.sleep(backoff.next())
             try:
-                found = (await connection.range(Range(self.key), timeout=retry)).kvs
+                found = (await self._connection.range(Range(self.key), timeout=retry)).kvs
             except EtcdLeaderError as error:
                 self._reports.etcd_failed(error)
                 continue
@@ -250,4 +251,4 @@ class Keeper:
                 return
             kv = found[0]
         with anyio.move_on_after(retry):
-            await Lease.known(connection, self._reports.etcd_failed, kv.lease).revoke(retry, retry)
+            await Lease.known(self._connection, self._reports.etcd_failed, kv.lease).revoke(retry, retry)

@@ -91,7 +91,7 @@ BUGS = (
         "a registration comes and goes in a restored etcd",
         "registration",
         within="Keeper._keep",
-        pattern=r"await self\._wait_for_revision\(connection\)",
+        pattern=r"await self\._wait_for_revision\(\)",
         replacement="pass",
         test="test_a_restored_etcd_gets_no_key_before_its_revision_has_passed_the_known_one",
     ),
