@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import random
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -278,12 +277,7 @@ def record() -> _Recorder:
     """
     recorder = _Recorder()
     backend, options = virtual_backend("asyncio")
-    state = random.getstate()
-    random.seed(0)  # for the pauses that are drawn
-    try:
-        anyio.run(scenario, recorder, backend=backend, backend_options=dict(options))
-    finally:
-        random.setstate(state)
+    anyio.run(scenario, recorder, backend=backend, backend_options=dict(options))
     for step in STEPS:
         entered = {name for entry in recorder.entries[step.name] for name in entry.shown_for}
         if missing := [function for function in step.functions if function not in entered]:

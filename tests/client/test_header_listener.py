@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ class Member:
 async def terms_seen(login: Header) -> list[int]:
     """Send one request with a user. Return the raft terms that the listener received."""
     member: Any = Member(login)
-    client = EtcdClient(lambda number: member, None, Authenticator("user", "password"))
+    client = EtcdClient(lambda number: member, None, Authenticator("user", "password"), random.uniform)
     seen: list[int] = []
     client.on_header(lambda header: seen.append(header.raft_term))
     await client.member_status(timeout=5)

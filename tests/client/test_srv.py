@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import threading
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ def server() -> Iterator[DnsServer]:
 
 async def test_each_member_is_returned_in_turn_and_the_records_are_asked_for_each_time(server: DnsServer) -> None:
     server.publish(DOMAIN, *THREE)
-    members = SrvMembers(DOMAIN, CONFIG)
+    members = SrvMembers(DOMAIN, CONFIG, random.uniform)
     assert {await members.next() for _ in range(3)} == {"m:1", "m:2", "m:3"}
     assert server.queries == 3 * ["_etcd-client-ssl._tcp.example.org.", "_etcd-client._tcp.example.org."]
     assert members.count == 3
@@ -41,7 +42,7 @@ async def test_each_member_is_returned_in_turn_and_the_records_are_asked_for_eac
 
 async def test_a_member_that_was_not_tried_comes_before_those_that_were(server: DnsServer) -> None:
     server.publish(DOMAIN, *THREE[:2])
-    members = SrvMembers(DOMAIN, CONFIG)
+    members = SrvMembers(DOMAIN, CONFIG, random.uniform)
     tried = [await members.next(), await members.next()]
     server.publish(DOMAIN, *THREE)
     assert await members.next() == "m:3"
@@ -51,19 +52,19 @@ async def test_a_member_that_was_not_tried_comes_before_those_that_were(server: 
 async def test_members_with_tls_are_preferred(server: DnsServer) -> None:
     server.publish(DOMAIN, (0, 0, 1, "m.example.org."))
     server.publish(DOMAIN, (0, 0, 2, "m.example.org."), tls=True)
-    assert await SrvMembers(DOMAIN, CONFIG).all() == ("https://m.example.org:2",)
+    assert await SrvMembers(DOMAIN, CONFIG, random.uniform).all() == ("https://m.example.org:2",)
     assert server.queries == ["_etcd-client-ssl._tcp.example.org."]
 
 
 async def test_without_records_the_error_has_their_names(server: DnsServer) -> None:
     with pytest.raises(EtcdUnavailableError) as caught:
-        await SrvMembers(DOMAIN, CONFIG).next()
+        await SrvMembers(DOMAIN, CONFIG, random.uniform).next()
     assert str(caught.value) == (
         "srv:example.org: there are no SRV records _etcd-client-ssl._tcp.example.org or _etcd-client._tcp.example.org"
     )
     server.publish(DOMAIN, *THREE)
     with pytest.raises(EtcdUnavailableError, match="which TLS needs"):
-        await SrvMembers(DOMAIN, EtcdConfig(f"srv:{DOMAIN}", ca_cert="ca.pem")).next()
+        await SrvMembers(DOMAIN, EtcdConfig(f"srv:{DOMAIN}", ca_cert="ca.pem"), random.uniform).next()
     assert server.queries[-1] == "_etcd-client-ssl._tcp.example.org."
 
 
@@ -72,7 +73,7 @@ async def test_a_failing_lookup_of_members_with_tls_leads_to_no_members_without(
     server.publish(DOMAIN, *THREE)
     server.failing = True
     with pytest.raises(EtcdUnavailableError, match=r"_etcd-client-ssl\._tcp\.example\.org\. cannot be looked up"):
-        await SrvMembers(DOMAIN, CONFIG).next()
+        await SrvMembers(DOMAIN, CONFIG, random.uniform).next()
 
 
 @pytest.mark.parametrize("fault", ["silent", "failing", "empty"])
@@ -81,7 +82,7 @@ async def test_in_an_outage_of_dns_the_last_members_are_used(
 ) -> None:
     monkeypatch.setattr(srv, "_NEXT_LOOKUP", 0.1)
     server.publish(DOMAIN, *THREE)
-    members = SrvMembers(DOMAIN, CONFIG)
+    members = SrvMembers(DOMAIN, CONFIG, random.uniform)
     first = await members.next()
     if fault == "empty":
         server.records.clear()
@@ -107,7 +108,7 @@ async def test_a_silent_server_blocks_neither_the_loop_nor_the_caller(
     async with anyio.create_task_group() as group:
         group.start_soon(tick)
         with pytest.raises(EtcdUnavailableError, match=r"no response from DNS within 0\.3 s|cannot be looked up"):
-            await SrvMembers(DOMAIN, CONFIG).next()
+            await SrvMembers(DOMAIN, CONFIG, random.uniform).next()
         group.cancel_scope.cancel()
     assert ticks > 3
 
@@ -115,7 +116,7 @@ async def test_a_silent_server_blocks_neither_the_loop_nor_the_caller(
 async def test_a_lookup_that_is_cancelled_is_left_to_its_thread(server: DnsServer) -> None:
     server.silent = True
     with anyio.move_on_after(0.1) as scope:
-        await SrvMembers(DOMAIN, CONFIG).next()
+        await SrvMembers(DOMAIN, CONFIG, random.uniform).next()
     assert scope.cancelled_caught
     assert any(thread.name == "etcdleader SRV records" for thread in threading.enumerate())
 

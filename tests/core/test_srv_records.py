@@ -16,7 +16,7 @@ PINNED = EtcdConfig(DOMAIN, ca_cert="ca.pem")
 
 
 def found(service: str, *records: SrvRecord, config: EtcdConfig = PLAIN) -> tuple[str, ...]:
-    return members("example.org", service, records, config, lambda: 0.0)
+    return members("example.org", service, records, config, lambda low, high: low)
 
 
 def record(target: str, port: int = 2379, priority: int = 0, weight: int = 0) -> SrvRecord:
@@ -52,22 +52,22 @@ def test_a_domain_does_not_name_endless_members() -> None:
 
 def test_priorities_come_before_weights() -> None:
     first, second = record("a.", priority=1), record("b.", priority=2, weight=65535)
-    assert in_order([second, first], random.random) == [first, second]
+    assert in_order([second, first], random.uniform) == [first, second]
 
 
 def test_weights_share_the_members_among_many_clients() -> None:
     generator = random.Random(1)
     records = [record("a.", weight=3), record("b.", weight=1), record("c.", weight=0)]
-    firsts = Counter(in_order(records, generator.random)[0].target for _ in range(4000))
+    firsts = Counter(in_order(records, generator.uniform)[0].target for _ in range(4000))
     assert 2800 < firsts["a."] < 3200
     assert 800 < firsts["b."] < 1200
     assert firsts["c."] < 10
 
 
-@pytest.mark.parametrize("number", [0.0, 0.5, 1.0])
-def test_no_member_is_lost_in_the_order(number: float) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_no_member_is_lost_in_the_order(share: float) -> None:
     records = [record(name, weight=weight) for name in "abc" for weight in (0, 5)]
-    assert sorted(in_order(records, lambda: number)) == sorted(records)
+    assert sorted(in_order(records, lambda low, high: low + share * (high - low))) == sorted(records)
 
 
 def test_a_password_goes_to_members_without_tls_only_where_that_is_allowed() -> None:

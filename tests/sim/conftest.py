@@ -18,9 +18,10 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any
 
 
 @pytest.fixture
-async def etcd(anyio_backend: object) -> AsyncIterator[FakeEtcd]:
-    """Provide an etcd of one member, without latency or faults."""
-    async with FakeEtcd() as fake:
+async def etcd(request: pytest.FixtureRequest, anyio_backend: object) -> AsyncIterator[FakeEtcd]:
+    """Provide an etcd of one member, without latency or faults. A test's parameter ``seed`` is its seed, too."""
+    callspec = getattr(request.node, "callspec", None)
+    async with FakeEtcd(seed=0 if callspec is None else callspec.params.get("seed", 0)) as fake:
         yield fake
 
 
@@ -32,10 +33,9 @@ async def clock(anyio_backend: object) -> VirtualClock:
 
 @pytest.fixture
 def seeded(monkeypatch: pytest.MonkeyPatch, anyio_backend: tuple[str, Any]) -> Callable[[int], None]:
-    """Make everything random in this process depend on a seed."""
+    """Make lease ids and the order of tasks depend on a seed. All other chance comes from the seed of the fake etcd."""
 
     def seed_all(seed: int) -> None:
-        random.seed(seed)
         lease_ids = random.Random(seed)
         monkeypatch.setattr(random, "SystemRandom", lambda: lease_ids)
         if anyio_backend[0] == "trio":

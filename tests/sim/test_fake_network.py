@@ -98,6 +98,17 @@ async def test_a_seed_repeats_the_same_latencies() -> None:
     assert await run(1) == await run(1) != await run(2)
 
 
+def test_a_seed_repeats_the_pauses_of_all_users() -> None:
+    """They draw from their client, whose random numbers are the cluster's. Two clients do not draw the same numbers."""
+
+    def draw(seed: int) -> list[float]:
+        etcd = FakeEtcd(seed=seed)
+        return [client.uniform(0, 1) for client in (etcd.client("a"), etcd.client("b"), etcd)]
+
+    assert draw(1) == draw(1) != draw(2)
+    assert len(set(draw(1))) == 3
+
+
 async def test_a_partition_delays_one_client_and_drops_abandoned_requests(etcd: FakeEtcd) -> None:
     """The other clients continue. A request that its caller gave up is not delivered late."""
     alice, bob = etcd.client("alice"), etcd.client("bob")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import anyio
 import pytest
 
@@ -63,14 +61,14 @@ async def test_a_request_to_step_down_between_a_move_and_its_response_is_not_los
 
 
 async def test_a_slow_grant_of_one_session_does_not_end_the_leadership_of_another(
-    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     client = etcd.client()
+    client.uniform = lambda low, high: low  # all moves are due at once
     patient = Config(enabled=True, id="patient", lease=60, renew=15, retry=20, margin=1)
     long, short = make(client, clock, election="long", config=patient), make(client, clock, election="short")
     async with long, short:
         one, other = await long.wait_elected(), await short.wait_elected()
-        monkeypatch.setattr(random, "uniform", lambda a, b: a)  # all moves are due at once
         grants = 0
 
         async def hang(call: Call) -> None:
@@ -118,11 +116,10 @@ async def test_a_transaction_does_not_apply_the_failure_branch_while_the_term_is
         assert b"failed" not in etcd.keys()
 
 
-async def test_one_forbidden_key_does_not_delay_the_moves_of_the_others(
-    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_forbidden_key_does_not_delay_the_moves_of_the_others(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """etcd refuses the batch, and then loses the first request of each key that is sent alone."""
     client = etcd.client()
+    client.uniform = lambda low, high: low  # all moves are due at once
     async with leaders(client, clock, 12) as managers:
         led = tokens(managers)
         assert managers[0].term is not None
@@ -139,7 +136,6 @@ async def test_one_forbidden_key_does_not_delay_the_moves_of_the_others(
                 lost.add(keys[0])
                 await anyio.sleep_forever()
 
-        monkeypatch.setattr(random, "uniform", lambda a, b: a)
         etcd.hooks.append(hook)
         etcd.change_leader()
         await anyio.sleep(2 * CONFIG.lease)
@@ -162,17 +158,15 @@ async def test_no_space_in_the_middle_leaves_the_next_in_line_able_to_lead(etcd:
             assert second.statistics().queue_position == 0
 
 
-async def test_one_lost_response_in_a_late_move_ends_no_leadership(
-    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_lost_response_in_a_late_move_ends_no_leadership(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """`renew + 2 * retry + margin` equals the lease, the minimum that is allowed."""
     client = etcd.client()
+    client.uniform = lambda low, high: high  # all moves come as late as they can
     tight = Config(enabled=True, id="tight", lease=10, renew=7, retry=1, margin=1)
     manager = make(client, clock, config=tight)
     async with manager:
         term = await manager.wait_elected()
         await anyio.sleep(6.95)
-        monkeypatch.setattr(random, "uniform", lambda a, b: b)
         client.lose_answer("lease_grant", times=1)
         etcd.change_leader()
         await anyio.sleep(20)
@@ -225,10 +219,9 @@ async def test_a_permission_lost_and_restored_during_a_move_ends_no_term(etcd: F
         assert term.is_valid()
 
 
-async def test_a_batch_whose_sessions_were_all_lost_sends_nothing(
-    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_batch_whose_sessions_were_all_lost_sends_nothing(etcd: FakeEtcd, clock: VirtualClock) -> None:
     client = etcd.client()
+    client.uniform = lambda low, high: low  # all moves are due at once
     empty = 0
     first: list[int] = []
     armed = False
@@ -247,7 +240,6 @@ async def test_a_batch_whose_sessions_were_all_lost_sends_nothing(
     async with leaders(client, clock, 2) as managers:
         keys = [term.key for manager in managers if (term := manager.term) is not None]
         armed = True
-        monkeypatch.setattr(random, "uniform", lambda a, b: a)
         etcd.change_leader()
         await until(lambda: len(first) == 2, timeout=5)
         await anyio.sleep(0.1)
@@ -283,16 +275,16 @@ async def test_a_bug_in_one_move_affects_one_key_only(
 
 @pytest.mark.parametrize("elections", [("long", "short"), ("short", "long")])
 async def test_a_lost_move_delays_each_session_by_its_own_retry_only(
-    etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch, elections: tuple[str, str]
+    etcd: FakeEtcd, clock: VirtualClock, elections: tuple[str, str]
 ) -> None:
     """The next attempt of a session with a short `retry` does not wait for a session with a long one."""
     client = etcd.client()
+    client.uniform = lambda low, high: low  # all moves are due at once
     patient = Config(enabled=True, id="patient", lease=60, renew=15, retry=20, margin=1)
     configs = {"long": patient, "short": CONFIG}
     first, second = (make(client, clock, election=election, config=configs[election]) for election in elections)
     async with first, second:
         one, other = await first.wait_elected(), await second.wait_elected()
-        monkeypatch.setattr(random, "uniform", lambda low, high: low)
         lost = 0
 
         async def lose(call: Call) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -58,6 +59,7 @@ class AllIsWell:
 
     def __init__(self) -> None:
         self.api = self
+        self.uniform = random.Random(0).uniform
         self.raft_terms = RaftTerms()
         self.renewer = LeaseRenewer(self)  # type: ignore[arg-type]
         self.call_limiter = FairLimiter(64)

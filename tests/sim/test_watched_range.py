@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from typing import Any
 
 import anyio
@@ -37,6 +38,7 @@ class Watches:
         self.created_at: list[float] = []
         self.reports: list[EtcdLeaderError | None] = []
         self.received: list[WatchMessage] = []
+        self.uniform = random.uniform
 
     def watch(self, _key: bytes, _range_end: bytes, *, sink: WatchSink, timeout: float) -> Handle:
         assert timeout == RETRY

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Sequence
 
 import anyio
@@ -91,7 +90,7 @@ async def test_leases_whose_keys_have_not_moved_are_revoked(clock: VirtualClock)
 
 
 async def test_a_follower_that_caught_up_by_a_snapshot_confirms_nothing_under_its_old_raft_term(
-    clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
+    clock: VirtualClock,
 ) -> None:
     """It answers keep-alives and reads with the old term until it has applied an entry and adopted the entry's term."""
     async with FakeEtcd(members=5) as etcd:
@@ -99,7 +98,7 @@ async def test_a_follower_that_caught_up_by_a_snapshot_confirms_nothing_under_it
         follower.answers_early = True
         client = etcd.client(endpoints=[follower])
         # A move takes time, so that the former leader would wake up before it.
-        monkeypatch.setattr(random, "uniform", lambda low, high: high)
+        client.uniform = lambda low, high: high
         async with leading(client, clock) as (manager, term):
             client.stall_watches()
             former = etcd.leader

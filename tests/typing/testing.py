@@ -162,6 +162,7 @@ async def call(etcd: FakeEtcd | FakeClient) -> None:
     etcd.report_endpoint_failure(etcd.endpoint_number)
     assert_type(await etcd.member_raft_term(b"key", timeout=1), int)
     etcd.on_version(print)
+    assert_type(etcd.uniform(0, 1), float)
     etcd.on_header(print)
     print(etcd.range)
     await etcd.aclose()
@@ -172,6 +173,7 @@ async def call(etcd: FakeEtcd | FakeClient) -> None:
 
 def disturb(client: FakeClient) -> None:
     assert_type((client.name, client.closed), tuple[str, bool])
+    assert_type(client.uniform(0, 1), float)
     assert_type(client.calls, Counter[CallKind])
     assert_type((client.member, client.endpoints), tuple[FakeMember, tuple[FakeMember, ...]])
     client.latency = 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 from .._etcd.srv import SrvMembers
@@ -19,7 +20,7 @@ async def with_members(etcd: EtcdConfig, report: Report) -> EtcdConfig | None:
             endpoints.append(endpoint)
             continue
         try:
-            found = await SrvMembers(domain, etcd).all()
+            found = await SrvMembers(domain, etcd, random.uniform).all()
         except EtcdLeaderError as error:
             advice = f"publish the records that etcdctl --discovery-srv {domain} uses (docs/operating.md#endpoints)"
             report(Finding("dns", "problem", str(error), advice))

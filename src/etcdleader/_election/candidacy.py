@@ -6,7 +6,6 @@ comes from one linearizable read, or from our own Txn, and from the events after
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NoReturn
@@ -120,7 +119,7 @@ class Candidacy:
         await self.session.open()
         key = candidate_key(self._context.election_key, self.session.lease_id)
         self.session.own = LeasedKey(key, self._context.value(), 0, self.session.lease_id)
-        backoff = Backoff(self._retry, random.uniform)
+        backoff = Backoff(self._retry, self._connection.uniform)
         while not await self._try_join():  # noqa: ASYNC110 - joining is polled: etcd sends no event
             await anyio.sleep(backoff.next())
         self._listener.etcd_answered()
@@ -262,7 +261,7 @@ class Candidacy:
     async def _read_queue(self) -> None:
         """Read the newest keys up to ours. They show our predecessor, and whether another key is in front of it."""
         newest = newest_up_to(self._prefix, self.token, limit=MOST_SHOWN)
-        backoff = Backoff(self._retry, random.uniform)
+        backoff = Backoff(self._retry, self._connection.uniform)
         while (answer := await self._try_read(newest)) is None:
             self._raise_if_lost()
             await anyio.sleep(backoff.next())

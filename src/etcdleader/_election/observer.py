@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -123,7 +122,7 @@ class Observer:
                 self._stale = True
 
     async def _read(self) -> None:
-        backoff = Backoff(self._retry, random.uniform)
+        backoff = Backoff(self._retry, self._connection.uniform)
         while (result := await self._try_read()) is None:  # noqa: ASYNC110 - a failed read is repeated
             await anyio.sleep(backoff.next())
         self._listener.watch_recovered(self)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 
 import anyio
 
@@ -106,7 +105,7 @@ class WatchedRange:
         if lasted:
             self._pauses = None
         if not (lasted and compacted):  # a watch falls behind a compaction in an outage, too
-            self._pauses = self._pauses or Backoff(self._retry, random.uniform)
+            self._pauses = self._pauses or Backoff(self._retry, self._api.uniform)
 
     def _fail(self, error: EtcdLeaderError) -> None:
         if self._listener is not None:

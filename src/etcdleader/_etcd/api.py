@@ -285,6 +285,14 @@ class Txns(Protocol):
 class EtcdApi(Txns, Protocol):
     """One connection to one etcd cluster, on one event loop."""
 
+    @property
+    def uniform(self) -> Callable[[float, float], float]:
+        """The source of random numbers: it returns one between its arguments.
+
+        All users of the connection draw their pauses from it, so one seed can determine a whole run.
+        """
+        ...
+
     async def lease_grant(self, ttl: int, lease_id: int, *, timeout: float) -> LeaseGranted:
         """Grant a lease of ``ttl`` seconds under an id that the caller chooses.
 

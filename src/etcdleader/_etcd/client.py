@@ -79,13 +79,16 @@ def new_client(client: EtcdConfig | Any) -> EtcdClient:
     The client uses the channel and the token of an ``Etcd3Client``, and does not close it. It opens no connection
     before the first call.
     """
+    # The module's own generator, because Python seeds it again in a forked child. A child must not repeat its parent's
+    # pauses.
+    uniform = random.uniform
     if isinstance(client, EtcdConfig):
         endpoints = client.endpoints
         contexts = ClientContexts(client)
-        policies = [ConnectPolicy(random.uniform) for _ in endpoints]
+        policies = [ConnectPolicy(uniform) for _ in endpoints]
 
         selector = EndpointSelector(len(endpoints))
-        domains = srv_members(client, selector.found)
+        domains = srv_members(client, uniform, selector.found)
 
         def dial_member(number: int) -> Endpoint:
             place = number % len(endpoints)
@@ -98,6 +101,7 @@ def new_client(client: EtcdConfig | Any) -> EtcdClient:
             Authenticator(
                 client.user, client.password, password_file=client.password_file, several=most_tries(endpoints) > 1
             ),
+            uniform,
         )
 
     def dial(number: int) -> Endpoint:
@@ -106,7 +110,7 @@ def new_client(client: EtcdConfig | Any) -> EtcdClient:
         del number
         return GrpcioEndpoint(client.channel, loop_scheduler())
 
-    return EtcdClient(dial, None, ClientToken(client))
+    return EtcdClient(dial, None, ClientToken(client), uniform)
 
 
 class EtcdClient:
@@ -121,6 +125,7 @@ class EtcdClient:
         dial: Callable[[int], Endpoint],
         selector: EndpointSelector | None,
         authenticator: Authenticator,
+        uniform: Callable[[float, float], float],
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -130,11 +135,13 @@ class EtcdClient:
             dial: Returns the endpoint with a given number, without sending anything. The selector increments the number.
             selector: Decides when to leave an endpoint. None: there is one endpoint, which the client never leaves.
             authenticator: Provides the token for the calls.
+            uniform: The source of random numbers, for the users of the connection.
             clock: The selector's monotonic clock. The event loop's clock is not available in the callbacks of a stream.
         """
         self._dial = dial
         self._selector = selector
         self._authenticator = authenticator
+        self.uniform = uniform
         authenticator.on_header = self._logged_in
         self._clock = clock
         self._cluster_id: int | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import random
 from collections.abc import Callable
 
 import anyio
@@ -28,10 +27,17 @@ class SrvMembers:
         count: The number of members of the last lookup; 1 before the first one.
     """
 
-    def __init__(self, domain: str, config: EtcdConfig, on_found: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        domain: str,
+        config: EtcdConfig,
+        uniform: Callable[[float, float], float],
+        on_found: Callable[[], None] = lambda: None,
+    ) -> None:
         self.count = 1
         self._domain = domain
         self._config = config
+        self._uniform = uniform
         self._on_found = on_found
         self._last: tuple[str, ...] = ()
         self._used: dict[str, int] = {}
@@ -72,12 +78,14 @@ class SrvMembers:
         # In a thread on every loop: dnspython's resolvers for event loops bring their own timers and sockets.
         with anyio.move_on_after(timeout):
             return await run_in_thread(
-                functools.partial(look_up, self._domain, self._config, timeout), "etcdleader SRV records"
+                functools.partial(look_up, self._domain, self._config, self._uniform, timeout), "etcdleader SRV records"
             )
         raise EtcdUnavailableError(f"srv:{self._domain}: no response from DNS within {timeout:g} s")
 
 
-def look_up(domain: str, config: EtcdConfig, timeout: float) -> tuple[str, ...]:
+def look_up(
+    domain: str, config: EtcdConfig, uniform: Callable[[float, float], float], timeout: float
+) -> tuple[str, ...]:
     """Look up the members of a domain. It blocks.
 
     Raises:
@@ -86,9 +94,8 @@ def look_up(domain: str, config: EtcdConfig, timeout: float) -> tuple[str, ...]:
     """
     names = services(config)
     for service in names:
-        if found := members(
-            domain, service, _query(f"{service}.{domain}.", timeout / len(names)), config, random.random
-        ):
+        records = _query(f"{service}.{domain}.", timeout / len(names))
+        if found := members(domain, service, records, config, uniform):
             return found
     missing = " or ".join(f"{service}.{domain}" for service in names)
     needed = ", which TLS needs (ca_cert, or https in an endpoint)" if config.tls else ""
@@ -108,11 +115,14 @@ def _query(name: str, timeout: float) -> list[SrvRecord]:
     return [SrvRecord(each.priority, each.weight, each.port, each.target.to_text()) for each in answer]
 
 
-def srv_members(config: EtcdConfig, on_count: Callable[[int], None]) -> dict[str, SrvMembers]:
+def srv_members(
+    config: EtcdConfig, uniform: Callable[[float, float], float], on_count: Callable[[int], None]
+) -> dict[str, SrvMembers]:
     """Return the members behind each endpoint that names a domain.
 
     Args:
         config: The client's configuration.
+        uniform: The source of random numbers.
         on_count: Receives the number of all members after each lookup, those with an address included.
     """
 
@@ -120,7 +130,7 @@ def srv_members(config: EtcdConfig, on_count: Callable[[int], None]) -> dict[str
         on_count(len(config.endpoints) - len(domains) + sum(each.count for each in domains.values()))
 
     domains = {
-        endpoint: SrvMembers(domain, config, found)
+        endpoint: SrvMembers(domain, config, uniform, found)
         for endpoint in config.endpoints
         if (domain := srv_domain(endpoint)) is not None
     }

@@ -37,7 +37,11 @@ def services(config: EtcdConfig) -> tuple[str, ...]:
 
 
 def members(
-    domain: str, service: str, records: Iterable[SrvRecord], config: EtcdConfig, random: Callable[[], float]
+    domain: str,
+    service: str,
+    records: Iterable[SrvRecord],
+    config: EtcdConfig,
+    uniform: Callable[[float, float], float],
 ) -> tuple[str, ...]:
     """Return the members' endpoints in normal form, in the order of attempts.
 
@@ -46,14 +50,14 @@ def members(
         service: The service of the records.
         records: The records. None of them may be usable.
         config: The client's configuration.
-        random: Returns a random number from 0 to 1.
+        uniform: Returns a random number between its arguments.
 
     Raises:
         EtcdRefusedError: The configuration does not allow connections to these members.
     """
     scheme = "https://" if service == TLS_SERVICE else ""
     found: dict[str, str] = {}
-    for record in in_order(records, random):
+    for record in in_order(records, uniform):
         try:
             found[normalize_endpoint(f"{scheme}{record.target.removesuffix('.')}:{record.port}")] = record.target
         except ValueError:  # the target "." means that there is no such service; other names are no hosts
@@ -86,13 +90,13 @@ def _check_names(domain: str, found: dict[str, str], config: EtcdConfig) -> None
         )
 
 
-def in_order(records: Iterable[SrvRecord], random: Callable[[], float]) -> Sequence[SrvRecord]:
+def in_order(records: Iterable[SrvRecord], uniform: Callable[[float, float], float]) -> Sequence[SrvRecord]:
     """Return records by priority. Those of one priority are in random order, by their weights (RFC 2782)."""
     ordered: list[SrvRecord] = []
     left = sorted(records)
     while left:
         equals = [record for record in left if record.priority == left[0].priority]
-        at = random() * sum(record.weight for record in equals)
+        at = uniform(0, sum(record.weight for record in equals))
         chosen = equals[0]
         for chosen in equals:
             at -= chosen.weight

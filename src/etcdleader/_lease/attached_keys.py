@@ -6,7 +6,6 @@ session's key. The client keeps the old lease alive until the attached keys have
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -86,7 +85,7 @@ class AttachedKeys:
 
     async def _run(self) -> None:
         assert self._scope is not None
-        backoff = Backoff(self._retry, random.uniform)
+        backoff = Backoff(self._retry, self._connection.uniform)
         with self._scope:
             while keys := self._left_behind():
                 try:

@@ -10,7 +10,6 @@ etcd grants a new lease. Then one Txn puts the same value on that lease. Each st
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -60,7 +59,7 @@ class KeyMove:
         self._session = session
         self._connection = connection
         self._new_lease = new_lease
-        self._backoff = Backoff(session.timing.retry, random.uniform)
+        self._backoff = Backoff(session.timing.retry, connection.uniform)
         self.lease = new_lease()
         self.ended = Event()
 

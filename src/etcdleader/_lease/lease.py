@@ -100,7 +100,7 @@ class Lease:
             timeout: The timeout of each attempt, in seconds.
             longest_pause: The longest pause between two attempts, in seconds.
         """
-        backoff = Backoff(longest_pause, random.uniform)
+        backoff = Backoff(longest_pause, self._connection.uniform)
         give_up_at = anyio.current_time() + timeout
         while True:
             try:

@@ -6,7 +6,6 @@ A lease has two deadlines. A renewal in any raft term extends *kept*. Only one i
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -80,7 +79,7 @@ class Session:
         self._near_front = False
         self._also_read: bytes | None = None
         self._attached: AttachedKeys | None = None
-        self._schedule = RenewalSchedule(timing, random.uniform)
+        self._schedule = RenewalSchedule(timing, self._connection.uniform)
         self._confirmed_at = -math.inf
         self._last_error: EtcdLeaderError | None = None
 
@@ -131,7 +130,7 @@ class Session:
 
     async def open(self) -> None:
         """Request a lease until etcd grants it. The listener receives the errors."""
-        backoff = Backoff(self.timing.retry, random.uniform)
+        backoff = Backoff(self.timing.retry, self._connection.uniform)
         while not await self.request_grant(self._lease):  # noqa: ASYNC110 - a grant is polled: etcd sends no event
             await anyio.sleep(backoff.next())
         self.trusted_deadline, self._kept_deadline = self._deadline_of(self._lease), self._deadline_of(self._lease)

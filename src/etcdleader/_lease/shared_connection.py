@@ -55,10 +55,12 @@ class SharedConnection:
         mover: Moves keys to other leases.
         call_limiter: Limits the concurrent calls. Renewals do not count.
         reads: Batches linearizable reads, within the limit of ``call_limiter``.
+        uniform: The port's source of random numbers, for all pauses of the users.
     """
 
     def __init__(self, api: EtcdApi, *, owned: bool) -> None:
         self.api = api
+        self.uniform = api.uniform
         self.revisions = Watermark()
         self.raft_terms = RaftTerms()
         self.renewer = LeaseRenewer(self)

@@ -6,7 +6,6 @@ This module is imported at the first campaign of ``run_once``, not with the pack
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -95,7 +94,7 @@ class DoneRecord:
 
     async def _follow(self) -> None:
         """Watch the record until cancelled. Read it first, and again whenever an event may have been missed."""
-        backoff = Backoff(self._retry, random.uniform)
+        backoff = Backoff(self._retry, self._connection.uniform)
         while True:
             changed = self._changed = Event()
             if self._stale and not await self._look():
@@ -184,7 +183,7 @@ class DoneRecord:
 
     async def _answered(self, term: Term, call: Callable[[], Awaitable[T]]) -> T:
         """Repeat the call until etcd answers, while the term lasts. Each of these calls may be applied more than once."""
-        backoff = Backoff(self._retry, random.uniform)
+        backoff = Backoff(self._retry, self._connection.uniform)
         while True:
             try:
                 return await call()

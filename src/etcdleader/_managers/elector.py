@@ -5,7 +5,6 @@ This module is imported at the first campaign, not with the package.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -86,7 +85,7 @@ class Elector:
             EtcdRegressedError: etcd was wiped or restored.
         """
         campaign, retry = self._campaign, self._context.timing.retry
-        backoff = Backoff(retry, random.uniform)
+        backoff = Backoff(retry, connection.uniform)
         while not campaign.stopping:
             term = await self._run_candidacy(Candidacy(connection, self._context))
             if term is not None:

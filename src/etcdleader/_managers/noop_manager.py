@@ -42,6 +42,7 @@ class NoopLeaderManager(BaseManager):
         if election_key != "":
             validate_election_key(election_key)
         super().__init__(config or Config(), election_key, clock=time.monotonic, metrics=None)
+        self._uniform = random.uniform  # without a connection, the manager has the source itself
         self._logged = False
 
     def _draw_identity(self) -> str:
@@ -52,7 +53,7 @@ class NoopLeaderManager(BaseManager):
             self._logged = True
             _logger.info("election for %r is off: this process leads whenever it campaigns", self._election_key)
         campaign.queued.set()
-        backoff = Backoff(self._config.retry, random.uniform)
+        backoff = Backoff(self._config.retry, self._uniform)
         while not campaign.stopping:
             scope = self._open_term()
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 
 import anyio
@@ -48,7 +47,7 @@ async def _oldest(
     connection: SharedConnection, prefix: bytes, retry: float, on_error: Callable[[EtcdLeaderError], None]
 ) -> Sequence[KeyValue]:
     request = Range(prefix, prefix_end(prefix), limit=_MOST_READ, order="create-ascending")
-    backoff = Backoff(retry, random.uniform)
+    backoff = Backoff(retry, connection.uniform)
     while True:
         try:
             return (await connection.range(request, timeout=retry)).kvs

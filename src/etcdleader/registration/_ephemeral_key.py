@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -83,7 +82,7 @@ class EphemeralKey:
         Raises:
             EtcdRegressedError: The cluster's revision went back.
         """
-        session, backoff = self.session, Backoff(self._retry, random.uniform)
+        session, backoff = self.session, Backoff(self._retry, self._connection.uniform)
         await session.open()
         session.own = LeasedKey(self._key, value(), 0, session.lease_id)
         create = [Compare(self._key, "create", 0)], [Put(self._key, session.own.value, session.lease_id)]
@@ -127,7 +126,7 @@ class EphemeralKey:
 
     async def wait_until_lost(self) -> LossReason:
         """Watch the key while its lease is renewed, until either is lost. Return the reason."""
-        backoff = Backoff(self._retry, random.uniform)
+        backoff = Backoff(self._retry, self._connection.uniform)
         while (reason := self.session.loss_reason) is None:
             changed = self._changed = Event()
             await WatchedRange.open_all(self._watched)

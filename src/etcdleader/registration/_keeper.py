@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
@@ -118,7 +117,7 @@ class Keeper:
                 raise
 
     async def _update(self, value: bytes, give_up_at: float) -> None:
-        backoff = Backoff(self._timing.retry, random.uniform)
+        backoff = Backoff(self._timing.retry, self._connection.uniform)
         while not self._ended.is_set():
             changed, held = self._changed, self.held
             left = give_up_at - anyio.current_time()
@@ -168,7 +167,7 @@ class Keeper:
 
     async def _keep(self) -> None:
         """Put the key, and put it again after each loss, until cancelled. Before the first put, raise errors."""
-        backoff = Backoff(self._timing.retry, random.uniform)
+        backoff = Backoff(self._timing.retry, self._connection.uniform)
         while True:
             try:
                 if await self._keep_one() >= self._timing.retry:
@@ -207,7 +206,7 @@ class Keeper:
         Before that, no renewal is confirmed. Each put would be taken back at once, and watches of the key would show it come
         and go.
         """
-        backoff = Backoff(self._timing.retry, random.uniform)
+        backoff = Backoff(self._timing.retry, self._connection.uniform)
         while True:
             try:
                 await self._connection.range(Range(self.key), timeout=self._timing.retry)
@@ -231,7 +230,7 @@ class Keeper:
             EtcdRefusedError: Another client has the key while the block is being entered.
         """
         retry, kv = self._timing.retry, taken
-        backoff = Backoff(retry, random.uniform)
+        backoff = Backoff(retry, self._connection.uniform)
         while kv.lease not in self._old_leases:
             if self.held is None:
                 where = f"on lease {kv.lease:x}" if kv.lease else "without a lease"

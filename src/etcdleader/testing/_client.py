@@ -29,6 +29,7 @@ class FakeClient(FaultyNetwork, EtcdClient):
         endpoints: The members that it may connect to.
         calls: The number of requests that it has sent, by kind. Each lease of a keep-alive counts, and so does each
             creation of a watch.
+        uniform: Returns a random number between its arguments. The managers on the connection draw their pauses from it.
     """
 
     def __init__(self, name: str, cluster: Cluster, endpoints: Sequence[FakeMember]) -> None:
@@ -38,6 +39,7 @@ class FakeClient(FaultyNetwork, EtcdClient):
             self._dial_member,
             EndpointSelector(len(endpoints)),
             Authenticator(None, None),
+            cluster.uniform,
             clock=anyio.current_time,
         )
         self.name = name

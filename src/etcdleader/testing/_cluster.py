@@ -53,6 +53,9 @@ class Cluster(Background):
         leadership: The member that leads, and its term.
         unapplied_lessor: The leader's leases at the moment when it stopped applying committed entries. None while it
             applies them.
+        random: The random generator of the network and the members, from the seed.
+        uniform: The random numbers of the clients and their users, from the same seed. Their order does not depend on the
+            network's draws.
     """
 
     def __init__(self, controls: Controls, lessor: Lessor, seed: int) -> None:
@@ -65,6 +68,7 @@ class Cluster(Background):
         self.cluster_id = 0xC1
         self.unapplied_lessor: Lessor | None = None
         self.random = random.Random(seed)  # noqa: S311 - chance, not secrecy
+        self.uniform = random.Random(seed).uniform  # noqa: S311
         self._next_expiry = math.inf
         self._expires_sooner = Notification()
 

@@ -50,7 +50,7 @@ class FakeEtcd(Controls, anyio.AsyncContextManagerMixin):
             members: The number of members.
             minimum_ttl: The shortest TTL that is granted, in seconds.
             election_timeout: etcd's election timeout, in seconds. A new etcd leader adds it to every lease.
-            seed: The seed of all random values, such as latencies.
+            seed: The seed of all random values, such as latencies and the pauses of the managers.
         """
         super().__init__()
         self._empty = Lessor(minimum_ttl, election_timeout)
@@ -63,6 +63,7 @@ class FakeEtcd(Controls, anyio.AsyncContextManagerMixin):
     def _connect_itself(self) -> None:
         """Implement the port, too, so that a test without network faults can pass the fake to its managers."""
         self._plain = plain = self.client()
+        self.uniform = plain.uniform
         self.lease_grant = plain.lease_grant
         self.lease_revoke = plain.lease_revoke
         self.lease_keep_alive = plain.lease_keep_alive
