@@ -13,7 +13,14 @@ from ._values.kinds import Kind, kinds
 from ._values.problems import Problem
 from .errors import ConfigError
 
-__all__ = ("MIN_RECOMMENDED_LEASE", "Config", "Duration", "EtcdConfig", "validate_advertised", "validate_election_key")
+__all__ = (
+    "MIN_RECOMMENDED_LEASE_SECONDS",
+    "Config",
+    "Duration",
+    "EtcdConfig",
+    "validate_advertised",
+    "validate_election_key",
+)
 
 Duration: TypeAlias = float | str | timedelta
 """Seconds, a Go duration string such as ``"1m30s"``, or a ``timedelta``."""
@@ -21,16 +28,16 @@ Duration: TypeAlias = float | str | timedelta
 FilePath: TypeAlias = str
 """The path of a file: of PEM, or of a password."""
 
-MIN_RECOMMENDED_LEASE = 5.0
-"""Seconds. A shorter lease can be lost whenever etcd elects another leader."""
+MIN_RECOMMENDED_LEASE_SECONDS = 5.0
+"""A shorter lease can be lost whenever etcd elects another leader."""
 
-_LONGEST_LEASE = 9e9
+_MAX_LEASE_SECONDS = 9e9
 """etcd's limit on a TTL, in seconds."""
 _LEAST_BYTES, _MOST_BYTES = 2**20, 2**31
 """The bounds of ``max_recv_bytes``: etcd allows requests of 1.5 MiB, and protobuf messages of 2 GiB."""
-_LONGEST_ADVERTISED = 1024
-"""Bytes. Each read of a queue has the values of all its candidates."""
-_ROUNDING = 1 + 1e-9
+_MAX_ADVERTISED_BYTES = 1024
+"""Each read of a queue has the values of all its candidates."""
+_ROUNDING_FACTOR = 1 + 1e-9
 """0.6 + 0.2 + 0.3 may come out above 1.1."""
 # The metadata of a field. `common`: other libraries and programs have settings of this name, too. `help`: the help of the
 # option of `etcdleader run` for this setting.
@@ -134,8 +141,8 @@ def _checked_duration(name: str, value: Duration, problems: list[Problem]) -> fl
     if seconds <= 0:
         problems.append(Problem.of(name, value, "must be positive"))
         return None
-    if name == "lease" and not 1 <= seconds <= _LONGEST_LEASE:
-        problems.append(Problem.of(name, value, f"must be from 1s to {_LONGEST_LEASE:g}s"))
+    if name == "lease" and not 1 <= seconds <= _MAX_LEASE_SECONDS:
+        problems.append(Problem.of(name, value, f"must be from 1s to {_MAX_LEASE_SECONDS:g}s"))
         return None
     return seconds
 
@@ -145,7 +152,7 @@ def _check_budget(seconds: Mapping[str, float]) -> list[Problem]:
     parts = {"renew": 1, "retry": 2, "margin": 1}
     known = [name for name in parts if name in seconds]
     needed = sum(parts[name] * seconds[name] for name in known)
-    if "lease" not in seconds or needed <= seconds["lease"] * _ROUNDING:
+    if "lease" not in seconds or needed <= seconds["lease"] * _ROUNDING_FACTOR:
         return []
     terms = " + ".join(name if parts[name] == 1 else f"{parts[name]} * {name}" for name in known)
     what = f"must be at most lease = {seconds['lease']:g}s, so that one lost answer does not cost leadership"
@@ -165,8 +172,8 @@ def _check_flag(name: str, value: object, problems: list[Problem]) -> None:
 def _check_advertised(value: object) -> list[Problem]:
     if not _is_text(value) or not str(value).strip() or not str(value).isprintable():
         what = "must be text, not empty and without control characters"
-    elif (length := len(str(value).encode())) > _LONGEST_ADVERTISED:
-        what = f"has {length} bytes, and must have at most {_LONGEST_ADVERTISED}"
+    elif (length := len(str(value).encode())) > _MAX_ADVERTISED_BYTES:
+        what = f"has {length} bytes, and must have at most {_MAX_ADVERTISED_BYTES}"
     else:
         return []
     return [Problem.of("advertise", value, what)]

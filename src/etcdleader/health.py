@@ -52,9 +52,9 @@ _logger = logging.getLogger("etcdleader.health")
 
 _METHODS = ("GET", "HEAD", "OPTIONS")
 _LONGEST_REQUEST = 16_384
-_TIMEOUT = 5.0
+_TIMEOUT_SECONDS = 5.0
 """Seconds for a request to arrive, and again for its response to be read."""
-_MOST_AT_ONCE = 32
+_MAX_CONNECTIONS = 32
 """Connections at a time. Another one is closed at once. One client can hold all of them for at most two timeouts."""
 
 _Scope = MutableMapping[str, Any]
@@ -289,7 +289,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, host: str, port: int, site: _Site) -> None:
         self.site = site
-        self.places = threading.BoundedSemaphore(_MOST_AT_ONCE)
+        self.places = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         self._stopping = threading.Event()
         flags = socket.AI_PASSIVE | socket.AI_NUMERICSERV
         try:
@@ -351,8 +351,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.rfile.close()
         # The head is read as a whole, within one deadline. A socket's timeout is that of one byte, so a slow client could
         # otherwise stay connected without limit.
-        self.rfile = BytesIO(_read_head(self.connection, time.monotonic() + _TIMEOUT))
-        self.connection.settimeout(_TIMEOUT)
+        self.rfile = BytesIO(_read_head(self.connection, time.monotonic() + _TIMEOUT_SECONDS))
+        self.connection.settimeout(_TIMEOUT_SECONDS)
 
     def _answer(self) -> None:
         path = unquote(self.path.partition("?")[0], errors="replace")

@@ -80,7 +80,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Member]:
         return members[-1]
 
     monkeypatch.setattr(product, "open_endpoint", open_endpoint)
-    monkeypatch.setattr(endpoint_selector, "_SWITCH_COOLDOWN", 0.0)
+    monkeypatch.setattr(endpoint_selector, "_SWITCH_COOLDOWN_SECONDS", 0.0)
     return members
 
 

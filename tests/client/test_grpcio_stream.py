@@ -76,7 +76,7 @@ def block_while(condition: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("ends", [False, True], ids=["in the end all are delivered", "and a stream can be ended"])
 async def test_unprocessed_messages_are_bounded(monkeypatch: pytest.MonkeyPatch, *, ends: bool) -> None:
-    monkeypatch.setattr(grpcio_endpoint, "_INBOX", 10)
+    monkeypatch.setattr(grpcio_endpoint, "_MAX_WAITING_MESSAGES", 10)
     calls: list[ScriptedCall] = []
 
     def method(requests: Iterator[Any], metadata: object) -> ScriptedCall:
@@ -140,4 +140,4 @@ async def test_a_flood_of_messages_does_not_block_the_loop_and_all_arrive_before
             most, before = max(most, len(got) - before), len(got)
         await stream.closed.wait()
     assert len(got) == 5_000
-    assert 0 < most <= 2 * grpcio_endpoint._AT_A_TIME
+    assert 0 < most <= 2 * grpcio_endpoint._MESSAGES_PER_ITERATION

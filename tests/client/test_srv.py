@@ -80,7 +80,7 @@ async def test_a_failing_lookup_of_members_with_tls_leads_to_no_members_without(
 async def test_in_an_outage_of_dns_the_last_members_are_used(
     server: DnsServer, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(srv, "_NEXT_LOOKUP", 0.1)
+    monkeypatch.setattr(srv, "_NEXT_LOOKUP_SECONDS", 0.1)
     server.publish(DOMAIN, *THREE)
     members = SrvMembers(DOMAIN, CONFIG, random.uniform)
     first = await members.next()
@@ -95,7 +95,7 @@ async def test_in_an_outage_of_dns_the_last_members_are_used(
 async def test_a_silent_server_blocks_neither_the_loop_nor_the_caller(
     server: DnsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(srv, "_FIRST_LOOKUP", 0.3)
+    monkeypatch.setattr(srv, "_FIRST_LOOKUP_SECONDS", 0.3)
     server.silent = True
     ticks = 0
 

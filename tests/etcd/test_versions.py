@@ -26,8 +26,8 @@ READS = 5
 async def test_a_version_with_known_defects_is_warned_of_once_per_shared_connection(
     etcd_server: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etcdleader._etcd.version_monitor._DELAY", 0.05)
-    monkeypatch.setattr("etcdleader._etcd.version_monitor._REST", 0.05)
+    monkeypatch.setattr("etcdleader._etcd.version_monitor._ATTEMPT_SECONDS", 0.05)
+    monkeypatch.setattr("etcdleader._etcd.version_monitor._CHECK_SECONDS", 0.05)
     first, second = (EtcdLeaderManager(etcd_server.config, CONFIG, f"{election_key}-{name}") for name in "ab")
     defects = known_defects(etcd_server.version)
     with caplog.at_level(logging.WARNING, logger="etcdleader"):

@@ -260,7 +260,7 @@ async def test_a_stream_cancelled_without_any_data_since_it_sent_ends_the_connec
         await one.received(1)
         one.server.deaf = True
         one.streams[0].send(b"anybody there?")
-        await anyio.sleep(2 * http2._SUSPICIOUS)
+        await anyio.sleep(2 * http2._SUSPECT_AFTER_SECONDS)
         assert one.ends == []
         one.streams[0].cancel()
         assert not one.connection.is_open

@@ -53,31 +53,31 @@ def receive(frames: H2Codec, data: bytes) -> list[H2Event]:
 def test_frames_without_content_are_counted(nothing: str) -> None:
     frames = opened()
     with pytest.raises(ProtocolError, match="more than 10000 frames without effect"):
-        for _ in range(limits.USELESS_FRAMES + 2):
+        for _ in range(limits.MAX_USELESS_FRAMES + 2):
             receive(frames, NOTHING[nothing])
 
 
 def test_control_frames_that_come_with_responses_are_not_limited() -> None:
     """etcd sends a ping and a window with each response."""
     frames = opened()
-    for _ in range(3 * limits.USELESS_FRAMES):
+    for _ in range(3 * limits.MAX_USELESS_FRAMES):
         receive(frames, frame(6, 0, 0, bytes(8)) + frame(8, 0, 0, b"\0\0\0\1") + frame(0, 0, 1, b"\0"))
         taken(frames)
 
 
 def test_responses_are_no_credit_for_a_flood() -> None:
     frames = opened()
-    for _ in range(limits.USELESS_FRAMES):
+    for _ in range(limits.MAX_USELESS_FRAMES):
         receive(frames, frame(0, 0, 1, b"\0"))
     with pytest.raises(ProtocolError, match="without effect"):
-        for _ in range(limits.USELESS_FRAMES + 2):
+        for _ in range(limits.MAX_USELESS_FRAMES + 2):
             receive(frames, NOTHING["a priority"])
 
 
 def test_an_idle_connection_may_stay_for_years() -> None:
     """Its peer responds to our pings, and sends as many."""
     frames = opened()
-    for _ in range(3 * limits.USELESS_FRAMES):
+    for _ in range(3 * limits.MAX_USELESS_FRAMES):
         frames.ping()
         receive(frames, frame(6, 1, 0, bytes(8)) + frame(6, 0, 0, bytes(8)))
         taken(frames)
@@ -87,7 +87,7 @@ def test_large_headers_of_closed_streams_cost_more() -> None:
     frames = opened()
     block = frame(1, 4, 3, b"\x88" * 700)
     with pytest.raises(ProtocolError, match="without effect"):
-        for _ in range(limits.USELESS_FRAMES // 10):
+        for _ in range(limits.MAX_USELESS_FRAMES // 10):
             receive(frames, block)
 
 
@@ -95,21 +95,21 @@ def test_large_headers_of_closed_streams_cost_more() -> None:
 def test_acknowledgements_are_queued_only_for_a_peer_that_reads(kind: int) -> None:
     frames = opened()
     for _ in range(3):
-        for _ in range(limits.ACKNOWLEDGEMENTS):
+        for _ in range(limits.MAX_ACKNOWLEDGEMENTS):
             receive(frames, frame(kind, 0, 0, bytes(8) if kind == 6 else b""))
         taken(frames)
     with pytest.raises(ProtocolError, match="does not read the acknowledgements"):
-        for _ in range(limits.ACKNOWLEDGEMENTS + 1):
+        for _ in range(limits.MAX_ACKNOWLEDGEMENTS + 1):
             receive(frames, frame(kind, 0, 0, bytes(8) if kind == 6 else b""))
 
 
 def test_the_number_of_frames_processed_at_a_time_is_limited() -> None:
     frames = opened()
-    count = 3 * limits.FRAMES_AT_A_TIME - 1
+    count = 3 * limits.FRAMES_PER_ITERATION - 1
     batches = [len(list(frames.receive_data(frame(0, 0, 1, b"x") * count)))]
     while frames.has_more:
         batches.append(len(list(frames.receive_data(b""))))
-    assert batches == [limits.FRAMES_AT_A_TIME] * 2 + [limits.FRAMES_AT_A_TIME - 1]
+    assert batches == [limits.FRAMES_PER_ITERATION] * 2 + [limits.FRAMES_PER_ITERATION - 1]
 
 
 @pytest.mark.parametrize("streams", [1, 4], ids=["of the stream", "of the connection"])
@@ -166,10 +166,10 @@ def test_the_largest_header_list_is_announced() -> None:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (frame(1, 0, 1, b"\x88") + limits.HEADER_FRAMES * frame(9, 0, 1, b""), "in more than 8 frames"),
+        (frame(1, 0, 1, b"\x88") + limits.MAX_HEADER_FRAMES * frame(9, 0, 1, b""), "in more than 8 frames"),
         (frame(1, 0, 1, bytes(16_384)) + 2 * frame(9, 0, 1, bytes(16_384)), "more than 32768 bytes"),
         (frame(1, 4, 1, hpack.Encoder().encode([("x", "y" * 4_000)]) + b"\xbe" * 9), "cannot be decoded"),
-        (frame(SETTINGS, 0, 0, setting(4, 1) * (limits.SETTINGS + 1)), "more than 32 settings"),
+        (frame(SETTINGS, 0, 0, setting(4, 1) * (limits.MAX_SETTINGS + 1)), "more than 32 settings"),
         (frame(SETTINGS, 0, 0, setting(4, 2**31 - 1)) + frame(8, 0, 1, b"\0\0\0\1"), "a malformed frame"),
     ],
 )
@@ -197,7 +197,7 @@ def calls_of(function: Callable[[], object]) -> int:
 @pytest.mark.parametrize(
     "flood",
     [
-        frame(SETTINGS, 0, 0, limits.SETTINGS * setting(4, 1)),
+        frame(SETTINGS, 0, 0, limits.MAX_SETTINGS * setting(4, 1)),
         frame(8, 0, 1, b"\0\0\0\1"),
         frame(8, 0, 0, b"\0\0\0\1"),
     ],
@@ -270,13 +270,13 @@ def test_a_response_has_headers_once_after_a_few_informational_ones() -> None:
         return Exchange(print, print, is_call=False, max_recv_bytes=50)
 
     one = exchange()
-    for _ in range(limits.HEADER_LISTS - 2):
+    for _ in range(limits.MAX_HEADER_BLOCKS - 2):
         assert one.receive_headers({":status": "103"}) is None
     assert one.receive_headers({":status": "200"}) is None
     assert "more header blocks" in str(one.receive_headers({":status": "200"}))
     other = exchange()
-    ends = [other.receive_headers({":status": "103"}) for _ in range(limits.HEADER_LISTS)]
-    assert [end is None for end in ends] == [True] * (limits.HEADER_LISTS - 1) + [False]
+    ends = [other.receive_headers({":status": "103"}) for _ in range(limits.MAX_HEADER_BLOCKS)]
+    assert [end is None for end in ends] == [True] * (limits.MAX_HEADER_BLOCKS - 1) + [False]
 
 
 def test_padding_is_no_data() -> None:

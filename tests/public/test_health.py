@@ -299,7 +299,7 @@ def test_silent_clients_delay_no_other_client(manager: NoopLeaderManager) -> Non
 def test_a_client_that_does_not_finish_is_dropped_in_time(
     manager: NoopLeaderManager, monkeypatch: pytest.MonkeyPatch, says: bytes
 ) -> None:
-    monkeypatch.setattr(health_module, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(health_module, "_TIMEOUT_SECONDS", 0.1)
     with serve(manager, "127.0.0.1", 0) as server, connected(server, says) as client:
         assert client.recv(1) == b""
 
@@ -308,7 +308,7 @@ def test_a_client_that_sends_a_byte_now_and_then_is_dropped_all_the_same(
     manager: NoopLeaderManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each byte begins a socket's timeout anew; the request has one for all of it."""
-    monkeypatch.setattr(health_module, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(health_module, "_TIMEOUT_SECONDS", 0.3)
     with (
         serve(manager, "127.0.0.1", 0) as server,
         connected(server, b"GET /livez HTTP/1.1\r\n") as client,
@@ -323,8 +323,8 @@ def test_clients_that_hold_every_slot_are_disconnected_after_a_while(
     manager: NoopLeaderManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No number of connections makes more threads than there are places."""
-    monkeypatch.setattr(health_module, "_TIMEOUT", 0.3)
-    monkeypatch.setattr(health_module, "_MOST_AT_ONCE", 3)
+    monkeypatch.setattr(health_module, "_TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(health_module, "_MAX_CONNECTIONS", 3)
     before = threading.active_count()
     with serve(manager, "127.0.0.1", 0) as server, ExitStack() as held:
         for _ in range(20):

@@ -53,7 +53,7 @@ async def test_it_returns_true_after_so_many_seconds(etcd: FakeEtcd, clock: Virt
 async def test_it_returns_false_when_the_term_ends_in_all_threads(
     etcd: FakeEtcd, clock: VirtualClock, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("etcdleader._managers.term_scope._LONGEST_WAIT", LONG)
+    monkeypatch.setattr("etcdleader._managers.term_scope._MAX_WAIT_SECONDS", LONG)
     async with leading(etcd, clock) as (manager, term):
         monkeypatch.setattr(Term, "remaining", lambda self: LONG)
         threads = [Waiting(term, seconds) for _ in range(3)]

@@ -35,7 +35,7 @@ from etcdleader import (
     from_settings,
     must_new_leader_manager_from_config,
 )
-from etcdleader.config import MIN_RECOMMENDED_LEASE, Duration, validate_advertised, validate_election_key
+from etcdleader.config import MIN_RECOMMENDED_LEASE_SECONDS, Duration, validate_advertised, validate_election_key
 from etcdleader.etcd3 import etcd3
 from etcdleader.manager import Step
 from etcdleader.metrics import NullMetrics
@@ -77,7 +77,7 @@ assert_type((etcd.tls, etcd.allow_plaintext_password, etcd.max_recv_bytes), tupl
 assert_type({etcd: 1}, dict[EtcdConfig, int])
 
 durations: list[Duration] = [1, 1.5, "1m", timedelta(minutes=1)]
-assert_type(config.lease < MIN_RECOMMENDED_LEASE, bool)
+assert_type(config.lease < MIN_RECOMMENDED_LEASE_SECONDS, bool)
 validate_election_key("jobs/nightly")
 validate_advertised("http://10.0.0.1:8000")
 

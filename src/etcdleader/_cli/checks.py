@@ -18,7 +18,7 @@ from .._etcd.error_mapping import InvalidAuthTokenError
 from .._etcd.versions import known_defects
 from .._lease.shared_connection import SharedConnection
 from .._values.addresses import is_loopback, needs_tls
-from ..config import MIN_RECOMMENDED_LEASE, Config, EtcdConfig
+from ..config import MIN_RECOMMENDED_LEASE_SECONDS, Config, EtcdConfig
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from .findings import Finding, Level, Report
 from .proxy_check import check_proxies
@@ -262,7 +262,7 @@ async def _check_lease(connection: SharedConnection, config: Config, timeout: fl
     if config.lease < least:
         advice = f"set lease to at least {least}s: etcd grants no shorter lease (1.5 times its election timeout)"
         return Finding("lease", "warning", f"{said}, more than lease = {config.lease:g} s", advice)
-    if config.lease < MIN_RECOMMENDED_LEASE:
-        advice = f"set lease to at least {MIN_RECOMMENDED_LEASE:g}s: a change of etcd's leader can end leadership on a shorter one"
+    if config.lease < MIN_RECOMMENDED_LEASE_SECONDS:
+        advice = f"set lease to at least {MIN_RECOMMENDED_LEASE_SECONDS:g}s: a change of etcd's leader can end leadership on a shorter one"
         return Finding("lease", "warning", f"{said}; lease = {config.lease:g} s is short", advice)
     return Finding("lease", "ok", f"{said}, its minimum")

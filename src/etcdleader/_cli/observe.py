@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from ..model import LeaderRecord
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_LOOK_AT_READER = 0.5
-_REFRESH = 1.0
-_BETWEEN_READS = 0.05
-_MOST_SHOWN = 20
+_READER_CHECK_SECONDS = 0.5
+_REFRESH_SECONDS = 1.0
+_BETWEEN_READS_SECONDS = 0.05
+_MAX_LINES_SHOWN = 20
 
 
 @examples(
@@ -97,7 +97,7 @@ async def _until_ended(follow: Callable[[], Awaitable[None]]) -> int:
 
         async def end_without_reader() -> None:
             while not _reader_gone():  # noqa: ASYNC110 - there is no event to wait for
-                await anyio.sleep(_LOOK_AT_READER)
+                await anyio.sleep(_READER_CHECK_SECONDS)
             group.cancel_scope.cancel()
 
         group.start_soon(end_at_signal)
@@ -158,7 +158,7 @@ async def _show_queue(config: EtcdConfig, name: str, screen: Console, timeout: f
         ):
             while True:
                 try:
-                    queue = await read_queue(connection, name, timeout=timeout, most=_MOST_SHOWN)
+                    queue = await read_queue(connection, name, timeout=timeout, most=_MAX_LINES_SHOWN)
                 except EtcdUnavailableError as error:
                     caption = f"etcd has not responded for {time.monotonic() - since:.0f} s: {printable(str(error))}"
                 else:
@@ -167,10 +167,10 @@ async def _show_queue(config: EtcdConfig, name: str, screen: Console, timeout: f
                     if (leader,) != printed:
                         printed = (leader,)
                         _print_change(screen, leader)
-                shown = caption if queue is None else queue_table(queue, screen, most=_MOST_SHOWN, caption=caption)
+                shown = caption if queue is None else queue_table(queue, screen, most=_MAX_LINES_SHOWN, caption=caption)
                 live.update(shown, refresh=True)
-                with anyio.move_on_after(_REFRESH):  # after that time, the leases are read again
-                    await anyio.sleep(_BETWEEN_READS)
+                with anyio.move_on_after(_REFRESH_SECONDS):  # after that time, the leases are read again
+                    await anyio.sleep(_BETWEEN_READS_SECONDS)
                     await changes.wait()
 
 

@@ -15,7 +15,7 @@ from .findings import Finding, Report
 
 _PAGE = "/proxy/metrics"
 """A page that the grpc-proxy of etcd 3.5 and later serves next to gRPC. A member of etcd responds with 404."""
-_ENOUGH = 4096
+_READ_BYTES = 4096
 _NOT_FOUND_OUT = (OSError, UnicodeError, ValueError, anyio.EndOfStream, anyio.BrokenResourceError)
 
 
@@ -42,7 +42,7 @@ async def _is_grpc_proxy(etcd: EtcdConfig, endpoint: str, timeout: float) -> boo
             async with await _connect(etcd, endpoint) as stream:
                 host = "localhost" if unix_path(endpoint) is not None else endpoint.removeprefix("https://")
                 await stream.send(f"GET {_PAGE} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-                while len(answer) < _ENOUGH:
+                while len(answer) < _READ_BYTES:
                     answer += await stream.receive()
         except _NOT_FOUND_OUT:
             pass  # the end of the response raises one of these

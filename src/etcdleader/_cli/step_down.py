@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .._lease.shared_connection import SharedConnection
     from ..config import EtcdConfig
 
-_CALL = 5.0
+_CALL_TIMEOUT_SECONDS = 5.0
 _FORCED = (
     "Its work may still run: etcdleader watches its own key and stops, but Go's election library does not. "
     "Writes whose target does not check the token can collide with the next leader's."
@@ -119,7 +119,7 @@ def _confirm(name: str, leader: Candidate) -> None:
 async def _leader(config: EtcdConfig, name: str) -> Candidate | None:
     from .._election.admin import connected
 
-    async with connected(config, timeout=_CALL) as connection:
+    async with connected(config, timeout=_CALL_TIMEOUT_SECONDS) as connection:
         return await _first(connection, name)
 
 
@@ -134,23 +134,23 @@ async def _depose(config: EtcdConfig, name: str, timeout: float, forced: Candida
     from .._election.hand_over import check_library, clear_way
 
     began_at = time.monotonic()
-    async with connected(config, timeout=_CALL) as connection:
+    async with connected(config, timeout=_CALL_TIMEOUT_SECONDS) as connection:
         leader = forced or await _first(connection, name)
         if leader is None:
             return _Outcome()
         if to is not None:
             check_library([leader], to)
-            if (last := await clear_way(connection, name, to, timeout=_CALL)) is None:
+            if (last := await clear_way(connection, name, to, timeout=_CALL_TIMEOUT_SECONDS)) is None:
                 return _Outcome(leader, "gone", time.monotonic() - began_at, await _first(connection, name))
             leader = last
         how: str | None = "gone"
         if forced is not None:
-            if await delete_key(connection, leader, timeout=_CALL):
+            if await delete_key(connection, leader, timeout=_CALL_TIMEOUT_SECONDS):
                 how = "deleted"
-        elif await ask_to_step_down(connection, leader, timeout=_CALL):
+        elif await ask_to_step_down(connection, leader, timeout=_CALL_TIMEOUT_SECONDS):
             how = None
             with anyio.move_on_after(timeout):
-                await wait_until_gone(connection, leader, timeout=_CALL)
+                await wait_until_gone(connection, leader, timeout=_CALL_TIMEOUT_SECONDS)
                 how = "resigned"
         seconds = time.monotonic() - began_at
         return _Outcome(leader, how, seconds, await _first(connection, name))
@@ -159,7 +159,7 @@ async def _depose(config: EtcdConfig, name: str, timeout: float, forced: Candida
 async def _first(connection: SharedConnection, name: str) -> Candidate | None:
     from .._election.admin import read_queue
 
-    return (await read_queue(connection, name, timeout=_CALL, most=1)).leader
+    return (await read_queue(connection, name, timeout=_CALL_TIMEOUT_SECONDS, most=1)).leader
 
 
 def _who(candidate: Candidate) -> str:

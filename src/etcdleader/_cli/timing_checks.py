@@ -14,21 +14,21 @@ from ..config import Config
 from ..errors import EtcdLeaderError, EtcdRefusedError
 from .findings import Finding
 
-_READS = 20
+_READS_TIMED = 20
 
 
 async def check_round_trip(api: EtcdApi, config: Config, name: str | None, timeout: float) -> Finding:
     """Compare the time of a renewal with ``retry``, and the sum of the durations with ``lease``."""
     key = ANY_KEY if name is None else election_prefix(name)
     times: list[float] = []
-    for _ in range(_READS):
+    for _ in range(_READS_TIMED):
         began_at = time.monotonic()
         try:
             await api.range(Range(key, keys_only=True), timeout=timeout)
         except EtcdRefusedError:
             pass  # a refusal proves the round trip: etcd checks permissions after the read
         except EtcdLeaderError as error:
-            what = f"read {len(times) + 1} of {_READS} failed: {error}"
+            what = f"read {len(times) + 1} of {_READS_TIMED} failed: {error}"
             return Finding("round trip", "problem", what, "check etcd's log")
         times.append(time.monotonic() - began_at)
     # A renewal takes three round trips: a keep-alive, a proposal and a read.

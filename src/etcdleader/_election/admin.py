@@ -35,15 +35,15 @@ from .watched_range import WatchedRange
 S = TypeVar("S")
 T = TypeVar("T")
 
-_PAGE = 1000
+_KEYS_PER_PAGE = 1000
 """Keys in one response of a search."""
 _MAX_TXN_OPS = 128
 """etcd's limit on the operations of one Txn (``--max-txn-ops``)."""
 _NAMED = re.compile(rb".+/[1-9a-f][0-9a-f]{0,15}", re.DOTALL)
 """The pattern of a key that is named after a lease: its current one, or the one before a move."""
-_AT_ONCE = 16
+_CONCURRENT_CALLS = 16
 """Concurrent calls."""
-_PAUSE = 0.2
+_POLL_SECONDS = 0.2
 ANY_KEY = b"etcdleader"
 """A key to read if only the response matters: etcd reaches consensus on a read before it checks permissions."""
 
@@ -214,7 +214,7 @@ async def find_elections(connection: SharedConnection, prefix: str, *, timeout: 
     end = prefix_end(prefix.encode()) if prefix else b"\0"
     found: set[bytes] = set()
     while True:
-        result = await connection.range(Range(begin, end, limit=_PAGE, keys_only=True), timeout=timeout)
+        result = await connection.range(Range(begin, end, limit=_KEYS_PER_PAGE, keys_only=True), timeout=timeout)
         named = [kv.key for kv in result.kvs if _NAMED.fullmatch(kv.key)]
         for first in range(0, len(named), _MAX_TXN_OPS):
             found |= await _elections_of(connection, named[first : first + _MAX_TXN_OPS], timeout)
@@ -242,7 +242,7 @@ async def gather(items: Sequence[S], call: Callable[[S], Awaitable[T]]) -> list[
     Raises:
         EtcdLeaderError: The error of the first item, in their order, whose call failed.
     """
-    limit = anyio.CapacityLimiter(_AT_ONCE)
+    limit = anyio.CapacityLimiter(_CONCURRENT_CALLS)
     results: dict[int, T] = {}
     errors: dict[int, EtcdLeaderError] = {}
 
@@ -316,7 +316,7 @@ async def wait_until_gone(connection: SharedConnection, leader: Candidate, *, ti
             try:
                 found = (await connection.range(Range(leader.key), timeout=timeout)).kvs
             except EtcdUnavailableError:
-                await anyio.sleep(_PAUSE)
+                await anyio.sleep(_POLL_SECONDS)
                 continue
             if not found or found[0].create_revision != leader.token:
                 return

@@ -36,7 +36,7 @@ from ..model import LossReason
 from .candidate_value import record_of, record_of_own
 from .context import ElectionContext
 from .queue import QueuePosition, Rank, candidate_key, election_prefix, prefix_end
-from .requests import MOST_SHOWN, join_request, newest_up_to
+from .requests import MAX_KEYS_SHOWN, join_request, newest_up_to
 from .watched_range import WatchedRange
 
 
@@ -260,7 +260,7 @@ class Candidacy:
 
     async def _read_queue(self) -> None:
         """Read the newest keys up to ours. They show our predecessor, and whether another key is in front of it."""
-        newest = newest_up_to(self._prefix, self.token, limit=MOST_SHOWN)
+        newest = newest_up_to(self._prefix, self.token, limit=MAX_KEYS_SHOWN)
         backoff = Backoff(self._retry, self._connection.uniform)
         while (answer := await self._try_read(newest)) is None:
             self._raise_if_lost()
@@ -270,7 +270,7 @@ class Candidacy:
         self._listener.etcd_answered()
         found = _range(result.results[0]).kvs
         self._position = self._position.on_read(self.session.own, result.header.revision, found)
-        if 0 < len(found) < MOST_SHOWN:  # otherwise, the leader may be further ahead
+        if 0 < len(found) < MAX_KEYS_SHOWN:  # otherwise, the leader may be further ahead
             self._listener.leader_seen(record_of(found[-1]))
         # Messages received during the read may be newer than its result.
         for message in overheard:

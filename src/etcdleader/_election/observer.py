@@ -27,7 +27,7 @@ from .election_listener import Listener
 from .queue import election_prefix, prefix_end
 from .watched_range import WatchedRange
 
-_LOOK_AGAIN = 3
+_READ_AGAIN_RETRIES = 3
 """In units of ``retry``: after this time without a watch message, read again. A candidate needs no such read: it renews."""
 
 
@@ -115,7 +115,7 @@ class Observer:
             if not self._started or not _same_leader(state, self._returned):
                 self._started, self._returned = True, state
                 return state
-            with anyio.move_on_after(_LOOK_AGAIN * self._retry) as bound:
+            with anyio.move_on_after(_READ_AGAIN_RETRIES * self._retry) as bound:
                 await changed.wait()
             if bound.cancelled_caught:
                 # A member that is frozen or cut off sends no events, so only a read detects that.

@@ -10,7 +10,7 @@ from .queue import prefix_end
 _NEWEST_FIRST: Literal["create-descending"] = "create-descending"
 
 
-MOST_SHOWN = 16
+MAX_KEYS_SHOWN = 16
 """Keys that one read of a queue shows: the candidate's own and those in front of it.
 
 If one of them has no lease, it blocks the candidate. A smaller number would cost etcd as much: it sorts the whole queue.
@@ -23,7 +23,7 @@ def join_request(prefix: bytes, key: bytes, value: bytes, lease_id: int) -> Txn:
     It also reads the newest keys of the queue: the candidate's own and those in front of it. If the key exists already,
     the Txn reads it instead.
     """
-    newest = Range(prefix, prefix_end(prefix), limit=MOST_SHOWN, order=_NEWEST_FIRST)
+    newest = Range(prefix, prefix_end(prefix), limit=MAX_KEYS_SHOWN, order=_NEWEST_FIRST)
     return Txn([Compare(key, "create", 0)], [Put(key, value, lease_id), newest], [Range(key)])
 
 

@@ -66,9 +66,9 @@ from .tls import ClientContexts
 from .version_monitor import VersionMonitor
 from .watch_stream import WatchStream
 
-_CLOSING = 1.0
+_CLOSE_TIMEOUT_SECONDS = 1.0
 """Seconds that ``aclose`` waits for connections, and the threads of streams, to end."""
-_CONNECTING = 0.75
+_CONNECT_SHARE = 0.75
 """The part of a stream's timeout that connecting may take. The rest lets the failure reach the caller in time, so that
 the client can switch endpoints."""
 
@@ -242,7 +242,7 @@ class EtcdClient:
         self._versions.close()
         if self._endpoint is not None:
             self._endpoint.close()
-        with anyio.move_on_after(_CLOSING):
+        with anyio.move_on_after(_CLOSE_TIMEOUT_SECONDS):
             for stream in streams:
                 await stream.closed.wait()
             if self._endpoint is not None:
@@ -354,7 +354,7 @@ class EtcdClient:
                 check = functools.partial(self._check_cluster_id, endpoint)
                 use = StreamCallbacks(check, on_message, ended, loop_scheduler())
                 try:
-                    stream = await endpoint.open_stream(rpc, metadata, use, _CONNECTING * timeout)
+                    stream = await endpoint.open_stream(rpc, metadata, use, _CONNECT_SHARE * timeout)
                 except EtcdLeaderError as error:
                     if endpoint is not self._endpoint and not self._closed:
                         continue  # the client has left it in the meantime, so its error does not matter

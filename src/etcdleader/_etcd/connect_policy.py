@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 from ..errors import EtcdLeaderError
 
-_FIRST_PAUSE = 0.05
-"""Seconds. A restarted member is available again after a few such pauses."""
-_LONGEST_PAUSE = 1.0
-"""Seconds. A longer pause would delay the renewals that follow an outage."""
-_STEADY = 1.0
+_FIRST_PAUSE_SECONDS = 0.05
+"""A restarted member is available again after a few such pauses."""
+_MAX_PAUSE_SECONDS = 1.0
+"""A longer pause would delay the renewals that follow an outage."""
+_STEADY_AFTER_SECONDS = 1.0
 """Seconds after an attempt. Its connection counts as working if it receives a response after that time."""
-_PING_INTERVAL = 10.0
-"""Seconds. Pings detect a member that vanished. No election depends on that.
+_PING_INTERVAL_SECONDS = 10.0
+"""Pings detect a member that vanished. No election depends on that.
 
 etcd closes a connection that pings more often than every 5 s (its default for ``--grpc-keepalive-min-time``)."""
-_LONGEST_PING_INTERVAL = 300.0
-"""Seconds. gRPC servers accept that interval by default."""
+_MAX_PING_INTERVAL_SECONDS = 300.0
+"""gRPC servers accept that interval by default."""
 
 
 class ConnectPolicy:
@@ -37,7 +37,7 @@ class ConnectPolicy:
                 member at the same moment.
         """
         self.error: EtcdLeaderError | None = None
-        self.ping_interval = _PING_INTERVAL
+        self.ping_interval = _PING_INTERVAL_SECONDS
         self._uniform = uniform
         self._attempts = 0
         self._attempted_at = self._not_before = -math.inf
@@ -53,7 +53,7 @@ class ConnectPolicy:
 
     def attempt(self, now: float) -> None:
         """Record an attempt to connect. The pause after it grows until a connection works."""
-        pause = min(_FIRST_PAUSE * 2.0**self._attempts, _LONGEST_PAUSE)
+        pause = min(_FIRST_PAUSE_SECONDS * 2.0**self._attempts, _MAX_PAUSE_SECONDS)
         self._attempts = min(self._attempts + 1, 16)
         self._attempted_at = now
         self._not_before = now + self._uniform(pause / 2, pause)
@@ -63,10 +63,10 @@ class ConnectPolicy:
 
         A short-lived connection does not count: a server may respond once on each connection, and close it.
         """
-        if now >= self._attempted_at + _STEADY:
+        if now >= self._attempted_at + _STEADY_AFTER_SECONDS:
             self._attempts = 0
             self._not_before = -math.inf
 
     def too_many_pings(self) -> None:
         """Record that the member closed a connection because of its pings. As in gRPC, this doubles the ping interval."""
-        self.ping_interval = min(2 * self.ping_interval, _LONGEST_PING_INTERVAL)
+        self.ping_interval = min(2 * self.ping_interval, _MAX_PING_INTERVAL_SECONDS)

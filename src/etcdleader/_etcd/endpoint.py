@@ -28,7 +28,7 @@ from .tls_diagnosis import TlsDiagnosis
 _USER_AGENT = "etcdleader"
 _RESERVED_STREAMS = 2
 """The keep-alive stream and the watch stream. etcd itself allows any number of streams; a proxy may allow few."""
-_CONNECTING = 5.0
+_CONNECT_TIMEOUT_SECONDS = 5.0
 """Timeout in seconds of an attempt to connect, TLS included, regardless of the callers that wait for it."""
 
 
@@ -235,12 +235,16 @@ class Http2Endpoint(Endpoint):
                 if delay := policy.delay(anyio.current_time()):
                     await anyio.sleep(delay)
                 policy.attempt(anyio.current_time())
-                deadline = attempt.scope.deadline = anyio.current_time() + _CONNECTING
+                deadline = attempt.scope.deadline = anyio.current_time() + _CONNECT_TIMEOUT_SECONDS
                 self._connections = [one for one in self._connections if not one.ended.is_set()]
                 attempt.connection = await self._connect(deadline)
                 self._connections.append(attempt.connection)
             if attempt.connection is None:
-                why = "the connection was closed" if self._draining else f"no connection within {_CONNECTING:g} s"
+                why = (
+                    "the connection was closed"
+                    if self._draining
+                    else f"no connection within {_CONNECT_TIMEOUT_SECONDS:g} s"
+                )
                 attempt.error = EtcdUnavailableError(f"{self.name}: {why}")
         except EtcdLeaderError as error:
             attempt.error = error

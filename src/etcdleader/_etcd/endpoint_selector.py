@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-_SWITCH_COOLDOWN = 1.0
+_SWITCH_COOLDOWN_SECONDS = 1.0
 """Seconds for which the client keeps an endpoint if no endpoint has responded since the last switch. During an outage,
 many calls fail, and each must not open a connection."""
-_ALIVE_WINDOW = 0.1
+_ALIVE_WINDOW_SECONDS = 0.1
 """Seconds since the last received data during which the only endpoint counts as alive. A missing response is then late,
 not lost. A new connection would have to create every watch again, which delays the response further."""
 
-_PATIENCE = 1.0
+_PATIENCE_SECONDS = 1.0
 """Seconds after the first failed call during which the only endpoint may count as alive because it sends data. Watch
 events, or a proxy, show that the connection is alive, but not that the member responds to calls."""
 
@@ -58,10 +58,14 @@ class EndpointSelector:
         """
         if used != self.number:
             return False
-        if self._failed_switches >= self._others and now < self._opened_at + _SWITCH_COOLDOWN:
+        if self._failed_switches >= self._others and now < self._opened_at + _SWITCH_COOLDOWN_SECONDS:
             return False
         self._failing_since = min(self._failing_since, now)
-        if not self._others and now < last_received_at + _ALIVE_WINDOW and now < self._failing_since + _PATIENCE:
+        if (
+            not self._others
+            and now < last_received_at + _ALIVE_WINDOW_SECONDS
+            and now < self._failing_since + _PATIENCE_SECONDS
+        ):
             return False
         self._failing_since = math.inf
         self.number += 1

@@ -10,8 +10,8 @@ from typing import Any
 
 FIELDS = 2**15
 """Maximum number of fields in one message. No election has as many candidates, and no batch of reads as many keys."""
-_SHORT = 2 * FIELDS
-"""Bytes. A message of at most this length cannot have more fields than ``FIELDS``."""
+_SHORT_BYTES = 2 * FIELDS
+"""A message of at most this length cannot have more fields than ``FIELDS``."""
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 FLAT: dict[int, Any] = {}
@@ -31,7 +31,7 @@ def check_field_count(data: bytes, lists: dict[int, Any]) -> None:
     Raises:
         ValueError: There are more than ``FIELDS`` fields, or the data is not a message.
     """
-    if len(data) > _SHORT:
+    if len(data) > _SHORT_BYTES:
         try:
             _walk(data, 0, len(data), lists, FIELDS)
         except (IndexError, RecursionError) as error:

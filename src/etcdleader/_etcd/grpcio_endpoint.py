@@ -19,9 +19,9 @@ from .error_mapping import error_from_status
 from .rpcs import A, Q, Rpc
 from .stream import HAS_LEADER, RpcStream, StreamCallbacks
 
-_INBOX = 1000
+_MAX_WAITING_MESSAGES = 1000
 """Maximum number of messages that wait for the event loop."""
-_AT_A_TIME = 100
+_MESSAGES_PER_ITERATION = 100
 """Maximum number of messages processed in one iteration of the event loop."""
 
 
@@ -113,7 +113,7 @@ class GrpcioStream(RpcStream):
         self._heard = endpoint.on_data
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._inbox: deque[Any] = deque()
-        self._room = threading.Semaphore(_INBOX)
+        self._room = threading.Semaphore(_MAX_WAITING_MESSAGES)
         self._called = False
         try:
             call = channel.stream_stream(rpc.path, request_serializer=rpc.encode, response_deserializer=rpc.decode)
@@ -161,7 +161,7 @@ class GrpcioStream(RpcStream):
 
     def _deliver(self) -> None:
         self._called = False  # first, so that a message that arrives from now on wakes the loop again
-        for _ in range(min(len(self._inbox), _AT_A_TIME)):
+        for _ in range(min(len(self._inbox), _MESSAGES_PER_ITERATION)):
             message = self._inbox.popleft()
             self._room.release()
             if not self._open:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import EtcdRefusedError
 
-_LONGEST = 4096
-"""Bytes. A longer file is not meant to be a password."""
+_MAX_BYTES = 4096
+"""A longer file is not meant to be a password."""
 
 
 def read_password(path: str) -> str:
@@ -24,7 +24,7 @@ def read_password(path: str) -> str:
         if not stat.S_ISREG(Path(path).stat().st_mode):
             raise EtcdRefusedError(f"password_file = {path!r} is not a regular file: give the path of a file")
         with Path(path).open("rb") as file:
-            content = file.read(_LONGEST + 1)
+            content = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         if os.sep not in path:  # it may be the password itself, so it is not shown
             raise EtcdRefusedError(
@@ -38,6 +38,6 @@ def read_password(path: str) -> str:
     text = content.decode("utf-8-sig", errors="replace").rstrip("\r\n")
     if not text:
         raise EtcdRefusedError(f"password_file = {path!r} is empty: write the password into it")
-    if len(content) > _LONGEST or not text.isprintable() or "\ufffd" in text:
+    if len(content) > _MAX_BYTES or not text.isprintable() or "\ufffd" in text:
         raise EtcdRefusedError(f"password_file = {path!r} must have the password only, in one line of UTF-8")
     return text

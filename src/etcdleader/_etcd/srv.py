@@ -13,9 +13,9 @@ from ..config import EtcdConfig
 from ..errors import EtcdUnavailableError
 from .srv_records import SrvRecord, members, services
 
-_FIRST_LOOKUP = 4.0
+_FIRST_LOOKUP_SECONDS = 4.0
 """Timeout in seconds of a lookup, with all its queries, if no members are known."""
-_NEXT_LOOKUP = 0.5
+_NEXT_LOOKUP_SECONDS = 0.5
 """Timeout in seconds of a later lookup. After it the members of the last lookup are used: an outage of DNS must not cost
 leadership."""
 
@@ -74,7 +74,7 @@ class SrvMembers:
         return found
 
     async def _look_up(self) -> tuple[str, ...]:
-        timeout = _NEXT_LOOKUP if self._last else _FIRST_LOOKUP
+        timeout = _NEXT_LOOKUP_SECONDS if self._last else _FIRST_LOOKUP_SECONDS
         # In a thread on every loop: dnspython's resolvers for event loops bring their own timers and sockets.
         with anyio.move_on_after(timeout):
             return await run_in_thread(

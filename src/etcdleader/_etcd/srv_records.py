@@ -15,7 +15,7 @@ from ..errors import EtcdRefusedError
 
 TLS_SERVICE = "_etcd-client-ssl._tcp"
 PLAIN_SERVICE = "_etcd-client._tcp"
-_MOST = 64
+_MAX_MEMBERS = 64
 """A client tries no more members of one domain."""
 
 
@@ -69,7 +69,7 @@ def members(
             f"srv:{domain} has records without TLS only ({PLAIN_SERVICE}), and no password is sent there: publish "
             f"{TLS_SERVICE}, or set allow_plaintext_password = true"
         )
-    return tuple(found)[:_MOST]
+    return tuple(found)[:_MAX_MEMBERS]
 
 
 def _check_names(domain: str, found: dict[str, str], config: EtcdConfig) -> None:

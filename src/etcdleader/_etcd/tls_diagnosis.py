@@ -20,7 +20,7 @@ from ..config import EtcdConfig
 from ..errors import EtcdLeaderError
 from .tls import ClientContexts
 
-_HANDSHAKE = 5.0
+_TIMEOUT_SECONDS = 5.0
 """Timeout of the diagnosis in seconds."""
 _NOTHING = (*CONNECTION_LOST, ValueError)
 """Errors that show no cause. The last one is raised for names that cannot be host names."""
@@ -56,7 +56,7 @@ class TlsDiagnosis:
         """Return the problem as a text for people. None: TLS is not the cause, or no cause was found in time."""
         async with self._once:
             if not self._asked:
-                with anyio.move_on_after(_HANDSHAKE):
+                with anyio.move_on_after(_TIMEOUT_SECONDS):
                     self._reason = await (self._with_tls() if self._tls else self._without_tls())
                     self._asked = True
         return self._reason

@@ -12,9 +12,9 @@ from .._runtime.tasks import spawn_system_task
 from ..errors import EtcdRefusedError
 from .versions import survives_cancelled_reads
 
-_DELAY = 5.0
+_ATTEMPT_SECONDS = 5.0
 """Seconds from the first response to the version request, and between two attempts. It is also an attempt's timeout."""
-_REST = 60.0
+_CHECK_SECONDS = 60.0
 """Seconds between two checks whether another member is in use."""
 
 
@@ -80,10 +80,10 @@ class VersionMonitor:
         asked = -1
         with scope:
             while True:
-                await anyio.sleep(_DELAY if asked != self._endpoint() else _REST)
+                await anyio.sleep(_ATTEMPT_SECONDS if asked != self._endpoint() else _CHECK_SECONDS)
                 if asked != (endpoint := self._endpoint()):
                     try:
-                        version = await self._ask(_DELAY)
+                        version = await self._ask(_ATTEMPT_SECONDS)
                         asked = endpoint
                         self._report(version)
                     except EtcdRefusedError as error:

@@ -41,18 +41,18 @@ from .error_mapping import GoingAwayError, InvalidAuthTokenError, error_from_can
 from .messages import ALL_WATCHES, WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchResponse
 from .stream import RpcStream
 
-_FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 1.0
-_STEADY = 5.0
+_FIRST_PAUSE_SECONDS = 0.05
+_MAX_PAUSE_SECONDS = 1.0
+_STEADY_AFTER_SECONDS = 5.0
 """Seconds for which a stream must last before its break counts as the first one again."""
-_IDLE = 30.0
+_IDLE_SECONDS = 30.0
 """Seconds without a message after which a proxy may cut a stream for that alone."""
-_HAIR = 0.001
+_TIMER_ERROR_SECONDS = 0.001
 """Seconds by which a timer may be too early, because floating-point sums are rounded."""
-_EARLY = 0.01
+_EARLY_SHARE = 0.01
 """The part of the idle timeout by which a progress request may be too early. The response to the previous one arrived a
 moment after it, and a timer for each of the two would wake the process twice."""
-_MOST_PATIENCE = 32
+_MAX_PATIENCE_FACTOR = 32
 """The maximum factor of the idle timeout. Each further unresponsive stream in a row doubles the timeout, because a proxy
 may not forward progress requests."""
 
@@ -167,12 +167,12 @@ class WatchStream:
     # The task that keeps a stream open while there are watches
 
     async def _run(self) -> None:
-        pause = _FIRST_PAUSE
+        pause = _FIRST_PAUSE_SECONDS
         try:
             while self._watches:
                 error = await self._follow()
-                if self._useful and anyio.current_time() >= self._opened_at + _STEADY:
-                    pause = _FIRST_PAUSE
+                if self._useful and anyio.current_time() >= self._opened_at + _STEADY_AFTER_SECONDS:
+                    pause = _FIRST_PAUSE_SECONDS
                 # These are not errors yet: a failure of the new login or the next stream is reported.
                 moved = self._useful and (isinstance(error, GoingAwayError) or self._was_idle)
                 silently = moved or isinstance(error, InvalidAuthTokenError | _UnresponsiveStreamError)
@@ -181,7 +181,7 @@ class WatchStream:
                         watch.deliver(WatchBroken(error))
                 if not self._closed:
                     await anyio.sleep(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE)
+                    pause = min(2 * pause, _MAX_PAUSE_SECONDS)
         finally:
             self._running = False
 
@@ -226,14 +226,16 @@ class WatchStream:
 
     def _idle_timeout(self) -> float:
         """Return the seconds without a message before the progress request, and again after it."""
-        return self._timeouts.min(math.inf) * min(1 << max(self._unresponsive_streams - 1, 0), _MOST_PATIENCE)
+        return self._timeouts.min(math.inf) * min(1 << max(self._unresponsive_streams - 1, 0), _MAX_PATIENCE_FACTOR)
 
     def _check_stream(self) -> None:
         now, due_at = anyio.current_time(), self._response_due_at()
         if self._stream is None or math.isinf(due_at):
             return
         slack = (
-            _HAIR if self._pending_creates or self._progress_requested else max(_HAIR, self._idle_timeout() * _EARLY)
+            _TIMER_ERROR_SECONDS
+            if self._pending_creates or self._progress_requested
+            else max(_TIMER_ERROR_SECONDS, self._idle_timeout() * _EARLY_SHARE)
         )
         if now < due_at - slack:
             return
@@ -269,7 +271,9 @@ class WatchStream:
 
     def _on_end(self, error: EtcdLeaderError) -> None:
         idle_for = anyio.current_time() - self._idle_since
-        self._was_idle = idle_for >= _IDLE and not self._progress_requested and type(error) is EtcdUnavailableError
+        self._was_idle = (
+            idle_for >= _IDLE_SECONDS and not self._progress_requested and type(error) is EtcdUnavailableError
+        )
         self._stream = None
         self._error = error
         self._by_id.clear()

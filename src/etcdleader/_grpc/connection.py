@@ -27,7 +27,7 @@ from .hpack import encode_headers
 from .transport import CONNECTION_LOST, Transport
 
 _NO_ERROR, _ENHANCE_YOUR_CALM = 0, 11
-_SUSPICIOUS = 0.1
+_SUSPECT_AFTER_SECONDS = 0.1
 """If nothing was received for this many seconds after data was sent, the connection is suspect."""
 _READS_NOTHING = f"the peer reads nothing: more than {limits.OUTPUT} bytes wait to be sent"
 
@@ -218,7 +218,7 @@ class Connection:
 
     def _cancel_stream(self, stream_id: int) -> None:
         if (exchange := self._remove(stream_id)) is not None:
-            if self._last_received_at < exchange.sent_at < time.monotonic() - _SUSPICIOUS:
+            if self._last_received_at < exchange.sent_at < time.monotonic() - _SUSPECT_AFTER_SECONDS:
                 self._fail(Status("UNAVAILABLE", "nothing more was received"))
             else:
                 self._reset_stream(stream_id)

@@ -47,7 +47,7 @@ class Exchange:
     def receive_headers(self, headers: Mapping[str, str]) -> Status | None:
         """Store headers that do not end the stream. Return an error status if they are wrong, else None."""
         self._blocks += 1
-        if self.headers or self._blocks >= limits.HEADER_LISTS:
+        if self.headers or self._blocks >= limits.MAX_HEADER_BLOCKS:
             return Status("INTERNAL", "the peer sent more header blocks than a response has")
         if headers.get(":status", "")[:1] == "1":  # informational
             return None

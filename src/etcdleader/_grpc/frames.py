@@ -22,19 +22,19 @@ _END_HEADERS = 0x4
 _PADDED = 0x8
 _HAS_PRIORITY = 0x20
 _ENABLE_PUSH, _MAX_STREAMS, _INITIAL_WINDOW, _FRAME_SIZE, _HEADER_LIST_SIZE = range(2, 7)
-_HEAD = 9
-_WINDOW = 65_535
+_FRAME_HEADER_BYTES = 9
+_INITIAL_WINDOW_BYTES = 65_535
 """The initial window of a stream and of the connection, until settings or updates change it (RFC 9113, 6.9.2)."""
-_LARGEST_WINDOW = 2**31 - 1
+_MAX_WINDOW_BYTES = 2**31 - 1
 _FRAME = 16_384
 """The largest frame that we accept, and the largest that we send before the peer allows more."""
 _LARGEST_FRAME = 2**24 - 1
 _LAST_STREAM = 2**31 - 1
-_STREAMS = 100
+_INITIAL_MAX_STREAMS = 100
 """Streams at a time before the peer's first settings arrive."""
 _REFUSED_STREAM, _CANCEL = 0x7, 0x8
 _MALFORMED = "a malformed frame"
-_REFUND = limits.REFUND
+_REFUND = limits.REFUND_FRAMES
 _HEADER_UNIT, _FRAME_UNIT = 64, 32
 """Bytes that count as one more frame: in a header block for no stream, and in any frame (it may have many messages)."""
 
@@ -61,15 +61,15 @@ class H2Codec:
 
     def __init__(self, window: int) -> None:
         """Create the codec. The peer may send ``window`` bytes on each stream, and in total, before an update."""
-        self.max_concurrent_streams = _STREAMS
+        self.max_concurrent_streams = _INITIAL_MAX_STREAMS
         self.has_more = False
         self._inbound_window_size = window
         self._low_window = window - window // 2  # a smaller window is extended by a WINDOW_UPDATE
         self._next_stream_id = 1
         self._streams: dict[int, _Stream] = {}
         self._unsent: dict[int, _Stream] = {}  # the streams with data to send
-        self._outbound_window = _WINDOW
-        self._initial_window_size = _WINDOW
+        self._outbound_window = _INITIAL_WINDOW_BYTES
+        self._initial_window_size = _INITIAL_WINDOW_BYTES
         self._max_frame_size = _FRAME
         self._inbound_window = window
         self._low_windows: dict[int, _Stream] = {}  # the streams whose inbound windows are low
@@ -84,8 +84,8 @@ class H2Codec:
         settings = ((_ENABLE_PUSH, 0), (_INITIAL_WINDOW, window), (_HEADER_LIST_SIZE, limits.HEADER_LIST))
         payload = b"".join(name.to_bytes(2, "big") + value.to_bytes(4, "big") for name, value in settings)
         self._send_frame(_SETTINGS, 0, 0, payload)
-        if window > _WINDOW:
-            self._send_window_update(0, window - _WINDOW)
+        if window > _INITIAL_WINDOW_BYTES:
+            self._send_window_update(0, window - _INITIAL_WINDOW_BYTES)
 
     # Sending
 
@@ -178,9 +178,9 @@ class H2Codec:
 
     def _acknowledge(self, kind: int, payload: bytes) -> None:
         self._acknowledgements += 1
-        if self._acknowledgements > limits.ACKNOWLEDGEMENTS:
+        if self._acknowledgements > limits.MAX_ACKNOWLEDGEMENTS:
             raise ProtocolError(
-                f"the peer does not read the acknowledgements of its last {limits.ACKNOWLEDGEMENTS} pings and settings"
+                f"the peer does not read the acknowledgements of its last {limits.MAX_ACKNOWLEDGEMENTS} pings and settings"
             )
         self._send_frame(kind, _ACK, 0, payload)
 
@@ -214,7 +214,7 @@ class H2Codec:
     def receive_data(self, data: bytes) -> Iterable[H2Event]:
         """Yield the events that the data contain. The caller must consume all of them.
 
-        At most ``limits.FRAMES_AT_A_TIME`` frames are processed, and fewer if they are long. The rest is kept for the
+        At most ``limits.FRAMES_PER_ITERATION`` frames are processed, and fewer if they are long. The rest is kept for the
         next call.
 
         Raises:
@@ -224,9 +224,9 @@ class H2Codec:
         came += data
         at, end = 0, len(came)
         self.has_more = False
-        left = limits.FRAMES_AT_A_TIME
+        left = limits.FRAMES_PER_ITERATION
         try:
-            while end - at >= _HEAD:
+            while end - at >= _FRAME_HEADER_BYTES:
                 if left <= 0:
                     self.has_more = True
                     break
@@ -234,15 +234,15 @@ class H2Codec:
                 left -= 1 + size // _FRAME_UNIT
                 if size > _FRAME:
                     raise ProtocolError(self._describe_peer(came))
-                if end - at < _HEAD + size:
+                if end - at < _FRAME_HEADER_BYTES + size:
                     break
-                stream_id = int.from_bytes(came[at + 5 : at + _HEAD], "big") & _LAST_STREAM
+                stream_id = int.from_bytes(came[at + 5 : at + _FRAME_HEADER_BYTES], "big") & _LAST_STREAM
                 kind, flags = came[at + 3], came[at + 4]
                 if not self._settings_received and kind != _SETTINGS:
                     raise ProtocolError(self._describe_peer(came))
                 self._settings_received = True
-                payload = bytes(came[at + _HEAD : at + _HEAD + size])
-                at += _HEAD + size
+                payload = bytes(came[at + _FRAME_HEADER_BYTES : at + _FRAME_HEADER_BYTES + size])
+                at += _FRAME_HEADER_BYTES + size
                 yield from self._on_frame(kind, flags, stream_id, payload)
         finally:
             del came[:at]
@@ -300,10 +300,10 @@ class H2Codec:
         return ()  # PRIORITY, or an unknown type, which must be ignored
 
     def _count_useless(self, frames: int = 1) -> None:
-        """Count frames that have no effect on any stream. Useful frames compensate for some of them (``REFUND``)."""
+        """Count frames that have no effect on any stream. Useful frames compensate for some of them (``REFUND_FRAMES``)."""
         self._useless_frames = max(self._useless_frames, 0) + frames
-        if self._useless_frames > limits.USELESS_FRAMES:
-            raise ProtocolError(f"more than {limits.USELESS_FRAMES} frames without effect on any stream")
+        if self._useless_frames > limits.MAX_USELESS_FRAMES:
+            raise ProtocolError(f"more than {limits.MAX_USELESS_FRAMES} frames without effect on any stream")
 
     @staticmethod
     def _expect(*conditions: bool) -> None:
@@ -340,8 +340,8 @@ class H2Codec:
         if self._block is not None or not flags & _END_HEADERS:
             self._fragments += payload
             self._block_frames += 1
-            if len(self._fragments) > limits.HEADER_LIST or self._block_frames > limits.HEADER_FRAMES:
-                most = f"{limits.HEADER_LIST} bytes, or in more than {limits.HEADER_FRAMES} frames"
+            if len(self._fragments) > limits.HEADER_LIST or self._block_frames > limits.MAX_HEADER_FRAMES:
+                most = f"{limits.HEADER_LIST} bytes, or in more than {limits.MAX_HEADER_FRAMES} frames"
                 raise ProtocolError(f"headers of more than {most}")
             if not flags & _END_HEADERS:
                 self._block = stream_id, ended
@@ -362,15 +362,15 @@ class H2Codec:
         self._expect(stream_id == 0, len(payload) % 6 == 0)
         if flags & _ACK:
             return
-        if len(payload) > 6 * limits.SETTINGS:
-            raise ProtocolError(f"more than {limits.SETTINGS} settings in one frame")
+        if len(payload) > 6 * limits.MAX_SETTINGS:
+            raise ProtocolError(f"more than {limits.MAX_SETTINGS} settings in one frame")
         if not self._peer_settings_known:
             self._peer_settings_known = True
             self.max_concurrent_streams = _LAST_STREAM  # unless these settings name a limit
         for at in range(0, len(payload), 6):
             name, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
             if name == _INITIAL_WINDOW:
-                self._expect(value <= _LARGEST_WINDOW)
+                self._expect(value <= _MAX_WINDOW_BYTES)
                 self._initial_window_size = value  # this may make the window of a stream negative, or too large
             elif name == _FRAME_SIZE:
                 self._expect(_FRAME <= value <= _LARGEST_FRAME)
@@ -388,7 +388,7 @@ class H2Codec:
         elif (stream := self._streams.get(stream_id)) is not None:
             stream.outbound_window_offset += by
             window = self._initial_window_size + stream.outbound_window_offset
-        self._expect(len(payload) == 4, by > 0, window <= _LARGEST_WINDOW)
+        self._expect(len(payload) == 4, by > 0, window <= _MAX_WINDOW_BYTES)
         self._windows_grew = True
 
 

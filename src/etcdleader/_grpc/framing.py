@@ -15,7 +15,7 @@ Metadata = tuple[tuple[str, str], ...]
 """A call's headers, as pairs of names and values."""
 
 _GRPC = "application/grpc"
-_PREFIX = 5
+_PREFIX_BYTES = 5
 """The number of bytes before each message: the compressed flag and the length."""
 _CODES = (
     "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
@@ -23,11 +23,11 @@ _CODES = (
     "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 )  # fmt: skip
 """gRPC's status codes, by their numbers."""
-_LONGEST_CODE = 10
+_MAX_STATUS_DIGITS = 10
 """The largest number of digits in ``grpc-status``, including leading zeros."""
-_MOST = 10**8
+_TIMEOUT_LIMIT = 10**8
 """A timeout has at most eight digits."""
-_KEPT = 32
+_CACHED_BLOCKS = 32
 """The number of cached blocks, one for each method with its metadata. A client uses fewer at a time."""
 
 
@@ -90,7 +90,7 @@ class RequestHeaders:
                 )
             )
             block += encode_headers(((name.encode(), value.encode()) for name, value in metadata), secret=True)
-            if len(self._kept) > _KEPT:  # the old entries have metadata that is not used any more
+            if len(self._kept) > _CACHED_BLOCKS:  # the old entries have metadata that is not used any more
                 self._kept.clear()
             self._kept[key] = block
         return block
@@ -98,7 +98,7 @@ class RequestHeaders:
 
 def encode_message(message: bytes) -> bytes:
     """Return a message with its prefix."""
-    return b"\0" + len(message).to_bytes(_PREFIX - 1, "big") + message
+    return b"\0" + len(message).to_bytes(_PREFIX_BYTES - 1, "big") + message
 
 
 class MessageDecoder:
@@ -122,25 +122,25 @@ class MessageDecoder:
     def feed(self, data: bytes) -> list[bytes]:
         """Add data and return the messages that are complete now."""
         received = self._received
-        if not received and len(data) == int.from_bytes(data[:_PREFIX], "big") + _PREFIX <= self._most:
-            return [data[_PREFIX:]]  # one complete uncompressed message, the usual case
+        if not received and len(data) == int.from_bytes(data[:_PREFIX_BYTES], "big") + _PREFIX_BYTES <= self._most:
+            return [data[_PREFIX_BYTES:]]  # one complete uncompressed message, the usual case
         messages: list[bytes] = []
         at = 0
         received += data
-        while len(received) - at >= _PREFIX:
+        while len(received) - at >= _PREFIX_BYTES:
             if received[at]:
                 self.error = Status("INTERNAL", "a compressed message, although no compression was requested")
                 break
-            size = int.from_bytes(received[at + 1 : at + _PREFIX], "big")
+            size = int.from_bytes(received[at + 1 : at + _PREFIX_BYTES], "big")
             if size > self._most:
                 self.error = Status(
                     "RESOURCE_EXHAUSTED", f"a message of {size} bytes is longer than max_recv_bytes = {self._most}"
                 )
                 break
-            end = at + _PREFIX + size
+            end = at + _PREFIX_BYTES + size
             if len(received) < end:
                 break
-            messages.append(bytes(memoryview(received)[at + _PREFIX : end]))
+            messages.append(bytes(memoryview(received)[at + _PREFIX_BYTES : end]))
             at = end
         if self.error is not None:
             received.clear()
@@ -171,7 +171,7 @@ def status_of(headers: Mapping[str, str], trailers: Mapping[str, str]) -> Status
         cut = Status("UNAVAILABLE", "the response ended without a gRPC status: a proxy or the server has cut it off")
         return not_grpc(headers or trailers) or cut
     # `isdecimal` accepts digits of other scripts, and `int` parses them. But `int` refuses thousands of digits.
-    known = number.isdecimal() and len(number) <= _LONGEST_CODE and int(number) < len(_CODES)
+    known = number.isdecimal() and len(number) <= _MAX_STATUS_DIGITS and int(number) < len(_CODES)
     code = _CODES[int(number)] if known else "UNKNOWN"
     return Status(code, unquote(trailers.get("grpc-message", "")))
 
@@ -179,4 +179,4 @@ def status_of(headers: Mapping[str, str], trailers: Mapping[str, str]) -> Status
 def encode_timeout(seconds: float) -> str:
     """Return the value of ``grpc-timeout``, the time that the server may take."""
     micro = max(1, int(seconds * 1e6))
-    return f"{micro}u" if micro < _MOST else f"{min(micro // 1000, _MOST - 1)}m"
+    return f"{micro}u" if micro < _TIMEOUT_LIMIT else f"{min(micro // 1000, _TIMEOUT_LIMIT - 1)}m"

@@ -12,7 +12,7 @@ import hpack
 
 from . import limits
 
-_KEPT = 32
+_CACHED_BLOCKS = 32
 """The number of cached blocks. A response has two, and a server sends few different ones."""
 _IN_TABLE, _LONG_PLACE = 0x80, 0xFF
 """A byte in this range is an indexed header. The last value is the first byte of a longer index."""
@@ -39,7 +39,7 @@ class HeaderDecoder:
             raise ValueError(f"headers that cannot be decoded: {error!r}") from error
         headers = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in unpacked}
         # Responses repeat the same headers. An index means the same header until the table changes.
-        if len(self._unpacked) > _KEPT or not all(_IN_TABLE <= byte < _LONG_PLACE for byte in block):
+        if len(self._unpacked) > _CACHED_BLOCKS or not all(_IN_TABLE <= byte < _LONG_PLACE for byte in block):
             self._unpacked.clear()
         else:
             self._unpacked[block] = headers

@@ -14,7 +14,7 @@ from .._runtime.events import Event
 from .._runtime.tasks import ProtectedTaskGroup
 from .._runtime.threads import run_in_thread
 
-_NEXT_ADDRESS = 0.25
+_NEXT_ADDRESS_SECONDS = 0.25
 """Seconds until the host's next address is tried concurrently (RFC 8305)."""
 
 
@@ -52,7 +52,7 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
             for family, address in addresses:
                 over = Event()
                 group.start_soon(attempt, family, address, over)
-                await over.wait_for(_NEXT_ADDRESS)
+                await over.wait_for(_NEXT_ADDRESS_SECONDS)
     except BaseException:
         for one in won:
             one.close()

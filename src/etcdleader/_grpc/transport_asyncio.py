@@ -14,9 +14,9 @@ from . import limits
 from .transport import Transport
 from .unix import is_unix
 
-_LATER = 0.01
-"""Seconds. Before they pass, a request is likely to be sent, together with the bytes that no caller waits for."""
-_CLOSING = 1.0
+_FLUSH_LATER_SECONDS = 0.01
+"""Before they pass, a request is likely to be sent, together with the bytes that no caller waits for."""
+_CLOSE_TIMEOUT_SECONDS = 1.0
 
 
 class AsyncioTransport(Transport, asyncio.Protocol):
@@ -99,7 +99,7 @@ class AsyncioTransport(Transport, asyncio.Protocol):
     def schedule_flush_later(self) -> None:
         if not (self._woken or self._woken_later):
             self._woken_later = True
-            self._loop.call_later(_LATER, self._send)
+            self._loop.call_later(_FLUSH_LATER_SECONDS, self._send)
 
     def _send(self) -> None:
         self._woken = self._woken_later = False
@@ -119,4 +119,4 @@ class AsyncioTransport(Transport, asyncio.Protocol):
     async def _close(self) -> None:
         assert self.transport is not None
         self.transport.abort()
-        await self._lost.wait_for(_CLOSING)
+        await self._lost.wait_for(_CLOSE_TIMEOUT_SECONDS)

@@ -9,7 +9,7 @@ import socket
 import anyio
 
 _PREFIX = "unix:"
-_PAUSE = 0.01
+_RETRY_SECONDS = 0.01
 """Seconds until the next attempt if the peer's queue of connections is full."""
 
 
@@ -33,7 +33,7 @@ async def connect_unix(path: str) -> socket.socket:
     try:
         one.settimeout(0)
         while (number := one.connect_ex(path)) == errno.EAGAIN:  # noqa: ASYNC110 - no event reports that there is room
-            await anyio.sleep(_PAUSE)
+            await anyio.sleep(_RETRY_SECONDS)
     except BaseException:
         one.close()
         raise

@@ -19,7 +19,7 @@ from .shared_connection import SharedConnection
 
 MAX_ATTACHED = 100
 """Keys on one lease. When the lease ends, etcd deletes them in one revision, which watchers receive as one."""
-_MOST = 32
+_MAX_KEYS_PER_TXN = 32
 """Keys in one transaction. Values may be large, and etcd refuses requests above 1.5 MiB."""
 
 
@@ -89,7 +89,7 @@ class AttachedKeys:
         with self._scope:
             while keys := self._left_behind():
                 try:
-                    moved = await self._move(keys[:_MOST])
+                    moved = await self._move(keys[:_MAX_KEYS_PER_TXN])
                 except Exception as error:  # noqa: BLE001 - no caller awaits this task
                     self._give_up(keys[0], EtcdRefusedError(f"its move failed unexpectedly: {error!r}"))
                     continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_FIRST = 1 / 16
+_FIRST_SHARE = 1 / 16
 """The first pause, as a share of the longest: a short failure ends before ``retry``, an outage costs few calls."""
 
 
@@ -19,7 +19,7 @@ class Backoff:
     def __init__(self, longest: float, uniform: Callable[[float, float], float]) -> None:
         self._longest = longest
         self._uniform = uniform
-        self._next = longest * _FIRST
+        self._next = longest * _FIRST_SHARE
 
     def next(self) -> float:
         """Return the next pause in seconds. The one after it is twice as long, up to the longest."""
@@ -29,4 +29,4 @@ class Backoff:
 
     def reset(self) -> None:
         """Start from the shortest pause again, after a success."""
-        self._next = self._longest * _FIRST
+        self._next = self._longest * _FIRST_SHARE

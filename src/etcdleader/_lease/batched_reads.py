@@ -18,12 +18,12 @@ from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdUnavailableError
 ReadTogether: TypeAlias = Callable[[Sequence[Range], float], Awaitable[TxnResult]]
 """``await read(requests, timeout)`` sends all requests in one linearizable transaction."""
 
-_MOST = 16
+_MAX_READS_PER_TXN = 16
 """Requests in one transaction, one for each caller.
 
 A larger transaction would be slow: for each request, etcd reads all keys of its range, and a range may have thousands.
 """
-_AT_A_TIME = 4
+_CONCURRENT_TXNS = 4
 """Concurrent transactions. So at most as many callers are served at once as when each reads alone."""
 
 
@@ -55,7 +55,7 @@ class BatchedReads:
         """
         self._read = read
         self._call_limiter = call_limiter
-        self._batches = FairLimiter(_AT_A_TIME)
+        self._batches = FairLimiter(_CONCURRENT_TXNS)
         self._gathering: dict[float, _Batch] = {}
         """The open batches by timeout, so that no read waits longer than its own timeout."""
 
@@ -67,7 +67,7 @@ class BatchedReads:
         """
         while True:
             batch = self._gathering.get(timeout)
-            if batch is None or len(batch.requests) + len(requests) > _MOST:
+            if batch is None or len(batch.requests) + len(requests) > _MAX_READS_PER_TXN:
                 batch, first = _Batch(requests), 0
                 if await self._gather(batch, timeout):
                     return await self._call_limiter.run(partial(self._read, requests, timeout))

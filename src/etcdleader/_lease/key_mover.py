@@ -20,14 +20,14 @@ from .._runtime.tasks import ProtectedTaskGroup, spawn_system_task
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError, EtcdUnavailableError
 from .timer_queue import TimerQueue
 
-_MOST = 64
+_MAX_KEYS_PER_TXN = 64
 """Keys in one Txn. etcd allows 128 operations (``--max-txn-ops``) in the outer Txn and any one nested Txn together."""
-_TOGETHER = 0.1
+_EARLY_SECONDS = 0.1
 """Seconds by which a move may start early, to share a Txn with others."""
-_GATHER = 0.02
+_GATHER_SECONDS = 0.02
 """Seconds for which a key waits for others after its lease was granted."""
-_REST = 1.0
-_CLOSING = 1.0
+_RESTART_SECONDS = 1.0
+_CLOSE_TIMEOUT_SECONDS = 1.0
 
 
 class PendingMove(Protocol):
@@ -114,7 +114,7 @@ class KeyMover:
         """Cancel all moves, and wait until their task has ended."""
         if self._scope is not None:
             self._scope.cancel()
-            await self._ended.wait_for(_CLOSING)
+            await self._ended.wait_for(_CLOSE_TIMEOUT_SECONDS)
 
     async def _run(self) -> None:
         assert self._scope is not None
@@ -124,7 +124,7 @@ class KeyMover:
                     async with ProtectedTaskGroup() as group:
                         await self._start(group)
                 except Exception:  # noqa: BLE001 - no caller awaits this task, and the other keys must move
-                    await anyio.sleep(_REST)
+                    await anyio.sleep(_RESTART_SECONDS)
 
     async def _start(self, group: ProtectedTaskGroup) -> None:
         while True:
@@ -138,7 +138,7 @@ class KeyMover:
         granted: dict[float, list[PendingMove]] = {}
         while (next_at := self._scheduled.next()) is not None and next_at <= now:
             count = 0
-            while count < _MOST and (move := self._scheduled.pop(now + _TOGETHER)) is not None:
+            while count < _MAX_KEYS_PER_TXN and (move := self._scheduled.pop(now + _EARLY_SECONDS)) is not None:
                 count += 1
                 if move.is_over:
                     continue
@@ -149,8 +149,8 @@ class KeyMover:
                 else:
                     group.start_soon(self._grant, move)
         for together in granted.values():
-            for first in range(0, len(together), _MOST):
-                group.start_soon(self._move, together[first : first + _MOST])
+            for first in range(0, len(together), _MAX_KEYS_PER_TXN):
+                group.start_soon(self._move, together[first : first + _MAX_KEYS_PER_TXN])
         return None if next_at is None else next_at - now
 
     async def _grant(self, move: PendingMove) -> None:
@@ -163,7 +163,7 @@ class KeyMover:
         finally:
             self._in_progress.pop(move, None)
         if granted:
-            self.schedule(move, _GATHER)
+            self.schedule(move, _GATHER_SECONDS)
         else:
             move.start_later()
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from .backoff import Backoff
 from .lease_deadline import Timing
 
-_CALLS_OF_A_MOVE = 2.2
+_MOVE_RETRIES = 2.2
 """The time that a move may need, in units of ``retry``: one call without a response, then a LeaseGrant and a Txn."""
-_EARLY = 0.1
+_EARLY_SHARE = 0.1
 """The share of ``renew`` by which a renewal may start early, to join a round with others."""
 
 
@@ -40,7 +40,7 @@ class RenewalSchedule:
 
     def can_come_early(self, due_in: float, now: float) -> bool:
         """Return whether the next renewal may start now, to join a round with others. During a back-off it may not."""
-        return due_in <= self._renew * _EARLY and self._not_before <= now
+        return due_in <= self._renew * _EARLY_SHARE and self._not_before <= now
 
     def draw_move_delay(self, trusted: float) -> float:
         """Draw the delay of a move, in seconds, for a lease that is trusted for ``trusted`` more seconds.
@@ -48,7 +48,7 @@ class RenewalSchedule:
         The delay is random, because many keys move at the same time. No former leader of etcd can revoke the lease while
         it is trusted. Enough of that time remains after the delay that one lost response does not cost the leadership.
         """
-        latest = min(self._renew, trusted / 2, trusted - _CALLS_OF_A_MOVE * self._retry)
+        latest = min(self._renew, trusted / 2, trusted - _MOVE_RETRIES * self._retry)
         return self._uniform(0.0, max(0.0, latest))
 
     def add_jitter(self) -> None:

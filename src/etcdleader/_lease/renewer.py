@@ -21,21 +21,21 @@ from ..errors import EtcdUnavailableError
 from .renewal_round import MAX_KEYS_PER_READ, Renewable, RenewalConnection, RenewalRound
 from .timer_queue import TimerQueue
 
-_SHORTEST_PAUSE = 0.001
-"""Seconds. On a clock slower than the loop's, each sleep ends too early, and the remaining time shrinks toward zero."""
-_LONGEST_PAUSE = 3600.0
-_REST = 1.0
-_PACE = 0.005
+_MIN_PAUSE_SECONDS = 0.001
+"""On a clock slower than the loop's, each sleep ends too early, and the remaining time shrinks toward zero."""
+_MAX_PAUSE_SECONDS = 3600.0
+_RESTART_SECONDS = 1.0
+_PACE_SECONDS = 0.005
 """Seconds between two full rounds, so that leases that are due at the same moment are not sent in one burst."""
-_SPREAD_FROM = 10 * MAX_KEYS_PER_READ
+_SPREAD_FROM_LEASES = 10 * MAX_KEYS_PER_READ
 """The number of leases from which new ones get a random offset within their interval.
 
 A lease may be renewed early by a tenth of its interval. With this many leases, those that are due within a tenth of the
 interval fill a round. With fewer, a random offset would cost extra rounds.
 """
-_LATELY = 1.0
+_LATE_CHECK_SECONDS = 1.0
 """Seconds after a late check within which the client attributes a loss to it."""
-_APART = 0.005
+_CLOCK_DRIFT_SECONDS = 0.005
 """Seconds by which two clocks may drift apart before all their leases are checked again."""
 
 
@@ -60,7 +60,7 @@ class _ClockUse:
         reading = self.clock.now()
         self.late, self.read_at = reading - self.read_at - pause, reading
         ahead = reading - now
-        if abs(ahead - self.ahead) <= _APART:
+        if abs(ahead - self.ahead) <= _CLOCK_DRIFT_SECONDS:
             return False
         self.ahead = ahead
         return True
@@ -94,7 +94,7 @@ class LeaseRenewer:
             reading = clock.now()
             use = self._clocks[clock] = _ClockUse(clock, reading - anyio.current_time(), reading)
         use.users += 1
-        if len(self._leases) > _SPREAD_FROM:
+        if len(self._leases) > _SPREAD_FROM_LEASES:
             lease.add_jitter()
         self._check_now(lease)
 
@@ -131,11 +131,11 @@ class LeaseRenewer:
         if (use := self._clocks.get(lease.clock)) is None:
             return 0.0
         unread = lease.clock.now() - use.read_at
-        return max(unread - self._pause, use.late if unread < _LATELY else 0.0)
+        return max(unread - self._pause, use.late if unread < _LATE_CHECK_SECONDS else 0.0)
 
     @property
     def _tick(self) -> float:
-        return self._distinct_ticks.min(_LONGEST_PAUSE)
+        return self._distinct_ticks.min(_MAX_PAUSE_SECONDS)
 
     def _check_now(self, lease: Renewable) -> None:
         """Check ``lease`` in this call. Wake the task only if it must act earlier than planned."""
@@ -182,7 +182,7 @@ class LeaseRenewer:
                 failure = EtcdUnavailableError(f"renewing leases failed unexpectedly: {error!r}")
                 for lease in list(self._leases):
                     lease.on_internal_error(failure)
-                await anyio.sleep(_REST)
+                await anyio.sleep(_RESTART_SECONDS)
 
     async def _run(self) -> None:
         try:
@@ -213,7 +213,7 @@ class LeaseRenewer:
         next_look = self._next_checks.next()
         if next_look is None:
             return self._tick
-        return min(self._tick, max(next_look - now, _PACE if due else _SHORTEST_PAUSE))
+        return min(self._tick, max(next_look - now, _PACE_SECONDS if due else _MIN_PAUSE_SECONDS))
 
     def _check(self, lease: Renewable, now: float) -> float | None:
         """Check ``lease``. If its renewal is due, return the seconds until its next check.

@@ -26,9 +26,9 @@ from .renewal_round import KeysRead
 from .renewal_schedule import RenewalSchedule
 from .shared_connection import SharedConnection
 
-_TICK = 1.0
+_TICK_SECONDS = 1.0
 """The longest time in seconds between two checks of a watched deadline. The loop's own clock stops during suspend."""
-_NO_SOONER = 0.05
+_CHECK_AGAIN_SECONDS = 0.05
 """Seconds after a check of the deadline within which another check is skipped, on the lease's clock."""
 
 
@@ -233,15 +233,15 @@ class Session:
         elif self._near_front:
             self._move_if_outdated()
         if self._on_tick is None:
-            return max(remaining, _TICK)
-        if self.loss_reason is not None or now >= self._ticked_at + _NO_SOONER:
+            return max(remaining, _TICK_SECONDS)
+        if self.loss_reason is not None or now >= self._ticked_at + _CHECK_AGAIN_SECONDS:
             self._ticked_at = now
             self._on_tick(remaining)
         return remaining if self.loss_reason is None else self._tick
 
     @property
     def _tick(self) -> float:
-        return min(_TICK, self.timing.margin / 2)
+        return min(_TICK_SECONDS, self.timing.margin / 2)
 
     def add_jitter(self) -> None:
         """Let the next renewal be due earlier by a random time."""

@@ -37,9 +37,9 @@ from .watermark import Watermark
 
 T = TypeVar("T")
 
-_AT_A_TIME = 64
+_CONCURRENT_CALLS = 64
 """Concurrent calls: enough to keep etcd busy, few enough for prompt responses. Renewals are not counted."""
-_CLOSING = 1.0
+_CLOSE_TIMEOUT_SECONDS = 1.0
 """Seconds within which the renewals must end when the connection closes."""
 
 
@@ -64,7 +64,7 @@ class SharedConnection:
         self.revisions = Watermark()
         self.raft_terms = RaftTerms()
         self.renewer = LeaseRenewer(self)
-        self.call_limiter = FairLimiter(_AT_A_TIME)
+        self.call_limiter = FairLimiter(_CONCURRENT_CALLS)
         self.mover = KeyMover(self)
         self.reads = BatchedReads(lambda requests, timeout: self.txn((), requests, timeout=timeout), self.call_limiter)
         self.users = 0
@@ -152,7 +152,7 @@ class SharedConnection:
         """End the renewals and the moves. Then close the port, unless the user has passed it."""
         self._scope.cancel()
         await self.mover.aclose()
-        with anyio.move_on_after(_CLOSING):  # a call that ignores cancellation must not delay the caller
+        with anyio.move_on_after(_CLOSE_TIMEOUT_SECONDS):  # a call that ignores cancellation must not delay the caller
             await self._ended.wait()
         if self._owned:
             await self.api.aclose()

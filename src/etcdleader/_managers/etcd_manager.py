@@ -11,7 +11,7 @@ import anyio
 import anyio.lowlevel
 
 from .._runtime.clock import Clock, boottime
-from ..config import MIN_RECOMMENDED_LEASE, Config, EtcdConfig, validate_election_key
+from ..config import MIN_RECOMMENDED_LEASE_SECONDS, Config, EtcdConfig, validate_election_key
 from ..errors import LeadershipLostError, NotLeaderError
 from ..metrics import Metrics
 from ..model import LeaderRecord, Term
@@ -149,7 +149,7 @@ class EtcdLeaderManager(BaseManager):
         from .elector import Elector
 
         config = self._config
-        if config.lease < MIN_RECOMMENDED_LEASE:
+        if config.lease < MIN_RECOMMENDED_LEASE_SECONDS:
             self._reporter.short_lease(config.lease)
         if borrows_token(self._client):
             self._reporter.borrowed_token()

@@ -12,7 +12,7 @@ from dataclasses import InitVar, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from .._etcd.versions import known_defects
-from ..config import MIN_RECOMMENDED_LEASE, Config
+from ..config import MIN_RECOMMENDED_LEASE_SECONDS, Config
 from ..errors import EtcdLeaderError
 from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, LossReason, Term
@@ -161,12 +161,12 @@ class Reporter(Waiters):
             self.on_error(error)
 
     def short_lease(self, lease: float) -> None:
-        """Warn that the lease is shorter than ``MIN_RECOMMENDED_LEASE``, which is allowed."""
+        """Warn that the lease is shorter than ``MIN_RECOMMENDED_LEASE_SECONDS``, which is allowed."""
         _logger.warning(
             "the lease of %s is %g s. It can be lost when etcd elects another leader: use at least %g s",
             self._name,
             lease,
-            MIN_RECOMMENDED_LEASE,
+            MIN_RECOMMENDED_LEASE_SECONDS,
         )
 
     def borrowed_token(self) -> None:

@@ -18,9 +18,9 @@ from .._runtime.tasks import call_soon_on
 from ..model import LossReason, Term
 from .running_steps import RunningSteps
 
-_LONGEST_WAIT = 1.0
-"""Seconds. A thread's timer may not count the time in which the machine was suspended, but the lease expires in it."""
-_SLACK = 0.001
+_MAX_WAIT_SECONDS = 1.0
+"""A thread's timer may not count the time in which the machine was suspended, but the lease expires in it."""
+_SLACK_SECONDS = 0.001
 """Seconds by which a scope's deadline may be off. Each change sets a timer, and two clocks always differ a little."""
 
 
@@ -183,7 +183,7 @@ class TermScope:
             while self.term.is_valid():
                 if (left := until - time.monotonic()) <= 0:
                     return True
-                ended.wait(min(left, self.term.remaining(), _LONGEST_WAIT))
+                ended.wait(min(left, self.term.remaining(), _MAX_WAIT_SECONDS))
             return False
         finally:
             self._waiting_threads.remove(ended)
@@ -217,7 +217,7 @@ class TermScope:
         """
         deadline = self._backstop(now, min(remaining, 0.0) if self.closed else remaining)
         for scope in self._scopes:
-            if abs(scope.deadline - deadline) > _SLACK:
+            if abs(scope.deadline - deadline) > _SLACK_SECONDS:
                 scope.deadline = deadline
 
     def _backstop(self, now: float, remaining: float) -> float:

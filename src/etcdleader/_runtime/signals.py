@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from .events import running_trio
 
-_AT_ONCE = 4096
+_READ_BYTES = 4096
 """Bytes to read at once: one for each signal."""
 
 
@@ -31,7 +31,7 @@ def woken_by_signals() -> Iterator[None]:
 
     def drain() -> None:
         with suppress(BlockingIOError):
-            reader.recv(_AT_ONCE)
+            reader.recv(_READ_BYTES)
 
     with reader, writer:
         reader.settimeout(0)

@@ -18,8 +18,8 @@ from typing import NoReturn
 from .._values.exit_codes import ExitCode
 from .fork import process_id
 
-_LONGEST_SLEEP = 1.0
-"""Seconds. Threads sleep on a clock that does not count suspend, but leases expire during suspend."""
+_MAX_SLEEP_SECONDS = 1.0
+"""Threads sleep on a clock that does not count suspend, but leases expire during suspend."""
 
 
 @dataclass(eq=False, slots=True, frozen=True)
@@ -38,7 +38,7 @@ class _Watchdog(threading.Thread):
     def run(self) -> None:
         with self.changed:
             while True:
-                pause = _LONGEST_SLEEP
+                pause = _MAX_SLEEP_SECONDS
                 for watch in self.watches:
                     left = watch.left()
                     if left is None:

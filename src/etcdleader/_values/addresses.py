@@ -9,9 +9,9 @@ _DOMAIN = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\.?")
 _AFTER_PORT = re.compile(r":[0-9]+[/?#]")
 _PORT = re.compile(r"[0-9]{1,5}")
 _UNIX, _SRV = "unix:", "srv:"
-_LONGEST_UNIX_PATH = 107
-"""Bytes. Linux's limit on the path of a socket."""
-MOST_SRV_TRIES = 3
+_MAX_UNIX_PATH_BYTES = 107
+"""Linux's limit on the path of a socket."""
+MAX_SRV_TRIES = 3
 """The number of members that a command expects behind one name of SRV records."""
 
 
@@ -59,8 +59,8 @@ def _normalize_unix(path: str) -> str:
     path = path.removeprefix("//")
     if not path.startswith("/") or path.endswith("/") or not path.isprintable():
         raise ValueError('must have the absolute path of a socket, such as "unix:/run/etcd/client.sock"')
-    if len(path.encode()) > _LONGEST_UNIX_PATH:
-        raise ValueError(f"must have a path of at most {_LONGEST_UNIX_PATH} bytes: a socket cannot have a longer one")
+    if len(path.encode()) > _MAX_UNIX_PATH_BYTES:
+        raise ValueError(f"must have a path of at most {_MAX_UNIX_PATH_BYTES} bytes: a socket cannot have a longer one")
     return f"{_UNIX}/{path.lstrip('/')}"
 
 
@@ -120,4 +120,4 @@ def is_loopback(endpoint: str) -> bool:
 
 def most_tries(endpoints: tuple[str, ...]) -> int:
     """Return how many members to try before all are considered down. A domain counts as several members."""
-    return sum(1 if srv_domain(endpoint) is None else MOST_SRV_TRIES for endpoint in endpoints)
+    return sum(1 if srv_domain(endpoint) is None else MAX_SRV_TRIES for endpoint in endpoints)

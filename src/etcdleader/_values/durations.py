@@ -20,9 +20,9 @@ _NUMBER = r"(?:([0-9]+)(?:\.([0-9]*))?|\.([0-9]+))"
 _PART = re.compile(rf"{_NUMBER}(h|ms|m|s|us|µs|μs|ns)")
 _DURATION = re.compile(rf"([+-]?)((?:{_PART.pattern})+)")
 _SECONDS = re.compile(rf"[+-]?{_NUMBER}")
-_LONGEST_TEXT = 100
-"""Characters. More digits would not change the value, and would cost time."""
-_LONGEST = 2**63 - 1
+_MAX_TEXT_CHARACTERS = 100
+"""More digits would not change the value, and would cost time."""
+_MAX_NANOSECONDS = 2**63 - 1
 """Nanoseconds in the longest duration of Go, about 292 years."""
 
 
@@ -38,7 +38,7 @@ def parse_duration(value: object) -> float:
     seconds = _seconds(value)
     if seconds is None:
         raise ValueError('must be a duration: a number of seconds, or such as "1m", "1h15m30.5s", "250ms"')
-    if abs(seconds) > _LONGEST / 10**9:
+    if abs(seconds) > _MAX_NANOSECONDS / 10**9:
         raise ValueError("must be a duration of less than 292 years")
     return seconds
 
@@ -53,12 +53,12 @@ def _seconds(value: object) -> float | None:
             return float(value)
         except OverflowError:
             return math.inf
-    if isinstance(value, str) and len(value) <= _LONGEST_TEXT:
+    if isinstance(value, str) and len(value) <= _MAX_TEXT_CHARACTERS:
         text = f"{value}s" if _SECONDS.fullmatch(value) else value
         if match := _DURATION.fullmatch(text):
             # Computed in whole nanoseconds: 0.001 has no exact float, so 1100 * 0.001 is not 1.1.
             nanoseconds = sum(_nanoseconds(*part) for part in _PART.findall(match[2]))
-            seconds = nanoseconds / 10**9 if nanoseconds <= _LONGEST else math.inf
+            seconds = nanoseconds / 10**9 if nanoseconds <= _MAX_NANOSECONDS else math.inf
             return -seconds if match[1] == "-" else seconds
     return None
 

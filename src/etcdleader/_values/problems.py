@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-_LONGEST_SHOWN = 80
+_MAX_SHOWN_CHARACTERS = 80
 
 
 class Problem(str):
@@ -27,6 +27,6 @@ class Problem(str):
     def of(cls, setting: str, value: object, what: str) -> Self:
         """Return a problem with one setting. Its text quotes the value, so the value must not be a secret."""
         shown = repr(value)
-        if len(shown) > _LONGEST_SHOWN:
-            shown = shown[:_LONGEST_SHOWN] + "..."
+        if len(shown) > _MAX_SHOWN_CHARACTERS:
+            shown = shown[:_MAX_SHOWN_CHARACTERS] + "..."
         return cls(f"{setting} = {shown}: {what}", setting)

@@ -13,7 +13,7 @@ from .._lease.backoff import Backoff
 from .._lease.shared_connection import SharedConnection
 from ..errors import EtcdLeaderError, EtcdRefusedError, EtcdRegressedError
 
-_MOST_READ = 16
+_MAX_KEYS_PER_PREFIX = 16
 """The oldest keys of each prefix that are read. In an election, the oldest key is the leader's."""
 
 
@@ -46,7 +46,7 @@ async def find_election_above(
 async def _oldest(
     connection: SharedConnection, prefix: bytes, retry: float, on_error: Callable[[EtcdLeaderError], None]
 ) -> Sequence[KeyValue]:
-    request = Range(prefix, prefix_end(prefix), limit=_MOST_READ, order="create-ascending")
+    request = Range(prefix, prefix_end(prefix), limit=_MAX_KEYS_PER_PREFIX, order="create-ascending")
     backoff = Backoff(retry, connection.uniform)
     while True:
         try:

@@ -26,8 +26,7 @@ _DIE_WITH_PARENT = (
     "if os.getppid() == int(sys.argv[1]): os.execv(sys.argv[2], sys.argv[2:])\n"
 )
 
-_A_MOMENT = 0.2
-"""Seconds."""
+_STOP_SECONDS = 0.2
 
 _Streams = int | IO[Any] | None
 _Request = tuple[Callable[[], "subprocess.Popen[bytes]"], Future["subprocess.Popen[bytes]"]]
@@ -80,7 +79,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     while process.returncode is None:
         # The wait has a limit, because Ctrl-C between two steps of Popen.wait() leaves its lock held forever.
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_A_MOMENT)
+            process.wait(_STOP_SECONDS)
             return
         if not hasattr(os, "waitid"):
             continue  # without waitid there is no way to check that the child has ended

@@ -20,8 +20,8 @@ from ._notification import Notification
 from ._raft_leadership import Electable, RaftLeadership
 from ._store import MAX_TXN_OPS, Commit, Store
 
-_EXPIRY_PERIOD = 0.5
-_CATCH_UP_PERIOD = 0.1
+_EXPIRY_SECONDS = 0.5
+_CATCH_UP_SECONDS = 0.1
 
 
 class Replica(Electable, Protocol):
@@ -114,7 +114,7 @@ class Cluster(Background):
         """Let the members serve the watches that began in the past, as etcd does every 100 ms."""
         while True:
             await self.changed.until(lambda: any(member.is_behind for member in self.members))
-            await anyio.sleep(_CATCH_UP_PERIOD)
+            await anyio.sleep(_CATCH_UP_SECONDS)
             for member in self.members:
                 member.catch_up()
 
@@ -276,7 +276,7 @@ def _round_at(started: float, moment: float) -> float:
     """Return the time of the first round of the expiry loop at or after a moment."""
     if math.isinf(moment):
         return moment
-    rounds = math.ceil((moment - started) / _EXPIRY_PERIOD)
-    if started + rounds * _EXPIRY_PERIOD < moment:
+    rounds = math.ceil((moment - started) / _EXPIRY_SECONDS)
+    if started + rounds * _EXPIRY_SECONDS < moment:
         rounds += 1  # a round before the moment would revoke nothing, and the loop would repeat it without end
-    return started + rounds * _EXPIRY_PERIOD
+    return started + rounds * _EXPIRY_SECONDS

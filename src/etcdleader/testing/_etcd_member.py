@@ -15,7 +15,7 @@ from pathlib import Path
 from ..errors import EtcdLeaderError
 from . import _children
 
-_POLL = 0.02
+_POLL_SECONDS = 0.02
 _HEAD_LINES = 6  # 3.4 begins with a warning of four lines, and names a wrong option after that
 _TAIL_LINES = 12
 
@@ -150,7 +150,7 @@ class EtcdMember:
                 return
             if time.monotonic() > deadline:
                 raise EtcdServerError(f"etcd was not healthy after {self._start_timeout:g} s. {self._log_ends()}")
-            time.sleep(_POLL)
+            time.sleep(_POLL_SECONDS)
 
     def _is_healthy(self) -> bool:
         unhealthy = suppress(OSError, http.client.HTTPException, ValueError)

@@ -8,7 +8,7 @@ from ._cluster import Cluster
 from ._lessor import Lessor
 from ._store import Store
 
-_LONGEST = 0.05
+_MAX_DELAY_SECONDS = 0.05
 """Seconds from the wake-up to the last of the revocations."""
 
 
@@ -20,7 +20,7 @@ def revoke_expired(stale_lessor: Lessor, cluster: Cluster) -> None:
     """
     doomed = stale_lessor.expired(anyio.current_time()) if cluster.controls.woken_leaders_revoke else []
     if doomed:
-        moments = sorted(anyio.current_time() + cluster.random.uniform(0, _LONGEST) for _ in doomed)
+        moments = sorted(anyio.current_time() + cluster.random.uniform(0, _MAX_DELAY_SECONDS) for _ in doomed)
         cluster.spawn(_revoke, cluster, cluster.store, list(zip(moments, doomed, strict=True)))
 
 

@@ -15,7 +15,7 @@ import anyio
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, LeaderManager, Term
 
 LEASE, RENEW, RETRY = 4.0, 1.0, 0.5
-_REPORT_EVERY = 0.2
+_REPORT_SECONDS = 0.2
 
 
 def report(event: str, **facts: object) -> None:
@@ -53,7 +53,7 @@ async def report_place(manager: LeaderManager) -> None:
             position=manager.statistics().queue_position,
             remaining=None if term is None else term.remaining(),
         )
-        await anyio.sleep(_REPORT_EVERY)
+        await anyio.sleep(_REPORT_SECONDS)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 from ...testing import _children
 
-_LAST_WORDS = 8
+_LAST_LINES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class CandidateProcess:
         self.remaining: float | None = None
         self.resigned_at = 0.0
         self._reports = reports
-        self._last_words: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._last_words: deque[str] = deque(maxlen=_LAST_LINES)
         # -P: modules in the working directory are not imported.
         self._process = _children.spawn(
             [sys.executable, "-P", "-m", "etcdleader._cli.demo.candidate", name, endpoint, election_key],

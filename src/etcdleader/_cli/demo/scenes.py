@@ -18,10 +18,10 @@ from .processes import CandidateProcess, Leadership, Report, candidates
 from .screen import Screen
 
 _NAMES = ("alice", "bob", "carol")
-_TIME_LIMIT = 35.0
-_ETCD_TIME_LIMIT = 20.0
-_WRITE_TIME_LIMIT = 5
-_READING_TIME = 3.0
+_TIME_LIMIT_SECONDS = 35.0
+_ETCD_TIME_LIMIT_SECONDS = 20.0
+_WRITE_TIME_LIMIT_SECONDS = 5
+_READING_SECONDS = 3.0
 
 
 class DemoError(EtcdLeaderError):
@@ -37,13 +37,13 @@ def play(console: Console) -> None:
         FileNotFoundError: There is no etcd on this machine.
     """
     screen = Screen(console)
-    ends_at = time.monotonic() + _TIME_LIMIT
+    ends_at = time.monotonic() + _TIME_LIMIT_SECONDS
     reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
     # The first call writes a file to test the folder. Do that early: Ctrl-C during it could leave the file behind.
     tempfile.gettempdir()
     screen.say("Starting an etcd, and three candidate processes.")
     with (
-        EtcdServer(start_timeout=_ETCD_TIME_LIMIT) as etcd,
+        EtcdServer(start_timeout=_ETCD_TIME_LIMIT_SECONDS) as etcd,
         candidates(_NAMES, etcd.endpoints[0], f"demo/{secrets.token_hex(4)}", reports) as cast,
         screen.live(cast),
     ):
@@ -123,7 +123,7 @@ class _Play:
     def _pause(self) -> None:
         """Give a viewer time to read, while the table stays live."""
         if self._screen.interactive:
-            ends_at = time.monotonic() + _READING_TIME
+            ends_at = time.monotonic() + _READING_SECONDS
             while time.monotonic() < ends_at:
                 self._hear(ends_at)
 
@@ -133,7 +133,7 @@ class _Play:
             report = self._reports.get(timeout=max(0.0, until - time.monotonic()))
         except queue.Empty:
             if until == self._ends_at:
-                raise DemoError(f"an expected event did not happen within {_TIME_LIMIT:g} s") from None
+                raise DemoError(f"an expected event did not happen within {_TIME_LIMIT_SECONDS:g} s") from None
             return
         if report.event == "ended" and not report.who.killed:
             raise DemoError(f"the process of {report.who.name} ended unexpectedly.\n{report.who.last_words}")
@@ -145,7 +145,7 @@ class _Play:
         from ...etcd3 import etcd3, guard_compares
 
         host, _, port = self._endpoint.rpartition(":")
-        client = etcd3.client(host=host, port=int(port), timeout=_WRITE_TIME_LIMIT)
+        client = etcd3.client(host=host, port=int(port), timeout=_WRITE_TIME_LIMIT_SECONDS)
         try:
             taken, _ = client.transaction(
                 compare=guard_compares(leadership.key, leadership.token, leadership.lease_id),

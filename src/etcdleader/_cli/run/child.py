@@ -24,7 +24,7 @@ from . import supervisor as _supervisor
 from .supervisor import boottime, descendants, signal_all
 
 _logger = logging.getLogger("etcdleader.run")
-_AGAIN = 0.01
+_AGAIN_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Child:
             for pid in left:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)  # noqa: ASYNC222 - WNOHANG: it does not block
-            await anyio.sleep(_AGAIN)
+            await anyio.sleep(_AGAIN_SECONDS)
 
 
 def exit_status(code: int | None) -> int:

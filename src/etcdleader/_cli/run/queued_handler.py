@@ -10,9 +10,9 @@ from contextlib import suppress
 
 from ..output import write_all
 
-_MOST = 256 * 1024
+_MAX_QUEUE_BYTES = 256 * 1024
 """Bytes in the queue at most. They suffice for thousands of lines, and bound the memory of a long-running program."""
-_FLUSH = 1.0
+_FLUSH_TIMEOUT_SECONDS = 1.0
 """Seconds for which the exit of the process waits for the reader."""
 
 
@@ -41,7 +41,7 @@ class QueuedHandler(logging.Handler):
         except Exception as error:  # noqa: BLE001 - a faulty record must not end its caller
             line = f"a log line of {record.name} cannot be formatted: {error!r}\n".encode(errors="backslashreplace")
         with self._changed:
-            if self._bytes + len(line) > _MOST:
+            if self._bytes + len(line) > _MAX_QUEUE_BYTES:
                 self._dropped += 1
             else:
                 self._lines.append(line)
@@ -51,7 +51,7 @@ class QueuedHandler(logging.Handler):
     def flush(self) -> None:
         """Wait until all lines are written, at most for a second: the reader may never read again."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._bytes and not self._dropped, _FLUSH)
+            self._changed.wait_for(lambda: not self._bytes and not self._dropped, _FLUSH_TIMEOUT_SECONDS)
 
     def close(self) -> None:
         """Let the thread end after it has written all lines. Do not wait for it, because its write may never end."""

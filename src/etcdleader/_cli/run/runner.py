@@ -42,12 +42,12 @@ _INTERRUPTED = frozenset(
     {-signal.SIGINT, -signal.SIGQUIT, ExitCode.SIGNAL + signal.SIGINT, ExitCode.SIGNAL + signal.SIGQUIT}
 )
 """Exit statuses of a command that Ctrl-C or Ctrl-\\ ended, by the signal itself or as a shell reports it."""
-_MOST_TRIES = 3
+_MAX_TRIES = 3
 """The number of endpoints for which ``--nowait`` waits. Each gets ``retry``, the timeout of a request."""
-_RELEASE = 0.5
+_RELEASE_SECONDS = 0.5
 """Seconds to leave the queue if etcd does not respond or refuses. A key that remains there ends with its lease."""
 
-_HOLD_CHECK = 1.0
+_HOLD_CHECK_SECONDS = 1.0
 """Seconds between two looks at the clock while leadership is kept: the loop's clock stops in suspend."""
 
 _logger = logging.getLogger("etcdleader.run")
@@ -179,7 +179,7 @@ class Runner(NullMetrics):
         at_once = plan.nowait or plan.wait == 0
         limit = math.inf if plan.wait is None else plan.wait
         if at_once:
-            limit = self._manager.config.retry * min(plan.endpoints, _MOST_TRIES)
+            limit = self._manager.config.retry * min(plan.endpoints, _MAX_TRIES)
         while True:
             self._failures = 0
             with anyio.move_on_after(limit):
@@ -210,7 +210,7 @@ class Runner(NullMetrics):
             what = "etcd refuses" if status == ExitCode.REFUSED else "etcd has not responded"
             why = self._trouble or "no call was completed in time"
             _logger.warning("%s, so the leader of %r is unknown: %s", what, election_key, why)
-        with anyio.move_on_after(math.inf if status == ExitCode.NOT_YET else _RELEASE) as bound:
+        with anyio.move_on_after(math.inf if status == ExitCode.NOT_YET else _RELEASE_SECONDS) as bound:
             await self._stop(status)
         if bound.cancelled_caught and not self._on_lost.is_running:
             self._abandon(status)
@@ -302,7 +302,7 @@ class Runner(NullMetrics):
         _logger.info("the command has ended; leadership is kept for %.1f s more", left)
         self._held_with = exit_status(child.status)
         while (left := until - boottime()) > 0:  # noqa: ASYNC110 - a clock sends no event
-            await anyio.sleep(min(left, _HOLD_CHECK))
+            await anyio.sleep(min(left, _HOLD_CHECK_SECONDS))
         self._held_with = None
 
     def _may_start(self, term: Term) -> bool:

@@ -29,12 +29,12 @@ from typing import Any
 
 LINUX = sys.platform.startswith("linux")
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
-_TICK = 0.25
+_TICK_SECONDS = 0.25
 """Seconds between two checks of the clock, on systems whose timers do not count suspend."""
-_KILL_AGAIN = 0.01
-_PATIENCE = 2.0
+_KILL_AGAIN_SECONDS = 0.01
+_SURVIVORS_AFTER_SECONDS = 2.0
 """Seconds from the first SIGKILL until the survivors are reported."""
-_DEEPEST = 10_000
+_MAX_DEPTH = 10_000
 _IGNORED = (
     *(signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGALRM),
     *(signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE, signal.SIGXFSZ),
@@ -87,7 +87,7 @@ def descendants(root: int) -> list[int]:
 
 def _descends(pid: int, root: int) -> bool:
     parent: int | None = pid
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         parent = _parent(parent) if parent else None
         if parent == root:
             return True
@@ -223,7 +223,7 @@ class Supervisor:
             due = self._due()
             if alarm.fd >= 0:
                 alarm.set(due)
-            poll.poll(None if alarm.fd >= 0 else 1000 * max(0.0, min(_TICK, due - boottime())))
+            poll.poll(None if alarm.fd >= 0 else 1000 * max(0.0, min(_TICK_SECONDS, due - boottime())))
             with suppress(BlockingIOError):
                 os.read(awake, 4096)
             channel = self._channel
@@ -328,7 +328,7 @@ class Supervisor:
         self._killed_at = now
         self._signal_group(signal.SIGKILL)
         signal_all(os.getpid(), (signal.SIGKILL,))
-        if now - self._killing_since > _PATIENCE and not self._reported_survivors:
+        if now - self._killing_since > _SURVIVORS_AFTER_SECONDS and not self._reported_survivors:
             self._reported_survivors = True
             self._send(survivors=descendants(os.getpid()))
 
@@ -337,7 +337,7 @@ class Supervisor:
         if self._why is None:
             return self._deadline - self._sigterm_before_deadline
         if math.isfinite(self._killed_at):
-            return self._killed_at + _KILL_AGAIN
+            return self._killed_at + _KILL_AGAIN_SECONDS
         return min(self._kill_at, self._deadline + self._sigkill_after_deadline)
 
     def _look(self) -> None:
