@@ -7,6 +7,7 @@ method, except a thread with a running event loop: there, call the manager's own
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ from typing import Any, Self, TypeVar
 import anyio
 import anyio.lowlevel
 
+from ._managers.base import BaseManager
 from ._managers.reentrancy import on_same_behalf
 from ._managers.thread_bridge import HeldBlock, NewestValue, WorkCall
 from ._managers.work import check_callable, is_async
@@ -52,6 +54,8 @@ class BlockingLeaderManager:
     def __init__(self, manager: LeaderManager) -> None:
         self.manager = manager
         self._block: HeldBlock[Any] | None = None
+        self._leading_blocks: dict[HeldBlock[Term], int] = {}
+        """The blocks of ``leading()`` that were not left, and the number of the thread of each."""
 
     def __repr__(self) -> str:
         return f"<BlockingLeaderManager of {self.manager!r}>"
@@ -64,17 +68,31 @@ class BlockingLeaderManager:
         Raises:
             BusyResourceError: A campaign is running already.
         """
-        block = HeldBlock(self.manager, self._stop_at_exit, joined=False)
-        block.enter(None, "campaign()")
-        self._block = block
+        before = self._block
+        self._block = block = HeldBlock(self.manager, self._stop_at_exit, joined=False)
+        try:
+            block.enter(None, "campaign()")
+        except BaseException:
+            self._block = before
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """End the campaign, and wait until leadership is released.
+
+        Called in a step or a leading block of this thread, request the end and return, as ``stop()`` does.
+        """
         block, self._block = self._block, None
-        if block is not None:
-            block.leave(error)
+        if block is None:
+            return
+        inside = isinstance(self.manager, BaseManager) and self.manager.called_from_inside()
+        if not inside:
+            for held, thread in list(self._leading_blocks.items()):
+                if thread == threading.get_ident():
+                    held.abandon()  # Ctrl-C has interrupted the end of this block, and leadership would be held forever
+        block.leave(error, wait=not inside)
 
     def _stop_at_exit(self) -> None:
         self._call("stop()", self.manager.stop, timeout=self.manager.config.lease)
@@ -111,15 +129,22 @@ class BlockingLeaderManager:
         self, what: str, start: Callable[[Callable[[Term], Awaitable[Any]]], Awaitable[Any]], work: Callable[..., Any]
     ) -> Any:
         calls: queue.SimpleQueue[WorkCall | None] = queue.SimpleQueue()
+        requested: list[WorkCall] = []
+        """All calls. Ctrl-C can interrupt this thread after it took one from the queue."""
         interrupted = False
 
         async def serve(term: Term) -> Any:
             call = WorkCall(term)
+            requested.append(call)
             calls.put(call)
             if interrupted:
                 call.skip()
             with anyio.CancelScope(shield=True):
                 await call.ended.wait()
+            requested.remove(call)
+            if not call.completed:
+                await self.manager.stop()  # from the work, it only requests the end
+                await anyio.sleep_forever()
             if call.error is not None:
                 raise call.error
             await anyio.lowlevel.checkpoint_if_cancelled()  # if the term is over, the result does not end the campaign
@@ -141,9 +166,8 @@ class BlockingLeaderManager:
                     interruption = call.run(work)
             except BaseException:  # Ctrl-C outside the work
                 interrupted = True
-                while not calls.empty():
-                    if (call := calls.get()) is not None:
-                        call.skip()
+                for call in requested:
+                    call.skip()
                 self._call("stop()", self.manager.stop)
                 raise
             finally:
@@ -230,10 +254,11 @@ class BlockingLeaderManager:
     @contextmanager
     def _leading(self, timeout: float | None) -> Iterator[Term]:
         block = HeldBlock(self.manager.leading(), self._stop_at_exit, joined=True)
-        with self._ending_with_the_campaign(block.entered):
-            term = block.enter(timeout, "leading()")
+        self._leading_blocks[block] = threading.get_ident()
         error: BaseException | None = None
         try:
+            with self._ending_with_the_campaign(block.entered):
+                term = block.enter(timeout, "leading()")
             with on_same_behalf(block.context):
                 yield term
         except BaseException as raised:
@@ -241,6 +266,7 @@ class BlockingLeaderManager:
             raise
         finally:
             block.leave(error)
+            self._leading_blocks.pop(block, None)
 
     def extend(self, term: Term | None = None) -> Term:
         """Renew and confirm the lease now.

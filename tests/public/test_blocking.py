@@ -178,7 +178,7 @@ def test_an_interruption_of_the_work_releases_leadership(blocking: BlockingLeade
 
     with pytest.raises(KeyboardInterrupt):
         blocking.run(work)
-    assert [term.loss_reason for term in seen] == [LossReason.FAILED]
+    assert [term.loss_reason for term in seen] == [LossReason.STOPPED]
 
 
 def test_stop_from_the_work_requests_the_end_and_run_returns_none(blocking: BlockingLeaderManager) -> None:

@@ -316,6 +316,10 @@ class BaseManager(ServingManager):
         self._reset_after_fork()
         return self._scope
 
+    def called_from_inside(self) -> bool:
+        """Return whether this code runs in the campaign's work or in a step. It must not wait for the end of either."""
+        return self._called_from_inside(self._campaign, self._scope)
+
     @staticmethod
     def _called_from_inside(campaign: Campaign | None, scope: TermScope | None) -> bool:
         return runs_on_behalf_of(campaign) or (scope is not None and not scope.work_ended and runs_on_behalf_of(scope))

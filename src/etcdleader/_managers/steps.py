@@ -45,16 +45,23 @@ class TermStep(Step):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        frame, scope = self._frame, self._scope
-        if frame is None or scope is None:
-            return
         try:
-            self._frame = self._scope = None
+            self._end()
+        except BaseException:
+            self._end()  # Ctrl-C: a step without an end would hold leadership
+            raise
+
+    def _end(self) -> None:
+        """End the step. A second call does what an interrupted first one has left."""
+        if (scope := self._scope) is None:
+            return
+        # A forked child has only a copy of the term, whose lock another thread of the parent may have held.
+        if self._process == process_id():
+            scope.end_step(self)
+        frame, self._frame = self._frame, None
+        self._scope = None
+        if frame is not None:
             frame.__exit__(None, None, None)
-        finally:
-            # A forked child has only a copy of the term, whose lock another thread of the parent may have held.
-            if self._process == process_id():
-                scope.end_step(self)
 
     async def __aenter__(self) -> Term | None:
         await anyio.lowlevel.checkpoint()

@@ -15,7 +15,6 @@ import anyio
 from .._runtime.background_loop import background_loop, refuse_event_loop, wait_for
 from .._runtime.fork import process_id
 from .._runtime.tasks import loop_scheduler
-from ..errors import EtcdLeaderError
 from ..model import Term
 from .reentrancy import on_same_behalf
 
@@ -23,13 +22,18 @@ T = TypeVar("T")
 
 
 class WorkCall:
-    """One call of the work, which the loop requests and the user's thread makes."""
+    """One call of the work, which the loop requests and the user's thread makes.
+
+    Attributes:
+        completed: False until the work has returned or raised an error. Work that was skipped or interrupted, for example
+            by Ctrl-C, must not count as done.
+    """
 
     def __init__(self, term: Term) -> None:
         self.ended = anyio.Event()
+        self.completed = False
         self.result: Any = None
-        self.error: Exception | None = EtcdLeaderError("the work was interrupted before its end, for example by Ctrl-C")
-        """None once the work has returned. Work that was skipped or interrupted must not count as done."""
+        self.error: Exception | None = None
         self._term = term
         self._context = contextvars.copy_context()
         self._call_soon = loop_scheduler()
@@ -43,9 +47,9 @@ class WorkCall:
         try:
             with on_same_behalf(self._context):
                 self.result = work(self._term)
-            self.error = None
+            self.completed = True
         except Exception as error:  # noqa: BLE001 - it is raised in the campaign, and by that in the caller
-            self.error = error
+            self.error, self.completed = error, True
         except BaseException as interruption:  # noqa: BLE001 - raised by the caller, once leadership was released
             return interruption
         finally:
@@ -77,23 +81,40 @@ class HeldBlock(Generic[T]):
         self._error: Exception | None = None
         self.entered: Future[T] = Future()
         self._future: Future[None] | None = None
+        self._left: anyio.Event | None = None
+        self._forget: Callable[[], None] | None = None
+        self._uses_loop = False
         self._process = process_id()
 
     def enter(self, timeout: float | None, what: str) -> T:
         """Enter the block within ``timeout`` seconds, and return its value."""
         refuse_event_loop(what)
         portal = background_loop.__enter__()
+        self._uses_loop = True
         try:
             self._future = portal.start_task_soon(self._hold)
             value = wait_for(self.entered, timeout, what)
+            self._forget = background_loop.end_with_process(self._end)
         except BaseException:
-            self.entered.cancel()
-            if self._future is not None:  # otherwise Ctrl-C came first, and the task ends when it enters the block
-                self._future.cancel()
-            background_loop.__exit__()
+            self.abandon()
             raise
-        self._forget = background_loop.end_with_process(self._end)
         return value
+
+    def abandon(self) -> None:
+        """End the block, or the attempt to enter it, without waiting for that. The thread does not run in it."""
+        # The block may have been entered, although Ctrl-C has kept its value from the thread.
+        if not self.entered.cancel() and self._left is not None:
+            self._call_soon(self._left.set)
+        if self._future is not None:  # otherwise Ctrl-C came first, and the task ends when it enters the block
+            self._future.cancel()
+        self._free_loop()
+
+    def _free_loop(self) -> None:
+        if self._uses_loop:
+            self._uses_loop = False
+            if self._forget is not None:
+                self._forget()
+            background_loop.__exit__()
 
     def cancel_at_end(self, future: Future[Any]) -> None:
         """Cancel ``future`` when the async block ends, or now if it has ended."""
@@ -124,14 +145,23 @@ class HeldBlock(Generic[T]):
                 raise
             self.entered.set_exception(error)
 
-    def leave(self, error: BaseException | None) -> None:
-        """Leave the block, with the exception of the thread's block. Raise the async block's error, if it is another one."""
-        if self._process != process_id():
-            return  # a forked child has no such loop
+    def leave(self, error: BaseException | None, *, wait: bool = True) -> None:
+        """Leave the block, with the exception of the thread's block. Raise the async block's error, if it is another one.
+
+        Args:
+            error: The exception of the thread's block.
+            wait: Wait until the async block has ended. Otherwise the loop is kept until the end of the process.
+        """
+        if self._process != process_id() or not self._uses_loop:
+            return  # a forked child has no such loop; an attempt that has failed was abandoned
+        if self._left is None or self._future is None:
+            self.abandon()  # the attempt was interrupted, and so was its end
+            return
         # The loop would end by an interruption, such as KeyboardInterrupt.
         self._error = error if isinstance(error, Exception) else None
         self._call_soon(self._left.set)
-        assert self._future is not None
+        if not wait:
+            return
         try:
             self._future.result()
         except BaseException as raised:
@@ -139,8 +169,7 @@ class HeldBlock(Generic[T]):
                 raise
         finally:
             if self._future.done():  # otherwise a second Ctrl-C has interrupted the wait
-                self._forget()
-                background_loop.__exit__()
+                self._free_loop()
 
 
 class NewestValue(Iterator[T]):

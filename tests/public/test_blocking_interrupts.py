@@ -1,0 +1,148 @@
+"""An interruption, such as Ctrl-C, at any line of the code around a thread's block: leadership is not held for ever."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import anyio
+import pytest
+
+from etcdleader import Config, LeadershipLostError, LossReason, NoopLeaderManager, Term
+from etcdleader._managers import steps, thread_bridge
+from etcdleader.blocking import BlockingLeaderManager
+
+PATIENCE = 30
+FILES = {thread_bridge.__file__, steps.__file__, sys.modules[BlockingLeaderManager.__module__].__file__}
+MOST = 400
+"""More lines than any of these blocks has; each test checks that."""
+
+
+class Interruption(BaseException):
+    """Raised like KeyboardInterrupt, in whatever line runs."""
+
+
+class Interrupter:
+    """Raises in the given line, counted from 1, of the library's code that this thread runs."""
+
+    def __init__(self, line: int) -> None:
+        self.left = line
+        self.where = ""
+
+    def trace(self, frame: FrameType, event: str, argument: object) -> Any:
+        del argument
+        if frame.f_code.co_filename not in FILES:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
+                raise Interruption
+        return self.trace
+
+
+def interrupted(block: Callable[[], object], line: int) -> str | None:
+    """Interrupt the block in a line. Return where, or None if it has fewer lines."""
+    interrupter = Interrupter(line)
+    before = sys.gettrace()
+    sys.settrace(interrupter.trace)
+    try:
+        block()
+    except Interruption:
+        pass
+    finally:
+        sys.settrace(before)
+    return interrupter.where or None
+
+
+def each_line(
+    block: Callable[[BlockingLeaderManager], object], *, within: bool = True
+) -> list[tuple[str, BlockingLeaderManager]]:
+    """Interrupt the block in each of its lines, with a new manager each time. Return those that could not be stopped."""
+    stuck = []
+    for line in range(1, MOST):
+        blocking = BlockingLeaderManager(NoopLeaderManager(Config(retry=0.01), f"jobs-{line}"))
+        ended = threading.Event()
+
+        def campaign(blocking: BlockingLeaderManager = blocking, line: int = line, ended: Any = ended) -> None:
+            nonlocal where
+            if within:
+                with blocking:
+                    blocking.wait_elected(PATIENCE)
+                    where = interrupted(lambda: block(blocking), line)
+            else:
+                where = interrupted(lambda: block(blocking), line)
+            ended.set()
+
+        where: str | None = ""
+        thread = threading.Thread(target=campaign, daemon=True)
+        thread.start()
+        if not ended.wait(PATIENCE):
+            stuck.append((where or "after the interruption", blocking))
+        elif where is None:
+            return stuck
+    raise AssertionError("the block has more lines than the test expects")
+
+
+def lead(blocking: BlockingLeaderManager) -> None:
+    with blocking.leading(PATIENCE):
+        pass
+
+
+def step(blocking: BlockingLeaderManager) -> None:
+    with blocking.step():
+        pass
+
+
+def run(blocking: BlockingLeaderManager) -> None:
+    blocking.run(lambda term: None)
+
+
+def campaign(blocking: BlockingLeaderManager) -> None:
+    with blocking:
+        blocking.wait_elected(PATIENCE)
+
+
+@pytest.mark.parametrize(("block", "within"), [(lead, True), (step, True), (run, False), (campaign, False)])
+def test_an_interruption_in_any_line_leaves_nothing_that_holds_leadership(
+    block: Callable[[BlockingLeaderManager], object], within: bool
+) -> None:
+    assert [where for where, _ in each_line(block, within=within)] == []
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+def test_interrupted_work_ends_the_campaign_without_an_error(
+    interruption: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    blocking = BlockingLeaderManager(NoopLeaderManager(Config(retry=0.01), "jobs"))
+    terms: list[Term] = []
+
+    def work(term: Term) -> None:
+        terms.append(term)
+        raise interruption
+
+    with caplog.at_level(logging.WARNING, "etcdleader"), pytest.raises(interruption):
+        blocking.run(work)
+    assert [term.loss_reason for term in terms] == [LossReason.STOPPED]
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("inside", ["step", "leading"])
+def test_the_end_of_the_campaign_inside_a_block_of_this_thread_is_only_requested(inside: str) -> None:
+    """A framework may close what an application opened from a signal handler, in the middle of the block."""
+    blocking = BlockingLeaderManager(NoopLeaderManager(Config(retry=0.01), "jobs"))
+    blocking.__enter__()
+    blocking.wait_elected(PATIENCE)
+    with suppress(LeadershipLostError), blocking.step() if inside == "step" else blocking.leading() as term:
+        assert term is not None
+        blocking.__exit__(None, None, None)
+        with pytest.raises(anyio.BusyResourceError):
+            blocking.__enter__()  # the campaign waits for the end of this block
+    blocking.stop()
+    with blocking:
+        assert blocking.wait_elected(PATIENCE) is not term
