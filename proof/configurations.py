@@ -43,7 +43,7 @@ CONFIGURATIONS = (
     _holds("small", "the same in the smallest bounds, for the suite", quick=True),
     _holds("three-terms", "two changes of etcd's leader", "Terms"),
     _holds("ttl-3", "leases of three ticks", "TTL"),
-    _holds("fresh", "a client that knows no term at first", "Fresh"),
+    _holds("fresh", "a client that has received no term at first", "Fresh"),
     _holds("restarts", "members that restart and report term 0", "Restarts"),
     _holds("snapshots", "followers that catch up by snapshots", "Snapshots"),
     _holds("snapshots-restarts", "both, with one lease", "Snapshots", "Restarts"),

@@ -105,7 +105,7 @@ STEPS = (
     ),
     Step(
         "move",
-        "etcd has elected another leader of its own: our key moves to a new lease, and the term goes on",
+        "etcd has elected another leader among its members: our key moves to a new lease, and the term continues",
         (
             "_lease.session.Session.start_move",
             "_lease.lease.Lease.grant",

@@ -129,6 +129,6 @@ class EtcdRegressedError(EtcdLeaderError):
 
     def __str__(self) -> str:
         return (
-            f"etcd cluster {self.cluster_id:x} answered at revision {self.found}, but revision {self.known} was seen "
-            "before: it was wiped or restored from a backup, and fencing tokens would go backwards"
+            f"etcd cluster {self.cluster_id:x} answered at revision {self.found}, after revision {self.known}: "
+            "it was wiped or restored from a backup, and fencing tokens would go backwards"
         )

@@ -88,7 +88,7 @@ class TlsDiagnosis:
     def _no_http2(self) -> str:
         return (
             f"{self._name} speaks TLS, but does not offer HTTP/2 (h2 in ALPN), which gRPC needs: it is not etcd, or "
-            "is a proxy without HTTP/2"
+            "a proxy without HTTP/2"
         )
 
     def _alert(self, alert: str) -> str:

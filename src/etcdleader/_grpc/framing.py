@@ -161,7 +161,7 @@ def not_grpc(headers: Mapping[str, str]) -> Status | None:
     return Status(
         "UNAVAILABLE",
         f"HTTP status {http} with content type {kind!r} instead of a gRPC response: it comes from a proxy, or from a "
-        "server that does not speak gRPC",
+        "server without gRPC",
     )
 
 

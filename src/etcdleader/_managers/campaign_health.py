@@ -103,7 +103,7 @@ class CampaignHealth:
         if silence > self._config.renew + 2 * self._config.retry and math.isfinite(lease_remaining):
             return _wedged(
                 f"no renewal was tried for {silence:.0f} s in the term with token {term.token}: "
-                "its event loop is blocked, or work or a step does not end",
+                "its event loop is blocked, or work or a step never ends",
                 silence,
             )
         if not term.is_valid():

@@ -16,5 +16,5 @@ class OverrunError(EtcdLeaderError):
     def __str__(self) -> str:
         return (
             f"work of {self.term.identity} for {self.term.election!r} (token {self.term.token}) still runs past the "
-            "end of its lease: it ignored cancellation, runs in a thread, or blocks the event loop"
+            "end of its lease. It ignored cancellation, runs in a thread, or blocks the event loop"
         )
