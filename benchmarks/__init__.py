@@ -1,5 +1,7 @@
 """The cost of elections: etcdleader beside other libraries, and beside the bare calls that every election needs.
 
+Usage::
+
     make bench                                                  # all of it, about a quarter of an hour
     python -m benchmarks --quick                                # each row with few rounds, as a check that it works
     python -m benchmarks --rows acquire,handover --rounds 20 --peers ours,go,bare

@@ -8,7 +8,7 @@ frozen one wakes up. It measures four things:
 - this process's processor time
 - the number of leaderships that were lost until the end
 
-The program exits with 1 if a leadership was lost.
+The program exits with 1 if a leadership was lost::
 
     python -m benchmarks.bench_moves [--elections 10000] [--lease 60] [--backend asyncio]
 """

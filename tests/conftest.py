@@ -19,8 +19,8 @@ for number in (signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, signal.SIG_DFL)  # a shell cannot trap what was ignored when it began
 
-# Three thousand collected tests are looked through at each collection of garbage, and every test makes thousands of tasks and
-# scopes: by default that is a tenth of all that the tests on virtual time compute.
+# Each collection of garbage goes through three thousand collected tests. Every test makes thousands of tasks and scopes, so
+# collections are frequent. By default they take a tenth of the processor time of the tests on virtual time.
 gc.set_threshold(20_000, 20, 20)
 
 
@@ -65,6 +65,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """The real loops. Folders that run on virtual time have a fixture of their own."""
+    """The real loops. Folders that run on virtual time have their own fixture."""
     name: str = request.param
     return name

@@ -70,7 +70,7 @@ def test_output_that_cannot_be_written_has_an_exit_code_of_its_own(tmp_path: Pat
 
 @pytest.mark.parametrize("closed", [(1,), (0, 1, 2)])
 def test_closed_standard_streams_are_as_good_as_dev_null(tmp_path: Path, closed: tuple[int, ...]) -> None:
-    """Who starts daemons may close them. A socket that is opened then must not become standard output."""
+    """A program that starts daemons may close them. A socket that is opened then must not become standard output."""
     (tmp_path / "settings.toml").write_text('[leader]\nenabled = false\n[etcd]\nendpoints = ["a:1"]\n')
     redirections = " ".join(f"{fd}>&-" for fd in closed)
     for words, status in (("check-config", 0), ("run -- sh -c ': <&0 >&1 2>&2 && exit 9'", 9)):
@@ -81,7 +81,7 @@ def test_closed_standard_streams_are_as_good_as_dev_null(tmp_path: Path, closed:
 
 @pytest.mark.parametrize("missing", ["typer", "rich"])
 def test_without_its_extra_the_command_prints_how_to_install_it(missing: str) -> None:
-    """The library is installed without it, and the command comes along all the same."""
+    """The library is installed without it, but the command is installed, too."""
     script = f"import sys; sys.modules[{missing!r}] = None; from etcdleader._cli import main; main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
@@ -90,7 +90,7 @@ def test_without_its_extra_the_command_prints_how_to_install_it(missing: str) ->
 
 
 def test_a_fault_of_our_own_is_not_taken_for_a_missing_extra() -> None:
-    """Whoever has the extra must not be told to install it."""
+    """If the extra is installed, no message may ask the user to install it."""
     script = "import sys; sys.modules['etcdleader._cli.status'] = None; from etcdleader._cli import main; main()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1

@@ -32,7 +32,7 @@ SECRETS = f'[etcd]\npassword = "{CANARY}"\n'
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working directory with settings of which the password lies in a file of its own."""
+    """A working directory with settings, and with the password in a separate file."""
     (tmp_path / "settings.toml").write_text(SETTINGS)
     (tmp_path / ".secrets.toml").write_text(SECRETS)
     return tmp_path

@@ -142,7 +142,7 @@ def test_the_command_receives_its_term_and_no_password() -> None:
 
 
 def test_no_process_below_the_wrapper_has_the_password(tmp_path: Path) -> None:
-    """The supervisor is one, too, and whoever may look into it may be somebody else."""
+    """The supervisor is one, too, and another user may be able to read it."""
     look = "tr '\\0' '\\n' </proc/self/environ; tr '\\0' '\\n' </proc/$PPID/environ; tr '\\0' ' ' </proc/$PPID/cmdline"
     done = run("sh", "-c", look, cwd=tmp_path, ETCDLEADER_ETCD__PASSWORD="not-for-you", ETCDLEADER_ETCD__USER="me")
     assert "ETCDLEADER_TOKEN=0" in done.stdout
@@ -168,7 +168,7 @@ def test_a_wrong_value_names_the_option_that_it_came_from(tmp_path: Path) -> Non
     file.write_text("[leader]\n")
     with pytest.raises(ConfigError, match=r"lease = 'long': .* \[from --lease\]") as wrong:
         resolve_run("k", file, "leader", Overrides({"lease": "long"}, enabled_by_default=True))
-    assert "etcd" in str(wrong.value)  # nothing says where it is, and nobody guesses
+    assert "etcd" in str(wrong.value)  # nothing shows where it is, and the command does not guess
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_what_was_ignored_stays_ignored(tmp_path: Path) -> None:
             mask = int(line(process).split()[1], 16)
     finally:
         signal.signal(signal.SIGHUP, handler)
-    # And nothing else, such as what Python and the supervisor ignore; but for what this process was born with.
+    # And no others, such as those that Python and the supervisor ignore, except those that this process inherited.
     assert mask == _bit(signal.SIGHUP) | _ignored_here() & ~(_bit(signal.SIGPIPE) | _bit(signal.SIGXFSZ))
 
 
@@ -252,7 +252,7 @@ def _ignored_here() -> int:
 
 
 def test_what_the_command_leaves_behind_ends_before_the_wrapper(tmp_path: Path) -> None:
-    """It would run on without leadership. Its session is its own, and it does not hear SIGTERM."""
+    """It would continue without leadership. It has its own session, and ignores SIGTERM."""
     script = "(trap '' TERM; exec setsid sh -c 'echo $$; exec sleep 100') & sleep 0.1; exit 4"
     with running("--grace", "100ms", "sh", "-c", script, cwd=tmp_path) as process:
         pid = int(line(process))

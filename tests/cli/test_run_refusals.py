@@ -1,4 +1,4 @@
-"""What ``etcdleader run`` refuses, in the format of its log, and where it runs from."""
+"""Refusals of ``etcdleader run``, in the format of its log, and the places from which it runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
     ],
 )
 def test_refusals_are_in_the_format_of_the_log(words: list[str], status: int, message: str, tmp_path: Path) -> None:
-    """What reads the log reads one format."""
+    """A program that reads the log reads one format."""
     (tmp_path / "data").write_text("")
     script = tmp_path / "script"
     script.write_text("#!/no/such/interpreter\n")
@@ -47,7 +47,7 @@ def test_refusals_are_in_the_format_of_the_log(words: list[str], status: int, me
 
 
 def test_it_runs_from_a_zip(tmp_path: Path) -> None:
-    """The supervisor is a program of its own, and there is no file that Python could be given."""
+    """The supervisor is a separate program, and there is no file to start Python with."""
     package = ROOT / "src" / "etcdleader"
     for source in (True, False):
         path = tmp_path / f"{source}.zip"

@@ -1,4 +1,4 @@
-"""What ``etcdleader run`` makes of settings that are missing, misspelled or off."""
+"""``etcdleader run`` with settings that are missing, misspelled or off."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_each_thing_that_is_missing_names_the_option_that_gives_it(tmp_path: Pat
 
 
 def test_a_warning_names_the_setting_that_switches_the_election_off(tmp_path: Path) -> None:
-    """The command runs on every machine then, and nobody who has typed ``run`` expects that."""
+    """The command runs on every machine then, which an operator of ``run`` does not expect."""
     (warning, _) = run("true", cwd=tmp_path).stderr.splitlines()
     assert warning == (
         "etcdleader: warning: election is off: enabled = false from ETCDLEADER_LEADER__ENABLED; "

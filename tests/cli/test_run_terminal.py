@@ -25,7 +25,7 @@ PATIENCE = 60.0
 
 
 class Screen:
-    """A shell in a terminal of its own, and what it shows."""
+    """A shell in a separate terminal, and the terminal's output."""
 
     def __init__(self, pid: int, fd: int) -> None:
         self.pid = pid
@@ -138,7 +138,7 @@ def test_ctrl_z_stops_wrapper_and_command_and_fg_lets_both_go_on(tmp_path: Path)
 def test_a_command_that_answers_ctrl_z_with_sigstop_leaves_the_terminal_to_the_shell(
     tmp_path: Path, stdin: str
 ) -> None:
-    """``top`` does, and ``suspend`` in a shell. Else nobody reads what is typed, and no key ends it."""
+    """``top`` does, and ``suspend`` in a shell. Otherwise no process reads the keys, and none of them ends it."""
     (tmp_path / "data").write_text("")
     (tmp_path / "top.py").write_text(
         "import os, signal, time\n"

@@ -90,7 +90,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[Member]:
     [
         pytest.param(["one:1"], 0.0, False, id="the only one, which talks"),
         pytest.param(["one:1"], 1.0, True, id="the only one, silent"),
-        pytest.param(["one:1"], None, True, id="the only one, never heard"),
+        pytest.param(["one:1"], None, True, id="the only one, never received from"),
         pytest.param(["one:1", "other:1"], 0.0, True, id="one of two"),
     ],
 )

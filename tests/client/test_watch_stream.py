@@ -237,7 +237,7 @@ async def test_a_watch_creation_without_a_request_ends_the_stream(world: World, 
     world.created(2, revision=5)
     assert "the creation of a watch that was not requested" in str(world.opener.ends[-1])
     await anyio.sleep(2)
-    assert len(world.opener.streams) == 1 + watches, "a stream is opened for those who watch"
+    assert len(world.opener.streams) == 1 + watches, "a stream is opened for the open watches"
 
 
 async def test_a_second_creation_with_the_same_id_ends_the_stream(world: World) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of the examples under ``deploy`` share."""
+"""Helpers for the tests of the examples under ``deploy``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TO_END = 30.0
 
 
 def parsed_run(words: Sequence[str]) -> dict[str, Any]:
-    """What ``etcdleader WORDS`` would be run with; an option that there is not raises."""
+    """Return the parameters of ``etcdleader WORDS``. An option that does not exist raises an error."""
     group: Any = typer.main.get_command(app)
     assert words[0] == "run"
     parameters: dict[str, Any] = group.commands["run"].make_context("run", list(words[1:])).params

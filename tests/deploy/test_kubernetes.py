@@ -1,4 +1,4 @@
-"""The manifests for Kubernetes: the schemas know every field, and the settings in them are settings of ours."""
+"""The manifests for Kubernetes: the schemas have every field, and all settings in them exist."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_settings_are_good_together_with_the_password(tmp_path: Path, monkey
     (variable,) = ours["env"]
     reference = variable["valueFrom"]["secretKeyRef"]
     monkeypatch.setenv(variable["name"], manifest("Secret", reference["name"])["stringData"][reference["key"]])
-    monkeypatch.setenv("ETCDLEADER_LEADER__ENABLED", "true")  # who types `run` need not say so
+    monkeypatch.setenv("ETCDLEADER_LEADER__ENABLED", "true")  # `run` does not need it
     monkeypatch.chdir(tmp_path)
     manager = must_new_leader_manager_from_config("jobs")
     assert isinstance(manager, EtcdLeaderManager)

@@ -1,4 +1,4 @@
-"""The systemd unit: it knows the exit statuses that we document, gives enough time to end, and systemd reads it."""
+"""The systemd unit: it has the documented exit statuses, gives enough time to end, and systemd reads it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def service() -> dict[str, str]:
 
 
 def documented_statuses() -> dict[int, str]:
-    """Those that are the wrapper's own, and what docs/run.md says of each."""
+    """Return the wrapper's own exit statuses, and the text of docs/run.md about each."""
     page = (ROOT / "docs/run.md").read_text()
     table = page.partition("## Exit status")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([\d, ]+) \| (.*) \|$", table, re.MULTILINE)
@@ -39,12 +39,12 @@ def documented_statuses() -> dict[int, str]:
 
 
 def variables() -> dict[str, str]:
-    """What its first lines show as the file of variables."""
+    """Return the file of variables that its first lines show."""
     return dict(re.findall(r"^# +(?:\S+\.env +)?([A-Z]+)=(.*)$", UNIT.read_text(), re.MULTILINE))
 
 
 def test_it_restarts_what_can_get_better_and_nothing_else(service: dict[str, str]) -> None:
-    """The command's own status is never the wrapper's, or this could not be told apart."""
+    """The command's own status is never one of the wrapper's, so that the two are distinct."""
     documented = documented_statuses()
     assert len(documented) >= 8
     mended = {status for status, text in documented.items() if "--nowait" in text or "a restart may fix this" in text}
@@ -81,7 +81,7 @@ def test_it_gives_the_command_its_grace_and_then_the_wrapper_time_to_release_lea
     assert parse_duration(service["TimeoutStopSec"]) >= TO_END + grace + 2 * RETRY
     assert parse_duration(service["RestartSec"]) == RETRY
     assert service["KillMode"] == "mixed"  # what the wrapper is to end, systemd must not end before it
-    assert "WatchdogSec" not in service  # nobody would send what it waits for
+    assert "WatchdogSec" not in service  # no process would send what it waits for
     assert service["Type"] == "exec"
 
 

@@ -22,7 +22,7 @@ class Pair:
 
 
 class Authority:
-    """A CA of its own, in a folder of its own."""
+    """A separate CA, in a separate folder."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def encrypted(key: Path) -> Path:
 
 
 def jwt_key(folder: Path) -> str:
-    """What etcd signs its tokens with, as a part of ``--auth-token``."""
+    """Return the keys with which etcd signs its tokens, as a part of ``--auth-token``."""
     private = rsa.generate_private_key(65537, 2048)
     secret, public = folder / "jwt.key", folder / "jwt.pub"
     secret.write_bytes(

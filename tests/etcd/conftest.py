@@ -1,4 +1,4 @@
-"""What the tests against a real etcd share."""
+"""Fixtures of the tests against a real etcd."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def etcd_server() -> Iterator[EtcdServer]:
-    """One etcd of one member for the whole run. Who kills, freezes or wipes wants one of their own."""
+    """One etcd of one member for the whole run. A test that kills, freezes or wipes an etcd starts a separate one."""
     with EtcdServer() as server:
         yield server
 
 
 @pytest.fixture
 def election_key() -> str:
-    """An election that nobody else stands in, on whatever etcd."""
+    """An election that no other test uses, on any etcd."""
     return f"tests/{uuid.uuid4().hex}"
 
 

@@ -40,7 +40,7 @@ class Operator:
         await self("auth", way)
 
     async def add_user(self, kind: str = "readwrite") -> None:
-        """One who may do ``kind`` in the election, and nothing else."""
+        """Make a user that may do ``kind`` in the election, and nothing else."""
         await self("user", "add", self.user, "--interactive=false", stdin=PASSWORD)
         await self("role", "add", self.role)
         await self("user", "grant-role", self.user, self.role)
@@ -64,7 +64,7 @@ class Operator:
 
 
 class Life:
-    """What a manager's callbacks were told."""
+    """A record of what a manager's callbacks received."""
 
     def __init__(self, manager: EtcdLeaderManager) -> None:
         self.manager = manager

@@ -1,4 +1,4 @@
-"""Programs in a process of their own, given as text, that say line by line how far they are."""
+"""Programs in separate processes, given as text, that report their progress line by line."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ async def until(holds: Callable[[], Any]) -> None:
 
 @asynccontextmanager
 async def go_leader(stage: Stage) -> AsyncIterator[None]:
-    """A leader of etcd's own library, which knows no request to step down."""
+    """A leader of etcd's own library, which has no request to step down."""
     with subprocess.Popen(  # noqa: ASYNC220 - it returns at once
         [str(stage.server.etcdctl), "--endpoints", stage.server.endpoints[0], "elect", stage.election, "go"],
         env=environment(ETCDCTL_API="3"),

@@ -1,4 +1,4 @@
-"""What a connection does while nothing happens: nothing."""
+"""A connection does nothing while nothing happens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def open_both_streams(api: EtcdClient, key: str) -> None:
 
 
 def threads_of_ours() -> list[str]:
-    """But for the one that starts servers for tests."""
+    """Except the one that starts servers for tests."""
     names = [thread.name for thread in threading.enumerate()]
     return [name for name in names if name.startswith("etcdleader") and name != "etcdleader spawner"]
 

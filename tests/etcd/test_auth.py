@@ -1,4 +1,4 @@
-"""Users, passwords, tokens and permissions of a real etcd: what costs leadership, what does not, and who is told."""
+"""Users, passwords, tokens and permissions of a real etcd: which changes cost leadership, and which errors are reported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SHORT = Config(enabled=True, id="auth", lease=4, renew=0.5, retry=0.5, margin=1)
 
 
 def watches() -> int:
-    """How many watches stand on the one connection there is."""
+    """Return the number of watches on the only connection."""
     (connection,) = connections._pool.values()
     assert isinstance(connection.api, EtcdClient)
     return len(connection.api._watches._by_id)
@@ -46,7 +46,7 @@ def watches() -> int:
 
 @pytest.fixture
 def logins(monkeypatch: pytest.MonkeyPatch) -> list[None]:
-    """One for each time that somebody logged in."""
+    """Return a list to which each login adds an item."""
     counted: list[None] = []
     authenticate = Authenticator._authenticate
 
@@ -89,7 +89,7 @@ async def operator(server: EtcdServer, election_key: str) -> AsyncIterator[Opera
 
 @pytest.fixture
 async def simple(simple_server: EtcdServer, election_key: str) -> AsyncIterator[Operator]:
-    """Where the kind of tokens makes no difference."""
+    """An operator of etcd with simple tokens, for tests in which the kind of tokens makes no difference."""
     async with operating(simple_server, election_key) as operator:
         yield operator
 

@@ -1,4 +1,4 @@
-"""What is done to candidate keys by hand, on a real etcd: noticed through the watch, and never a second leader.
+"""An operator changes candidate keys by hand, on a real etcd: the watch reports it, and there is never a second leader.
 
 The lease is a minute and is renewed every quarter of it, so that what is noticed sooner was not noticed by a renewal.
 """
@@ -41,7 +41,7 @@ def make(etcd_server: EtcdServer, election_key: str) -> Make:
 
 
 class Life:
-    """What a manager's work and callbacks lived through."""
+    """A record of the events that a manager's work and callbacks received."""
 
     def __init__(self, manager: LeaderManager) -> None:
         self.entries: list[str] = []
@@ -155,7 +155,7 @@ async def test_a_leader_whose_key_was_touched_stops_at_once_and_leads_again_with
             assert not operator.transaction(compare=[*term.guard()], success=[put], failure=[])[0]
             assert (operator.get(term.key)[0] is not None) is (act in LEAVE_A_FOREIGN_KEY)
             if act in LEAVE_A_FOREIGN_KEY:
-                # It is somebody's, in front of us, and not ours to remove.
+                # It is another candidate's key, in front of this one. This candidate must not remove it.
                 assert not manager.is_leader()
                 assert life.tokens == [term.token]
                 operator.delete(term.key)
@@ -170,7 +170,7 @@ async def test_a_leader_whose_key_was_touched_stops_at_once_and_leads_again_with
 
 @pytest.mark.parametrize("act", ACTS)
 async def test_changes_before_the_leaders_watch_is_created_are_noticed_too(make: Make, operator: Any, act: Act) -> None:
-    """Between the win and etcd's creation of the watch lies a round trip, of which the watch tells nothing."""
+    """Between the win and etcd's creation of the watch lies a round trip. The watch reports no event of that time."""
     manager = make()
     life = Life(manager)
     async with manager:
@@ -188,7 +188,7 @@ async def test_changes_before_the_leaders_watch_is_created_are_noticed_too(make:
 async def test_a_broken_guard_refuses_the_next_write_even_before_the_leader_is_notified(
     make: Make, operator: Any, election_key: str, act: Act
 ) -> None:
-    """The loop does not run between the two calls, so nobody here can know."""
+    """The loop does not run between the two calls, so this process cannot detect it."""
     manager = make()
     put = operator.transactions.put(f"{election_key}-data", "late")
     async with manager:
@@ -272,7 +272,7 @@ async def test_when_the_whole_queue_is_deleted_all_candidates_rejoin(
 async def test_a_foreign_key_without_lease_in_front_holds_leadership_until_it_is_deleted(
     make: Make, operator: Any, election_key: str
 ) -> None:
-    """Nothing ends it by itself, so it must be seen by who asks for the leader; we do not remove what is not ours."""
+    """No lease ends it, so every query for the leader must show it. The library does not remove another candidate's key."""
     operator.put(f"{election_key}/zzz", "somebody")
     manager = make()
     async with manager:
@@ -309,7 +309,7 @@ async def test_a_foreign_key_put_behind_the_leader_leads_after_it(make: Make, op
 
 
 async def ask_to_step_down(server: EtcdServer, key: str) -> None:
-    """What an operator can do without etcdleader."""
+    """Request it as an operator can without etcdleader."""
     await anyio.run_process(
         [str(server.etcdctl), f"--endpoints={server.endpoints[0]}", "put", "--ignore-value", "--ignore-lease", key]
     )

@@ -1,4 +1,4 @@
-"""What is closed: a user's own client beside a manager, and a connection of ours."""
+"""A user's own client is closed beside a manager, and so is one of our connections."""
 
 from __future__ import annotations
 

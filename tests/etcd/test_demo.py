@@ -22,7 +22,7 @@ MARK = "ETCDLEADER_TEST_MARK"
 
 @contextmanager
 def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run it in a working directory that wants to mislead it, and see that it leaves no process."""
+    """Run it in a working directory with misleading settings, and check that it leaves no process."""
     temporary, working = folder / "tmp", folder / "cwd"
     temporary.mkdir()
     working.mkdir()
@@ -44,14 +44,14 @@ def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
     deadline = time.monotonic() + 20
     while (left := marked(mark)) and time.monotonic() < deadline:
-        time.sleep(0.02)  # the kernel takes a moment to end what it was told to
+        time.sleep(0.02)  # the kernel takes a moment to end a process after a signal
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert left == []
 
 
 def end_of(process: subprocess.Popen[str]) -> str:
-    """What it wrote to stderr until it ended. Where it does not end, it is asked what it is doing instead."""
+    """Return what it wrote to stderr until it ended. If it does not end, fail with the stacks of its threads."""
     try:
         return process.communicate(timeout=20)[1]
     except subprocess.TimeoutExpired:
@@ -97,7 +97,7 @@ def test_the_demo_ends_well_and_in_time_and_leaves_nothing(tmp_path: Path) -> No
     "moment", ["Starting an etcd", "serves on", "leads with token", "kill -9", "after the kill", "refuses"]
 )
 def test_ctrl_c_ends_the_demo_at_once_and_leaves_nothing(tmp_path: Path, moment: str) -> None:
-    """Who has seen enough wants their terminal back, and no etcd on the machine."""
+    """A person who stops the demo expects the terminal back, and no etcd on the machine."""
     with demo(tmp_path) as process:
         read_until(process, moment)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_the_demo_at_once_and_leaves_nothing(tmp_path: Path, moment:
 
 
 def test_a_demo_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
-    """After SIGKILL nothing of ours can clean up, so the kernel must."""
+    """After SIGKILL the library cannot clean up, so the kernel must."""
     with demo(tmp_path) as process:
         read_until(process, "leads with token")
         process.kill()

@@ -88,7 +88,7 @@ def test_without_problems_each_check_reports_success(doctor: Doctor) -> None:
 
 def test_it_writes_nothing_and_leaves_no_lease(election_key: str, tmp_path: Path) -> None:
     """Each key under the prefix would stand in the queue. Every write, of whatever key, would raise the revision."""
-    # An etcd of its own: in the shared one the leases of other tests run out.
+    # A separate etcd: in the shared one the leases of other tests run out.
     with EtcdServer() as server, closing(client_of(server)) as operator:
         doctor = Doctor(tmp_path, election_key, *server.endpoints)
 
@@ -267,7 +267,7 @@ def server_endpoint(doctor: Doctor) -> str:
 
 
 def test_a_stream_that_breaks_while_held_is_a_problem(tmp_path: Path) -> None:
-    """What a proxy does to what is idle, the death of the member does here."""
+    """A proxy closes idle connections. Here the death of the member does it."""
     with EtcdServer() as server:
         doctor = Doctor(tmp_path, "jobs", *server.endpoints)
         (tmp_path / "settings.toml").write_text(doctor.settings)

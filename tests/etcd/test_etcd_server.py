@@ -27,7 +27,7 @@ from etcdleader.testing.etcd_server import EtcdMember
 
 
 def is_alive(pid: int) -> bool:
-    """Whether the process runs. A zombie does not: in a container there may be nobody to reap an orphan."""
+    """Return whether the process runs. A zombie does not: a container may have no process that reaps an orphan."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def test_three_members_form_one_cluster_that_outlives_one_of_them() -> None:
 
 
 def test_a_restarted_member_has_its_port_and_its_data(tmp_path: Path) -> None:
-    """What is tried after a restart is that clients come back to the same store."""
+    """After a restart, clients must come back to the same store."""
     with EtcdServer() as etcd:
         (member,) = etcd.members
         env = {**os.environ, "ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": member.endpoint}
@@ -203,7 +203,7 @@ def test_a_taken_port_is_answered_by_other_ports(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ports are reserved by abstract names, which Linux has")
 def test_a_port_of_a_member_that_is_down_is_not_taken_by_another_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody listens there, so it looks free; and when it is the server's no more, it is."""
+    """No process listens there, so it looks free. It is free once the server has released it."""
     choose = secrets.choice
     with EtcdServer() as one:
         port = int(one.endpoints[0].rpartition(":")[2])
@@ -252,7 +252,7 @@ def test_a_wrong_etcd_binary_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_data_dir_is_used_and_kept(tmp_path: Path) -> None:
-    """Who names a folder wants to look into it afterwards."""
+    """A caller that names a folder may read it afterwards."""
     with EtcdServer(data_dir=tmp_path / "etcd") as etcd:
         data = etcd.members[0].data_dir
     assert data.is_relative_to(tmp_path / "etcd")
@@ -317,7 +317,7 @@ async def test_a_cancelled_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_a_killed_parent_takes_its_etcd_along(start: str) -> None:
-    """After SIGKILL no clean-up of ours runs, so the kernel must do it."""
+    """After SIGKILL none of our clean-up runs, so the kernel must do it."""
     with run_script(f"etcd = EtcdServer()\n{start}\nshow(etcd)\ntime.sleep(600)") as parent:
         pid, folder = first_line(parent)
         assert is_alive(pid)
@@ -330,7 +330,7 @@ def test_a_killed_parent_takes_its_etcd_along(start: str) -> None:
     "end", ["sys.exit(3)", "raise ZeroDivisionError", "os.kill(os.getpid(), signal.SIGINT); time.sleep(600)"]
 )
 def test_the_end_of_the_interpreter_is_the_end_of_the_server(end: str) -> None:
-    """A script that forgets to stop its server, or is interrupted, leaves no process and no folder."""
+    """A script that does not stop its server, or is interrupted, leaves no process and no folder."""
     with run_script(
         f"sys.stderr = open(os.devnull, 'w')\netcd = EtcdServer(); etcd.start(); show(etcd)\n{end}"
     ) as parent:
@@ -355,7 +355,7 @@ def test_a_forked_child_that_ends_leaves_its_parents_server_alone() -> None:
 
 
 def test_a_member_that_ended_by_itself_is_reported_and_its_log_is_kept() -> None:
-    """Otherwise the tests that it served fail one after another, and nobody learns why."""
+    """Otherwise the tests that it served fail one after another, without the cause."""
     server = EtcdServer()
     server.start()
     member = server.members[0]

@@ -24,7 +24,7 @@ Connect = Callable[[EtcdServer], Any]
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[EtcdServer]:
-    """Another cluster, which knows nothing of the election."""
+    """Another cluster, which does not have the election."""
     with EtcdServer() as server:
         yield server
 
@@ -47,7 +47,7 @@ def client(connect: Connect, elsewhere: EtcdServer) -> Any:
 
 @pytest.fixture
 def fence(election_key: str) -> str:
-    """A fence that nobody else has, which is also the key of the data beside it."""
+    """A fence that no other test uses. It is also the key of the data beside it."""
     return f"{election_key}/report"
 
 
@@ -164,7 +164,7 @@ def test_what_no_fence_wrote_is_named_not_taken_for_a_token(client: Any, fence: 
 
 
 def test_writers_that_race_are_never_written_out_of_order(connect: Connect, elsewhere: EtcdServer, fence: str) -> None:
-    """Each accepted write is a key of its own, and etcd's revision of it says when."""
+    """Each accepted write is a separate key, and its revision in etcd shows the order."""
     start = threading.Barrier(4)
     clients = [connect(elsewhere) for _ in range(4)]
     refused = [0, 0, 0, 0]

@@ -1,4 +1,4 @@
-"""A manager that was made before the process forked: each child is somebody else."""
+"""A manager that was made before the process forked: each child is another candidate."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ LEAVES_ALL_BLOCKS = """
         (WHILE_LEADING, "trio"),
         (WHILE_THE_KEY_MOVES, "asyncio"),
         (WHILE_THE_KEY_MOVES, "trio"),
-        # Not on trio: there the child goes on in its parent's loop, and takes from the selector, and from the socket that
-        # wakes it, what the two share. No library can mend that.
+        # Not on trio. There the child continues in its parent's loop. The two share the selector and the socket that wakes
+        # it, and take events from each other. No library can mend that.
         (LEAVES_ALL_BLOCKS, "asyncio"),
     ],
     ids=[

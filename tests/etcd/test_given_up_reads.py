@@ -1,5 +1,5 @@
-"""Older versions of etcd, the wheel's among them, crash when a read-only transaction is given up in the moment of
-reading (etcd#14110): by a timeout, or because the process that asked was killed. No candidate may do that to them."""
+"""Older versions of etcd crash when a read-only transaction is given up while it reads (etcd#14110). The wheel's etcd is
+one of them. A timeout or the death of the client gives a transaction up. No candidate may cause such a crash."""
 
 from __future__ import annotations
 

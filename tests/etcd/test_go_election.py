@@ -23,7 +23,7 @@ CONFIG = Config(enabled=True, id="candidate", lease=3, renew=1, retry=0.5)
 
 
 def unequal_configs(server: EtcdServer) -> list[EtcdConfig]:
-    """Ways to the same etcd of which no two are equal: who is given one of them has a connection of its own."""
+    """Endpoints of the same etcd of which no two are equal: each manager that receives one has its own connection."""
     address = server.endpoints[0]
     by_name = address.replace("127.0.0.1", "localhost")
     return [
@@ -59,7 +59,7 @@ async def test_fifty_candidates_append_consecutive_integers(etcd_server: EtcdSer
         return chance.random() >= 0.15
 
     async def candidate(number: int) -> None:
-        # A tenth of them is alone on its connection, so that the seat also passes between connections.
+        # A tenth of them is alone on its connection, so that leadership also passes between connections.
         client = alone[number // 10] if number % 10 == 0 else etcd_server.config
         manager = EtcdLeaderManager(client, CONFIG, election_key)
         async with manager:
@@ -74,8 +74,8 @@ async def test_fifty_candidates_append_consecutive_integers(etcd_server: EtcdSer
             for number in range(CANDIDATES):
                 group.start_soon(candidate, number)
 
-    assert len(terms) >= 10, "the seat has hardly moved: nothing was tested"
-    assert open_at_once == 1 + CANDIDATES // 10, "the seat cannot have passed between connections"
+    assert len(terms) >= 10, "leadership has hardly moved: nothing was tested"
+    assert open_at_once == 1 + CANDIDATES // 10, "leadership cannot have passed between connections"
     assert terms == sorted(terms)
     assert len(set(terms)) == len(terms)
     assert numbers == list(range(len(numbers)))

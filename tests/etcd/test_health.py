@@ -1,4 +1,4 @@
-"""What load balancers and orchestrators are told, with a real etcd behind it."""
+"""The health that load balancers and orchestrators receive, with a real etcd behind it."""
 
 from __future__ import annotations
 

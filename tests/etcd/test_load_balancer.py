@@ -1,4 +1,4 @@
-"""HAProxy with the configuration that we show, in front of ``etcdleader run``: who gets the requests."""
+"""HAProxy with the example configuration, in front of ``etcdleader run``: which candidate gets the requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROGRAM = find_program("haproxy")
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux"),
-    # The open nginx has no checks of its own, only those of requests that fail: it cannot ask for /leader.
+    # The open nginx checks only the requests that it forwards: it cannot request /leader.
     pytest.mark.skipif(PROGRAM is None, reason="haproxy is not installed (Debian: haproxy)"),
 ]
 
@@ -55,7 +55,7 @@ SERVICE = """
 
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
 """
-"""What runs on the leader: it says whose it is."""
+"""The command on the leader: it responds with its candidate's name."""
 
 LONG = ("--lease=10m", "--renew=500ms", "--retry=500ms")
 """A lease that does not run out while a test runs."""
@@ -64,7 +64,7 @@ ENOUGH = 20
 
 
 class Standby(BaseHTTPRequestHandler):
-    """The service of one that does not lead, and answers all the same. Nobody may ever hear it."""
+    """The service of a candidate that does not lead, but answers. No request may ever reach it."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -99,7 +99,7 @@ class Balancer:
     answers: list[Answer] = field(default_factory=list)
 
     def up(self) -> set[str]:
-        """Who counts as the leader."""
+        """Return the candidates that count as the leader."""
         with socket.socket(socket.AF_UNIX) as asking:
             asking.settimeout(30)
             asking.connect(str(self.socket))
@@ -109,12 +109,12 @@ class Balancer:
         return {row["svname"] for row in rows if row["status"].startswith("UP")} - {"BACKEND"}
 
     def newest_token(self) -> int:
-        """The token of who leads by etcd; 0 when nobody does."""
+        """Return the token of the leader by etcd, or 0 without a leader."""
         queue = self.etcd.get_prefix(f"{self.election_key}/", sort_order="ascend", sort_target="create")
         return min((about.create_revision for _, about in queue), default=0)
 
     def ask(self) -> Answer | None:
-        """One request, on a connection of its own. Whoever answers must not have had a successor when it was sent."""
+        """Send a request on a new connection. The candidate that answers must not have had a successor when it was sent."""
         newest = self.newest_token()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
@@ -122,11 +122,11 @@ class Balancer:
             response = connection.getresponse()
             body = response.read()
         except (ConnectionError, http.client.IncompleteRead):
-            return None  # whoever answered was ended while it did
+            return None  # the candidate was ended while it answered
         finally:
             connection.close()
         if response.status != 200:
-            # HAProxy's own: nobody leads, two seem to, or the one that did went away with the request.
+            # HAProxy's own response: there is no leader, two seem to lead, or the leader ended during the request.
             assert response.status in {502, 503}, body
             return None
         answer = Answer.read(body)
@@ -135,7 +135,7 @@ class Balancer:
         return answer
 
     def ask_until(self, is_the_last: Callable[[Answer], bool]) -> Answer:
-        """Ask and ask, until somebody in particular has answered so many times without another between."""
+        """Send requests until this candidate has answered so many times in succession."""
         those: list[Answer] = []
 
         def enough() -> bool:
@@ -155,7 +155,7 @@ class Balancer:
 
 
 def reserved_port(stack: ExitStack) -> int:
-    """A port that the system gives to nobody, but to one that asks for it by number and with SO_REUSEADDR."""
+    """A port that the system gives only to a process that requests it by number and with SO_REUSEADDR."""
     holder = stack.enter_context(socket.socket())
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     holder.bind(("127.0.0.1", 0))
@@ -231,12 +231,12 @@ def balancer(etcd: EtcdServer, election_key: str, folder: Path, options: tuple[s
 
 
 @pytest.mark.parametrize(
-    "how", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=["killed", "told to end", "frozen"]
+    "how", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP], ids=["killed", "terminated", "frozen"]
 )
 def test_requests_reach_the_leader_only_and_then_its_successor(
     etcd_server: EtcdServer, election_key: str, tmp_path: Path, how: signal.Signals
 ) -> None:
-    """However the leader goes: at no time does anybody answer who has a successor, or one who does not lead."""
+    """However the leader ends: no candidate answers that has a successor, or that does not lead."""
     with balancer(etcd_server, election_key, tmp_path, LEASE) as ours:
         first = ours.ask()
         assert first is not None
@@ -251,7 +251,7 @@ def test_requests_reach_the_leader_only_and_then_its_successor(
 def test_a_leader_that_answers_no_check_loses_what_is_connected_to_it(
     etcd_server: EtcdServer, election_key: str, tmp_path: Path
 ) -> None:
-    """Its command still runs, as its lease allows, and nobody can tell whether it leads. It gets all back when it can."""
+    """Its command still runs, as its lease allows, but no check reaches it. Later it gets all requests again."""
     with balancer(etcd_server, election_key, tmp_path, LONG) as ours:
         connection = http.client.HTTPConnection("127.0.0.1", ours.port, timeout=60)
         connection.request("GET", "/for-ever")

@@ -245,7 +245,7 @@ PROGRAM = """
 async def test_a_killed_leader_is_succeeded_within_the_lease(
     etcd_server: EtcdServer, election_key: str, anyio_backend_name: str
 ) -> None:
-    """kill -9 of a real process: nobody releases anything, so the lease has to run out."""
+    """kill -9 of a real process: it releases nothing, so the lease has to run out."""
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), etcd_server.endpoints[0], election_key]
     processes: list[Process] = []
     try:

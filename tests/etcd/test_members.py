@@ -39,7 +39,7 @@ async def well_again(cluster: EtcdServer) -> AsyncIterator[None]:
 
 
 async def renewed(manager: EtcdLeaderManager, term: Term, times: int = 2) -> None:
-    """Wait until renewals were confirmed, whoever answered them."""
+    """Wait until renewals were confirmed, by any member."""
     enough = manager.statistics().renewals + times
     with anyio.fail_after(60):
         while manager.statistics().renewals < enough:
@@ -70,7 +70,7 @@ async def test_each_member_may_go_and_leadership_stays(cluster: EtcdServer, elec
                 await anyio.to_thread.run_sync(member.restart)
             else:
                 member.resume()
-        # The streams stand again, too: an operator's deletion is noticed, and by the one who looks on.
+        # The streams work again, too: the observer also receives an operator's deletion.
         await renewed(manager, term)
         etcdctl(cluster, "del", term.key)
         with anyio.fail_after(60):
@@ -87,7 +87,7 @@ async def test_each_member_may_go_and_leadership_stays(cluster: EtcdServer, elec
 async def test_a_planned_restart_of_a_member_costs_no_warning(
     cluster: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """etcd says that it goes (GOAWAY), and lets calls end. Each of the others is as good."""
+    """etcd announces its end (GOAWAY), and lets calls end. Each of the other members is as good."""
     if cluster.version == "3.5.1":
         pytest.skip("etcd 3.5.1 closes its connections without GOAWAY")
     leader, _ = await leader_and_others(cluster)

@@ -1,4 +1,4 @@
-"""An etcd that is down, frozen, wiped or not there at all: what the leader believes, and when there is one again."""
+"""An etcd that is down, frozen, wiped or missing: how long the leader is valid, and when there is one again."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ Make = Callable[[Config], EtcdLeaderManager]
 @pytest.fixture(scope="module")
 def server() -> Iterator[EtcdServer]:
     """An etcd for this file alone, since it is killed, frozen and wiped."""
-    # A member alone waits for nobody's vote, so a short election timeout only shortens its starts.
+    # A single member waits for no votes, so a short election timeout only shortens its starts.
     with EtcdServer(extra_args=["--heartbeat-interval=20", "--election-timeout=200"]) as server:
         yield server
 
@@ -68,7 +68,7 @@ def make(server: EtcdServer, election_key: str) -> Make:
 
 
 class Life:
-    """What a manager's callbacks were told, and when."""
+    """A record of what a manager's callbacks received, and when."""
 
     def __init__(self, manager: LeaderManager) -> None:
         self.manager = manager
@@ -119,7 +119,7 @@ def operator(server: EtcdServer) -> Iterator[Any]:
 
 
 def watches() -> int:
-    """How many watches etcd has created on the connection, and not broken since."""
+    """Return the number of watches that etcd has created on the connection and that have not broken."""
     (connection,) = connections._pool.values()
     return len(vars(connection.api)["_watches"]._by_id)
 
@@ -186,7 +186,7 @@ async def test_after_a_restart_the_watch_goes_on(make: Make, server: EtcdServer,
 
 
 async def test_stop_returns_while_etcd_is_frozen(make: Make, member: EtcdMember) -> None:
-    """The release cannot reach etcd: the lease has to run out, and waiting for that is nobody's wish."""
+    """The release cannot reach etcd: the lease has to run out, and `stop()` must not wait for that."""
     manager = make(LONG)
     async with manager:
         with anyio.fail_after(PATIENCE):
@@ -218,8 +218,8 @@ async def test_extend_raises_that_etcd_is_down_and_the_term_stays(make: Make, me
 async def test_an_outage_longer_than_the_lease_ends_the_term_before_the_lease_and_then_there_is_a_new_one(
     make: Make, member: EtcdMember, election_key: str, fault: str
 ) -> None:
-    """A frozen etcd answers, when it goes on, what was sent to it long ago: nothing of that may count, also not where
-    it goes on while a renewal still waits for its answer."""
+    """When a frozen etcd continues, it answers old requests. None of these answers may count, even if it continues while
+    a renewal still waits for its answer."""
     manager = make(SHORT)
     life = Life(manager)
     async with manager:
@@ -304,7 +304,7 @@ async def test_a_wiped_etcd_ends_the_leaders_campaign(
                 await anyio.sleep_forever()
         assert not term.is_valid()
         assert [reason for reason, _ in life.lost] in ([LossReason.REGRESSED], [LossReason.REVOKED])
-        # The manager remembers; one that knows nothing does not.
+        # The manager has recorded it; a new one has not.
         with pytest.raises(EtcdRegressedError):
             await manager.campaign()
         assert life.tokens == [term.token]
@@ -315,7 +315,7 @@ async def test_a_wiped_etcd_ends_the_leaders_campaign(
 async def test_a_wiped_etcd_ends_a_waiting_candidates_campaign(
     make: Make, server: EtcdServer, member: EtcdMember, election_key: str
 ) -> None:
-    """With the leader's key gone, nobody is before it any more."""
+    """Without the leader's key, no candidate is before it."""
     fill(server, election_key)
     leader, waiting = make(LONG), make(LONG)
     life = Life(waiting)
@@ -339,7 +339,7 @@ async def test_a_wiped_etcd_ends_a_waiting_candidates_campaign(
 
 @asynccontextmanager
 async def listening(answer: bytes) -> AsyncIterator[tuple[str, list[SocketStream]]]:
-    """Somebody who listens and is not etcd: reads, answers that much, and hangs up if it was anything."""
+    """Listen as a server that is not etcd: read, answer with these bytes, and close the connection if there are any."""
     connections: list[SocketStream] = []
 
     async def handle(stream: SocketStream) -> None:

@@ -15,13 +15,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILE = re.compile(r"^`([^`\n]+)`, [^\n]*:\n\n```\w+\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 """A file's name, some words, and what is in it."""
 CUT = "..."
-"""What ends a printed line that is longer."""
+"""The end of a printed line that is longer."""
 PRINTED = re.compile(r"^\$ python job\.py\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PRINTED_ENDPOINT = '"127.0.0.1:2379"'
 
 
 def test_the_first_program_runs_to_its_end_as_it_is_printed(etcd_server: EtcdServer, tmp_path: Path) -> None:
-    """What a reader tries first: two files in an empty folder. Only the endpoint is another one."""
+    """A reader tries this first: two files in an empty folder. Only the endpoint differs."""
     files = dict(FILE.findall(README))
     assert list(files) == ["config/settings.toml", "job.py"]
     assert files["config/settings.toml"].count(PRINTED_ENDPOINT) == 1

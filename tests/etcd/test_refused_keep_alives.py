@@ -71,7 +71,7 @@ def operator(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Operato
 
 
 class Leader:
-    """A leader, and what it has been told."""
+    """A leader, and the errors that it has received."""
 
     def __init__(self, etcd: EtcdConfig, election: str) -> None:
         self.manager = EtcdLeaderManager(etcd, CONFIG, election)

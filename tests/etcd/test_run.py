@@ -1,4 +1,4 @@
-"""``etcdleader run`` on a real etcd: who runs, who waits, who gives up, and what a loss does."""
+"""``etcdleader run`` on a real etcd: which command runs, which candidate waits or gives up, and what a loss does."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tests.etcd.wrapped_commands import LEASE, Trace, Wrapper, is_alive, tracing
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
 LONG = ("--lease=60s", "--renew=500ms", "--retry=500ms")
-"""A lease that does not run out while a test runs: who finds the key gone finds it released."""
+"""A lease that does not run out while a test runs: if the key is gone, it was released."""
 
 
 class Etcd:
-    """What an operator sees and does."""
+    """An operator of an election, with the key to change and the output to read."""
 
     def __init__(self, server: EtcdServer, election_key: str) -> None:
         host, _, port = server.endpoints[0].rpartition(":")
@@ -72,7 +72,7 @@ def told(wrapper: Wrapper) -> str:
 def test_the_command_receives_its_term_and_leadership_is_kept_until_it_has_ended(
     etcd_server: EtcdServer, election_key: str, etcd: Etcd
 ) -> None:
-    """All of it, also what it has left in the background; then the seat is free at once."""
+    """All processes of the command, including those in the background; then leadership is released at once."""
     script = (
         'echo "$ETCDLEADER_KEY $ETCDLEADER_TOKEN $ETCDLEADER_IDENTITY $ETCDLEADER_LEASE_ID"; '
         "setsid sh -c 'trap \"sleep 0.5; echo done; exit\" TERM; echo up; while :; do sleep 0.01; done' & read x; exit 3"
@@ -142,7 +142,7 @@ def test_without_a_response_a_candidate_that_does_not_wait_reports_it(election_k
 def test_with_restart_it_campaigns_again_when_the_command_has_ended(
     etcd_server: EtcdServer, election_key: str, tmp_path: Path
 ) -> None:
-    """By itself, or because somebody killed it; two of them take turns, and never run together."""
+    """By itself, or because an operator killed it; two commands run in turn, and never together."""
     trace = Trace(tmp_path / "trace")
     with (
         wrapped(
@@ -296,7 +296,7 @@ def test_an_etcd_that_lost_its_history_ends_it_with_a_status_of_its_own(election
 def test_leadership_taken_away_ends_a_command_that_ignores_sigterm_at_once(
     etcd_server: EtcdServer, election_key: str, etcd: Etcd, tmp_path: Path, how: str
 ) -> None:
-    """Whatever its grace: somebody else may lead already. Here nobody does, and the wrapper leads again."""
+    """Whatever its grace: another candidate may lead already. Here there is none, and the wrapper leads again."""
     trace = Trace(tmp_path / "trace")
     words = tracing(trace, "a", "daemon")
     with wrapped("a", etcd_server.endpoints[0], election_key, *words, options=(*LONG, "--grace=10m")):

@@ -58,7 +58,7 @@ def pair(server: EtcdServer, election_key: str, trace: Trace, kind: str) -> Iter
 
 
 def succession(pair: dict[str, Wrapper], trace: Trace, fault: Fault) -> Iterator[None]:
-    """Hurt who leads, and see the other one lead. In steps, so that several can be gone through beside each other."""
+    """Inject a fault at the leader, and wait until the other one leads. In steps, so that several can run beside each other."""
     until(lambda: bool(trace.lines()))
     old = trace.lines()[-1]
     yield
@@ -67,7 +67,7 @@ def succession(pair: dict[str, Wrapper], trace: Trace, fault: Fault) -> Iterator
     until(lambda: any(line.name != old.name and line.token > old.token for line in trace.lines()))
     for pid in {line.pid for line in trace.lines() if line.token == old.token}:
         assert not is_alive(pid)  # what is stopped writes nothing
-    # Whoever comes back must do nothing in the name of the old term.
+    # A candidate that comes back must do nothing on behalf of the old term.
     pair[old.name].process.send_signal(signal.SIGCONT)
     pair[old.name].forwarder.cut = False
     yield  # the last of STEPS - 1
@@ -104,7 +104,7 @@ def test_nothing_is_left_of_the_command_when_the_next_one_begins(
 
 
 def test_two_commands_at_once_would_be_seen(tmp_path: Path) -> None:
-    """What the other tests rest on."""
+    """The other tests depend on it."""
     trace = Trace(tmp_path / "trace")
     trace.path.write_text("a 5 100 start\na 5 100 alive\nb 7 200 start\n")
     trace.check_that_no_two_ran_at_once()

@@ -86,7 +86,7 @@ def test_etcdctl_forgets_a_record(etcd_server: EtcdServer, election_key: str) ->
 
 @pytest.mark.anyio
 async def test_the_smallest_role_needs_the_prefix_of_the_records_too() -> None:
-    """And is told so, before the work begins."""
+    """And is notified of it before the work begins."""
     begun = 0
 
     async def work(term: Term) -> None:

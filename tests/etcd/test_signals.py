@@ -94,7 +94,7 @@ PROGRAM = """
 """
 
 LONG = 60
-"""A lease that does not run out while a test runs: who finds the key gone finds it released."""
+"""A lease that does not run out while a test runs: if the key is gone, it was released."""
 
 
 @contextmanager
@@ -129,7 +129,7 @@ backends = pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_ctrl_c_at_a_leader_ends_the_work_then_releases_leadership(
     etcd_server: EtcdServer, election_key: str, backend: str, run: str
 ) -> None:
-    """While the work cleans up, the seat is still its own; nothing of ours is on stderr."""
+    """While the work cleans up, it still leads; the library writes nothing to stderr."""
     with program(etcd_server, election_key, backend, run) as process:
         output, errors = interrupted(process, signal.SIGINT)
         assert output == ["cleaning", "cleaned True"]
@@ -198,7 +198,7 @@ def test_a_signal_at_a_program_of_main_that_waits_takes_it_out_of_the_queue(
 def test_sigterm_by_itself_ends_the_process_and_the_lease_runs_out(
     etcd_server: EtcdServer, election_key: str, backend: str
 ) -> None:
-    """No handler of ours stands in the way of what the system does."""
+    """None of our handlers prevents what the system does."""
     with program(etcd_server, election_key, backend, "plain") as process:
         assert interrupted(process, signal.SIGTERM) == ([], "")
         assert process.returncode == -signal.SIGTERM

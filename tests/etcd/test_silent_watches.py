@@ -78,7 +78,7 @@ async def until(holds: Callable[[], Any], timeout: float = PATIENCE) -> None:
 async def test_a_resumed_watch_stays_on_its_stream_though_nothing_happens(
     etcd_server: EtcdServer, election_key: str, way: str
 ) -> None:
-    """Nothing is written, so no event shows that the streams work: the responses to progress requests do."""
+    """The responses to progress requests show that the streams work. No event does, because nothing is written."""
     host, _, port = etcd_server.endpoints[0].rpartition(":")
     given = etcd3.client(host, int(port)) if way == "a given client" else None
     api: EtcdClient = new_client(etcd_server.config if given is None else given)
@@ -118,7 +118,7 @@ async def test_a_silent_watch_stream_is_replaced_and_a_deleted_key_found(
         await anyio.sleep(0.5)
         proxy.drop_watches(drop=True)
         await operator.txn((), [DeleteRange(term.key.encode())], timeout=PATIENCE)
-        # For so long that the response to the question is lost, too: a stream that goes on after a hole would be believed.
+        # For so long that the response to the progress request is lost, too: a stream with a gap would count as valid.
         await anyio.sleep(2 * RETRY)
         assert term.is_valid(), "its watch brings nothing"
         proxy.drop_watches(drop=False)

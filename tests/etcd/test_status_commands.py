@@ -1,4 +1,4 @@
-"""`etcdleader status` and `observe`, as processes of their own, on a real etcd."""
+"""`etcdleader status` and `observe`, as separate processes, on a real etcd."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def stage(etcd_server: EtcdServer, election_key: str, tmp_path: Path) -> Stage:
 async def test_what_others_wrote_can_be_shown_where_the_locale_has_no_such_characters(
     stage: Stage, operator: Any
 ) -> None:
-    """Whoever is called at night may have any terminal."""
+    """An operator who is called at night may have any terminal."""
     lease = operator.lease(60)
     operator.put(f"{stage.election}/{lease.id:x}", "hüte-漢", lease)
     for arguments in ((stage.election,), ("--prefix", stage.election)):
@@ -73,7 +73,7 @@ async def test_status_shows_the_leader_its_token_and_lease_and_the_queue_in_orde
 
 
 async def test_status_flags_each_kind_of_key_that_does_not_belong(stage: Stage, operator: Any) -> None:
-    """A stray key blocks an election for ever, and nobody looks for it there."""
+    """A stray key blocks an election until it is deleted, and no operator expects it there."""
     lease = operator.lease(60)
     operator.put(f"{stage.election}/stray", "no lease")
     operator.put(f"{stage.election}/strange", "foreign", lease=lease)
@@ -116,7 +116,7 @@ async def test_status_ends_with_1_without_a_leader(stage: Stage) -> None:
 
 
 async def test_what_others_wrote_cannot_steer_the_terminal(stage: Stage, operator: Any) -> None:
-    """Whoever may stand in an election must not be able to write into an operator's title, or clipboard."""
+    """A candidate must not be able to write into an operator's window title or clipboard."""
     operator.put(f"{stage.election}/\x1b[2J", "\x1b]0;title\x07[red]\nnext line")
     try:
         for arguments in (["status", stage.election], ["step-down", stage.election, "--timeout", "1ms"]):
@@ -216,11 +216,11 @@ async def test_observe_ends_when_its_reader_has_gone_though_nothing_changes(stag
 
 
 def writes_to_a_pipe(pid: int) -> bool:
-    """Whether one of its threads waits for the reader of a pipe."""
+    """Return whether one of its threads waits for the reader of a pipe."""
     return any("pipe_write" in task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/wchan"))
 
 
-@pytest.mark.skipif(not Path("/proc/self/wchan").exists(), reason="needs a kernel that tells for what a thread waits")
+@pytest.mark.skipif(not Path("/proc/self/wchan").exists(), reason="needs a kernel that reports what a thread waits for")
 @pytest.mark.parametrize("form", [[], ["--json"]])
 async def test_observe_ends_by_a_signal_though_its_reader_does_not_read(stage: Stage, form: list[str]) -> None:
     """As a pager of which one page was read."""

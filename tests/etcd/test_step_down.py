@@ -1,4 +1,4 @@
-"""`etcdleader step-down`, as a process of its own, on a real etcd."""
+"""`etcdleader step-down`, as a separate process, on a real etcd."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ async def test_ctrl_c_at_the_question_does_nothing(stage: Stage) -> None:
 
 
 async def test_a_leader_elected_meanwhile_is_neither_requested_to_step_down_nor_deleted(stage: Stage) -> None:
-    """The request was for the one who was seen: its token is part of the condition."""
+    """The request was for the leader at that time: its token is part of the condition."""
     async with stage.candidates(1) as (manager,):
         async with connected(stage.server.config, timeout=5) as connection:
             leader = (await read_queue(connection, stage.election, timeout=5)).leader

@@ -1,4 +1,4 @@
-"""What an endpoint says is noticed as it comes, and it is not left while it talks, where there is no other."""
+"""The only endpoint is not left while it sends: all that it sends is noticed as it arrives."""
 
 from __future__ import annotations
 

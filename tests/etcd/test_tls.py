@@ -1,4 +1,4 @@
-"""TLS with a real etcd: every way in which it can fail is told in words of its own, and passes when it is mended."""
+"""TLS with a real etcd: every kind of failure has its own message, and passes when it is mended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BARE_TEXT = ("failed to connect to all addresses", "Socket closed", "rpc error",
 
 
 class Life:
-    """What a manager's callbacks were told."""
+    """A record of what a manager's callbacks received."""
 
     def __init__(self, manager: EtcdLeaderManager) -> None:
         self.errors: list[Exception] = []
@@ -212,7 +212,7 @@ async def test_a_file_that_comes_later_is_found(site: Site, election_key: str, t
 
 
 async def test_a_closed_connection_without_a_tls_problem_gets_no_tls_explanation(site: Site) -> None:
-    """What the examination does not find to be wrong with TLS is an etcd that is down."""
+    """If the diagnosis finds no fault in TLS, etcd is down."""
     good = EtcdConfig(site.tls.endpoints, ca_cert=site.ours.cert)
     assert await TlsDiagnosis(site.tls.endpoints[0], good).reason() is None
     assert await TlsDiagnosis(site.plain.endpoints[0], EtcdConfig(site.plain.endpoints)).reason() is None
@@ -235,7 +235,7 @@ async def test_a_closed_connection_without_a_tls_problem_gets_no_tls_explanation
     ],
 )
 def test_grpcs_error_of_a_handshake_is_explained_and_kept(text: str, meaning: str) -> None:
-    """Where there is nothing else: of a stream. The texts are those of several releases."""
+    """Streams have only these texts. They are those of several releases."""
     error = error_from_status("UNAVAILABLE", text, "etcd-1:2379")
     assert isinstance(error, EtcdRefusedError)
     assert str(error).startswith("no TLS connection: ")

@@ -55,7 +55,7 @@ async def revoke(operator: EtcdApi, lease_id: int) -> None:
 
 
 async def renewed(holder: EtcdApi, own: LeasedKey) -> tuple[RenewalResult, int]:
-    """What one keep-alive, and the proposal and the read after it, amount to; and the TTL in its answer."""
+    """Return the result of one keep-alive, with the proposal and the read after it, and the TTL in its response."""
     try:
         answer = (await holder.lease_keep_alive([own.lease_id], timeout=PATIENCE))[own.lease_id]
     except EtcdLeaderError as error:

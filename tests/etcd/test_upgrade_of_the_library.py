@@ -129,7 +129,7 @@ class Queue:
             self._events.put((name, kind, fact))
 
     def wait(self, name: str, kind: str) -> str:
-        """Return what a candidate says of this kind. Other lines can be waited for later."""
+        """Return a candidate's line of this kind. Other lines can be waited for later."""
         while True:
             for event in self._unread:
                 if event[:2] == (name, kind):

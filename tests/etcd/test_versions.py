@@ -1,4 +1,4 @@
-"""What is learnt of etcd's version, and what is done then."""
+"""The detection of etcd's version, and its effects."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_reads_go_through_the_log_of_an_etcd_that_others_would_end(
 ) -> None:
     """And of one that is known to survive them, they do not."""
     monkeypatch.setattr(version_monitor, "survives_cancelled_reads", lambda version: survives)
-    async with EtcdServer() as server:  # of its own: nobody else may write
+    async with EtcdServer() as server:  # a separate one: no other test may write
         endpoint = server.endpoints[0]
         api = new_client(EtcdConfig(endpoints=[endpoint, endpoint.replace("127.0.0.1", "localhost")]))
         assert await entries(api) == READS  # nothing is known yet
@@ -61,7 +61,7 @@ async def test_reads_go_through_the_log_of_an_etcd_that_others_would_end(
 
 
 async def entries(api: EtcdClient) -> int:
-    """How much some reads add to etcd's log."""
+    """Return the number of entries that some reads add to etcd's log."""
     before = await raft_index(api)
     for _ in range(READS):
         await api.txn((), [Range(b"a"), Range(b"b")], timeout=30)

@@ -1,4 +1,4 @@
-"""gRPC's Python layer is for those who bring a client of it: nobody else loads it, or has its threads. asyncio is for asyncio."""
+"""gRPC's Python layer and its threads are only for users of a grpcio client. asyncio is loaded only on asyncio."""
 
 from __future__ import annotations
 

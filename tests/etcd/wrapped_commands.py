@@ -73,7 +73,7 @@ LEASE = ("--lease=4s", "--renew=500ms", "--retry=500ms", "--margin=2s", "--grace
 
 @dataclass(frozen=True)
 class Line:
-    """What a command wrote."""
+    """A line that a command wrote."""
 
     name: str
     token: int
@@ -82,7 +82,7 @@ class Line:
 
 
 class Trace:
-    """What the commands of one election wrote, in the order in which they did."""
+    """The lines that the commands of one election wrote, in their order."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -95,7 +95,7 @@ class Trace:
         return [Line(name, int(token), int(pid), what) for name, token, pid, what in words]
 
     def is_of_a_stopped_command(self) -> bool:
-        """Whether the newest line is the last of a command that has stopped itself."""
+        """Return whether the newest line is the last of a command that has stopped itself."""
         lines = self.lines()
         return bool(lines) and lines[-1].what == "stopping"
 
@@ -196,7 +196,7 @@ def children_of(parent: int) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether it is there, and no zombie."""
+    """Return whether it exists and is no zombie."""
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -214,8 +214,8 @@ def of_election(election_key: str) -> list[int]:
 
 
 def kill_all(election_key: str) -> None:
-    """Again and again: one that forks while they are looked for leaves a child that was not found, and one that holds a pipe
-    would be waited for for ever."""
+    """Kill them until none is left. A process that forks during the search leaves a child that was not found. The reader of
+    a pipe would wait forever for the process that holds it."""
     until(lambda: not _killed(election_key))
 
 

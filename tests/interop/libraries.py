@@ -20,7 +20,7 @@ from tests.interop.program import Candidate, Event, Inbox, Lines, Program, Recor
 __all__ = ("ETCDCTL", "FOREIGN", "LIBRARIES", "LONG_TTL", "OURS", "Libraries", "Library", "Ours", "ProgramLibrary")
 
 LONG_TTL = 60
-"""Seconds, if nobody is to die. It is also the TTL that ``etcdctl elect`` always uses."""
+"""Seconds, for tests without a death. It is also the TTL that ``etcdctl elect`` always uses."""
 
 _numbers = count(1)
 

@@ -29,7 +29,7 @@ from etcdleader.testing._children import kill, spawn
 __all__ = ("PATIENCE_SECONDS", "Candidate", "Event", "Inbox", "Program", "Record")
 
 PATIENCE_SECONDS = 60.0
-"""How long to wait for any event: more than the slowest machine needs."""
+"""Seconds to wait for any event: more than the slowest machine needs."""
 FAREWELL_SECONDS = 10.0
 
 Event = dict[str, Any]

@@ -19,7 +19,7 @@ SHORT_TTL = 4
 def test_a_killed_process_is_succeeded_where_it_led_and_passed_over_where_it_waited(
     library: Find, present: list[Library], queues: QueueReader, election: str, killed: str
 ) -> None:
-    """Before it is killed, it leads an election for each other library, and waits in one between two of ours."""
+    """Before it is killed, it leads an election for each other library, and waits in one between two of our candidates."""
     dying = library(killed)
     ttl = SHORT_TTL if dying.short_lease else LONG_TTL
     heirs = {f"{election}-{heir.name}": heir for heir in present if heir is not dying}

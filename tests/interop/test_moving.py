@@ -1,4 +1,4 @@
-"""Keys of ours that move to another lease while candidates of other libraries wait behind them, or lead."""
+"""Our keys move to another lease while candidates of other libraries wait behind them, or lead."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def wait_moved(queues: QueueReader, election: str, before: Record, *, place: int
 def test_foreign_candidates_wait_on_behind_our_leader_whose_key_moves(
     library: Find, etcd_server: EtcdServer, queues: QueueReader, election: str, foreign: str
 ) -> None:
-    """Their observers report the same leader once more, with its new lease."""
+    """Their observers report the same leader again, with its new lease."""
     theirs = library(foreign)
     leader = join(queues, election, library(OURS), ttl=TTL)
     first = lead(queues, election, leader)

@@ -1,4 +1,4 @@
-"""What one library does to the keys of another: values that change, requests to step down, leases of the server."""
+"""One library acts on the keys of another: values that change, requests to step down, leases of the server."""
 
 from __future__ import annotations
 

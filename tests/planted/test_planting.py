@@ -18,7 +18,7 @@ class Lease:
     """It has a ttl."""
 
     def confirm(self, sent_at, ttl):
-        if not self.believed(sent_at):
+        if not self.is_valid(sent_at):
             return False
         self.sent_at = sent_at
         return True
@@ -83,7 +83,7 @@ def refused(package: Path, within: str, pattern: str, replacement: str) -> str:
         ),
         pytest.param(
             "confirm", r"if not (\S+) return False", r"if \g<1> return True",
-            "if not self.believed(sent_at):\n            return False", "if self.believed(sent_at): return True",
+            "if not self.is_valid(sent_at):\n            return False", "if self.is_valid(sent_at): return True",
             id="white space and groups",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Nothing that CONTRIBUTING.md names for an addition can be forgotten, and the page names what exists."""
+"""Each step that CONTRIBUTING.md names for an addition has a test, and the page names only what exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for the package as a whole, beside the layers that import-linter holds."""
+"""Rules for the package as a whole, beside the layers that import-linter checks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OPTIONAL = ("pytest_plugin", "prometheus", "opentelemetry")  # they need what th
 
 
 def run(script: str) -> str:
-    """Run a script in an interpreter of its own, where nothing else was imported; warnings are errors."""
+    """Run a script in a new interpreter, in which nothing else was imported. Warnings are errors."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
@@ -78,7 +78,7 @@ def test_managers_are_made_without_a_loop_a_connection_or_a_heavy_import(script:
     "module", ["asyncio", "trio", "dns", "dynaconf", "typer", "rich", "prometheus_client", "opentelemetry"]
 )
 def test_the_library_works_without(module: str) -> None:
-    """What is optional, or loaded late, is not needed to begin with."""
+    """Optional modules and modules that are loaded late are not needed at first."""
     run(f"import sys\nsys.modules[{module!r}] = None\nimport etcdleader\netcdleader.NoopLeaderManager()")
 
 
@@ -91,7 +91,7 @@ def test_to_import_the_package_loads_nothing_of_it_but_what_makes_etcd3_importab
 
 
 def test_what_is_public_is_there_all_the_same() -> None:
-    """Whether by its name, through a module that nobody has imported, or for an editor that asks what there is."""
+    """By its name, through a module that was not imported before, and for an editor that lists the names."""
     found = run(
         "import etcdleader, json\n"
         "shown = set(dir(etcdleader)) >= set(etcdleader.__all__)\n"
@@ -123,7 +123,7 @@ def test_a_missing_name_raises_pythons_own_error(script: str, error: str) -> Non
 
 
 def test_no_file_is_longer_than_can_be_held_in_the_head() -> None:
-    """A file that grows past this holds two ideas, and wants to be two files."""
+    """A file that grows past this holds two ideas, and should be two files."""
     lengths = {
         path.relative_to(ROOT): len(path.read_text().splitlines())
         for folder in ("src", "tests", "benchmarks")
@@ -147,7 +147,7 @@ def test_the_package_has_these_rooms_and_nothing_private_beside_them() -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Imports for annotations count, too: whoever reads one of them must read the other."""
+    """Imports for annotations count, too: a reader of one file must read the other."""
     graph = grimp.build_graph("etcdleader", exclude_type_checking_imports=False, cache_dir=None)
     imports = {
         module: {imported for imported in graph.find_modules_directly_imported_by(module) if imported != "etcdleader"}
@@ -158,7 +158,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def circles(imports: dict[str, set[str]]) -> list[list[str]]:
-    """What is left when all that imports nothing of the rest, and all that nothing of the rest imports, is taken away."""
+    """Return the imports in circles: take away all modules that import none of the rest, or that none of the rest imports."""
     left = dict(imports)
     while True:
         imported = set().union(*left.values()) if left else set()
@@ -198,7 +198,7 @@ def test_the_hints_of_a_managers_constructor_can_be_resolved(manager: str) -> No
 
 
 def test_every_public_name_and_method_has_a_docstring() -> None:
-    """What is public is documented where it stands, for the editor and for help()."""
+    """Public names are documented in the code, for the editor and for help()."""
     undocumented = []
     for module in public_modules():
         for name in module.__all__:
@@ -231,7 +231,7 @@ def test_the_public_names_are_those_of_the_design() -> None:
 
 
 def test_the_tests_of_the_grpc_client_import_nothing_else_of_the_library() -> None:
-    """They would run if that client was a package of its own."""
+    """They would run if that client was a separate package."""
     allowed = re.compile(r"etcdleader\._(grpc|runtime)(\..+)?|tests\.grpc\..+")
     wrong = []
     paths = list((ROOT / "tests" / "grpc").glob("*.py"))

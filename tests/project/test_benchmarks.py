@@ -44,7 +44,7 @@ def test_a_summary_is_that_of_the_samples() -> None:
 
 
 def test_one_sample_is_its_own_summary() -> None:
-    """What is measured once, such as memory, stands in the same table."""
+    """Single measurements, such as memory, are in the same table."""
     assert Summary.of([3.0]) == Summary(n=1, median=3.0, p99=3.0, iqr=0.0, drift=1.0)
 
 

@@ -1,4 +1,4 @@
-"""How the candidates of other libraries are built and kept, and that the documents name their versions."""
+"""The candidates of other libraries are built once and kept, and the documents name their versions."""
 
 from __future__ import annotations
 

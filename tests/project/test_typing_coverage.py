@@ -1,4 +1,4 @@
-"""Every public name is used in tests/typing, where mypy and pyright see what a user of theirs would."""
+"""Every public name is used in tests/typing, where mypy and pyright report what they would report to a user."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def public_modules() -> list[str]:
 
 
 def public_names(module: str) -> Iterator[tuple[str, str]]:
-    """What may be named, as it is shown and as it is written: of a module, and of the classes that it exports."""
+    """Return the public names of a module and of the classes that it exports, as they are shown and as they are written."""
     loaded = importlib.import_module(module)
     for name in loaded.__all__:
         exported = getattr(loaded, name)
@@ -35,7 +35,7 @@ def public_names(module: str) -> Iterator[tuple[str, str]]:
 
 
 def attributes(exported: type) -> set[str]:
-    """Those of our own classes: what the class holds, its fields, and what its methods set on ``self``."""
+    """Return the attributes of one of our classes: the class's own, its fields, and those that its methods set on ``self``."""
     found: set[str] = set()
     for ours in (base for base in exported.__mro__ if base.__module__.startswith("etcdleader")):
         found |= {name for name in (*vars(ours), *vars(ours).get("__annotations__", ())) if not name.startswith("_")}
@@ -96,5 +96,5 @@ def test_an_import_or_a_definition_is_no_use() -> None:
     ],
 )
 def test_the_walk_finds(name: str) -> None:
-    """What it does not find it cannot miss."""
+    """A name that it does not find cannot be reported as unused."""
     assert name in {shown for module in public_modules() for shown, _ in public_names(module)}

@@ -24,7 +24,7 @@ LOOPS = ("asyncio", "trio")
 
 
 class Thread:
-    """A manager that campaigns on a loop of its own, in a thread."""
+    """A manager that campaigns on a separate loop, in a thread."""
 
     def __init__(self, backend: str) -> None:
         self.backend = backend

@@ -18,7 +18,7 @@ ONCE = Config(lease=10, renew=2, retry=0.05)
 
 
 def cells(*functions: object) -> list[object]:
-    """Run each function in a task of its own on one loop, as the cells of a notebook are; return what each raised."""
+    """Run each function in a separate task on one loop, like the cells of a notebook. Return the error of each."""
     troubles: list[object] = []
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda _, context: troubles.append(context))

@@ -36,7 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the stand-ins write; each run adds a line to `runs`."""
+    """The folder in which the stand-ins write; each run adds a line to `runs`."""
     folder = tmp_path / "records"
     folder.mkdir()
     monkeypatch.setenv("RECORDS", str(folder))
@@ -87,7 +87,7 @@ def test_each_program_is_a_module_of_the_same_version(go: MakeGo, records: Path)
 
 
 def test_of_3_4_the_last_release_is_built_by_its_commit(go: MakeGo, cache: Path, records: Path) -> None:
-    """Its tags are no module versions, and its etcdutl is not yet a program of its own."""
+    """Its tags are no module versions, and its etcdutl is not yet a separate program."""
     go(BUILDS)
     etcd = build_etcd("3.4.45")
     assert "go.etcd.io/etcd v0.5.0-alpha.5.0.20260601203031-6e72c68a3199\n" in (records / "go.mod").read_text()
@@ -171,7 +171,7 @@ def test_a_cancelled_build_ends_its_processes_and_leaves_nothing(go: MakeGo, cac
 
 
 def is_running(pid: int) -> bool:
-    """A zombie has ended, though nobody has read its exit status yet."""
+    """A zombie has ended, even if no process has read its exit status yet."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
     except (FileNotFoundError, ProcessLookupError):
@@ -194,7 +194,7 @@ def put_in(cache: Path, version: str) -> Path:
 
 
 def test_the_environments_binary_overrides_every_choice(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An operator who names it wants that one wherever a server is started."""
+    """An operator who names it expects it wherever a server is started."""
     named, _ = put_in(cache, "3.7.3"), put_in(cache, "3.6.16")
     monkeypatch.setenv("ETCD_BINARY", str(named))
     monkeypatch.setenv("ETCD_TEST_VERSION", "3.6.16")

@@ -1,4 +1,4 @@
-"""From settings to a manager, or to one error that tells all that is wrong."""
+"""From settings to a manager, or to one error with all problems."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cwd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def problems(*args: Any, **kwargs: Any) -> tuple[str, ...]:
-    """What is complained about, having looked for the secret everywhere an exception is shown."""
+    """Return the reported problems, after a check that no output of the exception shows the secret."""
     with pytest.raises(ConfigError) as caught:
         must(*args, **kwargs)
     error = caught.value
@@ -98,7 +98,7 @@ def test_the_etcd_of_the_settings_is_used(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("etcd", [{}, {"etcd": {"endpoints": "nonsense", "passwort": SECRET}}, {"etcd": SECRET}])
 def test_a_given_client_goes_before_the_settings(etcd: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the program says is not looked up elsewhere, and what is not used is not checked."""
+    """Arguments of the program are not looked up elsewhere, and unused settings are not checked."""
     made: list[object] = []
     monkeypatch.setattr("etcdleader.factory.EtcdLeaderManager", lambda client, *_: made.append(client))
     must("jobs", client=EtcdConfig("b:1"), settings={"leader": {"enabled": True}, **etcd})
@@ -118,7 +118,7 @@ def test_a_client_of_a_wrong_type_is_a_type_error() -> None:
 
 @pytest.mark.parametrize(("argument", "setting", "key"), [("a", None, "a"), (None, "b", "b"), ("a", "b", "a")])
 def test_the_election_key_is_the_argument_or_a_setting(argument: str | None, setting: str | None, key: str) -> None:
-    """The program knows best what it campaigns for."""
+    """The program's own election key has priority."""
     for enabled in (True, False):
         section = {"enabled": enabled, "election_key": setting}
         assert must(argument, settings={"leader": section, "etcd": ETCD}).election_key == key
@@ -130,7 +130,7 @@ def test_without_an_election_there_need_be_no_key() -> None:
 
 
 def test_one_program_may_have_several_elections() -> None:
-    """Each with a section and a key of its own."""
+    """Each with its own section and key."""
     settings = {"a": {"one": {"enabled": True, "id": "1"}}, "two": {"enabled": False, "id": "2"}, "etcd": ETCD}
     assert must("x", settings=settings, section="a.one").config.id == "1"
     assert must("y", settings=settings, section="two").config.id == "2"
@@ -182,7 +182,7 @@ def test_a_candidate_needs_an_election_key_and_endpoints() -> None:
 
 @pytest.mark.parametrize("enabled", [True, False])
 def test_a_wrong_election_key_is_reported_with_its_source(enabled: bool) -> None:
-    """Where it was written is where it is mended."""
+    """The message names the place in which to mend it."""
     section = {"enabled": enabled, "election_key": "jobs/"}
     told = "election_key = 'jobs/': must not end in \"/\""
     assert problems("jobs/", settings={"leader": {"enabled": enabled}, "etcd": ETCD}) == (told,)
@@ -191,7 +191,7 @@ def test_a_wrong_election_key_is_reported_with_its_source(enabled: bool) -> None
 
 @pytest.mark.parametrize("key", ["jobs\n", " jobs", "jobs\u00a0"])
 def test_whitespace_around_an_election_key_is_refused_wherever_it_is_given(key: str) -> None:
-    """A file that ends in a newline would make an election of its own, and so a second leader."""
+    """A file that ends in a newline would make another election, and so a second leader."""
     Path("settings.toml").write_text(
         f'[leader]\nenabled = true\nelection_key = {json.dumps(key)}\n[etcd]\nendpoints = ["a:1"]\n'
     )
@@ -286,7 +286,7 @@ def test_no_error_shows_a_secret(etcd: Any) -> None:
 def test_one_line_reports_the_settings_read_and_their_sources(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Without it nobody knows which of six places a lease came from. No secrets."""
+    """Without it, no log shows which of six places a lease came from. No secrets."""
     Path("settings.toml").write_text("[leader]\nenabled = true\n[etcd]\nendpoints = ['https://a:1']\nuser = 'u'\n")
     Path(".secrets.toml").write_text(f"[etcd]\npassword = '{SECRET}'\n")
     monkeypatch.setenv("ETCDLEADER_LEADER__LEASE", "30s")
@@ -328,7 +328,7 @@ def test_the_factory_opens_nothing_starts_nothing_and_loads_little(enabled: str,
 
 
 def test_the_factory_with_a_mapping_needs_no_dynaconf(cwd: Path) -> None:
-    """An application with settings of its own need not have it."""
+    """An application with its own settings need not have it."""
     script = (
         "import sys\n"
         "sys.modules['dynaconf'] = None\n"

@@ -201,7 +201,7 @@ def test_token_0_writes_no_fence() -> None:
 
 
 def test_gates_are_made_without_a_heavy_import() -> None:
-    """What receives writes may be a small process that has no need of etcd."""
+    """The receiver of writes may be a small process that does not need etcd."""
     script = (
         "import sys, etcdleader.fencing\n"
         "etcdleader.fencing.Gate().check(1)\n"
@@ -215,7 +215,7 @@ def test_gates_are_made_without_a_heavy_import() -> None:
 
 @pytest.fixture
 def connect(tmp_path: Path) -> Iterator[Callable[[], sqlite3.Connection]]:
-    """Connections to one database, which wait for nobody's lock."""
+    """Connections to one database, which do not wait for locks."""
     with ExitStack() as stack:
 
         def connect() -> sqlite3.Connection:

@@ -40,7 +40,7 @@ class Got:
 
 
 def ask(server: HealthServer, path: str, method: str = "GET", **headers: str) -> Got:
-    """Blocks whoever calls it: on the event loop, too."""
+    """Blocks its caller, including the event loop."""
     connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
     try:
         connection.request(method, path, headers=headers)
@@ -135,7 +135,7 @@ async def test_unknown_paths_are_404(anyio_backend: str, manager: NoopLeaderMana
 async def test_get_head_and_options_have_one_status(
     anyio_backend: str, manager: NoopLeaderManager, leads: bool
 ) -> None:
-    """HAProxy asks with OPTIONS unless told otherwise, and others with HEAD."""
+    """By default HAProxy sends OPTIONS, and others send HEAD."""
     app = asgi_app(manager)
     async with AsyncExitStack() as stack:
         server = stack.enter_context(serve(manager, "127.0.0.1", 0))
@@ -155,7 +155,7 @@ async def test_get_head_and_options_have_one_status(
 
 
 def test_the_answer_to_head_ends_with_its_headers(manager: NoopLeaderManager) -> None:
-    """What came after them would be taken for the next answer; Python's own client reads none, and does not tell."""
+    """Bytes after them would be taken for the next response. Python's own client does not read them, and reports nothing."""
     with serve(manager, "127.0.0.1", 0) as server, connected(server, b"HEAD /livez HTTP/1.0\r\n\r\n") as client:
         got = b"".join(iter(lambda: client.recv(4096), b""))
     assert got.startswith(b"HTTP/1.0 200 ")
@@ -307,7 +307,7 @@ def test_a_client_that_does_not_finish_is_dropped_in_time(
 def test_a_client_that_sends_a_byte_now_and_then_is_dropped_all_the_same(
     manager: NoopLeaderManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each byte begins a socket's timeout anew; the request has one for all of it."""
+    """Each byte restarts a socket's timeout; the request has one timeout for all of it."""
     monkeypatch.setattr(health_module, "_TIMEOUT_SECONDS", 0.3)
     with (
         serve(manager, "127.0.0.1", 0) as server,

@@ -41,7 +41,7 @@ ETCD = EtcdConfig("127.0.0.1:2379")
 
 
 def managed(collected: Collected, election: str = "jobs") -> tuple[EtcdLeaderManager, Metrics]:
-    """Nothing is opened: it is only counted for."""
+    """A client that opens nothing: metrics only count for it."""
     manager = EtcdLeaderManager(ETCD, CONFIG, election)
     return manager, collected.metrics.bind(manager)
 

@@ -1,4 +1,4 @@
-"""What Prometheus reads: names, labels, and that nothing of it needs the event loop."""
+"""The page that Prometheus reads: names and labels, without the event loop."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CONFIG = Config(enabled=True)
 
 
 def managed(registry: CollectorRegistry, election: str = "jobs") -> tuple[PrometheusMetrics, EtcdLeaderManager]:
-    """Nothing is opened: it is only counted for."""
+    """A client that opens nothing: metrics only count for it."""
     metrics = PrometheusMetrics(registry)
     return metrics, EtcdLeaderManager(EtcdConfig("127.0.0.1:2379"), CONFIG, election, metrics=metrics)
 
@@ -87,11 +87,11 @@ def test_both_formats_are_understood_by_their_parsers() -> None:
 
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 def test_the_names_follow_the_conventions_of_prometheus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units and suffixes, as promtool knows them."""
+    """Units and suffixes, as in promtool."""
     assert PROMTOOL is not None
     registry = CollectorRegistry()
     _, manager = managed(registry)
-    # prometheus_client adds these of its own; in the plain format they look like gauges without a unit.
+    # prometheus_client adds these automatically; in the plain format they look like gauges without a unit.
     text = "".join(line + "\n" for line in generate_latest(registry).decode().splitlines() if "_created" not in line)
     done = subprocess.run(
         [PROMTOOL, "check", "metrics"], input=text, capture_output=True, text=True, timeout=60, check=False

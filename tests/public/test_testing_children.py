@@ -21,7 +21,7 @@ def child() -> subprocess.Popen[bytes]:
 
 
 def ended(child: subprocess.Popen[bytes]) -> bool:
-    """Whether killing it comes to an end."""
+    """Return whether killing it comes to an end."""
     killer = threading.Thread(target=_children.kill, args=(child,), daemon=True)
     killer.start()
     killer.join(timeout=60)
@@ -54,4 +54,4 @@ def test_a_child_is_ended_though_ctrl_c_has_left_the_lock_of_its_popen_closed(
         os.waitpid(child.pid, 0)
     assert ended(child)
     assert child.returncode == -signal.SIGKILL
-    assert ended(child)  # and once more
+    assert ended(child)  # and again

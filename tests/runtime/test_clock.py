@@ -1,4 +1,4 @@
-"""What is asked of the operating system."""
+"""The clocks of the operating system."""
 
 from __future__ import annotations
 

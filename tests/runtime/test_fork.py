@@ -1,4 +1,4 @@
-"""What a forked child does first, and in which order."""
+"""The first acts of a forked child, and their order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function in a thread of its own, on asyncio and trio."""
+"""A function in a separate thread, on asyncio and trio."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ OVERRUN = 70
 
 @pytest.mark.parametrize("stderr", ["read", "full", "closed"])
 def test_a_process_ends_whatever_its_stderr_is(stderr: str) -> None:
-    """Another candidate leads soon. That nobody reads the reason must not keep the work alive."""
+    """Another candidate leads soon. The work must end even if no process reads the reason."""
     reader, writer = os.pipe()
     if stderr == "full":
         os.set_blocking(writer, False)

@@ -1,4 +1,4 @@
-"""Where the tests of settings run."""
+"""The working directory of the tests of settings."""
 
 from __future__ import annotations
 

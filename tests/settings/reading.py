@@ -1,4 +1,4 @@
-"""What the tests of settings write and read."""
+"""Settings that the tests write and read."""
 
 from __future__ import annotations
 

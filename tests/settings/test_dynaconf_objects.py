@@ -74,7 +74,7 @@ def test_a_validators_error_does_not_show_the_value() -> None:
     ("settings", "loaded"), [("{'leader': {'enabled': False}}", False), ("'settings.toml'", True), ("None", True)]
 )
 def test_dynaconf_is_imported_only_where_a_file_is_read(settings: str, loaded: bool) -> None:
-    """It costs a tenth of a second, and an application with settings of its own may not have it."""
+    """It costs a tenth of a second, and an application with its own settings may not have it."""
     write(settings="[leader]\nenabled = false\n")
     script = (
         "import sys\nfrom etcdleader._settings.sources import read_settings\n"

@@ -1,4 +1,4 @@
-"""What settings are called, and what of dynaconf does not come through."""
+"""The names of settings, and the features of dynaconf that have no effect."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_two_values_of_one_variable_are_a_complaint(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("later", ["ETCDLEADER_LEADER", "ETCDLEADER_LEADER__LEASE"])
 def test_a_value_in_the_place_of_a_table_takes_no_table_away(later: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the table says, such as ``enabled = false``, would be gone without a word."""
+    """The settings of the table, such as ``enabled = false``, would be lost without a message."""
     if later == "ETCDLEADER_LEADER":
         write(settings="[leader]\nenabled = false\n")
     else:
@@ -77,7 +77,7 @@ def test_a_value_in_the_place_of_a_table_takes_no_table_away(later: str, monkeyp
 
 
 def test_a_section_may_lie_deeper_and_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One program, several elections; what lies beside a section is not ours to judge."""
+    """One program, several elections: settings beside a section are not checked."""
     write(settings="[sync-job]\nother = 1\n[sync-job.election]\nlease = 5\n[sync_job.backup]\nx = 1\n[leader]\nx = 1")
     monkeypatch.setenv("ETCDLEADER_SYNC_JOB__ELECTION__RENEW", "2s")
     monkeypatch.setenv("ETCDLEADER_OTHER__LEASE", "2s")

@@ -1,4 +1,4 @@
-"""What people try that is not supported: the message says what to do instead."""
+"""Settings that people try but that are not supported: the message says what to do instead."""
 
 from __future__ import annotations
 

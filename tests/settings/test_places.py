@@ -1,4 +1,4 @@
-"""Where settings come from, and which of them wins."""
+"""The sources of settings, and their precedence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.settings.reading import SECRET, etcd, leader, write
 
 
 def test_each_place_is_read_and_the_later_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What all share lies in files, what is secret in others, and what is special to a machine in variables."""
+    """Shared settings are in files, secrets are in other files, and a machine's own settings are in variables."""
     places: list[tuple[str, str]] = [
         ("settings", "settings.toml"),
         ("settings.local", "settings.local.toml"),
@@ -39,7 +39,7 @@ def test_each_place_is_read_and_the_later_wins(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_only_the_working_directory_is_searched(cwd: Path) -> None:
-    """dynaconf searches upwards, from the script's directory too: another program's file must not decide who leads."""
+    """dynaconf searches upwards, also from the script's directory. Another program's file must not decide which one leads."""
     assert leader() == {}
     (cwd / "settings.yaml").write_text("leader: {id: yaml}\n")
     (cwd / "dynaconf_hooks.py").write_text("raise SystemExit('a hook was run')")
@@ -95,7 +95,7 @@ def test_a_directory_called_dotenv_is_something_else(cwd: Path) -> None:
 
 
 def test_a_mapping_a_path_or_dynaconf_is_all_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever gives settings has settled where they come from."""
+    """A caller that passes settings has decided on their source."""
     write(settings="[leader]\nid = 'file'\n", other="[leader]\nlease = 5\n", _env="ETCDLEADER_LEADER__ID=dotenv")
     monkeypatch.setenv("ETCDLEADER_LEADER__ID", "environment")
     assert leader({"leader": {"lease": 5}}) == {"lease": 5}

@@ -74,7 +74,7 @@ def test_what_is_shown_has_the_option_of_the_command_line_as_its_origin() -> Non
 
 
 def test_where_election_is_off_only_the_operators_commands_look_at_etcd() -> None:
-    """A program does not use it. An operator may want to know all the same."""
+    """A program does not use it. An operator may still ask for it."""
     write(settings="[leader]\nenabled = false\n[etcd]\nendpoints = ['wrong']\n")
     must("jobs")
     resolve_run("jobs", None, None, Overrides(enabled_by_default=True))

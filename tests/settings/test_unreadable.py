@@ -1,4 +1,4 @@
-"""What cannot be read."""
+"""Settings that cannot be read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.settings.reading import complaints, etcd, leader, write
     ],
 )
 def test_a_file_that_is_no_toml_is_named(content: bytes, told: str) -> None:
-    """dynaconf tells line and column, but not of which file."""
+    """dynaconf reports line and column, but not the file."""
     Path("config").mkdir()
     Path("config/.secrets.toml").write_bytes(content)
     write(settings="[leader]\nlease = 5\n", _secrets="x")
@@ -36,7 +36,7 @@ def test_a_file_that_is_no_toml_is_named(content: bytes, told: str) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_named() -> None:
-    """A secrets file often belongs to somebody else."""
+    """A secrets file often belongs to another user."""
     write(_secrets="")
     Path(".secrets.toml").chmod(0)
     assert complaints() == [".secrets.toml: cannot be read: Permission denied"]
@@ -119,7 +119,7 @@ def test_a_file_of_another_user_in_a_shared_directory_is_refused(
 def test_a_folder_of_another_user_in_a_shared_directory_is_refused_with_its_files(
     monkeypatch: pytest.MonkeyPatch, mode: int, *, refused: bool
 ) -> None:
-    """It is the stranger's own, so nobody else may write it."""
+    """It belongs to the stranger, so no other user may write it."""
     write(config__settings="[etcd]\nendpoints = ['attacker:1']\n")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     real = Path.stat

@@ -1,4 +1,4 @@
-"""What settings may be, and what of dynaconf does not come through."""
+"""The values of settings, and the features of dynaconf that have no effect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.settings.reading import etcd, leader, write
 def test_a_variable_is_taken_as_it_is_written(
     setting: str, text: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """dynaconf makes numbers, dates and commands of it; only its quotes are kept, for those who write them."""
+    """dynaconf turns it into numbers, dates and commands. Only its quotes are kept, for users who write them."""
     monkeypatch.setenv(f"ETCDLEADER_ETCD__{setting}", text)
     assert etcd() == {setting.lower(): value}
 
@@ -82,7 +82,7 @@ def test_none_means_not_set() -> None:
 
 
 def test_the_text_of_a_file_is_taken_literally() -> None:
-    """Nothing in it is a command, a path of keys, or the name of an environment."""
+    """It contains no command, no path of keys, and no name of an environment."""
     write(
         settings="""
         "leader.id" = "dotted"

@@ -74,7 +74,7 @@ async def test_a_key_without_a_lease_is_found_behind_a_leader_too(
                 assert f"'{BLOCKER}'" in last.health().reason
                 etcd.delete(BLOCKER)
                 await until(lambda: ready(waiting) and ready(last))
-        assert len(warnings(caplog)) == 2, "each process has a log of its own"
+        assert len(warnings(caplog)) == 2, "each process has its own log"
 
 
 async def test_each_of_many_candidates_behind_a_key_without_a_lease_reports_it(

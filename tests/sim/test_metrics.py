@@ -166,7 +166,9 @@ async def test_a_follower_counts_the_time_without_a_known_leader(
             assert scrape("leaderless_seconds_total") == pytest.approx(blind, abs=0.01), "it was elected at once"
         await anyio.sleep(CONFIG.lease)
         assert scrape("leader_known") is None
-        assert scrape("leaderless_seconds_total") == pytest.approx(blind, abs=0.1), "who does not look misses nobody"
+        assert scrape("leaderless_seconds_total") == pytest.approx(blind, abs=0.1), (
+            "a manager that does not watch counts no time"
+        )
 
 
 async def test_one_object_counts_for_many_elections(etcd: FakeEtcd, clock: VirtualClock, scrape: Scrape) -> None:

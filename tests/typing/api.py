@@ -1,4 +1,4 @@
-"""The public names, used as their users do. Type checkers read this folder; nobody runs it."""
+"""The public names, used as their users do. Type checkers read this folder; it is never run."""
 
 # etcd3 has no types.
 # pyright: strict, reportUnknownMemberType=false

@@ -1,7 +1,7 @@
-"""What may be registered as a callback, and what a type checker must refuse. Nobody runs this file.
+"""Callbacks that may be registered, and callbacks that a type checker must refuse. This file is never run.
 
-An ignore that ignores nothing is an error, so each of those below holds that the line is refused: by mypy for its
-reason, by pyright for whatever reason.
+An ignore that ignores nothing is an error. So each of them below is a check that the line is refused: by mypy for
+the given reason, by pyright for any reason.
 """
 
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true

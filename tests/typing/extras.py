@@ -1,4 +1,4 @@
-"""Fencing, monitoring and etcd3's face, used as their users do. Nobody runs this file."""
+"""Fencing, monitoring and etcd3's face, used as their users do. This file is never run."""
 
 # etcd3 has no types.
 # pyright: strict, reportUnknownMemberType=false

@@ -1,4 +1,4 @@
-"""What is for tests, used as tests do. Nobody runs this file."""
+"""The names for tests, used as tests do. This file is never run."""
 
 # pyright: strict
 
@@ -197,7 +197,7 @@ def disturb(client: FakeClient) -> None:
 
 
 async def carry(client: FakeClient) -> None:
-    """What the fake's own parts call."""
+    """The methods that the fake's own parts call."""
     client.count("watch")
     client.changed.send()
     assert_type(client.one_way(), float)
@@ -223,7 +223,7 @@ def ail(member: FakeMember) -> None:
 
 
 async def serve(member: FakeMember, commit: Commit) -> None:
-    """What the fake's own parts call."""
+    """The methods that the fake's own parts call."""
     member.check_up()
     member.applied(commit)
     member.entry_applied()

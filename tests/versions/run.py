@@ -1,8 +1,10 @@
 """Build the listed versions of etcd, and run on each the tests that meet a server.
 
-python -m tests.versions.run choose                  # what `make test` runs on; builds it if need be
-python -m tests.versions.run build [VERSION ...]
-python -m tests.versions.run test [VERSION ...]
+Usage::
+
+    python -m tests.versions.run choose                  # what `make test` runs on; builds it if need be
+    python -m tests.versions.run build [VERSION ...]
+    python -m tests.versions.run test [VERSION ...]
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ BUGS = (
         test="test_a_successor_without_the_event_of_the_record_looks_before_it_works",
     ),
     Bug(
-        "those who wait leave one after another",
+        "waiting candidates leave one after another",
         "once",
         within="DoneRecord._finish",
         pattern=r"self\._campaign\.stop\(\)",

@@ -154,7 +154,7 @@ _HAND_OVER = (
         test="test_who_cannot_be_the_next_leader_is_told_apart",
     ),
     Bug(
-        "those who make way do not wait for each other",
+        "candidates that make way do not wait for each other",
         "candidacy",
         within="_let_pass",
         pattern=r" with anyio\.move_on_after\(timeout\): await _wait_until_back\(.+\)",
