@@ -1,5 +1,7 @@
 """Check the English of docs, docstrings, comments and texts shown to people: words, turns of phrase, length of sentences.
 
+It reads Python, Markdown, the comments of settings and units, the texts of alerts, and the titles of dashboards.
+
 CONTRIBUTING.md has the rules. Usage: python tools/english.py [PATH ...], by default the whole project.
 """
 
@@ -13,6 +15,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,14 +24,17 @@ MOST_WORDS = 25
 EXCEPTIONS = {
     "docs/faults-report.md": "a run writes it: most of it are tables of what was injected",
     "docs/benchmarks.md": "a run writes it: tables of figures",
+    "tests/project/test_english.py": "its texts are examples of refused English",
 }
 """Files that are not checked, and why. There are at most twenty."""
 
 CHECKED = (
-    *("src", "docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-    *("tests/client", "tests/contract", "tests/core", "tests/faults", "tests/grpc", "tests/helpers", "tests/planted"),
-    "tests/sim",
+    *("src", "tests", "benchmarks", "tools", "proof", "deploy", "config"),
+    *("docs", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "pyproject.toml", "constraints.txt", "Makefile"),
 )
+
+SUFFIXES = {".py", ".md", ".json", ".toml", ".yml", ".yaml", ".service", ".cfg"}
+"""The files of a folder that are checked."""
 
 PHRASES = {
     r"who(?:m)?ever": "name the subject: the caller, the peer, another candidate",
@@ -59,7 +65,7 @@ PHRASES = {
     r"seat": "leadership",
     r"once more": "again",
 }
-"""What the check refuses, and what to write instead."""
+"""Refused phrases, each with what to write instead."""
 
 FIRST_WORDS = {"What", "Whether", "How", "Who", "Whose", "Where", "Nothing", "Those", "Nobody", "Nowhere"}
 """No docstring begins with these: its first line says what a function does, or what a class is."""
@@ -67,7 +73,10 @@ FIRST_WORDS = {"What", "Whether", "How", "Who", "Whose", "Where", "Nothing", "Th
 SHOWN = {
     "debug", "info", "warning", "error", "exception", "critical", "echo", "Finding", "print", "Problem", "help",
 }  # fmt: skip
-"""Calls whose texts people read; the texts of exceptions come beside these."""
+"""Calls whose texts people read, in addition to exceptions."""
+
+SHOWN_ARGUMENTS = {"help", "short_help", "epilog", "description"}
+"""Arguments whose texts people read, whatever is called."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +93,34 @@ def of_module(path: Path) -> Iterator[Text]:
     """Yield a module's docstrings, comments and texts shown to people."""
     source = path.read_text()
     tree = ast.parse(source)
-    docstrings: set[int] = set()
+    seen: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            docstrings.add(id(node.value))
+            seen.add(id(node.value))
             yield Text(path, node.lineno, "docstring", node.value.value)
     yield from _comments(path, source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and (_called(node) in SHOWN or _called(node).endswith("Error")):
-            for argument in (*node.args, *(keyword.value for keyword in node.keywords)):
-                if (text := _literal(argument)) and " " in text.strip():
-                    yield Text(path, argument.lineno, "text", text)
+        for shown in _shown(node):
+            if (text := _literal(shown)) and " " in text.strip() and id(shown) not in seen:
+                yield Text(path, shown.lineno, "text", text)
+                seen.update(id(part) for part in ast.walk(shown))
+        if isinstance(node, ast.JoinedStr):
+            seen.update(id(part) for part in node.values)
+
+
+def _shown(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield what people may read: the messages in a call, its help texts, and all other strings that are sentences."""
+    if isinstance(node, ast.Call):
+        all_shown = _called(node) in SHOWN or _called(node).endswith("Error")
+        yield from node.args if all_shown else ()
+        yield from (keyword.value for keyword in node.keywords if all_shown or keyword.arg in SHOWN_ARGUMENTS)
+    elif isinstance(node, ast.Constant | ast.JoinedStr) and _is_sentence(_literal(node)):
+        yield node
+
+
+def _is_sentence(text: str) -> bool:
+    """Return whether a text has at least four words in one line, and no sign that only code has."""
+    return len(text.split()) >= 4 and not set(text.strip()) & set("\n={}<>|$&")
 
 
 def _called(node: ast.Call) -> str:
@@ -158,12 +184,43 @@ def of_page(path: Path) -> Iterator[Text]:
             paragraph.append(line)
 
 
+def of_settings(path: Path) -> Iterator[Text]:
+    """Yield the comments of settings, units and build files, and the texts of alerts."""
+    lines = path.read_text().splitlines()
+    block: list[str] = []
+    for number, line in enumerate([*lines, ""], 1):
+        code, sign, comment = re.sub(r"\"[^\"]*\"|'[^']*'", '""', line).partition("#")
+        if block and (code.strip() or not sign or re.match(r"# \w+ = ", line)):
+            yield Text(path, number - len(block), "comment", _INDENTED.sub("\n\n", "\n".join(block)))
+            block = []
+        if re.match(r"# \w+ = ", line):
+            continue
+        if sign and not code.strip():
+            block.append(line.partition("#")[2].removeprefix(" "))
+        elif sign:
+            yield Text(path, number, "comment", comment.strip())
+        if shown := re.match(r"(\s*)(?:summary|description):\s*(.*)", line):
+            folded = takewhile(lambda line: line.startswith(shown[1] + " "), lines[number:])
+            yield Text(path, number, "text", " ".join([shown[2].strip(">-\"'"), *(one.strip() for one in folded)]))
+
+
+_INDENTED = re.compile(r"\n\n(?:  .*\n)+")
+"""An example in a comment."""
+
+
+def of_dashboard(path: Path) -> Iterator[Text]:
+    """Yield the titles and descriptions of a dashboard."""
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if shown := re.match(r'\s*"(?:title|description)": "(.*)",?$', line):
+            yield Text(path, number, "text", shown[1])
+
+
 def sentences(text: str) -> Iterator[str]:
     """Split prose into sentences. Code in backticks is one word."""
     text = re.sub(r"^([ \t]*)(.*)::\n\n(?:\1[ \t]+\S.*\n|\n)+", r"\1\2.\n\n", text, flags=re.MULTILINE)
     text = re.sub(r"``[^`]+``|`[^`]+`", "X", text)
     text = re.sub(r"\]\([^)]*\)|<[^>]+>", "]", text)
-    text = re.sub(r"^\s*(?:[-*#>]+|\d+\.)\s+", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\s*(?:[-*#>]+|\d+\.)\s+", "\n\n", text, flags=re.MULTILINE)
     for block in re.split(r"\n\s*\n|\n(?=\s*(?:Args|Raises|Returns|Attributes|Yields):)|\n(?=\s+\w+: )", text):
         yield from re.split(r"(?<=[.!?])[\"')\]]*\s+(?=[\"'(\[]*[A-Z0-9`])|:\n", block)
 
@@ -185,15 +242,13 @@ def problems(text: Text) -> Iterator[str]:
 def texts(paths: list[Path]) -> Iterator[Text]:
     """Yield all texts of these files."""
     for path in paths:
-        if path.suffix == ".py":
-            yield from of_module(path)
-        else:
-            yield from of_page(path)
+        reader = {".py": of_module, ".md": of_page, ".json": of_dashboard}.get(path.suffix, of_settings)
+        yield from reader(path)
 
 
 def files(path: Path) -> list[Path]:
     """Return the files below a path that are checked."""
-    found = [path] if path.is_file() else sorted([*path.rglob("*.py"), *path.rglob("*.md")])
+    found = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
     return [file for file in found if not file.is_relative_to(ROOT) or str(file.relative_to(ROOT)) not in EXCEPTIONS]
 
 

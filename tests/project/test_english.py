@@ -31,6 +31,10 @@ def problems_in_page(tmp_path: Path, page: str) -> list[str]:
         'def f() -> None:\n    """Whether it is open."""',
         "value = 1  # the peer knows it",
         'raise ValueError(f"{name} hears a message")',
+        'typer.Option(help="Wait in vain.")',
+        'TEXTS = {"lost": "nobody leads this election now"}',
+        'yield _Line("nobody leads this election now")',
+        'return f"etcd says {text}, in its log" if text else "there is no such text"',
         'log.warning("%s retries in vain", name)',
         f'"""{LONG}."""',
         f'"""Words.\n\n    Args:\n        name: {LONG}.\n    """',
@@ -45,6 +49,7 @@ def test_a_refused_word_or_a_long_sentence_in_a_module_is_found(tmp_path: Path, 
     [
         '"""Return the leader."""',
         'whoever = "nobody"',  # code, and a string that no person reads
+        'SCRIPT = "for each in one of them: print(who, end=sep)"',
         '"""Call ``nobody()`` to release leadership."""',
         f'"""{" ".join(["Word"] * english.MOST_WORDS)}. {" ".join(["Word"] * english.MOST_WORDS)}."""',
         '"""Run it::\n\n    ' + LONG + '\n"""',
@@ -64,6 +69,46 @@ def test_a_page_is_checked_in_paragraphs_lists_and_tables(tmp_path: Path, page: 
 )
 def test_code_links_and_versions_in_a_page_pass(tmp_path: Path, page: str) -> None:
     assert problems_in_page(tmp_path, page) == []
+
+
+def problems_in_settings(tmp_path: Path, settings: str) -> list[str]:
+    path = tmp_path / "settings.toml"
+    path.write_text(settings, encoding="utf-8")
+    return [problem for text in english.of_settings(path) for problem in english.problems(text)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "# Nobody leads.",
+        f"# A comment\n# of {LONG}.\nkey = 1",
+        'key = "value"  # somebody set it',
+        '  summary: "Nobody leads"',
+        f"  description: >-\n    A text\n    of {LONG}.\n  other: 1",
+    ],
+)
+def test_comments_of_settings_and_texts_of_alerts_are_checked(tmp_path: Path, settings: str) -> None:
+    assert problems_in_settings(tmp_path, settings) != []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        'key = "nobody # somebody"',
+        '# password = "nobody"',
+        f"# An example:\n#\n#   {LONG}\n#\n# The end.",
+        f"# {'Word ' * 20}.\n# {'Word ' * 20}.",
+        "expr: nobody",
+    ],
+)
+def test_values_and_examples_in_settings_pass(tmp_path: Path, settings: str) -> None:
+    assert problems_in_settings(tmp_path, settings) == []
+
+
+def test_titles_and_descriptions_of_a_dashboard_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "dashboard.json"
+    path.write_text('{\n  "title": "Nobody leads",\n  "expr": "nobody",\n  "description": "Somebody leads."\n}')
+    assert [text.text for text in english.of_dashboard(path)] == ["Nobody leads", "Somebody leads."]
 
 
 def test_there_are_at_most_twenty_exceptions_and_each_is_a_file_with_a_reason() -> None:
