@@ -178,9 +178,9 @@ async def touch(bench: Bench, operator: EtcdClient, what: str, act: Act) -> None
             # The overwritten key has no owner now. It stays in front until it is deleted.
             await delete(operator, term)
             new = await manager.wait_elected()
-        told = order[:2]
+        first_two = order[:2]
     bench.took(f"{what} -> not valid", noticed, NOTICED_WITHIN)
-    bench.held("by hand: work joined before on_ousted", holds=told == ["work ended", "ousted"])
+    bench.held("by hand: work joined before on_ousted", holds=first_two == ["work ended", "ousted"])
     bench.held("by hand: next term's token higher", holds=new is not None and new.token > term.token)
 
 

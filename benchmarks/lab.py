@@ -68,8 +68,8 @@ class Bench:
 
     def passing_worker(self, peer: Peer, **options: Any) -> Worker:
         """A worker that other code ends."""
-        told = {"lease": LEASE, "endpoints": self.endpoints(peer), **peer.options, **options}
-        return Worker(peer.title, peer.command, told)
+        settings = {"lease": LEASE, "endpoints": self.endpoints(peer), **peer.options, **options}
+        return Worker(peer.title, peer.command, settings)
 
     def endpoints(self, peer: Peer) -> Sequence[str]:
         if peer.on_etcd:

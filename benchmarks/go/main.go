@@ -120,7 +120,7 @@ func (w *worker) find(name string) (*candidate, error) {
 	return nil, fmt.Errorf("no candidate in %s", name)
 }
 
-// standing waits until the candidate's key is in the queue. Campaign does not tell; so etcd is asked.
+// standing waits until the candidate's key is in the queue. Campaign does not report it, so etcd is read.
 func (w *worker) standing(name string, c *candidate) error {
 	key := fmt.Sprintf("%s/%x", name, c.session.Lease())
 	for tries := 0; tries < 500; tries++ {

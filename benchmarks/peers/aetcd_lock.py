@@ -1,6 +1,6 @@
 """The peer "aetcd Lock": aetcd's lock, held for leadership.
 
-It is python-etcd3's recipe on asyncio. When it stands in wait it does not tell: so standing is answered once its task
+It is python-etcd3's recipe on asyncio. It does not report that it waits. So the peer answers once its task
 has begun.
 """
 

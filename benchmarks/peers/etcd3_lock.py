@@ -1,7 +1,7 @@
 """The peer "etcd3 Lock": python-etcd3's lock, held for leadership, under a protobuf of today.
 
 A lock takes a new lease at each attempt, does not renew it, and leaves it behind. A contended one works with tenacity 6
-only. When it stands in wait it does not tell: so standing is answered once its thread runs.
+only. It does not report that it waits. So the peer answers once its thread runs.
 """
 
 from __future__ import annotations

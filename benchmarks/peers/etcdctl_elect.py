@@ -13,7 +13,7 @@ from benchmarks.peers.protocol import Answer, BlockingPeer, now, options, serve
 from etcdleader.testing._etcd_binary import find_etcd, find_etcdctl
 
 JOINS_WITHIN = 0.25
-"""Seconds. It does not tell when it stands in the queue."""
+"""Seconds. It does not report when it is in the queue."""
 
 
 class Candidate:

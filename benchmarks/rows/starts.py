@@ -104,7 +104,7 @@ def spawned(program: Sequence[str]) -> int:
             line = process.stdout.readline()
             read = time.monotonic_ns()
             assert line, f"{program[0]} was not elected"
-            # etcdctl does not tell the time: so it is that of the reader.
+            # etcdctl does not report the time, so it is that of the reader.
             return (json.loads(line)["elected"] if line.startswith(b"{") else read) - began
         finally:
             process.terminate()

@@ -86,7 +86,7 @@ def test_an_interactive_program_has_the_terminal_and_ctrl_c_is_for_it(tmp_path: 
 
 
 def test_ctrl_c_ends_a_command_that_does_not_mind_it(tmp_path: Path) -> None:
-    """A shell's loop around it can tell by the status."""
+    """A shell's loop around it can check the status."""
     with shell(tmp_path) as screen:
         screen.enter(f"{RUN} -- sh -c 'echo $((40+2)); exec sleep 1000'", shows="42")
         screen.type("\x03")

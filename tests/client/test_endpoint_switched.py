@@ -52,22 +52,22 @@ async def test_a_read_that_switches_to_a_member_of_unknown_version_goes_through_
     """The client switched to it during the login. A read that is safe on the first member may crash the second."""
     sound, old = Member("sound", "3.5.21"), Member("old", "3.5.1")
     monkeypatch.setattr(product, "open_endpoint", lambda address, *_: {"sound:1": sound, "old:1": old}[address])
-    gateway = new_client(EtcdConfig(["sound:1", "old:1"]))
+    client = new_client(EtcdConfig(["sound:1", "old:1"]))
     reads = [Range(b"a"), Range(b"b")]
-    await gateway.member_status(timeout=5)
-    await gateway.txn((), reads, timeout=5)
+    await client.member_status(timeout=5)
+    await client.txn((), reads, timeout=5)
     assert EMPTY_TXN not in sound.asked[0].failure, "it is known to survive"
-    login = gateway._authenticator.metadata
+    login = client._authenticator.metadata
 
     async def switched_meanwhile(endpoint: Any, timeout: float) -> Any:
-        gateway.report_endpoint_failure(0)
+        client.report_endpoint_failure(0)
         return await login(endpoint, timeout)
 
-    monkeypatch.setattr(gateway._authenticator, "metadata", switched_meanwhile)
-    await gateway.txn((), reads, timeout=5)
+    monkeypatch.setattr(client._authenticator, "metadata", switched_meanwhile)
+    await client.txn((), reads, timeout=5)
     assert len(sound.asked) == 1
     assert EMPTY_TXN in old.asked[0].failure
-    await gateway.aclose()
+    await client.aclose()
 
 
 @pytest.fixture
@@ -101,25 +101,25 @@ async def test_the_only_endpoint_is_not_left_while_it_sends_data(
 
     A new connection would have to create all their watches again.
     """
-    gateway = new_client(EtcdConfig(endpoints))
-    await gateway.member_status(timeout=5)
+    client = new_client(EtcdConfig(endpoints))
+    await client.member_status(timeout=5)
     if heard is not None:
         # Ahead of now, so that a machine that stops here for a while changes nothing.
         opened[0].last_received_at = time.monotonic() + (60 if heard == 0 else -heard)
-    gateway.report_endpoint_failure(gateway.endpoint_number)
+    client.report_endpoint_failure(client.endpoint_number)
     assert opened[0].left is goes
-    await gateway.aclose()
+    await client.aclose()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_the_only_endpoint_is_left_if_it_belongs_to_another_cluster(opened: list[Member]) -> None:
     """Its name may lead back to the right cluster. That it sends data is no reason to stay."""
-    gateway = new_client(EtcdConfig(["one:1"]))
-    await gateway.member_status(timeout=5)
-    gateway._cluster_id = 2  # that of the right cluster; this member reports 1
+    client = new_client(EtcdConfig(["one:1"]))
+    await client.member_status(timeout=5)
+    client._cluster_id = 2  # that of the right cluster; this member reports 1
     opened[0].last_received_at = time.monotonic() + 60
     with pytest.raises(EtcdLeaderError, match="belongs to cluster 1"):
-        await gateway.member_status(timeout=5)
-    gateway.report_endpoint_failure(gateway.endpoint_number)
+        await client.member_status(timeout=5)
+    client.report_endpoint_failure(client.endpoint_number)
     assert opened[0].left
-    await gateway.aclose()
+    await client.aclose()

@@ -98,6 +98,6 @@ def going_away_error(code: str, text: str) -> EtcdLeaderError:
 
 def test_a_version_from_a_peer_cannot_control_a_terminal_or_forge_a_line() -> None:
     """It is in a warning."""
-    told = known_defects("3.5.0\x1b[2J\nforged")
-    assert told is not None
-    assert told.isprintable()
+    reported = known_defects("3.5.0\x1b[2J\nforged")
+    assert reported is not None
+    assert reported.isprintable()

@@ -116,7 +116,7 @@ def test_the_password_is_the_line_of_the_file(path: Path, content: str, password
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b"", "is empty"),
         (b"\n", "is empty"),
@@ -126,11 +126,13 @@ def test_the_password_is_the_line_of_the_file(path: Path, content: str, password
         (b"hunter2" * 1000, "must have the password only"),
     ],
 )
-def test_a_file_that_has_no_password_or_more_is_refused_and_not_shown(path: Path, content: bytes, told: str) -> None:
+def test_a_file_that_has_no_password_or_more_is_refused_and_not_shown(
+    path: Path, content: bytes, reported: str
+) -> None:
     path.write_bytes(content)
     with pytest.raises(EtcdRefusedError) as caught:
         read_password(str(path))
-    assert str(caught.value).startswith(f"password_file = {str(path)!r} {told}")
+    assert str(caught.value).startswith(f"password_file = {str(path)!r} {reported}")
     assert SECRET not in str(caught.value)
 
 

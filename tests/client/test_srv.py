@@ -137,5 +137,5 @@ def test_without_dnspython_the_configuration_says_what_to_install(monkeypatch: p
     monkeypatch.setitem(sys.modules, "dns", None)
     with pytest.raises(ConfigError) as caught:
         EtcdConfig(["a:1", f"srv:{DOMAIN}"])
-    told = "endpoints = 'srv:example.org': needs the package dnspython: pip install 'etcdleader[srv]'"
-    assert caught.value.problems == (told,)
+    reported = "endpoints = 'srv:example.org': needs the package dnspython: pip install 'etcdleader[srv]'"
+    assert caught.value.problems == (reported,)

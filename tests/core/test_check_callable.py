@@ -122,7 +122,7 @@ async def test_work_is_checked_before_the_campaign_begins(anyio_backend: object)
     assert manager.statistics().terms == 0
 
 
-def test_async_functions_are_told_from_plain_ones() -> None:
+def test_async_functions_are_distinguished_from_plain_ones() -> None:
     partial = functools.partial(functools.partial(one_async), term=1)
     assert all(
         map(is_async, (one_async, Job().later, CalledAsync(), partial, AsyncMock(), functools.partial(CalledAsync())))

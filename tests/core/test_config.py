@@ -77,7 +77,7 @@ def test_one_lost_response_must_fit_into_the_lease() -> None:
 
 
 @pytest.mark.parametrize(
-    ("durations", "told"),
+    ("durations", "reported"),
     [
         ({"renew": "70s", "lease": "10s", "retry": "-1s"}, "renew + margin = 71s: must be at most lease = 10s"),
         ({"renew": "soon", "lease": "10s", "retry": "6s"}, "2 * retry + margin = 13s: must be at most lease = 10s"),
@@ -85,11 +85,11 @@ def test_one_lost_response_must_fit_into_the_lease() -> None:
         ({"renew": 0, "lease": "10s", "retry": "x", "margin": "11s"}, "margin = 11s: must be at most lease = 10s"),
     ],
 )
-def test_a_sum_that_is_too_long_is_reported_beside_a_wrong_part_of_it(durations: dict[str, Any], told: str) -> None:
+def test_a_sum_that_is_too_long_is_reported_beside_a_wrong_part_of_it(durations: dict[str, Any], reported: str) -> None:
     """A fix of the part would only lead to the next error."""
     *wrong, last = problems(Config, **durations)
     assert wrong
-    assert last.startswith(told)
+    assert last.startswith(reported)
 
 
 def test_a_sum_with_a_wrong_part_is_not_reported_if_it_may_still_fit() -> None:

@@ -67,7 +67,7 @@ def test_a_value_that_is_no_endpoint_is_refused(endpoint: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "told"),
+    ("endpoint", "reported"),
     [
         ("a:1,b:2", "must be one address: give several as a list, or as one string with commas"),
         ("http://a:2379/v3", "must end after the port"),
@@ -79,10 +79,10 @@ def test_a_value_that_is_no_endpoint_is_refused(endpoint: Any) -> None:
         ("http://a b:2379", "must have a host name"),
     ],
 )
-def test_a_wrong_endpoint_is_reported_with_the_reason(endpoint: str, told: str) -> None:
+def test_a_wrong_endpoint_is_reported_with_the_reason(endpoint: str, reported: str) -> None:
     """Wrong advice costs an hour."""
     (problem,) = problems(EtcdConfig, [endpoint])
-    assert problem.startswith(f"endpoints = {endpoint!r}: {told}")
+    assert problem.startswith(f"endpoints = {endpoint!r}: {reported}")
 
 
 def test_endpoints_have_no_default() -> None:
@@ -135,7 +135,7 @@ def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "told"),
+    ("kwargs", "reported"),
     [
         ({"user": "u"}, "user without password"),
         ({"password": SECRET}, "password without user"),
@@ -159,10 +159,10 @@ def test_https_or_a_ca_means_tls(kwargs: Any, *, tls: bool) -> None:
         ({"max_recv_bytes": "16MiB"}, "max_recv_bytes = '16MiB': must be a whole number of bytes"),
     ],
 )
-def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, told: str) -> None:
+def test_half_of_a_pair_and_other_mistakes_are_refused(kwargs: Any, reported: str) -> None:
     """Each is reported once, and never with the secret in it."""
     (problem,) = problems(EtcdConfig, "127.0.0.1:1", **kwargs)
-    assert problem.startswith(told)
+    assert problem.startswith(reported)
 
 
 @pytest.mark.parametrize(

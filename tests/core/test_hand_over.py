@@ -25,7 +25,7 @@ def test_those_between_the_leader_and_the_named_one_make_way_in_their_order(
 
 
 @pytest.mark.parametrize(
-    ("queue", "to", "told"),
+    ("queue", "to", "reported"),
     [
         (QUEUE, "e#00000005", "no candidate of 'jobs' has the identity 'e#00000005'"),
         (QUEUE, "b", "no candidate"),
@@ -35,10 +35,10 @@ def test_those_between_the_leader_and_the_named_one_make_way_in_their_order(
         (Queue("jobs", 9, (A, B, A)), A.identity, "2 candidates"),
     ],
 )
-def test_who_cannot_be_the_next_leader_is_told_apart(queue: Queue, to: str, told: str) -> None:
+def test_a_candidate_that_cannot_be_next_is_refused_with_the_reason(queue: Queue, to: str, reported: str) -> None:
     with pytest.raises(HandOverError) as caught:
         candidates_between(queue, to)
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
     assert caught.value.ahead == ()
 
 

@@ -193,5 +193,5 @@ def test_past_the_deadline_the_loss_reason_is_expired(seen: LossReason) -> None:
     """The exceptions are values that are still useful."""
     assert loss_reason_at(seen, 0.001) is seen
     for remaining in (0.0, -1.0):
-        told = seen if seen in {LossReason.FAILED, LossReason.REGRESSED} else LossReason.EXPIRED
-        assert loss_reason_at(seen, remaining) is told
+        expected = seen if seen in {LossReason.FAILED, LossReason.REGRESSED} else LossReason.EXPIRED
+        assert loss_reason_at(seen, remaining) is expected

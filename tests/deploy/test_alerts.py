@@ -125,9 +125,9 @@ def test_the_tests_of_the_alerts_notice_each_that_never_fires(tmp_path: Path) ->
         rule["expr"] = f"({rule['expr']}) and vector(1) > 2"
     (tmp_path / "alerts.yml").write_text(yaml.safe_dump(loaded))
     shutil.copy(DEPLOY / "alerts_test.yml", tmp_path)
-    with pytest.raises(AssertionError) as told:
+    with pytest.raises(AssertionError) as caught:
         promtool("test", "rules", tmp_path / "alerts_test.yml")
-    noticed = set(re.findall(r"alertname: (\w+)", str(told.value)))
+    noticed = set(re.findall(r"alertname: (\w+)", str(caught.value)))
     assert noticed == {rule["alert"] for rule in rules()}
 
 

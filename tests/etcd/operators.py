@@ -73,9 +73,9 @@ class Life:
         self.lost: list[LossReason | None] = []
         manager.on_elected(lambda manager, term: self.tokens.append(term.token))
         manager.on_ousted(lambda manager, term: self.lost.append(term.loss_reason))
-        manager.on_error(self._told)
+        manager.on_error(self._received)
 
-    def _told(self, manager: object, error: Exception) -> None:
+    def _received(self, manager: object, error: Exception) -> None:
         # An answer that did not come in time says nothing of authentication: the machine may be busy.
         if isinstance(error, EtcdRefusedError):
             self.errors.append(error)

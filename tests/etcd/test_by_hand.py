@@ -121,7 +121,7 @@ async def record_of(manager: EtcdLeaderManager, *, other_than: str = "") -> Lead
 
 
 async def watching(count: int) -> None:
-    """Wait until etcd has created so many watches, and so sends what happens: else a first read would tell."""
+    """Wait until etcd has created so many watches, and so sends all events. Otherwise a first read would show the key."""
     (connection,) = connections._pool.values()
     assert isinstance(connection.api, EtcdClient)
     while len(connection.api._watches._by_id) < count:

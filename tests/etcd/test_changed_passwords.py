@@ -76,9 +76,9 @@ async def test_a_changed_password_costs_no_leadership_and_needs_no_restart(
     assert "canary" not in shown
 
 
-@pytest.mark.parametrize(("content", "told"), [(None, "does not exist"), ("\n", "is empty")])
+@pytest.mark.parametrize(("content", "reported"), [(None, "does not exist"), ("\n", "is empty")])
 async def test_a_leader_outlives_a_file_that_is_missing_for_a_while(
-    operator: Operator, path: Path, election_key: str, content: str | None, told: str
+    operator: Operator, path: Path, election_key: str, content: str | None, reported: str
 ) -> None:
     manager = manager_of(operator, path, election_key)
     life = Life(manager)
@@ -89,7 +89,7 @@ async def test_a_leader_outlives_a_file_that_is_missing_for_a_while(
         remove(path) if content is None else write(path, content)
         await operator.change_password(OTHER_PASSWORD)
         await life.in_trouble()
-        assert told in str(life.refused())
+        assert reported in str(life.refused())
         assert manager.term is term
         write(path, OTHER_PASSWORD)
         await life.renewed(3)

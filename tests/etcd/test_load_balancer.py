@@ -104,8 +104,8 @@ class Balancer:
             asking.settimeout(30)
             asking.connect(str(self.socket))
             asking.sendall(b"show stat\n")
-            told = asking.makefile().read().removeprefix("# ")
-        rows = [row for row in csv.DictReader(told.splitlines()) if row["pxname"] == "leader"]
+            received = asking.makefile().read().removeprefix("# ")
+        rows = [row for row in csv.DictReader(received.splitlines()) if row["pxname"] == "leader"]
         return {row["svname"] for row in rows if row["status"].startswith("UP")} - {"BACKEND"}
 
     def newest_token(self) -> int:

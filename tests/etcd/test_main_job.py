@@ -80,22 +80,22 @@ async def test_tg_start_returns_once_the_candidate_has_joined(make: Make) -> Non
 
 async def test_callbacks_run_in_the_order_of_the_contract(make: Make) -> None:
     manager = make()
-    told: list[tuple[str, LeaderStatus, bool]] = []
+    records: list[tuple[str, LeaderStatus, bool]] = []
 
     @manager.on_elected
     async def elected(manager: LeaderManager, term: Term) -> None:
-        told.append(("elected", manager.status, term.is_valid()))
+        records.append(("elected", manager.status, term.is_valid()))
         try:
             await anyio.sleep_forever()
         finally:
-            told.append(("cancelled", manager.status, term.is_valid()))
+            records.append(("cancelled", manager.status, term.is_valid()))
 
-    manager.on_ousted(lambda manager, term: told.append(("ousted", manager.status, term.is_valid())))
+    manager.on_ousted(lambda manager, term: records.append(("ousted", manager.status, term.is_valid())))
     async with manager:
         with anyio.fail_after(20):
             await manager.wait_elected()
             await anyio.wait_all_tasks_blocked()
-    assert told == [
+    assert records == [
         ("elected", LeaderStatus.ELECTED, True),
         ("cancelled", LeaderStatus.ELECTED, False),
         ("ousted", LeaderStatus.OUSTED, False),

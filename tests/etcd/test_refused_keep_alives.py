@@ -77,10 +77,10 @@ class Leader:
         self.manager = EtcdLeaderManager(etcd, CONFIG, election)
         self.refusals: list[EtcdLeaderError] = []
         self.terms: list[Term] = []
-        self.manager.on_error(self._told)
+        self.manager.on_error(self._received)
         self.manager.on_elected(lambda _, term: self.terms.append(term))
 
-    def _told(self, manager: object, error: EtcdLeaderError) -> None:
+    def _received(self, manager: object, error: EtcdLeaderError) -> None:
         # An answer that did not come in time says nothing of authentication: the machine may be busy.
         if isinstance(error, EtcdRefusedError):
             self.refusals.append(error)

@@ -60,7 +60,7 @@ def output(wrapper: Wrapper) -> str:
     return str(wrapper.process.stdout.readline().strip())
 
 
-def told(wrapper: Wrapper) -> str:
+def next_line_of_log(wrapper: Wrapper) -> str:
     assert wrapper.process.stderr is not None
     line = ""
     while not line.startswith("etcdleader: "):  # the command's shell may have something to say, too
@@ -182,7 +182,7 @@ def test_a_leader_requested_to_step_down_ends_its_command_and_rejoins(
         assert etcd.leader()[1] > token
         lines: list[str] = []
         while len(lines) < 3:  # where half a second was too short for a call, that is said in between
-            lines += [line] if re.search(" leads | lost leadership ", line := told(a)) else []
+            lines += [line] if re.search(" leads | lost leadership ", line := next_line_of_log(a)) else []
     assert [re.sub(r"#\w+|\d+", "", line) for line in lines] == [
         f"etcdleader: a leads {re.sub(r'[0-9]+', '', repr(election_key))} with token ",
         f"etcdleader: a lost leadership of {re.sub(r'[0-9]+', '', repr(election_key))} (token ): resigned",
@@ -200,7 +200,7 @@ def test_the_command_for_an_election_has_ended_before_the_command_starts(
     words = ("sh", "-c", f'echo "runs $ETCDLEADER_TOKEN" >>"{trace}"')
     options = (*LONG, "--grace=100ms", "--restart", "--on-elected", hook)
     with wrapped("a", etcd_server.endpoints[0], election_key, *words, options=options) as a:
-        assert told(a) == "etcdleader: warning: --on-elected ended with status 3"
+        assert next_line_of_log(a) == "etcdleader: warning: --on-elected ended with status 3"
         until(lambda: len(trace.read_text().splitlines()) >= 4)
     lines = [line.split() for line in trace.read_text().splitlines()]
     assert [what for what, _ in lines[:4]] == ["elected", "runs"] * 2

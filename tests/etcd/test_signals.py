@@ -74,14 +74,14 @@ PROGRAM = """
             await manager.run(work)
         say("stopped")
 
-    async def tell_place():
+    async def report_position():
         while manager.statistics().queue_position is None:
             await anyio.sleep(0.01)
         say("waiting", manager.statistics().queue_position)
 
     async def waiting():
         async with anyio.create_task_group() as group:
-            group.start_soon(tell_place)
+            group.start_soon(report_position)
             group.start_soon(manager.campaign)
 
     try:

@@ -78,7 +78,7 @@ async def test_step_down_to_a_named_candidate_lets_it_lead_next(stage: Stage) ->
         assert [one.statistics().terms for one in managers] == [1, 0, 0, 1]
 
 
-async def test_step_down_to_a_candidate_that_cannot_be_next_asks_nobody(stage: Stage) -> None:
+async def test_step_down_to_a_candidate_that_cannot_be_next_sends_no_request(stage: Stage) -> None:
     async with stage.candidates(2) as (first, second), connected(stage.server.config, timeout=5) as connection:
         await connection.lease_grant(600, 0x90, timeout=5)
         await connection.txn([], [Put(f"{stage.election}/90".encode(), b"go", 0x90)], timeout=5)
@@ -86,21 +86,21 @@ async def test_step_down_to_a_candidate_that_cannot_be_next_asks_nobody(stage: S
         async with third:
             await until(lambda: third.statistics().queue_position)
             queue = await third.candidates()
-            for to, code, told in (
+            for to, code, reported in (
                 (third.identity, 75, "'go' cannot make way"),
                 (first.identity, 1, "leads"),
                 ("no-such-candidate", 1, "no candidate"),
             ):
                 done = await stage.run("step-down", stage.election, "--to", to)
                 assert (done.returncode, done.stdout) == (code, "")
-                assert told in done.stderr
+                assert reported in done.stderr
             assert await third.candidates() == queue
             done = await stage.run("step-down", stage.election, "--to", second.identity, "--force")
             assert done.returncode == 2
         await connection.lease_revoke(0x90, timeout=5)
 
 
-async def test_step_down_to_a_candidate_behind_a_foreign_leader_asks_nobody(stage: Stage) -> None:
+async def test_step_down_to_a_candidate_behind_a_foreign_leader_sends_no_request(stage: Stage) -> None:
     async with go_leader(stage), stage.manager() as first, stage.manager() as second:
         await until(lambda: first.statistics().queue_position and second.statistics().queue_position)
         queue = await first.candidates()
@@ -124,11 +124,11 @@ async def test_a_leader_of_gos_library_does_not_answer_and_the_command_names_for
         assert "go (token" in done.stderr
         assert "--force" in done.stderr
         assert (await stage.json("status", stage.election))["leader"]["identity"] == "go"
-        told = await stage.json("step-down", stage.election, "--timeout", "300ms")
-        assert (told["left"], told["how"]) == (False, None)
+        reported = await stage.json("step-down", stage.election, "--timeout", "300ms")
+        assert (reported["left"], reported["how"]) == (False, None)
 
 
-async def test_force_deletes_the_key_of_a_leader_that_is_deaf_and_the_next_one_leads(stage: Stage) -> None:
+async def test_force_deletes_the_key_of_a_leader_that_does_not_respond_and_the_next_one_leads(stage: Stage) -> None:
     async with go_leader(stage), anyio.create_task_group() as group:
         manager = stage.manager()
         await group.start(manager.campaign)

@@ -176,8 +176,8 @@ async def test_a_wrong_setup_is_reported_once_by_its_own_message_and_the_candida
             while True:
                 with suppress(EtcdUnavailableError):  # a busy machine may not find the reason out in one attempt
                     await manager.leader()
-    (told,) = life.refused()
-    assert not any(text in told for text in (*BARE_TEXT, "canary"))
+    (reported,) = life.refused()
+    assert not any(text in reported for text in (*BARE_TEXT, "canary"))
     with pytest.raises(EtcdRefusedError, match=words):
         raise next(error for error in life.errors if isinstance(error, EtcdRefusedError))
 

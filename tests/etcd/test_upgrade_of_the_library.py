@@ -61,11 +61,11 @@ async def main():
     manager.on_elected(work)
     async with anyio.create_task_group() as group:
         group.start_soon(watch_its_place)
-        group.start_soon(until_told_to_stop, group.cancel_scope)
+        group.start_soon(until_asked_to_stop, group.cancel_scope)
         await manager.campaign()
 
 
-async def until_told_to_stop(scope):
+async def until_asked_to_stop(scope):
     await anyio.to_thread.run_sync(sys.stdin.readline)
     await manager.stop()
     await say("stopped")

@@ -39,8 +39,8 @@ async def test_a_version_with_known_defects_is_warned_of_once_per_shared_connect
                     await first.extend()
                     await anyio.sleep(0.1)
     warnings = ("known defects", "end of life")
-    told = [record.message for record in caplog.records if any(text in record.message for text in warnings)]
-    assert told == ([defects] if defects else [])
+    reported = [record.message for record in caplog.records if any(text in record.message for text in warnings)]
+    assert reported == ([defects] if defects else [])
 
 
 @pytest.mark.parametrize("survives", [True, False])

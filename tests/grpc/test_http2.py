@@ -339,14 +339,14 @@ async def test_a_goaway_without_an_error_is_graceful(code: int, *, graceful: boo
 
 
 @pytest.mark.parametrize(
-    ("code", "why", "told"), [(11, b"too_many_pings", 1), (11, b"calm", 0), (0, b"too_many_pings", 0)]
+    ("code", "why", "reports"), [(11, b"too_many_pings", 1), (11, b"calm", 0), (0, b"too_many_pings", 0)]
 )
-async def test_a_peer_that_receives_too_many_pings_is_distinguished(code: int, why: bytes, told: int) -> None:
+async def test_a_peer_that_receives_too_many_pings_is_distinguished(code: int, why: bytes, reports: int) -> None:
     complaints: list[None] = []
     async with client(on_too_many_pings=lambda: complaints.append(None)) as one:
         await one.server.send_goaway(one.number, code, why)
         await one.end()
-    assert len(complaints) == told
+    assert len(complaints) == reports
 
 
 @pytest.mark.parametrize(

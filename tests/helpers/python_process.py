@@ -108,10 +108,10 @@ class Python(subprocess.Popen[str]):
             return os.waitpid(self.pid, wait_flags)
         if wait_flags & os.WNOHANG and not select.select([self._status], [], [], 0)[0]:
             return 0, 0
-        told = os.read(self._status, STATUS.size)
+        received = os.read(self._status, STATUS.size)
         os.close(self._status)
         # It is empty if the server was ended first, as at the end of the test run.
-        return self.pid, STATUS.unpack(told)[0] if told else signal.SIGKILL
+        return self.pid, STATUS.unpack(received)[0] if received else signal.SIGKILL
 
     def _internal_poll(self, _deadstate: int | None = None, **_: object) -> int | None:
         if self.returncode is None and self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]

@@ -99,7 +99,7 @@ def test_a_foreign_candidate_may_be_the_successor_but_does_not_make_way(
     lead(queues, election, last)
 
 
-def test_status_finds_nothing_odd_in_a_queue_of_all_libraries(
+def test_status_finds_no_anomaly_in_a_queue_of_all_libraries(
     present: list[Library], queues: QueueReader, etcd_server: EtcdServer, election: str
 ) -> None:
     candidates = [join(queues, election, library) for library in present]

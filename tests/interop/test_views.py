@@ -57,10 +57,10 @@ def test_other_libraries_show_an_advertised_value_as_json_and_wait_on(
     first = lead(queues, election, leader)
     successor = join(queues, election, library(foreign))
     leading.proclaim(leader, "http://größe:1")
-    told = library(foreign).leader(election)
-    assert told is not None
-    assert (told.key, told.token, told.lease) == (first.key, first.token, first.lease)
-    assert json.loads(told.value) == {"id": first.value, "advertise": "http://größe:1"}
+    reported = library(foreign).leader(election)
+    assert reported is not None
+    assert (reported.key, reported.token, reported.lease) == (first.key, first.token, first.lease)
+    assert json.loads(reported.value) == {"id": first.value, "advertise": "http://größe:1"}
     seen = leading.leader(election)
     assert seen is not None
     assert seen.value == f"{first.value} at http://größe:1"

@@ -93,7 +93,7 @@ def test_the_tables_show_ratios_requests_noise_and_what_was_missed() -> None:
     [(0.0, "0.00 s"), (0.0123, "0.0123 s"), (1.234, "1.23 s"), (56.78, "56.8 s"), (1234.5, "1234 s")],
 )
 def test_figures_have_about_three_digits(value: float, shown: str) -> None:
-    """No more than the measurement can tell."""
+    """No more than the measurement shows."""
     assert number(value, "s") == shown
 
 

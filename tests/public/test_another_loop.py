@@ -39,10 +39,10 @@ class Thread:
         self.token = anyio.lowlevel.current_token()
         await anyio.to_thread.run_sync(self.go.wait)
         async with anyio.create_task_group() as group:
-            group.start_soon(self._tell)
+            group.start_soon(self._report_election)
             await self.manager.campaign()
 
-    async def _tell(self) -> None:
+    async def _report_election(self) -> None:
         await self.manager.wait_elected()
         self.campaigns.set()
 
@@ -132,18 +132,18 @@ async def test_what_needs_no_campaign_works_from_any_loop(loop: str) -> None:
 async def test_an_error_on_another_loop_is_reported_on_the_campaigns_loop(loop: str) -> None:
     """Such as that of ``observe()`` there."""
     async with campaigning(loop) as thread:
-        told = anyio.Event()
+        received = anyio.Event()
         here, seen = anyio.lowlevel.current_token(), []
 
         @thread.manager.on_error
-        async def tell(manager: object, error: Exception) -> None:
+        async def receive(manager: object, error: Exception) -> None:
             await anyio.lowlevel.checkpoint()
             seen.append((anyio.lowlevel.current_token(), str(error)))
-            await anyio.to_thread.run_sync(partial(anyio.from_thread.run_sync, told.set, token=here))
+            await anyio.to_thread.run_sync(partial(anyio.from_thread.run_sync, received.set, token=here))
 
         thread.manager._reporter.on_error(EtcdLeaderError("trouble"))
         with anyio.fail_after(30):
-            await told.wait()
+            await received.wait()
     assert seen == [(thread.token, "trouble")]
 
 

@@ -184,9 +184,9 @@ def test_a_candidate_needs_an_election_key_and_endpoints() -> None:
 def test_a_wrong_election_key_is_reported_with_its_source(enabled: bool) -> None:
     """The message names the place in which to mend it."""
     section = {"enabled": enabled, "election_key": "jobs/"}
-    told = "election_key = 'jobs/': must not end in \"/\""
-    assert problems("jobs/", settings={"leader": {"enabled": enabled}, "etcd": ETCD}) == (told,)
-    assert problems(settings={"leader": section, "etcd": ETCD}) == (f"leader.{told} [from the given mapping]",)
+    reported = "election_key = 'jobs/': must not end in \"/\""
+    assert problems("jobs/", settings={"leader": {"enabled": enabled}, "etcd": ETCD}) == (reported,)
+    assert problems(settings={"leader": section, "etcd": ETCD}) == (f"leader.{reported} [from the given mapping]",)
 
 
 @pytest.mark.parametrize("key", ["jobs\n", " jobs", "jobs\u00a0"])
@@ -195,7 +195,7 @@ def test_whitespace_around_an_election_key_is_refused_wherever_it_is_given(key: 
     Path("settings.toml").write_text(
         f'[leader]\nenabled = true\nelection_key = {json.dumps(key)}\n[etcd]\nendpoints = ["a:1"]\n'
     )
-    told = "must not begin or end with whitespace"
+    reported = "must not begin or end with whitespace"
     ways: tuple[Callable[[], object], ...] = (
         lambda: must(key, settings=ON),
         lambda: must(key, settings=OFF),
@@ -206,7 +206,7 @@ def test_whitespace_around_an_election_key_is_refused_wherever_it_is_given(key: 
         lambda: NoopLeaderManager(election_key=key),
     )
     for given in ways:
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=reported):
             given()
 
 

@@ -123,15 +123,15 @@ async def test_stop_without_a_campaign_does_nothing_and_is_not_remembered() -> N
 @pytest.mark.parametrize("how", ["plain", "async", "lambda of awaitable"])
 async def test_callbacks_are_plain_or_async_and_awaitables_are_awaited(how: str) -> None:
     manager = make()
-    told: list[str] = []
+    records: list[str] = []
 
     async def later(word: str) -> None:
         await anyio.lowlevel.checkpoint()
-        told.append(word)
+        records.append(word)
 
     if how == "plain":
-        manager.on_elected(lambda manager, term: told.append("elected"))
-        manager.on_ousted(lambda manager, term: told.append("ousted"))
+        manager.on_elected(lambda manager, term: records.append("elected"))
+        manager.on_ousted(lambda manager, term: records.append("ousted"))
     elif how == "async":
 
         @manager.on_elected
@@ -150,21 +150,21 @@ async def test_callbacks_are_plain_or_async_and_awaitables_are_awaited(how: str)
     async with manager:
         await manager.wait_elected()
         await anyio.wait_all_tasks_blocked()
-    assert told == ["elected", "ousted"]
+    assert records == ["elected", "ousted"]
 
 
 async def test_a_callback_registered_by_a_callback_runs_from_the_next_term_on() -> None:
     manager = make()
-    told: list[str] = []
-    manager.on_elected(lambda m, t: manager.on_elected(lambda m, t: told.append("second")))
+    records: list[str] = []
+    manager.on_elected(lambda m, t: manager.on_elected(lambda m, t: records.append("second")))
     async with manager:
         await manager.wait_elected()
         await anyio.wait_all_tasks_blocked()
-        assert told == []
+        assert records == []
         await manager.resign()
         await manager.wait_elected()
         await anyio.wait_all_tasks_blocked()
-        assert told == ["second"]
+        assert records == ["second"]
 
 
 class Boom(Exception):

@@ -25,11 +25,11 @@ def test_a_field_of_no_kind_is_refused() -> None:
     """Else a new setting could be read as something that it is not."""
 
     @dataclasses.dataclass
-    class Odd:
+    class Unknown:
         weights: dict[str, int]
 
     with pytest.raises(ValueError, match="dict"):
-        kinds(Odd)
+        kinds(Unknown)
 
 
 def test_a_table_takes_each_setting_by_its_kind() -> None:

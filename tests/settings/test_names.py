@@ -95,7 +95,7 @@ def test_a_section_has_a_name_of_its_own(section: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reported"),
     [
         ({"leader": {"leese": 1}}, "leader.leese: no such setting; did you mean lease?"),
         ({"leader": {"leases": {}}}, "leader.leases: no such setting; did you mean lease?"),
@@ -108,10 +108,10 @@ def test_a_section_has_a_name_of_its_own(section: str) -> None:
         ({"leader": {"lease": {}}}, "leader.lease: must not be a table"),
     ],
 )
-def test_wrong_names_and_types_are_reported(settings: object, told: str) -> None:
+def test_wrong_names_and_types_are_reported(settings: object, reported: str) -> None:
     """dynaconf keeps it without a word. Its value is not shown: it may be a misspelled secret."""
     (complaint,) = complaints(settings)
-    assert complaint.startswith(told)
+    assert complaint.startswith(reported)
 
 
 @pytest.mark.parametrize(

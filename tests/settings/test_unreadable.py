@@ -13,7 +13,7 @@ from tests.settings.reading import complaints, etcd, leader, write
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (b"[leader", "at end of document"),
         (b"[leader]\nlease = 1m\n", "line 2"),
@@ -22,7 +22,7 @@ from tests.settings.reading import complaints, etcd, leader, write
         (b"[leader]\nid = 'a'\nid = 'b'\n", "line 3"),
     ],
 )
-def test_a_file_that_is_no_toml_is_named(content: bytes, told: str) -> None:
+def test_a_file_that_is_no_toml_is_named(content: bytes, reported: str) -> None:
     """dynaconf reports line and column, but not the file."""
     Path("config").mkdir()
     Path("config/.secrets.toml").write_bytes(content)
@@ -30,7 +30,7 @@ def test_a_file_that_is_no_toml_is_named(content: bytes, told: str) -> None:
     first, second = complaints()
     assert first.startswith(".secrets.toml: ")
     assert second.startswith("config/.secrets.toml: ")
-    assert told in second
+    assert reported in second
     assert read_settings(None, "leader").leader.values == {"lease": 5}
 
 
@@ -143,7 +143,7 @@ def test_a_folder_of_another_user_in_a_shared_directory_is_refused_with_its_file
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("path", "reported"),
     [
         ("nowhere.toml", "nowhere.toml: there is no such file"),
         (".", ".: there is no such file"),
@@ -152,12 +152,12 @@ def test_a_folder_of_another_user_in_a_shared_directory_is_refused_with_its_file
         ("settings.toml/x", "settings.toml/x: there is no such file"),
     ],
 )
-def test_a_path_that_was_given_must_be_a_toml_file(path: str, told: str) -> None:
+def test_a_path_that_was_given_must_be_a_toml_file(path: str, reported: str) -> None:
     """Without it the process would go on with the defaults."""
     write(settings="")
     Path("settings.yaml").write_text("")
     (complaint,) = complaints(path)
-    assert complaint.startswith(told)
+    assert complaint.startswith(reported)
 
 
 def test_a_path_may_have_commas() -> None:
@@ -169,6 +169,6 @@ def test_a_path_may_have_commas() -> None:
 def test_nowhere_lists_every_place(cwd: Path) -> None:
     """So that one sees which was meant."""
     write(config__settings="")
-    told = read_settings(None, "leader").nowhere("nothing")
+    reported = read_settings(None, "leader").nowhere("nothing")
     for place in ("settings.toml (not there)", ".secrets.toml (not there)", "config/settings.toml,", ".env", str(cwd)):
-        assert place in told
+        assert place in reported

@@ -37,7 +37,7 @@ class Books:
         self.at_work: list[Term] = []
         self.ended: list[Term] = []
         manager.on_elected(self._work)
-        manager.on_ousted(self._tell)
+        manager.on_ousted(self._ousted)
 
     async def _work(self, manager: LeaderManager, term: Term) -> None:
         assert self.at_work == []
@@ -50,7 +50,7 @@ class Books:
                 await steps(3)
             self.at_work.remove(term)
 
-    async def _tell(self, manager: LeaderManager, term: Term) -> None:
+    async def _ousted(self, manager: LeaderManager, term: Term) -> None:
         assert self.at_work == []
         await steps(3)  # no cancellation interrupts this
         self.ended.append(term)

@@ -85,13 +85,13 @@ async def test_a_key_that_was_put_again_is_an_anomaly_if_its_name_cannot_be_a_le
     etcd.grant(0x5F, 60)
     etcd.put(f"jobs/{name}", "by hand", lease=0x5F)
     etcd.put(f"jobs/{name}", "by hand again", lease=0x5F)
-    (odd,) = await queue_of(etcd, "jobs")
-    assert "is not named after its lease" in odd.anomalies[0]
+    (found_key,) = await queue_of(etcd, "jobs")
+    assert "is not named after its lease" in found_key.anomalies[0]
     assert await found(etcd) == []
 
 
 async def test_a_key_with_the_name_of_another_lease_is_an_anomaly_until_it_is_put_again(etcd: FakeEtcd) -> None:
     etcd.grant(0x5F, 60)
     etcd.put("jobs/beef", "by hand", lease=0x5F)
-    (odd,) = await queue_of(etcd, "jobs")
-    assert "is not named after its lease" in odd.anomalies[0]
+    (found_key,) = await queue_of(etcd, "jobs")
+    assert "is not named after its lease" in found_key.anomalies[0]

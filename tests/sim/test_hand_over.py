@@ -63,7 +63,7 @@ async def test_the_named_one_leads_and_the_rest_keeps_its_order(
         assert [one.statistics().terms for one in managers] == [1 if one in (leader, named) else 0 for one in managers]
 
 
-async def test_those_who_make_way_join_one_after_the_other(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_candidates_that_make_way_join_one_after_the_other(etcd: FakeEtcd, clock: VirtualClock) -> None:
     """The second one is slower than the third one, and keeps its place in front of it."""
     slow = etcd.client("slow")
     slow.latency = 0.15
@@ -81,7 +81,7 @@ async def test_those_who_make_way_join_one_after_the_other(etcd: FakeEtcd, clock
             await manager.stop()
 
 
-async def test_those_who_made_way_lead_again_in_their_turn(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_candidates_that_made_way_lead_again_in_their_turn(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with queue_of(etcd, clock, 4) as managers:
         await managers[0].resign(to=managers[3].identity)
         for number in (3, 1, 2, 0, 3):
@@ -133,7 +133,7 @@ async def test_a_foreign_candidate_ahead_prevents_it_before_anybody_was_asked(
             assert managers[0].is_leader()
 
 
-async def test_a_candidate_that_does_not_answer_stays_ahead_and_the_caller_is_told_which(
+async def test_a_candidate_that_does_not_answer_stays_ahead_and_the_caller_receives_its_name(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     """An older etcdleader: its name looks like ours, and a waiting one ignores the request."""
@@ -290,7 +290,7 @@ async def test_an_etcd_that_does_not_answer_leaves_the_leader_as_it_is(etcd: Fak
             await hand_over_without_etcd()
 
 
-async def test_an_election_that_is_off_has_nobody_to_hand_over_to(clock: VirtualClock) -> None:
+async def test_an_election_that_is_off_has_no_candidate_to_hand_over_to(clock: VirtualClock) -> None:
     async with NoopLeaderManager() as manager:
         await manager.wait_elected()
         with pytest.raises(HandOverError, match="off"):

@@ -74,7 +74,7 @@ async def test_each_end_of_a_campaign_releases_last(etcd: FakeEtcd, clock: Virtu
                 await anyio.sleep(CONFIG.lease * 0.8)  # longer than several renewals
             order.append("joined")
 
-    async def fail_when_told(manager: LeaderManager, term: Term) -> None:
+    async def fail_on_request(manager: LeaderManager, term: Term) -> None:
         await begin.wait()
         if way is fail:
             raise Boom
@@ -89,7 +89,7 @@ async def test_each_end_of_a_campaign_releases_last(etcd: FakeEtcd, clock: Virtu
             order.append("revoked")
 
     manager.on_elected(work)
-    manager.on_elected(fail_when_told)
+    manager.on_elected(fail_on_request)
     manager.on_ousted(ousted)
     etcd.hooks.append(see)
     try:

@@ -99,7 +99,7 @@ async def test_a_successor_without_the_event_of_the_record_looks_before_it_works
     assert second.statistics().terms == 1
 
 
-async def test_a_record_that_an_operator_puts_ends_those_who_wait_and_not_the_one_at_work(
+async def test_a_record_that_an_operator_puts_ends_the_waiting_candidates_and_not_the_one_at_work(
     etcd: FakeEtcd, clock: VirtualClock
 ) -> None:
     first, second, job = make(etcd, clock, "a"), make(etcd, clock, "b"), Job(10)

@@ -119,7 +119,7 @@ async def test_on_ousted_is_called_once_per_term_after_the_work_and_before_the_r
                 await anyio.sleep(0.01)
 
     @manager.on_ousted
-    async def tell(manager: LeaderManager, term: Term) -> None:
+    async def check(manager: LeaderManager, term: Term) -> None:
         if at_work:
             problems.append(f"called while {at_work} worked")
         if manager.status is not LeaderStatus.OUSTED:

@@ -129,7 +129,7 @@ func (c *candidate) lead(session *concurrency.Session, election *concurrency.Ele
 	work, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go c.work(work, election.Key(), token)
-	told := time.Now()
+	reportedAt := time.Now()
 	over := func() {
 		cancel()
 		c.token.Store(0)
@@ -152,9 +152,9 @@ func (c *candidate) lead(session *concurrency.Session, election *concurrency.Ele
 		case <-time.After(askEvery):
 		}
 		last = before
-		if time.Since(told) > stillEvery {
+		if time.Since(reportedAt) > stillEvery {
 			c.write("still", facts{"last": last})
-			told = time.Now()
+			reportedAt = time.Now()
 		}
 	}
 }

@@ -135,7 +135,7 @@ _HAND_OVER = (
         within="clear_way",
         pattern=r"if not between:",
         replacement="if not between or asked or not check_library(between, to):",
-        test="test_a_candidate_that_does_not_answer_stays_ahead_and_the_caller_is_told_which",
+        test="test_a_candidate_that_does_not_answer_stays_ahead_and_the_caller_receives_its_name",
     ),
     Bug(
         "candidates are asked before a foreign one is noticed",
@@ -151,7 +151,7 @@ _HAND_OVER = (
         within="candidates_between",
         pattern=r"if len\(places\) > 1:",
         replacement="if len(places) > 2:",
-        test="test_who_cannot_be_the_next_leader_is_told_apart",
+        test="test_a_candidate_that_cannot_be_next_is_refused_with_the_reason",
     ),
     Bug(
         "candidates that make way do not wait for each other",
@@ -159,7 +159,7 @@ _HAND_OVER = (
         within="_let_pass",
         pattern=r" with anyio\.move_on_after\(timeout\): await _wait_until_back\(.+\)",
         replacement="",
-        test="test_those_who_make_way_join_one_after_the_other",
+        test="test_candidates_that_make_way_join_one_after_the_other",
     ),
 )
 

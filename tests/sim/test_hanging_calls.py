@@ -19,12 +19,12 @@ pytestmark = pytest.mark.anyio
 TRUSTED = CONFIG.lease - CONFIG.margin
 
 
-class DeafClient(FakeClient):
+class HangingClient(FakeClient):
     """Hangs in calls of one kind until the test releases them."""
 
     def __init__(self, etcd: FakeEtcd) -> None:
-        super().__init__("deaf", etcd._cluster, etcd.members)
-        self.deaf = ""
+        super().__init__("hangs", etcd._cluster, etcd.members)
+        self.hangs = ""
         self.hanging = 0
         self.let_go = anyio.Event()
 
@@ -40,22 +40,22 @@ class DeafClient(FakeClient):
         return await super().txn(compare, success, failure, timeout=timeout)
 
     async def _may_hang(self, kind: str) -> None:
-        if kind == self.deaf:
+        if kind == self.hangs:
             self.hanging += 1
             with anyio.CancelScope(shield=True):
                 await self.let_go.wait()
             self.hanging -= 1
 
 
-@pytest.mark.parametrize("deaf", ["keep-alive", "read"])
+@pytest.mark.parametrize("hangs", ["keep-alive", "read"])
 async def test_a_renewal_that_ignores_cancellation_delays_neither_the_deadline_nor_the_next_term(
-    etcd: FakeEtcd, clock: VirtualClock, deaf: str
+    etcd: FakeEtcd, clock: VirtualClock, hangs: str
 ) -> None:
     """A caller that waits for a renewal with a timeout waits for as long as the call hangs.
 
     The deadline is checked independently. Other leases are renewed, including the next one of the same candidate.
     """
-    client = DeafClient(etcd)
+    client = HangingClient(etcd)
     first, successor = make(client, clock), make(etcd, VirtualClock(), "successor")
     recorder = Recorder(first)
     async with first:
@@ -63,7 +63,7 @@ async def test_a_renewal_that_ignores_cancellation_delays_neither_the_deadline_n
         async with successor:
             try:
                 await anyio.sleep(0.5)
-                client.deaf = deaf
+                client.hangs = hangs
                 with pytest.raises(LeadershipLostError):
                     async with first.leading():
                         await anyio.sleep_forever()
@@ -72,7 +72,7 @@ async def test_a_renewal_that_ignores_cancellation_delays_neither_the_deadline_n
                 assert term.loss_reason is LossReason.EXPIRED
                 await anyio.wait_all_tasks_blocked()
                 assert recorder.entries == ["elected", "work cancelled", "ousted: EXPIRED"]
-                client.deaf = ""
+                client.hangs = ""
                 next_term = await successor.wait_elected()
                 await anyio.sleep(3 * CONFIG.lease)
                 assert next_term.is_valid()
@@ -90,18 +90,18 @@ async def test_a_renewal_that_ignores_cancellation_delays_neither_the_deadline_n
             assert again.is_valid(), "what comes so late means nothing to a later lease"
 
 
-@pytest.mark.parametrize("deaf", ["keep-alive", "read"])
+@pytest.mark.parametrize("hangs", ["keep-alive", "read"])
 async def test_a_renewal_that_ignores_cancellation_does_not_delay_stop(
-    etcd: FakeEtcd, clock: VirtualClock, deaf: str
+    etcd: FakeEtcd, clock: VirtualClock, hangs: str
 ) -> None:
     """Leadership is also released before the connection closes. This manager is the connection's last user."""
-    client = DeafClient(etcd)
+    client = HangingClient(etcd)
     manager = make(client, clock)
     try:
         async with manager:
             term = await manager.wait_elected()
             await anyio.sleep(0.5)
-            client.deaf = deaf
+            client.hangs = hangs
             await anyio.sleep(CONFIG.renew)
             assert client.hanging == 1
             assert term.is_valid()
