@@ -97,7 +97,7 @@ def step_down(
         typer.echo(f"There is no leader of {printable(name)}.", err=True)
         raise typer.Exit(ExitCode.NO)
     if outcome.how is None:
-        typer.echo(_deaf(name, outcome.before, timeout), err=True)
+        typer.echo(_still_leads(name, outcome.before, timeout), err=True)
         raise typer.Exit(ExitCode.NOT_YET)
 
 
@@ -177,7 +177,7 @@ def _outcome_text(name: str, outcome: _Outcome) -> str:
     return f"{what} {'There is no leader now.' if now is None else f'{_who(now)} leads now.'}"
 
 
-def _deaf(name: str, leader: Candidate, timeout: float) -> str:
+def _still_leads(name: str, leader: Candidate, timeout: float) -> str:
     anomalies = "".join(f" This key {anomaly}." for anomaly in leader.anomalies)
     return (
         f"{_who(leader)} still leads {printable(name)}, {timeout:g} s after the request.{anomalies} Its work may need longer to end. "

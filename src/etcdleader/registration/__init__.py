@@ -7,7 +7,7 @@
         await registration.update("busy")
 
 Others read the keys below ``workers/`` to find the processes that live. When this one stops, its key is deleted at once.
-When it is killed, frozen or cut off, etcd deletes the key after the TTL. The election's candidates stand on the same code.
+When it is killed, frozen or cut off, etcd deletes the key after the TTL. The candidates of elections use the same code.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def report(event: str, **facts: object) -> None:
     print(json.dumps({"event": event, "at": time.monotonic(), **facts}), flush=True)
 
 
-async def stand(name: str, endpoint: str, election_key: str) -> None:
+async def campaign(name: str, endpoint: str, election_key: str) -> None:
     """Campaign and report events until the input ends."""
     config = Config(enabled=True, id=name, lease=LEASE, renew=RENEW, retry=RETRY)
     manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election_key)
@@ -58,4 +58,4 @@ async def report_place(manager: LeaderManager) -> None:
 
 if __name__ == "__main__":
     _, own_name, where, what = sys.argv
-    anyio.run(stand, own_name, where, what)
+    anyio.run(campaign, own_name, where, what)

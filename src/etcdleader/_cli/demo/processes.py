@@ -24,12 +24,12 @@ class Report:
     """An event that a candidate reported.
 
     Attributes:
-        ``who``: The candidate.
+        candidate: The candidate.
         event: ``elected``, ``ousted``, ``resigning``, ``position``, or ``ended`` if its process has ended.
         facts: The event's values.
     """
 
-    who: CandidateProcess
+    candidate: CandidateProcess
     event: str
     facts: Mapping[str, Any]
 
@@ -39,12 +39,12 @@ class Leadership:
     """A term. Its values remain after the candidate's process has died.
 
     Attributes:
-        ``who``: The candidate.
+        candidate: The candidate.
         token: The token of the term. ``key`` and ``lease_id`` are that term's.
         since: The time of the election, on a clock that all processes of a machine share (``time.monotonic``).
     """
 
-    who: CandidateProcess
+    candidate: CandidateProcess
     token: int
     key: str
     lease_id: int

@@ -64,33 +64,35 @@ class _Play:
         screen = self._screen
         self._until(lambda: all(candidate.position is not None for candidate in self._cast))
         first = self._leadership()
-        screen.say(f"[bold]{first.who.name} leads with token {first.token}[/]. The others wait in the queue.")
+        screen.say(f"[bold]{first.candidate.name} leads with token {first.token}[/]. The others wait in the queue.")
         self._pause()
 
-        screen.say(f"kill -9 {first.who.pid}: {first.who.name} is dead, and released nothing. Its lease must expire.")
+        screen.say(
+            f"kill -9 {first.candidate.pid}: {first.candidate.name} is dead, and released nothing. Its lease must expire."
+        )
         killed_at = time.monotonic()
-        first.who.kill()
+        first.candidate.kill()
         second = self._leadership(after=first)
         after_kill = f"{second.since - killed_at:.1f} s"
-        screen.say(f"[bold]{second.who.name} leads with token {second.token}[/], {after_kill} after the kill.")
+        screen.say(f"[bold]{second.candidate.name} leads with token {second.token}[/], {after_kill} after the kill.")
         self._pause()
 
-        screen.say(f"A late write by {first.who.name} arrives, with token {first.token}.")
+        screen.say(f"A late write by {first.candidate.name} arrives, with token {first.token}.")
         if self._write(first):
             raise DemoError(f"etcd accepted a write with token {first.token}, although its leader is dead")
         screen.add("[bold]etcd refuses it[/]: the key with this token no longer exists.")
         if not self._write(second):
             raise DemoError(f"etcd refused a write with token {second.token}, although it is the leader's")
-        screen.add(f"The same write by {second.who.name}, with token {second.token}, is accepted.")
+        screen.add(f"The same write by {second.candidate.name}, with token {second.token}, is accepted.")
         self._pause()
 
-        screen.say(f"{second.who.name} resigns.")
-        second.who.ask_to_resign()
+        screen.say(f"{second.candidate.name} resigns.")
+        second.candidate.ask_to_resign()
         third = self._leadership(after=second)
-        self._until(lambda: second.who.resigned_at > second.since)
-        after_resignation = f"{(third.since - second.who.resigned_at) * 1000:.1f} ms"
+        self._until(lambda: second.candidate.resigned_at > second.since)
+        after_resignation = f"{(third.since - second.candidate.resigned_at) * 1000:.1f} ms"
         screen.say(
-            f"[bold]{third.who.name} leads with token {third.token}[/], {after_resignation} after the resignation."
+            f"[bold]{third.candidate.name} leads with token {third.token}[/], {after_resignation} after the resignation."
         )
         self._pause()
 
@@ -98,9 +100,9 @@ class _Play:
             "What happened",
             ("leader", "token", "took over", "ended by"),
             (
-                (first.who.name, str(first.token), "", "kill -9"),
-                (second.who.name, str(second.token), f"after {after_kill}", "resignation"),
-                (third.who.name, str(third.token), f"after {after_resignation}", "the end of the demo"),
+                (first.candidate.name, str(first.token), "", "kill -9"),
+                (second.candidate.name, str(second.token), f"after {after_kill}", "resignation"),
+                (third.candidate.name, str(third.token), f"after {after_resignation}", "the end of the demo"),
             ),
         )
         screen.say(f"One late write was tried, with token {first.token}, and etcd refused it.")
@@ -110,24 +112,24 @@ class _Play:
         while True:
             for candidate in self._cast:
                 leadership = candidate.leadership
-                if leadership is not None and (after is None or candidate is not after.who):
+                if leadership is not None and (after is None or candidate is not after.candidate):
                     if after is not None and leadership.token <= after.token:
                         raise DemoError(f"token {leadership.token} followed token {after.token}: tokens must increase")
                     return leadership
-            self._hear(self._ends_at)
+            self._receive(self._ends_at)
 
     def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():
-            self._hear(self._ends_at)
+            self._receive(self._ends_at)
 
     def _pause(self) -> None:
         """Give a viewer time to read, while the table stays live."""
         if self._screen.interactive:
             ends_at = time.monotonic() + _READING_SECONDS
             while time.monotonic() < ends_at:
-                self._hear(ends_at)
+                self._receive(ends_at)
 
-    def _hear(self, until: float) -> None:
+    def _receive(self, until: float) -> None:
         """Receive one report, or return at the time ``until``."""
         try:
             report = self._reports.get(timeout=max(0.0, until - time.monotonic()))
@@ -135,9 +137,11 @@ class _Play:
             if until == self._ends_at:
                 raise DemoError(f"an expected event did not happen within {_TIME_LIMIT_SECONDS:g} s") from None
             return
-        if report.event == "ended" and not report.who.killed:
-            raise DemoError(f"the process of {report.who.name} ended unexpectedly.\n{report.who.last_words}")
-        report.who.take(report)
+        if report.event == "ended" and not report.candidate.killed:
+            raise DemoError(
+                f"the process of {report.candidate.name} ended unexpectedly.\n{report.candidate.last_words}"
+            )
+        report.candidate.take(report)
 
     def _write(self, leadership: Leadership) -> bool:
         """Send a write with the term's token. Return whether etcd accepted it."""
@@ -149,7 +153,7 @@ class _Play:
         try:
             taken, _ = client.transaction(
                 compare=guard_compares(leadership.key, leadership.token, leadership.lease_id),
-                success=[client.transactions.put("demo/last-writer", leadership.who.name)],
+                success=[client.transactions.put("demo/last-writer", leadership.candidate.name)],
                 failure=[],
             )
         finally:

@@ -342,7 +342,7 @@ class Supervisor:
 
     def _look(self) -> None:
         """Receive messages, then do what is due. A message may have arrived while this process was stopped."""
-        self._hear()
+        self._receive()
         if os.getppid() != self._orders.wrapper:
             self._end("orphaned")
         if boottime() >= self._due() and self._why is None:
@@ -354,7 +354,7 @@ class Supervisor:
 
     # The wrapper
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         while self._channel is not None:
             try:
                 some = self._channel.recv(4096, socket.MSG_DONTWAIT)
