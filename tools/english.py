@@ -15,6 +15,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -185,7 +186,7 @@ def of_page(path: Path) -> Iterator[Text]:
 
 
 def of_settings(path: Path) -> Iterator[Text]:
-    """Yield the comments of settings, units and build files, and the texts of alerts."""
+    """Yield the comments of settings, units and build files, the texts of alerts, and the names of contracts."""
     lines = path.read_text().splitlines()
     block: list[str] = []
     for number, line in enumerate([*lines, ""], 1):
@@ -199,9 +200,14 @@ def of_settings(path: Path) -> Iterator[Text]:
             block.append(line.partition("#")[2].removeprefix(" "))
         elif sign:
             yield Text(path, number, "comment", comment.strip())
-        if shown := re.match(r"(\s*)(?:summary|description):\s*(.*)", line):
-            folded = takewhile(lambda line: line.startswith(shown[1] + " "), lines[number:])
-            yield Text(path, number, "text", " ".join([shown[2].strip(">-\"'"), *(one.strip() for one in folded)]))
+        if shown := re.match(r"(\s*)(?:summary:|description:|name =)\s*(.*)", line):
+            indent, begin = shown.groups()
+            folded = takewhile(partial(_is_indented, indent), lines[number:])
+            yield Text(path, number, "text", " ".join([begin.strip(">-\"'"), *(one.strip() for one in folded)]))
+
+
+def _is_indented(indent: str, line: str) -> bool:
+    return line.startswith(indent + " ")
 
 
 _INDENTED = re.compile(r"\n\n(?:  .*\n)+")

@@ -84,6 +84,7 @@ def problems_in_settings(tmp_path: Path, settings: str) -> list[str]:
         f"# A comment\n# of {LONG}.\nkey = 1",
         'key = "value"  # somebody set it',
         '  summary: "Nobody leads"',
+        'name = "Only one module knows it"',
         f"  description: >-\n    A text\n    of {LONG}.\n  other: 1",
     ],
 )
