@@ -146,10 +146,12 @@ def test_with_restart_it_campaigns_again_when_the_command_has_ended(
     trace = Trace(tmp_path / "trace")
     with (
         wrapped(
-            *("a", etcd_server.endpoints[0], election_key, *tracing(trace, "a", "deaf")), options=(*LEASE, "--restart")
+            *("a", etcd_server.endpoints[0], election_key, *tracing(trace, "a", "ignoring")),
+            options=(*LEASE, "--restart"),
         ),
         wrapped(
-            *("b", etcd_server.endpoints[0], election_key, *tracing(trace, "b", "deaf")), options=(*LEASE, "--restart")
+            *("b", etcd_server.endpoints[0], election_key, *tracing(trace, "b", "ignoring")),
+            options=(*LEASE, "--restart"),
         ),
     ):
         seen = 0

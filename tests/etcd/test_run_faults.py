@@ -79,10 +79,10 @@ def succession(pair: dict[str, Wrapper], trace: Trace, fault: Fault) -> Iterator
 @pytest.mark.parametrize(
     ("fault", "kinds"),
     [
-        (freeze, ("deaf", "daemon", "stopped")),
+        (freeze, ("ignoring", "daemon", "stopped")),
         (kill, ("daemon", "stopped")),
-        (cut_off, ("deaf", "daemon")),
-        (block_the_event_loop, ("deaf",)),
+        (cut_off, ("ignoring", "daemon")),
+        (block_the_event_loop, ("ignoring",)),
         (freeze_the_supervisor, ("daemon", "stopped")),
         (kill_the_supervisor, ("daemon", "stopped")),
     ],

@@ -35,7 +35,7 @@ COMMAND = """
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
 
-    def deaf():
+    def ignoring():
         ignore()
         live()
 

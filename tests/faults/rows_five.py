@@ -26,7 +26,7 @@ MEMBERS = 5
 _ENTRIES = 320
 """More entries than any member keeps in its log. Since 3.6, a member checks only after each hundred whether to compact it."""
 _PATIENCE = 15.0
-_DEAF = 0.7
+_CUT_OFF = 0.7
 """Seconds for which a woken member receives nothing. Twice a second, etcd's leader checks for expired leases. It revokes
 sixteen at a time. The others wait for seven seconds, and then its successor revokes them."""
 
@@ -91,7 +91,7 @@ def _wake(campaign: Campaign, injection: Injection, leader: int, lagging: int) -
     with _lags(campaign, leader, lagging):
         for number in rest:
             campaign.network.set_blackhole(f"m{number}", f"m{leader}", on=True)
-        with frozen(campaign, injection, leader, awake=lambda: _hears_nothing_yet(campaign)):
+        with frozen(campaign, injection, leader, awake=lambda: _receives_nothing_yet(campaign)):
             until = time.monotonic() + campaign.lease + 1
             successor = _wait_successor(campaign, rest, raft_term)
             members[lagging].resume()
@@ -104,9 +104,9 @@ def _wake(campaign: Campaign, injection: Injection, leader: int, lagging: int) -
         raise OperatorError(f"m{lagging} caught up without a snapshot")
 
 
-def _hears_nothing_yet(campaign: Campaign) -> None:
+def _receives_nothing_yet(campaign: Campaign) -> None:
     """Delay a woken member's connection to its successor. Until then, the member considers itself etcd's leader."""
-    campaign.sleep(_DEAF)
+    campaign.sleep(_CUT_OFF)
     campaign.network.heal()
 
 

@@ -46,7 +46,7 @@ class Server:
         self._begun: set[int] = set()
         self.ended: list[int] = []
         self.pings = self.acknowledged = 0
-        self.deaf = False
+        self.silent = False
         self.acknowledges = True
 
     async def run(self) -> None:
@@ -54,7 +54,7 @@ class Server:
         await self.flush()
         while True:
             data = await self._socket.receive()
-            if self.deaf:
+            if self.silent:
                 continue
             for event in self.connection.receive_data(data):
                 self._on_event(event)

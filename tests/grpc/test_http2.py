@@ -218,7 +218,7 @@ async def test_a_silent_peer_is_pinged_and_a_dead_one_is_detected() -> None:
         while one.server.pings < 3:
             await anyio.sleep(0.01)
         assert one.ends == []
-        one.server.deaf = True
+        one.server.silent = True
         status = await one.end()
         assert status.code == "UNAVAILABLE"
         assert "ping" in status.message
@@ -258,7 +258,7 @@ async def test_a_stream_cancelled_without_any_data_since_it_sent_ends_the_connec
         await one.server.wait_for_data(one.number)
         await one.server.send(one.number, framed(b"nothing else is under way"))
         await one.received(1)
-        one.server.deaf = True
+        one.server.silent = True
         one.streams[0].send(b"anybody there?")
         await anyio.sleep(2 * http2._SUSPECT_AFTER_SECONDS)
         assert one.ends == []

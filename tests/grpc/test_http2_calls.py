@@ -136,7 +136,7 @@ async def test_a_call_after_which_no_data_arrives_ends_the_connection() -> None:
     async with client() as one:
         await one.server.send(one.number, framed(b"all that was on its way is there now"))
         await one.received(1)
-        one.server.deaf = True
+        one.server.silent = True
         async with calls(one, timeout=3 * http2._SUSPECT_AFTER_SECONDS) as results:
             pass
         assert code(results[0]) == "DEADLINE_EXCEEDED"
@@ -147,7 +147,7 @@ async def test_a_call_after_which_no_data_arrives_ends_the_connection() -> None:
 async def test_a_cancelled_call_is_no_evidence_against_the_connection() -> None:
     """Its caller may have had a short timeout, while others have a longer one, and the server may only be slow."""
     async with client() as one:
-        one.server.deaf = True
+        one.server.silent = True
         with anyio.move_on_after(3 * http2._SUSPECT_AFTER_SECONDS):
             await call_without_response(one)
         assert one.connection.is_open

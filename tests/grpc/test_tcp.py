@@ -33,7 +33,7 @@ def listener() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def deaf() -> Iterator[tuple[str, int]]:
+def full() -> Iterator[tuple[str, int]]:
     """Return the address of a host that does not respond: its queue is full."""
     with (
         socket.create_server(("127.0.0.1", 0), backlog=0) as server,
@@ -88,9 +88,9 @@ async def test_another_address_is_tried_if_the_address_family_is_missing(
 
 
 async def test_another_address_is_tried_beside_one_that_does_not_answer(
-    listener: socket.socket, deaf: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+    listener: socket.socket, full: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    addresses(monkeypatch, deaf, listener.getsockname())
+    addresses(monkeypatch, full, listener.getsockname())
     with anyio.fail_after(PATIENCE):
         await closed(await opened())
 

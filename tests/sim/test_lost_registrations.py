@@ -33,22 +33,22 @@ def overwrite(etcd: FakeEtcd, registration: Registration) -> None:
 
 
 @pytest.mark.parametrize("lose", [revoke, delete, overwrite], ids=["revoked", "deleted", "overwritten"])
-@pytest.mark.parametrize("deaf", [False, True], ids=["watched", "without events"])
+@pytest.mark.parametrize("without_events", [False, True], ids=["watched", "without events"])
 async def test_a_lost_key_is_put_again_with_the_newest_value(
     etcd: FakeEtcd,
     clock: VirtualClock,
     caplog: pytest.LogCaptureFixture,
     lose: Callable[[FakeEtcd, Registration], None],
-    deaf: bool,
+    without_events: bool,
 ) -> None:
     client = etcd.client()
     async with enter(client, clock) as registration:
         await registration.update("busy")
         before = registration.lease_id
-        if deaf:
+        if without_events:
             client.stall_watches()
         lose(etcd, registration)
-        await until(lambda: registration.lease_id not in (0, before), timeout=RENEW + 1 if deaf else RETRY)
+        await until(lambda: registration.lease_id not in (0, before), timeout=RENEW + 1 if without_events else RETRY)
         assert registration.is_valid()
         assert (value_of(etcd), lease_of(etcd)) == ("busy", registration.lease_id)
         assert list(etcd.leases()) == [registration.lease_id]

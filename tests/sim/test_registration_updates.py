@@ -42,13 +42,13 @@ async def test_updates_at_the_same_time_leave_the_last_one(etcd: FakeEtcd, clock
 
 
 @pytest.mark.parametrize("lost", ["request", "answer"])
-@pytest.mark.parametrize("deaf", [False, True], ids=["watched", "without events"])
+@pytest.mark.parametrize("without_events", [False, True], ids=["watched", "without events"])
 async def test_an_update_without_an_answer_is_sent_again(
-    etcd: FakeEtcd, clock: VirtualClock, lost: str, deaf: bool
+    etcd: FakeEtcd, clock: VirtualClock, lost: str, without_events: bool
 ) -> None:
     client = etcd.client()
     async with enter(client, clock) as registration:
-        if deaf:
+        if without_events:
             client.stall_watches()
         lease = registration.lease_id
         (client.lose_request if lost == "request" else client.lose_answer)("txn")
@@ -72,14 +72,14 @@ async def test_an_update_survives_a_connection_that_breaks(etcd: FakeEtcd, clock
         assert clock() < RETRY
 
 
-@pytest.mark.parametrize("deaf", [False, True], ids=["watched", "without events"])
+@pytest.mark.parametrize("without_events", [False, True], ids=["watched", "without events"])
 async def test_an_update_that_was_applied_without_an_answer_survives_a_move(
-    etcd: FakeEtcd, clock: VirtualClock, deaf: bool
+    etcd: FakeEtcd, clock: VirtualClock, without_events: bool
 ) -> None:
     """The move puts the newest value that etcd has shown."""
     client = etcd.client()
     async with enter(client, clock) as registration:
-        if deaf:
+        if without_events:
             client.stall_watches()
         client.lose_answer("txn")
         with pytest.raises(EtcdUnavailableError):

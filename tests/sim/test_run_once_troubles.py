@@ -88,14 +88,14 @@ async def test_a_leader_whose_key_is_gone_records_nothing(etcd: FakeEtcd, clock:
     results: dict[str, bool] = {}
     ended = anyio.Event()
 
-    async def deaf(term: Term) -> None:
+    async def busy(term: Term) -> None:
         client.stall_watches()
         etcd.delete(term.key)
         await until(second.is_leader)
         ended.set()
 
     async def one() -> None:
-        results["first"] = await first.run_once("v42", deaf)
+        results["first"] = await first.run_once("v42", busy)
 
     async def two() -> None:
         results["second"] = await second.run_once("v42", job)
