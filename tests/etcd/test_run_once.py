@@ -69,7 +69,7 @@ def test_a_leader_killed_in_the_middle_is_followed_by_one_that_does_it(
         assert late.communicate(timeout=PATIENCE)[0].split() == ["False"]
 
 
-def test_etcdctl_forgets_a_record(etcd_server: EtcdServer, election_key: str) -> None:
+def test_etcdctl_deletes_a_record(etcd_server: EtcdServer, election_key: str) -> None:
     def run() -> bool:
         manager = EtcdLeaderManager(etcd_server.config, CONFIG, election_key)
         return anyio.run(manager.run_once, "v42", anyio_sleep)

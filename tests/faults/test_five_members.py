@@ -13,7 +13,7 @@ from tests.faults.run import _share, _with
 from tests.faults.schedule import IN_WHOLE_RUNS, MUST_HAVE, PLANS, run_campaign
 
 
-def etcd_that_knows(option: str, folder: Path) -> Path:
+def etcd_with_option(option: str, folder: Path) -> Path:
     """Return a program that refuses every other option than this and those that each etcd has."""
     program = folder / "etcd"
     program.write_text(
@@ -27,13 +27,13 @@ def etcd_that_knows(option: str, folder: Path) -> Path:
 
 @pytest.mark.parametrize("spelling", ["--snapshot-catchup-entries", "--experimental-snapshot-catchup-entries"])
 def test_the_raft_log_is_compacted_early_by_this_etcds_option(spelling: str, tmp_path: Path) -> None:
-    etcd = etcd_that_knows(spelling, tmp_path)
+    etcd = etcd_with_option(spelling, tmp_path)
     assert etcd_args(etcd) == ("--snapshot-count", "10", spelling, "5")
     assert why_not_on(etcd) == ""
 
 
 def test_an_etcd_without_such_an_option_is_named_as_the_reason(tmp_path: Path) -> None:
-    etcd = etcd_that_knows("--no-such-option", tmp_path)
+    etcd = etcd_with_option("--no-such-option", tmp_path)
     assert etcd_args(etcd) == ()
     assert "compact" in why_not_on(etcd)
 

@@ -198,10 +198,12 @@ class Schedule:
         deposed = self.rng.random() < 0.5
         self._note(f"{process.client.name}: a last word, deposed: {deposed}")
         self.group.start_soon(
-            self._hear_it_of_a_deposed_leader if deposed else self._hear_it_late, process, self.rng.uniform(0, 1)
+            self._acknowledge_by_a_deposed_leader if deposed else self._delay_the_response,
+            process,
+            self.rng.uniform(0, 1),
         )
 
-    async def _hear_it_late(self, process: Process, drawn: float) -> None:
+    async def _delay_the_response(self, process: Process, drawn: float) -> None:
         """Delay a keep-alive's response by more than the margin, and let no later response through."""
         process.client.latency = 0.0
         late = 1 + drawn * 0.95
@@ -210,7 +212,7 @@ class Schedule:
             await anyio.sleep(late + 0.01)
             await self._cut_off(process.client)
 
-    async def _hear_it_of_a_deposed_leader(self, process: Process, drawn: float) -> None:
+    async def _acknowledge_by_a_deposed_leader(self, process: Process, drawn: float) -> None:
         """Let a deposed leader acknowledge the keep-alive, and a member with the new leader answer the read."""
         client, member = process.client, process.client.member
         client.latency = 0.0

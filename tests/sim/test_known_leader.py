@@ -54,7 +54,7 @@ async def test_candidates_know_the_leader_and_what_it_advertises(etcd: FakeEtcd,
         group.cancel_scope.cancel()
 
 
-async def test_an_observer_knows_the_leader(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_an_observer_counts_the_leader_as_known(etcd: FakeEtcd, clock: VirtualClock) -> None:
     observer = make(etcd, clock, "b")
     async with leading(etcd, clock) as (manager, term), observer.observe() as leaders:
         assert await anext(leaders) == observer.known_leader
@@ -65,7 +65,7 @@ async def test_an_observer_knows_the_leader(etcd: FakeEtcd, clock: VirtualClock)
         assert observer.known_leader is None
 
 
-async def test_a_leader_knows_itself_until_it_has_left(etcd: FakeEtcd, clock: VirtualClock) -> None:
+async def test_a_leader_counts_itself_as_known_until_it_has_left(etcd: FakeEtcd, clock: VirtualClock) -> None:
     async with leading(etcd, clock) as (manager, term):
         received_at = manager.known_leader_at
         assert received_at is not None
