@@ -28,7 +28,7 @@ _COLUMN = 78
 _TEXT_WIDTH = 620
 _TRUSTED, _KEPT, _WRONG = "c8", "c1", "c5"
 _TERMS = ("c1", "c2", "c6", "c3", "c9")
-"""A colour for each raft term that a member's raft knows, from 0."""
+"""A colour for each raft term that a member's raft has recorded, from 0."""
 
 
 def draw(title: str, schedule: Sequence[Step]) -> str:
@@ -53,7 +53,7 @@ def draw(title: str, schedule: Sequence[Step]) -> str:
     svg.text(
         16,
         66,
-        "Member: the raft term that it knows; L: etcd's leader; P: its lessor is primary; and its ticks for each lease.",
+        "Member: the raft term that it has recorded; L: etcd's leader; P: its lessor is primary; and its ticks for each lease.",
     )
     heads = [f"{name}{of}" for of in _numbers(clients) for name in ("deadline", "key")] + members
     for column, head in enumerate(heads):
