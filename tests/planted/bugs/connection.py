@@ -18,7 +18,7 @@ _SPARING_ETCD = (
     Bug(
         "renewals that are due together leave in one burst",
         "sparing etcd",
-        within="_PACE",
+        within="_PACE_SECONDS",
         pattern=r"= .+",
         replacement="= 0.0",
         test="test_ten_thousand_leases_that_began_together_do_not_leave_in_one_burst",
@@ -34,7 +34,7 @@ _SPARING_ETCD = (
     Bug(
         "all candidacies send their requests at once",
         "sparing etcd",
-        within="_AT_A_TIME",
+        within="_CONCURRENT_CALLS",
         pattern="64",
         replacement="1_000",
         test="test_concurrent_calls_of_candidacies_are_limited",
@@ -268,7 +268,7 @@ _OUTAGES = (
         "the only endpoint is never left while it sends data",
         "connection",
         within="switch",
-        pattern=r"and now < self\._failing_since \+ _PATIENCE",
+        pattern=r"and now < self\._failing_since \+ _PATIENCE_SECONDS",
         replacement="",
         test="test_the_only_endpoint_is_left_although",
     ),
