@@ -22,6 +22,7 @@ from ._managers.reentrancy import on_same_behalf
 from ._managers.thread_bridge import HeldBlock, NewestValue, WorkCall
 from ._managers.work import check_callable, is_async
 from ._runtime.background_loop import background_loop, checked_timeout, refuse_event_loop, wait_for
+from ._runtime.fork import process_id
 from .errors import NotLeaderError
 from .manager import LeaderManager
 from .model import LeaderRecord, Term
@@ -52,6 +53,13 @@ class BlockingLeaderManager:
     """
 
     def __init__(self, manager: LeaderManager) -> None:
+        """Start nothing yet.
+
+        Raises:
+            TypeError: ``manager`` is no manager.
+        """
+        if not isinstance(manager, LeaderManager):
+            raise TypeError(f"BlockingLeaderManager() takes a manager, not {manager!r}")
         self.manager = manager
         self._block: HeldBlock[Any] | None = None
         self._leading_blocks: dict[HeldBlock[Term], int] = {}
@@ -157,6 +165,7 @@ class BlockingLeaderManager:
             )
         refuse_event_loop(what)
         interruption: BaseException | None = None
+        process = process_id()
         with background_loop as portal:
             forget = background_loop.end_with_process(self._stop_at_exit)
             try:
@@ -164,6 +173,8 @@ class BlockingLeaderManager:
                 future.add_done_callback(lambda _: calls.put(None))
                 while (call := calls.get()) is not None:
                     interruption = call.run(work)
+                    if process != process_id():
+                        break
             except BaseException:  # Ctrl-C outside the work
                 interrupted = True
                 for call in requested:
@@ -174,6 +185,10 @@ class BlockingLeaderManager:
                 forget()
             if interruption is not None:
                 raise interruption
+            if call is not None:  # a child that the work has forked, where no loop runs
+                if call.error is not None:
+                    raise call.error
+                return call.result
             return future.result()
 
     def stop(self) -> None:
@@ -222,9 +237,15 @@ class BlockingLeaderManager:
         timeout = checked_timeout(timeout)
         refuse_event_loop("wait_elected()")
         with background_loop as portal:
+            if timeout == 0 and (term := self.manager.term) is not None:
+                return term
             future = portal.start_task_soon(self.manager.wait_elected)
-            with self._ending_with_the_campaign(future):
-                return wait_for(future, timeout, "wait_elected()")
+            forget = background_loop.end_with_process(future.cancel)
+            try:
+                with self._ending_with_the_campaign(future):
+                    return wait_for(future, timeout, "wait_elected()")
+            finally:
+                forget()
 
     @contextmanager
     def _ending_with_the_campaign(self, future: Future[Any]) -> Iterator[None]:
@@ -235,9 +256,8 @@ class BlockingLeaderManager:
         try:
             yield
         except CancelledError:
-            if block is None:
-                raise
-            raise NotLeaderError(f"the campaign of {self.manager!r} has ended") from block.error
+            ended = "this process ends" if block is None else f"the campaign of {self.manager!r} has ended"
+            raise NotLeaderError(ended) from (None if block is None else block.error)
 
     def leading(self, timeout: float | None = None) -> AbstractContextManager[Term]:
         """Return a block that waits to be elected and runs in the term. Leadership is not released before its end.
@@ -314,12 +334,14 @@ class BlockingLeaderManager:
                 future.cancel()
                 newest.wait_closed()
 
+            process = process_id()
             forget = background_loop.end_with_process(end)
             try:
                 yield iter(newest)
             finally:
-                end()
-                forget()
+                if process == process_id():  # a forked child has no such loop
+                    end()
+                    forget()
 
     def _call(
         self, what: str, function: Callable[..., Awaitable[T]], *arguments: Any, timeout: float | None = None

@@ -16,7 +16,8 @@ from tests.helpers.child_script import CHILD
 PATIENCE = 60
 BEFORE = """
     import os, signal, sys, threading, time
-    from etcdleader import Config, EtcdConfig, EtcdLeaderManager
+    from concurrent.futures import ThreadPoolExecutor
+    from etcdleader import Config, EtcdConfig, EtcdLeaderManager, NotLeaderError
     from etcdleader.blocking import BlockingLeaderManager
     endpoint, election = sys.argv[1:]
     config = Config(enabled=True, id="blocking", lease=20, renew=1, retry=2)
@@ -126,6 +127,40 @@ FORKS = {
             assert child(follow) == 0
             assert term.is_valid()
     """,
+    "in the work, from which the child returns": """
+        parent = os.getpid()
+
+        def forking(term):
+            if (pid := os.fork()) == 0:
+                return "child"
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+            assert term.is_valid()
+            return "parent"
+
+        result = blocking.run(forking)
+        if os.getpid() != parent:
+            assert not blocking.is_leader()
+            os._exit(3 if result == "child" else 4)
+        assert result == "parent"
+    """,
+    "in the work, from which the child exits": """
+        def forking(term):
+            if (pid := os.fork()) == 0:
+                sys.exit(3)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+            assert term.is_valid()
+        blocking.run(forking)
+    """,
+    "in an observer's block, which the child leaves": """
+        with blocking:
+            blocking.wait_elected(60)
+            with blocking.observe() as leaders:
+                next(leaders)
+                pid = os.fork()
+            if pid == 0:
+                os._exit(3)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    """,
 }
 
 
@@ -155,6 +190,19 @@ ENDS = {
     "work in a daemon thread": """
         threading.Thread(target=blocking.run, args=(work,), daemon=True).start()
         blocking.wait_elected(60)
+    """,
+    "work in a thread of an executor": """
+        pool = ThreadPoolExecutor()
+        pool.submit(blocking.run, work)
+        blocking.wait_elected(60)
+    """,
+    "a wait without a campaign, in a thread that is no daemon": """
+        def wait():
+            try:
+                blocking.wait_elected()
+            except NotLeaderError as error:
+                assert str(error) == "this process ends"
+        threading.Thread(target=wait).start()
     """,
     "two managers": """
         another = BlockingLeaderManager(EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election + "-another"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -136,6 +137,46 @@ def test_the_error_of_the_block_comes_out_as_itself(blocking: BlockingLeaderMana
     with pytest.raises(ZeroDivisionError) as raised, blocking:
         raise error
     assert raised.value is error
+
+
+def test_a_timeout_of_zero_returns_the_term_that_there_is(blocking: BlockingLeaderManager) -> None:
+    with blocking:
+        term = blocking.wait_elected(PATIENCE)
+        assert blocking.wait_elected(0) is term
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 1e10])
+def test_a_timeout_longer_than_any_wait_is_none(blocking: BlockingLeaderManager, timeout: float) -> None:
+    with blocking:
+        assert blocking.wait_elected(timeout) is blocking.term
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "jobs"])
+def test_what_is_no_manager_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"BlockingLeaderManager\(\) takes a manager, not "):
+        BlockingLeaderManager(wrong)
+
+
+async def _async_work(term: Term) -> None:
+    raise AssertionError("it is never run")
+
+
+def _generator() -> Iterator[None]:
+    yield  # it is never run
+
+
+@pytest.mark.parametrize(
+    "work",
+    [lambda term: _async_work(term), lambda term: _generator()],  # noqa: PLW0108 - an async function itself is refused
+    ids=["awaitable", "generator"],
+)
+def test_work_that_returns_before_anything_was_run_is_an_error(
+    blocking: BlockingLeaderManager, work: Callable[[Term], object]
+) -> None:
+    """Otherwise ``run_once`` would record as done what never ran."""
+    with pytest.raises(TypeError, match="the work has returned"):
+        blocking.run_once("v1", work)
+    assert blocking.run_once("v1", lambda term: None)
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import partial
 
 import anyio
@@ -36,6 +37,18 @@ async def test_one_of_many_does_it_and_all_others_wait_for_it(etcd: FakeEtcd, cl
     assert record["token"] > 0
     assert etcd.keys()[RECORD.encode()].lease == 0
     assert clock() < job.seconds + 0.1, "they leave at once, and not one after another"
+
+
+async def test_work_that_returns_a_generator_is_an_error_and_not_recorded(etcd: FakeEtcd, clock: VirtualClock) -> None:
+    """The call has run nothing."""
+    job = Job()
+
+    def generator() -> Iterator[None]:
+        yield
+
+    with pytest.raises(TypeError, match="the work has returned a generator, so nothing was run"):
+        await make(etcd, clock).run_once("v42", lambda term: generator())
+    assert await make(etcd, clock, "b").run_once("v42", job)
 
 
 async def test_later_calls_return_at_once_and_join_no_queue(etcd: FakeEtcd, clock: VirtualClock) -> None:

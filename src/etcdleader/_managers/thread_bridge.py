@@ -17,6 +17,7 @@ from .._runtime.fork import process_id
 from .._runtime.tasks import loop_scheduler
 from ..model import Term
 from .reentrancy import on_same_behalf
+from .work import result_of_plain
 
 T = TypeVar("T")
 
@@ -37,6 +38,7 @@ class WorkCall:
         self._term = term
         self._context = contextvars.copy_context()
         self._call_soon = loop_scheduler()
+        self._process = process_id()
 
     def skip(self) -> None:
         """End the call without calling the work."""
@@ -46,14 +48,15 @@ class WorkCall:
         """Call the work. Return what interrupted it, such as KeyboardInterrupt. Other errors are the campaign's."""
         try:
             with on_same_behalf(self._context):
-                self.result = work(self._term)
+                self.result = result_of_plain(work(self._term), refuse_awaitable=True)
             self.completed = True
         except Exception as error:  # noqa: BLE001 - it is raised in the campaign, and by that in the caller
             self.error, self.completed = error, True
         except BaseException as interruption:  # noqa: BLE001 - raised by the caller, once leadership was released
             return interruption
         finally:
-            self.skip()
+            if self._process == process_id():  # a forked child has no such loop
+                self.skip()
         return None
 
 
@@ -92,8 +95,10 @@ class HeldBlock(Generic[T]):
         portal = background_loop.__enter__()
         self._uses_loop = True
         try:
+            self._forget = background_loop.end_with_process(self.entered.cancel)
             self._future = portal.start_task_soon(self._hold)
             value = wait_for(self.entered, timeout, what)
+            self._forget()
             self._forget = background_loop.end_with_process(self._end)
         except BaseException:
             self.abandon()

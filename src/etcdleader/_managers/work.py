@@ -84,7 +84,26 @@ async def run_work(work: Callable[[Term], Any], term: Term) -> Any:
     if is_async(work):
         return await work(term)
     result = await run_joined(functools.partial(work, term))
-    return await result if inspect.isawaitable(result) else result
+    return await result if inspect.isawaitable(result) else result_of_plain(result)
+
+
+def result_of_plain(result: Any, *, refuse_awaitable: bool = False) -> Any:
+    """Return what a plain function has returned as work, unless that shows that none of the work was done.
+
+    Args:
+        result: What it has returned.
+        refuse_awaitable: No event loop awaits the result.
+
+    Raises:
+        TypeError: It is a generator, or an awaitable that must not be.
+    """
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise TypeError(f"the work has returned a generator, so nothing was run: {result!r}")
+    if refuse_awaitable and inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()  # otherwise Python warns that it was never awaited
+        raise TypeError(f"the work has returned an awaitable, which no event loop awaits here: {result!r}")
+    return result
 
 
 def _without_partial(function: object) -> object:

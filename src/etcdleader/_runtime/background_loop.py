@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - before the registration, see _at_threading_exit
 import sys
 import threading
 from collections.abc import Callable
@@ -36,11 +37,12 @@ class BackgroundLoop:
     def _reset(self) -> None:
         self._provider = BlockingPortalProvider("asyncio")
         self._process = process_id()
-        self._users: dict[int, Callable[[], None]] = {}
+        self._users: dict[int, Callable[[], object]] = {}
         """The functions that end what runs on the loop, by the number of their user."""
-        self._last_user = 0
+        self._last_user = self._blocks = 0
         self._lock = threading.Lock()
         self._ending: threading.Thread | None = None
+        self._process_ends = threading.Event()
 
     def forked(self) -> None:
         """Leave the parent's loop, in a forked child."""
@@ -48,25 +50,33 @@ class BackgroundLoop:
         self._reset()
 
     def __enter__(self) -> BlockingPortal:
-        return self._provider.__enter__()
+        portal = self._provider.__enter__()
+        with self._lock:
+            self._blocks += 1
+        return portal
 
     def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if not self._blocks:
+                return  # the block began in the parent process
+            self._blocks -= 1
         if not sys.is_finalizing():  # otherwise the loop's thread does not run any more
             # The exception cancels what is left when the last block ends: tasks whose threads were interrupted.
             self._provider.__exit__(_LastBlockEnded, _LastBlockEnded(), None)
 
-    def end_with_process(self, end: Callable[[], None]) -> Callable[[], None]:
+    def end_with_process(self, end: Callable[[], object]) -> Callable[[], None]:
         """Call ``end`` when the main thread has ended, unless the returned function was called before.
 
-        Python joins the threads that are no daemons when the main thread has ended. ``end`` is called before that, so it
-        may end what such a thread waits for. It is called in another thread.
+        Then Python joins the threads of ``concurrent.futures``, and after them all others that are no daemons. ``end`` is
+        called before that, so it may end what such a thread waits for. It is called in another thread.
         """
         with self._lock:
             self._last_user += 1
             number, users = self._last_user, self._users
             users[number] = end
             if self._ending is None:
-                self._ending = threading.Thread(target=self._wait_for_main_thread, name="etcdleader end", daemon=True)
+                _at_threading_exit(self._process_ends.set)
+                self._ending = threading.Thread(target=self._end_users, name="etcdleader end", daemon=True)
                 self._ending.start()
                 atexit.register(self._join, self._ending)
 
@@ -75,8 +85,8 @@ class BackgroundLoop:
 
         return forget
 
-    def _wait_for_main_thread(self) -> None:
-        threading.main_thread().join()
+    def _end_users(self) -> None:
+        self._process_ends.wait()
         for end in list(self._users.values()):
             with suppress(Exception):  # the others must end as well
                 end()
@@ -85,6 +95,27 @@ class BackgroundLoop:
         # Daemon threads stop with the interpreter, so it waits here. A forked child has no such thread.
         if ending is self._ending:
             ending.join()
+
+
+def _at_threading_exit(function: Callable[[], object]) -> None:
+    """Call ``function`` when the main thread has ended, before Python joins any thread.
+
+    The function registered last is called first. The import of ``concurrent.futures.thread`` registers the one that joins
+    the threads of executors.
+    """
+    register = getattr(threading, "_register_atexit", None)  # private, but concurrent.futures has no other way either
+    if register is not None:
+        with suppress(RuntimeError):  # the main thread has ended already
+            register(function)
+            return
+        function()
+        return
+
+    def wait() -> None:
+        threading.main_thread().join()
+        function()
+
+    threading.Thread(target=wait, name="etcdleader main thread", daemon=True).start()
 
 
 background_loop = BackgroundLoop()
@@ -134,4 +165,4 @@ def checked_timeout(timeout: Any) -> float | None:
     """
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"timeout = {timeout!r}: seconds, 0 or more, or None to wait without a limit")
-    return timeout if timeout is None else float(timeout)
+    return None if timeout is None or timeout > threading.TIMEOUT_MAX else float(timeout)

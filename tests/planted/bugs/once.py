@@ -42,6 +42,14 @@ BUGS = (
         test="test_a_successor_without_the_event_of_the_record_looks_before_it_works",
     ),
     Bug(
+        "work that returns a generator counts as done",
+        "once",
+        within="result_of_plain",
+        pattern=r"if inspect\.isgenerator\(result\) or .+:",
+        replacement="if False:",
+        test="test_work_that_returns_a_generator_is_an_error_and_not_recorded",
+    ),
+    Bug(
         "waiting candidates leave one after another",
         "once",
         within="DoneRecord._finish",

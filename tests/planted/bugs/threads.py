@@ -8,6 +8,22 @@ __all__ = ("BUGS",)
 
 _THREADS = (
     Bug(
+        "an interrupted entry leaves a leading block in which no thread runs",
+        "one way out",
+        within="HeldBlock.abandon",
+        pattern=r"self\._call_soon\(self\._left\.set\)",
+        replacement="pass",
+        test="test_an_interruption_in_any_line_leaves_nothing_that_holds_leadership",
+    ),
+    Bug(
+        "an interrupted call of work never ends",
+        "one way out",
+        within="BlockingLeaderManager._serve",
+        pattern=r"interrupted = True",
+        replacement="requested.clear()",
+        test="test_an_interruption_in_any_line_leaves_nothing_that_holds_leadership",
+    ),
+    Bug(
         "a cancelled thread is not joined",
         "one way out",
         within="run_joined",
