@@ -157,24 +157,33 @@ class HeldBlock(Generic[T]):
             error: The exception of the thread's block.
             wait: Wait until the async block has ended. Otherwise the loop is kept until the end of the process.
         """
-        if self._process != process_id() or not self._uses_loop:
-            return  # a forked child has no such loop; an attempt that has failed was abandoned
-        if self._left is None or self._future is None:
-            self.abandon()  # the attempt was interrupted, and so was its end
-            return
-        # The loop would end by an interruption, such as KeyboardInterrupt.
-        self._error = error if isinstance(error, Exception) else None
-        self._call_soon(self._left.set)
-        if not wait:
+        try:
+            future = self._request_end(error)
+        except BaseException:
+            self._request_end(error)  # Ctrl-C: a block that is not left would hold leadership
+            raise
+        if future is None or not wait:
             return
         try:
-            self._future.result()
+            future.result()
         except BaseException as raised:
             if raised is not error:
                 raise
         finally:
-            if self._future.done():  # otherwise a second Ctrl-C has interrupted the wait
+            if future.done():  # otherwise a second Ctrl-C has interrupted the wait
                 self._free_loop()
+
+    def _request_end(self, error: BaseException | None) -> Future[None] | None:
+        """Let the task leave the block. Return its future, or None if there is nothing to wait for."""
+        if self._process != process_id() or not self._uses_loop:
+            return None  # a forked child has no such loop; an attempt that has failed was abandoned
+        if self._left is None:
+            self.abandon()  # the attempt was interrupted, and so was its end
+            return None
+        # The loop would end by an interruption, such as KeyboardInterrupt.
+        self._error = error if isinstance(error, Exception) else None
+        self._call_soon(self._left.set)
+        return self._future
 
 
 class NewestValue(Iterator[T]):
