@@ -40,7 +40,10 @@ CONSTANTS
     ZeroIsTerm,     \* TRUE: 0 counts as a term (variant h)
     WhileOpen,      \* "min": min(A, B), nothing extends; "old": A's deadline (variant j)
     RevokeOld,      \* TRUE: A is revoked when the Txn is sent (variant d)
-    RevokeNew       \* TRUE: B may be revoked while the Txn is unanswered (variant e)
+    RevokeNew,      \* TRUE: B may be revoked while the Txn is unanswered (variant e)
+    CreditFrom,     \* "sent": a deadline counts from the request; "received": from the response (variant k)
+    StaleWin,       \* TRUE: a member that lags may elect a candidate (variant l)
+    ReleaseFirst    \* TRUE: a leader that resigns acts on while its leases are revoked (variant m)
 
 VARIABLES
     term,           \* the highest raft term
@@ -330,7 +333,7 @@ Win(c) ==
     /\ Trusted(c)
     /\ \E m \in Members : \A d \in Clients : d < c => /\ phase[d] \in {"in", "over"}
                                                       /\ state[m].key[d] = 0
-                                                      /\ head.key[d] = 0
+                                                      /\ StaleWin \/ head.key[d] = 0
     /\ won' = [won EXCEPT ![c] = TRUE]
     /\ UNCHANGED <<cluster, phase, lease, next, used, left, nextLeft, move, highest, leaseTerm, stray, round>>
 
@@ -339,7 +342,7 @@ Resign(c) ==
     /\ Cardinality(Clients) > 1
     /\ won[c]
     /\ Alive(c)
-    /\ phase' = [phase EXCEPT ![c] = "over"]
+    /\ phase' = [phase EXCEPT ![c] = IF ReleaseFirst THEN @ ELSE "over"]
     /\ due' = due \cup {l \in AllLeases : Owner(l) = c /\ Matters(l) /\ head.lease[l] = "live"}
     /\ EndRound(c)
     /\ UNCHANGED <<raft, primary, promoting, expiry, won, lease, next, used, left, nextLeft, move, highest,
@@ -423,7 +426,9 @@ GiveUpMove(c) ==
 
 Held(c) == Open(c) /\ WhileOpen = "min"     \* nothing extends
 
-Extended(c) == IF Held(c) \/ left[c] = 0 THEN left[c] ELSE Max(left[c], credit[c])
+Extended(c) ==
+    IF Held(c) \/ left[c] = 0 THEN left[c]
+    ELSE Max(left[c], IF CreditFrom = "received" THEN TTL ELSE credit[c])
 
 \* A round that can extend nothing is left out: it only prolongs the time that a lessor counts.
 SendKeepAlive(c) ==

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 __all__ = ("CONFIGURATIONS", "HOLDS", "VARIANTS", "Configuration")
 
 HOLDS = "holds"
-VARIANTS = "abcdefghij"
-"""Each of them breaks the rule in one place. docs/safety.md describes them."""
+VARIANTS = "abcdefghijklm"
+"""Each of them breaks one part of what the model has. docs/safety.md describes them."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ CONFIGURATIONS = (
     _breaks("variant-h", "0 counts as a term; no proposal", "Restarts", "Fresh", "ZeroIsTerm", "Proposals"),
     _breaks("variant-i", "etcd promotes a lessor after it demoted it", "LatePromote"),
     _breaks("variant-j", "a move at any time, with the deadline of A alone", "Move", "WhileOpen"),
+    _breaks("variant-k", "a deadline counts from the response, not from the request", "CreditFrom", "TTL"),
+    _breaks("variant-l", "a member that lags may elect a candidate", "Clients", "StaleWin", expected="OneLeader"),
+    _breaks("variant-m", "a leader that resigns acts while its leases are revoked", "Clients", "ReleaseFirst"),
     _breaks("three-voters", "no proposal on three voters; snapshots", "Proposals", "Snapshots"),
     _breaks("late-term", "a member reports a term late; one proposal", "Snapshots", "LateTerm"),
     _breaks("two-clients-variant-g", "two leaders at once, as in variant g", "Clients", "Read", expected="OneLeader"),

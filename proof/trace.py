@@ -36,7 +36,7 @@ _ROUND = {
 _LIFE = {
     "granting": "the client sends a LeaseGrant",
     "joining": "the client receives its lease, and sends the Txn that puts its key",
-    "in": "the client receives that its key is the first: it leads",
+    "in": "the client receives that its key is behind another one",
     "over": "the client resigns: its leases are to be revoked",
 }
 _MOVE = {
@@ -164,7 +164,9 @@ def _client_step(before: State, after: State, number: int) -> Iterator[str]:
 
     if changed("highest"):
         yield f"the client receives term {after['highest'][number]}"
-    if changed("phase") and after["phase"][number] in _LIFE:
+    if changed("phase") and changed("won"):
+        yield "the client receives that its key is the first: it leads"
+    elif changed("phase") and after["phase"][number] in _LIFE:
         yield _LIFE[after["phase"][number]]
     if changed("won") and not changed("phase"):
         yield "the client receives the deletion of the key before its own: it leads"
