@@ -20,8 +20,11 @@ class ElectionObserver(ABC):
     def known_leader(self) -> LeaderRecord | None:
         """The leader that this manager received last, from a read, a watch or ``observe()``. No I/O, from any thread.
 
-        None if it received that there is no leader, or received nothing so far. A candidate behind the next in line watches
-        its predecessor only. So this may be out of date: see ``known_leader_at``, or await ``leader()``.
+        None if it received that there is no leader, or received nothing so far.
+
+        A candidate behind the next in line watches its predecessor only. For as long as it waits, this can name a leader
+        that is gone: see ``known_leader_at``. To answer requests, await ``leader()``. Or keep this current by a task with
+        ``async with manager.observe() as leaders: async for _ in leaders: pass``.
         """
 
     @property

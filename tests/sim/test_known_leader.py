@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import anyio
 import pytest
@@ -20,6 +21,12 @@ ADDRESS = "http://10.0.0.1:8000"
 
 def known(manager: LeaderManager) -> list[tuple[str, int]]:
     return [] if manager.known_leader is None else [(manager.known_leader.key, manager.known_leader.lease_id)]
+
+
+def names(manager: LeaderManager, leader: LeaderManager) -> bool:
+    """Return whether ``leader`` leads, and is the one that ``manager`` received last."""
+    known_leader, term = manager.known_leader, leader.term
+    return known_leader is not None and term is not None and known_leader.token == term.token
 
 
 async def test_nothing_is_known_before_anything_was_received(etcd: FakeEtcd, clock: VirtualClock) -> None:
@@ -51,6 +58,31 @@ async def test_candidates_know_the_leader_and_what_it_advertises(etcd: FakeEtcd,
         assert second.known_leader.identity == second.identity
         assert third.known_leader != second.known_leader, "it watches only its predecessor, and reads nothing"
         assert await third.leader() == third.known_leader == second.known_leader
+        group.cancel_scope.cancel()
+
+
+async def test_a_waiting_candidate_that_observes_names_each_leader_that_follows(
+    etcd: FakeEtcd, clock: VirtualClock
+) -> None:
+    """As README.md recommends. The same candidate without an observer names the first leader for as long as it waits."""
+    first, second, third, observing, waiting = (make(etcd, clock, name) for name in "abcde")
+
+    async def follow() -> None:
+        async with observing.observe() as leaders:
+            async for _ in leaders:
+                pass
+
+    async with anyio.create_task_group() as group:
+        for manager in (first, second, third, observing, waiting):
+            await group.start(manager.campaign)
+        gone = await first.leader()
+        group.start_soon(follow)
+        for old, new in ((first, second), (second, third)):
+            await old.stop()
+            await until(new.is_leader)
+            await until(partial(names, observing, new))
+            await anyio.sleep(3 * CONFIG.lease)
+            assert waiting.known_leader == gone
         group.cancel_scope.cancel()
 
 
