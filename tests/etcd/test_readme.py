@@ -1,4 +1,4 @@
-"""The first program of the README runs as it is printed."""
+"""The first program and the loop of the README run as they are printed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from typing import Any
 
+import anyio
+import pytest
+
+from etcdleader import Config, EtcdLeaderManager, LeadershipLostError, NotLeaderError, Term
 from etcdleader.testing import EtcdServer
 from tests.helpers.paths import ROOT
 
@@ -17,6 +23,7 @@ FILE = re.compile(r"^`([^`\n]+)`, [^\n]*:\n\n```\w+\n(.*?)^```$", re.DOTALL | re
 CUT = "..."
 """The end of a printed line that is longer."""
 PRINTED = re.compile(r"^\$ python job\.py\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LOOP = re.compile(r"^```python\n(async with manager:\n    while True:\n.*?)^```$", re.DOTALL | re.MULTILINE)
 PRINTED_ENDPOINT = '"127.0.0.1:2379"'
 
 
@@ -54,3 +61,34 @@ def like_printed(output: str) -> list[str]:
     assert len(set(re.findall(r"token (\d+)", output))) == 1
     replaced = re.sub(r"^\d\d:\d\d:\d\d", "TIME", output, flags=re.MULTILINE)
     return re.sub(r"token \d+", "token N", re.sub(r"\S+#[0-9a-f]{8}\b", "IDENTITY", replaced)).splitlines()
+
+
+@pytest.mark.anyio
+async def test_the_printed_loop_leads_again_after_a_loss_and_ends_with_the_campaign(
+    etcd_server: EtcdServer, election_key: str
+) -> None:
+    config = Config(enabled=True, id="loop", lease=6, renew=1, retry=0.5)
+    manager = EtcdLeaderManager(etcd_server.config, config, election_key)
+    terms: list[Term] = []
+
+    async def job(term: Term) -> None:
+        terms.append(term)
+        if len(terms) == 2:
+            return  # the block is left, and the term continues
+        if len(terms) == 3:
+            group.start_soon(manager.stop)
+        else:
+            group.start_soon(manager.resign)
+        await anyio.sleep_forever()
+
+    (printed,) = LOOP.findall(README)
+    names: dict[str, Any] = {"manager": manager, "job": job, "LeadershipLostError": LeadershipLostError}
+    exec("async def loop():\n" + textwrap.indent(printed, "    "), names)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+            with pytest.raises(NotLeaderError, match="has ended"):
+                await names["loop"]()
+    first, second, third = terms
+    assert first is not second is third
+    assert second.token > first.token
+    assert await manager.leader() is None
