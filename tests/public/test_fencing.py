@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import pickle
 import re
 import sqlite3
@@ -13,12 +14,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 
-from etcdleader import Config, EtcdLeaderError, NoopLeaderManager
+from etcdleader import Config, EtcdLeaderError, NoopLeaderManager, Term
 from etcdleader import fencing as fencing_module
 from etcdleader.fencing import FencedError, Gate, fence_compares, fence_operations
 from tests.helpers.paths import ROOT
@@ -234,8 +236,8 @@ Connect = Callable[[], sqlite3.Connection]
 
 def printed_write() -> Callable[[sqlite3.Connection, str, int, int, list[str]], None]:
     """The function of the docs, compiled from there."""
-    (source,) = re.findall(r"^```python\n(def write\(.+?)```$", DOCS, re.MULTILINE | re.DOTALL)
-    names: dict[str, Any] = {"sqlite3": sqlite3, "FencedError": FencedError, "RAISE_THE_FENCE": SQL["fence: raise"]}
+    (source,) = re.findall(r"^```python\n(import sqlite3\n.+?)```$", DOCS, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"RAISE_THE_FENCE": SQL["fence: raise"]}
     exec(source, names)
     write: Callable[[sqlite3.Connection, str, int, int, list[str]], None] = names["write"]
     return write
@@ -315,6 +317,32 @@ def test_a_writer_that_meets_an_unfinished_later_one_waits_and_is_then_refused(c
     with pytest.raises(FencedError):
         write(old, "nightly", 0, 5, ["late"])
     assert [text for _, text in rows(new, "report")] == ["old"]
+
+
+def test_the_printed_work_tries_again_while_a_frozen_leader_holds_the_lock(connect: Connect) -> None:
+    frozen, row = connect(), {"name": "nightly", "epoch": 0, "token": 5}
+    assert frozen.execute(SQL["fence: raise"], row).rowcount == 1
+
+    class Later:
+        token, waits = 6, 0
+
+        def is_valid(self) -> bool:
+            return True
+
+        def wait(self, seconds: float) -> None:
+            self.waits += 1
+            if self.waits == 2:
+                frozen.rollback()
+
+    (source,) = re.findall(r"^```python\n(def work\(.+?)```$", DOCS, re.MULTILINE | re.DOTALL)
+    impatient = SimpleNamespace(connect=lambda _: connect(), OperationalError=sqlite3.OperationalError)
+    names: dict[str, Any] = {"write": printed_write(), "sqlite3": impatient, "logging": logging, "Term": Term}
+    names |= {"DATABASE": "", "epoch": 0, "reports": ["later"]}
+    exec(source, names)
+    term = Later()
+    names["work"](term)
+    assert term.waits == 2
+    assert [text for _, text in rows(frozen, "report")] == ["later"]
 
 
 def test_connections_that_race_never_write_out_of_order(connect: Connect) -> None:
