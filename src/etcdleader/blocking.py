@@ -192,7 +192,11 @@ class BlockingLeaderManager:
             return future.result()
 
     def stop(self) -> None:
-        """End the campaign, and wait until leadership is released. From the work itself, only request the end."""
+        """End the campaign, and wait until leadership is released. From the work itself, only request the end.
+
+        Do not call it in a signal handler, but in a thread that the handler starts. The handler may have interrupted this
+        thread right before the work, and would then wait for it forever.
+        """
         self._call("stop()", self.manager.stop)
 
     def resign(self, to: str | None = None) -> None:

@@ -149,3 +149,32 @@ def test_the_program_for_work_that_is_done_once_is_done_once(
         with program(etcd_server, election_key, "end", MIGRATION, printed) as process:
             assert ended(process) == (0, expected, "")
     assert keys(operator, election_key) == [f"{election_key}@done/v42"]
+
+
+# docs/threads.md: a program without an event loop
+
+THREADED_WORK = """
+    blocking = BlockingLeaderManager(manager)
+
+    def work(term):
+        say("began")
+        while term.wait(60):
+            pass
+        say("ended", term.loss_reason.name)
+"""
+
+
+def test_sigterm_lets_the_work_of_a_thread_end_by_itself(
+    etcd_server: EtcdServer, election_key: str, operator: Any
+) -> None:
+    printed = block("threads.md", "def on_sigterm(") + "say(result)\n"
+    with program(etcd_server, election_key, "signal", THREADED_WORK, printed) as leader:
+        assert line(leader) == "began"
+        with program(etcd_server, election_key, "signal", THREADED_WORK, printed) as waiting:
+            while len(keys(operator, f"{election_key}/")) < 2:
+                assert waiting.poll() is None
+            waiting.send_signal(signal.SIGTERM)
+            assert ended(waiting) == (TERMINATED, [], "")
+        leader.send_signal(signal.SIGTERM)
+        assert ended(leader) == (0, ["ended STOPPED", "None"], "")
+    assert keys(operator, election_key) == []
