@@ -17,7 +17,6 @@ from typing import Any, Self, TypeVar
 import anyio
 import anyio.lowlevel
 
-from ._managers.base import BaseManager
 from ._managers.reentrancy import on_same_behalf
 from ._managers.thread_bridge import HeldBlock, NewestValue, WorkCall
 from ._managers.work import check_callable, is_async
@@ -95,7 +94,7 @@ class BlockingLeaderManager:
         block, self._block = self._block, None
         if block is None:
             return
-        inside = isinstance(self.manager, BaseManager) and self.manager.called_from_inside()
+        inside: bool = getattr(self.manager, "_is_inside", bool)()  # False for a manager of another kind than ours
         if not inside:
             for held, thread in list(self._leading_blocks.items()):
                 if thread == threading.get_ident():

@@ -316,7 +316,7 @@ class BaseManager(ServingManager):
         self._reset_after_fork()
         return self._scope
 
-    def called_from_inside(self) -> bool:
+    def _is_inside(self) -> bool:
         """Return whether this code runs in the campaign's work or in a step. It must not wait for the end of either."""
         return self._called_from_inside(self._campaign, self._scope)
 
