@@ -85,7 +85,7 @@ async def test_a_refusal_by_etcd_is_raised_while_entering(etcd: FakeEtcd, clock:
     assert not etcd.keys()
 
 
-@pytest.mark.parametrize("below", ["worker", "deeper/worker"])
+@pytest.mark.parametrize("below", ["worker", "deeper/worker", ""])
 @pytest.mark.parametrize("moved", [False, True])
 async def test_a_key_below_an_elections_prefix_is_refused(
     etcd: FakeEtcd, clock: VirtualClock, below: str, moved: bool

@@ -18,11 +18,10 @@ _MAX_KEYS_PER_PREFIX = 16
 
 
 def prefixes_of(key: bytes) -> Iterator[bytes]:
-    """Return the prefixes that end in a slash and contain the key, the longest first."""
+    """Return the prefixes that end in a slash and contain the key, the longest first. A prefix contains itself."""
     end = len(key)
     while (slash := key.rfind(b"/", 1, end)) > 0:
-        if slash + 1 < len(key):
-            yield key[: slash + 1]
+        yield key[: slash + 1]
         end = slash
 
 

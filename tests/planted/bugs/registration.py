@@ -80,6 +80,14 @@ BUGS = (
         test="test_a_key_below_an_elections_prefix_is_refused",
     ),
     Bug(
+        "a registration whose key is an election's prefix itself becomes a candidate",
+        "registration",
+        within="prefixes_of",
+        pattern=r"len\(key\)",
+        replacement='len(key.rstrip(b"/"))',
+        test="test_a_key_below_an_elections_prefix_is_refused",
+    ),
+    Bug(
         "a key with a name in hex that was put again is a candidate",
         "registration",
         within="is_candidate",
