@@ -57,6 +57,11 @@ def test_only_an_error_of_one_member_leaves_its_endpoint(code: str) -> None:
         ("RESOURCE_EXHAUSTED", "etcdserver: mvcc: database space exceeded", ClusterUnavailableError, False),
         ("RESOURCE_EXHAUSTED", "etcdserver: too many requests", ClusterUnavailableError, False),
         ("DATA_LOSS", "etcdserver: corrupt cluster", ClusterUnavailableError, False),
+        # As gRPC words them: in etcd, and in grpcio for the limits of a user's channel. The last one is a response, so the
+        # request may have been applied.
+        ("RESOURCE_EXHAUSTED", "grpc: received message larger than max (3000018 vs. 2097152)", EtcdRefusedError, False),
+        ("RESOURCE_EXHAUSTED", "CLIENT: Sent message larger than max (5006 vs. 1000)", EtcdRefusedError, False),
+        ("RESOURCE_EXHAUSTED", "CLIENT: Received message larger than max (5 vs. 1)", ClusterUnavailableError, False),
         ("UNAUTHENTICATED", "etcdserver: invalid auth token", InvalidAuthTokenError, False),
         ("INVALID_ARGUMENT", "etcdserver: revision of auth store is old", InvalidAuthTokenError, False),
         ("INVALID_ARGUMENT", "etcdserver: user name is empty", InvalidAuthTokenError, False),

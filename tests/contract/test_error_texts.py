@@ -15,7 +15,7 @@ from etcdleader.testing import EtcdServer
 pytestmark = pytest.mark.etcd
 
 TEXTS = {
-    # etcd's name of the error: the statuses it has had, the text, and its meaning.
+    # etcd's name of the error, or ours for one of its gRPC library: the statuses it has had, the text, and its meaning.
     "ErrGRPCLeaseNotFound": (["NOT_FOUND"], "etcdserver: requested lease not found", LeaseNotFoundError),
     "ErrGRPCLeaseExist": (["FAILED_PRECONDITION"], "etcdserver: lease already exists", LeaseExistsError),
     "ErrGRPCInvalidAuthToken": (["UNAUTHENTICATED"], "etcdserver: invalid auth token", InvalidAuthTokenError),
@@ -27,6 +27,7 @@ TEXTS = {
         ["FAILED_PRECONDITION", "UNAVAILABLE"], "etcdserver: rpc not supported for learner", EtcdUnavailableError,
     ),
     "ErrGRPCNotCapable": (["FAILED_PRECONDITION", "UNAVAILABLE"], "etcdserver: not capable", EtcdUnavailableError),
+    "gRPC's limit": (["RESOURCE_EXHAUSTED"], "grpc: received message larger than max (", EtcdRefusedError),
 }  # fmt: skip
 MISSING = {("3.5.1", "ErrGRPCAuthOldRevision")}
 """Texts that a version on the list does not have yet."""

@@ -22,7 +22,7 @@ from etcdleader._etcd.api import (
     RangeResult,
     TxnResult,
 )
-from etcdleader.errors import EtcdLeaderError
+from etcdleader.errors import EtcdLeaderError, EtcdRefusedError
 from tests.contract.watching import TIMEOUT
 
 pytestmark = pytest.mark.anyio
@@ -295,6 +295,18 @@ async def test_128_reads_fit_into_one_transaction_and_no_more(api: EtcdApi, pref
     assert [number for number, one in enumerate(result.results) if _range(one).kvs] == [7]
     with pytest.raises(EtcdLeaderError):
         await _do(api, *reads)
+
+
+@pytest.mark.parametrize("size", [1_600_000, 2_100_000, 3_000_000])
+async def test_a_request_that_is_too_large_is_refused_for_good(api: EtcdApi, prefix: bytes, size: int) -> None:
+    """A request above 1.5 MiB is refused by etcd, and one above 2 MiB by its gRPC library, with another status."""
+    key = prefix + b"k"
+    await _do(api, Put(key, b"v"))
+    with pytest.raises(EtcdRefusedError, match=r"too large|larger than max"):
+        await _do(api, Put(key, bytes(size)))
+    kv = await _read(api, key)
+    assert kv is not None
+    assert kv.value == b"v"
 
 
 async def test_bytes_are_kept_as_they_are(api: EtcdApi, prefix: bytes) -> None:

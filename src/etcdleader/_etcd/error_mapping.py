@@ -14,13 +14,14 @@ The member:
 
 The whole cluster:
 
-- RESOURCE_EXHAUSTED: the alarm NOSPACE, or too many requests.
+- RESOURCE_EXHAUSTED: the alarm NOSPACE, or too many requests. For one text, see below.
 - DATA_LOSS: the alarm CORRUPT.
 
 The request:
 
 - The texts "invalid auth token" (UNAUTHENTICATED), "revision of auth store is old" and "user name is empty": the token
   is stale. The client logs in again.
+- The text "message larger than max" of a request: a larger one than gRPC lets through, in etcd or in a user's channel.
 - The texts "lease not found" and "lease already exists": a result rather than a failure.
 - All others, such as PERMISSION_DENIED, INVALID_ARGUMENT and OUT_OF_RANGE: every member would refuse the request.
 
@@ -45,6 +46,12 @@ _STALE_TOKEN = (
 )
 _NO_USER = "user name is empty"  # ErrGRPCUserEmpty
 _NOT_ALLOWED = "permission denied"  # ErrGRPCPermissionDenied
+_REQUEST_TOO_LARGE = (
+    # From the gRPC library of etcd, for a request above 2 MiB. It has the status of "too many requests".
+    "grpc: received message larger than max",
+    # From grpcio, if the user's channel has a limit. "CLIENT: Received ..." concerns a response.
+    "client: sent message larger than max",
+)
 _NOT_READY = (
     "not supported for learner",  # ErrGRPCNotSupportedForLearner
     "etcdserver: not capable",  # ErrGRPCNotCapable
@@ -130,6 +137,8 @@ def error_from_status(code: str, details: str | None, endpoint: str) -> EtcdLead
         return LeaseExistsError(text)
     if (stale := _stale_token(text)) is not None:
         return stale
+    if any(words in lower for words in _REQUEST_TOO_LARGE):
+        return EtcdRefusedError(f"{code}: {text}")
     if (lacking := _WHOLE_CLUSTER.get(code)) is not None:
         return ClusterUnavailableError(f"{code}: {text}{lacking}")
     if code in _THIS_MEMBER or any(words in lower for words in _NOT_READY):

@@ -18,7 +18,7 @@ from ._controls import Controls
 from ._lessor import Lessor
 from ._notification import Notification
 from ._raft_leadership import Electable, RaftLeadership
-from ._store import MAX_TXN_OPS, Commit, Store
+from ._store import MAX_REQUEST_BYTES, MAX_TXN_OPS, Commit, Store
 
 _EXPIRY_SECONDS = 0.5
 _CATCH_UP_SECONDS = 0.1
@@ -180,7 +180,9 @@ class Cluster(Background):
         """
         if max(map(len, txn)) > MAX_TXN_OPS:
             raise EtcdRefusedError("etcdserver: too many operations in txn request")
-        if any(isinstance(operation, Put) for operation in _flattened(txn)):
+        if puts := [one for one in _flattened(txn) if isinstance(one, Put)]:
+            if sum(len(put.key) + len(put.value) for put in puts) > MAX_REQUEST_BYTES:
+                raise EtcdRefusedError("etcdserver: request is too large")
             self._need_space()
         if is_proposed(txn):
             self._append_entry()

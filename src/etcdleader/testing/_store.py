@@ -14,6 +14,8 @@ from ..errors import EtcdRefusedError
 
 MAX_TXN_OPS = 128
 """etcd's default of ``--max-txn-ops``."""
+MAX_REQUEST_BYTES = 1536 * 1024
+"""etcd's default of ``--max-request-bytes``."""
 _COMPARED = {
     "create": "create_revision",
     "mod": "mod_revision",

@@ -72,6 +72,14 @@ BUGS = (
         test="test_a_refused_update_leaves_the_earlier_value",
     ),
     Bug(
+        "a value that is too large counts as an overload of etcd and is sent again",
+        "registration",
+        within="error_from_status",
+        pattern=r"for words in _REQUEST_TOO_LARGE",
+        replacement="for words in ()",
+        test="test_each_etcd_error_maps_to_its_exception",
+    ),
+    Bug(
         "a registration below an election's prefix becomes a candidate",
         "registration",
         within="Keeper._refuse_election",
