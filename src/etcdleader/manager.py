@@ -290,7 +290,8 @@ class LeaderManager(ElectionObserver):
 
         With ``to``, leadership is handed over. The candidates between this one and the named one are asked, one after the
         other, to queue again behind it. Then this one resigns. The candidates behind the named one keep their order. If the
-        named candidate ends after the last check, the one behind it leads.
+        named candidate ends after the last check, the one behind it leads. Of several hand-overs of one term, one runs at a
+        time, and the first one that succeeds counts.
 
         Args:
             to: The identity of the candidate that leads next. None: the next in line.
@@ -298,9 +299,9 @@ class LeaderManager(ElectionObserver):
         Raises:
             HandOverError: The named candidate cannot be the next leader. It is not in the queue, it leads already, or two
                 candidates have its identity. Or a candidate in front of it is of another library, or has not answered
-                within ``retry``; ``ahead`` names it. This manager still leads. Candidates that had answered before have
-                queued again.
-            LeadershipLostError: Leadership was lost before the hand-over.
+                within ``retry``; ``ahead`` names it. Or a step delays an earlier hand-over to another candidate. This
+                manager still leads. Candidates that had answered before have queued again.
+            LeadershipLostError: Leadership was lost before the hand-over, or was handed over to another candidate.
             EtcdUnavailableError: etcd did not answer. This manager still leads.
             EtcdRefusedError: etcd refused a request. This manager still leads.
         """

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import anyio
 import pytest
 
 from etcdleader import (
-    EtcdLeaderManager,
     EtcdUnavailableError,
     HandOverError,
     LeadershipLostError,
@@ -19,27 +15,11 @@ from etcdleader import (
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Call
 from etcdleader.testing.virtual_time import VirtualClock
+from tests.sim.handing_over import names, queue_of
 from tests.sim.moving import moves_in
 from tests.sim.world import CONFIG, ELECTION, make, until
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def queue_of(etcd: FakeEtcd, clock: VirtualClock, count: int) -> AsyncIterator[list[EtcdLeaderManager]]:
-    """Yield candidates in the order of their queue; the first one leads."""
-    managers = [make(etcd, clock, f"c{number}") for number in range(count)]
-    async with anyio.create_task_group() as group:
-        for manager in managers:
-            await group.start(manager.campaign)
-        await managers[0].wait_elected()
-        yield managers
-        for manager in managers:
-            await manager.stop()
-
-
-async def names(manager: EtcdLeaderManager) -> list[str]:
-    return [record.identity for record in await manager.candidates()]
 
 
 @pytest.mark.parametrize("place", [1, 2, 3, 5])

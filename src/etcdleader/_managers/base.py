@@ -21,7 +21,7 @@ from anyio.abc import TaskStatus
 from .._runtime.fork import AtFork, on_fork, process_id
 from .._runtime.tasks import ProtectedTaskGroup
 from ..config import Config, validate_advertised
-from ..errors import LeadershipLostError, NotLeaderError
+from ..errors import HandOverError, LeadershipLostError, NotLeaderError
 from ..manager import Step, T
 from ..metrics import GuardedMetrics, Metrics
 from ..model import ElectionStatistics, Health, LeaderRecord, LeaderStatus, LossReason, Term
@@ -285,15 +285,29 @@ class BaseManager(ServingManager):
             campaign.check_loop("resign")
         if scope is not None:
             if to is not None and scope.term.is_valid():
-                leader = await self._clear_way(to)
-                if leader != scope.term.token or not scope.term.is_valid():
-                    raise LeadershipLostError(scope.term)
+                await self._hand_over(scope, to)
             # If the term is ending already, for any reason, this has no effect, and only the release is awaited.
             scope.request_end(LossReason.RESIGNED)
             if not self._called_from_inside(campaign, scope):
                 await scope.released.wait()
                 return
         await anyio.lowlevel.checkpoint()
+
+    async def _hand_over(self, scope: TermScope, to: str) -> None:
+        """Let the named candidate be the next in line, and request the end of the term before another hand-over begins."""
+        term = scope.term
+        async with scope.hand_over:
+            if scope.successor == to:
+                return
+            if not term.is_valid():
+                raise LeadershipLostError(term)
+            if scope.successor is not None:  # a step delays the end of the term
+                raise HandOverError(f"{self._identity!r} is handing {self._election_key!r} over to {scope.successor!r}")
+            leader = await self._clear_way(to)
+            if leader != term.token or not term.is_valid():
+                raise LeadershipLostError(term)
+            scope.successor = to
+            scope.request_end(LossReason.RESIGNED)
 
     async def advertise(self, value: str | None) -> None:
         self._reset_after_fork()

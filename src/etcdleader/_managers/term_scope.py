@@ -34,11 +34,13 @@ class TermScope:
         work_ended: True once the work has ended.
         released: Set when leadership was released.
         overrun_reported: True once an overrun was reported.
+        successor: The identity of the candidate that the way was cleared for; None without a hand-over.
         closed_at: The time of the end by the manager's clock; None while the term lasts.
     """
 
     __slots__ = (
         "_clock",
+        "_hand_over",
         "_leadership_lost_at",
         "_left",
         "_loop",
@@ -53,6 +55,7 @@ class TermScope:
         "confirm",
         "overrun_reported",
         "released",
+        "successor",
         "term",
         "work_ended",
     )
@@ -73,6 +76,8 @@ class TermScope:
         self.released = Event()
         self.overrun_reported = False
         self.closed_at: float | None = None
+        self.successor: str | None = None
+        self._hand_over: anyio.Lock | None = None
         self._leadership_lost_at = math.inf
         self._clock = clock
         self._margin = margin
@@ -84,6 +89,13 @@ class TermScope:
         self._scopes: dict[anyio.CancelScope, None] = {}  # in the order of creation, which a set does not keep
         self._left = Event()
         self._waiting_threads: list[threading.Event] = []
+
+    @property
+    def hand_over(self) -> anyio.Lock:
+        """The lock that one hand-over at a time holds. Most terms end without one, and have no lock."""
+        if self._hand_over is None:
+            self._hand_over = anyio.Lock()
+        return self._hand_over
 
     def request_end(self, reason: LossReason) -> None:
         """End the term when no step runs. From now on no step begins, and the first reason counts."""

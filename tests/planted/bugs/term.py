@@ -166,6 +166,22 @@ _ONE_WAY_OUT = (
         test="test_the_same_errors_during_a_term_end_the_campaign",
     ),
     Bug(
+        "two hand-overs at once clear the way for both",
+        "one way out",
+        within="_hand_over",
+        pattern=r"async with \w+\.hand_over:",
+        replacement="if True:",
+        test="test_of_two_hand_overs_at_once_the_first_one_counts",
+    ),
+    Bug(
+        "a hand-over overtakes an earlier one that a step delays",
+        "one way out",
+        within="_hand_over",
+        pattern=r"if \w+\.successor is not None:",
+        replacement="if False:",
+        test="test_a_second_hand_over_while_a_step_delays_the_first_one_is_refused",
+    ),
+    Bug(
         "a write that is refused before the event of the loss ends the campaign",
         "one way out",
         within="failures_in_term",
