@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from ._values.addresses import is_loopback, normalize_endpoint, srv_domain
 from ._values.durations import parse_duration
 from ._values.kinds import Kind, kinds
+from ._values.placeholders import placeholder_problem
 from ._values.problems import Problem
 from .errors import ConfigError
 
@@ -68,9 +69,7 @@ class Config:
     margin: float = field(metadata={**_COMMON, "help": "Safety margin: leadership ends this long before the lease."})
     exit_on_overrun: bool
     advertise: str | None = field(
-        metadata={
-            "help": "Text for other programs, such as an address; {host} and {pid} in it are replaced.",
-        }
+        metadata={"help": "Text for other programs, such as an address; {host} and {pid} in it are replaced."}
     )
 
     def __init__(
@@ -89,13 +88,13 @@ class Config:
 
         Args:
             enabled: Election is on or off; only the factory reads this.
-            id: Not empty, and without control characters.
+            id: Not empty, without control characters, and without any other ``{name}``.
             lease: From 1 s to 9e9 s, and at least ``renew + 2 * retry + margin``.
             retry: Positive.
             renew: Positive.
             margin: Positive. By default 5 % of the lease, at least 1 s, at most a quarter of the lease.
             exit_on_overrun: End the process if work ignores its cancellation past the deadline.
-            advertise: Not empty, without control characters, and at most 1024 bytes in UTF-8.
+            advertise: As ``id``, and at most 1024 bytes in UTF-8. Braces that no word follows, as in JSON, are text.
 
         Raises:
             ConfigError: One or more settings are not valid; it names each.
@@ -111,8 +110,7 @@ class Config:
         if margin is None and "lease" in seconds:
             seconds["margin"] = min(max(1.0, 0.05 * seconds["lease"]), seconds["lease"] / 4)
         problems += _check_budget(seconds)
-        if not _is_text(id) or not id.strip() or not id.isprintable():
-            problems.append(Problem.of("id", id, "must be a name, without control characters"))
+        problems += _check_shown("id", id, "must be a name, without control characters")
         for name in _of_kind(Kind.FLAG, Config):
             _check_flag(name, values[name], problems)
         if advertise is not None:
@@ -169,14 +167,18 @@ def _check_flag(name: str, value: object, problems: list[Problem]) -> None:
         problems.append(Problem.of(name, value, "must be true or false"))
 
 
+def _check_shown(name: str, value: object, what: str | None) -> list[Problem]:
+    """Return the problem of a text that logs, terminals and other programs show. ``what`` describes a valid one."""
+    if _is_text(value) and str(value).strip() and str(value).isprintable():
+        what = placeholder_problem(str(value))
+    return [] if what is None else [Problem.of(name, value, what)]
+
+
 def _check_advertised(value: object) -> list[Problem]:
-    if not _is_text(value) or not str(value).strip() or not str(value).isprintable():
-        what = "must be text, not empty and without control characters"
-    elif (length := len(str(value).encode())) > _MAX_ADVERTISED_BYTES:
-        what = f"has {length} bytes, and must have at most {_MAX_ADVERTISED_BYTES}"
-    else:
-        return []
-    return [Problem.of("advertise", value, what)]
+    problems = _check_shown("advertise", value, "must be text, not empty and without control characters")
+    if not problems and (length := len(str(value).encode())) > _MAX_ADVERTISED_BYTES:
+        return [Problem.of("advertise", value, f"has {length} bytes, and must have at most {_MAX_ADVERTISED_BYTES}")]
+    return problems
 
 
 def _check_size(name: str, value: object, problems: list[Problem]) -> None:
@@ -382,7 +384,7 @@ def validate_advertised(value: str) -> None:
     """Check that a candidate can advertise this text.
 
     Raises:
-        ConfigError: The text is empty, contains control characters, or has more than 1024 bytes in UTF-8.
+        ConfigError: The text is not valid, as for the setting ``advertise``.
     """
     if problems := _check_advertised(value):
         raise ConfigError(*problems)

@@ -124,6 +124,36 @@ def test_an_id_that_cannot_be_shown_is_refused(id_: Any) -> None:
     assert problem.startswith("id = ")
 
 
+@pytest.mark.parametrize("name", ["id", "advertise"])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{zz}", "{zz}"),
+        ("web-{host}-{hostname}", "{hostname}"),
+        ("{Host}", "{Host}"),
+        ("http://{host", "{host"),
+        ("{host:>5}", "{host"),
+        ("{pid!r}", "{pid"),
+        ("{0}", "{0}"),
+        ("{{pod}}", "{pod}"),
+    ],
+)
+def test_a_brace_before_a_word_must_begin_a_known_placeholder(name: str, text: str, shown: str) -> None:
+    """The text itself would be the identity, or the address, of every candidate."""
+    (problem,) = problems(Config, **{name: text})
+    assert problem == f"{name} = {text!r}: {shown} is no placeholder, only {{host}} and {{pid}} are"
+
+
+@pytest.mark.parametrize("name", ["id", "advertise"])
+@pytest.mark.parametrize(
+    "text", ['{"port": 1}', '{"pid": {pid}}', "{}", "a {", "}", "{ zz }", "{{host}}", "{host}{pid}", "[{'a': 1}]"]
+)
+def test_other_braces_are_a_part_of_the_text(name: str, text: str) -> None:
+    """The text may be a JSON object. In one, no brace is right before a word."""
+    kwargs: dict[str, Any] = {name: text}
+    assert getattr(Config(**kwargs), name) == text
+
+
 @pytest.mark.parametrize("id_", ["leader", "web-{host}-{pid}", "führer 1", "a/b#c"])
 def test_an_id_is_any_name(id_: str) -> None:
     """Placeholders are replaced later, in the process that campaigns."""

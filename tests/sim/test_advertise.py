@@ -51,6 +51,17 @@ async def test_the_leader_advertises_what_the_setting_says(etcd: FakeEtcd, clock
         assert "{" not in record.advertised
 
 
+@pytest.mark.parametrize("text", ["http://{hostname}", "http://{host"])
+async def test_a_value_with_another_placeholder_is_refused_and_the_earlier_one_stays(
+    etcd: FakeEtcd, clock: VirtualClock, text: str
+) -> None:
+    async with leading(etcd, clock) as (manager, _):
+        await manager.advertise(ADDRESS)
+        with pytest.raises(ConfigError, match="is no placeholder"):
+            await manager.advertise(text)
+        assert stored(etcd, manager) == manager.advertised == ADDRESS
+
+
 async def test_before_the_campaign_the_value_is_remembered(etcd: FakeEtcd, clock: VirtualClock) -> None:
     manager = make(etcd, clock)
     await manager.advertise(ADDRESS)
