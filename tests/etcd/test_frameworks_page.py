@@ -38,6 +38,16 @@ SENDING = """
 def send_mails(token):
     print("mails", token > 0, flush=True)
 """
+SCHEDULER = """
+class BackgroundScheduler:
+    def add_job(self, function, trigger, minutes, args):
+        function(*args)
+
+    def start(self): pass
+
+    def shutdown(self, wait):
+        print("shut down", wait, flush=True)
+"""
 Run = Callable[[str], AbstractContextManager[subprocess.Popen[str]]]
 
 
@@ -46,6 +56,7 @@ def run(etcd_server: EtcdServer, tmp_path: Path) -> Run:
     """Run a program in a folder with the page's files. Only endpoint and durations are others."""
     stand_ins = {
         "app/__init__.py": "",
+        "apscheduler/schedulers/background.py": SCHEDULER,
         "app/mails.py": SENDING,
         "config/settings.toml": SETTINGS,
         "django/conf.py": "import settings",
@@ -156,4 +167,14 @@ COMMAND = """
 def test_a_command_of_django_ends_by_sigterm_and_releases_leadership(run: Run, operator: Any) -> None:
     with run(COMMAND) as process:
         assert end(process) == (128 + signal.SIGTERM, "")
+    assert candidates(operator, "mails") == []
+
+
+def test_a_scheduler_is_shut_down_before_leadership_is_released(run: Run, operator: Any) -> None:
+    with run("import jobs") as process:
+        assert line(process) == "mails True"
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=PATIENCE)
+        assert (output.splitlines(), errors) == (["shut down True"], "")
+        assert process.returncode == 128 + signal.SIGTERM
     assert candidates(operator, "mails") == []
