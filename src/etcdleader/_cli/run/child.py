@@ -25,6 +25,10 @@ from .supervisor import boottime, descendants, signal_all
 
 _logger = logging.getLogger("etcdleader.run")
 _AGAIN_SECONDS = 0.01
+_INTERRUPTED = frozenset(
+    {-signal.SIGINT, -signal.SIGQUIT, ExitCode.SIGNAL + signal.SIGINT, ExitCode.SIGNAL + signal.SIGQUIT}
+)
+"""Exit statuses of a command that Ctrl-C or Ctrl-\\ ended, by the signal itself or as a shell reports it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,11 @@ class Child:
                 pass_fds=(theirs.fileno(),),
                 process_group=0,
             )
+
+    @property
+    def was_interrupted(self) -> bool:
+        """True if the terminal's Ctrl-C or its quit character ended the command: they reach only the command."""
+        return self.has_terminal and self.status in _INTERRUPTED
 
     # Messages to the supervisor
 

@@ -23,6 +23,7 @@ from ...manager import LeaderManager
 from ...metrics import NullMetrics
 from ...model import LossReason, Term
 from .child import Child, exit_status
+from .command_end import log_end
 from .on_lost import OnLost
 from .plan import Plan, status_without_leadership
 from .settings import command_environment
@@ -38,10 +39,6 @@ _LEAVE = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 """Signals after which the wrapper does not campaign again. On SIGHUP, many commands only read their settings."""
 _SEAT_LOST = frozenset({LossReason.DELETED, LossReason.REVOKED, LossReason.REGRESSED})
 """Losses after which another candidate may already lead."""
-_INTERRUPTED = frozenset(
-    {-signal.SIGINT, -signal.SIGQUIT, ExitCode.SIGNAL + signal.SIGINT, ExitCode.SIGNAL + signal.SIGQUIT}
-)
-"""Exit statuses of a command that Ctrl-C or Ctrl-\\ ended, by the signal itself or as a shell reports it."""
 _MAX_TRIES = 3
 """The number of endpoints for which ``--nowait`` waits. Each gets ``retry``, the timeout of a request."""
 _RELEASE_SECONDS = 0.5
@@ -290,10 +287,21 @@ class Runner(NullMetrics):
         self._term = term
         self._terminated = self._cut_short = False
         _logger.info("%s leads %r with token %d", term.identity, term.election, term.token, extra=_facts(term))
-        await self._supervise(term, child)
+        try:
+            await self._supervise(term, child)
+        finally:
+            self._log_end(child, won_at)
         if plan.done is None:
             await self._hold(won_at + plan.at_least, child)
             await manager.resign()
+
+    def _log_end(self, child: Child, won_at: float) -> None:
+        """Log the end of the command, unless this process exits with its status."""
+        ended_itself, requested = child.why == "ended", self._leave_with is not None or child.was_interrupted
+        if self._plan.restart or not ended_itself:
+            again_in = max(0.0, won_at + self._plan.at_least - boottime()) + self._manager.config.retry
+            restarts = ended_itself and not requested
+            log_end(child, requested=requested, campaigns_again_in=again_in if restarts else None)
 
     async def _hold(self, until: float, child: Child) -> None:
         """Keep leadership until this time, on the clock of ``boottime``. A signal that ends a waiting wrapper ends it."""
@@ -358,9 +366,8 @@ class Runner(NullMetrics):
             return  # the work is recorded, or the campaign continues
         resigned = term.loss_reason is LossReason.RESIGNED
         if child is not None and (child.why == "ended" or (self._cut_short and resigned)):
-            # If the command has the terminal, Ctrl-C reaches only the command. The user means the wrapper, too.
-            interrupted = child.has_terminal and child.status in _INTERRUPTED
-            if not self._plan.restart or self._leave_with is not None or interrupted:
+            # Ctrl-C may have reached only the command. The user means the wrapper, too.
+            if not self._plan.restart or self._leave_with is not None or child.was_interrupted:
                 status = exit_status(child.status)
                 await self._stop(self._leave_with if self._plan.done and not status and self._leave_with else status)
             return
