@@ -77,11 +77,38 @@ def test_a_command_that_ended_because_of_a_loss_has_not_failed(
 ) -> None:
     child: Any = SimpleNamespace(why=why, status=status)
     with caplog.at_level(logging.INFO, "etcdleader.run"):
-        log_end(child, requested=False, campaigns_again_in=None)
+        log_end(child, requested=False, then="")
     assert [record.levelno for record in caplog.records] == ([] if level is None else [level])
 
 
 def test_a_signal_without_a_name_is_a_number(caplog: pytest.LogCaptureFixture) -> None:
     child: Any = SimpleNamespace(why="ended", status=-40)
-    log_end(child, requested=False, campaigns_again_in=None)
+    log_end(child, requested=False, then="")
     assert caplog.messages == ["the command has ended by signal 40"]
+
+
+# --done
+
+
+def test_a_failure_of_work_that_is_done_once_is_a_warning_in_plain_words(tmp_path: Path) -> None:
+    done = run("--done=v42", "sh", "-c", "exit 3", cwd=tmp_path)
+    assert done.returncode == 3
+    last = done.stderr.splitlines()[-1]
+    assert last == "etcdleader: warning: the command has ended with status 3; it is not recorded as done"
+
+
+@pytest.mark.parametrize("script", ["exec sleep 100", "trap 'exit 0' TERM; while :; do sleep 0.01; done"])
+def test_a_requested_stop_of_work_that_is_done_once_is_no_error(script: str, tmp_path: Path) -> None:
+    """It must not alert an operator, whatever the command makes of the signal."""
+    with running("--done=v42", "sh", "-c", f"echo ready; {script}", cwd=tmp_path) as process:
+        assert line(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        assert process.stderr is not None
+        lines = process.stderr.read().splitlines()
+    assert re.fullmatch(r"etcdleader: the command has ended .*; it is not recorded as done", lines[-1])
+    assert [text for text in lines if "error" in text] == []
+
+
+def test_work_that_is_done_leaves_no_line_about_its_end(tmp_path: Path) -> None:
+    assert "has ended" not in run("--done=v42", "true", cwd=tmp_path).stderr

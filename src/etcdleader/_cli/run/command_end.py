@@ -12,18 +12,18 @@ __all__ = ("log_end",)
 _logger = logging.getLogger("etcdleader.run")
 
 
-def log_end(child: Child, *, requested: bool, campaigns_again_in: float | None) -> None:
+def log_end(child: Child, *, requested: bool, then: str) -> None:
     """Log how the command has ended: a WARNING if it failed, unless its end was requested.
 
     Args:
         child: The command, which has ended.
         requested: Whether a signal to this process, or Ctrl-C, requested the end.
-        campaigns_again_in: The seconds until this process campaigns again, because of ``--restart``. None: it does not.
+        then: What follows from it; may be empty.
     """
     if child.why is None:
         return  # an ERROR has reported that the supervisor was killed, and the status is unknown
     failed = child.why == "ended" and child.status != 0 and not requested
-    then = "" if campaigns_again_in is None else f"; campaigning again in {campaigns_again_in:.1f} s"
+    then = f"; {then}" if then else ""
     level = logging.WARNING if failed else logging.INFO
     if child.status is not None and child.status < 0:
         _logger.log(level, "the command has ended by signal %s%s", _numbered(-child.status), then)

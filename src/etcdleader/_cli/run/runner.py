@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import NoReturn
 
 import anyio
@@ -50,10 +49,6 @@ _HOLD_CHECK_SECONDS = 1.0
 _logger = logging.getLogger("etcdleader.run")
 
 
-class CommandFailedError(Exception):
-    """The command of ``--done`` has failed, or was ended by a signal. Its status is the wrapper's."""
-
-
 def _abandon(status: int) -> NoReturn:
     """End this process at once."""
     logging.shutdown()
@@ -92,7 +87,7 @@ class Runner(NullMetrics):
         self._position: int | None = None
         self._failures = 0
         self._trouble: EtcdLeaderError | None = None
-        self._leads = self._asked_to_stop = self._terminated = self._cut_short = False
+        self._leads = self._asked_to_stop = self._terminated = self._cut_short = self._failed = False
         self._news = anyio.Event()
         self._on_lost = OnLost(manager.config.lease, plan.limits.grace)
         manager.add_metrics(self)
@@ -126,24 +121,26 @@ class Runner(NullMetrics):
         if name is None:
             await self._manager.campaign()
             return
-        with suppress(CommandFailedError):
-            try:
-                done_here = await self._manager.run_once(name, self._do)
-            except NotLeaderError:
-                if self._status is None:  # otherwise this process has stopped the campaign
-                    raise
-                return
-            if not done_here:
-                _logger.info("%r is done already for %r", name, self._manager.election_key)
+        try:
+            done_here = await self._manager.run_once(name, self._do)
+        except NotLeaderError:
+            if self._status is None:  # otherwise this process has stopped the campaign
+                raise
+            return
+        if not done_here:
+            _logger.info("%r is done already for %r", name, self._manager.election_key)
+        if self._status is None or not self._failed:  # an operator may have put the record while the command failed
             self._status = ExitCode.OK
 
     async def _do(self, term: Term) -> None:
-        """Run the command as the work of ``run_once``: it is done if it ends with 0, without a signal to this process."""
+        """Run the command as the work of ``run_once``: it is done if it ends with 0, without a signal to this process.
+
+        Otherwise resign: ``run_once`` records nothing after the end of the term, and ``_ousted`` ends the campaign.
+        """
         await self._lead(self._manager, term)
-        child = self._child
-        if term.is_valid() and not self._is_done(child):
-            status = None if child is None else exit_status(child.status)
-            raise CommandFailedError(f"the command is not recorded as done: its status is {status}")
+        self._failed = not self._is_done(self._child)
+        if self._failed:
+            await self._manager.resign()
 
     def _is_done(self, child: Child | None) -> bool:
         return child is not None and child.why == "ended" and child.status == 0 and self._leave_with is None
@@ -298,10 +295,11 @@ class Runner(NullMetrics):
     def _log_end(self, child: Child, won_at: float) -> None:
         """Log the end of the command, unless this process exits with its status."""
         ended_itself, requested = child.why == "ended", self._leave_with is not None or child.was_interrupted
-        if self._plan.restart or not ended_itself:
+        not_done = self._plan.done is not None and not self._is_done(child)
+        if self._plan.restart or not_done or not ended_itself:
             again_in = max(0.0, won_at + self._plan.at_least - boottime()) + self._manager.config.retry
-            restarts = ended_itself and not requested
-            log_end(child, requested=requested, campaigns_again_in=again_in if restarts else None)
+            then = f"campaigning again in {again_in:.1f} s" if ended_itself and not requested else ""
+            log_end(child, requested=requested, then="it is not recorded as done" if not_done else then)
 
     async def _hold(self, until: float, child: Child) -> None:
         """Keep leadership until this time, on the clock of ``boottime``. A signal that ends a waiting wrapper ends it."""
