@@ -51,6 +51,12 @@ def test_without_any_table_the_defaults_will_do(tmp_path: Path) -> None:
     assert make_manager(resolve_run("k", file, None, TYPED_RUN)).config == Config(enabled=True)
 
 
+def test_the_null_device_is_a_file_without_settings(tmp_path: Path) -> None:
+    (tmp_path / "settings.toml").write_text("[leader]\nenabled = false\n")
+    line = Overrides(endpoints=["a:1"], enabled_by_default=True)
+    assert make_manager(resolve_run("k", Path("/dev/null"), None, line)).config == Config(enabled=True)
+
+
 def test_a_table_with_a_misspelled_name_is_not_passed_over(tmp_path: Path) -> None:
     """It may hold ``enabled = false``."""
     file = tmp_path / "own.toml"

@@ -146,8 +146,9 @@ def test_a_folder_of_another_user_in_a_shared_directory_is_refused_with_its_file
     ("path", "reported"),
     [
         ("nowhere.toml", "nowhere.toml: there is no such file"),
-        (".", ".: there is no such file"),
-        ("", ".: there is no such file"),
+        (".", ".: it is not a regular file"),
+        ("", ".: it is not a regular file"),
+        ("/dev/zero", "/dev/zero: it is not a regular file"),
         ("settings.yaml", "settings.yaml: is not a .toml file"),
         ("settings.toml/x", "settings.toml/x: there is no such file"),
     ],
@@ -158,6 +159,14 @@ def test_a_path_that_was_given_must_be_a_toml_file(path: str, reported: str) -> 
     Path("settings.yaml").write_text("")
     (complaint,) = complaints(path)
     assert complaint.startswith(reported)
+
+
+def test_the_null_device_has_no_settings() -> None:
+    """A command with ``--endpoint`` may need none, in a directory with the settings of another program."""
+    write(settings="[default.leader]\nenabled = true\n[etcd]\npassword = 'x'\n")
+    assert complaints(os.devnull) == []
+    assert (leader(os.devnull), etcd(os.devnull)) == ({}, {})
+    assert read_settings(os.devnull, "leader").nowhere("nothing") == "nothing; looked in /dev/null"
 
 
 def test_a_path_may_have_commas() -> None:

@@ -118,10 +118,15 @@ class Settings:
         self._lay_variables(os.environ, "")
 
     def read_toml(self, path: Path) -> None:
-        """Read one file, which must exist."""
+        """Read one file, which must exist. The null device is a file without settings."""
+        if str(path) == os.devnull:
+            self.places.append(os.devnull)
+            return
         self._read_file(path, self._lay_toml, found=False)
         if not path.is_file() and not self.unreadable:
-            self.unreadable.append(f"{path}: there is no such file")
+            self.unreadable.append(
+                f"{path}: {'it is not a regular file' if path.exists() else 'there is no such file'}"
+            )
 
     def read_mapping(self, settings: Mapping[Any, object]) -> None:
         """Read a mapping of tables."""
