@@ -12,6 +12,7 @@ from etcdleader import ConfigError
 from etcdleader import must_new_leader_manager_from_config as must
 from etcdleader._cli.run.settings import resolve_run
 from etcdleader._settings.known import CASTS
+from etcdleader._settings.resolve import resolve_etcd
 from etcdleader._settings.sources import Overrides
 from tests.settings.reading import SECRET, complaints, etcd, leader, write
 
@@ -68,6 +69,34 @@ def test_a_command_does_not_pass_over_the_table_of_an_environment() -> None:
     write(settings="[production.leader]\nenabled = false\n[etcd]\nendpoints = ['a:1']\n")
     with pytest.raises(ConfigError, match=r"did you mean \[production.leader\]"):
         resolve_run("jobs", None, None, Overrides(enabled_by_default=True))
+
+
+@pytest.mark.parametrize("content", ["[default.leader]\nlease = 60\n", "[production.leader]\nlease = 60\n"])
+def test_a_command_names_what_can_be_done_on_its_command_line(content: str) -> None:
+    """Its user cannot pass an object, and ``--endpoint`` does not replace the tables."""
+    write(settings=content)
+    with pytest.raises(ConfigError) as caught:
+        resolve_run("jobs", None, None, Overrides(endpoints=["a:1"], enabled_by_default=True))
+    (problem,) = caught.value.problems
+    assert "--settings FILE" in problem
+    assert "--settings /dev/null --endpoint HOST:PORT" in problem
+    assert "plain [leader] and [etcd] tables" in problem
+    assert "Dynaconf(" not in problem
+
+
+def test_each_command_that_only_needs_etcd_names_its_command_line_too() -> None:
+    write(settings="[default.etcd]\nendpoints = ['a:1']\n")
+    with pytest.raises(ConfigError) as caught:
+        resolve_etcd(None, None, remedy="use --endpoint HOST:PORT")
+    assert "--settings FILE" in str(caught.value)
+    assert "Dynaconf(" not in str(caught.value)
+
+
+def test_a_file_that_a_command_was_given_and_that_is_no_toml_has_a_remedy_there() -> None:
+    Path("app.yaml").write_text("")
+    with pytest.raises(ConfigError) as caught:
+        resolve_etcd("app.yaml", None, remedy="use --endpoint HOST:PORT")
+    assert caught.value.problems == ("app.yaml: is not a .toml file: write the settings as TOML",)
 
 
 def test_a_section_may_lie_in_an_environment_that_is_named() -> None:

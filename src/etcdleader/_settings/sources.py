@@ -36,6 +36,11 @@ _FILES = tuple(
     for name in ("settings.toml", "settings.local.toml", ".secrets.toml")
 )
 _ENVIRONMENTS_ARE = "dynaconf's environments are read only through an object of the application"
+_ON_A_COMMAND_LINE = (
+    "give a file with plain [leader] and [etcd] tables as --settings FILE, or use "
+    f"--settings {os.devnull} --endpoint HOST:PORT"
+)
+"""The remedy for tables of environments if a command reads the settings: its user cannot pass an object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +69,12 @@ class Settings:
         unreadable: Sources that exist, but could not be read.
     """
 
-    def __init__(self, section: str) -> None:
+    def __init__(self, section: str, *, for_command: bool = False) -> None:
         """Create empty settings.
+
+        Args:
+            section: The table of the election; may be dotted.
+            for_command: True if a command reads them. The remedies are then those of a command line.
 
         Raises:
             ConfigError: ``section`` is no valid name of a table.
@@ -73,6 +82,7 @@ class Settings:
         self.leader = Section(section, LEADER)
         self.etcd = Section("etcd", ETCD)
         self.found = False
+        self._for_command = for_command
         self.places: list[str] = []
         self.unreadable: list[str] = []
         self._tree: Tree = {}
@@ -87,7 +97,8 @@ class Settings:
         meant = self.misspelled()
         problem = f"there is no [{self.leader.name}] section" + (f"; did you mean {meant}?" if meant else "")
         if meant and f".{self.leader.name}]" in meant:
-            problem += f" {_ENVIRONMENTS_ARE}: settings=Dynaconf(environments=True, ...)"
+            remedy = _ON_A_COMMAND_LINE if self._for_command else "settings=Dynaconf(environments=True, ...)"
+            problem += f" {_ENVIRONMENTS_ARE}: {remedy}"
         return self.nowhere(problem)
 
     def misspelled(self) -> str | None:
@@ -168,9 +179,10 @@ class Settings:
             for written, value in table.items() if isinstance(table, Mapping) else ():
                 if normal(written) == section.path[0] and table_at({written: value}, section.path) is not None:
                     files = f'settings_files=["{origin}"]' if origin.endswith(".toml") else "..."
+                    remedy = f"pass settings=Dynaconf(environments=True, {files})"
                     self.unreadable.append(
                         f"{origin}: [{name}.{written}] is an environment's table. {_ENVIRONMENTS_ARE}: "
-                        f"write [{written}], or pass settings=Dynaconf(environments=True, {files})"
+                        f"write [{written}], or {_ON_A_COMMAND_LINE if self._for_command else remedy}"
                     )
 
     def _read_file(self, path: Path, lay_file: Callable[[Path], None], *, found: bool) -> None:
@@ -188,6 +200,9 @@ class Settings:
         self.places.append(str(path) if there else f"{path} (not there)")
 
     def _lay_toml(self, path: Path) -> None:
+        if path.suffix != ".toml":
+            way = f'pass settings=Dynaconf(settings_files=["{path}"]) to read it'
+            raise ValueError(f"is not a .toml file: {'write the settings as TOML' if self._for_command else way}")
         self._lay(_toml(path), str(path))
 
     def _lay_dotenv(self, path: Path) -> None:
@@ -233,13 +248,13 @@ def read_settings(settings: object, section: str, overrides: Overrides | None = 
     Args:
         settings: A mapping, a path, an application's Dynaconf object, or None for the process's files and variables.
         section: The table of the election; may be dotted.
-        overrides: The options of a command line.
+        overrides: The options of a command line; None: no command reads them.
 
     Raises:
         ConfigError: ``section`` is no valid name of a table.
         TypeError: ``settings`` has none of these types.
     """
-    read = Settings(section)
+    read = Settings(section, for_command=overrides is not None)
     if settings is None:
         read.read_around_here()
     elif _is_dynaconf(type(settings)):  # before any `isinstance`, which would make it load its files, and possibly fail
@@ -290,8 +305,6 @@ def _toml(path: Path) -> Mapping[str, object]:
     """
     from dynaconf.vendor import tomllib
 
-    if path.suffix != ".toml":
-        raise ValueError(f'is not a .toml file: pass settings=Dynaconf(settings_files=["{path}"]) to read it')
     with path.open("rb") as file:
         if file.read(len(BOM_UTF8)) == BOM_UTF8:
             raise ValueError("begins with a byte order mark, which TOML does not have: save it as UTF-8 without")
