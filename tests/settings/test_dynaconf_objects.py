@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from dynaconf import Dynaconf, Validator
 
+from etcdleader import ConfigError, must_new_leader_manager_from_config
 from etcdleader._settings.sources import Settings, read_settings
 from tests.helpers.paths import ROOT
 from tests.settings.reading import SECRET, complaints, etcd, leader, write
@@ -40,6 +41,68 @@ def test_a_dynaconf_object_is_read_by_its_own_rules(monkeypatch: pytest.MonkeyPa
     settings = application(environments=True, env="production", merge_enabled=True)
     assert leader(settings, "app.leader") == {"id": "web-here", "lease": 30, "exit_on_overrun": True}
     assert etcd(settings) == {"endpoints": ["a:1"], "password": "123456"}
+
+
+PRODUCTION = """
+    [default.leader]
+    enabled = true
+    [default.etcd]
+    endpoints = ["a:1"]
+    [production.etcd]
+    user = "jobs"
+    password = "x"
+    """
+
+
+def problems(settings: Any) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        must_new_leader_manager_from_config("jobs", settings=settings)
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("how", ["env", "from_env", "variable"])
+def test_a_table_that_replaces_that_of_the_default_environment_is_explained(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forgotten ``dynaconf_merge`` loses the endpoints without a word."""
+    write(settings=PRODUCTION)
+    if how == "variable":
+        monkeypatch.setenv("ENV_FOR_DYNACONF", "production")
+    settings = application(environments=True, **({"env": "production"} if how == "env" else {}))
+    (problem,) = problems(settings.from_env("production") if how == "from_env" else settings)
+    assert problem == (
+        'etcd.endpoints is missing: say where etcd is, such as ["127.0.0.1:2379"]; '
+        "looked in the given Dynaconf settings, environment 'production'; by dynaconf's rules, "
+        "[production.etcd] replaces [default.etcd] unless it has dynaconf_merge = true"
+    )
+
+
+def test_a_missing_flag_is_explained_by_the_same_rule() -> None:
+    write(settings="[default.leader]\nenabled = true\n[prod.leader]\nlease = 60\n[prod.etcd]\nendpoints = ['a:1']\n")
+    (problem,) = problems(application(environments=True, env="prod"))
+    assert problem.startswith("leader.enabled is missing")
+    assert "[prod.leader] replaces [default.leader]" in problem
+
+
+def test_a_missing_table_has_replaced_nothing() -> None:
+    write(settings="[default.leader]\nenabled = true\n")
+    (problem,) = problems(application(environments=True, env="prod"))
+    assert problem == (
+        "there is no [etcd] section, and no client was given; looked in the given Dynaconf settings, environment 'prod'"
+    )
+
+
+def test_without_environments_none_is_named() -> None:
+    write(settings="[leader]\nenabled = true\n[etcd]\nuser = 'jobs'\npassword = 'x'\n")
+    (problem,) = problems(application())
+    assert problem.endswith("looked in the given Dynaconf settings")
+
+
+def test_the_origin_of_a_value_names_the_environment(caplog: pytest.LogCaptureFixture) -> None:
+    write(settings=PRODUCTION)
+    with caplog.at_level("INFO", "etcdleader"):
+        must_new_leader_manager_from_config("jobs", settings=application(environments=True, env="qa"))
+    assert caplog.messages[-1].endswith(", from the given Dynaconf settings, environment 'qa'")
 
 
 def test_only_what_matters_is_looked_at_in_a_dynaconf_object() -> None:

@@ -134,7 +134,7 @@ def _config(read: Settings, problems: list[str], purpose: Purpose) -> Config | N
     if not leader.exists:
         return None
     if "enabled" not in leader.values:
-        problems.append(read.nowhere(f"{leader.name}.enabled is missing: say true or false"))
+        problems.append(read.nowhere(f"{leader.name}.enabled is missing: say true or false", leader))
     values = {name: value for name, value in leader.values.items() if name != "election_key"}
     return _made(leader, Config, values, problems)
 
@@ -172,7 +172,7 @@ def _etcd_config(read: Settings, enabled: object, problems: list[str], remedy: s
         missing = 'etcd.endpoints is missing: say where etcd is, such as ["127.0.0.1:2379"]'
         if not etcd.exists:
             missing = "there is no [etcd] section" + ("" if remedy else ", and no client was given")
-        problems.append(read.nowhere(missing) + (f"; or {remedy}" if remedy else ""))
+        problems.append(read.nowhere(missing, etcd if etcd.exists else None) + (f"; or {remedy}" if remedy else ""))
     if etcd.exists and enabled is not False:
         # The other settings are still checked. No connection to this endpoint is opened.
         _made(etcd, EtcdConfig, {**etcd.values, "endpoints": "127.0.0.1:1"}, problems)

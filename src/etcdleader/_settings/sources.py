@@ -89,6 +89,8 @@ class Settings:
         self._others: list[tuple[str, Mapping[Any, object], str]] = []
         self._around_here = False
         self._may_lack_environments = False
+        self._environment: str | None = None
+        """The current environment of the given Dynaconf object, if it has environments."""
         if not all(self.leader.path) or self.leader.path == self.etcd.path:
             raise ConfigError(Problem.of("section", section, 'must be the name of a table, such as "leader"'))
 
@@ -112,11 +114,21 @@ class Settings:
                 return f"[{name}.{self.leader.name}] in {origin}"
         return None
 
-    def nowhere(self, missing: str) -> str:
-        """Return the problem that a setting is missing in all places that were searched."""
+    def nowhere(self, missing: str, section: Section | None = None) -> str:
+        """Return the problem that a setting is missing in all places that were searched.
+
+        Args:
+            missing: The problem.
+            section: The table that lacks the setting; None if the table itself is missing.
+        """
         found = list(hints(_FILES)) if self._around_here else []
         if self._may_lack_environments:
             found.append("the tables of environments are read if it is a Dynaconf(environments=True, ...)")
+        if self._environment not in (None, "default") and section is not None:
+            found.append(
+                f"by dynaconf's rules, [{self._environment}.{section.name}] replaces [default.{section.name}] "
+                "unless it has dynaconf_merge = true"
+            )
         return "; ".join([f"{missing}; looked in {', '.join(self.places)}", *found])
 
     def read_around_here(self) -> None:
@@ -147,9 +159,11 @@ class Settings:
     def read_dynaconf(self, settings: Any) -> None:
         """Read an application's object through ``keys`` and ``get``: attributes such as ``store`` are dynaconf's."""
         origin = "the given Dynaconf settings"
-        self.places.append(origin)
         self.leader.evaluated = self.etcd.evaluated = True
         try:
+            if settings.get("ENVIRONMENTS_FOR_DYNACONF"):
+                self._environment = str(settings.current_env).lower()
+                origin += f", environment {self._environment!r}"
             # Other keys are not read: their values may be lazy and fail.
             keys = list(settings.keys())
             self._may_lack_environments = any(normal(key) in ENVIRONMENTS_OF_ALL for key in keys)
@@ -157,6 +171,7 @@ class Settings:
         except Exception as error:  # noqa: BLE001 - the first access runs validators, casts and file reads
             # Its text is left out: that of a validator contains the value.
             self.unreadable.append(f"{origin}: {type(error).__name__} while reading; see settings.as_dict()")
+        self.places.append(origin)
 
     def finish(self, overrides: Overrides) -> None:
         """Lay the command line over the settings, and let each section take its part."""
