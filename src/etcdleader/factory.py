@@ -45,6 +45,7 @@ def must_new_leader_manager_from_config(
         section: The table of this election's settings; may be dotted, as in ``"sync.election"``.
         metrics: Receives the events of this manager. Add each further object by ``manager.add_metrics()``.
         advertise: The text that the candidate advertises, such as its address. By default the section's ``advertise``.
+            ``{host}`` and ``{pid}`` in either are replaced.
 
     Returns:
         A :class:`NoopLeaderManager` if ``enabled`` is false, otherwise an :class:`EtcdLeaderManager`.

@@ -104,7 +104,10 @@ class LeaderManager(ElectionObserver):
     @property
     @abstractmethod
     def advertised(self) -> str | None:
-        """The text that this candidate advertises: that of the last ``advertise()``, otherwise that of the setting."""
+        """The text that this candidate advertises: that of the last ``advertise()``, otherwise that of the setting.
+
+        ``{host}`` and ``{pid}`` are replaced in it.
+        """
 
     @abstractmethod
     def statistics(self) -> ElectionStatistics:
@@ -313,9 +316,12 @@ class LeaderManager(ElectionObserver):
         While the candidate is in the queue, it returns once etcd has the text. Otherwise, the text is used when the candidate
         joins. A forked child begins with the setting ``advertise`` again. Every user of etcd with read permission for the queue can read the text.
 
+        ``{host}`` and ``{pid}`` in the text are replaced, as in the setting ``advertise``. Any other brace right before a word
+        is an error. Other braces are a part of the text, so it may be a JSON object.
+
         Raises:
-            ConfigError: The text is empty, contains control characters, or has more than 1024 bytes in UTF-8. The text from
-                before stays.
+            ConfigError: The text is empty, contains control characters or another ``{name}``, or has more than 1024 bytes in
+                UTF-8. The text from before stays.
             EtcdUnavailableError: etcd did not confirm the text within ``retry``. etcd may have it, now or later. Call this
                 again; at the latest, the next candidacy uses the text.
             EtcdRefusedError: etcd refused the write. The next candidacy uses the text.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 
 import anyio
 import pytest
@@ -49,6 +51,20 @@ async def test_the_leader_advertises_what_the_setting_says(etcd: FakeEtcd, clock
         assert record.advertised == manager.advertised
         assert record.advertised is not None
         assert "{" not in record.advertised
+
+
+@pytest.mark.parametrize("text", ["http://{host}:{pid}", '{"host": "{host}", "pid": {pid}}'])
+async def test_an_advertised_value_has_the_same_placeholders_as_the_setting(
+    etcd: FakeEtcd, clock: VirtualClock, text: str
+) -> None:
+    configured_one = make(etcd, clock, "configured", config=configured(text))
+    manager = make(etcd, clock)
+    async with configured_one, manager:
+        await until(lambda: len(etcd.keys()) == 2)
+        await manager.advertise(text)
+        expected = text.replace("{host}", socket.gethostname()).replace("{pid}", str(os.getpid()))
+        assert stored(etcd, manager) == manager.advertised == expected
+        assert stored(etcd, configured_one) == expected
 
 
 @pytest.mark.parametrize("text", ["http://{hostname}", "http://{host"])

@@ -313,6 +313,7 @@ class BaseManager(ServingManager):
         self._reset_after_fork()
         if value is not None:
             validate_advertised(value)
+            value = with_host_and_pid(value)
         if self._campaign is not None:
             self._campaign.check_loop("advertise", "manager", "value")
         self._advertised = value
