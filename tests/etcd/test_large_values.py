@@ -28,7 +28,7 @@ async def test_a_registration_is_refused(etcd_server: EtcdServer, operator: Any,
     assert operator.get(election_key)[0] is None
 
 
-async def test_a_refused_update_leaves_the_earlier_value_and_the_next_update_works(
+async def test_an_update_that_is_too_large_leaves_the_earlier_value_and_the_next_one_works(
     etcd_server: EtcdServer, operator: Any, election_key: str, size: int
 ) -> None:
     with anyio.fail_after(PATIENCE):

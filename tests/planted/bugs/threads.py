@@ -157,7 +157,7 @@ _STEPS = (
     Bug(
         "a forked child ends its parent's step",
         "fork",
-        within="TermStep.__exit__",
+        within="TermStep._end",
         pattern=r"if self\._process == process_id\(\):",
         replacement="if True:",
         test="test_in_a_forked_child_no_step_begins_and_that_of_the_parent_ends_quietly",
@@ -227,9 +227,9 @@ _BLOCKING = (
     Bug(
         "work of a thread that Ctrl-C interrupts counts as done",
         "once",
-        within="WorkCall.__init__",
-        pattern=r"= EtcdLeaderError\(.+\)",
-        replacement="= None",
+        within="BlockingLeaderManager._serve",
+        pattern=r"if not call\.completed:",
+        replacement="if False:",
         test="test_interrupted_work_is_not_recorded_as_done",
     ),
     Bug(
@@ -243,7 +243,7 @@ _BLOCKING = (
     Bug(
         "a block that was not left keeps its lease at the end of the process",
         "one way out",
-        within="_wait_for_main_thread",
+        within="_end_users",
         pattern=r"end\(\)",
         replacement="pass",
         test="test_the_end_of_the_main_thread_releases_leadership_and_ends_the_process",
