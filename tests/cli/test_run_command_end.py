@@ -1,4 +1,4 @@
-"""What ``etcdleader run`` logs about the end of its command."""
+"""The line that ``etcdleader run`` logs when its command has ended."""
 
 from __future__ import annotations
 
