@@ -42,6 +42,7 @@ RULES = (
     "secrets",
     "registration",
     "once",
+    "programs",
 )
 """The promises of docs/design.md, in its terms."""
 

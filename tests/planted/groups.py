@@ -5,7 +5,19 @@ from __future__ import annotations
 from types import ModuleType
 
 from tests.planted.bug import Bug
-from tests.planted.bugs import connection, lease, move, once, queue, registration, secrets, term, threads, views
+from tests.planted.bugs import (
+    connection,
+    lease,
+    move,
+    once,
+    programs,
+    queue,
+    registration,
+    secrets,
+    term,
+    threads,
+    views,
+)
 
 __all__ = ("BUGS", "IN_ELECTIONS", "IN_LEASES")
 
@@ -15,5 +27,5 @@ def _of(*modules: ModuleType) -> tuple[Bug, ...]:
 
 
 IN_LEASES = _of(lease, move, connection, registration, secrets)
-IN_ELECTIONS = _of(term, threads, queue, views, once)
+IN_ELECTIONS = _of(term, threads, queue, views, once, programs)
 BUGS = (*IN_LEASES, *IN_ELECTIONS)
