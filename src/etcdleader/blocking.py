@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -20,7 +20,14 @@ import anyio.lowlevel
 from ._managers.reentrancy import on_same_behalf
 from ._managers.thread_bridge import HeldBlock, NewestValue, WorkCall
 from ._managers.work import check_callable, is_async
-from ._runtime.background_loop import background_loop, checked_timeout, refuse_event_loop, wait_for
+from ._runtime.background_loop import (
+    SIGNAL_CHECK_SECONDS,
+    background_loop,
+    checked_timeout,
+    refuse_event_loop,
+    result_of,
+    wait_for,
+)
 from ._runtime.fork import process_id
 from .errors import NotLeaderError
 from .manager import LeaderManager
@@ -170,7 +177,7 @@ class BlockingLeaderManager:
             try:
                 future = portal.start_task_soon(start, serve)
                 future.add_done_callback(lambda _: calls.put(None))
-                while (call := calls.get()) is not None:
+                while (call := _next_call(calls)) is not None:
                     interruption = call.run(work)
                     if process != process_id():
                         break
@@ -188,7 +195,7 @@ class BlockingLeaderManager:
                 if call.error is not None:
                     raise call.error
                 return call.result
-            return future.result()
+            return result_of(future)
 
     def stop(self) -> None:
         """End the campaign, and wait until leadership is released. From the work itself, only request the end.
@@ -353,3 +360,9 @@ class BlockingLeaderManager:
         refuse_event_loop(what)
         with background_loop as portal:
             return wait_for(portal.start_task_soon(function, *arguments), timeout, what)
+
+
+def _next_call(calls: queue.SimpleQueue[WorkCall | None]) -> WorkCall | None:
+    while True:
+        with suppress(queue.Empty):
+            return calls.get(timeout=SIGNAL_CHECK_SECONDS)

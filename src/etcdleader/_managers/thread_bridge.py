@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
-from .._runtime.background_loop import background_loop, refuse_event_loop, wait_for
+from .._runtime.background_loop import SIGNAL_CHECK_SECONDS, background_loop, refuse_event_loop, result_of, wait_for
 from .._runtime.fork import process_id
 from .._runtime.tasks import loop_scheduler
 from ..model import Term
@@ -165,7 +165,7 @@ class HeldBlock(Generic[T]):
         if future is None or not wait:
             return
         try:
-            future.result()
+            result_of(future)
         except BaseException as raised:
             if raised is not error:
                 raise
@@ -207,11 +207,13 @@ class NewestValue(Iterator[T]):
 
     def wait_closed(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed)
+            while not self._closed:
+                self._changed.wait(SIGNAL_CHECK_SECONDS)
 
     def __next__(self) -> T:
         with self._changed:
-            self._changed.wait_for(lambda: self._values or self._closed)
+            while not self._values and not self._closed:
+                self._changed.wait(SIGNAL_CHECK_SECONDS)
             if self._values:
                 return self._values.pop()
             if self._error is not None:

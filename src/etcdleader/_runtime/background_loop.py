@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures.thread  # noqa: F401 - before the registration, see _at_threading_exit
+import math
 import sys
 import threading
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -17,6 +19,10 @@ from .events import is_loop_thread
 from .fork import AtFork, on_fork, process_id
 
 T = TypeVar("T")
+
+SIGNAL_CHECK_SECONDS = 1.0
+"""The longest wait of a thread. Python calls signal handlers between two bytecodes. A signal that arrives just before a wait
+is handled at its end, so Ctrl-C would be lost in a wait without a limit."""
 
 
 class _LastBlockEnded(Exception):  # noqa: N818 - no error, and never raised
@@ -135,14 +141,30 @@ def wait_for(future: Future[T], timeout: float | None, what: str) -> T:
         TimeoutError: The timeout has passed first.
     """
     try:
-        return future.result(timeout)
-    except TimeoutError:
-        if future.cancel():
-            raise TimeoutError(f"{what} took longer than {timeout:g} s") from None
-        return future.result()
+        done = _done_within(future, timeout)
     except BaseException:
         future.cancel()  # Ctrl-C; a future that is done ignores it
         raise
+    if not done and future.cancel():
+        raise TimeoutError(f"{what} took longer than {timeout:g} s")
+    return future.result()
+
+
+def result_of(future: Future[T]) -> T:
+    """Wait for a future without a limit, and return its result."""
+    _done_within(future, None)
+    return future.result()
+
+
+def _done_within(future: Future[Any], timeout: float | None) -> bool:
+    """Wait until the future is done, for at most ``timeout`` seconds. Return whether it is done."""
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    while not future.done():
+        if (left := end - time.monotonic()) <= 0:
+            return False
+        with suppress(TimeoutError, CancelledError):
+            future.exception(min(left, SIGNAL_CHECK_SECONDS))
+    return True
 
 
 def refuse_event_loop(what: str) -> None:
