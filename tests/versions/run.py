@@ -29,8 +29,13 @@ __all__ = ("main",)
 LOGS = Path("build/etcds")
 TIME_LIMIT_SECONDS = 1800.0
 """For the tests of one version, which take four to five minutes on two processors."""
+IGNORED = ("blocking", "demo", "frameworks_page", "printed_programs", "readme")
+"""Files of tests/etcd about threads, processes and pages. They meet a server, but the same calls on every version."""
 # As in the Makefile, but only what meets a server: the rest says the same on every version.
-PYTEST = ("-m", "pytest", "-m", "etcd", "-n", "5", "--dist", "loadfile", "--no-loadscope-reorder")
+PYTEST = (
+    *("-m", "pytest", "-m", "etcd", "-n", "5", "--dist", "loadfile", "--no-loadscope-reorder"),
+    *(f"--ignore=tests/etcd/test_{name}.py" for name in IGNORED),
+)
 _COUNT = re.compile(r"\d+ (?:failed|passed|skipped|errors?|xfailed)")
 
 
