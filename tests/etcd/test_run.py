@@ -40,6 +40,8 @@ class Etcd:
 
     def ask_to_step_down(self) -> bool:
         """Put a value that changes nothing on the leader's key. Return whether the leader gave up the key meanwhile."""
+        if not self.candidates():
+            return True
         request = etcd3.etcdrpc.PutRequest(key=self.leader()[0].encode(), ignore_value=True, ignore_lease=True)
         try:
             self.client.kvstub.Put(request, timeout=30)
