@@ -40,9 +40,11 @@ class Etcd:
 
     def ask_to_step_down(self) -> bool:
         """Put a value that changes nothing on the leader's key. Return whether the leader gave up the key meanwhile."""
-        if not self.candidates():
+        try:
+            key, *_ = self.leader()
+        except StopIteration:
             return True
-        request = etcd3.etcdrpc.PutRequest(key=self.leader()[0].encode(), ignore_value=True, ignore_lease=True)
+        request = etcd3.etcdrpc.PutRequest(key=key.encode(), ignore_value=True, ignore_lease=True)
         try:
             self.client.kvstub.Put(request, timeout=30)
         except grpc.RpcError as error:
