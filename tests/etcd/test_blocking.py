@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -43,7 +45,7 @@ def start(script: str, etcd: EtcdServer, election: str) -> subprocess.Popen[str]
         etcd.endpoints[0],
         election,
     ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -51,7 +53,8 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
         try:
             _, errors = process.communicate(timeout=PATIENCE)
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # a forked child that hangs, too
     return process.returncode, errors
 
 
