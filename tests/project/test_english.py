@@ -32,8 +32,8 @@ def problems_in_page(tmp_path: Path, page: str) -> list[str]:
         "value = 1  # the peer knows it",
         'raise ValueError(f"{name} hears a message")',
         'typer.Option(help="Wait in vain.")',
-        'TEXTS = {"lost": "nobody leads this election now"}',
-        'yield _Line("nobody leads this election now")',
+        'TEXTS = {"lost": "the candidate waits in vain now"}',
+        'yield _Line("the candidate waits in vain now")',
         'return f"etcd says {text}, in its log" if text else "there is no such text"',
         'log.warning("%s retries in vain", name)',
         f'"""{LONG}."""',
@@ -80,10 +80,10 @@ def problems_in_settings(tmp_path: Path, settings: str) -> list[str]:
 @pytest.mark.parametrize(
     "settings",
     [
-        "# Nobody leads.",
+        "# The candidate waits in vain.",
         f"# A comment\n# of {LONG}.\nkey = 1",
-        'key = "value"  # somebody set it',
-        '  summary: "Nobody leads"',
+        'key = "value"  # the candidate waits in vain',
+        '  summary: "The candidate waits in vain"',
         'name = "Only one module knows it"',
         f"  description: >-\n    A text\n    of {LONG}.\n  other: 1",
     ],
@@ -95,11 +95,11 @@ def test_comments_of_settings_and_texts_of_alerts_are_checked(tmp_path: Path, se
 @pytest.mark.parametrize(
     "settings",
     [
-        'key = "nobody # somebody"',
-        '# password = "nobody"',
+        'key = "in vain # in vain"',
+        '# password = "in vain"',
         f"# An example:\n#\n#   {LONG}\n#\n# The end.",
         f"# {'Word ' * 20}.\n# {'Word ' * 20}.",
-        "expr: nobody",
+        "expr: in vain",
     ],
 )
 def test_values_and_examples_in_settings_pass(tmp_path: Path, settings: str) -> None:
@@ -108,8 +108,10 @@ def test_values_and_examples_in_settings_pass(tmp_path: Path, settings: str) -> 
 
 def test_titles_and_descriptions_of_a_dashboard_are_checked(tmp_path: Path) -> None:
     path = tmp_path / "dashboard.json"
-    path.write_text('{\n  "title": "Nobody leads",\n  "expr": "nobody",\n  "description": "Somebody leads."\n}')
-    assert [text.text for text in english.of_dashboard(path)] == ["Nobody leads", "Somebody leads."]
+    path.write_text(
+        '{\n  "title": "Renewals in vain",\n  "expr": "in vain",\n  "description": "The candidate waits in vain."\n}'
+    )
+    assert [text.text for text in english.of_dashboard(path)] == ["Renewals in vain", "The candidate waits in vain."]
 
 
 def test_there_are_at_most_twenty_exceptions_and_each_is_a_file_with_a_reason() -> None:
