@@ -23,6 +23,7 @@ from etcdleader._etcd.api import (
     TxnResult,
 )
 from etcdleader.errors import EtcdLeaderError, EtcdRefusedError
+from tests.contract.leased import read
 from tests.contract.watching import TIMEOUT
 
 pytestmark = pytest.mark.anyio
@@ -30,11 +31,6 @@ pytestmark = pytest.mark.anyio
 
 async def _do(api: EtcdApi, *operations: Operation) -> TxnResult:
     return await api.txn([], operations, timeout=TIMEOUT)
-
-
-async def _read(api: EtcdApi, key: bytes) -> KeyValue | None:
-    result = await api.range(Range(key), timeout=TIMEOUT)
-    return result.kvs[0] if result.kvs else None
 
 
 def _range(result: object) -> RangeResult:
@@ -84,7 +80,7 @@ async def test_conditions_compare_what_is_stored(api: EtcdApi, prefix: bytes, ta
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
     await _do(api, Put(key, b"m", lease=lease_id))
     await _do(api, Put(key, b"m", lease=lease_id))
-    kv = await _read(api, key)
+    kv = await read(api, key)
     assert kv is not None
     assert kv.version == 2
     stored: dict[_Target, int | bytes] = {
@@ -252,16 +248,16 @@ async def test_a_put_that_ignores_all_changes_nothing_but_the_version(api: EtcdA
     await api.lease_grant(60, lease_id, timeout=TIMEOUT)
     created = (await _do(api, Put(key, b"v", lease=lease_id))).header.revision
     asked = (await _do(api, Put(key, ignore_value=True, ignore_lease=True))).header.revision
-    assert await _read(api, key) == KeyValue(key, b"v", created, asked, 2, lease_id)
+    assert await read(api, key) == KeyValue(key, b"v", created, asked, 2, lease_id)
     await api.lease_revoke(lease_id, timeout=TIMEOUT)
-    assert await _read(api, key) is None
+    assert await read(api, key) is None
 
 
 async def test_a_put_that_keeps_the_value_of_a_missing_key_fails(api: EtcdApi, prefix: bytes) -> None:
     """A request to step down must not create a key."""
     with pytest.raises(EtcdLeaderError):
         await _do(api, Put(prefix + b"k", ignore_value=True, ignore_lease=True))
-    assert await _read(api, prefix + b"k") is None
+    assert await read(api, prefix + b"k") is None
 
 
 async def test_a_put_without_a_lease_takes_the_key_off_its_lease(api: EtcdApi, prefix: bytes) -> None:
@@ -271,7 +267,7 @@ async def test_a_put_without_a_lease_takes_the_key_off_its_lease(api: EtcdApi, p
     await _do(api, Put(key, b"v", lease=lease_id))
     await _do(api, Put(key, b"v"))
     await api.lease_revoke(lease_id, timeout=TIMEOUT)
-    kv = await _read(api, key)
+    kv = await read(api, key)
     assert kv is not None
     assert (kv.lease, kv.version) == (0, 2)
 
@@ -282,7 +278,7 @@ async def test_a_key_that_is_created_again_has_a_new_create_revision(api: EtcdAp
     first = (await _do(api, Put(key))).header.revision
     await _do(api, DeleteRange(key))
     second = (await _do(api, Put(key))).header.revision
-    kv = await _read(api, key)
+    kv = await read(api, key)
     assert kv == KeyValue(key, b"", second, second, 1, 0)
     assert second == first + 2
 
@@ -304,7 +300,7 @@ async def test_a_request_that_is_too_large_is_refused_for_good(api: EtcdApi, pre
     await _do(api, Put(key, b"v"))
     with pytest.raises(EtcdRefusedError, match=r"too large|larger than max"):
         await _do(api, Put(key, bytes(size)))
-    kv = await _read(api, key)
+    kv = await read(api, key)
     assert kv is not None
     assert kv.value == b"v"
 
@@ -313,6 +309,6 @@ async def test_bytes_are_kept_as_they_are(api: EtcdApi, prefix: bytes) -> None:
     """Candidates of other programs may put any value."""
     value = bytes(range(256))
     await _do(api, Put(prefix + b"\xff\x00", value))
-    kv = await _read(api, prefix + b"\xff\x00")
+    kv = await read(api, prefix + b"\xff\x00")
     assert kv is not None
     assert kv.value == value

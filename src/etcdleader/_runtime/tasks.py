@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import functools
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -114,8 +115,7 @@ class ProtectedTaskGroup:
         self._trio = running_trio()
         self._nursery: Any = None
         if self._trio is not None:
-            for function in (ProtectedTaskGroup.__aenter__, ProtectedTaskGroup.__aexit__, _run_protected):
-                self._trio.lowlevel.enable_ki_protection(function)
+            _protect(self._trio)
 
     @property
     def cancel_scope(self) -> anyio.CancelScope:
@@ -138,6 +138,13 @@ class ProtectedTaskGroup:
             self.user_tasks.start_soon(function, *arguments)
         else:
             self._nursery.start_soon(_run_protected, function, arguments, name=function)
+
+
+@functools.cache
+def _protect(trio: Any) -> None:
+    """Enable the protection of these functions. trio keeps it for their code, so once is enough."""
+    for function in (ProtectedTaskGroup.__aenter__, ProtectedTaskGroup.__aexit__, _run_protected):
+        trio.lowlevel.enable_ki_protection(function)
 
 
 async def _run_protected(function: Callable[..., Coroutine[Any, Any, None]], arguments: tuple[Any, ...]) -> None:
