@@ -28,17 +28,18 @@ class Interruption(BaseException):
 
 
 class Interrupter:
-    """Raises in the given line, counted from 1, of the library's code that this thread runs."""
+    """Raises in the given line, counted from 1, of the library's code that this thread runs, or of one function of it."""
 
-    def __init__(self, line: int) -> None:
+    def __init__(self, line: int, function: str | None = None) -> None:
         self.left = line
+        self.function = function
         self.where = ""
 
     def trace(self, frame: FrameType, event: str, argument: object) -> Any:
         del argument
         if frame.f_code.co_filename not in FILES:
             return None
-        if event == "line":
+        if event == "line" and self.function in (None, frame.f_code.co_qualname):
             self.left -= 1
             if self.left == 0:
                 self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
@@ -46,9 +47,9 @@ class Interrupter:
         return self.trace
 
 
-def interrupted(block: Callable[[], object], line: int) -> str | None:
+def interrupted(block: Callable[[], object], line: int, function: str | None = None) -> str | None:
     """Interrupt the block in a line. Return where, or None if it has fewer lines."""
-    interrupter = Interrupter(line)
+    interrupter = Interrupter(line, function)
     before = sys.gettrace()
     sys.settrace(interrupter.trace)
     try:
@@ -108,6 +109,26 @@ def test_an_interruption_in_any_line_leaves_nothing_that_holds_leadership(
     block: Callable[[BlockingLeaderManager], object], within: bool
 ) -> None:
     assert hanging_line(block, within=within) is None
+
+
+@pytest.mark.parametrize(("block", "function"), [(lead, "HeldBlock._request_end"), (step, "TermStep._end")])
+def test_an_interrupted_end_of_a_block_is_repeated_at_once(
+    block: Callable[[BlockingLeaderManager], object], function: str
+) -> None:
+    """Leadership is not held until the thread leaves the campaign's block, which may be hours later."""
+    for line in range(1, MOST):
+        blocking = BlockingLeaderManager(NoopLeaderManager(Config(retry=0.01), f"jobs-{line}"))
+        with blocking:
+            blocking.wait_elected(PATIENCE)
+            where = interrupted(lambda blocking=blocking: block(blocking), line, function)  # type: ignore[misc]
+            stop = threading.Thread(target=blocking.stop, daemon=True)
+            stop.start()
+            stop.join(PATIENCE)
+            assert not stop.is_alive(), where
+        if where is None:
+            assert line > 3
+            return
+    raise AssertionError("the function has more lines than the test expects")
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
