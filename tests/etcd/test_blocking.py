@@ -180,6 +180,11 @@ ENDS = {
         blocking.__enter__()
         blocking.wait_elected(60)
     """,
+    "a block that is not left, on a Python without the hook of executors": """
+        del threading._register_atexit
+        blocking.__enter__()
+        blocking.wait_elected(60)
+    """,
     "an exception": """
         blocking.__enter__()
         blocking.wait_elected(60)
