@@ -136,6 +136,28 @@ async def test_a_read_that_another_member_answers_confirms_nothing(clock: Virtua
             etcd.hooks.remove(switch)
 
 
+async def test_a_switch_of_the_endpoint_within_a_round_is_no_failure(clock: VirtualClock) -> None:
+    """A member that announces its end answers the proposal, and another one the read. The round is repeated there."""
+    async with FakeEtcd(members=3) as etcd:
+        client = etcd.client()
+        switched: list[float] = []
+
+        def switch(call: Call) -> None:
+            if is_proposal(call) and call.stage == "after" and not switched:
+                switched.append(clock())
+                client.report_endpoint_failure(client.endpoint_number)
+
+        async with leading(client, clock) as (manager, term):
+            etcd.hooks.append(switch)
+            await until(lambda: manager.statistics().renewals)
+            assert clock() - switched[0] < 0.1
+            endpoint = client.endpoint_number
+            await anyio.sleep(CONFIG.lease)
+            assert client.endpoint_number == endpoint
+            assert manager.statistics().renewal_failures == 0
+            assert term.is_valid()
+
+
 async def test_a_ttl_of_zero_that_the_read_contradicts_ends_no_term(
     etcd: FakeEtcd, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,7 @@ class _Evidence:
         known_raft_term: The highest raft_term known before the proposal was sent.
         give_up_at: The end of the attempt, in seconds on the event loop's clock.
         unconfirmed: The leases that were not renewed.
+        is_last: True if no other attempt follows in this round.
         member_id: The member that has responded to the proposal.
     """
 
@@ -154,6 +155,7 @@ class _Evidence:
     known_raft_term: int
     give_up_at: float
     unconfirmed: list[Renewable]
+    is_last: bool
     member_id: int = 0
 
     def time_left(self) -> float:
@@ -213,11 +215,11 @@ class RenewalRound:
         """Renew all leases, in at most two attempts."""
         try:
             left = self._still_due(self._leases)  # the event loop may have been blocked since they were due
-            for _ in range(_ATTEMPTS):
+            for attempt in range(1, _ATTEMPTS + 1):
                 if not left:
                     break
                 used = self._connection.api.endpoint_number
-                left = await self._attempt(left)
+                left = await self._attempt(left, is_last=attempt == _ATTEMPTS)
                 # The cause may be the current member, so the next attempt goes to another endpoint. The second attempt
                 # starts at once, because it succeeds after most failures.
                 if left and self._retry_other_endpoint:
@@ -236,7 +238,7 @@ class RenewalRound:
     def _still_due(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
         return [lease for lease in leases if self._is_to_be_renewed(lease)]
 
-    async def _attempt(self, leases: Sequence[Renewable]) -> Sequence[Renewable]:
+    async def _attempt(self, leases: Sequence[Renewable], *, is_last: bool) -> Sequence[Renewable]:
         """Try once to renew the leases, within the shortest ``retry``. Return those that must be renewed still."""
         # etcd closes the stream at the first lease that it refuses. So leases that it may refuse again are sent last.
         leases = sorted(leases, key=lambda lease: lease.refused)
@@ -267,7 +269,7 @@ class RenewalRound:
             else:
                 answered.append((lease, answer))
         self.reading = True
-        evidence = _Evidence(sent_at, self._connection.raft_terms.known, give_up_at, left)
+        evidence = _Evidence(sent_at, self._connection.raft_terms.known, give_up_at, left, is_last)
         portions = _batches(await self._propose(answered, evidence))
         if len(portions) == 1:
             await self._confirm(portions[0], evidence)  # the usual case: a task would cost more than all the rest
@@ -319,6 +321,11 @@ class RenewalRound:
             self._fail([lease for lease, _ in some], error, evidence)
             return
         header, known_raft_term = result.header, evidence.known_raft_term
+        if header.member_id != evidence.member_id and not evidence.is_last:
+            # The client has switched endpoints since the proposal, as it does when a member announces its end. No call has
+            # failed, and the new member is as good as any. So there is nothing to report before the next attempt.
+            evidence.unconfirmed.extend(lease for lease, _ in some)
+            return
         # A member other than that of the proposal may not have applied an entry of the current term.
         read_raft_term = header.raft_term if header.member_id == evidence.member_id else 0
         if 0 < read_raft_term < known_raft_term:
