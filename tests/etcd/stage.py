@@ -18,7 +18,7 @@ from tests.helpers.terminal import PATIENCE, environment, run
 
 __all__ = ("Stage", "go_leader", "until")
 
-CONFIG = Config(enabled=True, id="candidate", lease=30, renew=5, retry=1)
+CONFIG = Config(enabled=True, id="candidate", lease=30, renew=5, retry=5)
 
 
 class Stage:

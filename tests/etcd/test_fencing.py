@@ -17,7 +17,7 @@ from etcdleader.etcd3 import etcd3
 from etcdleader.fencing import FencedError, fence_compares, fence_operations, fenced_transaction
 from etcdleader.testing import EtcdServer
 
-CONFIG = Config(enabled=True, id="fenced", lease=6, renew=1, retry=0.5)
+CONFIG = Config(enabled=True, id="fenced", lease=20, renew=1, retry=2)
 
 Connect = Callable[[EtcdServer], Any]
 

@@ -16,7 +16,7 @@ BEFORE = """
     import anyio
     from etcdleader import Config, EtcdConfig, EtcdLeaderManager
     endpoint, election, backend = sys.argv[1:]
-    config = Config(enabled=True, id="forked", lease=6, renew=1, retry=2)
+    config = Config(enabled=True, id="forked", lease=20, renew=1, retry=2)
     manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election)
 
     async def lead(term):

@@ -21,7 +21,8 @@ from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
 
-CONFIG = Config(enabled=True, id="main", lease=6, renew=1, retry=0.5)
+CONFIG = Config(enabled=True, id="main", lease=20, renew=1, retry=2)
+PATIENCE = 60
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ async def test_a_resigned_leader_is_succeeded_with_a_higher_token(make: Make) ->
     async with first, second:
         leaders = {manager.identity: manager for manager in (first, second)}
         queue: list[str] = []
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             while len(queue) < 2:
                 queue = [record.identity for record in await first.candidates()]
             old, new = leaders[queue[0]], leaders[queue[1]]
@@ -53,7 +54,7 @@ async def test_a_leader_is_known_by_name_token_and_key(make: Make) -> None:
     manager = make()
     assert await manager.leader() is None
     async with manager:
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             term = await manager.wait_elected()
             record = await manager.leader()
             assert record is not None
@@ -72,7 +73,7 @@ async def test_a_leader_is_known_by_name_token_and_key(make: Make) -> None:
 async def test_tg_start_returns_once_the_candidate_has_joined(make: Make) -> None:
     manager = make()
     async with anyio.create_task_group() as group:
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             await group.start(manager.campaign)
             assert [record.identity for record in await manager.candidates()] == [manager.identity]
             await manager.stop()
@@ -92,7 +93,7 @@ async def test_callbacks_run_in_the_order_of_the_contract(make: Make) -> None:
 
     manager.on_ousted(lambda manager, term: records.append(("ousted", manager.status, term.is_valid())))
     async with manager:
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             await manager.wait_elected()
             await anyio.wait_all_tasks_blocked()
     assert records == [
@@ -105,7 +106,7 @@ async def test_callbacks_run_in_the_order_of_the_contract(make: Make) -> None:
 async def test_extend_renews_and_refuses_a_term_that_is_over(make: Make) -> None:
     manager = make()
     async with manager:
-        with anyio.fail_after(30):
+        with anyio.fail_after(PATIENCE):
             term = await manager.wait_elected()
             before = manager.statistics().renewals
             assert await manager.extend(term) is term
@@ -124,7 +125,7 @@ async def test_a_late_write_is_refused_by_etcd(make: Make, etcd_server: EtcdServ
     put = client.transactions.put(f"{election_key}-data", "x")
     manager = make()
     async with manager:
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             term = await manager.wait_elected()
             assert (await term.transaction([put]))[0]
             assert client.transaction(compare=[*term.guard()], success=[put], failure=[])[0]
@@ -141,7 +142,7 @@ async def test_run_returns_the_works_result_and_releases_leadership(make: Make) 
         assert term.is_valid()
         return term.token
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE):
         token = await manager.run(work)
         assert token is not None
         assert token > 0
@@ -153,7 +154,7 @@ async def test_a_users_etcd3_client_is_used_and_left_open(etcd_server: EtcdServe
     client = etcd3.client(host, int(port))
     manager = EtcdLeaderManager(client, CONFIG, election_key)
     async with manager:
-        with anyio.fail_after(20):
+        with anyio.fail_after(PATIENCE):
             term = await manager.wait_elected()
             assert client.get(term.key)[0] == manager.identity.encode()
     assert client.get(term.key) == (None, None)
@@ -163,7 +164,7 @@ async def test_a_users_etcd3_client_is_used_and_left_open(etcd_server: EtcdServe
 async def test_fifty_managers_are_one_connection(etcd_server: EtcdServer, election_key: str) -> None:
     managers = [EtcdLeaderManager(etcd_server.config, CONFIG, f"{election_key}/{number}x") for number in range(50)]
     async with anyio.create_task_group() as group:
-        with anyio.fail_after(60):
+        with anyio.fail_after(PATIENCE):
             for manager in managers:
                 group.start_soon(manager.campaign)
             for manager in managers:
@@ -180,7 +181,7 @@ async def test_etcdctl_and_a_manager_succeed_each_other(make: Make, etcd_server:
     """One queue on the wire, both ways round."""
     manager = make()
     async with manager:
-        with anyio.fail_after(60):
+        with anyio.fail_after(PATIENCE):
             ours = await manager.wait_elected()
             async with elect(etcd_server, election_key, "from-go") as go:
                 while len(await manager.candidates()) < 2:
@@ -249,7 +250,7 @@ async def test_a_killed_leader_is_succeeded_within_the_lease(
     command = [sys.executable, "-c", textwrap.dedent(PROGRAM), etcd_server.endpoints[0], election_key]
     processes: list[Process] = []
     try:
-        with anyio.fail_after(60):
+        with anyio.fail_after(PATIENCE):
             processes.append(await anyio.open_process([*command, anyio_backend_name], stderr=None))
             processes.append(await anyio.open_process([*command, anyio_backend_name], stderr=None))
             tokens: list[int] = []

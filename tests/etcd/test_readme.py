@@ -67,7 +67,7 @@ def like_printed(output: str) -> list[str]:
 async def test_the_printed_loop_leads_again_after_a_loss_and_ends_with_the_campaign(
     etcd_server: EtcdServer, election_key: str
 ) -> None:
-    config = Config(enabled=True, id="loop", lease=6, renew=1, retry=0.5)
+    config = Config(enabled=True, id="loop", lease=20, renew=1, retry=2)
     manager = EtcdLeaderManager(etcd_server.config, config, election_key)
     terms: list[Term] = []
 

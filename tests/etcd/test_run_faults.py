@@ -60,8 +60,8 @@ def pair(server: EtcdServer, election_key: str, trace: Trace, kind: str) -> Iter
 def succession(pair: dict[str, Wrapper], trace: Trace, fault: Fault) -> Iterator[None]:
     """Inject a fault at the leader, and wait until the other one leads. In steps, so that several can run beside each other."""
     until(lambda: bool(trace.lines()))
-    old = trace.lines()[-1]
     yield
+    old = trace.lines()[-1]
     fault(pair[old.name])
     yield
     until(lambda: any(line.name != old.name and line.token > old.token for line in trace.lines()))

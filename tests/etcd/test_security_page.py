@@ -17,7 +17,7 @@ from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.anyio
 
-CONFIG = Config(enabled=True, id="page", lease=60, renew=20, retry=1)
+CONFIG = Config(enabled=True, id="page", lease=60, renew=20, retry=10)
 PATIENCE = 30
 PASSWORD = "canary-7f1b-page"
 OPTIONS = ["--heartbeat-interval=20", "--election-timeout=200", "--bcrypt-cost=4"]

@@ -18,8 +18,8 @@ PROGRAM = """
     import anyio, anyio.from_thread
     from etcdleader import Config, EtcdConfig, EtcdLeaderManager
 
-    endpoint, election, backend, lease, run = sys.argv[1:6]
-    config = Config(enabled=True, id="signalled", lease=float(lease), renew=0.5, retry=0.5)
+    endpoint, election, backend, lease, retry, run = sys.argv[1:7]
+    config = Config(enabled=True, id="signalled", lease=float(lease), renew=0.5, retry=float(retry))
     manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent ignores
 
@@ -95,13 +95,15 @@ PROGRAM = """
 
 LONG = 60
 """A lease that does not run out while a test runs: if the key is gone, it was released."""
+RETRY, SHORT_RETRY = 10, 0.5
+"""How long a call may take. The short one is for an etcd that is gone, for which the process waits so long."""
 
 
 @contextmanager
 def program(
-    server: EtcdServer, election_key: str, backend: str, run: str, lease: float = LONG
+    server: EtcdServer, election_key: str, backend: str, run: str, *, lease: float = LONG, retry: float = RETRY
 ) -> Iterator[subprocess.Popen[str]]:
-    arguments = (server.endpoints[0], election_key, backend, str(lease), run)
+    arguments = (server.endpoints[0], election_key, backend, str(lease), str(retry), run)
     with python(textwrap.dedent(PROGRAM), *arguments) as process:
         yield process
 
@@ -203,11 +205,11 @@ def test_sigterm_by_itself_ends_the_process_and_the_lease_runs_out(
         assert interrupted(process, signal.SIGTERM) == ([], "")
         assert process.returncode == -signal.SIGTERM
         assert len(candidates(etcd_server, election_key)) == 1
-    with program(etcd_server, f"{election_key}-short", backend, "plain", lease=3) as process:
+    with program(etcd_server, f"{election_key}-short", backend, "plain", lease=3, retry=SHORT_RETRY) as process:
         assert line(process) == "elected"
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)
-        with program(etcd_server, f"{election_key}-short", backend, "plain", lease=3) as successor:
+        with program(etcd_server, f"{election_key}-short", backend, "plain", lease=3, retry=SHORT_RETRY) as successor:
             assert line(successor) == "elected"
 
 
@@ -216,14 +218,14 @@ def test_sigterm_by_itself_ends_the_process_and_the_lease_runs_out(
 @pytest.mark.parametrize("gone", ["killed", "paused"])
 def test_ctrl_c_with_etcd_gone_still_ends_the_process(election_key: str, backend: str, run: str, gone: str) -> None:
     """Its lease has 60 s; the process asks for its release for half a second, and goes."""
-    with EtcdServer() as server, program(server, election_key, backend, run) as process:
+    with EtcdServer() as server, program(server, election_key, backend, run, retry=SHORT_RETRY) as process:
         assert line(process) == "elected"
         if gone == "killed":
             server.members[0].kill()
         else:
             server.members[0].pause()
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=60)
         assert output.splitlines() == ["cleaning", "cleaned EtcdUnavailableError"]
         assert "Traceback" not in errors
         assert process.returncode == 130

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from urllib.request import urlopen
 
 import anyio
 import pytest
@@ -19,7 +21,7 @@ from etcdleader.testing import EtcdServer
 
 pytestmark = pytest.mark.anyio
 
-CONFIG = Config(enabled=True, id="versions", lease=6, renew=0.5, retry=0.5)
+CONFIG = Config(enabled=True, id="versions", lease=20, renew=0.5, retry=5)
 READS = 5
 
 
@@ -52,12 +54,22 @@ async def test_reads_go_through_the_log_of_an_etcd_that_others_would_end(
     async with EtcdServer() as server:  # a separate one: no other test may write
         endpoint = server.endpoints[0]
         api = new_client(EtcdConfig(endpoints=[endpoint, endpoint.replace("127.0.0.1", "localhost")]))
+        await version_decided(endpoint)
         assert await entries(api) == READS  # nothing is known yet
         await api.member_status(timeout=30)
         assert await entries(api) == (0 if survives else READS)
         api.report_endpoint_failure(api.endpoint_number)
         assert await entries(api) == READS  # nor of another member
         await api.aclose()
+
+
+async def version_decided(endpoint: str) -> None:
+    """Wait until the cluster has its version. A new one adds an entry for it to the log."""
+    while True:
+        with urlopen(f"http://{endpoint}/version", timeout=30) as answer:  # noqa: ASYNC210 - nothing else runs here
+            if json.load(answer)["etcdcluster"] != "not_decided":
+                return
+        await anyio.sleep(0.01)
 
 
 async def entries(api: EtcdClient) -> int:

@@ -17,7 +17,7 @@ PROGRAM = """
 
     endpoint, election, backend = sys.argv[1:]
     etcd = EtcdConfig(endpoints=[endpoint])
-    config = Config(enabled=True, lease=6, renew=1, retry=2)
+    config = Config(enabled=True, lease=20, renew=1, retry=5)
 
     async def lead(term):
         assert await manager.extend(term) is term

@@ -68,7 +68,7 @@ PROGRAM = """
 """
 
 PATIENCE = 60.0
-LEASE = ("--lease=4s", "--renew=500ms", "--retry=500ms", "--margin=2s", "--grace=500ms")
+LEASE = ("--lease=5s", "--renew=500ms", "--retry=500ms", "--margin=2s", "--grace=500ms")
 
 
 @dataclass(frozen=True)
