@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 
@@ -13,7 +10,7 @@ import pytest
 
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, LeaderRecord, LossReason, Term
 from etcdleader.testing import EtcdServer
-from tests.helpers.etcd_leader import leader_and_others
+from tests.helpers.answered import answered
 
 pytestmark = pytest.mark.anyio
 
@@ -84,37 +81,6 @@ async def test_each_member_may_go_and_leadership_stays(cluster: EtcdServer, elec
         group.cancel_scope.cancel()
 
 
-async def test_a_planned_restart_of_a_member_costs_no_warning(
-    cluster: EtcdServer, election_key: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """etcd announces its end (GOAWAY), and lets calls end. Each of the other members is as good."""
-    if cluster.version == "3.5.1":
-        pytest.skip("etcd 3.5.1 closes its connections without GOAWAY")
-    leader, _ = await leader_and_others(cluster)
-    place = (leader + 1) % len(cluster.members)
-    first = cluster.endpoints[place]
-    etcd = EtcdConfig(endpoints=[first, *(endpoint for endpoint in cluster.endpoints if endpoint != first)])
-    manager, waiting = (EtcdLeaderManager(etcd, CONFIG, election_key) for _ in range(2))
-    errors: list[str] = []
-    for one in (manager, waiting):
-        one.on_error(lambda manager, error: errors.append(str(error)))
-    with caplog.at_level(logging.WARNING, logger="etcdleader"):
-        async with manager:
-            term = await manager.wait_elected()
-            async with waiting:
-                await renewed(manager, term)
-                os.kill(cluster.members[place].pid, signal.SIGTERM)
-                with anyio.fail_after(60):
-                    while cluster.members[place].running:
-                        await anyio.sleep(0.02)
-                await renewed(manager, term, 4)
-                await manager.stop()
-                with anyio.fail_after(60):
-                    await waiting.wait_elected()
-    assert errors == []
-    assert caplog.messages == []
-
-
 async def test_without_a_quorum_a_leader_stops_and_leads_again_when_there_is_one(
     cluster: EtcdServer, election_key: str
 ) -> None:
@@ -156,7 +122,7 @@ async def test_an_endpoint_of_another_cluster_is_refused(
 
 
 async def in_other(server: EtcdServer, election_key: str) -> list[LeaderRecord]:
-    return await EtcdLeaderManager(server.config, CONFIG, election_key).candidates()
+    return await answered(EtcdLeaderManager(server.config, CONFIG, election_key).candidates)
 
 
 async def test_dead_addresses_are_passed_over(cluster: EtcdServer, election_key: str) -> None:
