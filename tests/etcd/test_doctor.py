@@ -5,14 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -256,7 +257,7 @@ def test_a_member_without_a_quorum_is_a_problem_though_it_answers(tmp_path: Path
         doctor = Doctor(tmp_path, "jobs", server.endpoints[0])
         for member in server.members[1:]:
             member.kill()
-        found = doctor.examine("--timeout", "1s")
+        found = doctor.examine("--timeout", "3s")
     assert doctor.code == 1
     assert found[f"endpoint {server_endpoint(doctor)}"][0] == "problem"
     assert "cannot read" in found[f"endpoint {server_endpoint(doctor)}"][1]
@@ -266,6 +267,14 @@ def server_endpoint(doctor: Doctor) -> str:
     return doctor.settings.partition('endpoints = ["')[2].partition('"')[0]
 
 
+def has_watchers(endpoint: str) -> bool:
+    """Return whether etcd has created a watch that stands."""
+    with urlopen(f"http://{endpoint}/metrics", timeout=PATIENCE) as answer:
+        metrics = answer.read().decode()
+    (count,) = re.findall(r"^etcd_debugging_mvcc_watcher_total (\d+)$", metrics, re.MULTILINE)
+    return int(count) > 0
+
+
 def test_a_stream_that_breaks_while_held_is_a_problem(tmp_path: Path) -> None:
     """A proxy closes idle connections. Here the death of the member does it."""
     with EtcdServer() as server:
@@ -273,7 +282,9 @@ def test_a_stream_that_breaks_while_held_is_a_problem(tmp_path: Path) -> None:
         (tmp_path / "settings.toml").write_text(doctor.settings)
         with Terminal("doctor", "--hold", "60s", folder=tmp_path) as terminal:
             terminal.read_until("lease budget")  # the one before
-            threading.Timer(0.5, server.members[0].kill).start()
+            while not has_watchers(server.endpoints[0]):
+                time.sleep(0.01)
+            server.members[0].kill()
             terminal.read_until("problem pings: the stream broke within 60 s")
             assert terminal.end() == 1
 

@@ -5,7 +5,6 @@ Leadership is all that keeps the counter together: it is read and written withou
 
 from __future__ import annotations
 
-import math
 import random
 
 import anyio
@@ -18,7 +17,9 @@ from etcdleader.testing import EtcdServer
 pytestmark = pytest.mark.anyio
 
 CANDIDATES = 50
-SECONDS = 6.0
+ENOUGH = 40
+"""Terms. There are some five in a second."""
+PATIENCE = 60
 CONFIG = Config(enabled=True, id="candidate", lease=3, renew=1, retry=0.5)
 
 
@@ -69,14 +70,15 @@ async def test_fifty_candidates_append_consecutive_integers(etcd_server: EtcdSer
                     return
                 await manager.resign()
 
-    with anyio.move_on_after(SECONDS):
+    with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             for number in range(CANDIDATES):
                 group.start_soon(candidate, number)
+            while len(terms) < ENOUGH or not numbers:
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
 
-    assert len(terms) >= 10, "leadership has hardly moved: nothing was tested"
     assert open_at_once == 1 + CANDIDATES // 10, "leadership cannot have passed between connections"
     assert terms == sorted(terms)
     assert len(set(terms)) == len(terms)
     assert numbers == list(range(len(numbers)))
-    assert not math.isclose(len(numbers), 0)

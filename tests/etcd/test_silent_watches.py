@@ -16,13 +16,15 @@ import pytest
 from etcdleader import Config, EtcdConfig, EtcdLeaderManager, EtcdUnavailableError, LossReason
 from etcdleader._etcd.api import DeleteRange, Put, WatchBroken, WatchCreated, WatchEvents, WatchMessage
 from etcdleader._etcd.client import EtcdClient, new_client
+from etcdleader._lease import shared_connection as connections
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing import EtcdServer
 from tests.helpers.paths import ROOT
 
 pytestmark = pytest.mark.anyio
 
-RETRY = 1.0
+RETRY = 2.5
+"""Seconds: more than etcd, the proxy or this process may stand still without a broken stream."""
 PATIENCE = 60
 BROKEN = EtcdUnavailableError("the stream was broken")
 
@@ -94,7 +96,7 @@ async def test_a_resumed_watch_stays_on_its_stream_though_nothing_happens(
     await until(lambda: len(got) == 4)
     assert got[2:] == [WatchBroken(BROKEN), WatchCreated(last, resumed=True)]
     stream = api._watches.stream
-    await anyio.sleep(6 * RETRY)
+    await anyio.sleep(3 * RETRY)  # a progress request after the first `retry`, and its response within the second
     assert api._watches.stream is stream
     assert len(got) == 4
     await api.txn((), [Put(key, b"3")], timeout=PATIENCE)
@@ -115,11 +117,15 @@ async def test_a_silent_watch_stream_is_replaced_and_a_deleted_key_found(
     async with manager:
         with anyio.fail_after(PATIENCE):
             term = await manager.wait_elected()
-        await anyio.sleep(0.5)
+        (connection,) = connections._pool.values()
+        assert isinstance(connection.api, EtcdClient)
+        streams = connection.api._watches
+        await until(lambda: streams._by_id)
+        silent = streams.stream
         proxy.drop_watches(drop=True)
         await operator.txn((), [DeleteRange(term.key.encode())], timeout=PATIENCE)
-        # For so long that the response to the progress request is lost, too: a stream with a gap would count as valid.
-        await anyio.sleep(2 * RETRY)
+        # Until the response to the progress request is lost, too: a stream with a gap would count as valid.
+        await until(lambda: streams.stream is not silent)
         assert term.is_valid(), "its watch brings nothing"
         proxy.drop_watches(drop=False)
         await until(lambda: not term.is_valid(), timeout=PATIENCE / 2)

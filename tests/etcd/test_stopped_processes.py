@@ -21,7 +21,7 @@ PROGRAM = """
     from etcdleader.etcd3 import etcd3
 
     endpoint, election, backend = sys.argv[1:4]
-    config = Config(enabled=True, id="stopped", lease=4, renew=0.5, retry=0.25, margin=2, exit_on_overrun=EXIT)
+    config = Config(enabled=True, id="stopped", lease=LEASE, renew=0.5, retry=0.25, margin=MARGIN, exit_on_overrun=EXIT)
     manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), config, election)
 
     def say(*words):
@@ -68,9 +68,11 @@ SWALLOWED = """
 
 @contextmanager
 def program(
-    server: EtcdServer, election_key: str, backend: str, body: str, *, exit_on_overrun: bool
+    server: EtcdServer, election_key: str, backend: str, body: str, *, exit_on_overrun: bool, margin: float = 1
 ) -> Iterator[subprocess.Popen[str]]:
+    """Run it with a lease that leaves it three seconds to lead. So it can stand still for one without losing leadership."""
     source = textwrap.dedent(PROGRAM).replace("EXIT", str(exit_on_overrun))
+    source = source.replace("LEASE", str(3 + margin)).replace("MARGIN", str(margin))
     source = source.replace("        BODY\n", textwrap.indent(textwrap.dedent(body), "        "))
     with python(source, server.endpoints[0], election_key, backend) as process:
         yield process
@@ -103,13 +105,14 @@ def test_a_process_whose_work_does_not_end_is_ended_before_leadership_can_pass_o
     host, _, port = etcd_server.endpoints[0].rpartition(":")
     with (
         closing(etcd3.client(host, int(port))) as client,
-        program(etcd_server, election_key, backend, body, exit_on_overrun=True) as process,
+        # Half of the margin is left when the process ends, for this process to look.
+        program(etcd_server, election_key, backend, body, exit_on_overrun=True, margin=5) as process,
     ):
         line(process)
         assert line(process) in ("blocking", "swallowing")
         assert next(value for value, _ in client.get_prefix(f"{election_key}/")).startswith(b"stopped#")
         process.wait(timeout=60)
-        # At once, on a connection that is open: there is half a margin left.
+        # At once, on a connection that is open.
         keys = [value for value, _ in client.get_prefix(f"{election_key}/")]
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 70
@@ -128,4 +131,4 @@ def test_a_process_that_was_stopped_past_its_overrun_is_ended_when_it_goes_on(
         with program(etcd_server, election_key, backend, BLOCKED, exit_on_overrun=False) as successor:
             assert line(successor).startswith("elected")
         process.send_signal(signal.SIGCONT)
-        assert process.wait(timeout=30) == 70
+        assert process.wait(timeout=60) == 70
