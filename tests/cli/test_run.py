@@ -253,7 +253,7 @@ def _ignored_here() -> int:
 
 def test_what_the_command_leaves_behind_ends_before_the_wrapper(tmp_path: Path) -> None:
     """It would continue without leadership. It has its own session, and ignores SIGTERM."""
-    script = "(trap '' TERM; exec setsid sh -c 'echo $$; exec sleep 100') & sleep 0.1; exit 4"
+    script = "(trap '' TERM; exec setsid sh -c 'echo $$; >up; exec sleep 100') & until [ -e up ]; do :; done; exit 4"
     with running("--grace", "100ms", "sh", "-c", script, cwd=tmp_path) as process:
         pid = int(line(process))
         assert process.wait(timeout=60) == 4

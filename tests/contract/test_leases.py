@@ -176,7 +176,7 @@ async def test_a_lease_without_keep_alives_ends_with_its_key_and_not_too_early(a
 async def test_a_keep_alive_resets_the_ttl_of_a_lease(api: EtcdApi, prefix: bytes) -> None:
     """The TTL counts from the send time, at the earliest."""
     lease_id = _new_id()
-    ttl = (await api.lease_grant(2, lease_id, timeout=TIMEOUT)).ttl
+    ttl = (await api.lease_grant(3, lease_id, timeout=TIMEOUT)).ttl
     await api.txn([], [Put(prefix + b"k", lease=lease_id)], timeout=TIMEOUT)
     watch = Recorder(api, prefix + b"k")
     await watch.created()

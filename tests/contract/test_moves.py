@@ -60,15 +60,16 @@ async def test_a_key_moves_to_another_lease_and_stays_the_same_key(api: EtcdApi,
 
 async def test_the_old_lease_expires_without_the_key_that_has_moved(api: EtcdApi, prefix: bytes) -> None:
     """It is then deleted with the new lease."""
-    old, key = await grant(api, 2), prefix + b"k"
+    new = await grant(api)
+    old, key = await grant(api, 3), prefix + b"k"
     kv = await join(api, key, old)
-    new = await grant(api, 5)
     assert (await _move(api, kv, new)).succeeded
     watch = Recorder(api, key)
     await watch.created()
     while (await api.lease_time_to_live(old, timeout=TIMEOUT)).ttl != -1:
         await anyio.sleep(0.1)
     assert await read(api, key) is not None
+    await api.lease_revoke(new, timeout=TIMEOUT)
     (event,) = await watch.events(1)
     assert event.type == "delete"
 
