@@ -26,12 +26,14 @@ gc.set_threshold(20_000, 20, 20)
 
 LONG_FILES = (
     "test_planted_bugs.py", "test_planted_bugs_in_leases.py",
-    "test_random_schedules.py", "test_auth.py", "test_tls.py", "test_many_schedules.py", "test_signals.py", "test_run_faults.py",
-    "test_stopped_processes.py", "test_outages.py", "test_members.py",
+    "test_random_schedules.py", "test_auth.py", "test_tls.py", "test_many_schedules.py", "test_refused_keep_alives.py",
+    "test_doctor.py", "test_signals.py", "test_members.py", "test_status_commands.py", "test_registration.py",
+    "test_run_faults.py", "test_run_done.py", "test_stopped_processes.py", "test_outages.py", "test_run.py",
     "test_death.py", "test_hand_over.py", "test_upgrades.py",
-    "test_doctor.py", "test_status_commands.py", "test_commands.py", "test_rounds.py", "test_many.py", "test_short_slice.py",
-    "test_demo.py", "test_step_down.py", "test_etcd_server.py", "test_many_elections.py", "test_cancellation.py",
-    "test_upgrade_of_the_library.py",
+    "test_step_down.py", "test_etcd_server.py", "test_commands.py", "test_rounds.py", "test_many.py", "test_short_slice.py",
+    "test_load_balancer.py", "test_run_once.py", "test_silent_watches.py", "test_demo.py", "test_health.py",
+    "test_many_elections.py", "test_cancellation.py", "test_upgrade_of_the_library.py", "test_fork.py", "test_leases.py",
+    "test_moves.py", "test_moving.py", "test_benchmarks.py",
 )  # fmt: skip
 """Begun with, the longest first: one that is begun last keeps one process busy when the others have nothing to do any more."""
 

@@ -29,12 +29,19 @@ __all__ = ("main",)
 LOGS = Path("build/etcds")
 TIME_LIMIT_SECONDS = 1800.0
 """For the tests of one version, which take four to five minutes on two processors."""
-IGNORED = ("blocking", "demo", "frameworks_page", "printed_programs", "readme")
-"""Files of tests/etcd about threads, processes and pages. They meet a server, but the same calls on every version."""
+FOLDERS = ("tests/contract", "tests/etcd", "tests/faults", "tests/interop")
+"""Each process of pytest-xdist would load all other folders, too: a minute of processor time for each version."""
+IGNORED = (
+    *("tests/etcd/test_blocking.py", "tests/etcd/test_demo.py", "tests/etcd/test_fork.py"),
+    *("tests/etcd/test_frameworks_page.py", "tests/etcd/test_health.py", "tests/etcd/test_load_balancer.py"),
+    *("tests/etcd/test_printed_programs.py", "tests/etcd/test_readme.py", "tests/etcd/test_signals.py"),
+    *("tests/etcd/test_upgrade_of_the_library.py", "tests/project/test_benchmarks.py"),
+)
+"""Files about threads, processes and pages. They meet a server, but make the same calls on every version."""
 # As in the Makefile, but only what meets a server: the rest says the same on every version.
 PYTEST = (
-    *("-m", "pytest", "-m", "etcd", "-n", "5", "--dist", "loadfile", "--no-loadscope-reorder"),
-    *(f"--ignore=tests/etcd/test_{name}.py" for name in IGNORED),
+    *("-m", "pytest", "-m", "etcd", "-n", "5", "--dist", "loadfile", "--no-loadscope-reorder", *FOLDERS),
+    *(f"--ignore={path}" for path in IGNORED),
 )
 _COUNT = re.compile(r"\d+ (?:failed|passed|skipped|errors?|xfailed)")
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.paths import ROOT
 from tests.versions import run
 from tests.versions.choice import choose, choose_built
 from tests.versions.listed import LISTED, NEWEST, WHEEL
+
+MARK = "pytest.mark." + "etcd"  # in two parts, so that this file does not have it
 
 
 @pytest.fixture
@@ -110,3 +113,13 @@ def test_versions_are_not_run_while_a_binary_overrides_them(
     monkeypatch.setenv("ETCD_BINARY", "/usr/bin/etcd")
     assert run.main(["test"]) == 2
     assert "ETCD_BINARY" in capsys.readouterr().err
+
+
+def test_each_test_that_needs_a_server_is_run_on_the_listed_versions_or_named() -> None:
+    """Outside these folders, no file with the mark would be run."""
+    marked = [path.relative_to(ROOT) for path in (ROOT / "tests").rglob("test_*.py") if MARK in path.read_text()]
+    assert marked
+    ignored = {Path(path) for path in run.IGNORED}
+    assert all((ROOT / path).is_file() for path in ignored)
+    elsewhere = {path for path in marked if path.parts[:2] not in [Path(folder).parts for folder in run.FOLDERS]}
+    assert elsewhere <= ignored
