@@ -29,7 +29,7 @@ enabled = true
 id = "page"
 lease = "60s"
 renew = "1s"
-retry = "1s"
+retry = "3s"
 
 [etcd]
 endpoints = ["127.0.0.1:2379"]

@@ -29,7 +29,7 @@ BEFORE = """
     _endpoint, _election, _until = sys.argv[1:]
 
     def must_new_leader_manager_from_config(*_):
-        leader = dict(enabled=True, id="printed", lease="60s", renew="1s", retry="1s", election_key=_election)
+        leader = dict(enabled=True, id="printed", lease="60s", renew="1s", retry="3s", election_key=_election)
         return _from_config(settings={"leader": leader, "etcd": {"endpoints": [_endpoint]}})
 
     etcdleader.must_new_leader_manager_from_config = must_new_leader_manager_from_config

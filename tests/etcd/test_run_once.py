@@ -25,7 +25,7 @@ PROGRAM = """
     from etcdleader import Config, EtcdConfig, EtcdLeaderManager
 
     endpoint, election, backend, seconds = sys.argv[1:]
-    config = Config(enabled=True, id="once", lease=4, renew=0.5, retry=0.5)
+    config = Config(enabled=True, id="once", lease=4, renew=0.5, retry=1.2)  # for a release, etcd may be late by a second
     manager = EtcdLeaderManager(EtcdConfig([endpoint]), config, election)
 
     WORK
