@@ -1,20 +1,18 @@
-"""An etcd that is down, frozen, wiped or missing: how long the leader is valid, and when there is one again."""
+"""An etcd that is down, frozen or wiped: how long the leader is valid, and when there is one again."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
-from anyio.abc import SocketAttribute, SocketStream
 
 from etcdleader import (
     Config,
-    EtcdConfig,
     EtcdLeaderManager,
     EtcdRegressedError,
     EtcdUnavailableError,
@@ -338,72 +336,3 @@ async def test_a_wiped_etcd_ends_a_waiting_candidates_campaign(
                     await wipe(member)
                     await anyio.sleep_forever()
     assert life.tokens == []
-
-
-@asynccontextmanager
-async def listening(answer: bytes) -> AsyncIterator[tuple[str, list[SocketStream]]]:
-    """Listen as a server that is not etcd: read, answer with these bytes, and close the connection if there are any."""
-    connections: list[SocketStream] = []
-
-    async def handle(stream: SocketStream) -> None:
-        connections.append(stream)
-        async with stream:
-            try:
-                while True:
-                    await stream.receive()
-                    if answer:
-                        await stream.send(answer)
-                        return
-            except (anyio.EndOfStream, anyio.BrokenResourceError):
-                return
-
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    port = listener.extra(SocketAttribute.local_port)
-    async with listener, anyio.create_task_group() as group:
-        group.start_soon(listener.serve, handle)
-        yield f"127.0.0.1:{port}", connections
-        group.cancel_scope.cancel()
-
-
-WEB_PAGE = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-
-
-AT_MOST_PER_SECOND = 25
-"""Attempts of a candidate with a `retry` of a quarter of a second: their pauses grow from a sixteenth of it."""
-
-
-async def stand_before(endpoint: str, election_key: str) -> None:
-    """Campaign where no etcd is, and check how long it takes to be in trouble several times, once that has begun.
-
-    A rush would make it shorter. A busy machine can only make it longer.
-    """
-    manager = EtcdLeaderManager(EtcdConfig(endpoints=[endpoint]), LONG, election_key)
-    life = Life(manager)
-    async with anyio.create_task_group() as group:
-        group.start_soon(manager.campaign)
-        await until(lambda: life.errors)
-        begun, before = anyio.current_time(), manager.statistics().etcd_errors
-        await until(lambda: manager.statistics().etcd_errors >= before + 5)
-        attempts = manager.statistics().etcd_errors - before
-        assert anyio.current_time() - begun >= attempts / AT_MOST_PER_SECOND
-        with anyio.fail_after(PATIENCE):
-            await manager.stop()
-    assert manager.term is None
-    assert life.tokens == []
-    assert all(isinstance(error, EtcdUnavailableError) for error in life.errors)
-    assert len(life.errors) == len({type(error) for error in life.errors})  # once per kind and outage
-
-
-async def test_without_a_listener_a_candidate_retries_at_its_normal_rate(
-    server: EtcdServer, member: EtcdMember, election_key: str
-) -> None:
-    """gRPC refuses calls at once where it cannot connect, so nothing but our own pauses holds them back."""
-    member.kill()
-    await stand_before(server.endpoints[0], election_key)
-
-
-@pytest.mark.parametrize("answer", [b"", WEB_PAGE], ids=["silence", "a web server"])
-async def test_where_something_else_listens_a_candidate_waits_without_a_rush(election_key: str, answer: bytes) -> None:
-    async with listening(answer) as (endpoint, connections):
-        await stand_before(endpoint, election_key)
-        assert 1 <= len(connections) <= 30

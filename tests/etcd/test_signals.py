@@ -96,7 +96,7 @@ PROGRAM = """
 LONG = 60
 """A lease that does not run out while a test runs: if the key is gone, it was released."""
 RETRY, SHORT_RETRY = 10, 0.5
-"""How long a call may take. The short one is for an etcd that is gone, for which the process waits so long."""
+"""The time for a call. The short one is for an etcd that is gone, for which the process waits so long."""
 
 
 @contextmanager

@@ -49,7 +49,7 @@ async def test_step_down_returns_when_the_leaders_work_has_ended_and_the_next_on
         done = await stage.run("step-down", stage.election)
         assert len(ended) == 1, "it said so before the work had ended"
         with anyio.fail_after(PATIENCE):
-            await second.wait_elected()  # etcd says so before the event has arrived here
+            await second.wait_elected()  # the command may know it before the event has arrived here
         group.cancel_scope.cancel()
     assert (done.returncode, done.stderr) == (0, "")
     assert f"{first.identity} (token {term.token}) has left {stage.election}" in done.stdout

@@ -1,4 +1,4 @@
-"""How long this process stood still, for tests of moments: a busy or suspended machine delays what a test measures."""
+"""The time for which this process stood still: a busy machine delays what a test of a moment measures."""
 
 from __future__ import annotations
 
