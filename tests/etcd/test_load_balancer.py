@@ -59,6 +59,8 @@ SERVICE = """
 
 LONG = ("--lease=10m", "--renew=500ms", "--retry=500ms")
 """A lease that does not run out while a test runs."""
+SHORT = (*LEASE, "--lease=8s")
+"""A lease that is left to run out, but not because its holder stands still for some seconds."""
 NAMES = ("a", "b", "c")
 ENOUGH = 20
 
@@ -200,8 +202,9 @@ def haproxy(text: str, folder: Path, port: int) -> Iterator[None]:
 
 
 @contextmanager
-def balancer(etcd: EtcdServer, election_key: str, folder: Path, options: tuple[str, ...]) -> Iterator[Balancer]:
-    """``a`` leads, ``b`` waits, and so does ``c``, whose service answers although it does not lead."""
+def balancer(etcd: EtcdServer, election_key: str, folder: Path, of_a: tuple[str, ...] = LONG) -> Iterator[Balancer]:
+    """``a`` leads, ``b`` waits, and so does ``c``, whose service answers although it does not lead. Only ``a`` has other
+    options: if ``b`` lost its key on a busy machine, ``c`` would lead."""
     host, _, port_of_etcd = etcd.endpoints[0].rpartition(":")
     with ExitStack() as stack:
         ports = {name: (reserved_port(stack), reserved_port(stack)) for name in NAMES}
@@ -219,7 +222,7 @@ def balancer(etcd: EtcdServer, election_key: str, folder: Path, options: tuple[s
                 wrapped(
                     *(name, etcd.endpoints[0], election_key),
                     *(sys.executable, "-I", "-S", "-c", textwrap.dedent(SERVICE), name, str(service)),
-                    options=(*options, "--http", f"127.0.0.1:{health}"),
+                    options=(*(of_a if name == "a" else LONG), "--http", f"127.0.0.1:{health}"),
                 )
             )
             until(lambda: len([*client.get_prefix(f"{election_key}/")]) == number)  # noqa: B023 - called at once
@@ -237,7 +240,7 @@ def test_requests_reach_the_leader_only_and_then_its_successor(
     etcd_server: EtcdServer, election_key: str, tmp_path: Path, how: signal.Signals
 ) -> None:
     """However the leader ends: no candidate answers that has a successor, or that does not lead."""
-    with balancer(etcd_server, election_key, tmp_path, LEASE) as ours:
+    with balancer(etcd_server, election_key, tmp_path, SHORT) as ours:
         first = ours.ask_until(lambda answer: answer.name == "a")
         ours.candidates["a"].process.send_signal(how)
         second = ours.ask_until(lambda answer: answer.name == "b")
@@ -251,7 +254,7 @@ def test_a_leader_that_answers_no_check_loses_what_is_connected_to_it(
     etcd_server: EtcdServer, election_key: str, tmp_path: Path
 ) -> None:
     """Its command still runs, as its lease allows, but no check reaches it. Later it gets all requests again."""
-    with balancer(etcd_server, election_key, tmp_path, LONG) as ours:
+    with balancer(etcd_server, election_key, tmp_path) as ours:
         connection = http.client.HTTPConnection("127.0.0.1", ours.port, timeout=60)
         connection.request("GET", "/for-ever")
         while (response := connection.getresponse()).status != 200:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from etcdleader.testing import EtcdServer
-from tests.etcd.wrapped_commands import Trace, Wrapper, is_alive, signal_if_there, tracing, until, wrapped
+from tests.etcd.wrapped_commands import LEASE, Trace, Wrapper, is_alive, signal_if_there, tracing, until, wrapped
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
 
@@ -49,12 +49,14 @@ def kill_the_supervisor(wrapper: Wrapper) -> None:
 
 @contextmanager
 def pair(server: EtcdServer, election_key: str, trace: Trace, kind: str) -> Iterator[dict[str, Wrapper]]:
-    """Two wrappers of one election."""
+    """Two wrappers of one election. ``a`` leads, and only its lease can run out while a test runs."""
+    endpoint = server.endpoints[0]
     with ExitStack() as stack:
-        yield {
-            name: stack.enter_context(wrapped(name, server.endpoints[0], election_key, *tracing(trace, name, kind)))
-            for name in ("a", "b")
-        }
+        a = stack.enter_context(wrapped("a", endpoint, election_key, *tracing(trace, "a", kind)))
+        until(lambda: bool(trace.lines()))
+        options = (*LEASE, "--lease=10m")
+        b = stack.enter_context(wrapped("b", endpoint, election_key, *tracing(trace, "b", kind), options=options))
+        yield {"a": a, "b": b}
 
 
 def succession(pair: dict[str, Wrapper], trace: Trace, fault: Fault) -> Iterator[None]:

@@ -22,9 +22,9 @@ from tests.etcd.certificates import Authority, Pair, encrypted
 
 pytestmark = pytest.mark.anyio
 
-# A call also looks into why it fails, for as long as `retry` lets it: on a busy machine a second is too short.
-CONFIG = Config(enabled=True, id="tls", lease=60, renew=0.25, retry=2)
-PATIENCE = 30
+# A call also looks into why it fails, for as long as `retry` lets it: on a busy machine two seconds are too short.
+CONFIG = Config(enabled=True, id="tls", lease=60, renew=0.25, retry=8)
+PATIENCE = 60
 OPTIONS = ["--heartbeat-interval=20", "--election-timeout=200"]
 BARE_TEXT = ("failed to connect to all addresses", "Socket closed", "rpc error", "_ssl.c")
 
