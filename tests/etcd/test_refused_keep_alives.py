@@ -18,8 +18,8 @@ from tests.etcd.certificates import jwt_key
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
-LEASE, LEASE_OF_MANY = 8, 14
-"""Seconds. With leases of 4 s it holds on a machine that is not busy; here it is to hold on one that is."""
+LEASE, LEASE_OF_MANY = 8, 60
+"""Seconds. The short one is left to run out: with 4 s the test passes on a machine that is not busy."""
 PATIENCE = 60
 PASSWORD = "canary-5c2e"
 OPTIONS = ["--heartbeat-interval=20", "--election-timeout=200", "--bcrypt-cost=10"]
@@ -73,7 +73,7 @@ class Leader:
     """A leader, and the errors that it has received."""
 
     def __init__(self, etcd: EtcdConfig, election: str, lease: float = LEASE) -> None:
-        config = Config(enabled=True, id="refused", lease=lease, renew=0.5, retry=lease / 5, margin=1)
+        config = Config(enabled=True, id="refused", lease=lease, renew=0.5, retry=min(lease / 5, 4), margin=1)
         self.manager = EtcdLeaderManager(etcd, config, election)
         self.refusals: list[EtcdLeaderError] = []
         self.terms: list[Term] = []
@@ -141,15 +141,15 @@ async def test_users_tokens_and_one_revoked_right_affect_no_other_user(operator:
         assert third.refusals
 
 
-async def test_of_a_hundred_leaders_those_whose_right_is_revoked_cost_the_others_nothing(operator: Operator) -> None:
-    # Each refusal ends the stream, and all that were not refused yet are sent again: much work for more leaders than these.
+async def test_of_two_hundred_leaders_those_whose_right_is_revoked_cost_the_others_nothing(operator: Operator) -> None:
+    """Each refusal ends the stream, and all keep-alives that were not refused yet are sent again."""
     etcd = operator.add_user("candidate", "kept/", "revoked/")
-    kept = [Leader(etcd, f"kept/{number}", LEASE_OF_MANY) for number in range(30)]
-    revoked = [Leader(etcd, f"revoked/{number}", LEASE_OF_MANY) for number in range(70)]
+    kept = [Leader(etcd, f"kept/{number}", LEASE_OF_MANY) for number in range(50)]
+    revoked = [Leader(etcd, f"revoked/{number}", LEASE_OF_MANY) for number in range(150)]
     async with leading(*kept, *revoked):
         await operator.later("role", "revoke-permission", "candidate", "--prefix", "revoked/")
-        await until(lambda: not any(leader.manager.is_leader() for leader in revoked))
-        await all_renewed(*kept)
+        await until(lambda: all(leader.refusals for leader in revoked))
+        await all_renewed(*kept)  # while the others go on being refused
         lost = [leader.manager.identity for leader in kept if not leader.leads_as_before()]
         assert lost == []
         assert [leader.refusals for leader in kept if leader.refusals] == []
