@@ -26,6 +26,8 @@ from tests.grpc.reset_socket import reset_socket
 pytestmark = pytest.mark.anyio
 
 PATIENCE = 60
+PREFACE, FRAME_HEADER = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 9
+HEADERS, SETTINGS, ACK = 1, 4, 1
 GONE = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 Serve = Callable[[SocketStream], Awaitable[None]]
 
@@ -176,8 +178,9 @@ async def test_a_proxys_web_page_is_reported_with_its_status() -> None:
 
 @pytest.mark.parametrize("streams", [0, 1])
 async def test_a_peer_that_allows_too_few_streams_is_reported_with_its_limit(streams: int) -> None:
+    limited = anyio.Event()
     with anyio.fail_after(PATIENCE):
-        async with listening(lambda stream: few(stream, streams)) as address:
+        async with listening(lambda stream: few(stream, streams, limited)) as address:
             endpoint = endpoint_of(address, EtcdConfig(address))
             endpoint._tls_diagnosis = None
             errors: list[str] = []
@@ -190,15 +193,27 @@ async def test_a_peer_that_allows_too_few_streams_is_reported_with_its_limit(str
 
             async with anyio.create_task_group() as group:
                 group.start_soon(ask, PATIENCE)
-                await anyio.sleep(0.1)
+                await limited.wait()
                 await ask(0.2)
                 endpoint.close()
             await endpoint.wait_closed()
-    expected = f"allows {streams} streams at a time (SETTINGS_MAX_CONCURRENT_STREAMS)"
-    assert sum(expected in error for error in errors) >= 1, errors
+    assert f"allows {streams} streams at a time (SETTINGS_MAX_CONCURRENT_STREAMS)" in errors[0], errors
 
 
-async def few(stream: SocketStream, streams: int) -> None:
+async def few(stream: SocketStream, streams: int, limited: anyio.Event) -> None:
+    """Allow few streams, and set ``limited`` once the client applies the limit and has opened all that it may."""
     await stream.send(b"\0\0\6\4\0\0\0\0\0\0\3" + streams.to_bytes(4, "big"))
+    received = b""
     while True:
-        await stream.receive()
+        received += await stream.receive()
+        frames = set(frame_types(received))
+        if (SETTINGS, ACK) in frames and (not streams or any(kind == HEADERS for kind, _ in frames)):
+            limited.set()
+
+
+def frame_types(received: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the type and the flags of each frame after the connection preface."""
+    at = len(PREFACE)
+    while at + FRAME_HEADER <= len(received):
+        yield received[at + 3], received[at + 4]
+        at += FRAME_HEADER + int.from_bytes(received[at : at + 3], "big")
