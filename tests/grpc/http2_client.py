@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = ("PATH", "PATIENCE", "Client", "client", "make_connection")
 
 PATH = "/some.Service/Method"
 PATIENCE = 60
+Serving = Callable[[], AbstractAsyncContextManager[tuple[str, list[Server]]]]
 
 
 @dataclass
@@ -91,9 +92,11 @@ def make_connection(
 
 
 @asynccontextmanager
-async def client(*, stream: bool = True, ping_interval: float = 10, **more: Any) -> AsyncIterator[Client]:
+async def client(
+    *, stream: bool = True, ping_interval: float = 10, serve: Serving = serving, **more: Any
+) -> AsyncIterator[Client]:
     with anyio.fail_after(PATIENCE):
-        async with serving() as (address, servers):
+        async with serve() as (address, servers):
             receipts: list[None] = []
             connection = make_connection(address, ping_interval, lambda: receipts.append(None), **more)
             await connection.connect(None)
