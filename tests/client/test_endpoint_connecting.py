@@ -127,28 +127,30 @@ async def test_certificates_that_are_replaced_while_they_are_read_are_unavailabl
 
 async def test_an_attempt_to_connect_outlives_its_first_callers_timeout() -> None:
     """Otherwise a link slower than every caller's timeout would never be connected."""
-    slow, patient = 0.4, 0.15
 
     async def serve(socket: SocketStream) -> None:
         await socket.aclose()
 
     made = 0
+    fail = anyio.Event()
 
     class Slow(Connection):
         async def connect(self, tls: object) -> None:
             nonlocal made
             made += 1
-            await anyio.sleep(slow)
+            await fail.wait()
             raise OSError("no connection, in the end")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(endpoints, "Connection", Slow)
+        patch.setattr(endpoints, "_CONNECT_TIMEOUT_SECONDS", PATIENCE)
         async with endpoint_at(serve) as endpoint:
             endpoint._examiner = None  # type: ignore[attr-defined]
             with pytest.raises(EtcdUnavailableError, match="no connection in time"):
-                await ask(endpoint, "call", patient)
-            with anyio.move_on_after(patient / 10):
+                await ask(endpoint, "call", 0.1)
+            with anyio.move_on_after(0.01):
                 await ask(endpoint, "stream")
+            fail.set()  # the next call waits for the attempt before that one wakes up
             with pytest.raises(EtcdUnavailableError, match="no connection, in the end"):
                 await ask(endpoint, "call")
             assert made == 1

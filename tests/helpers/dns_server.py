@@ -78,6 +78,7 @@ def dns_server() -> Iterator[DnsServer]:
         thread.start()
         resolver = dns.resolver.Resolver(configure=False)
         resolver.nameservers, resolver.port = ["127.0.0.1"], served.port
+        resolver.timeout = 60  # by default it repeats a query after two seconds, and a slow machine changes `queries`
         before, dns.resolver.default_resolver = dns.resolver.default_resolver, resolver
         try:
             yield served
