@@ -7,7 +7,8 @@ import math
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import anyio
 import pytest
@@ -25,8 +26,14 @@ from etcdleader import (
     Term,
 )
 from etcdleader.model import HealthState
+from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any]]:
+    return virtual_backend(request.param)
 
 
 def make() -> NoopLeaderManager:
@@ -317,7 +324,7 @@ async def test_on_ousted_may_take_retry_and_no_longer(caplog: pytest.LogCaptureF
     assert any("on_ousted" in record.message for record in caplog.records)
 
 
-async def test_it_is_healthy_for_as_long_as_it_leads(anyio_backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_healthy_for_as_long_as_it_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     """It renews nothing, so that no renewal was tried for long is no sign of a blocked loop."""
     manager = NoopLeaderManager()
     async with manager:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import anyio
 import pytest
@@ -16,9 +18,15 @@ from etcdleader import (
     NotLeaderError,
     Term,
 )
+from etcdleader.testing.virtual_time import VIRTUAL_BACKENDS, virtual_backend
 from tests.helpers.slow_work import work_until_cancelled
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=VIRTUAL_BACKENDS, ids=lambda name: f"virtual-{name}")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, Mapping[str, Any]]:
+    return virtual_backend(request.param)
 
 
 class Boom(Exception):
