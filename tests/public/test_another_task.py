@@ -11,10 +11,17 @@ import anyio.to_thread
 import pytest
 
 from etcdleader import Config, LossReason, NoopLeaderManager
+from etcdleader.model import HealthState
 from etcdleader.testing import FakeEtcd
 from tests.sim.world import make
 
 ONCE = Config(lease=10, renew=2, retry=0.05)
+
+
+async def tasks_have_ended() -> None:
+    with anyio.move_on_after(30):
+        while asyncio.all_tasks() != {asyncio.current_task()}:
+            await asyncio.sleep(0.001)
 
 
 def cells(*functions: object) -> list[object]:
@@ -32,7 +39,7 @@ def cells(*functions: object) -> list[object]:
             else:
                 raised.append(None)
         gc.collect()
-        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.run_until_complete(tasks_have_ended())
         loop.run_until_complete(loop.shutdown_asyncgens())
         assert not asyncio.all_tasks(loop)
         assert troubles == []
@@ -86,7 +93,9 @@ def test_a_campaign_that_has_failed_between_two_tasks_is_the_cause() -> None:
         await manager.__aexit__(None, None, None)
 
     async def wait() -> None:
-        await asyncio.sleep(0.1)
+        with anyio.fail_after(30):
+            while manager.health().state is not HealthState.FAILED:
+                await asyncio.sleep(0.001)
 
     *_, last = cells(manager.__aenter__, wait, leave)
     assert isinstance(last, RuntimeError)

@@ -15,7 +15,7 @@ from etcdleader._runtime.watchdog import watch
 
 if CLOSED:
     os.close(2)
-signal.alarm(10)  # a watchdog that waits for the reader keeps its lock, and this block would not be left
+signal.alarm(50)  # a watchdog that waits for the reader keeps its lock, and this block would not be left
 with watch(lambda: 0.0, lambda: "work outlived its lease"):
     time.sleep(60)
 """
