@@ -24,7 +24,7 @@ def test_the_time_without_a_leader_never_goes_back_while_it_is_read() -> None:
     thread = threading.Thread(target=look)
     thread.start()
     end = time.monotonic() + 0.3
-    while time.monotonic() < end:
+    while time.monotonic() < end or len(read) <= 100:
         view.change(known=False)
         view.change(known=True)
     done.set()

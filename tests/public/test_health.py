@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, MutableMapping
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -300,7 +300,11 @@ def test_a_client_that_does_not_finish_is_dropped_in_time(
     manager: NoopLeaderManager, monkeypatch: pytest.MonkeyPatch, says: bytes
 ) -> None:
     monkeypatch.setattr(health_module, "_TIMEOUT_SECONDS", 0.1)
-    with serve(manager, "127.0.0.1", 0) as server, connected(server, says) as client:
+    with (
+        serve(manager, "127.0.0.1", 0) as server,
+        connected(server, says) as client,
+        suppress(ConnectionResetError),  # a slow machine sends its bytes after that
+    ):
         assert client.recv(1) == b""
 
 
