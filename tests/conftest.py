@@ -44,6 +44,16 @@ ETCD = pytest.StashKey[str]()
 def pytest_configure(config: pytest.Config) -> None:
     """The processes of pytest-xdist inherit the choice."""
     config.stash[ETCD] = "" if hasattr(config, "workerinput") else choose_built()
+    if config.pluginmanager.hasplugin("hypothesispytest"):  # the planted bugs do without it: it takes long to import
+        _allow_examples_any_time()
+
+
+def _allow_examples_any_time() -> None:
+    """By default an example has 0.2 s, and generating them one second. A busy machine may stop any of them for longer."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 
 def pytest_report_header(config: pytest.Config) -> str:
