@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup
 
 __all__ = ("group_of_threads", "threads_have")
 
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 """Real seconds: far more than any thread takes here."""
 
 

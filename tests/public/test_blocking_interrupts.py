@@ -17,7 +17,7 @@ from etcdleader import Config, LeadershipLostError, LossReason, NoopLeaderManage
 from etcdleader._managers import steps, thread_bridge
 from etcdleader.blocking import BlockingLeaderManager
 
-PATIENCE = 20
+PATIENCE = 60
 FILES = {thread_bridge.__file__, steps.__file__, sys.modules[BlockingLeaderManager.__module__].__file__}
 MOST = 400
 """More lines than any of these blocks has; each test checks that."""

@@ -73,13 +73,13 @@ def test_a_signal_ends_the_work_and_then_the_process_with_its_status(
 
     def in_a_thread(term: Term) -> str:
         os.kill(os.getpid(), number)
-        events.append(term.wait(15))
+        events.append(term.wait(60))
         return "too late"
 
     async def on_the_loop(term: Term) -> str:
         os.kill(os.getpid(), number)
         try:
-            await anyio.sleep(15)
+            await anyio.sleep(60)
         except anyio.get_cancelled_exc_class():
             events.append(False)
             raise
@@ -98,7 +98,7 @@ def test_a_signal_that_another_thread_receives_is_handled_at_once(backend: Any) 
     def work(term: Term) -> bool:
         time.sleep(0.2)  # the loop sleeps by then; if not, the test passes for another reason
         signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
-        noticed.append(not term.wait(15))
+        noticed.append(not term.wait(60))
         return False
 
     noticed: list[bool] = []
@@ -133,7 +133,7 @@ def test_a_step_delays_the_end_that_a_signal_requests() -> None:
         with manager.step():
             os.kill(os.getpid(), signal.SIGTERM)
             valid.append(term.wait(0.2))
-        valid.append(term.wait(20))
+        valid.append(term.wait(60))
 
     with pytest.raises(SystemExit):
         manager.main(work)

@@ -79,7 +79,7 @@ async def test_it_notices_a_deadline_that_passed_while_the_loop_was_stopped(
     async with leading(etcd, clock) as (_, term):
         waiting = Waiting(term)
         clock.advance(LONG)
-        waiting.join(15)  # this blocks the loop
+        waiting.join(60)  # this blocks the loop
         assert waiting.returned == [False]
         assert term.loss_reason is None
         await anyio.sleep(1)
