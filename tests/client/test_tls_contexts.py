@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from etcdleader import EtcdConfig, EtcdRefusedError, EtcdUnavailableError
-from etcdleader._etcd import tls
+from etcdleader._etcd import endpoint, tls, tls_diagnosis
 from etcdleader._etcd.api import Range
 from etcdleader._etcd.client import new_client
 from etcdleader._etcd.tls import ClientContexts
@@ -58,9 +58,36 @@ async def test_a_context_is_kept_while_its_files_are_unchanged(tmp_path: Path, m
     assert await contexts.get() is not second
     assert len(made) == 3
     assert threading.get_ident() not in made, "the event loop went on meanwhile"
+    await until_the_threads_have_ended()
+
+
+async def test_a_context_is_kept_even_if_its_caller_was_cancelled_meanwhile(
+    tmp_path: Path, made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine it may take longer than an attempt to connect. No attempt would ever succeed."""
+    contexts = ClientContexts(EtcdConfig("https://one:1", ca_cert=certificate(tmp_path / "ca.pem")))
+    go_on = threading.Event()
+    real = contexts._make
+
+    def slow() -> ssl.SSLContext:
+        go_on.wait(60)
+        return real()
+
+    monkeypatch.setattr(contexts, "_make", slow)
+    async with anyio.create_task_group() as group:
+        group.start_soon(contexts.get)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    go_on.set()
+    await until_the_threads_have_ended()
+    await contexts.get()
+    assert len(made) == 1
+
+
+async def until_the_threads_have_ended() -> None:
     with anyio.fail_after(60):
         while any(thread.name == "etcdleader certificates" for thread in threading.enumerate()):
-            await anyio.sleep(0.01)
+            await anyio.sleep(0.001)
 
 
 async def test_a_context_from_files_that_changed_meanwhile_is_not_kept(
@@ -152,8 +179,13 @@ async def test_no_context_is_made_for_a_member_that_is_down(made: list[int], any
     assert made == []
 
 
-async def test_a_client_makes_one_context_for_all_its_connections(made: list[int]) -> None:
+async def test_a_client_makes_one_context_for_all_its_connections(
+    made: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The peer accepts connections and closes them. The TLS diagnosis uses the same context."""
+    # An attempt that ends before the context is made lets the next one make another.
+    for module, timeout in ((endpoint, "_CONNECT_TIMEOUT_SECONDS"), (tls_diagnosis, "_TIMEOUT_SECONDS")):
+        monkeypatch.setattr(module, timeout, 60)
 
     async def hang_up(stream: anyio.abc.SocketStream) -> None:
         await stream.aclose()

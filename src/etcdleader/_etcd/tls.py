@@ -46,9 +46,14 @@ class ClientContexts:
         files = self._files()  # taken before they are read, so that a later change makes a new context
         if self._made is not None and self._made[0] == files:
             return self._made[1]
-        context = await run_in_thread(self._make, "etcdleader certificates")
-        self._made = files, context
-        return context
+
+        def make() -> ssl.SSLContext:
+            context = self._make()
+            # Kept by the thread: an attempt to connect may end before a busy machine gets here. The next one uses it.
+            self._made = files, context
+            return context
+
+        return await run_in_thread(make, "etcdleader certificates")
 
     def _make(self) -> ssl.SSLContext:
         check_files(self._config)
