@@ -10,6 +10,7 @@
 - S8: no key and no lease is left behind.
 - S9: no secret is in any log.
 - S10: no leadership is lost to a former leader of etcd that wakes up.
+- L7: after all faults have ended, there is a leader, and each process is in the queue.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from tests.faults.history import GO, Belief, History, load, read_lines
+from tests.faults.history import GO, Belief, History, Key, load, read_lines
 
 __all__ = ("CHECKS", "Violation", "check", "worst_overlap")
 
@@ -139,6 +140,14 @@ def s3_subset(history: History) -> Iterator[Violation]:
         yield from _contradicted(history, belief, tail)
         yield from _extended_while_cut_off(history, belief)
         yield from _unrenewed(history, belief)
+    for moment in history.overtrusted:
+        if moment.token not in deleted:
+            yield Violation(
+                "S3",
+                f"{moment.run} trusts its lease (token {moment.token}) for {moment.trusted:.3f} s, and etcd keeps it for "
+                f"{moment.left:.3f} s",
+                moment.at,
+            )
 
 
 def _tail(history: History, belief: Belief, deleted: set[int]) -> float:
@@ -153,7 +162,7 @@ def _tail(history: History, belief: Belief, deleted: set[int]) -> float:
         for injection in history.injections
         for cut in injection.cuts
     )
-    return history.lease if cut_off else history.renew + 2 * history.retry + _BLINK
+    return max(history.lease if cut_off else history.renew + 2 * history.retry + _BLINK, history.tail)
 
 
 def _contradicted(history: History, belief: Belief, tail: float) -> Iterator[Violation]:
@@ -261,17 +270,30 @@ def s7_release(history: History) -> Iterator[Violation]:
         seen = history.keys.get((work.era, work.token))
         if work.end is None or seen is None or seen.gone_seen is None or work.token in deleted:
             continue
-        if work.reason in _RELEASED and seen.gone_seen < work.end:
+        released = _released_at(history, seen)
+        if work.reason in _RELEASED and released < work.end:
             yield Violation(
                 "S7",
-                f"{work.run} released leadership {work.token} {work.end - seen.gone_seen:.3f} s before its work had ended",
-                seen.gone_seen,
+                f"{work.run} released leadership {work.token} {work.end - released:.3f} s before its work had ended",
+                released,
             )
+
+
+def _released_at(history: History, key: Key) -> float:
+    """Return when the key was released: when its lease was revoked, if that is recorded, else when the key was gone."""
+    if history.revocations:
+        return min((at for lease, at in history.revocations.items() if lease in key.leases), default=math.inf)
+    return math.inf if key.gone_seen is None else key.gone_seen
 
 
 def s8_orphans(history: History) -> Iterator[Violation]:
     for what in history.leftovers:
         yield Violation("S8", f"{what} was left behind", 0.0)
+
+
+def l7_recovery(history: History) -> Iterator[Violation]:
+    for what in history.stuck:
+        yield Violation("L7", what, math.inf)
 
 
 def s9_secrets(history: History) -> Iterator[Violation]:
@@ -302,6 +324,7 @@ CHECKS: tuple[Callable[[History], Iterator[Violation]], ...] = (
     s8_orphans,
     s9_secrets,
     s10_woken,
+    l7_recovery,
 )
 
 

@@ -9,7 +9,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-__all__ = ("GO", "Belief", "Cut", "History", "Injection", "Key", "Read", "Stop", "Work", "Write", "load", "read_lines")
+__all__ = (
+    "GO",
+    "Belief",
+    "Cut",
+    "History",
+    "Injection",
+    "Key",
+    "Overtrust",
+    "Read",
+    "Stop",
+    "Work",
+    "Write",
+    "load",
+    "read_lines",
+)
 
 GO = "go"
 """The backend of a candidate that is a program on etcd's own Go client."""
@@ -136,6 +150,18 @@ class Stop:
     done: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overtrust:
+    """A moment at which a process trusted its lease for longer than etcd keeps it."""
+
+    run: str
+    token: int
+    at: float
+    trusted: float
+    left: float
+    era: int = 0
+
+
 @dataclass(slots=True, kw_only=True)
 class History:
     """The whole history of a campaign, and its candidates' settings.
@@ -144,6 +170,11 @@ class History:
         backends: Each candidate's backend.
         keep_alives: When the keep-alives of each candidate's leases passed its proxy on their way to a member, in order.
         renewals: When the confirmed renewals of each process and token were sent, if that is recorded.
+        revocations: When etcd received the first request to revoke each lease. Only the simulator records it.
+        overtrusted: Only the simulator can compare each moment of trust with etcd's own lease.
+        stuck: What should have happened after all faults had ended. Only the simulator records it.
+        tail: The shortest time for which a belief may outlast a key that an operator took away. Faults at the same time
+            may delay its detection until the deadline.
         parts: In a campaign of many elections: the history of each. The rest of this history belongs to no single election.
         of_many: True if it is one of these parts.
         corrupted: When, and from which revision on, etcd's members disagreed about their data. This happens to etcd 3.5.0
@@ -163,6 +194,10 @@ class History:
     works: list[Work] = field(default_factory=list)
     injections: list[Injection] = field(default_factory=list)
     stops: list[Stop] = field(default_factory=list)
+    revocations: dict[int, float] = field(default_factory=dict)
+    overtrusted: list[Overtrust] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    tail: float = 0.0
     died: dict[str, float] = field(default_factory=dict)
     believing_children: list[str] = field(default_factory=list)
     secrets: list[str] = field(default_factory=list)
@@ -202,7 +237,7 @@ def load(lines: Iterable[dict[str, Any]]) -> dict[str, History]:
 class _Loader:
     def __init__(self, settings: dict[str, Any], name: str = "") -> None:
         durations = {what: settings[what] for what in ("lease", "renew", "retry", "margin")}
-        self._history = History(name=name or settings["campaign"], **durations)
+        self._history = History(name=name or settings["campaign"], tail=settings.get("tail", 0.0), **durations)
         self._running: dict[str, Belief] = {}
         self._works: dict[tuple[str, int], Work] = {}
         self._asked: dict[str, float] = {}
@@ -267,6 +302,12 @@ class _Loader:
             self._asked[run] = line["at"]
         elif kind == "stopped":
             history.stops.append(Stop(run=run, asked=self._asked[run], done=line["at"]))
+        elif kind == "revoking":
+            history.revocations.setdefault(line["lease"], line["at"])
+        elif kind == "trusted too long":
+            history.overtrusted.append(Overtrust(**{name: line[name] for name in Overtrust.__slots__}))
+        elif kind == "stuck":
+            history.stuck.append(line["what"])
         elif kind == "died":
             history.died[run] = line["at"]
         elif kind == "child":

@@ -189,8 +189,10 @@ class FakeMember(MemberState):
         header = self.header()
         # An expired lease is never renewed: the response waits for its revocation, or for another leader.
         await self._until(lambda: not self._expired(lease_id))
-        lessor = self._its_lessor()
-        ttl = lessor.renew(lease_id, anyio.current_time()) if lease_id in lessor else 0
+        lessor, now = self._its_lessor(), anyio.current_time()
+        ttl = lessor.renew(lease_id, now) if lease_id in lessor else 0
+        if lessor is self._cluster.unapplied_lessor and lease_id in self._cluster.lessor:
+            self._cluster.lessor.renew(lease_id, now)  # it lasts when the committed entries are applied
         return KeepAlive(lease_id, ttl, header)
 
     async def time_to_live(self, lease_id: int, *, keys: bool) -> LeaseTimeToLive:
