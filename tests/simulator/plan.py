@@ -11,10 +11,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ("Action", "Plan", "ProcessPlan", "Timing", "draw_plan")
+__all__ = ("SHORT_STATES", "Action", "Plan", "ProcessPlan", "Timing", "draw_plan")
 
 _FAULT_EVERY = 2.0
 """Seconds between two faults, on average, of a lease of ten seconds."""
+
+
+SHORT_STATES = ("joining", "next in line", "renewing", "draining", "resigning")
+"""What a process is doing for a moment only. A fault at a random time seldom meets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Action:
         at: When it begins, in seconds from the start.
         fault: Its name in ``tests.simulator.faults``.
         target: A process's name, ``leader``, ``next`` or ``waiting``. The last three are resolved when it begins.
+        when: A state. The fault waits, for a while, until a process is in it, and begins there. Empty: it begins at once.
         seconds: How long it lasts, where it lasts.
         seed: The seed of its details.
     """
@@ -83,6 +88,7 @@ class Action:
     target: str
     seconds: float
     seed: int
+    when: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,7 @@ def draw_plan(seed: int, faults: Sequence[str], *, seconds: float | None = None)
                 target=rng.choice(targets),
                 seconds=round(_draw_seconds(rng, timing), 6),
                 seed=rng.randrange(1 << 32),
+                when=rng.choice(SHORT_STATES) if rng.random() < 0.3 else "",
             )
         )
         at += rng.expovariate(1 / every)

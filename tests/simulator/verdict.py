@@ -10,6 +10,7 @@ from typing import Literal
 from tests.faults.checker import Violation, check
 from tests.faults.history import History, load
 from tests.simulator.faults import GROUPS
+from tests.simulator.liveness import check_liveness
 from tests.simulator.plan import Plan, draw_plan
 from tests.simulator.world import Outcome, play
 
@@ -59,7 +60,8 @@ def judge(plan: Plan, backend: Backend) -> Verdict:
         root.disabled = disabled
         logging.disable(logging.NOTSET)
     history = load(outcome.lines)["sim"]
-    return Verdict(outcome, history, check(history))
+    late = check_liveness(history, 2 * plan.latency[1], plan.election_timeout)
+    return Verdict(outcome, history, check(history) + late)
 
 
 def _innermost(error: BaseException) -> BaseException:

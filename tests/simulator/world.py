@@ -27,7 +27,7 @@ from etcdleader.testing.virtual_time import _time_of_this_loop, virtual_backend
 from tests.simulator.freezing import FreezableLoop, Freezer, freezable
 from tests.simulator.journal import Journal
 from tests.simulator.network import Link, Network, TcpConnection
-from tests.simulator.plan import Plan
+from tests.simulator.plan import Action, Plan
 from tests.simulator.process import ELECTION, REGISTER, Process
 from tests.simulator.service import Auth, RequestFault, ServerEnd
 from tests.simulator.transports import open_transport
@@ -35,7 +35,9 @@ from tests.simulator.transports import open_transport
 __all__ = ("STATES", "Outcome", "World", "play")
 
 STATES = ("out", "joining", "waiting", "next in line", "leading", "renewing", "draining", "resigning")
-"""What a process can be doing when a fault begins. ``out``: it does not campaign, or its machine was just started."""
+"""What a process can be doing when a fault begins. ``out``: it does not campaign, or has just been started."""
+_LOOK_SECONDS = 0.02
+"""Seconds between two looks at the states, except that each request is a reason to look."""
 
 
 @dataclass
@@ -84,6 +86,8 @@ class World:
         self.quiet = False
         """True once faults have ended and must not begin again."""
         self._lives: Counter[str] = Counter()
+        self._awaited = ""
+        self._reached = anyio.Event()
         for process in plan.processes:
             self.request_faults[process.name] = []
             self.ends[process.name] = []
@@ -211,6 +215,9 @@ class World:
     def _on_request(self, process: str, kind: str, request: Any) -> None:
         self.outcome.requests += 1
         self.keeping_alive[process] = kind == "keep-alive"
+        if self._awaited and self.state_of(process) == self._awaited:
+            self._awaited = ""
+            self._reached.set()
         if kind == "revoke":
             self.processes[process].record("revoking", lease=request.lease_id)
         self.poll()
@@ -230,7 +237,7 @@ class World:
                     self.start(name)
                 for action in self.plan.actions:
                     await anyio.sleep_until(began + action.at)
-                    name = self.resolve(action.target)
+                    name = await self._find(action)
                     self.outcome.coverage[action.fault, self.state_of(name)] += 1
                     await FAULTS[action.fault](self, name, action.seconds, random.Random(action.seed))
                 await anyio.sleep_until(began + self.plan.seconds)
@@ -239,6 +246,19 @@ class World:
                 background.cancel()
         self.outcome.seconds = anyio.current_time() - began
         self.outcome.messages = self.network.messages
+
+    async def _find(self, action: Action) -> str:
+        """Return the process for an action. If the action names a state, wait until a process is in it."""
+        if action.when:
+            until = anyio.current_time() + 2 * self.plan.timing.renew
+            while anyio.current_time() < until:
+                states = {name: self.state_of(name) for name in self.processes}
+                if found := [name for name, state in states.items() if state == action.when]:
+                    return action.target if action.target in found else found[0]
+                self._awaited, self._reached = action.when, anyio.Event()
+                with anyio.move_on_after(_LOOK_SECONDS):
+                    await self._reached.wait()
+        return self.resolve(action.target)
 
     async def _keep_polling(self) -> None:
         while True:
