@@ -17,8 +17,9 @@ from typing import Any, Self
 
 from tests.faults.candidate import Candidate, Options, end, python_in
 from tests.faults.cluster import OPERATOR, Cluster, OperatorError, b64
-from tests.faults.history import Cut, Injection, read_lines
+from tests.faults.history import Cut, Injection
 from tests.faults.journal import Journal, folded, now, unfenced
+from tests.faults.loader import read_lines
 from tests.faults.network import Network
 
 __all__ = ("AbortedError", "Campaign", "NoHolderError", "identity_of")

@@ -24,7 +24,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-from tests.faults.history import GO, Belief, History, Key, load, read_lines
+from tests.faults.history import GO, Belief, History, Key
+from tests.faults.loader import load, read_lines
 
 __all__ = ("CHECKS", "Violation", "check", "worst_overlap")
 
@@ -187,7 +188,7 @@ def _extended_while_cut_off(history: History, belief: Belief) -> Iterator[Violat
         for cut in injection.cuts:
             if cut.subject != belief.subject or not belief.start < cut.start < belief.end:
                 continue
-            deadline = cut.start + history.lease - history.margin + _BLINK
+            deadline = cut.start + history.longest_trust + _BLINK
             if deadline < belief.end and deadline < cut.end:
                 yield Violation(
                     "S3",
@@ -212,7 +213,7 @@ def _unrenewed(history: History, belief: Belief) -> Iterator[Violation]:
         passed = history.keep_alives.get((belief.subject, lease), ())
         before = bisect_right(passed, belief.end)
         newest = max(newest, passed[before - 1] if before else newest)
-    deadline = newest + history.lease - history.margin + _BLINK
+    deadline = newest + history.longest_trust + _BLINK
     if belief.end > deadline:
         yield Violation(
             "S3",

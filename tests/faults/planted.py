@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.checker import check
-from tests.faults.history import load
+from tests.faults.loader import load
 from tests.faults.network import why_no_namespaces
 from tests.faults.schedule import run_campaign
 from tests.planted.bugs.lease import COUNTED_FROM_THE_ANSWER

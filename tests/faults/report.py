@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.faults.checker import Violation, check, worst_overlap
 from tests.faults.figures import figures, row_results
-from tests.faults.history import History, load
+from tests.faults.history import History
+from tests.faults.loader import load
 from tests.faults.schedule import MUST_HAVE
 from tests.faults.steps import table
 from tests.faults.timeline import timeline

@@ -8,7 +8,8 @@ import pytest
 
 from tests.faults.checker import CHECKS, check, worst_overlap
 from tests.faults.figures import figures, row_results
-from tests.faults.history import Belief, Cut, History, Injection, Key, Read, Work, Write, load
+from tests.faults.history import Belief, Cut, History, Injection, Key, Read, Work, Write
+from tests.faults.loader import load
 from tests.faults.timeline import timeline
 
 

@@ -12,8 +12,8 @@ import pytest
 from tests.faults.checker import check, worst_overlap
 from tests.faults.figures import figures, row_results
 from tests.faults.frames import WatchFilter
-from tests.faults.history import load
 from tests.faults.journal import folded
+from tests.faults.loader import load
 from tests.faults.network import why_no_namespaces
 from tests.faults.report import rows_below, write_report
 from tests.faults.run import _with, main

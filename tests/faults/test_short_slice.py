@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.checker import check, worst_overlap
 from tests.faults.frames import WatchFilter
-from tests.faults.history import load
+from tests.faults.loader import load
 from tests.faults.network import why_no_namespaces
 from tests.faults.planted import BUGS, Bug, own_package
 from tests.faults.schedule import MUST_HAVE, PLANS, run_campaign

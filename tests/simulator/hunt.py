@@ -1,6 +1,6 @@
 """Play seeds until one of them violates something. Print it as JSON: the planted bugs are hunted so.
 
-    PYTHONPATH=folder-of-a-changed-package:. python -m tests.simulator.hunt 0 1000
+PYTHONPATH=folder-of-a-changed-package:. python -m tests.simulator.hunt 0 1000
 """
 
 from __future__ import annotations

@@ -66,19 +66,21 @@ def _l8(history: History) -> Iterator[Violation]:
     for stop in history.stops:
         ends = [work.end for work in history.works if work.run == stop.run and work.end is not None]
         busy = max([stop.asked, *(end for end in ends if end <= stop.done)])
-        frozen = [one.end for one in history.injections if one.row == "freeze" and one.start < stop.done and one.end > busy]
+        frozen = [
+            one.end for one in history.injections if one.row == "freeze" and one.start < stop.done and one.end > busy
+        ]
         # Callbacks and etcd may each take `retry`, and a hand-over in progress, too.
         bound = max([busy, *frozen]) + 4 * history.retry + 1
         if stop.done > bound:
-            yield Violation("L8", f"stop() of {stop.run} returned {stop.done - busy:.3f} s after its work had ended", busy)
+            yield Violation(
+                "L8", f"stop() of {stop.run} returned {stop.done - busy:.3f} s after its work had ended", busy
+            )
 
 
 def _is_quiet(history: History, at: float, seconds: float, of: Injection | None) -> bool:
     """Return whether no other fault is at work around these seconds."""
     before = at - 2 * history.lease
     return not any(
-        other is not of
-        and other.start < at + seconds
-        and (other.end > before or other.row in _LASTING)
+        other is not of and other.start < at + seconds and (other.end > before or other.row in _LASTING)
         for other in history.injections
     )

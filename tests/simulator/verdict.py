@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tests.faults.checker import Violation, check
-from tests.faults.history import History, load
+from tests.faults.history import History
+from tests.faults.loader import load
 from tests.simulator.faults import GROUPS
 from tests.simulator.liveness import check_liveness
 from tests.simulator.plan import Plan, draw_plan

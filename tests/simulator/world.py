@@ -72,8 +72,7 @@ class World:
         self.auth = Auth(enabled=plan.auth)
         self.journal = Journal(
             lease=timing.lease, renew=timing.renew, retry=timing.retry, tail=timing.lease,
-            # The interval for which a belief may last on etcd's clock, if the process's clock is slow.
-            margin=timing.lease - (timing.lease - timing.margin) / timing.slowest,
+            margin=timing.margin, slowest=timing.slowest,
         )  # fmt: skip
         self.outcome = Outcome(self.journal.lines)
         self.links: dict[tuple[str, int], Link] = {}
