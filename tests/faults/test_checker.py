@@ -8,52 +8,9 @@ import pytest
 
 from tests.faults.checker import CHECKS, check, worst_overlap
 from tests.faults.figures import figures, row_results
-from tests.faults.history import Belief, Cut, History, Injection, Key, Read, Work, Write
-from tests.faults.loader import load
+from tests.faults.handmade import belief, good, injection, seen, work
+from tests.faults.history import Cut, History, Overtrust, Read, Write
 from tests.faults.timeline import timeline
-
-
-def belief(token: int, start: float, end: float, subject: str = "c0", era: int = 0) -> Belief:
-    return Belief(run=f"{subject}-1", subject=subject, token=token, start=start, end=end, era=era)
-
-
-def seen(token: int, put: float, gone: float | None, gone_revision: int | None = None) -> Key:
-    return Key(token=token, key=f"e/{token}", lease=token, put_seen=put, gone_seen=gone, gone_revision=gone_revision)
-
-
-def work(token: int, start: float, end: float, subject: str = "c0", reason: str = "resigned") -> Work:
-    return Work(
-        run=f"{subject}-1", token=token, key=f"e/{token}", lease=token, start=start, end=end, ousted=1, reason=reason
-    )
-
-
-def good() -> History:
-    """Return two terms, one after the other. The first one resigned. The lease is 8 s, renewed each second."""
-    return History(
-        lease=8,
-        renew=1,
-        retry=1,
-        margin=1,
-        beliefs=[belief(2, 10, 20), belief(3, 20.1, 30, "c1")],
-        keys={(0, 2): seen(2, 9.9, 20.05, 9), (0, 3): seen(3, 9.95, None)},
-        reads=[
-            Read(sent=9, received=9.1, revision=1, owner=0),
-            Read(sent=15, received=15.1, revision=5, owner=2),
-            Read(sent=20.08, received=20.09, revision=9, owner=3),
-            Read(sent=25, received=25.1, revision=12, owner=3),
-        ],
-        writes=[Write(revision=4, token=2), Write(revision=8, token=2), Write(revision=12, token=3)],
-        works=[work(2, 10, 20.01), work(3, 20.1, 30, "c1")],
-        keep_alives={
-            ("c0", 2): [10.5 + number for number in range(10)],
-            ("c1", 3): [10.7 + number for number in range(20)],
-        },
-    )
-
-
-def injection(row: str, start: float, end: float, **facts: object) -> Injection:
-    made = Injection(row=row, note="", start=start, end=end)
-    return replace(made, **facts)  # type: ignore[arg-type]
 
 
 def rules(history: History) -> set[str]:
@@ -301,82 +258,45 @@ def test_s9_a_secret_in_a_log() -> None:
     assert rules(history) == {"S9"}
 
 
-def test_every_invariant_is_shown_to_be_broken_by_a_test_here() -> None:
-    names = {check.__name__[:2].upper() for check in CHECKS}
-    tested = {name[5:7].upper() for name in globals() if name.startswith("test_s")}
-    assert names == tested
+def test_s3_a_lease_is_trusted_for_longer_than_etcd_keeps_it() -> None:
+    history = good()
+    history.overtrusted = [Overtrust(run="c0-1", token=2, at=15, trusted=6.5, left=6)]
+    assert rules(history) == {"S3"}
+    history.injections = [injection("D2", 14, 14, deleted=[2])]
+    assert rules(history) == set(), "an operator revoked the lease"
 
 
-def test_journals_become_a_history() -> None:
-    common = {"campaign": "main", "era": 0}
-    mine = {**common, "run": "c0-1", "subject": "c0"}
-    lines = [
-        {"campaign": "main", "kind": "settings", "lease": 8.0, "renew": 1.0, "retry": 1.0, "margin": 1.0},
-        {**common, "kind": "put", "key": "e/7", "value": "c0#1", "mod": 2, "create": 2, "lease": 7, "at": 9.9,
-         "register": False},
-        {**common, "kind": "put", "key": "r", "value": "2:c0:1", "mod": 3, "create": 3, "lease": 0, "at": 10.5,
-         "register": True},
-        {**common, "kind": "delete", "key": "e/7", "mod": 5, "prev_create": 2, "at": 12.5},
-        {**mine, "kind": "belief", "token": 2, "since": 10.0, "at": 10.0},
-        {**mine, "kind": "work", "token": 2, "key": "e/7", "lease": 7, "at": 10.0},
-        {**mine, "kind": "still", "token": 2, "last": 11.0, "at": 11.0},
-        {**mine, "kind": "over", "token": 2, "last": 12.0, "first_false": 12.01, "at": 12.01},
-        {**mine, "kind": "work over", "token": 2, "last": 11.9, "late": [], "at": 12.02},
-        {**mine, "kind": "ousted", "token": 2, "reason": "resigned", "at": 12.03},
-        {**mine, "kind": "belief", "token": 8, "since": 20.0, "at": 20.0},
-        {**mine, "kind": "still", "token": 8, "last": 21.0, "at": 21.0},
-        {"campaign": "main", "kind": "injection", "row": "C1", "note": "", "start": 20.5, "end": 22.0, "token": 8,
-         "keeps": False, "crashed": True, "cuts": [{"subject": "c0", "start": 20.6, "end": 21.0}], "deleted": [],
-         "at": 22.0},
-    ]  # fmt: skip
-    history = load(lines)["main"]
-    assert history.beliefs == [belief(2, 10.0, 12.0), belief(8, 20.0, 21.0)]
-    assert (history.keys[0, 2].gone_seen, history.keys[0, 2].gone_revision) == (12.5, 5)
-    assert history.writes == [Write(revision=3, token=2)]
-    assert history.works[0].end == 12.02
-    assert history.injections[0].cuts == [Cut(subject="c0", start=20.6, end=21.0)]
+def test_s3_a_slow_clock_may_trust_for_longer() -> None:
+    """The last keep-alive was sent at 19.5, and the lease is trusted for 7 s by the candidate's clock."""
+    history = good()
+    history.beliefs = [belief(2, 10, 27)]
+    history.keys, history.works, history.reads = {(0, 2): seen(2, 9.9, 27.1)}, [work(2, 10, 27)], []
+    assert rules(history) == {"S3"}
+    history.slowest = 0.9
     assert rules(history) == set()
 
 
-def test_a_key_that_is_absent_after_a_compaction_was_gone_before() -> None:
-    lines = [
-        {"campaign": "m", "kind": "settings", "lease": 8.0, "renew": 1.0, "retry": 1.0, "margin": 1.0},
-        {"campaign": "m", "kind": "put", "key": "e/7", "value": "", "mod": 2, "create": 2, "lease": 7, "at": 1.0,
-         "register": False},
-        {"campaign": "m", "kind": "put", "key": "e/8", "value": "", "mod": 3, "create": 3, "lease": 8, "at": 1.5,
-         "register": False},
-        {"campaign": "m", "kind": "state", "revision": 9, "standing": [["e/8", 3, 8]], "at": 4.0},
-    ]  # fmt: skip
-    keys = load(lines)["m"].keys
-    assert (keys[0, 2].gone_seen, keys[0, 3].gone_seen) == (4.0, None)
+def test_s7_a_recorded_revocation_decides_when_the_release_was() -> None:
+    """A lease that expires while work ignores its cancellation is not released."""
+    history = good()
+    history.works[0].end = 20.08
+    assert rules(history) == {"S7"}
+    history.revocations = {2: 20.09}
+    assert rules(history) == set()
+    history.revocations = {2: 20.07}
+    assert rules(history) == {"S7"}
 
 
-def test_a_key_whose_creation_was_compacted_is_found_among_the_existing_keys() -> None:
-    lines = [
-        {"campaign": "m", "kind": "settings", "lease": 8, "renew": 1, "retry": 1, "margin": 1},
-        {"campaign": "m", "kind": "state", "revision": 9, "standing": [["e/8", 3, 8]], "at": 4.0},
-        {"campaign": "m", "kind": "delete", "key": "e/8", "mod": 11, "prev_create": 3, "at": 6.0},
-    ]
-    assert load(lines)["m"].keys == {
-        (0, 3): Key(token=3, key="e/8", lease=8, put_seen=4.0, gone_seen=6.0, gone_revision=11)
-    }
+def test_l7_a_process_is_stuck() -> None:
+    history = good()
+    history.stuck = ["0 leaders after all faults have ended"]
+    assert rules(history) == {"L7"}
 
 
-def test_events_after_a_disagreement_of_etcds_members_are_reported_and_not_checked() -> None:
-    """A candidate's key is created once. If it is reported with two revisions, two members have different data."""
-    at = {"campaign": "m", "kind": "put", "value": "", "register": False}
-    lines = [
-        {"campaign": "m", "kind": "settings", "lease": 8.0, "renew": 1.0, "retry": 1.0, "margin": 1.0},
-        {**at, "key": "e/7", "mod": 2, "create": 2, "lease": 7, "at": 1.0},
-        {**at, "key": "e/8", "mod": 4, "create": 4, "lease": 8, "at": 3.0},
-        {**at, "key": "e/8", "mod": 5, "create": 5, "lease": 8, "at": 3.1},
-    ]  # fmt: skip
-    history = load(lines)["m"]
-    assert history.corrupted == (3.1, 4)
-    assert len(history.faults_of_the_suite) == 1
-    history.beliefs = [belief(2, 1, 2.5), belief(3, 2, 2.6, "c1"), belief(4, 3.2, 9), belief(5, 4, 9, "c1")]
-    assert [violation.at for violation in check(history) if violation.rule == "S1"] == [2]
-    assert load(lines[:3])["m"].corrupted is None
+def test_every_invariant_is_shown_to_be_broken_by_a_test_here() -> None:
+    names = {check.__name__[:2].upper() for check in CHECKS}
+    tested = {name[5:7].upper() for name in globals() if name.startswith(("test_s", "test_l"))}
+    assert names == tested
 
 
 def test_figures_and_timeline_show_what_happened() -> None:
