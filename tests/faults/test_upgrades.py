@@ -12,13 +12,13 @@ import pytest
 
 from etcdleader.testing._etcd_builder import built_etcd
 from tests.faults.checker import check, worst_overlap
+from tests.faults.handmade import good
 from tests.faults.history import GO, Belief, History, Injection
 from tests.faults.loader import load
 from tests.faults.network import why_no_namespaces
 from tests.faults.rows_versions import MIDDLE, NEWEST, OLDEST, in_order, starts_on, versions_missing
 from tests.faults.schedule import run_campaign
 from tests.faults.steps import steps, table
-from tests.faults.test_checker import good
 
 
 def built(*, version: str) -> Path | None:

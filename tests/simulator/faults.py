@@ -48,7 +48,7 @@ def _block(world: World, fault: str, name: str, seconds: float, links: list[Link
     links = [link for link in links if not link.cut]
     line = world.inject(fault, name, f"{len(links)} links, up {up}, down {down}")
     if len(links) == len(world.links_of(name)):
-        # The last confirmation may be in the process already, but none that was requested later can be.
+        # Until it heals, the process can receive no confirmation.
         line["cuts"] = [{"subject": name, "start": line["start"], "end": line["start"] + seconds}]
     for link in links:
         link.up.blocked, link.down.blocked = up, down
@@ -68,10 +68,10 @@ async def reset(world: World, name: str, seconds: float, rng: random.Random) -> 
 
 
 async def half_open(world: World, name: str, seconds: float, rng: random.Random) -> None:
-    """Let etcd forget the connections of a process, which receives nothing of that."""
+    """Let the member discard the connections of a process without a packet to it."""
     world.inject("half_open", name, "")
     for link in _links(world, name, rng):
-        link.forget()
+        link.half_open()
 
 
 async def go_away(world: World, name: str, seconds: float, rng: random.Random) -> None:
@@ -401,6 +401,7 @@ async def resign(world: World, name: str, seconds: float, rng: random.Random) ->
 
     async def do() -> None:
         process.resigning = True
+        world.look(name)
         with suppress(EtcdLeaderError):
             await process.manager.resign(to=to)
         process.resigning = False

@@ -1,10 +1,10 @@
-"""How soon things must happen in a simulated run, where nothing else hinders them. Pure.
+"""Checks of the time until a leader, a release or an end in a simulated run, where no other fault is at work. Pure.
 
 - L1: after the crash of a leader, there is another one once its lease has expired.
 - L4: after a release, the next candidate leads within a few round trips.
 - L8: ``stop()`` returns soon after the work has ended, also without etcd.
 
-A fault that is still at work excuses a delay. So these checks apply to the quiet moments of a run only.
+A fault that is still at work may delay each of them. So these checks apply to the quiet moments of a run only.
 """
 
 from __future__ import annotations

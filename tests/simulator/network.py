@@ -188,10 +188,10 @@ class Link:
         for connection in list(self.connections):
             connection.reset("connection reset by peer")
 
-    def forget(self) -> None:
-        """Let the member forget all connections without a packet, as after a crash of its machine: half-open."""
+    def half_open(self) -> None:
+        """Let the member discard all connections without a packet, as after a crash of its machine."""
         for connection in list(self.connections):
-            connection._end_server("forgotten")
+            connection._end_server("discarded")
 
 
 class TcpConnection:
@@ -239,12 +239,12 @@ class TcpConnection:
         """Close it from the process's side: the member receives the end after what was sent before."""
         if self._open:
             self._up_at = self._link.up.deliver(self._up_at, lambda: self._end_server("closed"))
-            self._forget()
+            self._remove()
 
     def reset(self, reason: str) -> None:
         """Break it for both ends."""
         if self._open:
-            self._forget()
+            self._remove()
             if self.client is not None:
                 self._link.down.deliver(self._down_at, functools.partial(self.client.lose, reason))
             self._link.up.deliver(self._up_at, lambda: self._end_server(reason))
@@ -254,6 +254,6 @@ class TcpConnection:
             self.server_gone = True
             self.server.lose(reason)
 
-    def _forget(self) -> None:
+    def _remove(self) -> None:
         self._open = False
         self._link.connections.remove(self)

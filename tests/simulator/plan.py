@@ -1,4 +1,4 @@
-"""What a seed means: the cluster, the processes and the faults of one run, as plain data.
+"""The plan of a run: its cluster, its processes and its faults, drawn from a seed, as plain data.
 
 A plan is drawn once, and then played. So a plan can be printed, kept in a file, and made shorter.
 """
@@ -18,7 +18,7 @@ _FAULT_EVERY = 2.0
 
 
 SHORT_STATES = ("joining", "next in line", "renewing", "draining", "resigning")
-"""What a process is doing for a moment only. A fault at a random time seldom meets it."""
+"""States that last for a moment only. A fault at a random time seldom meets them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """Hunt the planted bugs with the simulator, and print which seed and which rule found each.
 
-    python -m tests.simulator.planted --jobs 2              # the known seeds first: minutes
-    python -m tests.simulator.planted --seeds 1000 --all    # every bug of tests/planted: hours
+    python -m tests.simulator.planted --jobs 2
+    python -m tests.simulator.planted --jobs 2 --seeds 1000 --all --keep
+
+The first tries the known seeds, and takes minutes. The second hunts every bug of ``tests/planted``, and takes hours.
 
 Each bug is planted in a copy of the package. ``planted.json`` keeps the seed that found it. A bug whose seed finds it no
 longer is hunted again from the first seed. The exit status is 1 if a bug that the file lists is not found.
@@ -38,7 +40,7 @@ _SECONDS_A_SEED = 60
 
 @dataclass(frozen=True)
 class Found:
-    """What the hunt for one bug has found: a seed and a rule, or nothing."""
+    """The result of the hunt for one bug: a seed and a rule, or nothing."""
 
     bug: str
     seed: int | None

@@ -42,7 +42,13 @@ class Process:
     """
 
     def __init__(
-        self, plan: Plan, process: ProcessPlan, number: int, journal: Journal, poll: Callable[[], None]
+        self,
+        plan: Plan,
+        process: ProcessPlan,
+        number: int,
+        journal: Journal,
+        poll: Callable[[], None],
+        look: Callable[[str], None],
     ) -> None:
         self.name = process.name
         self.run = f"{process.name}-{number}"
@@ -51,6 +57,7 @@ class Process:
         self._plan = plan
         self._journal = journal
         self._poll = poll
+        self._look = look
         self._work = process.work
         self._random = random.Random(process.seed * 1000 + number)
         self.clock = VirtualClock(process.rate)
@@ -174,6 +181,7 @@ class Process:
                         return
                 await anyio.sleep(step * self._random.uniform(0.5, 1.5))
         finally:
+            self._look(self.name)
             if behaviour in ("swallows", "hangs at its end"):
                 longest = self._plan.timing.lease * (2 if behaviour == "swallows" else 0.1)
                 with anyio.CancelScope(shield=True):

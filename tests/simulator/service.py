@@ -43,7 +43,7 @@ class RequestFault:
         times: How many requests it still hits.
         lose: Lose the request, or the response to it.
         delay: Seconds by which the response is late.
-        error: A gRPC status and its text, in place of the response.
+        error: A gRPC status and its text, instead of the response.
         applied: Whether the request is done before the error is sent.
     """
 
@@ -116,7 +116,7 @@ class ServerEnd:
         """The requests of each stream that wait for the one before them."""
         self._last_at: dict[int, float] = {}
         self._kept: list[bytes] | None = None
-        """What has arrived while the member is frozen."""
+        """The bytes that arrived while the member was frozen."""
         self.lost = False
         connection.server = self
         member.streams[self] = None  # type: ignore[index]

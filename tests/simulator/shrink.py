@@ -2,7 +2,7 @@
 
     python -m tests.simulator.shrink 4711 late-watch           # a seed, and a name for the file
 
-The short plan violates one of the same rules. It is kept in ``tests/sim/corpus``, and is replayed for ever.
+The short plan violates one of the same rules. It is kept in ``tests/sim/corpus``, and each run of the suite replays it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class _Protocol(AsyncioTransport):
 
 
 class _LoopTransport(asyncio.Transport):
-    """What asyncio has between a socket and a protocol."""
+    """The transport of asyncio, which is between a socket and a protocol."""
 
     def __init__(self, connection: TcpConnection, protocol: asyncio.Protocol) -> None:
         super().__init__()

@@ -35,14 +35,12 @@ from tests.simulator.transports import open_transport
 __all__ = ("STATES", "Outcome", "World", "play")
 
 STATES = ("out", "joining", "waiting", "next in line", "leading", "renewing", "draining", "resigning")
-"""What a process can be doing when a fault begins. ``out``: it does not campaign, or has just been started."""
-_LOOK_SECONDS = 0.02
-"""Seconds between two looks at the states, except that each request is a reason to look."""
+"""The states of a process when a fault begins. ``out``: it does not campaign, or has just been started."""
 
 
 @dataclass
 class Outcome:
-    """What a run has shown.
+    """The results of a run.
 
     Attributes:
         lines: The journal.
@@ -85,7 +83,7 @@ class World:
         self.quiet = False
         """True once faults have ended and must not begin again."""
         self._lives: Counter[str] = Counter()
-        self._awaited = ""
+        self._awaited = self._reached_by = ""
         self._reached = anyio.Event()
         for process in plan.processes:
             self.request_faults[process.name] = []
@@ -104,7 +102,9 @@ class World:
         """Start a process, or start it again."""
         process = next(one for one in self.plan.processes if one.name == name)
         self._lives[name] += 1
-        self.processes[name] = started = Process(self.plan, process, self._lives[name], self.journal, self.poll)
+        self.processes[name] = started = Process(
+            self.plan, process, self._lives[name], self.journal, self.poll, self.look
+        )
         started.record("start", subject=name)
         started.start(self.group)
 
@@ -116,7 +116,7 @@ class World:
             self.start(name)
 
     def crash(self, name: str) -> None:
-        """Kill a process: nothing of it reaches the network any more."""
+        """Kill a process: it sends no more packets."""
         process = self.processes[name]
         self.poll()
         process.record("died")
@@ -214,9 +214,7 @@ class World:
     def _on_request(self, process: str, kind: str, request: Any) -> None:
         self.outcome.requests += 1
         self.keeping_alive[process] = kind == "keep-alive"
-        if self._awaited and self.state_of(process) == self._awaited:
-            self._awaited = ""
-            self._reached.set()
+        self.look(process)
         if kind == "revoke":
             self.processes[process].record("revoking", lease=request.lease_id)
         self.poll()
@@ -249,15 +247,22 @@ class World:
     async def _find(self, action: Action) -> str:
         """Return the process for an action. If the action names a state, wait until a process is in it."""
         if action.when:
-            until = anyio.current_time() + 2 * self.plan.timing.renew
-            while anyio.current_time() < until:
-                states = {name: self.state_of(name) for name in self.processes}
-                if found := [name for name, state in states.items() if state == action.when]:
-                    return action.target if action.target in found else found[0]
-                self._awaited, self._reached = action.when, anyio.Event()
-                with anyio.move_on_after(_LOOK_SECONDS):
-                    await self._reached.wait()
+            states = {name: self.state_of(name) for name in self.processes}
+            if found := [name for name, state in states.items() if state == action.when]:
+                return action.target if action.target in found else found[0]
+            self._awaited, self._reached, self._reached_by = action.when, anyio.Event(), ""
+            with anyio.move_on_after(2 * self.plan.timing.renew):
+                await self._reached.wait()
+            self._awaited = ""
+            if self._reached_by:
+                return self._reached_by
         return self.resolve(action.target)
+
+    def look(self, process: str) -> None:
+        """Let the next fault begin if it waits for the state in which a process is now."""
+        if self._awaited and not self._reached_by and self.state_of(process) == self._awaited:
+            self._reached_by = process
+            self._reached.set()
 
     async def _keep_polling(self) -> None:
         while True:
