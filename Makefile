@@ -18,7 +18,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-etcds test-pythons etcds lint lint-pyright lint-mypy lint-style lint-layers lint-english format bench bench-losing faults fuzz proof pictures protobuf-matrix clean another-python
+.PHONY: help demo test test-etcds test-pythons etcds lint lint-pyright lint-mypy lint-style lint-layers lint-english format bench bench-losing faults fuzz sim planted proof pictures protobuf-matrix clean another-python
 
 help:
 	@echo 'make demo             run three candidates on a separate etcd: a leader dies, and the next one takes over'
@@ -32,6 +32,8 @@ help:
 	@echo 'make bench-losing     measure the time until a leader detects its loss'
 	@echo 'make faults           inject faults of 40 kinds on three and five members, for FAULTS_SECONDS=600, by FAULTS_SEED=...; as root'
 	@echo 'make fuzz             send any bytes and messages as a peer, and floods as a hostile one: about ten minutes'
+	@echo 'make sim              simulate SEEDS=1000 runs with faults, JOBS=2 at a time'
+	@echo 'make planted          hunt the planted bugs that the simulator has found before'
 	@echo 'make proof            check the TLA+ model of the lease rule with TLC: half an hour; PROOF="rule variant-g" runs only these'
 	@echo 'make pictures         draw the pictures of docs/design.md from the code'
 	@echo 'make protobuf-matrix  run etcd3 under the major versions of protobuf, each in a separate virtual environment'
@@ -115,6 +117,20 @@ HOSTILE_MEGABYTES ?= 1000
 fuzz: $(VENV)/dev.stamp
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) HOSTILE_MEGABYTES=$(HOSTILE_MEGABYTES) $(BIN)/python -m pytest -n 2 \
 		tests/grpc/test_any_bytes.py tests/grpc/test_hostile_peer.py tests/client/test_any_messages.py
+
+# The library on a simulated network and cluster. FIRST=... is the first seed.
+SEEDS ?= 1000
+JOBS ?= 2
+FIRST ?= 0
+
+sim: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.simulator.run --seeds $(SEEDS) --jobs $(JOBS) --first $(FIRST)
+
+# PLANTED="--all --seeds 1000 --keep" hunts every planted bug, and keeps the seeds: hours.
+PLANTED ?=
+
+planted: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.simulator.planted --jobs $(JOBS) $(PLANTED)
 
 # TLC is fetched with Maven at the first run, and kept in build/proof. It needs Java. The configurations are in proof/.
 PROOF ?=

@@ -65,7 +65,7 @@ class Process:
         config = Config(
             enabled=True, id=self.run, lease=timing.lease, renew=timing.renew, retry=timing.retry, margin=timing.margin
         )
-        endpoints = [f"{process.name}.m{member}:2379" for member in process.endpoints]
+        endpoints = [f"{self.run}.m{member}:2379" for member in process.endpoints]
         user, password = ("sim", "canary-in-the-mine") if plan.auth else (None, None)
         etcd = EtcdConfig(endpoints, user=user, password=password, allow_plaintext_password=plan.auth)
         self.manager = EtcdLeaderManager(etcd, config, ELECTION, clock=self.clock)

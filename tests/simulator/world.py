@@ -185,7 +185,8 @@ class World:
     ) -> Transport:
         """Connect a process to a member. It replaces the library's function."""
         del tls
-        process, _, place = authority.partition(":")[0].partition(".m")
+        run, _, place = authority.partition(":")[0].partition(".m")
+        process = run.partition("-")[0]
         member = self.etcd.members[int(place)]
         link = self.links[process, int(place)]
         answered = anyio.Event()
@@ -193,7 +194,9 @@ class World:
 
         def arrive() -> None:
             nonlocal connection
-            if not link.refuses and _is_up(member):
+            # What a crashed process still runs, as its task is cancelled, must not reach etcd.
+            exists = self.processes[process].run == run and self.processes[process].alive
+            if exists and not link.refuses and _is_up(member):
                 connection = TcpConnection(link)
             link.down.deliver(0.0, answered.set)
 
