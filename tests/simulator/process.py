@@ -97,14 +97,12 @@ class Process:
     async def _campaign(self) -> None:
         try:
             with self.scope:
-                while self.alive:
+                while self.alive and not self.stopping:
                     try:
                         if self._work == "run":
                             await self.manager.run(self._elected)
                         else:
                             await self.manager.campaign()
-                        if self.stopping:
-                            return
                     except PlannedError:
                         self.record("campaign failed as planned")
                     except EtcdRegressedError as error:

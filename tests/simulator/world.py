@@ -110,7 +110,7 @@ class World:
 
     def start_again(self, name: str, previous: Process) -> None:
         """Start a process after its previous life, unless that was done already."""
-        if self.processes[name] is previous:
+        if self.processes[name] is previous and not self.quiet:
             for link in self.links_of(name):
                 link.refuses = False
             self.start(name)
@@ -308,7 +308,10 @@ class World:
                 link.up.blocked = link.down.blocked = link.refuses = False
                 link.set_latency(*self.plan.latency)
         for name, process in list(self.processes.items()):
-            if not process.alive or process.ended.is_set():
+            if process.alive and process.stopping and not process.ended.is_set():
+                self.journal.write("stuck", what=f"stop() of {process.run} has not returned")
+                process.scope.cancel()
+            if not process.alive or process.ended.is_set() or process.stopping:
                 self.start(name)
         await anyio.sleep(4 * timing.lease + 10)
         self.poll()
