@@ -59,7 +59,7 @@ class ProcessPlan:
         name: Its name.
         rate: The rate of its clock.
         endpoints: The members that it may connect to, in order.
-        work: How it works: ``callback`` or ``run``.
+        work: Its kind of work: ``callback``, ``run``, ``leading`` or ``step``.
         seed: The seed of its work's behaviour.
     """
 
@@ -195,7 +195,7 @@ def _draw_process(rng: random.Random, number: int, members: int, timing: Timing)
     if rng.random() < 0.3:
         order = order[:1]
     rate = rng.choice((1.0, rng.uniform(timing.slowest, timing.fastest), timing.slowest))
-    work = rng.choice(("callback", "run"))
+    work = rng.choice(("callback", "run", "leading", "step"))
     return ProcessPlan(f"p{number}", rate, tuple(order), work, rng.randrange(1 << 32))
 
 

@@ -11,7 +11,15 @@ from typing import Any
 import anyio
 from anyio.abc import TaskGroup
 
-from etcdleader import Config, EtcdConfig, EtcdLeaderError, EtcdLeaderManager, EtcdRegressedError, Term
+from etcdleader import (
+    Config,
+    EtcdConfig,
+    EtcdLeaderError,
+    EtcdLeaderManager,
+    EtcdRegressedError,
+    NotLeaderError,
+    Term,
+)
 from etcdleader.etcd3 import etcd3
 from etcdleader.testing.virtual_time import VirtualClock
 from tests.simulator.freezing import PROCESS
@@ -22,7 +30,13 @@ __all__ = ("ELECTION", "REGISTER", "PlannedError", "Process")
 
 ELECTION = "jobs"
 REGISTER = "register"
+_WORKS_ON = ("works", "works", "writes", "swallows", "hangs at its end")
+"""The behaviours of work whose end leaves the term as it is."""
 _BEHAVIOURS = ("works", "works", "works", "works", "returns", "raises", "swallows", "writes", "hangs at its end")
+
+
+_PAUSE = 0.01
+"""Seconds between two attempts to work."""
 
 
 class PlannedError(Exception):
@@ -99,16 +113,52 @@ class Process:
             with self.scope:
                 while self.alive and not self.stopping:
                     try:
-                        if self._work == "run":
-                            await self.manager.run(self._elected)
-                        else:
-                            await self.manager.campaign()
+                        await self._campaign_once()
                     except PlannedError:
                         self.record("campaign failed as planned")
                     except EtcdRegressedError as error:
                         self.record("regressed", error=str(error))
         finally:
             self.ended.set()
+
+    async def _campaign_once(self) -> None:
+        if self._work == "run":
+            await self.manager.run(self._elected)
+            return
+        if self._work == "callback":
+            await self.manager.campaign()
+            return
+        regressed: EtcdRegressedError | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._work_in_blocks if self._work == "leading" else self._work_in_steps)
+            try:
+                await self.manager.campaign()
+            except EtcdRegressedError as error:
+                regressed = error
+            group.cancel_scope.cancel()
+        if regressed is not None:
+            raise regressed
+
+    async def _work_in_blocks(self) -> None:
+        while True:
+            with suppress(NotLeaderError):
+                async with self.manager.leading() as term:
+                    await self._elected(term)
+            await anyio.sleep(_PAUSE)
+
+    async def _work_in_steps(self) -> None:
+        token = 0
+        while True:
+            async with self.manager.step() as term:
+                if term is not None and self.alive:
+                    era = self._journal.era_of(term.key)
+                    if term.token != token:
+                        token = term.token
+                        self.record("work", token=token, key=term.key, lease=term.lease_id, era=era)
+                    await anyio.sleep(self._plan.timing.renew * self._random.random())
+                    # The end of the last step is that of the work.
+                    self.record("work over", token=token, last=self._journal.now(), late=[], era=era)
+            await anyio.sleep(_PAUSE + self._plan.timing.renew * self._random.random())
 
     async def stop(self) -> None:
         """Stop the campaign permanently."""
@@ -162,7 +212,7 @@ class Process:
         self.record("work", token=term.token, key=term.key, lease=term.lease_id, era=era)
         late: list[float] = []
         last = self._journal.now()
-        behaviour = self._random.choice(_BEHAVIOURS)
+        behaviour = self._random.choice(_WORKS_ON if self._work == "leading" else _BEHAVIOURS)
         until = anyio.current_time() + self._random.uniform(0, 2 * self._plan.timing.lease)
         step = self._plan.timing.renew * self._random.choice((0.1, 1.0))
         try:
