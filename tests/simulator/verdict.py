@@ -13,7 +13,8 @@ from tests.faults.loader import load
 from tests.simulator.faults import GROUPS
 from tests.simulator.liveness import check_liveness
 from tests.simulator.plan import Plan, draw_plan
-from tests.simulator.world import Outcome, play
+from tests.simulator.play import play
+from tests.simulator.world import Outcome
 
 __all__ = ("FAULT_NAMES", "Backend", "Verdict", "judge", "plan_of")
 

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import Any, Literal, NoReturn
-from unittest.mock import patch
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.lowlevel
-import trio
 from anyio.abc import TaskGroup
 
 from etcdleader import EtcdLeaderError, EtcdUnavailableError, Term
 from etcdleader._election.queue import Rank
-from etcdleader._etcd import client, endpoint, tls_diagnosis
-from etcdleader._grpc import connection
 from etcdleader._grpc.transport import Transport
 from etcdleader.testing import FakeEtcd
 from etcdleader.testing.fake_etcd import Commit, FakeMember
-from etcdleader.testing.virtual_time import _time_of_this_loop, virtual_backend
-from tests.simulator.freezing import FreezableLoop, Freezer, freezable
+from tests.simulator.freezing import Freezer
 from tests.simulator.journal import Journal
 from tests.simulator.network import Link, Network, TcpConnection
 from tests.simulator.plan import Action, Plan
@@ -32,7 +26,7 @@ from tests.simulator.process import ELECTION, REGISTER, Process
 from tests.simulator.service import Auth, RequestFault, ServerEnd
 from tests.simulator.transports import open_transport
 
-__all__ = ("STATES", "Outcome", "World", "play")
+__all__ = ("STATES", "Outcome", "World")
 
 STATES = ("out", "joining", "waiting", "next in line", "leading", "renewing", "draining", "resigning")
 """The states of a process when a fault begins. ``out``: it does not campaign, or has just been started."""
@@ -55,6 +49,10 @@ class Outcome:
     seconds: float = 0.0
     messages: int = 0
     requests: int = 0
+
+
+Fault: TypeAlias = Callable[["World", str, float, random.Random], Awaitable[None]]
+"""Begins a fault: the world, the process that it is aimed at, its seconds and its own random numbers."""
 
 
 class World:
@@ -224,10 +222,8 @@ class World:
 
     # The run
 
-    async def play(self) -> None:
+    async def play(self, faults: Mapping[str, Fault]) -> None:
         """Start the processes, inject the faults, and let everything recover and end."""
-        from tests.simulator.faults import FAULTS
-
         began = anyio.current_time()
         with anyio.CancelScope() as background:
             async with anyio.create_task_group() as tasks:
@@ -239,7 +235,7 @@ class World:
                     await anyio.sleep_until(began + action.at)
                     name = await self._find(action)
                     self.outcome.coverage[action.fault, self.state_of(name)] += 1
-                    await FAULTS[action.fault](self, name, action.seconds, random.Random(action.seed))
+                    await faults[action.fault](self, name, action.seconds, random.Random(action.seed))
                 await anyio.sleep_until(began + self.plan.seconds)
                 await self._recover()
                 await self._end()
@@ -338,63 +334,6 @@ class World:
                 self.journal.write("leftover", what=f"the key {key.decode()}")
         for lease in self.etcd.leases():
             self.journal.write("leftover", what=f"the lease {lease:x}")
-
-
-def play(plan: Plan, backend: Literal["asyncio", "trio"]) -> Outcome:
-    """Play a plan on virtual time. The same plan gives the same outcome."""
-
-    async def main() -> Outcome:
-        etcd = FakeEtcd(members=plan.members, election_timeout=plan.election_timeout, seed=plan.seed)
-        async with AsyncExitStack() as stack:
-            freezer = stack.enter_context(freezable())
-            await stack.enter_async_context(etcd)
-            group = await stack.enter_async_context(anyio.create_task_group())
-            world = World(plan, etcd, freezer, group)
-            with _replaced(world):
-                await world.play()
-            group.cancel_scope.cancel()
-            return world.outcome
-        raise AssertionError
-
-    with _seeded(plan.seed):
-        name, options = virtual_backend(backend)
-        if name == "trio":
-            return trio.run(main, **options)
-        return anyio.run(main, backend=name, backend_options={**options, "loop_factory": FreezableLoop})
-
-
-@contextmanager
-def _replaced(world: World) -> Iterator[None]:
-    """Put the network in the place of the library's sockets, and virtual time in the place of its clocks."""
-    now = SimpleNamespace(monotonic=_time_of_this_loop())
-    defaults: Any = client.EtcdClient.__init__.__kwdefaults__
-    with (
-        patch.object(connection, "connect", world.connect),
-        patch.object(tls_diagnosis, "connect_tcp", _refuse),
-        patch.object(connection, "time", now),
-        patch.object(endpoint.Endpoint, "clock", staticmethod(now.monotonic)),
-        patch.dict(defaults, clock=now.monotonic),
-    ):
-        yield
-
-
-async def _refuse(host: str, port: int) -> NoReturn:
-    """Refuse the connection by which the library looks for a TLS problem: no member uses TLS."""
-    await anyio.lowlevel.checkpoint()
-    raise ConnectionRefusedError(f"{host}:{port}: connection refused")
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Draw all the library's random numbers, and trio's order of tasks, from a seed."""
-    lease_ids = random.Random(seed)
-    random.seed(seed)
-    trio._core._run._r.seed(seed)
-    with (
-        patch.object(random, "SystemRandom", lambda: lease_ids),
-        patch.object(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True),
-    ):
-        yield
 
 
 def _is_up(member: FakeMember) -> bool:
