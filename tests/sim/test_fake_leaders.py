@@ -266,3 +266,13 @@ async def test_the_revocations_of_a_woken_leader_can_be_switched_off() -> None:
         leader.recover()
         await anyio.sleep(0.1)
         assert 7 in etcd.leases()
+
+
+async def test_a_renewal_lasts_when_the_leader_applies_its_committed_entries(etcd: FakeEtcd) -> None:
+    client = etcd.client()
+    await client.lease_grant(10, 7, timeout=1)
+    etcd.apply_no_more()
+    await anyio.sleep(5)
+    assert (await client.lease_keep_alive([7], timeout=1))[7].ttl == 10
+    etcd.apply()
+    assert etcd.leases() == {7: 10}
