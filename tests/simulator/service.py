@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import anyio
 from etcdleader import EtcdLeaderError, EtcdRefusedError
 from etcdleader._etcd import messages
 from etcdleader._etcd.api import KeepAlive, LeaseExistsError, LeaseNotFoundError
+from etcdleader.testing._faults import use_up
 from etcdleader.testing.fake_etcd import FakeEtcd, FakeMember
 from tests.simulator.http2_server import Http2Server
 from tests.simulator.messages import decode_request, encode_response
@@ -48,7 +49,7 @@ class RequestFault:
     """
 
     kind: str | None
-    times: int
+    times: float
     lose: str | None = None
     delay: float = 0.0
     error: tuple[str, str] | None = None
@@ -171,27 +172,14 @@ class ServerEnd:
         if kind == "watch":
             self._on_watch(stream, token, decode_request(path, message))
         elif kind == "keep-alive":
-            waiting = self._keep_alives.get(stream)
-            if waiting is not None:
-                waiting.append((token, message))
-            else:
-                self._on_keep_alive(stream, token, message)
+            self._queue_keep_alive(stream, token, message)
         else:
             request = decode_request(path, message)
             self._on_request(kind, request)
             self._on_call(stream, kind, token, request)
 
-    def _fault_of(self, kind: str) -> RequestFault | None:
-        for fault in self._faults:
-            if fault.kind in (None, kind):
-                fault.times -= 1
-                if fault.times <= 0:
-                    self._faults.remove(fault)
-                return fault
-        return None
-
     def _on_call(self, stream: int, kind: str, token: str, request: Any) -> None:
-        fault = self._fault_of(kind)
+        fault = use_up(self._faults, kind)
         if fault is not None and fault.lose == "request":
             return
         if fault is not None and fault.error is not None and not fault.applied:
@@ -205,11 +193,7 @@ class ServerEnd:
         elif (refusal := self._auth.refusal(token)) is not None:
             self._fail(stream, *refusal)
         elif self._answers_at_once:
-            try:
-                response = _at_once(self._member.handle(request))
-            except EtcdLeaderError as error:
-                self._fail(stream, *_status_of(error))
-            else:
+            if (response := self._result(stream, self._member.handle(request))) is not None:
                 self._respond(stream, request, response, fault)
         else:
             self._cluster.spawn(self._handle, stream, request, fault)
@@ -217,6 +201,18 @@ class ServerEnd:
     @property
     def _answers_at_once(self) -> bool:
         return self._member.is_well and self._cluster.has_leader
+
+    def _result(self, stream: int, handling: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine of the member that does not wait. Return its result, or None after it failed the stream."""
+        try:
+            handling.send(None)
+        except StopIteration as done:
+            return done.value
+        except EtcdLeaderError as error:
+            self._fail(stream, *_status_of(error))
+            return None
+        handling.close()
+        raise AssertionError("the member had to wait")
 
     async def _handle(self, stream: int, request: Any, fault: RequestFault | None) -> None:
         try:
@@ -244,7 +240,7 @@ class ServerEnd:
     def _on_keep_alive(self, stream: int, token: str, message: bytes) -> None:
         request = decode_request("LeaseKeepAlive", message)
         self._on_request("keep-alive", request)
-        fault = self._fault_of("keep-alive")
+        fault = use_up(self._faults, "keep-alive")
         if fault is not None and fault.lose == "request":
             return
         error = self._auth.refusal(token) if fault is None or fault.error is None else fault.error
@@ -255,11 +251,7 @@ class ServerEnd:
         lease = request.lease_id
         expired = lease in lessor and lessor.remaining(lease, anyio.current_time()) <= 0
         if self._answers_at_once and self._cluster.unapplied_lessor is None and not expired:
-            try:
-                response = _at_once(self._member.keep_alive(lease))
-            except EtcdLeaderError as failed:
-                self._fail(stream, *_status_of(failed))
-            else:
+            if (response := self._result(stream, self._member.keep_alive(lease))) is not None:
                 self._kept_alive(stream, request, response, fault)
         else:
             self._keep_alives[stream] = deque()
@@ -274,9 +266,9 @@ class ServerEnd:
             return
         self._kept_alive(stream, request, response, fault)
         for token, message in self._keep_alives.pop(stream, ()):
-            self._on_later(stream, token, message)
+            self._queue_keep_alive(stream, token, message)
 
-    def _on_later(self, stream: int, token: str, message: bytes) -> None:
+    def _queue_keep_alive(self, stream: int, token: str, message: bytes) -> None:
         if (waiting := self._keep_alives.get(stream)) is not None:
             waiting.append((token, message))
         else:
@@ -304,7 +296,7 @@ class ServerEnd:
                 member.watches.close(watch)
                 self._tell(stream, messages.WatchResponse(member.header(), request.watch_id, canceled=True))
             return
-        fault = self._fault_of("watch")
+        fault = use_up(self._faults, "watch")
         if fault is not None and fault.lose is not None:
             return
         if fault is not None and fault.error is not None:
@@ -337,16 +329,6 @@ class ServerEnd:
 
     def _tell(self, stream: int, response: messages.WatchResponse, delay: float = 0.0) -> None:
         self._send(stream, encode_response(None, response), delay)
-
-
-def _at_once(handling: Any) -> Any:
-    """Run a coroutine that does not wait, and return its result."""
-    try:
-        handling.send(None)
-    except StopIteration as done:
-        return done.value
-    handling.close()
-    raise AssertionError("the member had to wait")
 
 
 def _status_of(error: EtcdLeaderError) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import math
 import random
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import anyio
 
@@ -29,6 +29,31 @@ class Fault:
 
 
 NO_FAULT = Fault()
+
+
+class Counted(Protocol):
+    """A fault that hits so many calls of one kind; None stands for any kind."""
+
+    times: float
+
+    @property
+    def kind(self) -> str | None:
+        """The kind."""
+        ...
+
+
+F = TypeVar("F", bound=Counted)
+
+
+def use_up(faults: list[F], kind: str) -> F | None:
+    """Return the oldest fault that hits a call of this kind, and count the call. Remove the fault after its last call."""
+    for fault in faults:
+        if fault.kind in (None, kind):
+            fault.times -= 1
+            if fault.times <= 0:
+                faults.remove(fault)
+            return fault
+    return None
 
 
 class FaultyNetwork:
@@ -125,13 +150,7 @@ class FaultyNetwork:
 
     def fault_for(self, kind: CallKind) -> Fault:
         """Return the fault for this call, and use it up once."""
-        for fault in self._faults:
-            if fault.kind in (None, kind):
-                fault.times -= 1
-                if fault.times <= 0:
-                    self._faults.remove(fault)
-                return fault
-        return NO_FAULT
+        return use_up(self._faults, kind) or NO_FAULT
 
     def one_way(self) -> float:
         """Return the seconds that this message takes in one direction."""
