@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 
@@ -40,10 +40,28 @@ def _member(world: World, name: str, rng: random.Random) -> FakeMember | None:
     return None if world.wounded or world.quiet or not member.is_well else member
 
 
-def _wound(world: World, member: FakeMember) -> Callable[[], None]:
+def _harm(
+    world: World,
+    fault: str,
+    name: str,
+    member: FakeMember | None,
+    begin: Callable[[FakeMember], None],
+    recover: Callable[[FakeMember], Awaitable[None]],
+) -> None:
+    """Begin a fault of a member, and let it recover. One member at a time has a fault."""
+    if member is None:
+        return
     number = world.etcd.members.index(member)
+    line = world.inject(fault, name, repr(member))
     world.wounded.add(number)
-    return lambda: world.wounded.discard(number)
+    begin(member)
+
+    async def run() -> None:
+        await recover(member)
+        world.wounded.discard(number)
+        line["end"] = world.journal.now()
+
+    world.group.start_soon(run)
 
 
 async def _elections(world: World, rng: random.Random) -> None:
@@ -56,77 +74,49 @@ async def _elections(world: World, rng: random.Random) -> None:
 
 async def freeze_member(world: World, name: str, seconds: float, rng: random.Random) -> None:
     """Freeze a member. If it led, another one is elected, and it revokes what it remembers when it wakes up."""
-    if (member := _member(world, name, rng)) is None:
-        return
-    line = world.inject("freeze_member", name, repr(member))
-    healed = _wound(world, member)
-    silent = rng.random() < 0.3
-    member.freeze()
 
-    async def thaw() -> None:
+    async def thaw(member: FakeMember) -> None:
         await _elections(world, rng)
         await anyio.sleep(seconds)
         member.recover(by_snapshot=rng.random() < 0.2)
-        healed()
-        line["end"] = world.journal.now()
 
-    del silent
-    world.group.start_soon(thaw)
+    _harm(world, "freeze_member", name, _member(world, name, rng), FakeMember.freeze, thaw)
 
 
 async def kill_member(world: World, name: str, seconds: float, rng: random.Random) -> None:
     """Kill a member, and start it again."""
-    if (member := _member(world, name, rng)) is None:
-        return
-    line = world.inject("kill_member", name, repr(member))
-    healed = _wound(world, member)
-    member.kill()
 
-    async def recover() -> None:
+    async def restart(member: FakeMember) -> None:
         await _elections(world, rng)
         await anyio.sleep(seconds)
         member.recover(by_snapshot=rng.random() < 0.5)
-        healed()
-        line["end"] = world.journal.now()
 
-    world.group.start_soon(recover)
+    _harm(world, "kill_member", name, _member(world, name, rng), FakeMember.kill, restart)
 
 
 async def lag(world: World, name: str, seconds: float, rng: random.Random) -> None:
     """Let a member lag. It catches up by entries or by a snapshot, maybe after a change of etcd's leader."""
-    if (member := _member(world, name, rng)) is None:
-        return
-    line = world.inject("lag", name, repr(member))
-    healed = _wound(world, member)
-    member.lag()
 
-    async def catch_up() -> None:
+    async def catch_up(member: FakeMember) -> None:
         await anyio.sleep(seconds)
         if rng.random() < 0.5 and len(world.etcd.members) > 1:
             world.etcd.change_leader()
             await anyio.sleep(seconds * rng.random())
         member.recover(by_snapshot=rng.random() < 0.5)
-        healed()
-        line["end"] = world.journal.now()
 
-    world.group.start_soon(catch_up)
+    _harm(world, "lag", name, _member(world, name, rng), FakeMember.lag, catch_up)
 
 
 async def depose(world: World, name: str, seconds: float, rng: random.Random) -> None:
     """Cut off etcd's leader, which goes on answering keep-alives for up to two election timeouts."""
-    if (member := _member(world, name, rng)) is None or len(world.etcd.members) == 1:
+    if len(world.etcd.members) == 1:
         return
-    line = world.inject("depose", name, repr(member))
-    healed = _wound(world, member)
-    member.depose()
 
-    async def recover() -> None:
+    async def step_down(member: FakeMember) -> None:
         await anyio.sleep(world.plan.election_timeout * rng.uniform(0.1, 2))
         member.recover(by_snapshot=rng.random() < 0.1)
-        healed()
-        line["end"] = world.journal.now()
 
-    world.group.start_soon(recover)
+    _harm(world, "depose", name, _member(world, name, rng), FakeMember.depose, step_down)
 
 
 async def transfer(world: World, name: str, seconds: float, rng: random.Random) -> None:

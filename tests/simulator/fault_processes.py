@@ -64,7 +64,7 @@ async def resign(world: World, name: str, seconds: float, rng: random.Random) ->
 
     async def do() -> None:
         process.resigning = True
-        world.look(name)
+        world.in_state(name)
         with suppress(EtcdLeaderError):
             await process.manager.resign(to=to)
         process.resigning = False

@@ -152,10 +152,6 @@ class Direction:
         else:
             action()
 
-    def drop(self) -> None:
-        """Drop what is held back."""
-        self._held.clear()
-
 
 class Link:
     """The way between one process and one member.

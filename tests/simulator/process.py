@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,8 +50,8 @@ class Process:
         run: The name of this life.
         manager: Its manager.
         alive: False after a crash. Nothing that its code still does is recorded.
-        stopping: True while ``stop()`` runs.
-        resigning: True while ``resign()`` runs.
+        stopping: True once its end was requested.
+        resigning: True while it resigns.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class Process:
         number: int,
         journal: Journal,
         poll: Callable[[], None],
-        look: Callable[[str], None],
+        in_state: Callable[[str], None],
     ) -> None:
         self.name = process.name
         self.run = f"{process.name}-{number}"
@@ -71,7 +70,7 @@ class Process:
         self._plan = plan
         self._journal = journal
         self._poll = poll
-        self._look = look
+        self._in_state = in_state
         self._work = process.work
         self._random = random.Random(process.seed * 1000 + number)
         self.clock = VirtualClock(process.rate)
@@ -90,13 +89,10 @@ class Process:
         self.ended = anyio.Event()
         self._token = 0
         self._last = 0.0
-        self._trusted = math.inf
 
     def start(self, group: TaskGroup) -> None:
         """Start its campaign."""
-        token = PROCESS.set(self.name)
-        group.start_soon(self._campaign)
-        PROCESS.reset(token)
+        self.spawn(group, self._campaign)
 
     def spawn(self, group: TaskGroup, function: Callable[[], Any]) -> None:
         """Run a function in this process."""
@@ -167,12 +163,6 @@ class Process:
         await self.manager.stop()
         self.record("stopped")
 
-    async def resign(self) -> None:
-        """Resign."""
-        self.resigning = True
-        await self.manager.resign()
-        self.resigning = False
-
     # Its leadership
 
     def look(self, before: float, after: float, lease_left: Callable[[Term], float]) -> bool:
@@ -229,7 +219,7 @@ class Process:
                         return
                 await anyio.sleep(step * self._random.uniform(0.5, 1.5))
         finally:
-            self._look(self.name)
+            self._in_state(self.name)
             if behaviour in ("swallows", "hangs at its end"):
                 longest = self._plan.timing.lease * (2 if behaviour == "swallows" else 0.1)
                 with anyio.CancelScope(shield=True):

@@ -101,7 +101,7 @@ class World:
         process = next(one for one in self.plan.processes if one.name == name)
         self._lives[name] += 1
         self.processes[name] = started = Process(
-            self.plan, process, self._lives[name], self.journal, self.poll, self.look
+            self.plan, process, self._lives[name], self.journal, self.poll, self.in_state
         )
         started.record("start", subject=name)
         started.start(self.group)
@@ -215,7 +215,7 @@ class World:
     def _on_request(self, process: str, kind: str, request: Any) -> None:
         self.outcome.requests += 1
         self.keeping_alive[process] = kind == "keep-alive"
-        self.look(process)
+        self.in_state(process)
         if kind == "revoke":
             self.processes[process].record("revoking", lease=request.lease_id)
         self.poll()
@@ -257,7 +257,7 @@ class World:
                 return self._reached_by
         return self.resolve(action.target)
 
-    def look(self, process: str) -> None:
+    def in_state(self, process: str) -> None:
         """Let the next fault begin if it waits for the state in which a process is now."""
         if self._awaited and not self._reached_by and self.state_of(process) == self._awaited:
             self._reached_by = process
