@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from tests.simulator.faults import FAULTS
 from tests.simulator.plan import Action, Plan, ProcessPlan, Timing, draw_plan
 from tests.simulator.shrink import CORPUS, shrink
 from tests.simulator.verdict import FAULT_NAMES, Backend, judge, plan_of
+from tests.simulator.world import Outcome
 
 BACKENDS: tuple[Backend, ...] = ("asyncio", "trio")
+UNNOTICED = ("compact", "no_space", "unapplied")
+"""Faults without an effect on a healthy election. They matter to candidates that join, and to watches that break."""
 FRESH = 12
 """Seeds of each run of the suite. Thousands are played by ``make sim``."""
 
@@ -80,13 +84,33 @@ def test_a_frozen_leader_loses_its_term_before_the_next_one_begins(backend: Back
     assert late[0].end >= frozen.end, "no task of a frozen process runs"
 
 
+@functools.cache
+def quiet_outcome(backend: Backend) -> Outcome:
+    """Return the outcome of a run without a fault."""
+    return judge(replace(quiet_plan(processes=3), auth=True), backend).outcome
+
+
+def observed(outcome: Outcome) -> tuple[int, int, list[str]]:
+    """Return what a fault may change: the requests, the packets, and the kinds of the journal's other lines."""
+    kinds = [line["kind"] for line in outcome.lines if line["kind"] != "injection"]
+    return outcome.requests, outcome.messages, kinds
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("fault", sorted(FAULTS))
-def test_each_fault_can_begin_at_a_leader(fault: str, backend: Backend) -> None:
-    action = Action(at=5, fault=fault, target="leader", seconds=4, seed=3)
-    verdict = judge(quiet_plan(action, processes=3), backend)
-    assert verdict.violations == []
-    assert verdict.outcome.coverage == {(fault, "leading"): 1}
+def test_each_fault_begins_at_a_leader_and_has_an_effect(fault: str, backend: Backend) -> None:
+    """Try several seeds: a seed decides, for example, which kind of request a fault hits."""
+    has_effect = False
+    for seed in range(1 if fault in UNNOTICED else 12):
+        action = Action(at=5, fault=fault, target="leader", seconds=4, seed=seed)
+        verdict = judge(replace(quiet_plan(action, processes=3), auth=True), backend)
+        assert verdict.violations == []
+        assert verdict.history is not None
+        assert {injection.row for injection in verdict.history.injections} <= {fault}
+        assert verdict.outcome.coverage == {(fault, "leading"): 1}
+        if has_effect := observed(verdict.outcome) != observed(quiet_outcome(backend)):
+            break
+    assert has_effect == (fault not in UNNOTICED)
 
 
 def test_a_clock_that_is_too_slow_is_found() -> None:
